@@ -1,0 +1,341 @@
+//! Custody in memory. Its cryptography is a toy (SHA-256 as key stream and tag), but it binds what real custody binds.
+
+use super::{Gate, lock, sha256};
+use holdfast_core::algorithm::{Algorithm, Family, RsaPadding};
+use holdfast_core::frame::Commitment;
+use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::pipeline::{Change, Permit, Use};
+use holdfast_core::port::{Health, KeyStore};
+use holdfast_core::work::{Message, Product, Work};
+use holdfast_core::{Error, ErrorKind, KeyId, KeyVersion, OperationId, Secret, Stage, TenantId};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+const NONCE: usize = 24;
+const TAG: usize = 32;
+
+/// What goes wrong with one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFault {
+    /// It fails with this kind.
+    Fail(ErrorKind),
+    /// It is done, and returns another product than was asked for.
+    WrongProduct,
+}
+
+/// A key store in memory.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    inner: Arc<Mutex<Inner>>,
+    /// Operations are done and then wait here.
+    pub performing: Gate,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    made: u64,
+    faults: VecDeque<KeyFault>,
+    erased: HashSet<(KeyId, KeyVersion)>,
+    forgotten: Vec<KeyId>,
+    performed: Vec<OperationId>,
+}
+
+impl Keys {
+    /// Lets one of the next operations fail; faults are used up in order.
+    pub fn fault(&self, fault: KeyFault) {
+        lock(&self.inner).faults.push_back(fault);
+    }
+
+    /// Forgets faults that nobody ran into.
+    pub fn heal(&self) {
+        lock(&self.inner).faults.clear();
+    }
+
+    /// The operations that asked it to use a key, in order.
+    pub fn performed(&self) -> Vec<OperationId> {
+        lock(&self.inner).performed.clone()
+    }
+
+    /// The keys that it was told to forget, in order.
+    pub fn forgotten(&self) -> Vec<KeyId> {
+        lock(&self.inner).forgotten.clone()
+    }
+
+    /// What somebody who has only the public key encrypts: a bare ciphertext.
+    pub fn encrypt_outside(handle: &SealedHandle, padding: RsaPadding, plaintext: &[u8]) -> Vec<u8> {
+        let seed = &handle.as_bytes()[..32];
+        let mut out = Vec::new();
+        seal(&mut out, seed, &[9; NONCE], plaintext, &rsa_aad(padding, &[]));
+        out
+    }
+
+    fn unique(&self) -> [u8; 32] {
+        let mut inner = lock(&self.inner);
+        inner.made += 1;
+        sha256(&[b"unique", &inner.made.to_be_bytes()])
+    }
+
+    /// The fault of this operation, if it has one.
+    fn begin(&self, operation: OperationId) -> Result<bool, Error> {
+        let mut inner = lock(&self.inner);
+        inner.performed.push(operation);
+        match inner.faults.pop_front() {
+            None => Ok(false),
+            Some(KeyFault::WrongProduct) => Ok(true),
+            Some(KeyFault::Fail(kind)) => {
+                Err(Error::new(kind, Stage::Perform, "the key store was told to fail"))
+            }
+        }
+    }
+}
+
+/// Says which check it was, as no store should: core says the same of all of them.
+fn integrity(check: &'static str) -> Error {
+    Error::new(ErrorKind::Integrity, Stage::Perform, check).remedy("ask the key store")
+}
+
+fn binding(
+    tenant: &TenantId,
+    tenant_handle: &SealedHandle,
+    key: KeyId,
+    version: KeyVersion,
+    algorithm: Algorithm,
+    exportable: bool,
+    seed: &[u8],
+) -> [u8; 32] {
+    sha256(&[
+        tenant.as_str().as_bytes(),
+        tenant_handle.as_bytes(),
+        key.as_bytes(),
+        &version.get().to_be_bytes(),
+        &[algorithm.code(), u8::from(exportable)],
+        seed,
+    ])
+}
+
+fn seed_of<'a>(material: &KeyMaterial<'a>) -> Result<&'a [u8], Error> {
+    let KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, handle } = *material;
+    let (seed, bound) =
+        handle.as_bytes().split_at_checked(32).ok_or_else(|| integrity("that is no handle"))?;
+    let expected = binding(tenant, tenant_handle, key, version, algorithm, exportable, seed);
+    if bound == expected { Ok(seed) } else { Err(integrity("the handle is another key's")) }
+}
+
+fn keystream(seed: &[u8], nonce: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let blocks = bytes.chunks(32).enumerate();
+    let block = |(index, chunk): (usize, &[u8])| {
+        let pad = sha256(&[b"stream", seed, nonce, &index.to_be_bytes()]);
+        chunk.iter().zip(pad).map(|(byte, pad)| byte ^ pad).collect::<Vec<_>>()
+    };
+    blocks.flat_map(block).collect()
+}
+
+fn seal(out: &mut Vec<u8>, seed: &[u8], nonce: &[u8], plaintext: &[u8], aad: &[u8]) {
+    out.extend_from_slice(nonce);
+    out.extend_from_slice(&keystream(seed, nonce, plaintext));
+    out.extend_from_slice(&sha256(&[b"tag", seed, nonce, aad, plaintext]));
+}
+
+fn open(body: &[u8], seed: &[u8], aad: &[u8]) -> Result<Secret, Error> {
+    let (nonce, rest) = body.split_at_checked(NONCE).ok_or_else(|| integrity("the body is too short"))?;
+    let (sealed, tag) = rest
+        .len()
+        .checked_sub(TAG)
+        .map(|at| rest.split_at(at))
+        .ok_or_else(|| integrity("the body is too short"))?;
+    let plaintext = Secret::new(keystream(seed, nonce, sealed));
+    let expected = sha256(&[b"tag", seed, nonce, aad, plaintext.expose()]);
+    if tag == expected { Ok(plaintext) } else { Err(integrity("the tag is wrong")) }
+}
+
+fn rsa_aad(padding: RsaPadding, label: &[u8]) -> Vec<u8> {
+    format!("{padding:?}").into_bytes().into_iter().chain(label.iter().copied()).collect()
+}
+
+fn digest_of(message: &Message<'_>) -> Vec<u8> {
+    match message {
+        Message::Whole(bytes) => [b"whole", *bytes].concat(),
+        Message::Digest(bytes) => [b"digest", *bytes].concat(),
+    }
+}
+
+/// What the work is for, as a family, so that no key does another's work.
+fn family_of(work: &Work<'_>) -> &'static [Family] {
+    match work {
+        Work::Seal { .. } | Work::SealRandom { .. } | Work::Open { .. } => &[Family::Aead],
+        Work::WrapKey { .. } | Work::UnwrapKey { .. } => &[Family::KeyWrap],
+        Work::RsaEncrypt { .. } | Work::RsaDecrypt { .. } => &[Family::Rsa],
+        Work::Sign { .. } | Work::Verify { .. } => &[Family::Rsa, Family::Signature],
+        Work::Mac { .. } | Work::VerifyMac { .. } => &[Family::Hmac],
+        Work::Agree { .. } => &[Family::Agreement],
+        Work::Encapsulate | Work::Decapsulate { .. } => &[Family::Kem],
+    }
+}
+
+/// A toy Diffie–Hellman modulo the Mersenne prime 2^61 − 1: `base` to the power of a number that only the seed tells.
+fn power(base: u64, seed: &[u8]) -> u64 {
+    const P: u128 = (1 << 61) - 1;
+    let mut exponent = u64::from_be_bytes(sha256(&[b"exponent", seed])[..8].try_into().unwrap());
+    let (mut base, mut result) = (u128::from(base) % P, 1);
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result = result * base % P;
+        }
+        base = base * base % P;
+        exponent >>= 1;
+    }
+    u64::try_from(result).unwrap()
+}
+
+fn public_half(algorithm: Algorithm, seed: &[u8]) -> Arc<[u8]> {
+    match algorithm.family() {
+        Family::Agreement => [&power(3, seed).to_be_bytes()[..], &[1; 24]].concat().into(),
+        _ => Arc::from(sha256(&[b"public", seed])),
+    }
+}
+
+fn agree(seed: &[u8], peer: &[u8]) -> Result<Secret, Error> {
+    let half = peer
+        .first_chunk::<8>()
+        .filter(|_| peer.len() == 32)
+        .map(|half| power(u64::from_be_bytes(*half), seed));
+    match half {
+        Some(shared) if shared != 0 => Ok(Secret::from(&sha256(&[b"agree", &shared.to_be_bytes()])[..])),
+        Some(_) | None => Err(Error::new(ErrorKind::Malformed, Stage::Perform, "`peer` is no public key")),
+    }
+}
+
+fn mac_of(algorithm: Algorithm, seed: &[u8], message: &[u8]) -> Vec<u8> {
+    let length = match algorithm {
+        Algorithm::HmacSha384 => 48,
+        Algorithm::HmacSha512 => 64,
+        _ => 32,
+    };
+    let halves = [sha256(&[b"mac 1", seed, message]), sha256(&[b"mac 2", seed, message])];
+    halves.concat()[..length].to_vec()
+}
+
+fn work_on(seed: &[u8], algorithm: Algorithm, nonce: &[u8; 32], work: Work<'_>) -> Result<Product, Error> {
+    let nonce24 = &nonce[..NONCE];
+    Ok(match work {
+        Work::Seal { mut frame, plaintext, aad } => {
+            seal(&mut frame, seed, nonce24, plaintext.expose(), aad);
+            Product::Bytes(frame)
+        }
+        Work::SealRandom { mut frame, length, aad } => {
+            let plaintext = Secret::new(keystream(b"random", nonce, &vec![0; length]));
+            seal(&mut frame, seed, nonce24, plaintext.expose(), aad);
+            Product::DataKey { frame, plaintext }
+        }
+        Work::Open { body, aad } => Product::Secret(open(body, seed, aad)?),
+        Work::WrapKey { mut frame, bytes } => {
+            if algorithm == Algorithm::Aes256Kw && !bytes.len().is_multiple_of(8) {
+                let detail = "key wrap takes multiples of 8 bytes";
+                return Err(Error::new(ErrorKind::Malformed, Stage::Perform, detail));
+            }
+            seal(&mut frame, seed, &[0; NONCE], bytes.expose(), b"key wrap");
+            Product::Bytes(frame)
+        }
+        Work::UnwrapKey { body } => Product::Secret(open(body, seed, b"key wrap")?),
+        // What RSA-4096 holds with SHA-256 (RFC 8017 §7.1.1).
+        Work::RsaEncrypt { plaintext, .. } if plaintext.len() > 446 => {
+            return Err(Error::new(ErrorKind::Malformed, Stage::Perform, "longer than the key can encrypt"));
+        }
+        Work::RsaEncrypt { mut frame, plaintext, padding, label } => {
+            seal(&mut frame, seed, nonce24, plaintext.expose(), &rsa_aad(padding, label));
+            Product::Bytes(frame)
+        }
+        Work::RsaDecrypt { body, padding, label } => {
+            Product::Secret(open(body, seed, &rsa_aad(padding, label))?)
+        }
+        Work::Sign { scheme, message } => {
+            Product::Bytes(sha256(&[b"sign", seed, scheme.name().as_bytes(), &digest_of(&message)]).to_vec())
+        }
+        Work::Verify { scheme, message, signature } => {
+            let expected = sha256(&[b"sign", seed, scheme.name().as_bytes(), &digest_of(&message)]);
+            Product::Valid(signature == expected)
+        }
+        Work::Mac { message } => Product::Bytes(mac_of(algorithm, seed, message)),
+        Work::VerifyMac { message, mac } => Product::Valid(mac == mac_of(algorithm, seed, message)),
+        Work::Agree { peer } => Product::Secret(agree(seed, peer)?),
+        Work::Encapsulate => Product::Encapsulated {
+            ciphertext: nonce.to_vec(),
+            secret: Secret::from(&sha256(&[b"kem", seed, nonce])[..]),
+        },
+        Work::Decapsulate { ciphertext } => {
+            Product::Secret(Secret::from(&sha256(&[b"kem", seed, ciphertext])[..]))
+        }
+    })
+}
+
+impl KeyStore for Keys {
+    async fn enroll(&self, permit: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
+        self.begin(permit.operation())?;
+        Ok(SealedHandle::new(&sha256(&[b"tenant", tenant.as_str().as_bytes(), &self.unique()])))
+    }
+
+    async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
+        self.begin(permit.operation())?;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;
+        let seed = self.unique();
+        let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
+        Ok(Generated {
+            handle: SealedHandle::new(&[seed, bound].concat()),
+            public: algorithm.is_asymmetric().then(|| public_half(algorithm, &seed)),
+            commitment: Commitment(sha256(&[b"commitment", &seed])),
+            custody: Custody::Software,
+        })
+    }
+
+    async fn perform(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+    ) -> Result<Product, Error> {
+        let is_wrong = self.begin(permit.operation())?;
+        if lock(&self.inner).erased.contains(&(key.key, key.version)) {
+            return Err(Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, "the key was erased"));
+        }
+        if !family_of(&work).contains(&key.algorithm.family()) {
+            return Err(Error::new(ErrorKind::Unsupported, Stage::Perform, "not this key's work"));
+        }
+        let product = seed_of(&key).and_then(|seed| work_on(seed, key.algorithm, &self.unique(), work));
+        self.performing.pass().await;
+        match product? {
+            Product::Valid(_) if is_wrong => Ok(Product::Bytes(vec![1])),
+            Product::Bytes(_)
+            | Product::Secret(_)
+            | Product::DataKey { .. }
+            | Product::Encapsulated { .. }
+                if is_wrong =>
+            {
+                Ok(Product::Valid(true))
+            }
+            product => Ok(product),
+        }
+    }
+
+    async fn random(&self, permit: &Permit<Use>, length: usize) -> Result<Product, Error> {
+        let is_wrong = self.begin(permit.operation())?;
+        self.performing.pass().await;
+        if is_wrong {
+            return Ok(Product::Valid(true));
+        }
+        Ok(Product::Secret(Secret::new(keystream(b"random", &self.unique(), &vec![0; length]))))
+    }
+
+    fn forget(&self, key: KeyId) {
+        lock(&self.inner).forgotten.push(key);
+    }
+
+    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+        self.begin(permit.operation())?;
+        lock(&self.inner).erased.insert((key.key, key.version));
+        Ok(())
+    }
+
+    fn health(&self) -> Health {
+        Health::Ready
+    }
+}

@@ -1,0 +1,410 @@
+//! A disk in memory that forgets, for tests: what was not synced may be lost, torn or reordered by
+//! [`SimDisk::after_power_loss`]; writes and syncs fail and space runs out on demand.
+//!
+//! Harsher than most real ones: any subset of the unsynced 512-byte sectors of a file survives, and of each
+//! directory's unsynced changes any number of the first.
+
+use super::{Access, Disk, File};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const SECTOR: usize = 512;
+
+/// The forgetful disk. Clones share it.
+#[derive(Clone)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(usize),
+}
+
+#[derive(Clone)]
+enum Change {
+    Link(PathBuf, Node),
+    Unlink(PathBuf),
+    Rename(PathBuf, PathBuf),
+}
+
+#[derive(Default)]
+struct Inode {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    /// The sectors written since the last sync.
+    dirty: BTreeSet<usize>,
+}
+
+type Names = BTreeMap<PathBuf, Node>;
+
+struct State {
+    now: Names,
+    durable: Names,
+    /// Each directory's changes since its last sync.
+    changes: BTreeMap<PathBuf, Vec<Change>>,
+    files: Vec<Inode>,
+    capacity: u64,
+    /// Writes and syncs so far.
+    operations: u64,
+    syncs: u64,
+    power_off_at: Option<u64>,
+    fail_sync: Option<PathBuf>,
+    fail_write: Option<PathBuf>,
+}
+
+fn apply(names: &mut Names, change: &Change) {
+    match change {
+        Change::Link(path, node) => {
+            names.insert(path.clone(), *node);
+        }
+        Change::Unlink(path) => {
+            names.remove(path);
+        }
+        Change::Rename(from, to) => {
+            if let Some(node) = names.remove(from) {
+                names.insert(to.clone(), node);
+            }
+        }
+    }
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(path).to_path_buf()
+}
+
+/// A small generator (splitmix64), so that a seed replays a crash.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl State {
+    /// Counts an operation; all of them fail once the power is off.
+    fn tick(&mut self) -> io::Result<()> {
+        if self.power_off_at.is_some_and(|at| self.operations >= at) {
+            return Err(io::Error::other("the simulated power is off"));
+        }
+        self.operations += 1;
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) -> io::Result<()> {
+        self.tick()?;
+        let dir = match &change {
+            Change::Link(path, _) | Change::Unlink(path) | Change::Rename(path, _) => parent(path),
+        };
+        apply(&mut self.now, &change);
+        self.changes.entry(dir).or_default().push(change);
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<usize> {
+        match self.now.get(path) {
+            Some(Node::File(inode)) => Ok(*inode),
+            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn create(&mut self, path: &Path, node: Node) -> io::Result<()> {
+        if self.now.get(&parent(path)) != Some(&Node::Dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.change(Change::Link(path.to_path_buf(), node))
+    }
+
+    fn write(&mut self, inode: usize, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let end = start + bytes.len();
+        let room =
+            if self.capacity == u64::MAX { u64::MAX } else { self.capacity.saturating_sub(self.used()) };
+        let file = self.files.get_mut(inode).ok_or(io::ErrorKind::NotFound)?;
+        let growth = end.saturating_sub(file.now.len());
+        if growth as u64 > room {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        file.now.resize(file.now.len().max(end), 0);
+        if let Some(target) = file.now.get_mut(start..end) {
+            target.copy_from_slice(bytes);
+        }
+        file.dirty.extend(start / SECTOR..end.div_ceil(SECTOR));
+        self.tick()
+    }
+
+    fn used(&self) -> u64 {
+        let files = self.now.values().filter_map(|node| match node {
+            Node::Dir => None,
+            Node::File(inode) => self.files.get(*inode),
+        });
+        files.map(|file| file.now.len() as u64).sum()
+    }
+}
+
+impl Default for SimDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SimDisk {
+    /// An empty disk with the root directory, without bound.
+    #[must_use]
+    pub fn new() -> Self {
+        let root: Names = [(PathBuf::from("/"), Node::Dir)].into();
+        Self::with(root, Vec::new(), u64::MAX)
+    }
+
+    fn with(names: Names, files: Vec<Inode>, capacity: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            now: names.clone(),
+            durable: names,
+            changes: BTreeMap::new(),
+            files,
+            capacity,
+            operations: 0,
+            syncs: 0,
+            power_off_at: None,
+            fail_sync: None,
+            fail_write: None,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a machine finds after losing power now: everything synced, and of the rest what the seed leaves.
+    #[must_use]
+    pub fn after_power_loss(&self, seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let state = self.lock();
+        let mut names = state.durable.clone();
+        for changes in state.changes.values() {
+            let kept = usize::try_from(dice.roll() % (changes.len() as u64 + 1)).unwrap_or(0);
+            changes.iter().take(kept).for_each(|change| apply(&mut names, change));
+        }
+        // A name whose directory was lost is lost with it; parents sort before children.
+        let mut reachable = Names::new();
+        for (path, node) in names {
+            if path.parent().is_none_or(|parent| reachable.get(parent) == Some(&Node::Dir)) {
+                reachable.insert(path, node);
+            }
+        }
+        let files = state.files.iter().map(|file| survivor(file, &mut dice)).collect();
+        Self::with(reachable, files, state.capacity)
+    }
+
+    /// Lets this many more operations (writes, syncs, name changes) happen, then none.
+    pub fn cut_power_after(&self, operations: u64) {
+        let mut state = self.lock();
+        state.power_off_at = Some(state.operations + operations);
+    }
+
+    /// Whether the power was cut.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        let state = self.lock();
+        state.power_off_at.is_some_and(|at| state.operations >= at)
+    }
+
+    /// The number of operations so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// The number of files' syncs so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
+    }
+
+    /// Bounds the disk: no file grows when this many bytes are in use.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.lock().capacity = bytes;
+    }
+
+    /// Bytes in use.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
+    /// Makes the next sync of a file below this path fail, once, and forgets what it should have kept.
+    pub fn fail_next_sync(&self, below: &Path) {
+        self.lock().fail_sync = Some(below.to_path_buf());
+    }
+
+    /// Makes the next write to a file below this path fail, once.
+    pub fn fail_next_write(&self, below: &Path) {
+        self.lock().fail_write = Some(below.to_path_buf());
+    }
+
+    /// Turns one bit of a file, durably, as a failing medium does.
+    pub fn flip_bit(&self, path: &Path, byte: usize, bit: u8) {
+        let mut state = self.lock();
+        if let Ok(inode) = state.file(path)
+            && let Some(file) = state.files.get_mut(inode)
+        {
+            file.now.get_mut(byte).into_iter().for_each(|byte| *byte ^= 1 << bit);
+            file.durable.get_mut(byte).into_iter().for_each(|byte| *byte ^= 1 << bit);
+        }
+    }
+
+    /// All files with their contents as a reader sees them.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.lock();
+        let files = state.now.iter().filter_map(|(path, node)| match node {
+            Node::Dir => None,
+            Node::File(inode) => state.files.get(*inode).map(|file| (path.clone(), file.now.clone())),
+        });
+        files.collect()
+    }
+}
+
+/// A file after the loss: its durable bytes, with some of the dirty sectors.
+fn survivor(file: &Inode, dice: &mut Dice) -> Inode {
+    let mut bytes = file.durable.clone();
+    for sector in &file.dirty {
+        if dice.roll().is_multiple_of(2) {
+            copy_sector(&file.now, &mut bytes, *sector);
+        }
+    }
+    Inode { now: bytes.clone(), durable: bytes, dirty: BTreeSet::new() }
+}
+
+fn copy_sector(from: &[u8], to: &mut Vec<u8>, sector: usize) {
+    let start = sector * SECTOR;
+    let end = (start + SECTOR).min(from.len());
+    to.resize(to.len().max(end), 0);
+    if let (Some(from), Some(to)) = (from.get(start..end), to.get_mut(start..end)) {
+        to.copy_from_slice(from);
+    }
+}
+
+struct SimFile {
+    disk: SimDisk,
+    path: PathBuf,
+    inode: usize,
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+        let mut state = self.lock();
+        let inode = match access {
+            Access::Read | Access::Write => state.file(path)?,
+            Access::Create => {
+                let inode = state.files.len();
+                state.files.push(Inode::default());
+                state.create(path, Node::File(inode))?;
+                inode
+            }
+        };
+        Ok(Box::new(SimFile { disk: self.clone(), path: path.to_path_buf(), inode }))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.now.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.create(path, Node::Dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.file(from)?;
+        state.change(Change::Rename(from.to_path_buf(), to.to_path_buf()))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.file(path)?;
+        state.change(Change::Unlink(path.to_path_buf()))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.now.keys().any(|name| name.parent() == Some(path)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        state.change(Change::Unlink(path.to_path_buf()))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.tick()?;
+        for change in state.changes.remove(path).unwrap_or_default() {
+            apply(&mut state.durable, &change);
+        }
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let state = self.lock();
+        if state.now.get(path) != Some(&Node::Dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let children = state.now.keys().filter(|name| name.parent() == Some(path));
+        Ok(children.filter_map(|name| Some(name.file_name()?.to_string_lossy().into_owned())).collect())
+    }
+}
+
+impl File for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.lock();
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let bytes = state.files.get(self.inode).and_then(|file| file.now.get(start..)).unwrap_or_default();
+        let len = bytes.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..len), bytes.get(..len)) {
+            to.copy_from_slice(from);
+        }
+        Ok(len)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        if state.fail_write.as_ref().is_some_and(|below| self.path.starts_with(below)) {
+            state.fail_write = None;
+            return Err(io::Error::other("simulated write error"));
+        }
+        state.write(self.inode, bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.tick()?;
+        state.syncs += 1;
+        let fails = state.fail_sync.as_ref().is_some_and(|below| self.path.starts_with(below));
+        let Some(file) = state.files.get_mut(self.inode) else { return Ok(()) };
+        if fails {
+            // As Linux does: the pages count as clean, and their bytes never arrive.
+            file.dirty.clear();
+            state.fail_sync = None;
+            return Err(io::Error::other("simulated sync error"));
+        }
+        let Inode { now, durable, dirty } = file;
+        std::mem::take(dirty).into_iter().for_each(|sector| copy_sector(now, durable, sector));
+        Ok(())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let zeros = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        self.disk.lock().write(self.inode, &zeros, 0)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let state = self.disk.lock();
+        Ok(state.files.get(self.inode).map_or(0, |file| file.now.len() as u64))
+    }
+}

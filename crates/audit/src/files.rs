@@ -1,0 +1,118 @@
+//! One log's directory as it lies: tiles by their paths, hashes of subtrees out of them.
+
+use crate::disk::{Disk, read_if_there};
+use crate::merkle::{Hash, Nodes, root_of_complete};
+use crate::refusal::Refusal;
+use crate::tile::{Entries, Kind, Tile, WIDTH, decode_hashes};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) const RESTORE: &str = "restore this log's directory from a copy; its entries can't be made again";
+const LATER: &str =
+    "if the gateway is running, read the checkpoint again; otherwise restore the file from a copy";
+
+/// Where a log's files lie.
+#[derive(Clone)]
+pub(crate) struct LogFiles {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+}
+
+impl LogFiles {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path) -> Self {
+        Self { disk, dir: dir.to_path_buf() }
+    }
+
+    pub(crate) fn path(&self, tile: &Tile) -> PathBuf {
+        self.dir.join(tile.path())
+    }
+
+    pub(crate) fn checkpoint_path(&self) -> PathBuf {
+        self.dir.join("checkpoint")
+    }
+
+    pub(crate) fn vkey_path(&self) -> PathBuf {
+        self.dir.join("log.vkey")
+    }
+
+    pub(crate) fn damaged(&self, tile: &Tile, problem: &str) -> Refusal {
+        Refusal::new(&self.path(tile), problem, RESTORE)
+    }
+
+    pub(crate) fn read_if_there(&self, path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
+        read_if_there(&*self.disk, path).map_err(|error| Refusal::io(path, error))
+    }
+
+    /// The bytes of a tile, or of a wider form of it where the log has grown since: it then begins with this tile.
+    pub(crate) fn tile(&self, tile: &Tile) -> Result<Vec<u8>, Refusal> {
+        let path = self.path(tile);
+        if let Some(bytes) = self.read_if_there(&path)? {
+            return Ok(bytes);
+        }
+        if let Some(bytes) = self.read_if_there(&self.path(&tile.full()))? {
+            return Ok(bytes);
+        }
+        for width in self.partial_widths(tile).into_iter().filter(|width| *width > tile.width) {
+            if let Some(bytes) = self.read_if_there(&self.path(&Tile { width, ..*tile }))? {
+                return Ok(bytes);
+            }
+        }
+        Err(Refusal::new(&path, "this tile is missing", LATER))
+    }
+
+    /// The widths of a tile's partial forms that lie there, ascending.
+    pub(crate) fn partial_widths(&self, tile: &Tile) -> Vec<u16> {
+        let names = self.disk.list(&self.dir.join(tile.partial_dir())).unwrap_or_default();
+        let mut widths: Vec<u16> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        widths.sort_unstable();
+        widths
+    }
+
+    /// The entries of a bundle: exactly as many as the tile is wide.
+    pub(crate) fn bundle(&self, tile: &Tile) -> Result<Vec<Vec<u8>>, Refusal> {
+        let bytes = self.tile(tile)?;
+        let entries: Result<Vec<_>, _> = Entries::new(&bytes)
+            .take(usize::from(tile.width))
+            .map(|entry| entry.map(<[u8]>::to_vec))
+            .collect();
+        let whole = entries.ok().filter(|entries| entries.len() == usize::from(tile.width));
+        whole.ok_or_else(|| self.damaged(tile, "the bundle ends in the middle of an entry"))
+    }
+}
+
+/// The hashes of a tree of a given size, read from tiles and remembered.
+pub(crate) struct TileNodes<'a> {
+    files: &'a LogFiles,
+    size: u64,
+    tiles: HashMap<Tile, Vec<Hash>>,
+}
+
+impl<'a> TileNodes<'a> {
+    pub(crate) fn new(files: &'a LogFiles, size: u64) -> Self {
+        Self { files, size, tiles: HashMap::new() }
+    }
+}
+
+impl Nodes for TileNodes<'_> {
+    type Error = Refusal;
+
+    fn node(&mut self, level: u8, index: u64) -> Result<Hash, Refusal> {
+        let (row, inside) = (level / 8, level % 8);
+        let count = 1_u64 << inside;
+        let first = index << inside;
+        let outside = || Refusal::new(&self.files.dir, "a proof was asked for outside the tree", LATER);
+        let tile = Tile::holding(Kind::Hashes(row), first, self.size).ok_or_else(outside)?;
+        let hashes = match self.tiles.entry(tile) {
+            std::collections::hash_map::Entry::Occupied(hashes) => hashes.into_mut(),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                let bytes = self.files.tile(&tile)?;
+                let ragged = || self.files.damaged(&tile, "it is not a row of hashes");
+                place.insert(decode_hashes(&bytes, tile.width).ok_or_else(ragged)?)
+            }
+        };
+        let start = usize::try_from(first % WIDTH).unwrap_or(0);
+        let range = start..start + usize::try_from(count).unwrap_or(0);
+        hashes.get(range).map(root_of_complete).ok_or_else(outside)
+    }
+}

@@ -1,0 +1,29 @@
+//! The transparency log of a Holdfast gateway: one write-ahead file that makes entries durable, one Merkle tree for
+//! each log that makes them provable, and the offline verifier.
+//!
+//! The crate handles entries as bytes; what they say is `holdfast-core`'s.
+
+pub mod checkpoint;
+pub mod cosignature;
+pub mod disk;
+mod files;
+pub mod key;
+pub mod log;
+mod log_id;
+pub mod merkle;
+pub mod note;
+pub mod port;
+pub mod proof;
+pub mod reader;
+mod refusal;
+mod text;
+pub mod tile;
+mod tree;
+pub mod verify;
+pub mod wal;
+
+pub use log::{AppendError, Config, FlushError, Health, Log, Priority, Recovered, Registered, WalHealth};
+pub use log_id::{LogId, LogIdError};
+pub use refusal::Refusal;
+pub use tree::Openings;
+pub use wal::{Entry, Mark, NotDurable, OpenIntent, Position, StateMark, Ticket};

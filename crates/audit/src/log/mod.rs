@@ -1,0 +1,444 @@
+//! The log of a gateway: append durably, grow a tree for each name, publish.
+
+mod sequencer;
+mod threads;
+
+pub use sequencer::{AppendError, Priority};
+
+use crate::checkpoint::Checkpoint;
+use crate::disk::{Disk, RealDisk, create_dirs_durably, replace};
+use crate::files::LogFiles;
+use crate::key::Signer;
+use crate::log_id::LogId;
+use crate::merkle::{Hash, empty_root};
+use crate::refusal::Refusal;
+use crate::tree::board::Board;
+use crate::tree::grow::Tree;
+use crate::tree::tiler::{Cursor, Tiler};
+use crate::tree::{Edge, Openings};
+use crate::wal::{
+    Batch, Entry, Found, FoundLog, Mark, NotDurable, OpenIntent, Segments, StateMark, Ticket, recover,
+};
+use sequencer::{Place, Sequencer};
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Where the log lies and how it is bounded.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory, which MUST exist: `wal/`, `audit/` and `openings/` are made in it.
+    pub data: PathBuf,
+    /// Bytes of a write-ahead segment; rounded up to 4096.
+    pub segment_len: u64,
+    /// Bytes at the end of the last segment that only stop orders may use while no next one is ready.
+    pub reserve: u64,
+    /// Bytes that may wait for the disk before ordinary entries are refused.
+    pub max_pending: usize,
+    /// How long growth may gather before a checkpoint is published over it.
+    pub publish_interval: Duration,
+    /// How long to wait before trying again what the disk refused: a segment, a tile.
+    pub retry_interval: Duration,
+}
+
+impl Config {
+    /// The defaults: segments of 64 MiB, 1 MiB of reserve, 8 MiB pending, checkpoints every 250 ms while growing.
+    #[must_use]
+    pub fn new(data: &Path) -> Self {
+        Self {
+            data: data.to_path_buf(),
+            segment_len: 64 << 20,
+            reserve: 1 << 20,
+            max_pending: 8 << 20,
+            publish_interval: Duration::from_millis(250),
+            retry_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    segment_len: u64,
+    reserve: u64,
+    max_pending: usize,
+}
+
+impl Limits {
+    fn new(config: &Config) -> Result<Self, Refusal> {
+        let Config { data, segment_len, reserve, max_pending, .. } = config;
+        let segment_len = crate::wal::aligned(*segment_len);
+        let reserve = crate::wal::aligned(*reserve);
+        // A pending batch, and the one entry that may go over its bound, fit a segment beside the reserve.
+        let largest = crate::wal::aligned(*max_pending as u64 + (1 << 17));
+        if reserve.saturating_add(largest) > segment_len {
+            let problem =
+                format!("{max_pending} pending bytes and {reserve} reserve do not fit {segment_len}");
+            return Err(Refusal::new(data, problem, "configure larger segments or fewer pending bytes"));
+        }
+        Ok(Self { segment_len, reserve, max_pending: *max_pending })
+    }
+}
+
+/// What opening the log found.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// Bytes of a torn tail that were cut off; nobody was told that they were durable.
+    pub cut_bytes: u64,
+    /// The last state commit on record.
+    pub state: Option<StateMark>,
+    /// Intents without an outcome, in their order.
+    pub open_intents: Vec<OpenIntent>,
+    /// Logs that have entries in the write-ahead file: each MUST be registered, or no segment is ever reused.
+    pub logs: Vec<LogId>,
+    /// The number that the next batch gets.
+    pub next_batch: u64,
+}
+
+/// A log's tree as found when it was registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Entries under the published checkpoint.
+    pub size: u64,
+    /// Its root.
+    pub root: Hash,
+    /// The index that the next entry gets.
+    pub next_index: u64,
+}
+
+/// How the write-ahead file does.
+#[derive(Clone, Debug, Default)]
+pub enum WalHealth {
+    /// As it should.
+    #[default]
+    Writing,
+    /// No further segment could be made, for this reason; tried again by itself.
+    Full(Arc<str>),
+    /// A write or sync failed; nothing is taken until the log is opened again.
+    Failed(NotDurable),
+}
+
+/// How the log does.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// The write-ahead file.
+    pub wal: WalHealth,
+    /// Why the trees do not grow, if they don't; tried again by itself. Entries are durable meanwhile.
+    pub tree: Option<Arc<str>>,
+    /// How many logs' trees do not grow.
+    pub stalled_logs: usize,
+    /// Bytes in the open batch.
+    pub pending_bytes: usize,
+    /// Batches that are durable.
+    pub durable_batches: u64,
+    /// Batches that stand under published checkpoints.
+    pub published_batches: u64,
+    /// Intents without an outcome among those; they hold their segments.
+    pub open_intents: usize,
+    /// Segments in use, the spare one not counted.
+    pub segments: u64,
+}
+
+/// The trees could not be brought up to date.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the log's tree does not grow ({0}); see `holdfast status`")]
+pub struct FlushError(Arc<str>);
+
+/// The log of a gateway. Dropping it writes out what was appended and stops its threads.
+pub struct Log {
+    shared: Arc<Shared>,
+    /// What the write-ahead file holds of logs not yet registered.
+    found: Mutex<HashMap<LogId, FoundLog>>,
+    /// No batch was ever written.
+    fresh: bool,
+    config: Config,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the threads share.
+struct Shared {
+    segments: Segments,
+    sequencer: Mutex<Sequencer>,
+    writer_wake: Condvar,
+    keeper_wake: Condvar,
+    board: Arc<Board>,
+    retry_interval: Duration,
+}
+
+impl Shared {
+    fn sequencer(&self) -> MutexGuard<'_, Sequencer> {
+        // A panicking closure leaves no half entry behind, so the state is sound.
+        self.sequencer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    /// Opens or makes the log on the machine's disk.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if what lies there is not what was written.
+    pub fn open(config: Config) -> Result<(Self, Recovered), Refusal> {
+        Self::open_on(Arc::new(RealDisk), config)
+    }
+
+    /// Opens or makes the log on any [`Disk`].
+    ///
+    /// # Errors
+    /// A [`Refusal`] if what lies there is not what was written.
+    pub fn open_on(disk: Arc<dyn Disk>, config: Config) -> Result<(Self, Recovered), Refusal> {
+        let limits = Limits::new(&config)?;
+        let dir = config.data.join("wal");
+        create_dirs_durably(&*disk, &config.data, &dir).map_err(|error| Refusal::io(&dir, error))?;
+        let segments = Segments { disk, dir, len: limits.segment_len };
+        let found = recover(&segments)?;
+        let spare = keep_one_spare(&segments, &found.spares)?;
+        let Found { logs, open_intents, state, next_batch, previous, first_segment, segment, offset, .. } =
+            found;
+        let recovered = Recovered {
+            cut_bytes: found.cut_bytes,
+            state,
+            logs: logs.keys().cloned().collect(),
+            next_batch,
+            open_intents,
+        };
+        let sequencer = Sequencer {
+            limits,
+            batch: Batch::new(Vec::new(), state),
+            buffer: None,
+            next_batch,
+            logs: HashMap::new(),
+            place: Place { segment, offset },
+            spare,
+            free: VecDeque::new(),
+            last_segment: spare.unwrap_or(segment),
+            state,
+            failure: None,
+            full: None,
+            closing: false,
+            writer_idle: false,
+        };
+        let board = Arc::new(Board::new(next_batch, logs.keys().cloned().collect()));
+        let cursor = Cursor { segment: first_segment, offset: 0, batch: None };
+        let tiler = Tiler::new(segments.clone(), Arc::clone(&board), cursor, &config);
+        let shared = Arc::new(Shared {
+            segments,
+            sequencer: Mutex::new(sequencer),
+            writer_wake: Condvar::new(),
+            keeper_wake: Condvar::new(),
+            board,
+            retry_interval: config.retry_interval,
+        });
+        let (fresh, dir) = (next_batch == 0, shared.segments.dir.clone());
+        let threads = threads::start(&shared, previous, tiler).map_err(|error| Refusal::io(&dir, error))?;
+        let (found, threads) = (Mutex::new(logs), Mutex::new(threads));
+        Ok((Self { shared, found, fresh, config, threads }, recovered))
+    }
+
+    /// Opens or makes the log of one name: checks its directory against its checkpoint and the write-ahead file,
+    /// and lets entries in. The signer's name is the log's origin. Reads and writes the disk.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the directory is another log's, damaged, or older or newer than the write-ahead file.
+    pub fn register(&self, id: &LogId, signer: Signer) -> Result<Registered, Refusal> {
+        let disk = &self.shared.segments.disk;
+        let dir = self.config.data.join("audit").join(id.as_str());
+        if self.shared.sequencer().logs.contains_key(id) {
+            return Err(Refusal::new(&dir, "this log is open already", "register each log once"));
+        }
+        let openings = self.config.data.join("openings").join(id.as_str());
+        for dir in [&dir, &openings] {
+            create_dirs_durably(&**disk, &self.config.data, dir).map_err(|error| Refusal::io(dir, error))?;
+        }
+        let files = LogFiles::new(Arc::clone(disk), &dir);
+        hold_key(&files, &signer)?;
+        let (size, root) = published(&files, &signer)?;
+        let edge = Edge::load(&files, size)?;
+        if edge.root() != root {
+            let problem = "its tiles do not lead to the root in its checkpoint";
+            return Err(Refusal::new(&dir, problem, crate::files::RESTORE));
+        }
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let next_index = self.join(&files, size, found)?;
+        let openings = Openings::new(Arc::clone(disk), &openings);
+        self.shared.board.adopt(Tree::new(id.clone(), files, openings, signer, edge));
+        self.shared.sequencer().logs.insert(id.clone(), next_index);
+        Ok(Registered { size, root, next_index })
+    }
+
+    /// Checks that the tree and the write-ahead file tell one story; gives the next index.
+    fn join(&self, files: &LogFiles, size: u64, found: Option<FoundLog>) -> Result<u64, Refusal> {
+        const WAL: &str = "restore the whole data directory from one backup, or start with a new origin";
+        let refuse = |problem: String| Err(Refusal::new(&files.checkpoint_path(), problem, WAL));
+        let Some(found) = found else {
+            if size > 0 && self.fresh {
+                return refuse(format!("it covers {size} entries, yet the write-ahead file is new"));
+            }
+            return Ok(size);
+        };
+        let (first, next) = (found.first, found.next());
+        if first > size {
+            return refuse(format!("it covers {size} entries, yet the write-ahead file begins with {first}"));
+        }
+        if next < size {
+            return refuse(format!("it covers {size} entries, yet the write-ahead file knows only {next}"));
+        }
+        for tile in crate::tile::Tile::row(crate::tile::Kind::Hashes(0), size) {
+            let begin = tile.number * crate::tile::WIDTH;
+            if begin + u64::from(tile.width) <= first {
+                continue;
+            }
+            let bytes = files.tile(&tile)?;
+            let hashes = crate::tile::decode_hashes(&bytes, tile.width).unwrap_or_default();
+            for (index, hash) in (begin..).zip(hashes).filter(|(index, _)| *index >= first) {
+                let leaf = usize::try_from(index - first).ok().and_then(|at| found.leaves.get(at));
+                if leaf != Some(&hash) {
+                    return refuse(format!("its entry {index} is not that of the write-ahead file"));
+                }
+            }
+        }
+        Ok(next)
+    }
+
+    /// Appends one entry: `write` puts its bytes straight into the batch that goes to disk, under the log's lock, so
+    /// it should only format. The entry is in the log for good once the ticket says so; if the ticket fails, it may
+    /// or may not be.
+    ///
+    /// # Errors
+    /// An [`AppendError`]; nothing was appended then, though `write` may have run.
+    pub fn append<R>(
+        &self,
+        log: &LogId,
+        priority: Priority,
+        mark: Mark,
+        write: impl FnOnce(&mut Entry<'_>) -> R,
+    ) -> Result<(R, Ticket), AppendError> {
+        let mut sequencer = self.shared.sequencer();
+        let appended = sequencer.append(log, priority, mark, write)?;
+        let wake = std::mem::take(&mut sequencer.writer_idle);
+        drop(sequencer);
+        if wake {
+            self.shared.writer_wake.notify_one();
+        }
+        Ok(appended)
+    }
+
+    /// Blocks until everything appended to this log so far stands under a published checkpoint.
+    ///
+    /// # Errors
+    /// [`FlushError`] if that can't happen now.
+    pub fn flush_tree(&self, log: &LogId) -> Result<(), FlushError> {
+        let target = self.shared.sequencer().logs.get(log).copied();
+        match target {
+            Some(target) => self.shared.board.wait_published(log, target).map_err(FlushError),
+            None => Err(FlushError(Arc::from(format!("no log named `{log}` is open")))),
+        }
+    }
+
+    /// The same for every log that is open.
+    ///
+    /// # Errors
+    /// The first [`FlushError`], after all have been waited for.
+    pub fn flush_trees(&self) -> Result<(), FlushError> {
+        let targets: Vec<_> =
+            self.shared.sequencer().logs.iter().map(|(log, size)| (log.clone(), *size)).collect();
+        let flushed = targets
+            .iter()
+            .map(|(log, target)| self.shared.board.wait_published(log, *target).map_err(FlushError));
+        flushed.fold(Ok(()), Result::and)
+    }
+
+    /// How the log does, now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let mut health = self.shared.sequencer().health();
+        self.shared.board.fill(&mut health);
+        let newest = self.shared.sequencer().place.segment;
+        health.segments = (newest + 1).saturating_sub(health.segments);
+        health
+    }
+
+    /// The openings of a log, to disclose or erase them.
+    #[must_use]
+    pub fn openings(&self, log: &LogId) -> Openings {
+        let dir = self.config.data.join("openings").join(log.as_str());
+        Openings::new(Arc::clone(&self.shared.segments.disk), &dir)
+    }
+
+    /// The directory of a log: what a tenant can be handed.
+    #[must_use]
+    pub fn directory(&self, log: &LogId) -> PathBuf {
+        self.config.data.join("audit").join(log.as_str())
+    }
+
+    /// Takes no more entries, makes what was appended durable and publishes it, and stops the threads.
+    ///
+    /// # Errors
+    /// [`FlushError`] if something stays unpublished; it is not lost if its ticket said that it is durable.
+    pub fn close(self) -> Result<(), FlushError> {
+        self.stop();
+        let health = self.health();
+        match (health.wal, health.tree) {
+            (WalHealth::Failed(failure), _) => Err(FlushError(Arc::from(failure.to_string()))),
+            (WalHealth::Writing | WalHealth::Full(_), Some(why)) => Err(FlushError(why)),
+            (WalHealth::Writing | WalHealth::Full(_), None) => Ok(()),
+        }
+    }
+
+    fn stop(&self) {
+        self.shared.sequencer().closing = true;
+        self.shared.writer_wake.notify_all();
+        self.shared.keeper_wake.notify_all();
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A thread that panicked has nothing more to say; health does.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Of the unused segments the first is the spare; more are only left by a changed mind. Highest first, so that no
+/// number is ever missing.
+fn keep_one_spare(segments: &Segments, spares: &[u64]) -> Result<Option<u64>, Refusal> {
+    for number in spares.iter().skip(1).rev() {
+        segments.remove(*number).map_err(|error| Refusal::io(&segments.path(*number), error))?;
+    }
+    Ok(spares.first().copied())
+}
+
+/// Puts the verifier key beside a new log; refuses a log that was made with another one.
+fn hold_key(files: &LogFiles, signer: &Signer) -> Result<(), Refusal> {
+    let path = files.vkey_path();
+    let line = format!("{}\n", signer.verifier());
+    match files.read_if_there(&path)? {
+        Some(there) if there == line.as_bytes() => Ok(()),
+        Some(_) => {
+            let problem = format!("it is not the key of `{}`", signer.verifier().name());
+            Err(Refusal::new(
+                &path,
+                problem,
+                "restore this log's own key, or open a new log with a new origin",
+            ))
+        }
+        None => {
+            let disk = &*files.disk;
+            let written = replace(disk, &path, line.as_bytes()).and_then(|()| disk.sync_dir(&files.dir));
+            written.map_err(|error| Refusal::io(&path, error))
+        }
+    }
+}
+
+/// Size and root of the published checkpoint, which MUST be ours.
+fn published(files: &LogFiles, signer: &Signer) -> Result<(u64, Hash), Refusal> {
+    let path = files.checkpoint_path();
+    let Some(bytes) = files.read_if_there(&path)? else { return Ok((0, empty_root())) };
+    match Checkpoint::open(&bytes, signer.verifier()) {
+        Ok((checkpoint, _)) => Ok((checkpoint.size, checkpoint.root)),
+        Err(error) => Err(Refusal::new(&path, error.to_string(), crate::files::RESTORE)),
+    }
+}

@@ -1,0 +1,208 @@
+//! The log behind core's port.
+
+use crate::key::Signer;
+use crate::log::{AppendError, Config, Health, Log, Priority, WalHealth};
+use crate::log_id::LogId;
+use crate::refusal::Refusal;
+use crate::wal::{Mark, OpenIntent, Position, StateMark, Ticket};
+use holdfast_core::action::Action;
+use holdfast_core::pipeline::{self, Recovery};
+use holdfast_core::port::{self, AuditLog};
+use holdfast_core::{Error, ErrorKind, OperationId, Secret, Stage, TenantId};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use zeroize::Zeroizing;
+
+/// What a tenant's log signs as: its origin, and the seed of its key.
+pub trait Signing: Send + Sync + 'static {
+    /// The origin of a tenant's log (C2SP tlog-checkpoint).
+    fn origin(&self, tenant: &TenantId) -> String;
+
+    /// The 32-byte seed of its Ed25519 key (RFC 8032 §5.1.5), always the same for the same log.
+    ///
+    /// # Errors
+    /// When it cannot be had now.
+    fn seed(&self, tenant: &TenantId) -> Result<Secret, Error>;
+}
+
+/// The gateway's audit log: one write-ahead file, one tree a tenant.
+pub struct GatewayLog<S> {
+    log: Log,
+    signing: S,
+}
+
+impl<S: Signing> GatewayLog<S> {
+    /// Opens the log of a data directory, and tells what it found there.
+    ///
+    /// # Errors
+    /// `audit-unavailable`, naming file and remedy, when what lies there is not what was written.
+    pub fn open(config: Config, signing: S) -> Result<(Self, Recovery), Error> {
+        let (log, found) = Log::open(config).map_err(refused)?;
+        let committed =
+            found.state.map(|StateMark { seq, digest }| port::Committed { sequence: seq, digest });
+        let intents = found.open_intents.iter().map(open_intent).collect::<Result<_, _>>()?;
+        Ok((Self { log, signing }, Recovery { committed, intents, cut_bytes: found.cut_bytes }))
+    }
+
+    /// The log itself, for its files and its health.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Waits until all that was appended to a tenant's log stands under a published checkpoint. Blocks.
+    ///
+    /// # Errors
+    /// `audit-unavailable` when the tree does not grow.
+    pub fn flush(&self, tenant: &TenantId) -> Result<(), Error> {
+        self.log
+            .flush_tree(&log_id(tenant)?)
+            .map_err(|error| unavailable("the log's tree does not grow", error))
+    }
+
+    /// The same for every tenant's log.
+    ///
+    /// # Errors
+    /// `audit-unavailable` when one of the trees does not grow.
+    pub fn flush_all(&self) -> Result<(), Error> {
+        self.log.flush_trees().map_err(|error| unavailable("a log's tree does not grow", error))
+    }
+}
+
+impl<S: Signing> AuditLog for GatewayLog<S> {
+    type Handle = LogId;
+    type Ticket = Recorded;
+
+    fn open(&self, tenant: &TenantId) -> Result<LogId, Error> {
+        let id = log_id(tenant)?;
+        let secret = self.signing.seed(tenant)?;
+        let mut seed = Zeroizing::new([0; 32]);
+        if secret.len() != seed.len() {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                Stage::Start,
+                "the seed of a log's key is not 32 bytes",
+            ));
+        }
+        seed.copy_from_slice(secret.expose());
+        let signer = Signer::from_seed(&self.signing.origin(tenant), &seed)
+            .map_err(|error| unavailable("the log's key is refused", error))?;
+        let _found = self.log.register(&id, signer).map_err(refused)?;
+        Ok(id)
+    }
+
+    fn append<R>(
+        &self,
+        log: &LogId,
+        mark: port::Mark,
+        priority: port::Priority,
+        write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
+    ) -> Result<(R, Recorded), Error> {
+        let mark = match mark {
+            port::Mark::Plain => Mark::Plain,
+            port::Mark::Intent(operation) => Mark::Intent(*operation.as_bytes()),
+            port::Mark::Outcome(operation, committed) => Mark::Outcome {
+                op: *operation.as_bytes(),
+                state: committed
+                    .map(|port::Committed { sequence, digest }| StateMark { seq: sequence, digest }),
+            },
+        };
+        let priority = match priority {
+            port::Priority::Ordinary => Priority::Ordinary,
+            port::Priority::Stop => Priority::Stop,
+        };
+        let append = self.log.append(log, priority, mark, |entry| {
+            let (bytes, opening) = entry.parts();
+            write(bytes, opening)
+        });
+        match append {
+            Ok((value, ticket)) => Ok((value, Recorded { ticket })),
+            Err(error) => Err(not_appended(error)),
+        }
+    }
+
+    fn health(&self) -> port::Health {
+        let Health { wal, .. } = self.log.health();
+        match wal {
+            WalHealth::Writing => port::Health::Ready,
+            WalHealth::Full(why) => port::Health::Unready(format!("the audit log's disk is full: {why}")),
+            WalHealth::Failed(failure) => port::Health::Unready(failure.to_string()),
+        }
+    }
+}
+
+/// A promise that an entry becomes durable.
+#[derive(Debug)]
+pub struct Recorded {
+    ticket: Ticket,
+}
+
+impl Future for Recorded {
+    type Output = Result<port::Position, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.ticket).poll(context).map(|result| match result {
+            Ok(Position { index, batch: _, ordinal: _ }) => Ok(port::Position { index }),
+            Err(error) => Err(unavailable("the record could not be made durable", error)),
+        })
+    }
+}
+
+fn log_id(tenant: &TenantId) -> Result<LogId, Error> {
+    tenant.as_str().parse().map_err(|error| unavailable("the tenant's name is no log's name", error))
+}
+
+fn not_appended(error: AppendError) -> Error {
+    match error {
+        AppendError::Overloaded => {
+            Error::new(ErrorKind::Throttled, Stage::Record, "too many records wait for the disk")
+                .because(error)
+        }
+        AppendError::Full(_) => unavailable("the audit log's disk is full", error),
+        AppendError::NotDurable(_) | AppendError::Closed => {
+            unavailable("the audit log takes no records", error)
+        }
+        AppendError::UnknownLog(_) | AppendError::Empty | AppendError::TooLong(_) => {
+            Error::new(ErrorKind::Internal, Stage::Record, "the record does not fit the log").because(error)
+        }
+    }
+}
+
+fn unavailable(detail: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::AuditUnavailable, Stage::Record, detail).because(source)
+}
+
+fn refused(refusal: Refusal) -> Error {
+    let Refusal { file, offset, problem, remedy } = refusal;
+    let at = offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
+    let detail = format!("`{}`{at}: {problem}", file.display());
+    Error::new(ErrorKind::AuditUnavailable, Stage::Start, detail).remedy(remedy)
+}
+
+/// Reads what recovery needs back from the event of an intent; its grammar is `docs/events.md`.
+fn open_intent(open: &OpenIntent) -> Result<pipeline::OpenIntent, Error> {
+    let unreadable = || {
+        Error::new(
+            ErrorKind::AuditUnavailable,
+            Stage::Start,
+            "the record of an interrupted command cannot be read",
+        )
+        .remedy("run the build that wrote it, or a newer one")
+    };
+    let event: serde_json::Value = serde_json::from_slice(&open.entry).map_err(|_| unreadable())?;
+    fn text(value: Option<&serde_json::Value>) -> Option<&str> {
+        value.and_then(serde_json::Value::as_str)
+    }
+    let action = text(event.get("action")).and_then(Action::from_name).ok_or_else(unreadable)?;
+    let key = match text(event.get("key").and_then(|key| key.get("name"))) {
+        Some(name) => Some(name.parse().map_err(|_| unreadable())?),
+        None => None,
+    };
+    Ok(pipeline::OpenIntent {
+        operation: OperationId::from_bytes(open.op),
+        tenant: open.log.as_str().parse().map_err(|_| unreadable())?,
+        action,
+        key,
+        subject: text(event.get("subject")).map(Box::from),
+    })
+}

@@ -1,0 +1,44 @@
+//! The one way in which the log refuses what it finds on disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the log found on disk is not what it wrote; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The file or directory.
+    pub file: PathBuf,
+    /// Where in the file, in bytes.
+    pub offset: Option<u64>,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do next.
+    pub remedy: &'static str,
+}
+
+impl Refusal {
+    pub(crate) fn new(file: &Path, problem: impl Into<String>, remedy: &'static str) -> Self {
+        Self { file: file.to_path_buf(), offset: None, problem: problem.into(), remedy }
+    }
+
+    pub(crate) fn at(self, offset: u64) -> Self {
+        Self { offset: Some(offset), ..self }
+    }
+
+    pub(crate) fn io(file: &Path, error: io::Error) -> Self {
+        Self::new(file, error.to_string(), "mend the disk or the permissions, then start again")
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { file, offset, problem, remedy } = self;
+        write!(f, "`{}`", file.display())?;
+        if let Some(offset) = offset {
+            write!(f, " at byte {offset}")?;
+        }
+        write!(f, ": {problem}; {remedy}")
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,190 @@
+//! What the tiler and the others tell each other.
+
+use super::grow::Tree;
+use crate::log::Health;
+use crate::log_id::LogId;
+use crate::wal::NotDurable;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The board. All its waiting is for an event, or until a time given by the configuration.
+pub(crate) struct Board {
+    notices: Mutex<Notices>,
+    tiler_wake: Condvar,
+    published_wake: Condvar,
+}
+
+#[derive(Default)]
+struct Notices {
+    /// Batches below this number are durable.
+    durable: u64,
+    /// Newly registered trees.
+    adopted: Vec<Tree>,
+    /// Logs that the write-ahead file knows and nobody registered yet.
+    awaited: HashSet<LogId>,
+    /// Sizes under published checkpoints.
+    published: HashMap<LogId, u64>,
+    urgent: bool,
+    tiler_idle: bool,
+    writer_stopped: bool,
+    tiler_stopped: bool,
+    /// Why nothing more becomes durable.
+    failure: Option<Arc<str>>,
+    progress: Progress,
+}
+
+/// What the tiler says of itself after a round.
+#[derive(Clone, Default)]
+pub(crate) struct Progress {
+    /// Batches below this number were read, and but for the stalled logs' they stand under checkpoints.
+    pub(crate) tiled: u64,
+    pub(crate) open_intents: usize,
+    /// The oldest segment in use.
+    pub(crate) first_segment: u64,
+    /// Why the write-ahead file can't be read back.
+    pub(crate) broken: Option<Arc<str>>,
+    /// Logs whose trees do not grow, and why.
+    pub(crate) stalled: HashMap<LogId, Arc<str>>,
+}
+
+/// What there is to do.
+pub(crate) enum Work {
+    /// Batches below this number are durable.
+    Read(u64),
+    /// Nothing new came in the time given.
+    Retry,
+    /// The writer has stopped and everything is read.
+    Stop,
+}
+
+fn unpoisoned<T>(result: Result<T, PoisonError<T>>) -> T {
+    result.unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Board {
+    pub(crate) fn new(durable: u64, awaited: HashSet<LogId>) -> Self {
+        let notices = Notices { durable, awaited, ..Notices::default() };
+        Self { notices: Mutex::new(notices), tiler_wake: Condvar::new(), published_wake: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notices> {
+        unpoisoned(self.notices.lock())
+    }
+
+    /// The writer: all batches below this number are durable.
+    pub(crate) fn durable(&self, batches: u64) {
+        let mut notices = self.lock();
+        notices.durable = batches;
+        if std::mem::take(&mut notices.tiler_idle) {
+            self.tiler_wake.notify_one();
+        }
+    }
+
+    /// The writer: no more will come.
+    pub(crate) fn writer_stopped(&self, failure: Option<&NotDurable>) {
+        let mut notices = self.lock();
+        notices.writer_stopped = true;
+        notices.failure = failure.map(|failure| Arc::from(failure.to_string()));
+        self.tiler_wake.notify_one();
+        self.published_wake.notify_all();
+    }
+
+    /// A log was registered.
+    pub(crate) fn adopt(&self, tree: Tree) {
+        let mut notices = self.lock();
+        notices.awaited.remove(&tree.id);
+        notices.published.insert(tree.id.clone(), tree.size);
+        notices.adopted.push(tree);
+        if notices.awaited.is_empty() {
+            self.tiler_wake.notify_one();
+        }
+    }
+
+    /// Blocks until the log's checkpoint covers this many entries.
+    pub(crate) fn wait_published(&self, log: &LogId, size: u64) -> Result<(), Arc<str>> {
+        let mut notices = self.lock();
+        while notices.published.get(log).is_none_or(|published| *published < size) {
+            let Progress { broken, stalled, .. } = &notices.progress;
+            if let Some(why) = stalled.get(log).or(broken.as_ref()).or(notices.failure.as_ref()) {
+                return Err(Arc::clone(why));
+            }
+            if notices.tiler_stopped {
+                return Err(Arc::from("the log was closed"));
+            }
+            notices.urgent = true;
+            self.tiler_wake.notify_one();
+            notices = unpoisoned(self.published_wake.wait(notices));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn fill(&self, health: &mut Health) {
+        let notices = self.lock();
+        let Progress { tiled, open_intents, first_segment, broken, stalled } = &notices.progress;
+        health.tree = broken.as_ref().or(stalled.values().next()).map(Arc::clone);
+        health.stalled_logs = stalled.len();
+        health.durable_batches = notices.durable;
+        health.published_batches = *tiled;
+        health.open_intents = *open_intents;
+        health.segments = *first_segment;
+    }
+
+    /// The tiler: waits until every log that recovery named is registered, or for so long.
+    pub(crate) fn wait_registered(&self, patience: Duration) {
+        let waiting = |notices: &mut Notices| !notices.awaited.is_empty() && !notices.writer_stopped;
+        drop(self.tiler_wake.wait_timeout_while(self.lock(), patience, waiting));
+    }
+
+    /// The tiler: waits for batches from `next` on and lets them gather for `gather`; with `retry`, gives up waiting
+    /// after that time.
+    pub(crate) fn wait(&self, next: u64, gather: Duration, retry: Option<Duration>) -> (Work, Vec<Tree>) {
+        let mut notices = self.lock();
+        let nothing = |notices: &mut Notices| notices.durable <= next && !notices.writer_stopped;
+        while nothing(&mut notices) {
+            notices.tiler_idle = true;
+            match retry {
+                None => notices = unpoisoned(self.tiler_wake.wait(notices)),
+                Some(time) => {
+                    notices = unpoisoned(self.tiler_wake.wait_timeout_while(notices, time, nothing)).0;
+                    break;
+                }
+            }
+        }
+        let quiet = |notices: &mut Notices| !notices.urgent && !notices.writer_stopped;
+        if notices.durable > next {
+            notices = unpoisoned(self.tiler_wake.wait_timeout_while(notices, gather, quiet)).0;
+            notices.urgent = false;
+        }
+        let work = match (notices.durable > next, notices.writer_stopped) {
+            (true, _) => Work::Read(notices.durable),
+            (false, true) => Work::Stop,
+            (false, false) => Work::Retry,
+        };
+        (work, std::mem::take(&mut notices.adopted))
+    }
+
+    /// The tiler: waits so long, or until the writer stops; gives whether it did.
+    pub(crate) fn pause(&self, time: Duration) -> bool {
+        let waited = self.tiler_wake.wait_timeout_while(self.lock(), time, |notices| !notices.writer_stopped);
+        unpoisoned(waited).0.writer_stopped
+    }
+
+    /// The tiler: what it did.
+    pub(crate) fn report<'a>(&self, progress: Progress, trees: impl Iterator<Item = &'a Tree>) {
+        let mut notices = self.lock();
+        notices.progress = progress;
+        for tree in trees {
+            if let Some(published) = notices.published.get_mut(&tree.id) {
+                *published = tree.size;
+            }
+        }
+        self.published_wake.notify_all();
+    }
+
+    /// The tiler: it is done.
+    pub(crate) fn tiler_stopped(&self) {
+        self.lock().tiler_stopped = true;
+        self.published_wake.notify_all();
+    }
+}

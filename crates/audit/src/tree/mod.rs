@@ -1,0 +1,10 @@
+//! The trees: durable entries become tiles, tiles a root, the root a signed checkpoint.
+
+pub(crate) mod board;
+mod edge;
+pub(crate) mod grow;
+mod openings;
+pub(crate) mod tiler;
+
+pub(crate) use edge::Edge;
+pub use openings::Openings;

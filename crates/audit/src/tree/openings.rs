@@ -1,0 +1,105 @@
+//! The erasable sidecar: for each entry the 32-byte key under which its guessable values are committed, outside the
+//! log's directory. Without the key the commitments say nothing; the tree does not notice that it is gone.
+//!
+//! Files of 65,536 keys, named as tiles are numbered; key `i` stands at byte `32 × (i mod 65,536)` of file
+//! `i / 65,536`. Zeros mean that there is none, or none any more.
+
+use crate::disk::{Access, Disk, File, create_dirs, read_full};
+use crate::refusal::Refusal;
+use crate::tile::number_path;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const PER_FILE: u64 = 65_536;
+const LEN: u64 = 32;
+
+/// The openings of one log.
+#[derive(Clone)]
+pub struct Openings {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+}
+
+impl Openings {
+    /// Those in a directory.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Self {
+        Self { disk, dir: dir.to_path_buf() }
+    }
+
+    fn place(&self, index: u64) -> (PathBuf, u64) {
+        (self.dir.join(number_path(index / PER_FILE)), index % PER_FILE * LEN)
+    }
+
+    /// The opening of an entry, if it had one that was not erased.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the file can't be read.
+    pub fn read(&self, index: u64) -> Result<Option<[u8; 32]>, Refusal> {
+        let (path, offset) = self.place(index);
+        let file = match self.disk.open(&path, Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Refusal::io(&path, error)),
+        };
+        let mut opening = [0; 32];
+        let len = read_full(&*file, &mut opening, offset).map_err(|error| Refusal::io(&path, error))?;
+        Ok((len == opening.len() && opening != [0; 32]).then_some(opening))
+    }
+
+    /// Erases the opening of an entry for good: what the entry commits to can't be shown any more. A copy stays in
+    /// the write-ahead file until its segment is written over.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the file can't be written; the opening may then still be there.
+    pub fn erase(&self, index: u64) -> Result<(), Refusal> {
+        let (path, offset) = self.place(index);
+        let erase = || match self.disk.open(&path, Access::Write) {
+            Ok(file) if offset < file.size()? => {
+                file.write_all_at(&[0; 32], offset)?;
+                file.sync_data()
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        erase().map_err(|error| Refusal::io(&path, error))
+    }
+
+    /// Writes openings from `first` on, unsynced: names the files to sync, and the directories that got a name.
+    pub(crate) fn stage(
+        &self,
+        first: u64,
+        openings: &[[u8; 32]],
+        written: &mut Vec<PathBuf>,
+        renamed: &mut BTreeSet<PathBuf>,
+    ) -> io::Result<()> {
+        let mut at = first;
+        let mut rest = openings;
+        while !rest.is_empty() {
+            let room = usize::try_from(PER_FILE - at % PER_FILE).unwrap_or(rest.len());
+            let (here, after) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+            let (path, offset) = self.place(at);
+            let file = self.open(&path, renamed)?;
+            file.write_all_at(here.as_flattened(), offset)?;
+            written.push(path);
+            at += here.len() as u64;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn open(&self, path: &Path, renamed: &mut BTreeSet<PathBuf>) -> io::Result<Box<dyn File>> {
+        match self.disk.open(path, Access::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
+                create_dirs(&*self.disk, &self.dir, &dir, renamed)?;
+                renamed.insert(dir);
+                self.disk.open(path, Access::Create)
+            }
+            opened => opened,
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The thread that reads durable batches back from the write-ahead file and grows the trees. It reads the file
+//! rather than being handed buffers: memory stays bounded when the disk of the tiles is slow or full, and what it does
+//! at start is what it does always.
+//!
+//! A log whose tree can't grow holds up its own entries and their segments, no other log's tree.
+
+use super::board::{Board, Progress, Work};
+use super::grow::Tree;
+use crate::disk::{Access, Disk, File, read_full};
+use crate::log::Config;
+use crate::log_id::LogId;
+use crate::refusal::Refusal;
+use crate::wal::{ALIGN, BatchHeader, HEADER_LEN, Mark, Records, Segments};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes of batches that one round takes at most.
+const ROUND: u64 = 16 << 20;
+/// Logs whose edges stay in memory while they rest.
+const KEPT_EDGES: usize = 256;
+
+/// A place in the write-ahead file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    /// The number of the next batch; unknown before the first.
+    pub(crate) batch: Option<u64>,
+}
+
+impl Cursor {
+    fn is_before(&self, batch: u64) -> bool {
+        self.batch.unwrap_or(0) < batch
+    }
+}
+
+/// A log that fell behind, and from where.
+struct Lag {
+    from: Cursor,
+    why: Arc<str>,
+}
+
+/// The tiler's own.
+pub(crate) struct Tiler {
+    reader: Reader,
+    board: Arc<Board>,
+    cursor: Cursor,
+    trees: HashMap<LogId, Tree>,
+    lags: HashMap<LogId, Lag>,
+    /// Segments of intents that have no outcome yet.
+    intents: HashMap<[u8; 16], u64>,
+    /// The oldest segment not given back.
+    first_segment: u64,
+    broken: Option<Arc<str>>,
+    retried: Instant,
+    publish_interval: Duration,
+    retry_interval: Duration,
+}
+
+impl Tiler {
+    pub(crate) fn new(segments: Segments, board: Arc<Board>, cursor: Cursor, config: &Config) -> Self {
+        Self {
+            reader: Reader { segments, file: None, buffer: Vec::new() },
+            board,
+            cursor,
+            trees: HashMap::new(),
+            lags: HashMap::new(),
+            intents: HashMap::new(),
+            first_segment: cursor.segment,
+            broken: None,
+            retried: Instant::now(),
+            publish_interval: config.publish_interval,
+            retry_interval: config.retry_interval,
+        }
+    }
+
+    /// Runs until the writer has stopped and all it wrote is published; `free` is told of segments that may be used
+    /// again.
+    pub(crate) fn run(mut self, free: impl Fn(u64)) {
+        self.board.wait_registered(self.retry_interval);
+        let mut gather = self.publish_interval;
+        loop {
+            let behind = !self.lags.is_empty();
+            let next = self.cursor.batch.unwrap_or(0);
+            let (work, adopted) = self.board.wait(next, gather, behind.then_some(self.retry_interval));
+            self.trees.extend(adopted.into_iter().map(|tree| (tree.id.clone(), tree)));
+            if behind && (matches!(work, Work::Stop) || self.retried.elapsed() >= self.retry_interval) {
+                self.catch_up();
+                self.retried = Instant::now();
+            }
+            gather = self.publish_interval;
+            match work {
+                Work::Read(durable) => match self.round(durable) {
+                    Ok(()) => {
+                        self.broken = None;
+                        if self.cursor.is_before(durable) {
+                            gather = Duration::ZERO;
+                        }
+                    }
+                    Err(refusal) => {
+                        tracing::error!(%refusal, "the write-ahead file can't be read back");
+                        self.broken = Some(Arc::from(refusal.to_string()));
+                        self.trees.values_mut().for_each(Tree::abandon);
+                        self.report();
+                        if self.board.pause(self.retry_interval) {
+                            break;
+                        }
+                    }
+                },
+                Work::Retry => {}
+                Work::Stop => break,
+            }
+            self.give_back(&free);
+            self.report();
+        }
+        self.report();
+        self.board.tiler_stopped();
+    }
+
+    fn report(&self) {
+        let progress = Progress {
+            tiled: self.cursor.batch.unwrap_or(0),
+            open_intents: self.intents.len(),
+            first_segment: self.first_segment,
+            broken: self.broken.clone(),
+            stalled: self.lags.iter().map(|(id, lag)| (id.clone(), Arc::clone(&lag.why))).collect(),
+        };
+        self.board.report(progress, self.trees.values());
+    }
+
+    /// Reads batches, adds their entries to the trees and publishes them all.
+    fn round(&mut self, durable: u64) -> Result<(), Refusal> {
+        let start = self.cursor;
+        let mut cursor = start;
+        let mut taken = 0;
+        let mut intents = Vec::new();
+        while cursor.is_before(durable) && taken < ROUND {
+            let header = self.reader.read(&mut cursor)?;
+            taken += header.extent();
+            for record in Records::new(&self.reader.buffer) {
+                match record.mark {
+                    Mark::Plain => {}
+                    Mark::Intent(op) => intents.push((op, Some(header.segment))),
+                    Mark::Outcome { op, .. } => intents.push((op, None)),
+                }
+                if self.lags.contains_key(record.log) {
+                    continue;
+                }
+                let pushed = match self.trees.get_mut(record.log) {
+                    Some(tree) => tree.push(record.index, record.opening, record.entry),
+                    None => Err(Refusal::new(
+                        &self.reader.segments.path(header.segment),
+                        format!("log `{}` has entries here and is not open", record.log),
+                        "register every log that recovery named",
+                    )),
+                };
+                if let (Err(refusal), Ok(id)) = (pushed, record.log.parse()) {
+                    fall_behind(&mut self.lags, &mut self.trees, &id, start, &refusal);
+                }
+            }
+        }
+        for (id, refusal) in self.publish() {
+            fall_behind(&mut self.lags, &mut self.trees, &id, start, &refusal);
+        }
+        self.cursor = cursor;
+        for (op, segment) in intents {
+            match segment {
+                Some(segment) => self.intents.insert(op, segment),
+                None => self.intents.remove(&op),
+            };
+        }
+        Ok(())
+    }
+
+    /// Publishes what was added to all trees in three steps, each durable before the next, so that many logs share
+    /// their syncs: files under temporary names, tiles, checkpoints. Gives the logs where that failed.
+    fn publish(&mut self) -> Vec<(LogId, Refusal)> {
+        let many = self.trees.len() > KEPT_EDGES;
+        let (mut failed, mut growing) = (Vec::new(), Vec::new());
+        let (mut files, mut dirs) = (Vec::new(), BTreeSet::new());
+        for tree in self.trees.values_mut() {
+            match tree.stage(&mut files) {
+                Ok(true) => growing.push(tree),
+                Ok(false) if many => tree.edge = None,
+                Ok(false) => {}
+                Err(refusal) => failed.push((tree.id.clone(), refusal)),
+            }
+        }
+        let disk = &self.reader.segments.disk;
+        if let Err(error) = disk.sync_files(&files) {
+            let path = files.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
+            let refusal = Refusal::io(path, error);
+            failed.extend(growing.iter().map(|tree| (tree.id.clone(), refusal.clone())));
+            return failed;
+        }
+        let placed = step(growing, &mut failed, |tree| tree.place(&mut dirs));
+        let synced = sync_dirs(&**disk, &dirs);
+        dirs.clear();
+        let public = step(placed, &mut failed, |tree| synced.clone().and_then(|()| tree.publish(&mut dirs)));
+        let synced = sync_dirs(&**disk, &dirs);
+        step(public, &mut failed, |tree| synced.clone().map(|()| tree.settle()));
+        failed
+    }
+
+    /// Reads once more, for all logs that fell behind, from the first place where one did.
+    fn catch_up(&mut self) {
+        let open = self.lags.iter().filter(|(id, _)| self.trees.contains_key(*id));
+        let late: HashSet<LogId> = open.map(|(id, _)| id.clone()).collect();
+        let first = self.lags.iter().filter(|(id, _)| late.contains(*id)).map(|(_, lag)| lag.from);
+        let Some(start) = first.min_by_key(|from| from.batch.unwrap_or(0)) else { return };
+        let end = self.cursor.batch.unwrap_or(0);
+        let mut cursor = start;
+        let mut failed: HashMap<LogId, Refusal> = HashMap::new();
+        while cursor.is_before(end) {
+            if let Err(refusal) = self.reader.read(&mut cursor) {
+                failed.extend(late.iter().map(|id| (id.clone(), refusal.clone())));
+                break;
+            }
+            for record in Records::new(&self.reader.buffer) {
+                if failed.contains_key(record.log) || !late.contains(record.log) {
+                    continue;
+                }
+                let Some(tree) = self.trees.get_mut(record.log) else { continue };
+                if let Err(refusal) = tree.push(record.index, record.opening, record.entry) {
+                    failed.insert(tree.id.clone(), refusal);
+                }
+            }
+        }
+        for id in failed.keys() {
+            self.trees.get_mut(id).into_iter().for_each(Tree::abandon);
+        }
+        failed.extend(self.publish());
+        for id in late {
+            match (failed.remove(&id), self.lags.get_mut(&id)) {
+                (Some(refusal), Some(lag)) => {
+                    self.trees.get_mut(&id).into_iter().for_each(Tree::abandon);
+                    lag.why = Arc::from(refusal.to_string());
+                }
+                (_, _) => drop(self.lags.remove(&id)),
+            }
+        }
+    }
+
+    /// Gives back the segments before all that is still needed: by the cursor, a log behind, an open intent.
+    fn give_back(&mut self, free: impl Fn(u64)) {
+        let late = self.lags.values().map(|lag| lag.from.segment);
+        let needed = self.intents.values().copied().chain(late).fold(self.cursor.segment, u64::min);
+        while self.first_segment < needed {
+            free(self.first_segment);
+            self.first_segment += 1;
+        }
+    }
+}
+
+/// Does one thing to all trees; gives those where it went well.
+fn step<'a>(
+    trees: Vec<&'a mut Tree>,
+    failed: &mut Vec<(LogId, Refusal)>,
+    mut work: impl FnMut(&mut Tree) -> Result<(), Refusal>,
+) -> Vec<&'a mut Tree> {
+    let mut done = Vec::with_capacity(trees.len());
+    for tree in trees {
+        match work(tree) {
+            Ok(()) => done.push(tree),
+            Err(refusal) => failed.push((tree.id.clone(), refusal)),
+        }
+    }
+    done
+}
+
+fn sync_dirs(disk: &dyn Disk, dirs: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
+    dirs.iter().try_for_each(|dir| disk.sync_dir(dir).map_err(|error| Refusal::io(dir, error)))
+}
+
+fn fall_behind(
+    lags: &mut HashMap<LogId, Lag>,
+    trees: &mut HashMap<LogId, Tree>,
+    id: &LogId,
+    from: Cursor,
+    refusal: &Refusal,
+) {
+    tracing::warn!(log = %id, %refusal, "an audit tree does not grow");
+    trees.get_mut(id).into_iter().for_each(Tree::abandon);
+    lags.entry(id.clone()).or_insert(Lag { from, why: Arc::from(refusal.to_string()) });
+}
+
+/// Reads batches back.
+struct Reader {
+    segments: Segments,
+    file: Option<(u64, Box<dyn File>)>,
+    /// The records of the batch read last.
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// Reads the next batch's records into the buffer, from this segment or the start of the next.
+    fn read(&mut self, cursor: &mut Cursor) -> Result<BatchHeader, Refusal> {
+        for (segment, offset) in [(cursor.segment, cursor.offset), (cursor.segment + 1, 0)] {
+            let path = self.segments.path(segment);
+            let header = self.read_at(segment, offset).map_err(|error| Refusal::io(&path, error))?;
+            if let Some(header) =
+                header.filter(|header| cursor.batch.is_none_or(|batch| batch == header.batch))
+            {
+                *cursor = Cursor { segment, offset: offset + header.extent(), batch: Some(header.batch + 1) };
+                return Ok(header);
+            }
+        }
+        let problem = "a durable batch can't be read back";
+        let refusal =
+            Refusal::new(&self.segments.path(cursor.segment), problem, "check the disk, then restart");
+        Err(refusal.at(cursor.offset))
+    }
+
+    fn read_at(&mut self, segment: u64, offset: u64) -> io::Result<Option<BatchHeader>> {
+        if self.file.as_ref().is_none_or(|(open, _)| *open != segment) {
+            match self.segments.open(segment, Access::Read) {
+                Ok(file) => self.file = Some((segment, file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some((_, file)) = &self.file else { return Ok(None) };
+        // Most batches are small: one read for head and body.
+        self.buffer.resize(usize::try_from(ALIGN).unwrap_or(HEADER_LEN), 0);
+        let have = read_full(&**file, &mut self.buffer, offset)?;
+        self.buffer.truncate(have);
+        let Ok((header, _)) = BatchHeader::decode(&self.buffer) else { return Ok(None) };
+        if header.segment != segment {
+            return Ok(None);
+        }
+        self.buffer.resize(HEADER_LEN + usize::try_from(header.body_len).unwrap_or(0), 0);
+        if let Some(rest) = self.buffer.get_mut(have..) {
+            read_full(&**file, rest, offset + have as u64)?;
+        }
+        self.buffer.drain(..HEADER_LEN);
+        Ok((crc32c::crc32c(&self.buffer) == header.body_crc).then_some(header))
+    }
+}

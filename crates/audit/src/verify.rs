@@ -1,0 +1,244 @@
+//! The offline verifier: reads a log's directory and believes nothing in it but arithmetic and the keys it was given.
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::disk::{Disk, RealDisk};
+use crate::files::{LogFiles, RESTORE};
+use crate::key::VerifierKey;
+use crate::merkle::{Hash, leaf_hash};
+use crate::note::{NoteError, Signed};
+use crate::proof::{ProofError, TlogProof};
+use crate::refusal::Refusal;
+use crate::tile::{Entries, Kind, Tile, WIDTH, push_entry};
+use crate::tree::Edge;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where a key or a checkpoint came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Given by whoever verifies: what the log says can be held against it.
+    Outside,
+    /// Found beside the log: whoever can replace the log can replace this too. Say so, loudly.
+    BesideTheLog,
+}
+
+/// What to verify by.
+#[derive(Clone, Debug, Default)]
+pub struct Trusted {
+    /// The log's key; without it the one in `log.vkey` is used.
+    pub key: Option<VerifierKey>,
+    /// A checkpoint of the same log seen earlier, as the signed note; the log must continue it.
+    pub earlier: Option<Vec<u8>>,
+    /// Witnesses whose cosignatures are to be checked.
+    pub witnesses: Vec<VerifierKey>,
+}
+
+/// What was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The checkpoint that all entries lead to.
+    pub checkpoint: Checkpoint,
+    /// Where the key that it is signed with came from.
+    pub key: Trust,
+    /// The size of the earlier checkpoint that the log continues; with none, a rollback or a rewritten log goes
+    /// unnoticed.
+    pub continues: Option<u64>,
+    /// The given witnesses that cosigned, with the times they state.
+    pub witnesses: Vec<Signed>,
+    /// Bytes of entries.
+    pub bytes: u64,
+    /// Hash tiles and bundles that were compared as they lie.
+    pub files: u64,
+}
+
+/// The log is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// A file is missing or damaged, or not what its entries make.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+    /// The checkpoint beside the log is not rightly signed.
+    #[error("the log's checkpoint was refused: {0}")]
+    Checkpoint(#[source] CheckpointError),
+    /// The earlier checkpoint is not rightly signed.
+    #[error("the earlier checkpoint was refused: {0}")]
+    Earlier(#[source] CheckpointError),
+    /// A given witness's line does not fit.
+    #[error("a witness's cosignature was refused: {0}")]
+    Witness(#[source] NoteError),
+    /// The log has fewer entries than it had.
+    #[error(
+        "the log has {size} entries, yet it had {earlier}; it was rolled back: keep both checkpoints as evidence"
+    )]
+    RolledBack {
+        /// Entries now.
+        size: u64,
+        /// Entries at the earlier checkpoint.
+        earlier: u64,
+    },
+    /// The log's first entries are not those of the earlier checkpoint.
+    #[error("the first {earlier} entries are not those that were signed; keep both checkpoints as evidence")]
+    Rewritten {
+        /// Entries at the earlier checkpoint.
+        earlier: u64,
+    },
+}
+
+/// Verifies a log's directory on the machine's disk: every entry leads to its leaf, every leaf to its tile, every
+/// tile to the root, and the root is signed. `progress` is told how many of how many entries are done.
+///
+/// # Errors
+/// The first [`VerifyError`] found.
+pub fn verify(dir: &Path, trusted: &Trusted, progress: impl FnMut(u64, u64)) -> Result<Report, VerifyError> {
+    verify_on(Arc::new(RealDisk), dir, trusted, progress)
+}
+
+/// Verifies a log's directory on any [`Disk`].
+///
+/// # Errors
+/// The first [`VerifyError`] found.
+pub fn verify_on(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    trusted: &Trusted,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Report, VerifyError> {
+    let files = LogFiles::new(disk, dir);
+    let path = files.checkpoint_path();
+    let (key, trust) = match &trusted.key {
+        Some(key) => (key.clone(), Trust::Outside),
+        None => (key_beside(&files)?, Trust::BesideTheLog),
+    };
+    let none =
+        || Refusal::new(&path, "there is no checkpoint", "give the directory of a log that has entries");
+    let bytes = files.read_if_there(&path)?.ok_or_else(none)?;
+    let (checkpoint, note) = Checkpoint::open(&bytes, &key).map_err(VerifyError::Checkpoint)?;
+    let witnesses = match note.verify(&trusted.witnesses.iter().collect::<Vec<_>>()) {
+        Ok(signed) => signed,
+        Err(NoteError::Unsigned) => Vec::new(),
+        Err(error) => return Err(VerifyError::Witness(error)),
+    };
+    let earlier = trusted.earlier.as_deref().map(|bytes| Checkpoint::open(bytes, &key)).transpose();
+    let earlier = earlier.map_err(VerifyError::Earlier)?.map(|(earlier, _)| earlier);
+    if let Some(Checkpoint { size: earlier, .. }) = earlier
+        && earlier > checkpoint.size
+    {
+        return Err(VerifyError::RolledBack { size: checkpoint.size, earlier });
+    }
+    let mut walk = Walk { files: &files, edge: Edge::default(), bytes: 0, compared: 0, earlier };
+    walk.entries(checkpoint.size, &mut progress)?;
+    walk.partial_tiles()?;
+    if walk.edge.root() != checkpoint.root {
+        let problem = "the entries do not lead to the root that it signs";
+        return Err(Refusal::new(&path, problem, "keep the directory as evidence").into());
+    }
+    let Walk { bytes, compared: files, earlier, .. } = walk;
+    let continues = earlier.map(|earlier| earlier.size);
+    Ok(Report { checkpoint, key: trust, continues, witnesses, bytes, files })
+}
+
+/// Verifies one entry by its `.tlog-proof`, without the log.
+///
+/// # Errors
+/// Any [`ProofError`].
+pub fn verify_proof(proof: &[u8], entry: &[u8], key: &VerifierKey) -> Result<Checkpoint, ProofError> {
+    TlogProof::parse(proof)?.verify(entry, key)
+}
+
+fn key_beside(files: &LogFiles) -> Result<VerifierKey, Refusal> {
+    let path = files.vkey_path();
+    let none = || Refusal::new(&path, "there is no key beside the log", "give the log's key from outside");
+    let bytes = files.read_if_there(&path)?.ok_or_else(none)?;
+    let line = String::from_utf8_lossy(&bytes);
+    let refuse = |error: crate::key::KeyError| {
+        Refusal::new(&path, error.to_string(), "give the log's key from outside")
+    };
+    line.strip_suffix('\n').unwrap_or(&line).parse().map_err(refuse)
+}
+
+struct Walk<'a> {
+    files: &'a LogFiles,
+    edge: Edge,
+    bytes: u64,
+    compared: u64,
+    earlier: Option<Checkpoint>,
+}
+
+impl Walk<'_> {
+    /// Reads all bundles, comparing each full hash tile as its last leaf comes by.
+    fn entries(&mut self, size: u64, progress: &mut impl FnMut(u64, u64)) -> Result<(), VerifyError> {
+        self.check_earlier()?;
+        for tile in Tile::row(Kind::Entries, size) {
+            let bytes = self.files.tile(&tile)?;
+            let mut entries = Entries::new(&bytes);
+            let mut own = Vec::new();
+            for entry in entries.by_ref().take(usize::from(tile.width)) {
+                let entry =
+                    entry.map_err(|_| self.files.damaged(&tile, "it ends in the middle of an entry"))?;
+                self.bytes += entry.len() as u64;
+                let fits = push_entry(&mut own, entry);
+                debug_assert!(fits, "it came from a bundle");
+                self.leaf(leaf_hash(entry))?;
+            }
+            if self.edge.size() != tile.number * WIDTH + u64::from(tile.width) {
+                return Err(self.files.damaged(&tile, "it holds too few entries").into());
+            }
+            if self.files.read_if_there(&self.files.path(&tile))?.is_some_and(|lies| lies != own) {
+                return Err(self.files.damaged(&tile, "it holds more than its entries").into());
+            }
+            self.compared += 1;
+            narrower(self.files, &tile, &own)?;
+            progress(self.edge.size(), size);
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, leaf: Hash) -> Result<(), VerifyError> {
+        let Self { files, edge, compared, .. } = self;
+        edge.push(leaf, |tile, bytes| {
+            *compared += 1;
+            compare(files, &tile, &bytes)
+        })?;
+        self.check_earlier()
+    }
+
+    fn check_earlier(&self) -> Result<(), VerifyError> {
+        match &self.earlier {
+            Some(earlier) if earlier.size == self.edge.size() && earlier.root != self.edge.root() => {
+                Err(VerifyError::Rewritten { earlier: earlier.size })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn partial_tiles(&mut self) -> Result<(), VerifyError> {
+        for (tile, bytes) in self.edge.partial_tiles() {
+            compare(self.files, &tile, &bytes)?;
+            self.compared += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Narrower forms that earlier checkpoints left must be beginnings of what stands here.
+fn narrower(files: &LogFiles, tile: &Tile, bytes: &[u8]) -> Result<(), Refusal> {
+    for width in files.partial_widths(tile).into_iter().filter(|width| *width < tile.width) {
+        let narrow = Tile { width, ..*tile };
+        // It may be gone by now: a running gateway removes what its checkpoints no longer need.
+        let lies = files.read_if_there(&files.path(&narrow))?;
+        if lies.is_some_and(|lies| !bytes.starts_with(&lies)) {
+            return Err(files.damaged(&narrow, "it is not the beginning of the wider tile"));
+        }
+    }
+    Ok(())
+}
+
+/// A hash tile must lie there as computed; a log that has grown since may have a wider one.
+fn compare(files: &LogFiles, tile: &Tile, bytes: &[u8]) -> Result<(), Refusal> {
+    let lies = files.tile(tile)?;
+    let exact = files.read_if_there(&files.path(tile))?.is_some();
+    if lies == bytes || (!exact && lies.starts_with(bytes)) {
+        return narrower(files, tile, bytes);
+    }
+    Err(Refusal::new(&files.path(tile), "its hashes are not those of the entries", RESTORE))
+}

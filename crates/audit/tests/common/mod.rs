@@ -1,0 +1,80 @@
+//! What the tests of the log share.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
+#![allow(dead_code, unreachable_pub)]
+
+use holdfast_audit::disk::sim::SimDisk;
+use holdfast_audit::key::Signer;
+use holdfast_audit::{AppendError, Config, Log, LogId, Mark, Priority, Recovered, Refusal, Ticket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+pub fn id(name: &str) -> LogId {
+    name.parse().unwrap()
+}
+
+pub fn signer(name: &str) -> Signer {
+    let seed = [name.len() as u8; 32];
+    Signer::from_seed(&format!("test.example/{name}"), &Zeroizing::new(seed)).unwrap()
+}
+
+/// Small segments, quick checkpoints.
+pub fn config(data: &Path) -> Config {
+    Config {
+        segment_len: 192 << 10,
+        reserve: 32 << 10,
+        max_pending: 24 << 10,
+        publish_interval: Duration::from_millis(5),
+        retry_interval: Duration::from_millis(20),
+        ..Config::new(data)
+    }
+}
+
+pub fn root() -> &'static Path {
+    Path::new("/")
+}
+
+pub fn open(disk: &SimDisk) -> Result<(Log, Recovered), Refusal> {
+    Log::open_on(Arc::new(disk.clone()), config(root()))
+}
+
+pub fn open_with(disk: &SimDisk, names: &[&str]) -> Result<(Log, Recovered), Refusal> {
+    let (log, recovered) = open(disk)?;
+    for name in names {
+        log.register(&id(name), signer(name))?;
+    }
+    Ok((log, recovered))
+}
+
+/// The bytes of entry `index` of a log in these tests.
+pub fn entry(name: &str, index: u64) -> Vec<u8> {
+    let pad = "x".repeat((index as usize * 37) % 700);
+    format!("{{\"log\":\"{name}\",\"seq\":{index},\"pad\":\"{pad}\"}}").into_bytes()
+}
+
+pub fn append(log: &Log, name: &str) -> Ticket {
+    append_as(log, name, Mark::Plain)
+}
+
+pub fn append_as(log: &Log, name: &str, mark: Mark) -> Ticket {
+    let write = |to: &mut holdfast_audit::Entry<'_>| {
+        to.set_opening(&opening(name, to.index()));
+        let bytes = entry(name, to.index());
+        to.push(&bytes);
+    };
+    loop {
+        match log.append(&id(name), Priority::Ordinary, mark, write) {
+            Ok((_, ticket)) => return ticket,
+            // The next segment is being made.
+            Err(AppendError::Overloaded) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub fn opening(name: &str, index: u64) -> [u8; 32] {
+    let mut opening = [name.len() as u8; 32];
+    opening[..8].copy_from_slice(&index.to_be_bytes());
+    opening
+}

@@ -1,0 +1,503 @@
+//! The log as a whole: what is appended stands in tiles that third-party tools verify; refusals; full and failing
+//! disks.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
+
+mod common;
+
+use common::*;
+use holdfast_audit::checkpoint::Checkpoint;
+use holdfast_audit::disk::sim::SimDisk;
+use holdfast_audit::merkle::verify_consistency;
+use holdfast_audit::reader::LogReader;
+use holdfast_audit::verify::{Trust, Trusted, VerifyError, verify, verify_on, verify_proof};
+use holdfast_audit::{AppendError, Log, Mark, Priority, StateMark, WalHealth};
+use std::path::Path;
+use std::sync::Arc;
+
+fn append_many(log: &Log, name: &str, n: u64) {
+    let tickets: Vec<_> = (0..n).map(|_| append(log, name)).collect();
+    for ticket in tickets {
+        ticket.wait_blocking().unwrap();
+    }
+}
+
+fn appended(log: &Log, name: &str, n: u64) {
+    // Not more at once than may be pending.
+    for _ in 0..n / 50 {
+        append_many(log, name, 50);
+    }
+    append_many(log, name, n % 50);
+}
+
+fn read_on(disk: &SimDisk, name: &str) -> LogReader {
+    LogReader::open_on(Arc::new(disk.clone()), &Path::new("/audit").join(name)).unwrap()
+}
+
+#[test]
+fn entries_come_back_in_order_with_proofs_and_openings() {
+    let disk = SimDisk::new();
+    let (log, recovered) = open_with(&disk, &["tenant-a", "_gateway"]).unwrap();
+    assert_eq!((recovered.cut_bytes, recovered.next_batch), (0, 0));
+    appended(&log, "tenant-a", 300);
+    appended(&log, "_gateway", 3);
+    log.flush_tree(&id("tenant-a")).unwrap();
+    log.flush_tree(&id("_gateway")).unwrap();
+    let mut reader = read_on(&disk, "tenant-a");
+    let size = reader.checkpoint().size;
+    assert_eq!(size, 300);
+    for from in [0, 255, 256, 299] {
+        let read: Vec<_> = reader.entries(from).map(Result::unwrap).collect();
+        assert_eq!(read, (from..300).map(|index| (index, entry("tenant-a", index))).collect::<Vec<_>>());
+    }
+    assert_eq!(reader.entries(300).count(), 0);
+    let first = reader.checkpoint().clone();
+    let openings = log.openings(&id("tenant-a"));
+    for index in [0, 1, 255, 256, 299] {
+        let opening = openings.read(index).unwrap().unwrap();
+        assert_eq!(opening, opening_of(index));
+        let proof = reader.prove(index, Some(&opening)).unwrap().to_string();
+        let key = signer("tenant-a").verifier().clone();
+        verify_proof(proof.as_bytes(), &entry("tenant-a", index), &key).unwrap();
+        assert!(verify_proof(proof.as_bytes(), &entry("tenant-a", index + 1), &key).is_err());
+    }
+    assert!(reader.prove(300, None).is_err());
+    openings.erase(255).unwrap();
+    openings.erase(70_000).unwrap();
+    assert_eq!((openings.read(255).unwrap(), openings.read(70_000).unwrap()), (None, None));
+    assert_eq!(openings.read(256).unwrap(), Some(opening_of(256)));
+
+    assert!(!reader.refresh().unwrap());
+    appended(&log, "tenant-a", 1000);
+    log.close().unwrap();
+    assert!(reader.refresh().unwrap());
+    let second = reader.checkpoint().clone();
+    let proof = reader.prove_consistency(300).unwrap();
+    assert!(verify_consistency(300, &first.root, second.size, &second.root, &proof));
+    assert_eq!(read_on(&disk, "_gateway").checkpoint().size, 3);
+}
+
+fn opening_of(index: u64) -> [u8; 32] {
+    opening("tenant-a", index)
+}
+
+#[test]
+fn the_directory_holds_what_the_checkpoint_needs_and_no_more() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    for n in [1, 6, 100, 149, 1, 43, 1, 1] {
+        appended(&log, "a", n);
+        log.flush_tree(&id("a")).unwrap();
+    }
+    log.close().unwrap();
+    let files = disk.files();
+    let mut names: Vec<_> = files
+        .keys()
+        .filter_map(|path| path.strip_prefix("/audit/a").ok())
+        .map(|path| path.to_str().unwrap())
+        .collect();
+    names.sort_unstable();
+    let expected = [
+        "checkpoint",
+        "log.vkey",
+        "tile/0/000",
+        "tile/0/001.p/45",
+        "tile/0/001.p/46",
+        "tile/1/000.p/1",
+        "tile/entries/000",
+        "tile/entries/001.p/45",
+        "tile/entries/001.p/46",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(files[Path::new("/audit/a/tile/0/000")].len(), 8192);
+}
+
+#[test]
+fn third_party_tools_verify_the_directory_as_it_lies() {
+    struct Tiles<'a>(&'a Path);
+    impl tlog_tiles::TileReader for Tiles<'_> {
+        fn height(&self) -> u8 {
+            8
+        }
+        fn read_tiles(&self, tiles: &[tlog_tiles::Tile]) -> Result<Vec<Vec<u8>>, tlog_tiles::tlog::Error> {
+            let read = |tile: &tlog_tiles::Tile| {
+                // Their paths are those of the Go checksum database: height and level.
+                let path = tile.path().replacen("tile/8/", "tile/", 1);
+                std::fs::read(self.0.join(path)).unwrap()
+            };
+            Ok(tiles.iter().map(read).collect())
+        }
+        fn save_tiles(&self, _: &[tlog_tiles::Tile], _: &[Vec<u8>]) {}
+    }
+    let data = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(config(data.path())).unwrap();
+    log.register(&id("a"), signer("a")).unwrap();
+    appended(&log, "a", 700);
+    log.flush_tree(&id("a")).unwrap();
+    let earlier = std::fs::read(log.directory(&id("a")).join("checkpoint")).unwrap();
+    appended(&log, "a", 1);
+    let dir = log.directory(&id("a"));
+    log.close().unwrap();
+
+    let note = signed_note::Note::from_bytes(&std::fs::read(dir.join("checkpoint")).unwrap()).unwrap();
+    let vkey = std::fs::read_to_string(dir.join("log.vkey")).unwrap();
+    let verifier = signed_note::StandardVerifier::new(vkey.trim_end()).unwrap();
+    note.verify(&signed_note::VerifierList::new(vec![Box::new(verifier)])).unwrap();
+    let checkpoint = tlog_tiles::Checkpoint::from_bytes(note.text()).unwrap();
+    assert_eq!(checkpoint.size(), 701);
+    let tiles = Tiles(&dir);
+    let hashes = tlog_tiles::TileHashReader::new(checkpoint.size(), *checkpoint.hash(), &tiles);
+    for index in [0, 255, 256, 512, 699, 700] {
+        let proof = tlog_tiles::prove_record(checkpoint.size(), index, &hashes).unwrap();
+        let leaf = tlog_tiles::record_hash(&entry("a", index));
+        tlog_tiles::check_record(&proof, checkpoint.size(), *checkpoint.hash(), index, leaf).unwrap();
+        let ours = LogReader::open(&dir).unwrap().prove(index, None).unwrap().hashes;
+        assert_eq!(
+            ours.iter().map(|hash| hash.0).collect::<Vec<_>>(),
+            proof.iter().map(|h| h.0).collect::<Vec<_>>()
+        );
+    }
+
+    let key = signer("a").verifier().clone();
+    let trusted = Trusted { key: Some(key), earlier: Some(earlier), witnesses: vec![] };
+    let mut last = (0, 0);
+    let report = verify(&dir, &trusted, |done, of| last = (done, of)).unwrap();
+    assert_eq!((report.key, report.continues, last), (Trust::Outside, Some(700), (701, 701)));
+    let report = verify(&dir, &Trusted::default(), |_, _| ()).unwrap();
+    assert_eq!((report.key, report.continues), (Trust::BesideTheLog, None));
+}
+
+#[test]
+fn every_flipped_bit_in_a_log_s_directory_is_found() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    for n in [100, 150, 30] {
+        appended(&log, "a", n);
+        log.flush_tree(&id("a")).unwrap();
+    }
+    log.close().unwrap();
+    let key = Some(signer("a").verifier().clone());
+    let trusted = Trusted { key, ..Trusted::default() };
+    let check = || verify_on(Arc::new(disk.clone()), Path::new("/audit/a"), &trusted, |_, _| ());
+    assert_eq!(check().unwrap().checkpoint.size, 280);
+    let files = disk.files();
+    for (path, bytes) in
+        files.iter().filter(|(path, _)| path.starts_with("/audit/a") && !path.ends_with("log.vkey"))
+    {
+        for at in (0..bytes.len()).step_by(1 + bytes.len() / 61).chain([bytes.len() - 1]) {
+            disk.flip_bit(path, at, 2);
+            assert!(check().is_err(), "{} at {at}", path.display());
+            disk.flip_bit(path, at, 2);
+        }
+    }
+    check().unwrap();
+}
+
+#[test]
+fn a_re_signed_log_is_caught_against_an_earlier_checkpoint() {
+    let make = |names: &[&str]| {
+        let disk = SimDisk::new();
+        let (log, _) = open_with(&disk, &["a"]).unwrap();
+        for name in names {
+            log.append(&id("a"), Priority::Ordinary, Mark::Plain, |to| to.push(name.as_bytes()))
+                .unwrap()
+                .1
+                .wait_blocking()
+                .unwrap();
+        }
+        log.close().unwrap();
+        disk
+    };
+    let checkpoint = |disk: &SimDisk| disk.files()[Path::new("/audit/a/checkpoint")].clone();
+    let check = |disk: &SimDisk, earlier: Vec<u8>| {
+        let key = Some(signer("a").verifier().clone());
+        let trusted = Trusted { key, earlier: Some(earlier), witnesses: vec![] };
+        verify_on(Arc::new(disk.clone()), Path::new("/audit/a"), &trusted, |_, _| ())
+    };
+    let (long, short, other) = (make(&["1", "2", "3"]), make(&["1", "2"]), make(&["1", "x", "3"]));
+    assert_eq!(check(&long, checkpoint(&short)).unwrap().continues, Some(2));
+    assert_eq!(check(&short, checkpoint(&long)), Err(VerifyError::RolledBack { size: 2, earlier: 3 }));
+    assert_eq!(check(&other, checkpoint(&short)), Err(VerifyError::Rewritten { earlier: 2 }));
+    assert_eq!(check(&other, checkpoint(&long)), Err(VerifyError::Rewritten { earlier: 3 }));
+}
+
+#[test]
+fn a_restart_continues_and_reports_open_intents_and_the_last_state() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 10);
+    let state = StateMark { seq: 41, digest: [5; 32] };
+    for mark in [
+        Mark::Intent([1; 16]),
+        Mark::Intent([2; 16]),
+        Mark::Outcome { op: [1; 16], state: Some(state) },
+        Mark::Outcome { op: [9; 16], state: None },
+    ] {
+        append_as(&log, "a", mark).wait_blocking().unwrap();
+    }
+    log.close().unwrap();
+    // The mark is carried along though its own segment is long gone.
+    for _ in 0..3 {
+        let (log, recovered) = open(&disk).unwrap();
+        assert_eq!(recovered.state, Some(state));
+        assert_eq!(recovered.logs, [id("a")]);
+        let open: Vec<_> = recovered.open_intents.iter().map(|intent| (intent.op, intent.index)).collect();
+        assert_eq!(open, [([2; 16], 11)]);
+        assert_eq!(recovered.open_intents[0].entry, entry("a", 11));
+        let registered = log.register(&id("a"), signer("a")).unwrap();
+        assert_eq!(registered.size, registered.next_index);
+        appended(&log, "a", 500);
+        log.close().unwrap();
+    }
+    // Closed at last, nothing holds its segment any more.
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    append_as(&log, "a", Mark::Outcome { op: [2; 16], state: None }).wait_blocking().unwrap();
+    for _ in 0..10 {
+        appended(&log, "a", 500);
+        log.flush_tree(&id("a")).unwrap();
+    }
+    assert_eq!(log.health().open_intents, 0);
+    log.close().unwrap();
+    let segments = disk.files().keys().filter(|path| path.starts_with("/wal")).count();
+    assert!(segments <= 5, "{segments} segments");
+    let (_, recovered) = open_with(&disk, &["a"]).unwrap();
+    assert_eq!((recovered.state, recovered.open_intents), (Some(state), vec![]));
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 14 + 1500 + 1 + 5000);
+}
+
+#[test]
+fn bad_appends_leave_nothing() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    let push = |name: &str, len: usize| {
+        log.append(&id(name), Priority::Ordinary, Mark::Plain, |to| to.push(&vec![b'x'; len]))
+            .map(|(_, t)| t.position())
+    };
+    assert!(matches!(push("b", 1), Err(AppendError::UnknownLog(_))));
+    assert!(matches!(push("a", 0), Err(AppendError::Empty)));
+    assert!(matches!(push("a", 65_536), Err(AppendError::TooLong(65_536))));
+    assert_eq!(push("a", 65_535).unwrap().index, 0);
+    assert!(log.register(&id("a"), signer("a")).is_err(), "registered twice");
+    log.flush_tree(&id("a")).unwrap();
+    assert!(log.flush_tree(&id("b")).is_err());
+    log.close().unwrap();
+    assert_eq!(read_on(&disk, "a").entry(0).unwrap().len(), 65_535);
+}
+
+#[test]
+fn another_s_key_or_directory_is_refused() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 3);
+    log.close().unwrap();
+    let (log, _) = open(&disk).unwrap();
+    let refusal = log.register(&id("a"), signer("bb")).unwrap_err();
+    assert_eq!(refusal.file, Path::new("/audit/a/log.vkey"));
+    drop(log);
+    // The checkpoint of a log whose entries the write-ahead file does not know.
+    let wal: Vec<_> = disk.files().into_keys().filter(|path| path.starts_with("/wal")).collect();
+    for path in wal {
+        holdfast_audit::disk::Disk::remove_file(&disk, &path).unwrap();
+    }
+    let (log, _) = open(&disk).unwrap();
+    let refusal = log.register(&id("a"), signer("a")).unwrap_err();
+    assert_eq!(refusal.file, Path::new("/audit/a/checkpoint"));
+    assert!(refusal.to_string().contains("the write-ahead file is new"), "{refusal}");
+}
+
+#[test]
+fn a_failed_sync_or_write_poisons_the_log_until_it_is_opened_again() {
+    for fault in ["sync", "write"] {
+        let disk = SimDisk::new();
+        let (log, _) = open_with(&disk, &["a"]).unwrap();
+        appended(&log, "a", 5);
+        match fault {
+            "sync" => disk.fail_next_sync(Path::new("/wal/0000000000000000.wal")),
+            _ => disk.fail_next_write(Path::new("/wal/0000000000000000.wal")),
+        }
+        assert!(append(&log, "a").wait_blocking().is_err());
+        for priority in [Priority::Ordinary, Priority::Stop] {
+            let refused = log.append(&id("a"), priority, Mark::Plain, |to| to.push(b"x"));
+            assert!(matches!(refused, Err(AppendError::NotDurable(_))), "{fault}");
+        }
+        assert!(matches!(log.health().wal, WalHealth::Failed(_)));
+        assert!(log.flush_tree(&id("a")).is_err());
+        assert!(log.close().is_err());
+        let after = disk.after_power_loss(1);
+        let (log, _) = open_with(&after, &["a"]).unwrap();
+        appended(&log, "a", 5);
+        log.close().unwrap();
+        let size = read_on(&after, "a").checkpoint().size;
+        assert!((10..=11).contains(&size), "{fault}: {size}");
+    }
+}
+
+#[test]
+fn on_a_full_disk_only_stop_orders_are_taken_and_room_brings_the_rest_back() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 1);
+    log.flush_tree(&id("a")).unwrap();
+    // Wait for the spare segment, then let nothing grow any more.
+    let two_segments = 2 * (192 << 10);
+    while disk.used() < two_segments {
+        std::thread::yield_now();
+    }
+    let grown = disk.used();
+    disk.set_capacity(grown);
+    let push = |priority| log.append(&id("a"), priority, Mark::Plain, |to| to.push(&[b'x'; 4000]));
+    let mut taken = 0;
+    let refused = loop {
+        match push(Priority::Ordinary) {
+            Ok((_, ticket)) => {
+                ticket.wait_blocking().unwrap();
+                taken += 1;
+            }
+            Err(AppendError::Overloaded) => std::thread::yield_now(),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, AppendError::Full(_)), "{refused}");
+    assert!(matches!(log.health().wal, WalHealth::Full(_)));
+    assert!(taken > 20, "{taken}");
+    let mut stops = 0;
+    while let Ok((_, ticket)) = push(Priority::Stop) {
+        ticket.wait_blocking().unwrap();
+        stops += 1;
+        assert!(push(Priority::Ordinary).is_err(), "the reserve is not for everyone");
+    }
+    assert!(stops >= 4, "32 KiB of reserve took {stops}");
+    disk.set_capacity(u64::MAX);
+    let back = loop {
+        match push(Priority::Ordinary) {
+            Ok((_, ticket)) => break ticket.wait_blocking().unwrap(),
+            Err(AppendError::Full(_) | AppendError::Overloaded) => std::thread::yield_now(),
+            Err(refused) => panic!("{refused}"),
+        }
+    };
+    assert_eq!(back.index, 1 + taken + stops);
+    while log.flush_tree(&id("a")).is_err() {
+        std::thread::yield_now();
+    }
+    log.close().unwrap();
+    assert_eq!(read_on(&disk, "a").checkpoint().size, back.index + 1);
+}
+
+#[test]
+fn what_waits_is_bounded_but_never_for_stop_orders() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    let push = |priority| log.append(&id("a"), priority, Mark::Plain, |to| to.push(&[b'x'; 1000]));
+    // The writer can't take the lock while a closure runs: everything within waits.
+    let mut counted = (0, 0);
+    let mut tickets = Vec::new();
+    while counted.1 == 0 {
+        match push(Priority::Ordinary) {
+            Ok((_, ticket)) => tickets.push(ticket),
+            Err(AppendError::Overloaded) => {
+                counted.1 += 1;
+                tickets.push(push(Priority::Stop).unwrap().1);
+            }
+            Err(refused) => panic!("{refused}"),
+        }
+        counted.0 += 1;
+    }
+    for ticket in tickets {
+        ticket.wait_blocking().unwrap();
+    }
+    log.close().unwrap();
+}
+
+#[test]
+fn one_damaged_directory_holds_up_no_other_log() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a", "bb"]).unwrap();
+    appended(&log, "a", 3);
+    appended(&log, "bb", 3);
+    log.flush_tree(&id("a")).unwrap();
+    log.flush_tree(&id("bb")).unwrap();
+    disk.flip_bit(Path::new("/audit/a/tile/entries/000.p/3"), 5, 1);
+    appended(&log, "a", 3);
+    appended(&log, "bb", 3);
+    log.flush_tree(&id("bb")).unwrap();
+    let why = log.flush_tree(&id("a")).unwrap_err().to_string();
+    assert!(why.contains("/audit/a/tile/entries/000.p/3"), "{why}");
+    assert_eq!(log.health().stalled_logs, 1);
+    disk.flip_bit(Path::new("/audit/a/tile/entries/000.p/3"), 5, 1);
+    while log.flush_tree(&id("a")).is_err() {
+        std::thread::yield_now();
+    }
+    log.close().unwrap();
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 6);
+    let verified = verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ());
+    assert_eq!(verified.unwrap().checkpoint.size, 6);
+}
+
+#[test]
+fn many_writers_each_get_their_own_place() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a", "bb", "ccc"]).unwrap();
+    let mut positions: Vec<_> = std::thread::scope(|scope| {
+        let writer = |n: usize| {
+            let name = ["a", "bb", "ccc"][n % 3];
+            let log = &log;
+            move || (0..100).map(|_| append(log, name).wait_blocking().unwrap()).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..12).map(|n| scope.spawn(writer(n))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    positions.sort_unstable();
+    positions.dedup_by_key(|position| (position.batch, position.ordinal));
+    assert_eq!(positions.len(), 1200);
+    log.close().unwrap();
+    for name in ["a", "bb", "ccc"] {
+        let reader = read_on(&disk, name);
+        assert_eq!(reader.checkpoint().size, 400);
+        for (index, read) in (0..).zip(reader.entries(0)) {
+            assert_eq!(read.unwrap(), (index, entry(name, index)));
+        }
+    }
+}
+
+#[test]
+fn tickets_work_as_futures() {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Wake, Waker};
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    fn send<T: Send>(value: T) -> T {
+        value
+    }
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    for index in 0..20 {
+        let mut ticket = pin!(send(append(&log, "a")));
+        let position = loop {
+            match ticket.as_mut().poll(&mut context) {
+                Poll::Ready(result) => break result.unwrap(),
+                Poll::Pending => std::thread::park(),
+            }
+        };
+        assert_eq!(position.index, index);
+    }
+    assert!(size_of::<holdfast_audit::Ticket>() <= 56);
+}
+
+#[test]
+fn checkpoints_are_signed_by_the_log_s_own_key() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 1);
+    log.close().unwrap();
+    let note = disk.files()[Path::new("/audit/a/checkpoint")].clone();
+    let (checkpoint, _) = Checkpoint::open(&note, signer("a").verifier()).unwrap();
+    assert_eq!((checkpoint.origin.as_str(), checkpoint.size), ("test.example/a", 1));
+    assert!(Checkpoint::open(&note, signer("bb").verifier()).is_err());
+}

@@ -1,0 +1,255 @@
+//! What can be asked of the gateway: every action, its group and its class.
+
+use crate::algorithm::Purpose;
+
+/// Who may do such a thing at all, whatever a policy says: nobody both uses and administers a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// Uses a key.
+    Use,
+    /// Administers keys, callers, policies, or the tenant itself.
+    Administer,
+    /// Reads records and the log.
+    Read,
+}
+
+/// What an action does with a key, as far as the key's state is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Applies new protection.
+    Protect,
+    /// Processes what was protected before.
+    Process,
+    /// Reads the record or the public key.
+    Inspect,
+    /// Changes the record.
+    Administer,
+}
+
+macro_rules! actions {
+    (
+        asked { $($(#[$doc:meta])* $variant:ident = $name:literal, $group:ident, $class:ident;)+ }
+        own { $($(#[$own_doc:meta])* $own:ident = $own_name:literal, $own_group:ident, $own_class:ident;)+ }
+    ) => {
+        /// One thing that can be asked. The name stands in policies (`Holdfast::Action::"encrypt"`), events and metrics.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Action { $($(#[$doc])* $variant,)+ $($(#[$own_doc])* $own,)+ }
+
+        impl Action {
+            /// Every action that a caller can ask for, and a policy speak of.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// What the gateway records of itself, and no policy is asked about.
+            pub const OWN: &'static [Self] = &[$(Self::$own),+];
+
+            /// Its name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ $(Self::$own => $own_name,)+ }
+            }
+
+            /// Its group.
+            pub const fn group(self) -> Group {
+                match self { $(Self::$variant => Group::$group,)+ $(Self::$own => Group::$own_group,)+ }
+            }
+
+            /// Its class.
+            pub const fn class(self) -> Class {
+                match self { $(Self::$variant => Class::$class,)+ $(Self::$own => Class::$own_class,)+ }
+            }
+        }
+    };
+}
+
+actions! {
+    asked {
+        /// Encrypt bytes.
+        Encrypt = "encrypt", Use, Protect;
+        /// Decrypt bytes.
+        Decrypt = "decrypt", Use, Process;
+        /// Wrap bytes that the caller brings.
+        Wrap = "wrap", Use, Protect;
+        /// Unwrap them again.
+        Unwrap = "unwrap", Use, Process;
+        /// Make a data key.
+        DataKey = "data-key", Use, Protect;
+        /// Decrypt under one key or version and encrypt under another, inside the key store.
+        RewrapFrom = "rewrap-from", Use, Process;
+        /// The target's half of a rewrap.
+        RewrapTo = "rewrap-to", Use, Protect;
+        /// Sign a message.
+        Sign = "sign", Use, Protect;
+        /// Verify a signature.
+        Verify = "verify", Use, Process;
+        /// Compute a message authentication code.
+        Mac = "mac", Use, Protect;
+        /// Verify a message authentication code.
+        VerifyMac = "verify-mac", Use, Process;
+        /// Agree on a shared secret with a peer.
+        Agree = "agree", Use, Process;
+        /// Make a shared secret that only this key can open.
+        Encapsulate = "encapsulate", Use, Protect;
+        /// Open such a shared secret.
+        Decapsulate = "decapsulate", Use, Process;
+        /// Random bytes from the key store.
+        Random = "random", Use, Protect;
+        /// Read a key's public half.
+        PublicKey = "public-key", Use, Inspect;
+
+        /// Create a key.
+        CreateKey = "create-key", Administer, Administer;
+        /// Make a new version of a key.
+        RotateKey = "rotate-key", Administer, Administer;
+        /// Change a key's labels.
+        LabelKey = "label-key", Administer, Administer;
+        /// Put a prepared key into use.
+        ActivateKey = "activate-key", Administer, Administer;
+        /// Stop a key for now.
+        SuspendKey = "suspend-key", Administer, Administer;
+        /// Let a key be used again.
+        ResumeKey = "resume-key", Administer, Administer;
+        /// No new protection by a key.
+        DeactivateKey = "deactivate-key", Administer, Administer;
+        /// Mark a key as possibly known to others.
+        CompromiseKey = "compromise-key", Administer, Administer;
+        /// Erase a key's material.
+        DestroyKey = "destroy-key", Administer, Administer;
+        /// Register a caller, or change one.
+        PutCaller = "put-caller", Administer, Administer;
+        /// Stop a caller for now.
+        SuspendCaller = "suspend-caller", Administer, Administer;
+        /// Let a caller call again.
+        ResumeCaller = "resume-caller", Administer, Administer;
+        /// Remove a caller for ever.
+        RemoveCaller = "remove-caller", Administer, Administer;
+        /// Issue a bearer token for a caller.
+        IssueToken = "issue-token", Administer, Administer;
+        /// Revoke a bearer token.
+        RevokeToken = "revoke-token", Administer, Administer;
+        /// Trust another certificate authority, or replace its revocation list.
+        PutAnchor = "put-anchor", Administer, Administer;
+        /// Trust a certificate authority no longer.
+        RemoveAnchor = "remove-anchor", Administer, Administer;
+        /// Replace the policy.
+        SetPolicy = "set-policy", Administer, Administer;
+        /// Stop everything of the tenant.
+        SuspendTenant = "suspend-tenant", Administer, Administer;
+        /// Let the tenant's keys be used again.
+        ResumeTenant = "resume-tenant", Administer, Administer;
+        /// Create a tenant with its first custodians; an operator's action, in the gateway itself.
+        CreateTenant = "create-tenant", Administer, Administer;
+
+        /// Read a key's record.
+        ReadKey = "read-key", Read, Inspect;
+        /// List keys.
+        ListKeys = "list-keys", Read, Inspect;
+        /// Read callers and trust anchors.
+        ReadCallers = "read-callers", Read, Inspect;
+        /// Read the policy and its earlier versions.
+        ReadPolicy = "read-policy", Read, Inspect;
+        /// Read the tenant's record.
+        ReadTenant = "read-tenant", Read, Inspect;
+        /// Read the audit log and its proofs.
+        ReadAudit = "read-audit", Read, Inspect;
+        /// Read the gateway's own status and metrics.
+        ReadStatus = "read-status", Read, Inspect;
+    }
+    own {
+        /// A known caller's request that could not be decoded; its caller is known.
+        Undecoded = "undecoded", Read, Inspect;
+        /// The gateway's or a tenant's founding: a log's first entry.
+        Found = "found", Administer, Administer;
+        /// A summary of what could not be attributed to a caller.
+        Noise = "noise", Read, Inspect;
+        /// What a start found that a crash had left.
+        Recover = "recover", Read, Inspect;
+    }
+}
+
+impl Action {
+    /// From its name.
+    pub fn from_name(text: &str) -> Option<Self> {
+        Self::ALL.iter().chain(Self::OWN).copied().find(|action| action.name() == text)
+    }
+
+    /// The purpose that a key must have for it; `None` where any key will do, or none is needed.
+    pub const fn purpose(self) -> Option<Purpose> {
+        match self {
+            Self::Encrypt | Self::Decrypt | Self::DataKey | Self::RewrapFrom | Self::RewrapTo => {
+                Some(Purpose::Encrypt)
+            }
+            Self::Wrap | Self::Unwrap => Some(Purpose::Wrap),
+            Self::Sign | Self::Verify => Some(Purpose::Sign),
+            Self::Mac | Self::VerifyMac => Some(Purpose::Mac),
+            Self::Agree => Some(Purpose::Agree),
+            Self::Encapsulate | Self::Decapsulate => Some(Purpose::Encapsulate),
+            Self::Random
+            | Self::PublicKey
+            | Self::CreateKey
+            | Self::RotateKey
+            | Self::LabelKey
+            | Self::ActivateKey
+            | Self::SuspendKey
+            | Self::ResumeKey
+            | Self::DeactivateKey
+            | Self::CompromiseKey
+            | Self::DestroyKey
+            | Self::PutCaller
+            | Self::SuspendCaller
+            | Self::ResumeCaller
+            | Self::RemoveCaller
+            | Self::IssueToken
+            | Self::RevokeToken
+            | Self::PutAnchor
+            | Self::RemoveAnchor
+            | Self::SetPolicy
+            | Self::SuspendTenant
+            | Self::ResumeTenant
+            | Self::CreateTenant
+            | Self::ReadKey
+            | Self::ListKeys
+            | Self::ReadCallers
+            | Self::ReadPolicy
+            | Self::ReadTenant
+            | Self::ReadAudit
+            | Self::ReadStatus
+            | Self::Undecoded
+            | Self::Found
+            | Self::Noise
+            | Self::Recover => None,
+        }
+    }
+
+    /// Whether it is a stop order, which must always work.
+    pub const fn is_stop(self) -> bool {
+        matches!(
+            self,
+            Self::SuspendKey
+                | Self::CompromiseKey
+                | Self::DeactivateKey
+                | Self::DestroyKey
+                | Self::SuspendCaller
+                | Self::RemoveCaller
+                | Self::RevokeToken
+                | Self::RemoveAnchor
+                | Self::SuspendTenant
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_and_classes_agree_with_groups() {
+        for action in Action::ALL.iter().chain(Action::OWN) {
+            assert_eq!(Action::from_name(action.name()), Some(*action));
+            match action.group() {
+                Group::Use => assert_ne!(action.class(), Class::Administer),
+                Group::Administer => assert_eq!(action.class(), Class::Administer),
+                Group::Read => assert_eq!(action.class(), Class::Inspect),
+            }
+            assert!(!action.is_stop() || action.group() == Group::Administer);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What changes the state: every command, and what it answers.
+
+use crate::action::Action;
+use crate::algorithm::{Algorithm, Purpose};
+use crate::caller::CallerRecord;
+use crate::id::{CallerName, Epoch, KeyName, TenantId, TokenId};
+use crate::key::{Key, Labels, Legacy, Version};
+use crate::lifecycle::Transition;
+use crate::port::Finding;
+use crate::secret::Secret;
+use crate::tenant::Anchor;
+use crate::time::Timestamp;
+use std::sync::Arc;
+
+/// A key to be created.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Its name.
+    pub name: KeyName,
+    /// Its algorithm.
+    pub algorithm: Algorithm,
+    /// What it is for; the algorithm's first purpose unless told.
+    pub purpose: Option<Purpose>,
+    /// Whether its material may ever leave custody.
+    pub exportable: bool,
+    /// Legacy operations that it shall be able to do.
+    pub legacy: Legacy,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether it starts unused, to be activated later.
+    pub prepared: bool,
+}
+
+/// A tenant to be created, with those who will own it.
+#[derive(Debug, Clone)]
+pub struct NewTenant {
+    /// Its name.
+    pub tenant: TenantId,
+    /// Its first callers; at least one custodian.
+    pub callers: Vec<CallerRecord>,
+    /// Its first trust anchors.
+    pub anchors: Vec<Anchor>,
+    /// Its first policy; custodians administer and auditors read unless told.
+    pub policy: Option<Arc<str>>,
+}
+
+/// One change that somebody orders.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Create a key with its first version.
+    CreateKey(NewKey),
+    /// Make a new version, which new work takes from then on.
+    RotateKey(KeyName),
+    /// Replace a key's labels.
+    LabelKey {
+        /// The key.
+        key: KeyName,
+        /// All of its labels.
+        labels: Labels,
+        /// The epoch that the author read, if they care.
+        expected: Option<Epoch>,
+    },
+    /// Move a key to another state.
+    TransitionKey {
+        /// The key.
+        key: KeyName,
+        /// The verb.
+        verb: Transition,
+    },
+    /// Register a caller, or change an earlier registration (its kind stays; its tokens stay).
+    PutCaller(CallerRecord),
+    /// Stop a caller.
+    SuspendCaller(CallerName),
+    /// Let a caller call again.
+    ResumeCaller(CallerName),
+    /// Remove a caller.
+    RemoveCaller(CallerName),
+    /// Issue a bearer token.
+    IssueToken {
+        /// For whom.
+        caller: CallerName,
+        /// For how long, in seconds; at most [`MAX_TOKEN_SECONDS`].
+        seconds: u64,
+    },
+    /// Revoke a bearer token.
+    RevokeToken {
+        /// Whose.
+        caller: CallerName,
+        /// Which.
+        token: TokenId,
+    },
+    /// Trust a certificate authority, or replace its revocation list.
+    PutAnchor(Anchor),
+    /// Trust one no longer.
+    RemoveAnchor(CallerName),
+    /// Replace the policy.
+    SetPolicy {
+        /// The policies, in Cedar.
+        text: Arc<str>,
+        /// The version that the author read, if they care.
+        expected: Option<u64>,
+    },
+    /// Put an earlier version of the policy in force again, as a new version.
+    RestorePolicy {
+        /// Which.
+        version: u64,
+        /// The version that the author read, if they care.
+        expected: Option<u64>,
+    },
+    /// Stop everything of the tenant.
+    SuspendTenant,
+    /// Lift that.
+    ResumeTenant,
+    /// Create a tenant.
+    CreateTenant(NewTenant),
+}
+
+/// The longest life of a bearer token, in seconds: a day.
+pub const MAX_TOKEN_SECONDS: u64 = 86_400;
+
+impl Command {
+    /// The action that the policy is asked about.
+    pub const fn action(&self) -> Action {
+        match self {
+            Self::CreateKey(_) => Action::CreateKey,
+            Self::RotateKey(_) => Action::RotateKey,
+            Self::LabelKey { .. } => Action::LabelKey,
+            Self::TransitionKey { verb, .. } => match verb {
+                Transition::Activate => Action::ActivateKey,
+                Transition::Suspend => Action::SuspendKey,
+                Transition::Resume => Action::ResumeKey,
+                Transition::Deactivate => Action::DeactivateKey,
+                Transition::Compromise => Action::CompromiseKey,
+                Transition::Destroy => Action::DestroyKey,
+            },
+            Self::PutCaller(_) => Action::PutCaller,
+            Self::SuspendCaller(_) => Action::SuspendCaller,
+            Self::ResumeCaller(_) => Action::ResumeCaller,
+            Self::RemoveCaller(_) => Action::RemoveCaller,
+            Self::IssueToken { .. } => Action::IssueToken,
+            Self::RevokeToken { .. } => Action::RevokeToken,
+            Self::PutAnchor(_) => Action::PutAnchor,
+            Self::RemoveAnchor(_) => Action::RemoveAnchor,
+            Self::SetPolicy { .. } | Self::RestorePolicy { .. } => Action::SetPolicy,
+            Self::SuspendTenant => Action::SuspendTenant,
+            Self::ResumeTenant => Action::ResumeTenant,
+            Self::CreateTenant(_) => Action::CreateTenant,
+        }
+    }
+
+    /// The key that it is about, if it is about one.
+    pub const fn key(&self) -> Option<&KeyName> {
+        match self {
+            Self::CreateKey(new) => Some(&new.name),
+            Self::RotateKey(key) | Self::LabelKey { key, .. } | Self::TransitionKey { key, .. } => Some(key),
+            Self::PutCaller(_)
+            | Self::SuspendCaller(_)
+            | Self::ResumeCaller(_)
+            | Self::RemoveCaller(_)
+            | Self::IssueToken { .. }
+            | Self::RevokeToken { .. }
+            | Self::PutAnchor(_)
+            | Self::RemoveAnchor(_)
+            | Self::SetPolicy { .. }
+            | Self::RestorePolicy { .. }
+            | Self::SuspendTenant
+            | Self::ResumeTenant
+            | Self::CreateTenant(_) => None,
+        }
+    }
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub enum Done {
+    /// A key as it is now, with its newest version.
+    Key(Box<Key>, Arc<Version>),
+    /// A caller as it is registered now.
+    Caller(Arc<CallerRecord>),
+    /// A bearer token: shown once, kept only as a hash.
+    Token {
+        /// Its public half.
+        id: TokenId,
+        /// Its secret half.
+        secret: Secret,
+        /// From when on it is worth nothing.
+        expires: Timestamp,
+    },
+    /// The policy version now in force, with what the check found.
+    Policy(u64, Vec<Finding>),
+    /// Nothing to show beyond the tenant's new epoch.
+    Tenant(TenantId, Epoch),
+}
+
+/// Whether a change survives power loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It does.
+    Durable,
+    /// It is in force and not yet durable; it is retried until it is. Only stop orders answer so.
+    InForce,
+}
+
+/// A command's answer.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it did.
+    pub done: Done,
+    /// Whether that survives power loss.
+    pub durability: Durability,
+}

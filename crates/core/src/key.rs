@@ -1,0 +1,185 @@
+//! Keys as they are recorded: the record of a key, the records of its versions, and what a key store hands back.
+
+use crate::algorithm::{Algorithm, Purpose};
+use crate::frame::Commitment;
+use crate::id::{Epoch, KeyId, KeyName, KeyVersion, TenantId};
+use crate::lifecycle::KeyState;
+use crate::time::Timestamp;
+use core::fmt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a key store needs to find or open a key again. Opaque to everybody else; worthless without that store.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SealedHandle(Arc<[u8]>);
+
+impl SealedHandle {
+    /// From a key store's bytes.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(Arc::from(bytes))
+    }
+
+    /// The bytes, for the key store and the state.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SealedHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealedHandle({} bytes)", self.0.len())
+    }
+}
+
+/// How well the key is kept: the three levels that are never mixed (mission.md, "evidence pack").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Custody {
+    /// In this machine's memory while it is used, sealed on disk.
+    Software,
+    /// In a token, as the token itself says.
+    Token,
+    /// In a device that its vendor vouches for.
+    VendorAttested,
+}
+
+impl Custody {
+    /// Every level.
+    pub const ALL: [Self; 3] = [Self::Software, Self::Token, Self::VendorAttested];
+
+    /// Its name in records and events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Software => "software",
+            Self::Token => "token",
+            Self::VendorAttested => "vendor-attested",
+        }
+    }
+
+    /// From its name.
+    pub fn from_name(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|custody| custody.name() == text)
+    }
+}
+
+/// What a key may do beyond the default of its algorithm; each off unless the key was created with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Legacy {
+    /// RSA PKCS#1 v1.5 decryption.
+    pub rsa_pkcs1_decrypt: bool,
+    /// OAEP with SHA-1.
+    pub sha1_oaep: bool,
+}
+
+/// The labels that custodians give a key; policies can speak of them.
+pub type Labels = BTreeMap<Box<str>, Box<str>>;
+
+/// The label that keeps native contexts out of the log in clear.
+pub const HIDE_CONTEXT_LABEL: &str = "holdfast.hide-context";
+
+/// A key's record, without material.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its identity.
+    pub id: KeyId,
+    /// Who owns it.
+    pub tenant: TenantId,
+    /// What people call it.
+    pub name: KeyName,
+    /// Its algorithm.
+    pub algorithm: Algorithm,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its state; a version's own state can only take away from it.
+    pub state: KeyState,
+    /// The state to which resuming leads.
+    pub resumes_to: KeyState,
+    /// Whether the material may ever leave custody.
+    pub exportable: bool,
+    /// Legacy operations that it was created for.
+    pub legacy: Legacy,
+    /// Labels.
+    pub labels: Labels,
+    /// The version that new work takes.
+    pub newest: KeyVersion,
+    /// How well it is kept.
+    pub custody: Custody,
+    /// When it was created.
+    pub created: Timestamp,
+    /// How often this record has been written.
+    pub epoch: Epoch,
+}
+
+impl Key {
+    /// Whether native contexts must not stand in the log in clear.
+    pub fn hides_context(&self) -> bool {
+        self.labels.get(HIDE_CONTEXT_LABEL).is_some_and(|value| &**value == "true")
+    }
+}
+
+/// The record of one version of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The key.
+    pub key: KeyId,
+    /// The version's number.
+    pub number: KeyVersion,
+    /// Its state: a superseded version is `Active` still, since `newest` alone decides what new work takes.
+    pub state: KeyState,
+    /// Where its material is.
+    pub handle: SealedHandle,
+    /// DER SubjectPublicKeyInfo, or the raw encapsulation key where there is none; `None` for symmetric keys.
+    pub public: Option<Arc<[u8]>>,
+    /// The value that makes ciphertexts commit to it.
+    pub commitment: Commitment,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// Everything a key store is told of the key version that it shall use.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyMaterial<'a> {
+    /// The tenant.
+    pub tenant: &'a TenantId,
+    /// The tenant's own handle, made by [`crate::port::KeyStore::enroll`].
+    pub tenant_handle: &'a SealedHandle,
+    /// The key.
+    pub key: KeyId,
+    /// The version.
+    pub version: KeyVersion,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Whether it is exportable: the sealed blob is bound to it.
+    pub exportable: bool,
+    /// The version's handle, made by [`crate::port::KeyStore::generate`].
+    pub handle: &'a SealedHandle,
+}
+
+/// Everything a key store is told of the key version that it shall make.
+#[derive(Debug, Clone, Copy)]
+pub struct NewVersion<'a> {
+    /// The tenant.
+    pub tenant: &'a TenantId,
+    /// The tenant's own handle.
+    pub tenant_handle: &'a SealedHandle,
+    /// The key.
+    pub key: KeyId,
+    /// The version.
+    pub version: KeyVersion,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Whether it is exportable.
+    pub exportable: bool,
+}
+
+/// A version that a key store has just made.
+#[derive(Debug)]
+pub struct Generated {
+    /// How to find it again; becomes part of the state in the same transaction as the version's record.
+    pub handle: SealedHandle,
+    /// As in [`Version::public`].
+    pub public: Option<Arc<[u8]>>,
+    /// As in [`Version::commitment`].
+    pub commitment: Commitment,
+    /// How well it is kept.
+    pub custody: Custody,
+}

@@ -1,0 +1,36 @@
+//! The law of Holdfast: identifiers, key states, operations, proofs, events, the one error, the ports and the pipeline.
+//!
+//! No I/O, no runtime, no clock and no randomness of its own: the world comes in through [`port`]. Start reading at [`pipeline`].
+
+pub mod action;
+pub mod algorithm;
+pub mod binding;
+pub mod caller;
+pub mod command;
+pub mod context;
+pub mod error;
+pub mod event;
+pub mod frame;
+pub mod id;
+pub mod key;
+pub mod lifecycle;
+pub mod noise;
+pub mod operation;
+pub mod peer;
+pub mod pipeline;
+pub mod port;
+pub mod query;
+pub mod secret;
+pub mod stop;
+mod sync;
+pub mod tenant;
+pub mod time;
+pub mod work;
+
+pub use error::{Error, ErrorKind, Stage};
+pub use id::{
+    CallerName, Epoch, GroupName, InstanceId, KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId,
+    TokenId,
+};
+pub use secret::Secret;
+pub use time::Timestamp;

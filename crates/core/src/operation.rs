@@ -1,0 +1,242 @@
+//! What a caller can ask of a key, and what it gets.
+
+use crate::action::Action;
+use crate::algorithm::{Algorithm, RsaPadding, SignatureScheme};
+use crate::context::Context;
+use crate::id::{KeyName, KeyVersion};
+use crate::secret::Secret;
+use std::sync::Arc;
+
+/// The most bytes that one operation takes in a single field.
+pub const MAX_INPUT: usize = 1 << 20;
+/// The most items in a batch.
+pub const MAX_BATCH: usize = 256;
+static EMPTY: Context = Context::EMPTY;
+/// The most bytes of a data key, and of one random request.
+pub const MAX_RANDOM: usize = 1024;
+
+/// One operation with its input.
+#[derive(Debug)]
+pub enum Operation {
+    /// Encrypt bytes.
+    Encrypt {
+        /// What to encrypt.
+        plaintext: Secret,
+        /// What to bind it to.
+        context: Context,
+        /// For RSA: how; OAEP with SHA-256 unless told.
+        padding: Option<RsaPadding>,
+    },
+    /// Decrypt bytes, or open a data key.
+    Decrypt {
+        /// The ciphertext.
+        ciphertext: Vec<u8>,
+        /// What it was bound to.
+        context: Context,
+        /// For RSA: how.
+        padding: Option<RsaPadding>,
+        /// For RSA: the version whose public half made a bare ciphertext, without our header.
+        bare: Option<KeyVersion>,
+    },
+    /// Wrap bytes that the caller brings.
+    Wrap {
+        /// The bytes.
+        bytes: Secret,
+        /// What to bind them to.
+        context: Context,
+        /// For RSA: how.
+        padding: Option<RsaPadding>,
+    },
+    /// Unwrap them.
+    Unwrap {
+        /// The ciphertext.
+        ciphertext: Vec<u8>,
+        /// What it was bound to.
+        context: Context,
+        /// For RSA: how.
+        padding: Option<RsaPadding>,
+        /// For RSA and AES key wrap: the version that made a bare ciphertext, without our header.
+        bare: Option<KeyVersion>,
+    },
+    /// Make a data key.
+    DataKey {
+        /// How many bytes.
+        length: usize,
+        /// Whether the caller wants the plaintext too.
+        with_plaintext: bool,
+        /// What to bind it to.
+        context: Context,
+    },
+    /// Encrypt anew under the newest version of this key or of another.
+    Rewrap {
+        /// The ciphertext.
+        ciphertext: Vec<u8>,
+        /// What it was bound to, and will be.
+        context: Context,
+        /// The target; the same key unless told.
+        target: Option<KeyName>,
+    },
+    /// Sign.
+    Sign {
+        /// The message, or its digest.
+        message: Vec<u8>,
+        /// Whether it is a digest.
+        is_digest: bool,
+        /// How; the algorithm's default unless told.
+        scheme: Option<SignatureScheme>,
+    },
+    /// Verify a signature.
+    Verify {
+        /// The message, or its digest.
+        message: Vec<u8>,
+        /// Whether it is a digest.
+        is_digest: bool,
+        /// How.
+        scheme: Option<SignatureScheme>,
+        /// The signature.
+        signature: Vec<u8>,
+        /// The version that made it; the newest unless told.
+        version: Option<KeyVersion>,
+    },
+    /// Compute a message authentication code.
+    Mac {
+        /// The message.
+        message: Vec<u8>,
+    },
+    /// Verify one.
+    VerifyMac {
+        /// The message.
+        message: Vec<u8>,
+        /// The code.
+        mac: Vec<u8>,
+        /// The version that made it; the newest unless told.
+        version: Option<KeyVersion>,
+    },
+    /// Agree on a shared secret.
+    Agree {
+        /// The peer's public key.
+        peer: Vec<u8>,
+        /// The version whose public half the peer has; the newest unless told.
+        version: Option<KeyVersion>,
+    },
+    /// Make a shared secret for the holder of this key.
+    Encapsulate,
+    /// Open one.
+    Decapsulate {
+        /// The encapsulation.
+        ciphertext: Vec<u8>,
+        /// The version that it was made for; the newest unless told.
+        version: Option<KeyVersion>,
+    },
+    /// Read the public half.
+    PublicKey {
+        /// Of which version; the newest unless told.
+        version: Option<KeyVersion>,
+    },
+}
+
+impl Operation {
+    /// The action that the policy is asked about.
+    pub const fn action(&self) -> Action {
+        match self {
+            Self::Encrypt { .. } => Action::Encrypt,
+            Self::Decrypt { .. } => Action::Decrypt,
+            Self::Wrap { .. } => Action::Wrap,
+            Self::Unwrap { .. } => Action::Unwrap,
+            Self::DataKey { .. } => Action::DataKey,
+            Self::Rewrap { .. } => Action::RewrapFrom,
+            Self::Sign { .. } => Action::Sign,
+            Self::Verify { .. } => Action::Verify,
+            Self::Mac { .. } => Action::Mac,
+            Self::VerifyMac { .. } => Action::VerifyMac,
+            Self::Agree { .. } => Action::Agree,
+            Self::Encapsulate => Action::Encapsulate,
+            Self::Decapsulate { .. } => Action::Decapsulate,
+            Self::PublicKey { .. } => Action::PublicKey,
+        }
+    }
+
+    /// The context, empty where an operation has none.
+    pub fn context(&self) -> &Context {
+        match self {
+            Self::Encrypt { context, .. }
+            | Self::Decrypt { context, .. }
+            | Self::Wrap { context, .. }
+            | Self::Unwrap { context, .. }
+            | Self::DataKey { context, .. }
+            | Self::Rewrap { context, .. } => context,
+            Self::Sign { .. }
+            | Self::Verify { .. }
+            | Self::Mac { .. }
+            | Self::VerifyMac { .. }
+            | Self::Agree { .. }
+            | Self::Encapsulate
+            | Self::Decapsulate { .. }
+            | Self::PublicKey { .. } => &EMPTY,
+        }
+    }
+
+    /// The bytes that the event commits to.
+    pub fn input(&self) -> &[u8] {
+        match self {
+            Self::Encrypt { plaintext, .. } => plaintext.expose(),
+            Self::Wrap { bytes, .. } => bytes.expose(),
+            Self::Decrypt { ciphertext, .. }
+            | Self::Unwrap { ciphertext, .. }
+            | Self::Rewrap { ciphertext, .. }
+            | Self::Decapsulate { ciphertext, .. } => ciphertext,
+            Self::Sign { message, .. }
+            | Self::Verify { message, .. }
+            | Self::Mac { message }
+            | Self::VerifyMac { message, .. } => message,
+            Self::Agree { peer, .. } => peer,
+            Self::DataKey { .. } | Self::Encapsulate | Self::PublicKey { .. } => &[],
+        }
+    }
+}
+
+/// What an operation gives.
+#[derive(Debug)]
+pub enum Output {
+    /// A ciphertext.
+    Ciphertext(Vec<u8>),
+    /// A plaintext, or unwrapped bytes.
+    Plaintext(Secret),
+    /// A data key.
+    DataKey {
+        /// Wrapped.
+        ciphertext: Vec<u8>,
+        /// In clear, if it was asked for.
+        plaintext: Option<Secret>,
+    },
+    /// A signature.
+    Signature(Vec<u8>, SignatureScheme),
+    /// A message authentication code.
+    Mac(Vec<u8>),
+    /// Whether a signature or code is right.
+    Valid(bool),
+    /// A shared secret.
+    SharedSecret(Secret),
+    /// An encapsulated shared secret.
+    Encapsulated {
+        /// For the key's holder.
+        ciphertext: Vec<u8>,
+        /// For the caller.
+        secret: Secret,
+    },
+    /// A public key: DER SubjectPublicKeyInfo, or the raw encapsulation key.
+    PublicKey(Arc<[u8]>),
+    /// Random bytes.
+    Random(Secret),
+}
+
+/// An operation's answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// What it gives.
+    pub output: Output,
+    /// The key's algorithm; `None` for random bytes.
+    pub algorithm: Option<Algorithm>,
+    /// The version that did it.
+    pub version: Option<KeyVersion>,
+}

@@ -1,0 +1,66 @@
+//! What a peer shows of itself: a connection's certificate chain, a token, or nothing.
+
+use crate::id::{TenantId, TokenId};
+use crate::port::Identified;
+use crate::secret::Secret;
+use crate::time::Timestamp;
+use std::sync::{Mutex, PoisonError};
+
+/// A live connection's certificate chain. TLS has shown that the peer holds the first certificate's private key, and nothing more: whether
+/// anybody vouches for it is decided per request, so that a change of anchors, revocation lists or callers reaches live connections.
+#[derive(Debug)]
+pub struct Peer {
+    chain: Vec<Box<[u8]>>,
+    /// What was found when the chain was last examined: looking at it for every request would cost a signature check each.
+    remembered: Mutex<Option<Remembered>>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    tenant: TenantId,
+    generation: u64,
+    identified: Identified,
+}
+
+impl Peer {
+    /// A connection on which this chain was shown, the peer's own certificate first, each in DER.
+    pub fn new(chain: Vec<Box<[u8]>>) -> Self {
+        Self { chain, remembered: Mutex::new(None) }
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> &[Box<[u8]>] {
+        &self.chain
+    }
+
+    /// What the chain was found to prove to this tenant within this generation of its snapshot, if that still holds.
+    pub(crate) fn recall(&self, tenant: &TenantId, generation: u64, now: Timestamp) -> Option<Identified> {
+        let guard = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = guard.as_ref()?;
+        let current =
+            found.generation == generation && found.tenant == *tenant && now < found.identified.valid_until;
+        current.then(|| found.identified.clone())
+    }
+
+    /// Remembers what it was found to prove.
+    pub(crate) fn remember(&self, tenant: &TenantId, generation: u64, identified: &Identified) {
+        let found = Remembered { tenant: tenant.clone(), generation, identified: identified.clone() };
+        *self.remembered.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
+}
+
+/// A proof of identity, not yet examined.
+#[derive(Debug)]
+pub enum Proof<'a> {
+    /// A connection with a client certificate.
+    Certificate(&'a Peer),
+    /// A bearer token.
+    Bearer {
+        /// Its public half.
+        id: TokenId,
+        /// Its secret half.
+        secret: Secret,
+    },
+    /// None at all.
+    None,
+}

@@ -1,0 +1,172 @@
+//! The one way through: identify, resolve, decide, perform, record, answer.
+//!
+//! [`Pipeline::use_key`] uses keys, [`Pipeline::command`] changes the state, [`Pipeline::query`] reads it. All three identify, decide and
+//! record with the same functions, and everything that leaves them has been recorded, refusals included.
+
+mod command;
+mod found;
+mod plan;
+mod proof;
+mod query;
+mod record;
+mod recover;
+mod snapshot;
+mod use_key;
+mod work;
+
+pub use found::Founding;
+pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
+pub use recover::{OpenIntent, Recovery};
+pub use snapshot::TenantView;
+pub use use_key::{Call, Pending};
+
+use crate::caller::Caller;
+use crate::error::{Error, ErrorKind, Stage};
+use crate::id::{OperationId, TenantId};
+use crate::noise::Noise;
+use crate::peer::Proof;
+use crate::port::{Identified, Identify, Ports, World};
+use crate::stop::Stops;
+use crate::time::Timestamp;
+use core::net::IpAddr;
+use snapshot::Snapshots;
+use std::sync::Arc;
+
+/// A request as it came in, before anything is known of its caller.
+#[derive(Debug)]
+pub struct Inbound<'a> {
+    /// The operation's id, in every response.
+    pub operation: OperationId,
+    /// The tenant that it names.
+    pub tenant: &'a TenantId,
+    /// The proof of identity.
+    pub proof: Proof<'a>,
+    /// From where.
+    pub source: Option<IpAddr>,
+    /// Through which protocol: bound into ciphertexts.
+    pub protocol: &'static str,
+    /// The protocol's own request id.
+    pub protocol_request: Option<&'a str>,
+    /// W3C trace id.
+    pub trace: Option<&'a str>,
+    /// When it was received; read once.
+    pub now: Timestamp,
+    /// The same moment on the clock that never steps back.
+    pub ticks: u64,
+}
+
+/// The ports of one gateway.
+#[derive(Debug)]
+pub struct Engines<P: Ports> {
+    /// Who asks.
+    pub identify: P::Identify,
+    /// What the policy says.
+    pub decide: P::Decide,
+    /// Custody.
+    pub keys: P::Keys,
+    /// Durable records.
+    pub state: P::State,
+    /// The audit log.
+    pub log: P::Log,
+    /// Clock and entropy.
+    pub world: P::World,
+}
+
+/// One gateway's law in force.
+pub struct Pipeline<P: Ports> {
+    engines: Engines<P>,
+    snapshots: Snapshots<P>,
+    stops: Arc<Stops>,
+    noise: Noise,
+    unfinished: recover::Unfinished,
+    is_dev: bool,
+}
+
+impl<P: Ports> Pipeline<P> {
+    /// The ports, for status and health.
+    pub fn engines(&self) -> &Engines<P> {
+        &self.engines
+    }
+
+    /// Whether the directory is a dev directory, for ever.
+    pub fn is_dev(&self) -> bool {
+        self.is_dev
+    }
+
+    /// The tenants as they are now.
+    pub fn tenant(&self, tenant: &TenantId) -> Option<Arc<TenantView<P>>> {
+        self.snapshots.get(tenant)
+    }
+
+    /// How many tenants there are, the gateway itself not counted.
+    pub fn tenant_count(&self) -> usize {
+        self.snapshots.count().saturating_sub(1)
+    }
+
+    /// A new operation's id.
+    ///
+    /// # Errors
+    /// `internal`, when there is no entropy.
+    pub fn new_operation(&self) -> Result<OperationId, Error> {
+        let mut entropy = [0; 10];
+        self.engines.world.fill(&mut entropy)?;
+        Ok(OperationId::new(self.engines.world.now(), entropy))
+    }
+
+    /// Counts what cannot be attributed to anybody: summarised later by [`Pipeline::flush_noise`].
+    pub fn count_noise(&self, source: Option<IpAddr>, reason: &'static str) {
+        self.noise.count(source, reason);
+    }
+
+    /// Who asks, of which tenant. Whatever fails here is nobody's and is counted as noise; an unknown tenant looks like an unknown caller.
+    fn identify(&self, inbound: &Inbound<'_>) -> Result<(Arc<TenantView<P>>, Caller), Error> {
+        let found = self.try_identify(inbound);
+        if let Err(error) = &found {
+            self.noise.count(inbound.source, error.kind().code());
+        }
+        found
+    }
+
+    fn try_identify(&self, inbound: &Inbound<'_>) -> Result<(Arc<TenantView<P>>, Caller), Error> {
+        let unknown =
+            || Error::new(ErrorKind::Unauthenticated, Stage::Identify, "the caller is not known here");
+        let view = self.snapshots.get(inbound.tenant).ok_or_else(unknown)?;
+        let remembered = match &inbound.proof {
+            Proof::Certificate(peer) => peer.recall(inbound.tenant, view.generation, inbound.now),
+            Proof::Bearer { .. } | Proof::None => None,
+        };
+        let identified = match remembered {
+            Some(identified) => identified,
+            None => {
+                let found = self.engines.identify.identify(&view.registrations, &inbound.proof, inbound.now);
+                // In one and the same words, whatever it was.
+                let found = found.map_err(|error| match error.kind() == ErrorKind::Unauthenticated {
+                    true => unknown().because(error),
+                    false => error,
+                })?;
+                if let Proof::Certificate(peer) = &inbound.proof {
+                    peer.remember(inbound.tenant, view.generation, &found);
+                }
+                found
+            }
+        };
+        let Identified { record, authentication, valid_until: _ } = identified;
+        let caller = Caller { tenant: inbound.tenant.clone(), record, authentication };
+        Ok((view, caller))
+    }
+}
+
+/// "No such key", to those who may know it; to others it is denied like a forbidden one.
+fn no_such_key() -> Error {
+    Error::new(ErrorKind::NotFound, Stage::Resolve, NO_SUCH_KEY)
+}
+
+const NO_SUCH_KEY: &str = "there is no key of that name";
+
+/// A denial, the same for whoever looks at it; the log keeps the reason.
+fn denied(stage: Stage, reason: &'static str) -> Error {
+    Error::new(ErrorKind::Denied, stage, ErrorKind::Denied.row().title).because(reason)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,585 @@
+//! From a command to the changes of the state that carry it out, computed from what the state says now.
+
+use super::proof::Intent;
+use super::record::{Facts, NamedKey, Scene};
+use super::work::{material, purpose_for};
+use super::{Pipeline, TenantView};
+use crate::caller::{CallerKind, CallerRecord, Token};
+use crate::command::{Command, Done, MAX_TOKEN_SECONDS, NewKey, NewTenant};
+use crate::error::{Error, ErrorKind, Stage};
+use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId};
+use crate::key::{Generated, Key, NewVersion, SealedHandle, Version};
+use crate::lifecycle::{KeyState, Transition};
+use crate::port::{Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
+use crate::query::MAX_PAGE;
+use crate::secret::Secret;
+use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
+use std::sync::Arc;
+
+/// The most live tokens of one caller.
+const MAX_TOKENS: usize = 32;
+
+/// The changes that carry a command out, and what it answers then.
+pub(super) struct Planned {
+    pub(super) changes: Vec<StateChange>,
+    pub(super) done: Done,
+    /// The tenant whose snapshot the changes touch.
+    pub(super) reload: Option<TenantId>,
+    /// Whether the author named the epoch that they had read: then a conflict is theirs.
+    pub(super) compares: bool,
+}
+
+impl Planned {
+    fn key(changes: Vec<StateChange>, key: Key, newest: Arc<Version>) -> Self {
+        Self { changes, done: Done::Key(Box::new(key), newest), reload: None, compares: false }
+    }
+}
+
+impl<P: Ports> Pipeline<P> {
+    pub(super) async fn plan(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        intent: &Intent,
+        command: &Command,
+    ) -> Result<Planned, Error> {
+        let tenant = &scene.caller.tenant;
+        match command {
+            Command::CreateKey(new) => self.plan_create(scene, facts, intent, new).await,
+            Command::RotateKey(name) => {
+                let entry = self.entry(tenant, name).await?;
+                self.plan_rotate(scene, facts, intent, &entry).await
+            }
+            Command::LabelKey { key, labels, expected } => {
+                let entry = self.entry(tenant, key).await?;
+                compare(*expected, entry.key.epoch)?;
+                let key = Key { labels: labels.clone(), epoch: entry.key.epoch.next(), ..entry.key.clone() };
+                let change = StateChange::Key { key: key.clone(), expected: Some(entry.key.epoch) };
+                let compares = expected.is_some();
+                Ok(Planned { compares, ..Planned::key(vec![change], key, Arc::clone(&entry.newest)) })
+            }
+            Command::TransitionKey { key, verb } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_transition(scene, intent, &entry, *verb).await
+            }
+            Command::PutCaller(_)
+            | Command::SuspendCaller(_)
+            | Command::ResumeCaller(_)
+            | Command::RemoveCaller(_)
+            | Command::IssueToken { .. }
+            | Command::RevokeToken { .. }
+            | Command::PutAnchor(_)
+            | Command::RemoveAnchor(_)
+            | Command::SetPolicy { .. }
+            | Command::RestorePolicy { .. }
+            | Command::SuspendTenant
+            | Command::ResumeTenant => {
+                // The view may be older than the state by now: what the changes are compared with is read here.
+                self.reload(tenant).await?;
+                let view = self.tenant(tenant).ok_or_else(|| vanished(tenant))?;
+                self.plan_tenant(scene, facts, &view, command).await
+            }
+            Command::CreateTenant(new) => self.plan_new_tenant(scene, intent, new).await,
+        }
+    }
+
+    async fn entry(&self, tenant: &TenantId, name: &KeyName) -> Result<Arc<KeyEntry>, Error> {
+        self.engines.state.key(tenant, name).await?.ok_or_else(super::no_such_key)
+    }
+
+    async fn plan_create(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        intent: &Intent,
+        new: &NewKey,
+    ) -> Result<Planned, Error> {
+        let tenant = &scene.caller.tenant;
+        if tenant.is_gateway() {
+            let detail = "the gateway itself holds no keys";
+            return Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy("name a tenant"));
+        }
+        // A destroyed key's name is free again; its id never is.
+        let namesake = self.engines.state.key(tenant, &new.name).await?;
+        if namesake.is_some_and(|entry| entry.key.state != KeyState::Destroyed) {
+            let detail = format!("there is a key `{}` already", new.name);
+            return Err(Error::new(ErrorKind::AlreadyExists, Stage::Resolve, detail));
+        }
+        let purpose = purpose_for(new.algorithm, new.purpose)?;
+        let mut entropy = [0; 10];
+        self.engines.world.fill(&mut entropy)?;
+        let id = KeyId::new(scene.inbound.now, entropy);
+        let number = KeyVersion::FIRST;
+        let generated = self.generate(scene, intent, id, number, new.algorithm, new.exportable).await?;
+        let key = Key {
+            id,
+            tenant: tenant.clone(),
+            name: new.name.clone(),
+            algorithm: new.algorithm,
+            purpose,
+            state: if new.prepared { KeyState::PreActivation } else { KeyState::Active },
+            resumes_to: KeyState::Active,
+            exportable: new.exportable,
+            legacy: new.legacy,
+            labels: new.labels.clone(),
+            newest: number,
+            custody: generated.custody,
+            created: scene.inbound.now,
+            epoch: Epoch::FIRST,
+        };
+        facts.key = Some(NamedKey::of(&key, Some(number)));
+        let version = version(id, number, generated, scene);
+        let changes = vec![
+            StateChange::Key { key: key.clone(), expected: None },
+            StateChange::Version { tenant: tenant.clone(), version: version.clone() },
+        ];
+        Ok(Planned::key(changes, key, Arc::new(version)))
+    }
+
+    pub(super) async fn plan_rotate(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        intent: &Intent,
+        entry: &KeyEntry,
+    ) -> Result<Planned, Error> {
+        let before = &entry.key;
+        if before.state != KeyState::Active {
+            let detail =
+                format!("key `{}` is {}, and only an active key is rotated", before.name, before.state);
+            return Err(Error::new(ErrorKind::KeyState, Stage::Resolve, detail));
+        }
+        let number = before.newest.next().ok_or_else(|| {
+            Error::new(ErrorKind::BudgetExhausted, Stage::Resolve, "the key has 2^32 - 1 versions")
+                .remedy("create another key")
+        })?;
+        let generated =
+            self.generate(scene, intent, before.id, number, before.algorithm, before.exportable).await?;
+        let key =
+            Key { newest: number, custody: generated.custody, epoch: before.epoch.next(), ..before.clone() };
+        facts.key = Some(NamedKey::of(&key, Some(number)));
+        let version = version(key.id, number, generated, scene);
+        let changes = vec![
+            StateChange::Version { tenant: key.tenant.clone(), version: version.clone() },
+            StateChange::Key { key: key.clone(), expected: Some(before.epoch) },
+        ];
+        Ok(Planned::key(changes, key, Arc::new(version)))
+    }
+
+    async fn generate(
+        &self,
+        scene: &Scene<'_, P>,
+        intent: &Intent,
+        key: KeyId,
+        version: KeyVersion,
+        algorithm: crate::algorithm::Algorithm,
+        exportable: bool,
+    ) -> Result<Generated, Error> {
+        let record = &scene.view.data.record;
+        let tenant_handle = record.handle.as_ref().ok_or_else(|| vanished(&record.id))?;
+        let new = NewVersion { tenant: &record.id, tenant_handle, key, version, algorithm, exportable };
+        self.engines.keys.generate(intent.permit(), new).await
+    }
+
+    async fn plan_transition(
+        &self,
+        scene: &Scene<'_, P>,
+        intent: &Intent,
+        entry: &KeyEntry,
+        verb: Transition,
+    ) -> Result<Planned, Error> {
+        let before = &entry.key;
+        let Some(state) = transition(before, verb)? else {
+            // Written all the same, so that whoever resumes the key meanwhile comes before or after, and not in between.
+            let key = Key { epoch: before.epoch.next(), ..before.clone() };
+            let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
+            return Ok(Planned::key(vec![change], key, Arc::clone(&entry.newest)));
+        };
+        let resumes_to = if verb == Transition::Suspend { before.state } else { KeyState::Active };
+        let key = Key { state, resumes_to, epoch: before.epoch.next(), ..before.clone() };
+        let mut changes = vec![StateChange::Key { key: key.clone(), expected: Some(before.epoch) }];
+        let mut newest = Arc::clone(&entry.newest);
+        if verb == Transition::Destroy {
+            for version in self.erase_all(scene, intent, before).await? {
+                if version.number == newest.number {
+                    newest = Arc::new(version.clone());
+                }
+                changes.push(StateChange::Version { tenant: key.tenant.clone(), version });
+            }
+        }
+        Ok(Planned::key(changes, key, newest))
+    }
+
+    /// Erases the material of all versions, and gives the records that say so.
+    async fn erase_all(
+        &self,
+        scene: &Scene<'_, P>,
+        intent: &Intent,
+        key: &Key,
+    ) -> Result<Vec<Version>, Error> {
+        let mut erased = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.engines.state.versions(key.id, after, MAX_PAGE).await?;
+            for version in page.rows {
+                after = Some(version.number);
+                if version.state != KeyState::Destroyed {
+                    self.engines.keys.erase(intent.permit(), material(scene, key, &version)?).await?;
+                }
+                erased.push(Version {
+                    state: KeyState::Destroyed,
+                    handle: SealedHandle::new(&[]),
+                    ..version
+                });
+            }
+            if !page.more {
+                return Ok(erased);
+            }
+        }
+    }
+
+    /// Changes of what the tenant's snapshot holds; all compare the tenant's epoch.
+    async fn plan_tenant(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        view: &TenantView<P>,
+        command: &Command,
+    ) -> Result<Planned, Error> {
+        let tenant = &view.data.record.id;
+        let before = &view.data.record;
+        let mut record = TenantRecord { epoch: before.epoch.next(), ..before.clone() };
+        let mut compares = false;
+        let epoch = record.epoch;
+        let (change, done) = match command {
+            Command::PutCaller(asked) => {
+                let record = self.registration(view, asked)?;
+                let done = Done::Caller(Arc::new(record.clone()));
+                (Some(StateChange::Caller { tenant: tenant.clone(), record }), done)
+            }
+            Command::SuspendCaller(name) | Command::ResumeCaller(name) => {
+                let suspended = matches!(command, Command::SuspendCaller(_));
+                let record = CallerRecord { suspended, ..registered(view, name)? };
+                let done = Done::Caller(Arc::new(record.clone()));
+                (Some(StateChange::Caller { tenant: tenant.clone(), record }), done)
+            }
+            Command::RemoveCaller(name) => {
+                let record = registered(view, name)?;
+                let change = StateChange::CallerGone { tenant: tenant.clone(), name: record.name };
+                (Some(change), Done::Tenant(tenant.clone(), epoch))
+            }
+            Command::IssueToken { caller, seconds } => {
+                let (record, done) = self.issue(scene, view, caller, *seconds)?;
+                (Some(StateChange::Caller { tenant: tenant.clone(), record }), done)
+            }
+            Command::RevokeToken { caller, token } => {
+                let record = without_token(registered(view, caller)?, *token)?;
+                let done = Done::Caller(Arc::new(record.clone()));
+                (Some(StateChange::Caller { tenant: tenant.clone(), record }), done)
+            }
+            Command::PutAnchor(anchor) => {
+                let mut anchors = view.data.anchors.clone();
+                anchors.retain(|kept| kept.name != anchor.name);
+                anchors.push(anchor.clone());
+                // What cannot be indexed must not be committed: the tenant could not be loaded again.
+                self.engines.identify.prepare(&view.data.callers, &anchors)?;
+                let change = StateChange::Anchor { tenant: tenant.clone(), anchor: anchor.clone() };
+                (Some(change), Done::Tenant(tenant.clone(), epoch))
+            }
+            Command::RemoveAnchor(name) => {
+                anchored(view, name)?;
+                let change = StateChange::AnchorGone { tenant: tenant.clone(), name: name.clone() };
+                (Some(change), Done::Tenant(tenant.clone(), epoch))
+            }
+            Command::SetPolicy { text, expected } => {
+                compares = expected.is_some();
+                self.new_policy(scene, facts, view, text, *expected)?
+            }
+            Command::RestorePolicy { version, expected } => {
+                compares = expected.is_some();
+                let earlier = self.engines.state.policy(tenant, *version).await?.ok_or_else(|| {
+                    let detail = format!("there is no policy version {version}");
+                    Error::new(ErrorKind::NotFound, Stage::Resolve, detail)
+                })?;
+                self.new_policy(scene, facts, view, &earlier.text, *expected)?
+            }
+            Command::SuspendTenant | Command::ResumeTenant => {
+                record.suspended = matches!(command, Command::SuspendTenant);
+                (None, Done::Tenant(tenant.clone(), epoch))
+            }
+            Command::CreateKey(_)
+            | Command::RotateKey(_)
+            | Command::LabelKey { .. }
+            | Command::TransitionKey { .. }
+            | Command::CreateTenant(_) => {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    Stage::Perform,
+                    "not a change of the tenant's snapshot",
+                ));
+            }
+        };
+        let mut changes = vec![StateChange::Tenant { record, expected: Some(before.epoch) }];
+        changes.extend(change);
+        Ok(Planned { changes, done, reload: Some(tenant.clone()), compares })
+    }
+
+    fn registration(&self, view: &TenantView<P>, asked: &CallerRecord) -> Result<CallerRecord, Error> {
+        self.fitting_kind(&view.data.record.id, asked)?;
+        let earlier = view.data.callers.iter().find(|kept| kept.name == asked.name);
+        if let Some(earlier) = earlier.filter(|earlier| earlier.kind != asked.kind) {
+            let detail = format!("caller `{}` is registered as {}", asked.name, earlier.kind.name());
+            return Err(Error::new(ErrorKind::AlreadyExists, Stage::Resolve, detail)
+                .remedy("register another name: a caller's kind never changes"));
+        }
+        let record = CallerRecord {
+            tokens: earlier.map(|kept| kept.tokens.clone()).unwrap_or_default(),
+            suspended: earlier.is_some_and(|kept| kept.suspended),
+            ..asked.clone()
+        };
+        let mut callers = view.data.callers.clone();
+        callers.retain(|kept| kept.name != record.name);
+        callers.push(Arc::new(record.clone()));
+        self.engines.identify.prepare(&callers, &view.data.anchors)?;
+        Ok(record)
+    }
+
+    /// Operators exist in the gateway only, developers in dev directories only.
+    fn fitting_kind(&self, tenant: &TenantId, record: &CallerRecord) -> Result<(), Error> {
+        let fits = match record.kind {
+            CallerKind::Operator => tenant.is_gateway(),
+            CallerKind::Developer => self.is_dev && !tenant.is_gateway(),
+            CallerKind::Application | CallerKind::Custodian => !tenant.is_gateway(),
+            CallerKind::Auditor => true,
+        };
+        if fits {
+            return Ok(());
+        }
+        let detail = format!("`{tenant}` can have no caller of kind `{}`", record.kind.name());
+        Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail))
+    }
+
+    fn issue(
+        &self,
+        scene: &Scene<'_, P>,
+        view: &TenantView<P>,
+        caller: &CallerName,
+        seconds: u64,
+    ) -> Result<(CallerRecord, Done), Error> {
+        let mut record = registered(view, caller)?;
+        if !(1..=MAX_TOKEN_SECONDS).contains(&seconds) {
+            let detail = format!("a token lives 1 to {MAX_TOKEN_SECONDS} seconds");
+            return Err(Error::new(ErrorKind::Malformed, Stage::Resolve, detail));
+        }
+        let now = scene.inbound.now;
+        record.tokens.retain(|token| token.expires > now);
+        if record.tokens.len() >= MAX_TOKENS {
+            let detail = format!("caller `{caller}` has {MAX_TOKENS} live tokens");
+            return Err(Error::new(ErrorKind::Throttled, Stage::Resolve, detail)
+                .remedy("revoke one, or wait until one expires"));
+        }
+        let (token, secret) = new_token(&self.engines.world, now, seconds)?;
+        let done = Done::Token { id: token.id, secret, expires: token.expires };
+        record.tokens.push(token);
+        Ok((record, done))
+    }
+
+    fn new_policy(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        view: &TenantView<P>,
+        text: &Arc<str>,
+        expected: Option<u64>,
+    ) -> Result<(Option<StateChange>, Done), Error> {
+        let data = &view.data;
+        if expected.is_some_and(|version| version != data.policy.version) {
+            let detail = format!("policy version {} is in force", data.policy.version);
+            return Err(Error::new(ErrorKind::Conflict, Stage::Resolve, detail));
+        }
+        let prepared = self.engines.decide.prepare(&data.record.id, text)?;
+        let findings = self.engines.decide.check(&prepared, scene.caller, &data.callers);
+        if let Some(Finding { detail, remedy, .. }) = findings.iter().find(|finding| finding.refuses) {
+            facts.alarm = Some(format!("a policy was refused: {detail}").into());
+            let error = Error::new(ErrorKind::Unsupported, Stage::Resolve, detail.clone());
+            return Err(error.remedy(remedy.clone()));
+        }
+        let version = data.policy.version.saturating_add(1);
+        let policy = PolicyVersion {
+            version,
+            text: Arc::clone(text),
+            author: scene.caller.name().clone(),
+            set: scene.inbound.now,
+        };
+        facts.subject = Some(format!("version {version}").into());
+        let change = StateChange::Policy { tenant: data.record.id.clone(), policy };
+        Ok((Some(change), Done::Policy(version, findings)))
+    }
+
+    pub(super) async fn plan_new_tenant(
+        &self,
+        scene: &Scene<'_, P>,
+        intent: &Intent,
+        new: &NewTenant,
+    ) -> Result<Planned, Error> {
+        let NewTenant { tenant, callers, anchors, policy } = new;
+        if self.tenant(tenant).is_some() {
+            let detail = format!("there is a tenant `{tenant}` already");
+            return Err(Error::new(ErrorKind::AlreadyExists, Stage::Resolve, detail));
+        }
+        let owns = |record: &CallerRecord| {
+            matches!(record.kind, CallerKind::Custodian | CallerKind::Developer) && !record.suspended
+        };
+        if tenant.is_gateway() || !callers.iter().any(owns) {
+            let detail = "a tenant needs a custodian of its own";
+            return Err(Error::new(ErrorKind::Malformed, Stage::Resolve, detail)
+                .remedy("name at least one caller of kind `custodian` with a credential"));
+        }
+        for record in callers {
+            self.fitting_kind(tenant, record)?;
+        }
+        let shared: Vec<_> = callers.iter().cloned().map(Arc::new).collect();
+        self.engines.identify.prepare(&shared, anchors)?;
+        let text = policy.clone().unwrap_or_else(|| Arc::from(self.engines.decide.tenant_policy()));
+        self.engines.decide.prepare(tenant, &text)?;
+        let handle = self.engines.keys.enroll(intent.permit(), tenant).await?;
+        let record = TenantRecord {
+            id: tenant.clone(),
+            suspended: false,
+            handle: Some(handle),
+            created: scene.inbound.now,
+            epoch: Epoch::FIRST,
+        };
+        let changes = tenant_changes(record, callers, anchors, text, scene.caller.name(), scene.inbound.now);
+        let done = Done::Tenant(tenant.clone(), Epoch::FIRST);
+        Ok(Planned { changes, done, reload: Some(tenant.clone()), compares: false })
+    }
+
+    /// Whether a stop order can be carried out at all, as far as that can be known beforehand.
+    pub(super) fn check_stop(
+        &self,
+        scene: &Scene<'_, P>,
+        entry: Option<&KeyEntry>,
+        command: &Command,
+    ) -> Result<(), Error> {
+        match (command, entry) {
+            (Command::TransitionKey { verb, .. }, Some(entry)) => transition(&entry.key, *verb).map(|_| ()),
+            (Command::SuspendCaller(name) | Command::RemoveCaller(name), _) => {
+                registered(scene.view, name).map(|_| ())
+            }
+            (Command::RevokeToken { caller, token }, _) => {
+                without_token(registered(scene.view, caller)?, *token).map(|_| ())
+            }
+            (Command::RemoveAnchor(name), _) => anchored(scene.view, name),
+            (_, _) => Ok(()),
+        }
+    }
+}
+
+/// The rows of a new tenant.
+pub(super) fn tenant_changes(
+    record: TenantRecord,
+    callers: &[CallerRecord],
+    anchors: &[Anchor],
+    text: Arc<str>,
+    author: &CallerName,
+    now: crate::time::Timestamp,
+) -> Vec<StateChange> {
+    let tenant = record.id.clone();
+    let policy = PolicyVersion { version: 1, text, author: author.clone(), set: now };
+    let callers =
+        callers.iter().map(|record| StateChange::Caller { tenant: tenant.clone(), record: record.clone() });
+    let anchors =
+        anchors.iter().map(|anchor| StateChange::Anchor { tenant: tenant.clone(), anchor: anchor.clone() });
+    [StateChange::Tenant { record, expected: None }, StateChange::Policy { tenant: tenant.clone(), policy }]
+        .into_iter()
+        .chain(callers)
+        .chain(anchors)
+        .collect()
+}
+
+/// A new bearer token: what is kept of it, and the secret that is shown once.
+pub(super) fn new_token<W: World>(
+    world: &W,
+    now: crate::time::Timestamp,
+    seconds: u64,
+) -> Result<(Token, Secret), Error> {
+    let mut entropy = [0; 10];
+    world.fill(&mut entropy)?;
+    let secret = Secret::fill_with(32, |bytes| world.fill(bytes))?;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.expose());
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest.as_ref());
+    let token = Token { id: TokenId::new(now, entropy), hash, expires: now.plus_seconds(seconds) };
+    Ok((token, secret))
+}
+
+fn version<P: Ports>(key: KeyId, number: KeyVersion, generated: Generated, scene: &Scene<'_, P>) -> Version {
+    let Generated { handle, public, commitment, custody: _ } = generated;
+    Version { key, number, state: KeyState::Active, handle, public, commitment, created: scene.inbound.now }
+}
+
+/// The state that a verb leads to; `None` where a stop order finds the key stopped already.
+fn transition(key: &Key, verb: Transition) -> Result<Option<KeyState>, Error> {
+    if let Some(after) = key.state.after(verb, key.resumes_to) {
+        return Ok(Some(after));
+    }
+    let already = matches!(
+        (verb, key.state),
+        (Transition::Suspend, KeyState::Suspended)
+            | (Transition::Compromise, KeyState::Compromised)
+            | (Transition::Deactivate, KeyState::Deactivated)
+            | (Transition::Destroy, KeyState::Destroyed)
+    );
+    if already {
+        return Ok(None);
+    }
+    let detail = format!("key `{}` is {}, from where there is no `{}`", key.name, key.state, verb.name());
+    let error = Error::new(ErrorKind::KeyState, Stage::Resolve, detail);
+    Err(match (verb, key.state) {
+        (Transition::Destroy, KeyState::Active) => {
+            error.remedy(format!("run `holdfast key deactivate {}` first: destruction is final", key.name))
+        }
+        _ => error,
+    })
+}
+
+fn registered<P: Ports>(view: &TenantView<P>, name: &CallerName) -> Result<CallerRecord, Error> {
+    let found = view.data.callers.iter().find(|kept| kept.name == *name);
+    found.map(|record| CallerRecord::clone(record)).ok_or_else(|| {
+        let detail = format!("there is no caller `{name}`");
+        Error::new(ErrorKind::NotFound, Stage::Resolve, detail)
+    })
+}
+
+fn without_token(mut record: CallerRecord, token: TokenId) -> Result<CallerRecord, Error> {
+    let had = record.tokens.len();
+    record.tokens.retain(|kept| kept.id != token);
+    if record.tokens.len() == had {
+        let detail = format!("caller `{}` has no token `{token}`", record.name);
+        return Err(Error::new(ErrorKind::NotFound, Stage::Resolve, detail));
+    }
+    Ok(record)
+}
+
+fn anchored<P: Ports>(view: &TenantView<P>, name: &CallerName) -> Result<(), Error> {
+    if view.data.anchors.iter().any(|anchor| anchor.name == *name) {
+        return Ok(());
+    }
+    let detail = format!("there is no trust anchor `{name}`");
+    Err(Error::new(ErrorKind::NotFound, Stage::Resolve, detail))
+}
+
+fn compare(expected: Option<Epoch>, found: Epoch) -> Result<(), Error> {
+    match expected {
+        Some(epoch) if epoch != found => {
+            let detail = format!("the record is at epoch {}", found.0);
+            Err(Error::new(ErrorKind::Conflict, Stage::Resolve, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn vanished(tenant: &TenantId) -> Error {
+    Error::new(ErrorKind::Unsupported, Stage::Resolve, format!("`{tenant}` has no place in the key store"))
+}

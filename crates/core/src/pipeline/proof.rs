@@ -1,0 +1,427 @@
+//! Proofs: what may be done because something else has been done. The only file that mints them.
+//!
+//! [`Permit`] comes only of an allowing decision, [`Withheld`] only of a permit's work, [`Receipt`] only of a durable record,
+//! [`Intent`] only of a recorded permit, and a result leaves [`Withheld`] only with its own receipt and under no newer stop.
+//! Fields are private to this file, and no type here is `Clone`. The functions that mint them call the ports themselves, so there is
+//! no proof without the act. `tests/compile_fail` holds that.
+
+use crate::action::Action;
+use crate::caller::Caller;
+use crate::error::{Error, ErrorKind, Stage};
+use crate::id::{CallerName, KeyId, OperationId, PolicyId, TenantId};
+use crate::key::KeyMaterial;
+use crate::port::{
+    AuditLog, Circumstances, Decide, Decision, KeyStore, Mark, Position, Priority, Question, Resource,
+};
+use crate::stop::{Concerned, Departing, StopEpoch, Stops};
+use crate::work::{Product, Work};
+use core::marker::PhantomData;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Marks a permit to use a key.
+#[derive(Debug)]
+pub enum Use {}
+/// Marks a permit to change the state.
+#[derive(Debug)]
+pub enum Change {}
+/// Marks a permit to read records.
+#[derive(Debug)]
+pub enum Read {}
+
+/// Somebody may do one thing, once: the policy said so at one stop epoch.
+#[derive(Debug)]
+#[must_use = "a permit that is not used should be refused and recorded"]
+pub struct Permit<K> {
+    operation: OperationId,
+    subject: Subject,
+    policies: Option<Arc<[PolicyId]>>,
+    of: PhantomData<fn() -> K>,
+}
+
+/// Whom and what a proof is about, and since which stop epoch.
+#[derive(Debug)]
+struct Subject {
+    tenant: TenantId,
+    caller: CallerName,
+    keys: SmallVec<[KeyId; 2]>,
+    epoch: StopEpoch,
+    reach: Reach,
+}
+
+/// Which stops concern a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Those of its keys, its caller and its tenant: a use, a reading.
+    All,
+    /// Those of its caller alone: a command, which must work in a stopped tenant and on a stopped key.
+    Caller,
+    /// None: a stop order, and what the gateway does by itself.
+    None,
+}
+
+impl Subject {
+    fn concerned(&self) -> Concerned<'_> {
+        Concerned { tenant: &self.tenant, caller: &self.caller, keys: &self.keys }
+    }
+
+    fn is_stopped(&self, stops: &Stops) -> bool {
+        match self.reach {
+            Reach::All => stops.stopped_since(self.epoch, self.concerned()),
+            Reach::Caller => stops.caller_stopped_since(self.epoch, &self.tenant, &self.caller),
+            Reach::None => false,
+        }
+    }
+}
+
+/// What was decided, whichever way: the event names it.
+#[derive(Debug)]
+pub(super) struct Verdict<K> {
+    /// The permit, or why there is none.
+    pub(super) permit: Result<Permit<K>, Error>,
+    /// The policies that decided; none for the default denial.
+    pub(super) policies: Option<Arc<[PolicyId]>>,
+}
+
+/// What is asked: who, at which stop epoch, which actions on which resources. All must be allowed.
+pub(super) struct Asking<'a> {
+    pub(super) operation: OperationId,
+    pub(super) caller: &'a Caller,
+    pub(super) epoch: StopEpoch,
+    pub(super) asks: &'a [(Action, Resource<'a>)],
+    pub(super) circumstances: Circumstances<'a>,
+}
+
+impl<K> Permit<K> {
+    /// Asks the policy, after what no policy can allow: the separation of using and administering, and standing stops.
+    pub(super) fn ask<D: Decide>(
+        decide: &D,
+        prepared: &D::Prepared,
+        stops: &Stops,
+        asking: &Asking<'_>,
+    ) -> Verdict<K> {
+        let Asking { operation, caller, epoch, asks, circumstances } = asking;
+        let keys = asks.iter().filter_map(|(_, resource)| match resource {
+            Resource::Key(key) => Some(key.id),
+            Resource::NoKey(_) | Resource::Tenant(_) => None,
+        });
+        let subject = Subject {
+            tenant: caller.tenant.clone(),
+            caller: caller.name().clone(),
+            keys: keys.collect(),
+            epoch: *epoch,
+            reach: Reach::All,
+        };
+        let mut policies = None;
+        // Whoever recognises callers: a suspended one does nothing.
+        if caller.record.suspended || stops.is_caller_standing(&caller.tenant, caller.name()) {
+            return Verdict { permit: Err(stopped(Stage::Decide)), policies };
+        }
+        for (action, resource) in *asks {
+            if !caller.kind().may(action.group()) {
+                let detail = "callers of this kind may not do that, whatever the policy says";
+                return Verdict { permit: Err(denied(detail)), policies };
+            }
+            let question =
+                Question { caller, action: *action, resource: *resource, circumstances: *circumstances };
+            let Decision { allowed, policies: deciding, failed } = decide.decide(prepared, &question);
+            policies = merge(policies, deciding);
+            if failed {
+                return Verdict {
+                    permit: Err(denied("a policy failed to evaluate, which denies")),
+                    policies,
+                };
+            }
+            if !allowed {
+                return Verdict { permit: Err(denied("the policy does not allow it")), policies };
+            }
+            // A stop never stops another stop, nor the order that lifts it.
+            if action.group() == crate::action::Group::Use && stops.is_standing(subject.concerned()) {
+                return Verdict { permit: Err(stopped(Stage::Decide)), policies };
+            }
+        }
+        let permit = Self { operation: *operation, subject, policies: policies.clone(), of: PhantomData };
+        Verdict { permit: Ok(permit), policies }
+    }
+
+    /// The operation it was given for.
+    pub fn operation(&self) -> OperationId {
+        self.operation
+    }
+
+    /// The tenant in which it was given.
+    pub fn tenant(&self) -> &TenantId {
+        &self.subject.tenant
+    }
+
+    /// The caller to whom it was given.
+    pub fn caller(&self) -> &CallerName {
+        &self.subject.caller
+    }
+
+    /// The policies that gave it.
+    pub fn policies(&self) -> &[PolicyId] {
+        self.policies.as_deref().unwrap_or_default()
+    }
+}
+
+impl Permit<Change> {
+    /// A permit of the gateway to itself: founding, recovery, automatic rotation. Nothing that a caller sends leads here.
+    pub(super) fn own(
+        operation: OperationId,
+        tenant: TenantId,
+        caller: CallerName,
+        epoch: StopEpoch,
+    ) -> Self {
+        let subject = Subject { tenant, caller, keys: SmallVec::new(), epoch, reach: Reach::None };
+        Self { operation, subject, policies: None, of: PhantomData }
+    }
+}
+
+/// Two asks, one list of policies; the common case is one ask.
+fn merge(before: Option<Arc<[PolicyId]>>, more: Arc<[PolicyId]>) -> Option<Arc<[PolicyId]>> {
+    match before {
+        None => Some(more),
+        Some(before) => {
+            Some(before.iter().chain(more.iter().filter(|id| !before.contains(id))).cloned().collect())
+        }
+    }
+}
+
+fn denied(reason: &'static str) -> Error {
+    super::denied(Stage::Decide, reason)
+}
+
+fn stopped(stage: Stage) -> Error {
+    Error::new(ErrorKind::Stopped, stage, "the key, the caller or the tenant was stopped by order")
+}
+
+/// A result that nobody can look at yet.
+#[derive(Debug)]
+#[must_use = "a withheld result must be recorded and released, or refused"]
+pub struct Withheld<T> {
+    value: T,
+    operation: OperationId,
+    subject: Subject,
+}
+
+impl Withheld<Product> {
+    /// Performs one primitive operation under a permit, which it keeps.
+    pub(super) async fn perform<S: KeyStore>(
+        store: &S,
+        permit: Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+    ) -> Result<Self, Error> {
+        let value = store.perform(&permit, key, work).await?;
+        Ok(Self::of(permit, value))
+    }
+
+    /// Takes random bytes from the key store under a permit.
+    pub(super) async fn random<S: KeyStore>(
+        store: &S,
+        permit: Permit<Use>,
+        length: usize,
+    ) -> Result<Self, Error> {
+        let value = store.random(&permit, length).await?;
+        Ok(Self::of(permit, value))
+    }
+
+    /// Decrypts under one version and encrypts under another; the plaintext never leaves this function.
+    pub(super) async fn rewrap<S: KeyStore>(
+        store: &S,
+        permit: Permit<Use>,
+        source: (KeyMaterial<'_>, Work<'_>),
+        target: KeyMaterial<'_>,
+        frame: Vec<u8>,
+        aad: &[u8],
+    ) -> Result<Self, Error> {
+        let plaintext = match store.perform(&permit, source.0, source.1).await? {
+            Product::Secret(plaintext) => plaintext,
+            Product::Bytes(_)
+            | Product::DataKey { .. }
+            | Product::Valid(_)
+            | Product::Encapsulated { .. } => {
+                return Err(another_product());
+            }
+        };
+        let work = Work::Seal { frame, plaintext: &plaintext, aad };
+        let value = store.perform(&permit, target, work).await?;
+        Ok(Self::of(permit, value))
+    }
+}
+
+/// The key store broke its contract.
+pub(super) fn another_product() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        Stage::Perform,
+        "the key store returned another product than was asked for",
+    )
+}
+
+impl<T> Withheld<T> {
+    fn of<K>(permit: Permit<K>, value: T) -> Self {
+        let Permit { operation, subject, policies: _, of: PhantomData } = permit;
+        Self { value, operation, subject }
+    }
+
+    /// A record that was read under a permit.
+    pub(super) fn read(permit: Permit<Read>, value: T) -> Self {
+        Self::of(permit, value)
+    }
+
+    /// What a permitted use reads from the key's record alone: its public half.
+    pub(super) fn inspect(permit: Permit<Use>, value: T) -> Self {
+        Self::of(permit, value)
+    }
+
+    /// Shapes the result, still unseen.
+    pub(super) fn shape<U>(self, shape: impl FnOnce(T) -> Result<U, Error>) -> Result<Withheld<U>, Error> {
+        let Self { value, operation, subject } = self;
+        Ok(Withheld { value: shape(value)?, operation, subject })
+    }
+
+    /// Lets the event's commitments be computed over the result.
+    pub(super) fn commit_to<R>(&self, commit: impl FnOnce(&T) -> R) -> R {
+        commit(&self.value)
+    }
+
+    /// Whether a stop has been ordered since the permit that concerns it.
+    pub(super) fn is_stopped(&self, stops: &Stops) -> bool {
+        self.subject.is_stopped(stops)
+    }
+
+    /// Lets the result leave: only with the receipt of its own operation, and only if no stop of its key, caller or tenant has been
+    /// ordered since its permit. The departure is counted until the [`Released`] is dropped.
+    ///
+    /// # Errors
+    /// `stopped`; `internal` for another operation's receipt.
+    pub fn release(self, receipt: Receipt, stops: &Arc<Stops>) -> Result<Released<T>, Error> {
+        let Receipt { operation, position } = receipt;
+        if operation != self.operation {
+            return Err(Error::new(ErrorKind::Internal, Stage::Answer, "another operation's receipt"));
+        }
+        // Counted first, looked at second: see `stop.rs`.
+        let departing = stops.depart();
+        if self.subject.is_stopped(stops) {
+            return Err(stopped(Stage::Answer));
+        }
+        Ok(Released { value: self.value, position: Some(position), departing })
+    }
+}
+
+/// A result that has been released and is leaving; keep it until the answer is encoded.
+#[derive(Debug)]
+pub struct Released<T> {
+    /// The result.
+    pub value: T,
+    /// Where its record stands; `None` for a stop order that is in force and not yet durable.
+    pub position: Option<Position>,
+    departing: Departing,
+}
+
+impl<T> Released<T> {
+    /// Splits the result from its departure, which the caller MUST keep until the answer is encoded.
+    pub fn into_parts(self) -> (T, Departing) {
+        (self.value, self.departing)
+    }
+}
+
+/// The record of one operation is durable.
+#[derive(Debug)]
+#[must_use = "a receipt is what lets a result leave"]
+pub struct Receipt {
+    operation: OperationId,
+    position: Position,
+}
+
+/// An entry that stands in the log's order and is not yet durable.
+#[derive(Debug)]
+#[must_use = "an entry that nobody waits for is not known to be durable"]
+pub(super) struct Recording<L: AuditLog> {
+    operation: OperationId,
+    ticket: L::Ticket,
+}
+
+impl<L: AuditLog> Recording<L> {
+    /// Appends the entry that records `operation`.
+    pub(super) fn append<R>(
+        log: &L,
+        handle: &L::Handle,
+        operation: OperationId,
+        mark: Mark,
+        priority: Priority,
+        write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
+    ) -> Result<(R, Self), Error> {
+        let (value, ticket) = log.append(handle, mark, priority, write)?;
+        Ok((value, Self { operation, ticket }))
+    }
+
+    /// Waits until the entry survives power loss.
+    pub(super) async fn durable(self) -> Result<Receipt, Error> {
+        let position = self.ticket.await?;
+        Ok(Receipt { operation: self.operation, position })
+    }
+}
+
+/// A permitted command whose intent is recorded: what the state asks for before it changes.
+#[derive(Debug)]
+pub struct Intent {
+    permit: Permit<Change>,
+    is_stop: bool,
+}
+
+impl Intent {
+    /// After the intent has become durable.
+    pub(super) fn recorded(permit: Permit<Change>, receipt: Receipt) -> Result<Self, Error> {
+        if receipt.operation == permit.operation {
+            Ok(Self { permit, is_stop: false })
+        } else {
+            Err(Error::new(ErrorKind::Internal, Stage::Record, "another operation's receipt"))
+        }
+    }
+
+    /// For a stop order, whose intent need not be durable yet: it must work on a full disk and with a failed log.
+    pub(super) fn urgent(permit: Permit<Change>, action: Action) -> Result<Self, Error> {
+        if action.is_stop() {
+            Ok(Self { permit, is_stop: true })
+        } else {
+            Err(Error::new(ErrorKind::Internal, Stage::Record, "not a stop order"))
+        }
+    }
+
+    /// For what the gateway does by itself; its permit can only be [`Permit::own`]'s.
+    pub(super) fn own(permit: Permit<Change>) -> Self {
+        Self { permit, is_stop: false }
+    }
+
+    /// The operation.
+    pub fn operation(&self) -> OperationId {
+        self.permit.operation
+    }
+
+    /// The permit, for the key store.
+    pub(super) fn permit(&self) -> &Permit<Change> {
+        &self.permit
+    }
+
+    /// What the command did, withheld until its outcome is recorded. Only a stop of its caller concerns it, and none a stop order: its own
+    /// would.
+    pub(super) fn done<T>(self, value: T) -> Withheld<T> {
+        let mut withheld = Withheld::of(self.permit, value);
+        if withheld.subject.reach == Reach::All {
+            withheld.subject.reach = if self.is_stop { Reach::None } else { Reach::Caller };
+        }
+        withheld
+    }
+
+    /// What a stop order did, told although its record is not durable yet: it is in force, and that must not wait for a disk.
+    pub(super) fn in_force<T>(self, value: T, stops: &Arc<Stops>) -> Result<Released<T>, Error> {
+        if self.is_stop {
+            Ok(Released { value, position: None, departing: stops.depart() })
+        } else {
+            Err(Error::new(ErrorKind::Internal, Stage::Answer, "not a stop order"))
+        }
+    }
+}

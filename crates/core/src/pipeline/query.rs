@@ -1,0 +1,157 @@
+//! Reading records: decided and recorded like everything else.
+
+use super::proof::{Permit, Read, Released, Withheld};
+use super::record::{Facts, NamedKey, Scene};
+use super::{Inbound, Pipeline};
+use crate::caller::{Authentication, Caller};
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Stage};
+use crate::port::{Circumstances, Decide, KeyEntry, Mark, Ports, Question, Resource, State};
+use crate::query::{Found, MAX_PAGE, Query};
+use crate::stop::StopEpoch;
+use std::sync::Arc;
+
+static NO_CONTEXT: Context = Context::EMPTY;
+
+impl<P: Ports> Pipeline<P> {
+    /// Reads records.
+    ///
+    /// # Errors
+    /// Whatever refused it, after that has been recorded; `unauthenticated` is counted instead, since it is nobody's.
+    pub async fn query(&self, inbound: &Inbound<'_>, query: Query) -> Result<Released<Found>, Error> {
+        let epoch = self.stops.epoch();
+        let (view, caller) = self.identify(inbound)?;
+        let scene = Scene { view: &view, caller: &caller, inbound, context: &NO_CONTEXT };
+        let mut facts = Facts::new(inbound.operation, query.action());
+        facts.subject = subject(&query);
+        let withheld = match self.look_up(&scene, &mut facts, epoch, query).await {
+            Ok(withheld) => withheld,
+            Err(error) => return Err(self.refuse(&scene, &facts, Mark::Plain, error).await),
+        };
+        let (result, recording) = self.record_result(&scene, &facts, withheld)?;
+        let receipt = recording.durable().await?;
+        result?.release(receipt, &self.stops)
+    }
+
+    async fn look_up(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        epoch: StopEpoch,
+        query: Query,
+    ) -> Result<Withheld<Found>, Error> {
+        let tenant = &scene.caller.tenant;
+        let mut entry: Option<Arc<KeyEntry>> = None;
+        let resource = match query.key() {
+            None => Resource::Tenant(tenant),
+            Some(name) => {
+                facts.key = Some(NamedKey::unknown(name.clone()));
+                let found = self.resolve(scene, facts, epoch, name).await?;
+                facts.key = Some(NamedKey::of(&found.key, None));
+                Resource::Key(&entry.insert(found).key)
+            }
+        };
+        let permit: Permit<Read> = self.decide(scene, facts, epoch, &[(facts.action, resource)])?;
+        let found = self.read(scene, query, entry.as_ref()).await?;
+        Ok(Withheld::read(permit, found))
+    }
+
+    async fn read(
+        &self,
+        scene: &Scene<'_, P>,
+        query: Query,
+        entry: Option<&Arc<KeyEntry>>,
+    ) -> Result<Found, Error> {
+        let tenant = &scene.caller.tenant;
+        let state = &self.engines.state;
+        let data = &scene.view.data;
+        match query {
+            Query::Key(_) => {
+                let entry = entry.ok_or_else(super::no_such_key)?;
+                Ok(Found::Key(Box::new(entry.key.clone()), Arc::clone(&entry.newest)))
+            }
+            Query::Versions { key: _, after, limit } => {
+                let entry = entry.ok_or_else(super::no_such_key)?;
+                Ok(Found::Versions(state.versions(entry.key.id, after, page(limit)?).await?))
+            }
+            Query::Keys { after, limit } => {
+                Ok(Found::Keys(state.keys(tenant, after.as_ref(), page(limit)?).await?))
+            }
+            Query::Callers => Ok(Found::Callers(data.callers.clone(), data.anchors.clone())),
+            Query::Policy { version: None } => Ok(Found::Policy(data.policy.clone())),
+            Query::Policy { version: Some(version) } => {
+                let found = state.policy(tenant, version).await?.ok_or_else(|| {
+                    let detail = format!("there is no policy version {version}");
+                    Error::new(ErrorKind::NotFound, Stage::Resolve, detail)
+                })?;
+                Ok(Found::Policy(found))
+            }
+            Query::CheckPolicy { text } => {
+                let prepared = self.engines.decide.prepare(tenant, &text)?;
+                Ok(Found::Findings(self.engines.decide.check(&prepared, scene.caller, &data.callers)))
+            }
+            Query::ExplainPolicy { caller, action, key, context } => {
+                let record = data.callers.iter().find(|record| record.name == caller).ok_or_else(|| {
+                    let detail = format!("there is no caller `{caller}`");
+                    Error::new(ErrorKind::NotFound, Stage::Resolve, detail)
+                })?;
+                let caller = Caller {
+                    tenant: tenant.clone(),
+                    record: Arc::clone(record),
+                    authentication: Authentication::MutualTls {
+                        key_hash: [0; 32],
+                        matched: "explained".into(),
+                    },
+                };
+                let found = match &key {
+                    Some(name) => state.key(tenant, name).await?,
+                    None => None,
+                };
+                let resource = match (&found, &key) {
+                    (Some(entry), _) => Resource::Key(&entry.key),
+                    (None, Some(name)) => Resource::NoKey(name),
+                    (None, None) => Resource::Tenant(tenant),
+                };
+                let Inbound { now, source, protocol, .. } = scene.inbound;
+                let circumstances = Circumstances { context: &context, now: *now, source: *source, protocol };
+                let question = Question { caller: &caller, action, resource, circumstances };
+                let mut explanation = self.engines.decide.explain(&scene.view.policy, &question);
+                if !caller.kind().may(action.group()) {
+                    explanation.allowed = false;
+                    explanation.reasons.push(format!(
+                        "callers of kind `{}` may not do that, whatever the policy says",
+                        caller.kind().name()
+                    ));
+                }
+                Ok(Found::Explanation(explanation))
+            }
+            Query::Tenant => Ok(Found::Tenant(data.record.clone())),
+            Query::AuditFile(path) => Ok(Found::AuditFile(tenant.clone(), path)),
+            Query::Status => Ok(Found::Status),
+        }
+    }
+}
+
+fn page(limit: usize) -> Result<usize, Error> {
+    if (1..=MAX_PAGE).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Error::new(ErrorKind::Malformed, Stage::Resolve, "`limit` must be 1 to 1000"))
+}
+
+/// What a query is about besides keys, for its event.
+fn subject(query: &Query) -> Option<Box<str>> {
+    match query {
+        Query::AuditFile(path) => Some(path.as_str().into()),
+        Query::Policy { version: Some(version) } => Some(format!("version {version}").into()),
+        Query::ExplainPolicy { caller, action, .. } => Some(format!("{caller} {}", action.name()).into()),
+        Query::Key(_)
+        | Query::Versions { .. }
+        | Query::Keys { .. }
+        | Query::Callers
+        | Query::Policy { version: None }
+        | Query::CheckPolicy { .. }
+        | Query::Tenant
+        | Query::Status => None,
+    }
+}

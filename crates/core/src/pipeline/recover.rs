@@ -1,0 +1,404 @@
+//! What is left over: by a crash, found at start; by a full disk, retried until it is done.
+
+use super::command::{Undone, is_passing, own_inbound, subject};
+use super::found::{not_loaded, own_caller};
+use super::proof::{Intent, Permit};
+use super::record::{Done, Facts, NamedKey, Scene};
+use super::{Engines, Pipeline};
+use crate::action::Action;
+use crate::command::Command;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Stage};
+use crate::id::{KeyName, OperationId, TenantId, TokenId};
+use crate::lifecycle::Transition;
+use crate::noise::Summary;
+use crate::port::{Committed, Mark, Ports, Priority, State, World};
+use crate::stop::{StopEpoch, Target};
+use crate::sync::Mutex;
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+/// A command whose intent stands in the log without an outcome, read from its event.
+#[derive(Debug, Clone)]
+pub struct OpenIntent {
+    /// The operation.
+    pub operation: OperationId,
+    /// In whose log it stands.
+    pub tenant: TenantId,
+    /// What was about to be done.
+    pub action: Action,
+    /// To which key.
+    pub key: Option<KeyName>,
+    /// To what else, as the event's `subject` says.
+    pub subject: Option<Box<str>>,
+}
+
+/// What the log found when it was opened.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// The newest position of the state that the log has recorded.
+    pub committed: Option<Committed>,
+    /// Commands without an outcome.
+    pub intents: Vec<OpenIntent>,
+    /// Bytes of an incomplete tail that were cut: never acknowledged to anybody.
+    pub cut_bytes: u64,
+}
+
+/// What waits to be done.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
+    stops: Mutex<Vec<PendingStop>>,
+    intents: Mutex<Vec<OpenIntent>>,
+    rotations: Mutex<BTreeSet<(TenantId, KeyName)>>,
+}
+
+/// A stop order that is in force and not yet durable.
+#[derive(Debug, Clone)]
+pub(super) struct PendingStop {
+    pub(super) operation: OperationId,
+    pub(super) tenant: TenantId,
+    pub(super) command: Command,
+    pub(super) target: Target,
+    /// Whether its intent is durable.
+    pub(super) is_intended: bool,
+    /// Whether it is carried out, so that only its record is missing.
+    pub(super) is_settled: bool,
+    /// Why it cannot be carried out any more, if it cannot.
+    pub(super) impossible: Option<(ErrorKind, Stage, String)>,
+}
+
+impl Unfinished {
+    pub(super) fn stop_is_pending(&self, stop: PendingStop) {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner).push(stop);
+    }
+
+    /// Whether a stop of this target is in force and not yet durable.
+    pub(super) fn is_pending(&self, target: &Target) -> bool {
+        let stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
+        stops.iter().any(|stop| stop.target == *target)
+    }
+
+    pub(super) fn intent_is_open(&self, open: OpenIntent) {
+        self.intents.lock().unwrap_or_else(PoisonError::into_inner).push(open);
+    }
+
+    pub(super) fn rotation_is_due(&self, tenant: &TenantId, key: &KeyName) {
+        let mut rotations = self.rotations.lock().unwrap_or_else(PoisonError::into_inner);
+        rotations.insert((tenant.clone(), key.clone()));
+    }
+}
+
+static NO_CONTEXT: Context = Context::EMPTY;
+
+impl<P: Ports> Pipeline<P> {
+    /// Opens a founded gateway: compares state and log, loads every tenant, closes what a crash left open.
+    ///
+    /// # Errors
+    /// `state-unavailable` when state and log do not belong together, and whatever the ports fail with.
+    pub async fn open(engines: Engines<P>, is_dev: bool, recovery: Recovery) -> Result<Self, Error> {
+        compare(recovery.committed, engines.state.position(), under_way(&engines.state, &recovery).await?)?;
+        let pipeline = Self::unloaded(engines, is_dev);
+        for data in pipeline.engines.state.tenants().await? {
+            pipeline.snapshots.install(&pipeline.engines, data)?;
+        }
+        if recovery.cut_bytes > 0 {
+            pipeline.record_cut(recovery.cut_bytes).await?;
+        }
+        for intent in recovery.intents {
+            pipeline.close(intent).await?;
+        }
+        Ok(pipeline)
+    }
+
+    /// How many stop orders are in force and not yet durable.
+    pub fn pending_stops(&self) -> usize {
+        self.unfinished.stops.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Does everything that waits, the summaries of noise included. To be called every minute or so and before the end; whatever fails is
+    /// kept for the next time, and the first failure is given back for the log.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn housekeep(&self) -> Result<(), Error> {
+        let finished = self.finish_what_waits().await;
+        finished.and(self.flush_noise().await)
+    }
+
+    /// Does what should not wait: stop orders that are not durable yet, commands that could not be closed, rotations that a budget
+    /// demands. To be called every second or so; whatever fails is kept for the next time.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn finish_what_waits(&self) -> Result<(), Error> {
+        let results = [self.retry_stops().await, self.close_open().await, self.rotate_due().await];
+        results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+    }
+
+    async fn retry_stops(&self) -> Result<(), Error> {
+        let pending =
+            core::mem::take(&mut *self.unfinished.stops.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut failed = Ok(());
+        for mut stop in pending {
+            if let Err(error) = self.retry_stop(&mut stop).await {
+                self.unfinished.stop_is_pending(stop);
+                failed = Err(error);
+            }
+        }
+        failed
+    }
+
+    async fn close_open(&self) -> Result<(), Error> {
+        let open =
+            core::mem::take(&mut *self.unfinished.intents.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut failed = Ok(());
+        for intent in open {
+            if let Err(error) = self.close(intent.clone()).await {
+                self.unfinished.intent_is_open(intent);
+                failed = Err(error);
+            }
+        }
+        failed
+    }
+
+    async fn retry_stop(&self, stop: &mut PendingStop) -> Result<(), Error> {
+        let own = own_caller(&stop.tenant)?;
+        let view = self.tenant(&stop.tenant).ok_or_else(not_loaded)?;
+        let world = &self.engines.world;
+        let inbound = own_inbound(stop.operation, &stop.tenant, world.now(), world.ticks());
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
+        let mut facts = Facts::new(stop.operation, stop.command.action());
+        facts.key = stop.command.key().cloned().map(NamedKey::unknown);
+        facts.subject = subject(&stop.command);
+        if !stop.is_intended {
+            let mark = Mark::Intent(stop.operation);
+            let ((), recording) =
+                self.record(&scene, &facts, mark, Priority::Stop, || ((), Ok(Done::Intent)))?;
+            let _receipt = recording.durable().await?;
+            stop.is_intended = true;
+        }
+        facts.state = self.engines.state.committed(stop.operation).await?;
+        if !stop.is_settled {
+            if facts.state.is_some() {
+                self.reload(&stop.tenant).await?;
+            } else {
+                let permit =
+                    Permit::own(stop.operation, stop.tenant.clone(), own.name().clone(), StopEpoch::END);
+                let intent = Intent::urgent(permit, facts.action)?;
+                stop.impossible =
+                    impossible(self.carry_out(&scene, &mut facts, &intent, &stop.command).await)?;
+            }
+            self.stops.settle(&stop.target);
+            stop.is_settled = true;
+        }
+        let ended = stop.impossible.clone().map_or(Ok(Done::Success), Err);
+        let mark = Mark::Outcome(stop.operation, facts.state);
+        let ((), recording) = self.record(&scene, &facts, mark, Priority::Stop, || ((), ended))?;
+        let _receipt = recording.durable().await?;
+        Ok(())
+    }
+
+    async fn rotate_due(&self) -> Result<(), Error> {
+        let due =
+            core::mem::take(&mut *self.unfinished.rotations.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut failed = Ok(());
+        for (tenant, key) in due {
+            if let Err(error) = self.rotate_by_itself(&tenant, &key).await {
+                self.unfinished.rotation_is_due(&tenant, &key);
+                failed = Err(error);
+            }
+        }
+        failed
+    }
+
+    /// A rotation that a key version's budget demands.
+    async fn rotate_by_itself(&self, tenant: &TenantId, key: &KeyName) -> Result<(), Error> {
+        let Some(entry) = self.engines.state.key(tenant, key).await? else { return Ok(()) };
+        // Somebody may have rotated or stopped it meanwhile; a fresh version asks again when it has been used up.
+        let used = self.engines.state.count(entry.key.id, entry.newest.number, 0).await?;
+        if used < super::work::ROTATE_AT || entry.key.state != crate::lifecycle::KeyState::Active {
+            return Ok(());
+        }
+        let own = own_caller(tenant)?;
+        let view = self.tenant(tenant).ok_or_else(not_loaded)?;
+        let operation = self.new_operation()?;
+        let inbound = own_inbound(operation, tenant, self.engines.world.now(), self.engines.world.ticks());
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
+        let mut facts = Facts::new(operation, Action::RotateKey);
+        facts.key = Some(NamedKey::of(&entry.key, None));
+        facts.alarm = Some(format!("rotated by itself after {used} invocations").into());
+        let intent = self.own_intent(&scene, &facts).await?;
+        let rotate = Command::RotateKey(key.clone());
+        let (_done, _receipt) = self.carry_out_and_close(&scene, &mut facts, &intent, &rotate).await?;
+        Ok(())
+    }
+
+    async fn flush_noise(&self) -> Result<(), Error> {
+        let summaries = self.noise.take();
+        if summaries.is_empty() {
+            return Ok(());
+        }
+        let mut rest = summaries.as_slice();
+        while let Some((summary, more)) = rest.split_first() {
+            if let Err(error) = self.record_noise(summary).await {
+                self.noise.restore(rest);
+                return Err(error);
+            }
+            rest = more;
+        }
+        Ok(())
+    }
+
+    async fn record_noise(&self, summary: &Summary) -> Result<(), Error> {
+        let Summary { prefix, reason, count } = summary;
+        let pairs = vec![
+            ("count".into(), count.to_string().into()),
+            ("reason".into(), (*reason).into()),
+            ("source".into(), prefix.to_string().into()),
+        ];
+        self.record_gateway(Action::Noise, Context::new(pairs)?, None).await
+    }
+
+    async fn record_cut(&self, bytes: u64) -> Result<(), Error> {
+        let alarm = format!(
+            "{bytes} bytes of an incomplete write were cut from the end of the log; none was acknowledged"
+        );
+        self.record_gateway(Action::Recover, Context::EMPTY, Some(alarm.into())).await
+    }
+
+    async fn record_gateway(
+        &self,
+        action: Action,
+        context: Context,
+        alarm: Option<Box<str>>,
+    ) -> Result<(), Error> {
+        let gateway = TenantId::gateway();
+        let own = own_caller(&gateway)?;
+        let view = self.tenant(&gateway).ok_or_else(not_loaded)?;
+        let operation = self.new_operation()?;
+        let inbound = own_inbound(operation, &gateway, self.engines.world.now(), self.engines.world.ticks());
+        let mut facts = Facts::new(operation, action);
+        facts.alarm = alarm;
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &context };
+        self.record_own(&scene, &facts, Mark::Plain).await
+    }
+
+    /// Closes an intent that was left open: done if the state says so, done now if it was a stop order, undone otherwise.
+    async fn close(&self, open: OpenIntent) -> Result<(), Error> {
+        let OpenIntent { operation, tenant, action, key, subject } = open;
+        let Some(view) = self.tenant(&tenant) else { return Ok(()) };
+        let own = own_caller(&tenant)?;
+        let inbound = own_inbound(operation, &tenant, self.engines.world.now(), self.engines.world.ticks());
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
+        let mut facts = Facts::new(operation, action);
+        facts.key = key.clone().map(NamedKey::unknown);
+        facts.subject = subject.clone();
+        facts.state = self.engines.state.committed(operation).await?;
+        let ended = if facts.state.is_some() {
+            self.reload(&tenant).await?;
+            if let (Action::CreateTenant, Some(Ok(new))) = (action, subject.as_deref().map(str::parse)) {
+                self.reload(&new).await?;
+            }
+            Ok(Done::Recovered)
+        } else if let Some(command) = stop_order(action, key, subject.as_deref()) {
+            let permit = Permit::own(operation, tenant.clone(), own.name().clone(), StopEpoch::END);
+            let intent = Intent::urgent(permit, action)?;
+            let carried_out = self.carry_out(&scene, &mut facts, &intent, &command).await;
+            impossible(carried_out)?.map_or(Ok(Done::Recovered), Err)
+        } else {
+            Err((ErrorKind::Internal, Stage::Start, "interrupted before it changed anything".to_owned()))
+        };
+        let mark = Mark::Outcome(operation, facts.state);
+        let ((), recording) = self.record(&scene, &facts, mark, Priority::Stop, || ((), ended))?;
+        let _receipt = recording.durable().await?;
+        Ok(())
+    }
+}
+
+/// Whether a stop order that is given again has become impossible: what there was to stop is gone, or stopped for good already.
+///
+/// # Errors
+/// What passes by itself.
+fn impossible(
+    carried_out: Result<crate::command::Done, Undone>,
+) -> Result<Option<(ErrorKind, Stage, String)>, Error> {
+    match carried_out {
+        Ok(_) => Ok(None),
+        Err(Undone::Refused(error)) if !is_passing(error.kind()) => {
+            Ok(Some((error.kind(), error.stage(), error.chain())))
+        }
+        Err(Undone::Refused(error) | Undone::Open(error)) => Err(error),
+    }
+}
+
+/// The stop order that an open intent was, so that it can be given again.
+pub(super) fn stop_order(action: Action, key: Option<KeyName>, subject: Option<&str>) -> Option<Command> {
+    let transition = |verb| key.clone().map(|key| Command::TransitionKey { key, verb });
+    let named = || subject.and_then(|subject| subject.parse().ok());
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`Action::is_stop` tells which these are, and a test compares"
+    )]
+    match action {
+        Action::SuspendKey => transition(Transition::Suspend),
+        Action::CompromiseKey => transition(Transition::Compromise),
+        Action::DeactivateKey => transition(Transition::Deactivate),
+        Action::DestroyKey => transition(Transition::Destroy),
+        Action::SuspendCaller => named().map(Command::SuspendCaller),
+        Action::RemoveCaller => named().map(Command::RemoveCaller),
+        Action::RemoveAnchor => named().map(Command::RemoveAnchor),
+        Action::RevokeToken => {
+            let (caller, token) = subject?.split_once(' ')?;
+            Some(Command::RevokeToken { caller: caller.parse().ok()?, token: token.parse::<TokenId>().ok()? })
+        }
+        Action::SuspendTenant => Some(Command::SuspendTenant),
+        _ => None,
+    }
+}
+
+/// How many commits are those of commands that a crash left without an outcome.
+async fn under_way<S: State>(state: &S, recovery: &Recovery) -> Result<usize, Error> {
+    let logged = recovery.committed.map_or(0, |committed| committed.sequence);
+    let mut commits = 0;
+    for open in &recovery.intents {
+        if state.committed(open.operation).await?.is_some_and(|committed| committed.sequence > logged) {
+            commits += 1;
+        }
+    }
+    Ok(commits)
+}
+
+/// Whether the state is the one that the log speaks of. It may be ahead by the commands that a crash left without an outcome.
+fn compare(logged: Option<Committed>, found: Committed, open: usize) -> Result<(), Error> {
+    let refuse = |detail: String, remedy: &'static str| {
+        Err(Error::new(ErrorKind::StateUnavailable, Stage::Start, detail).remedy(remedy))
+    };
+    let Some(logged) = logged else {
+        if found.sequence == 0 {
+            return Ok(());
+        }
+        return refuse(
+            format!("the state is at commit {}, and the log has recorded none", found.sequence),
+            "restore the log; if the gateway was never founded completely, begin anew in an empty directory",
+        );
+    };
+    let ahead = found.sequence.checked_sub(logged.sequence);
+    match ahead {
+        None => refuse(
+            format!(
+                "the state is at commit {}, and the log has recorded commit {}",
+                found.sequence, logged.sequence
+            ),
+            "an older state was put back: restore the newest one, or follow `docs/operate/rollback.md`",
+        ),
+        Some(0) if found.digest != logged.digest => refuse(
+            format!("the state at commit {} is not the one that the log has recorded", found.sequence),
+            "the state was changed or exchanged: restore it, or follow `docs/operate/rollback.md`",
+        ),
+        Some(ahead) if usize::try_from(ahead).is_ok_and(|ahead| ahead > open) => refuse(
+            format!("the state is {ahead} commits ahead of the log, and {open} of them were under way"),
+            "an older log was put back: restore the newest one, or follow `docs/operate/rollback.md`",
+        ),
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,73 @@
+//! What every request reads: the tenants with their callers, policies and logs, immutable and swapped whole.
+
+use super::Engines;
+use crate::error::Error;
+use crate::id::TenantId;
+use crate::port::{AuditLog, Decide, Identify, Ports};
+use crate::tenant::TenantData;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One tenant as it is now, indexed for requests.
+pub struct TenantView<P: Ports> {
+    /// Its records.
+    pub data: TenantData,
+    /// Its callers and anchors, indexed.
+    pub(super) registrations: <P::Identify as Identify>::Prepared,
+    /// Its policy, parsed.
+    pub(super) policy: <P::Decide as Decide>::Prepared,
+    /// Its log, opened.
+    pub(super) log: <P::Log as AuditLog>::Handle,
+    /// Distinguishes this view from every other: what was remembered under one is forgotten with it.
+    pub(super) generation: u64,
+}
+
+type Tenants<P> = HashMap<TenantId, Arc<TenantView<P>>>;
+
+pub(super) struct Snapshots<P: Ports> {
+    tenants: ArcSwap<Tenants<P>>,
+    /// Held while a view is replaced, so that two reloads cannot put an older one over a newer one. Counts the views.
+    replacing: Mutex<u64>,
+}
+
+impl<P: Ports> Snapshots<P> {
+    pub(super) fn empty() -> Self {
+        Self { tenants: ArcSwap::from_pointee(HashMap::new()), replacing: Mutex::new(0) }
+    }
+
+    pub(super) fn get(&self, tenant: &TenantId) -> Option<Arc<TenantView<P>>> {
+        self.tenants.load().get(tenant).map(Arc::clone)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.tenants.load().len()
+    }
+
+    /// Puts a tenant's newer records in force. Older ones than those in force are left aside.
+    pub(super) fn install(
+        &self,
+        engines: &Engines<P>,
+        data: TenantData,
+    ) -> Result<Arc<TenantView<P>>, Error> {
+        let mut count = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenant = data.record.id.clone();
+        let before = self.get(&tenant);
+        if let Some(view) = before.as_ref().filter(|view| view.data.record.epoch >= data.record.epoch) {
+            return Ok(Arc::clone(view));
+        }
+        let registrations = engines.identify.prepare(&data.callers, &data.anchors)?;
+        let policy = engines.decide.prepare(&tenant, &data.policy.text)?;
+        // Opened last: a log is opened once, and nothing that fails here may stand between.
+        let log = match &before {
+            Some(view) => view.log.clone(),
+            None => engines.log.open(&tenant)?,
+        };
+        *count = count.saturating_add(1);
+        let view = Arc::new(TenantView { registrations, policy, log, generation: *count, data });
+        let mut tenants = Tenants::clone(&self.tenants.load());
+        tenants.insert(tenant, Arc::clone(&view));
+        self.tenants.store(Arc::new(tenants));
+        Ok(view)
+    }
+}

@@ -1,0 +1,41 @@
+//! What only this module can see; the law itself is tested in `tests/law`, from outside.
+
+use super::recover::stop_order;
+use crate::action::Action;
+use crate::command::Command;
+use crate::error::ErrorKind;
+use crate::id::TokenId;
+
+#[test]
+fn exactly_the_stop_orders_can_be_given_again_from_their_record() {
+    let key = || Some("kek".parse().unwrap());
+    let token = format!("alice {}", TokenId::from_bytes([1; 16]));
+    for action in Action::ALL {
+        let subject = if *action == Action::RevokeToken { token.as_str() } else { "alice" };
+        let again = stop_order(*action, key(), Some(subject));
+        assert_eq!(again.as_ref().map(Command::action), action.is_stop().then_some(*action));
+        // Their record says again the same of them.
+        if let Some(command) = again {
+            let told = super::command::subject(&command);
+            assert!(told.is_none_or(|told| *told == *subject), "{}", action.name());
+        }
+    }
+}
+
+#[test]
+fn a_stop_is_given_up_only_for_what_will_not_pass() {
+    let passing: Vec<_> = ErrorKind::ALL
+        .into_iter()
+        .filter(|kind| super::command::is_passing(*kind))
+        .map(ErrorKind::code)
+        .collect();
+    let expected = [
+        "conflict",
+        "throttled",
+        "deadline",
+        "key-store-unavailable",
+        "state-unavailable",
+        "audit-unavailable",
+    ];
+    assert_eq!(passing, expected);
+}

@@ -1,0 +1,350 @@
+//! Using a key: steps 3 to 8 of a request, in order.
+
+use super::proof::{Asking, Permit, Recording, Released, Use, Withheld};
+use super::record::{Done, Facts, NamedKey, Scene};
+use super::{Inbound, Pipeline, TenantView, no_such_key};
+use crate::action::Action;
+use crate::algorithm::Purpose;
+use crate::caller::Caller;
+use crate::error::{Error, ErrorKind, Stage};
+use crate::id::{KeyName, OperationId};
+use crate::operation::{Answer, MAX_RANDOM, Operation, Output};
+use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State};
+use crate::stop::StopEpoch;
+use crate::work::Product;
+use std::sync::Arc;
+
+/// One use of a key, or of the key store's generator.
+#[derive(Debug)]
+pub enum Call {
+    /// Use a key.
+    Key {
+        /// Which.
+        key: KeyName,
+        /// For what.
+        operation: Operation,
+    },
+    /// Random bytes.
+    Random {
+        /// How many, up to [`MAX_RANDOM`].
+        length: usize,
+    },
+}
+
+impl Call {
+    /// The action that the policy is asked about.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Key { operation, .. } => operation.action(),
+            Self::Random { .. } => Action::Random,
+        }
+    }
+}
+
+static NO_CONTEXT: crate::context::Context = crate::context::Context::EMPTY;
+
+/// A result, or the refusal that came of it, with its record under way.
+type Recorded<T, P> = (Result<Withheld<T>, Error>, Recording<<P as Ports>::Log>);
+
+/// Who asks, as of which stop epoch: taken before the caller was looked up.
+struct Asked<'a, P: Ports> {
+    view: &'a TenantView<P>,
+    caller: &'a Caller,
+    inbound: &'a Inbound<'a>,
+    epoch: StopEpoch,
+}
+
+/// A use that stands in the log's order; its result or refusal leaves once the record is durable.
+#[must_use = "settle it: nothing leaves otherwise"]
+pub struct Pending<P: Ports> {
+    recording: Recording<P::Log>,
+    result: Result<Withheld<Answer>, Error>,
+}
+
+impl<P: Ports> Pipeline<P> {
+    /// Uses a key once.
+    ///
+    /// # Errors
+    /// Whatever refused it, after that has been recorded; `unauthenticated` is counted instead, since it is nobody's.
+    pub async fn use_key(&self, inbound: &Inbound<'_>, call: Call) -> Result<Released<Answer>, Error> {
+        // Before anything is read: a stop that comes between reading a record and using it is then newer than the permit.
+        let epoch = self.stops.epoch();
+        let (view, caller) = self.identify(inbound)?;
+        let asking = Asked { view: &view, caller: &caller, inbound, epoch };
+        let pending = self.prepare(&asking, inbound.operation, call).await?;
+        self.settle(pending).await
+    }
+
+    /// Uses keys up to 256 times: each item is decided and recorded by itself, and all wait for the same durable write.
+    ///
+    /// # Errors
+    /// `unauthenticated`; everything else is an item's own.
+    pub async fn use_keys(
+        &self,
+        inbound: &Inbound<'_>,
+        items: Vec<(OperationId, Result<Call, Error>)>,
+    ) -> Result<Vec<Result<Released<Answer>, Error>>, Error> {
+        let epoch = self.stops.epoch();
+        let (view, caller) = self.identify(inbound)?;
+        let asked = Asked { view: &view, caller: &caller, inbound, epoch };
+        let mut pending = Vec::with_capacity(items.len());
+        for (operation, call) in items {
+            pending.push(match call {
+                Ok(call) => self.prepare(&asked, operation, call).await,
+                Err(error) => self.refuse_malformed(&asked, operation, error),
+            });
+        }
+        // All records first, then all results: what has been released counts as departing, and no stop may wait for a disk because of it.
+        let mut recorded = Vec::with_capacity(pending.len());
+        for item in pending {
+            recorded.push(match item {
+                Ok(Pending { recording, result }) => {
+                    recording.durable().await.and_then(|receipt| Ok((result?, receipt)))
+                }
+                Err(error) => Err(error),
+            });
+        }
+        let release = |(withheld, receipt): (Withheld<Answer>, _)| withheld.release(receipt, &self.stops);
+        Ok(recorded.into_iter().map(|item| item.and_then(release)).collect())
+    }
+
+    /// Records a request that could not be decoded although its caller is known, and gives its error back.
+    pub async fn refuse_undecoded(&self, inbound: &Inbound<'_>, error: Error) -> Error {
+        let epoch = self.stops.epoch();
+        let (view, caller) = match self.identify(inbound) {
+            Ok(known) => known,
+            Err(unknown) => return unknown,
+        };
+        let asked = Asked { view: &view, caller: &caller, inbound, epoch };
+        match self.refuse_malformed(&asked, inbound.operation, error) {
+            Ok(pending) => match self.settle(pending).await {
+                Ok(_nothing) => Error::new(ErrorKind::Internal, Stage::Answer, "a refusal gave a result"),
+                Err(error) => error,
+            },
+            Err(unrecorded) => unrecorded,
+        }
+    }
+
+    fn refuse_malformed(
+        &self,
+        asked: &Asked<'_, P>,
+        operation: OperationId,
+        error: Error,
+    ) -> Result<Pending<P>, Error> {
+        let Asked { view, caller, inbound, epoch: _ } = *asked;
+        let scene = Scene { view, caller, inbound, context: &NO_CONTEXT };
+        let facts = Facts::new(operation, Action::Undecoded);
+        let recording = self.record_refusal(&scene, &facts, Mark::Plain, &error)?;
+        Ok(Pending { recording, result: Err(error) })
+    }
+
+    /// Steps 4 to 7: resolve, decide, perform, and take a place in the log.
+    async fn prepare(
+        &self,
+        asked: &Asked<'_, P>,
+        operation: OperationId,
+        call: Call,
+    ) -> Result<Pending<P>, Error> {
+        let Asked { view, caller, inbound, epoch } = *asked;
+        let mut facts = Facts::new(operation, call.action());
+        let context = match &call {
+            Call::Key { operation, .. } => operation.context(),
+            Call::Random { .. } => &NO_CONTEXT,
+        };
+        let scene = Scene { view, caller, inbound, context };
+        let withheld = match self.attempt(&scene, &mut facts, epoch, &call).await {
+            Ok(withheld) => withheld,
+            Err(error) => {
+                let recording = self.record_refusal(&scene, &facts, Mark::Plain, &error)?;
+                return Ok(Pending { recording, result: Err(error) });
+            }
+        };
+        let (result, recording) = self.record_result(&scene, &facts, withheld)?;
+        Ok(Pending { recording, result })
+    }
+
+    /// Appends the event of a result, which a stop that has been ordered meanwhile still turns into a refusal.
+    pub(super) fn record_result<T>(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &Facts,
+        withheld: Withheld<T>,
+    ) -> Result<Recorded<T, P>, Error> {
+        self.record(scene, facts, Mark::Plain, Priority::Ordinary, || {
+            match withheld.is_stopped(&self.stops) {
+                false => (Ok(withheld), Ok(Done::Success)),
+                true => {
+                    let error = stopped_meanwhile();
+                    let ended = (error.kind(), error.stage(), error.to_string());
+                    (Err(error), Err(ended))
+                }
+            }
+        })
+    }
+
+    /// Step 8: once its record is durable, the result leaves, unless a stop came first.
+    async fn settle(&self, pending: Pending<P>) -> Result<Released<Answer>, Error> {
+        let Pending { recording, result } = pending;
+        let receipt = recording.durable().await?;
+        result?.release(receipt, &self.stops)
+    }
+
+    async fn attempt(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        epoch: StopEpoch,
+        call: &Call,
+    ) -> Result<Withheld<Answer>, Error> {
+        let (key, operation) = match call {
+            Call::Key { key, operation } => (key, operation),
+            Call::Random { length } => return self.random(scene, facts, epoch, *length).await,
+        };
+        facts.key = Some(NamedKey::unknown(key.clone()));
+        let (entry, permit) = match operation {
+            Operation::Rewrap { ciphertext, context: _, target } => {
+                return self.rewrap(scene, facts, epoch, key, ciphertext, target.as_ref()).await;
+            }
+            Operation::Encrypt { .. }
+            | Operation::Decrypt { .. }
+            | Operation::Wrap { .. }
+            | Operation::Unwrap { .. }
+            | Operation::DataKey { .. }
+            | Operation::Sign { .. }
+            | Operation::Verify { .. }
+            | Operation::Mac { .. }
+            | Operation::VerifyMac { .. }
+            | Operation::Agree { .. }
+            | Operation::Encapsulate
+            | Operation::Decapsulate { .. }
+            | Operation::PublicKey { .. } => {
+                let entry = self.resolve(scene, facts, epoch, key).await?;
+                facts.key = Some(NamedKey::of(&entry.key, None));
+                self.hide_context(scene, facts, &entry.key)?;
+                let permit =
+                    self.decide(scene, facts, epoch, &[(facts.action, Resource::Key(&entry.key))])?;
+                (entry, permit)
+            }
+        };
+        self.usable(scene, &entry, facts.action)?;
+        self.perform(scene, facts, permit, &entry, operation).await
+    }
+
+    /// A key by its name. Where there is none, the policy is asked all the same, so that not existing looks and takes like being forbidden.
+    pub(super) async fn resolve(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        epoch: StopEpoch,
+        name: &KeyName,
+    ) -> Result<Arc<KeyEntry>, Error> {
+        if let Some(entry) = self.engines.state.key(&scene.caller.tenant, name).await? {
+            return Ok(entry);
+        }
+        let may_know = [(Action::ReadKey, Resource::NoKey(name))];
+        match self.decide::<super::Read>(scene, facts, epoch, &may_know) {
+            Ok(_permit) => Err(no_such_key()),
+            Err(error) if error.kind() == ErrorKind::Denied => {
+                Err(super::denied(Stage::Resolve, super::NO_SUCH_KEY))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the policy, and notes which policies decided.
+    pub(super) fn decide<K>(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        epoch: StopEpoch,
+        asks: &[(Action, Resource<'_>)],
+    ) -> Result<Permit<K>, Error> {
+        let Inbound { now, source, protocol, .. } = scene.inbound;
+        let circumstances = Circumstances { context: scene.context, now: *now, source: *source, protocol };
+        let asking = Asking { operation: facts.operation, caller: scene.caller, epoch, asks, circumstances };
+        let verdict = Permit::ask(&self.engines.decide, &scene.view.policy, &self.stops, &asking);
+        facts.deciding = verdict.policies;
+        verdict.permit
+    }
+
+    /// What the tenant's, the key's and the algorithm's own rules say, after the policy: who may not know the key learns nothing of its state.
+    pub(super) fn usable(&self, scene: &Scene<'_, P>, entry: &KeyEntry, action: Action) -> Result<(), Error> {
+        if scene.view.data.record.suspended {
+            return Err(Error::new(
+                ErrorKind::Stopped,
+                Stage::Resolve,
+                "everything of the tenant is suspended",
+            ));
+        }
+        let key = &entry.key;
+        key.state.permits(action).map_err(|state| {
+            let detail = format!("key `{}` is {}", key.name, state.0);
+            let remedy = match state.0 {
+                crate::lifecycle::KeyState::Suspended => {
+                    format!("ask a custodian to run `holdfast key resume {}`", key.name)
+                }
+                crate::lifecycle::KeyState::PreActivation => {
+                    format!("ask a custodian to run `holdfast key activate {}`", key.name)
+                }
+                crate::lifecycle::KeyState::Active
+                | crate::lifecycle::KeyState::Deactivated
+                | crate::lifecycle::KeyState::Compromised
+                | crate::lifecycle::KeyState::Destroyed => {
+                    format!("use another key; `holdfast key show {}` tells its history", key.name)
+                }
+            };
+            Error::new(ErrorKind::KeyState, Stage::Resolve, detail).remedy(remedy)
+        })?;
+        // Whatever can be encrypted or wrapped can be rewrapped.
+        let fits = if matches!(action, Action::RewrapFrom | Action::RewrapTo) {
+            matches!(key.purpose, Purpose::Encrypt | Purpose::Wrap)
+        } else {
+            action.purpose().is_none_or(|purpose| purpose == key.purpose)
+        };
+        if fits {
+            return Ok(());
+        }
+        let detail =
+            format!("key `{}` was created to {}, not to {}", key.name, key.purpose.name(), action.name());
+        Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail))
+    }
+
+    async fn random(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        epoch: StopEpoch,
+        length: usize,
+    ) -> Result<Withheld<Answer>, Error> {
+        let tenant = Resource::Tenant(&scene.caller.tenant);
+        let permit: Permit<Use> = self.decide(scene, facts, epoch, &[(Action::Random, tenant)])?;
+        if scene.view.data.record.suspended {
+            return Err(Error::new(
+                ErrorKind::Stopped,
+                Stage::Resolve,
+                "everything of the tenant is suspended",
+            ));
+        }
+        if !(1..=MAX_RANDOM).contains(&length) {
+            let detail = "`length` must be 1 to 1024 bytes";
+            return Err(Error::new(ErrorKind::Malformed, Stage::Resolve, detail));
+        }
+        let withheld = Withheld::random(&self.engines.keys, permit, length).await?;
+        let committer = facts.committer(&self.engines.world)?;
+        let withheld = withheld.shape(|product| match product {
+            Product::Secret(bytes) => {
+                Ok(Answer { output: Output::Random(bytes), algorithm: None, version: None })
+            }
+            Product::Bytes(_)
+            | Product::DataKey { .. }
+            | Product::Valid(_)
+            | Product::Encapsulated { .. } => Err(super::proof::another_product()),
+        })?;
+        facts.output = withheld.commit_to(|answer| super::work::commit_output(&committer, &answer.output));
+        Ok(withheld)
+    }
+}
+
+fn stopped_meanwhile() -> Error {
+    Error::new(ErrorKind::Stopped, Stage::Record, "stopped by order while the operation was under way")
+}

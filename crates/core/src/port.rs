@@ -1,0 +1,522 @@
+//! The ports: everything that core needs of the world, and what it may rely on.
+//!
+//! Ports return plain data. Only `pipeline/proof.rs` turns such data into proofs.
+
+use crate::action::Action;
+use crate::caller::{Authentication, Caller, CallerRecord};
+use crate::context::Context;
+use crate::error::Error;
+use crate::id::{Epoch, KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
+use crate::key::{Generated, Key, KeyMaterial, NewVersion, SealedHandle, Version};
+use crate::peer::Proof;
+use crate::pipeline::{Change as ChangeKind, Intent, Permit, Use};
+use crate::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
+use crate::time::Timestamp;
+use crate::work::{Product, Work};
+use core::future::Future;
+use core::net::IpAddr;
+use std::sync::Arc;
+
+/// The six ports of one gateway, chosen at the root.
+pub trait Ports: Send + Sync + 'static {
+    /// Who asks.
+    type Identify: Identify;
+    /// What the policy says.
+    type Decide: Decide;
+    /// Custody.
+    type Keys: KeyStore;
+    /// Durable records.
+    type State: State;
+    /// The audit log.
+    type Log: AuditLog;
+    /// Clock and entropy.
+    type World: World;
+}
+
+/// Clock and entropy.
+pub trait World: Send + Sync + 'static {
+    /// The wall clock. MAY step back; order MUST come from the log, never from here.
+    fn now(&self) -> Timestamp;
+
+    /// Microseconds on a clock that never steps back, from an arbitrary start.
+    fn ticks(&self) -> u64;
+
+    /// Fills `out` with bytes nobody can predict. MUST NOT return before they are.
+    ///
+    /// # Errors
+    /// `internal`, when the system has no entropy source.
+    fn fill(&self, out: &mut [u8]) -> Result<(), Error>;
+}
+
+impl<W: World> World for Arc<W> {
+    fn now(&self) -> Timestamp {
+        W::now(self)
+    }
+
+    fn ticks(&self) -> u64 {
+        W::ticks(self)
+    }
+
+    fn fill(&self, out: &mut [u8]) -> Result<(), Error> {
+        W::fill(self, out)
+    }
+}
+
+/// Who asks. Pure: registrations and `now` are arguments.
+pub trait Identify: Send + Sync + 'static {
+    /// One tenant's callers and trust anchors, indexed for look-ups. Lives as long as one snapshot of the tenant.
+    type Prepared: Send + Sync + 'static;
+
+    /// Indexes a tenant's registrations.
+    ///
+    /// # Errors
+    /// `malformed` for an anchor that cannot be parsed or a credential that two callers share.
+    fn prepare(&self, callers: &[Arc<CallerRecord>], anchors: &[Anchor]) -> Result<Self::Prepared, Error>;
+
+    /// Recognises a caller. MUST refuse a proof that fits two callers, that has expired or been revoked, or that comes from
+    /// another tenant's trust anchor. MUST NOT tell by its error, nor by how long it takes, which of these it was.
+    ///
+    /// # Errors
+    /// `unauthenticated`.
+    fn identify(
+        &self,
+        prepared: &Self::Prepared,
+        proof: &Proof<'_>,
+        now: Timestamp,
+    ) -> Result<Identified, Error>;
+}
+
+/// Somebody recognised.
+#[derive(Debug, Clone)]
+pub struct Identified {
+    /// The registration.
+    pub record: Arc<CallerRecord>,
+    /// How it was recognised.
+    pub authentication: Authentication,
+    /// Until when the same proof need not be examined again within the same snapshot: certificate, revocation list or token expiry.
+    pub valid_until: Timestamp,
+}
+
+/// What is asked of the policy.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// For what.
+    pub action: Action,
+    /// Of what.
+    pub resource: Resource<'a>,
+    /// How the request came.
+    pub circumstances: Circumstances<'a>,
+}
+
+/// What an action is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Resource<'a> {
+    /// A key.
+    Key(&'a Key),
+    /// A key of which there is no record: a new one, or one that does not exist.
+    NoKey(&'a KeyName),
+    /// The tenant itself: its callers, policy, log.
+    Tenant(&'a TenantId),
+}
+
+/// How a request came.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// The encryption context.
+    pub context: &'a Context,
+    /// When.
+    pub now: Timestamp,
+    /// From where, if that is known.
+    pub source: Option<IpAddr>,
+    /// Through which protocol.
+    pub protocol: &'static str,
+}
+
+/// What the policy says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The policies that decided: those that permit, or those that forbid; empty for the default denial.
+    pub policies: Arc<[PolicyId]>,
+    /// Whether a policy failed to evaluate, which denies.
+    pub failed: bool,
+}
+
+/// One thing that a check of a policy found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether the policy is refused for it.
+    pub refuses: bool,
+    /// The policy concerned, where it is one.
+    pub policy: Option<PolicyId>,
+    /// What is wrong, one line.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// What the policy says. Pure.
+pub trait Decide: Send + Sync + 'static {
+    /// One tenant's policy set, parsed, indexed, with the decisions it remembers. Lives as long as one snapshot of the tenant.
+    type Prepared: Send + Sync + 'static;
+
+    /// The policy of a tenant that is created without one. MUST let custodians administer and read and auditors read, and MUST let nobody
+    /// use a key. MUST be accepted by [`Self::prepare`].
+    fn tenant_policy(&self) -> &'static str;
+
+    /// The gateway's own policy, which no tenant can change: operators create tenants and read the gateway's status. MUST be accepted by
+    /// [`Self::prepare`].
+    fn gateway_policy(&self) -> &'static str;
+
+    /// Parses and validates a policy text against the schema.
+    ///
+    /// # Errors
+    /// `malformed`, naming the first fault with its line.
+    fn prepare(&self, tenant: &TenantId, text: &str) -> Result<Self::Prepared, Error>;
+
+    /// Looks for what a prepared policy should not do: let its author use a key, lock every custodian out.
+    fn check(
+        &self,
+        prepared: &Self::Prepared,
+        author: &Caller,
+        callers: &[Arc<CallerRecord>],
+    ) -> Vec<Finding>;
+
+    /// Says how it decides about a question that nobody asks for real.
+    fn explain(&self, prepared: &Self::Prepared, question: &Question<'_>) -> crate::query::Explanation;
+
+    /// Decides. MUST deny by default and when any policy that could apply fails to evaluate. Its cost MUST NOT grow with
+    /// policies that cannot apply to the question.
+    fn decide(&self, prepared: &Self::Prepared, question: &Question<'_>) -> Decision;
+}
+
+/// Whether a port can work now, from its live state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    Ready,
+    /// It cannot; why, in words for the operator.
+    Unready(String),
+}
+
+/// Custody of keys.
+///
+/// Every operation takes a proof that the pipeline allowed it. Implementations MUST NOT log or return material outside [`Product`],
+/// MUST be safe to call concurrently, and MUST finish or fail by themselves: the pipeline cancels nothing.
+pub trait KeyStore: Send + Sync + 'static {
+    /// Makes what a new tenant's keys will be sealed under.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`.
+    fn enroll(
+        &self,
+        permit: &Permit<ChangeKind>,
+        tenant: &TenantId,
+    ) -> impl Future<Output = Result<SealedHandle, Error>> + Send;
+
+    /// Makes a key version. The handle MUST be bound to tenant, key, version, algorithm and exportability, so that it works for no other.
+    ///
+    /// # Errors
+    /// `unsupported` where this store cannot hold such a key, `key-store-unavailable`.
+    fn generate(
+        &self,
+        permit: &Permit<ChangeKind>,
+        version: NewVersion<'_>,
+    ) -> impl Future<Output = Result<Generated, Error>> + Send;
+
+    /// Uses a key version.
+    ///
+    /// # Errors
+    /// `integrity` for input that does not verify, the same whatever the reason; `unsupported`; `malformed` for input of an impossible
+    /// length; `key-store-unavailable`.
+    fn perform(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+    ) -> impl Future<Output = Result<Product, Error>> + Send;
+
+    /// Random bytes of the store's own generator, `length` of them.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`.
+    fn random(
+        &self,
+        permit: &Permit<Use>,
+        length: usize,
+    ) -> impl Future<Output = Result<Product, Error>> + Send;
+
+    /// Drops whatever is held in memory of a key, at once. Called for every stop.
+    fn forget(&self, key: KeyId);
+
+    /// Erases a version's material for ever, as far as it lies in the store; the state forgets the handle in the same command.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`: the command is then not done.
+    fn erase(
+        &self,
+        permit: &Permit<ChangeKind>,
+        key: KeyMaterial<'_>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Whether it can work now. MUST come from live operations or a live probe, never from a constant.
+    fn health(&self) -> Health;
+}
+
+/// A key's record with the version that new work takes.
+#[derive(Debug)]
+pub struct KeyEntry {
+    /// The record.
+    pub key: Key,
+    /// Its newest version.
+    pub newest: Arc<Version>,
+}
+
+/// One change of the state. Each compares the record's epoch with the one it was computed from.
+#[derive(Debug, Clone)]
+pub enum StateChange {
+    /// Writes a tenant's record; `expected` is `None` for a new one.
+    Tenant {
+        /// The record as it shall be, its epoch already raised.
+        record: TenantRecord,
+        /// The epoch that it had.
+        expected: Option<Epoch>,
+    },
+    /// Writes a key's record.
+    Key {
+        /// The record as it shall be, its epoch already raised.
+        key: Key,
+        /// The epoch that it had.
+        expected: Option<Epoch>,
+    },
+    /// Writes a key version's record, over an earlier one of the same number if there is one.
+    Version {
+        /// The tenant.
+        tenant: TenantId,
+        /// The record.
+        version: Version,
+    },
+    /// Writes a caller's registration, over an earlier one of the same name if there is one.
+    Caller {
+        /// The tenant.
+        tenant: TenantId,
+        /// The registration.
+        record: CallerRecord,
+    },
+    /// Removes a caller's registration.
+    CallerGone {
+        /// The tenant.
+        tenant: TenantId,
+        /// Its name.
+        name: crate::id::CallerName,
+    },
+    /// Writes a trust anchor, over an earlier one of the same name if there is one.
+    Anchor {
+        /// The tenant.
+        tenant: TenantId,
+        /// The anchor.
+        anchor: Anchor,
+    },
+    /// Removes a trust anchor.
+    AnchorGone {
+        /// The tenant.
+        tenant: TenantId,
+        /// Its name.
+        name: crate::id::CallerName,
+    },
+    /// Adds a version of the policy, which becomes the one in force.
+    Policy {
+        /// The tenant.
+        tenant: TenantId,
+        /// The version; MUST be the successor of the one in force.
+        policy: PolicyVersion,
+    },
+}
+
+/// Where a commit stands: the log carries it, so that a state that was put back is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// How many commits there have been.
+    pub sequence: u64,
+    /// A digest of everything in the state.
+    pub digest: [u8; 32],
+}
+
+/// A page of a listing.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The rows, in order of their names.
+    pub rows: Vec<T>,
+    /// Whether more follow after the last one.
+    pub more: bool,
+}
+
+/// Durable records: tenants, callers, keys, policies.
+///
+/// Reads MUST see every commit that was acknowledged, and MUST refuse a record whose authentication fails with `state-unavailable`.
+/// Reads of keys MUST cost the same whatever the number of keys and versions.
+pub trait State: Send + Sync + 'static {
+    /// Every tenant with what the snapshot holds of it.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn tenants(&self) -> impl Future<Output = Result<Vec<TenantData>, Error>> + Send;
+
+    /// One tenant with what the snapshot holds of it.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn tenant(&self, tenant: &TenantId) -> impl Future<Output = Result<Option<TenantData>, Error>> + Send;
+
+    /// A key by its name.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn key(
+        &self,
+        tenant: &TenantId,
+        name: &KeyName,
+    ) -> impl Future<Output = Result<Option<Arc<KeyEntry>>, Error>> + Send;
+
+    /// A version of a key.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn version(
+        &self,
+        key: KeyId,
+        number: KeyVersion,
+    ) -> impl Future<Output = Result<Option<Arc<Version>>, Error>> + Send;
+
+    /// A tenant's keys by name, those after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&KeyName>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<Key>, Error>> + Send;
+
+    /// A key's versions by number, those after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn versions(
+        &self,
+        key: KeyId,
+        after: Option<KeyVersion>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<Version>, Error>> + Send;
+
+    /// A version of a tenant's policy; the one in force is in the snapshot.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn policy(
+        &self,
+        tenant: &TenantId,
+        version: u64,
+    ) -> impl Future<Output = Result<Option<PolicyVersion>, Error>> + Send;
+
+    /// Counts invocations of a key version **before** they happen, and returns how many there have been with them.
+    ///
+    /// The count MUST NOT fall behind across crashes: blocks are reserved durably, and what is left of one at a crash counts as used.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn count(
+        &self,
+        key: KeyId,
+        version: KeyVersion,
+        invocations: u64,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Applies all changes or none, durably, and remembers that `intent`'s operation did so. Caches MUST be updated before it returns.
+    ///
+    /// # Errors
+    /// `conflict` when an epoch is not the expected one, `already-exists` when a name is taken, `state-unavailable`.
+    fn commit(
+        &self,
+        intent: &Intent,
+        changes: Vec<StateChange>,
+    ) -> impl Future<Output = Result<Committed, Error>> + Send;
+
+    /// Whether an operation's changes were committed: what recovery asks about an intent that has no outcome.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn committed(
+        &self,
+        operation: OperationId,
+    ) -> impl Future<Output = Result<Option<Committed>, Error>> + Send;
+
+    /// Where the state stands now.
+    fn position(&self) -> Committed;
+
+    /// Whether it can read and write now, from live operations.
+    fn health(&self) -> Health;
+}
+
+/// What recovery needs to know of an entry without parsing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Neither opens nor closes anything.
+    Plain,
+    /// Opens a command.
+    Intent(OperationId),
+    /// Closes it, with the state's position if it changed anything.
+    Outcome(OperationId, Option<Committed>),
+}
+
+/// What an entry may draw on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Refused when the disk is full or the queue too long.
+    Ordinary,
+    /// A stop order: draws on the reserve, never refused for disk, log or quota.
+    Stop,
+}
+
+/// Where a record stands: the entry's index in its tenant's log, which is its leaf's index in the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// From 0, without gaps.
+    pub index: u64,
+}
+
+/// The audit log.
+pub trait AuditLog: Send + Sync + 'static {
+    /// One tenant's log, opened.
+    type Handle: Clone + Send + Sync + 'static;
+    /// Resolves once the entry survives power loss. MUST NOT resolve to `Ok` before; an error is final.
+    type Ticket: Future<Output = Result<Position, Error>> + Send + Unpin + 'static;
+
+    /// Opens a tenant's log, making it if it does not exist.
+    ///
+    /// # Errors
+    /// `audit-unavailable`.
+    fn open(&self, tenant: &TenantId) -> Result<Self::Handle, Error>;
+
+    /// Appends one entry. `write` is called once, under the log's ordering: entries stand in the order in which their `write` ran, and
+    /// it may look at what an earlier one changed. It appends the entry's bytes to the buffer (at most 65,535) and sets the opening key
+    /// of the entry's commitments, which is kept apart from the log and can be erased.
+    ///
+    /// # Errors
+    /// `audit-unavailable` when the disk is full or the log has failed, `throttled` when too much waits; for [`Priority::Stop`] only when
+    /// the log has failed.
+    fn append<R>(
+        &self,
+        log: &Self::Handle,
+        mark: Mark,
+        priority: Priority,
+        write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
+    ) -> Result<(R, Self::Ticket), Error>;
+
+    /// Whether it can record now.
+    fn health(&self) -> Health;
+}

@@ -1,0 +1,59 @@
+//! A tenant's own records: itself, its trust anchors, its policy.
+
+use crate::caller::CallerRecord;
+use crate::id::{CallerName, Epoch, TenantId};
+use crate::key::SealedHandle;
+use crate::time::Timestamp;
+use std::sync::Arc;
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantRecord {
+    /// Its name.
+    pub id: TenantId,
+    /// Whether a custodian has stopped everything.
+    pub suspended: bool,
+    /// What its keys are sealed under; `None` for the gateway itself, which has none.
+    pub handle: Option<SealedHandle>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// How often its record, callers, anchors or policy have been written.
+    pub epoch: Epoch,
+}
+
+/// A certificate authority that a tenant trusts to name its callers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// What custodians call it.
+    pub name: CallerName,
+    /// The authority's certificate, DER.
+    pub certificate: Arc<[u8]>,
+    /// Its revocation list, DER, if it has one. With one, a certificate whose status it does not tell is refused.
+    pub revocations: Option<Arc<[u8]>>,
+}
+
+/// One version of a tenant's policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyVersion {
+    /// From 1, without gaps.
+    pub version: u64,
+    /// The policies, in Cedar.
+    pub text: Arc<str>,
+    /// Who set it.
+    pub author: CallerName,
+    /// When.
+    pub set: Timestamp,
+}
+
+/// What the snapshot holds of a tenant.
+#[derive(Debug, Clone)]
+pub struct TenantData {
+    /// Its record.
+    pub record: TenantRecord,
+    /// Its callers, by name.
+    pub callers: Vec<Arc<CallerRecord>>,
+    /// Its trust anchors, by name.
+    pub anchors: Vec<Anchor>,
+    /// The policy in force.
+    pub policy: PolicyVersion,
+}

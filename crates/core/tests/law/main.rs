@@ -1,0 +1,32 @@
+//! The law of the pipeline, promise by promise, over doubles of every port.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests fail by panicking, and look at what they look at"
+)]
+
+mod batches;
+mod budget;
+mod ciphertexts;
+mod commands;
+mod identity;
+mod keys;
+mod privacy;
+mod random;
+mod recovery;
+mod refusals;
+mod release;
+mod rewrap;
+mod separation;
+mod stops;
+
+use holdfast_core::{Error, ErrorKind};
+
+/// What a peer can see of a refusal.
+fn seen(error: &Error) -> (ErrorKind, String, String) {
+    (error.kind(), error.to_string(), error.remedy_text().to_owned())
+}

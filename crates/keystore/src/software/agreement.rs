@@ -1,0 +1,162 @@
+//! Key agreement: ECDH over P-256 and P-384 (NIST SP 800-56A rev. 3 §5.7.1.2) and X25519 (RFC 7748).
+//!
+//! A key's material is its private scalar, of the curve's length.
+
+use super::material::Fresh;
+use super::refusal;
+use super::signature::{rejected, spki};
+use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
+use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin, EcPrivateKeyBin};
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::{Error, Secret};
+
+/// What DER SubjectPublicKeyInfo has before the point, each with its curve by name (RFC 5480 §2, RFC 8410 §4): there is one encoding only.
+const SPKI_P256: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+const SPKI_P384: &[u8] =
+    b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
+const SPKI_X25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x6e\x03\x21\x00";
+/// The first byte of an uncompressed point (SEC 1 §2.3.3).
+const UNCOMPRESSED: u8 = 4;
+
+/// The groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// P-256.
+    P256,
+    /// P-384.
+    P384,
+    /// Curve25519.
+    X25519,
+}
+
+impl Group {
+    const fn library(self) -> &'static agreement::Algorithm {
+        match self {
+            Self::P256 => &agreement::ECDH_P256,
+            Self::P384 => &agreement::ECDH_P384,
+            Self::X25519 => &agreement::X25519,
+        }
+    }
+
+    const fn algorithm(self) -> Algorithm {
+        match self {
+            Self::P256 => Algorithm::EcdhP256,
+            Self::P384 => Algorithm::EcdhP384,
+            Self::X25519 => Algorithm::X25519,
+        }
+    }
+}
+
+/// A private key.
+pub(crate) struct AgreementKey(PrivateKey, Group);
+
+/// Makes a key.
+pub(crate) fn generate(group: Group) -> Result<Fresh, Error> {
+    let key = PrivateKey::generate(group.library()).map_err(refusal::library)?;
+    let material = match group {
+        Group::P256 | Group::P384 => {
+            let scalar: EcPrivateKeyBin<'_> = key.as_be_bytes().map_err(refusal::library)?;
+            Secret::from(scalar.as_ref())
+        }
+        Group::X25519 => {
+            let scalar: Curve25519SeedBin<'_> = key.as_be_bytes().map_err(refusal::library)?;
+            Secret::from(scalar.as_ref())
+        }
+    };
+    let public = key.compute_public_key().map_err(refusal::library)?;
+    Fresh::asymmetric(group.algorithm(), material, &spki(&public)?)
+}
+
+impl AgreementKey {
+    pub(crate) fn new(group: Group, scalar: &[u8]) -> Result<Self, Error> {
+        PrivateKey::from_private_key(group.library(), scalar).map(|key| Self(key, group)).map_err(rejected)
+    }
+
+    /// The shared secret: the x-coordinate, or X25519's output.
+    ///
+    /// # Errors
+    /// `malformed` for a peer's key that is not one of this curve, in one of the documented forms, or that leads to nothing: X25519's all
+    /// zero output (RFC 7748 §6.1).
+    pub(crate) fn agree(&self, peer: &[u8]) -> Result<Secret, Error> {
+        self.try_agree(peer).ok_or_else(|| {
+            refusal::malformed(
+                "the peer's public key is not a key of this key's curve",
+                "send it as DER SubjectPublicKeyInfo, as an uncompressed point, or as 32 bytes for X25519",
+            )
+        })
+    }
+
+    fn try_agree(&self, peer: &[u8]) -> Option<Secret> {
+        let algorithm = self.0.algorithm();
+        let (spki, point_len) = match self.1 {
+            Group::P256 => (SPKI_P256, 65),
+            Group::P384 => (SPKI_P384, 97),
+            Group::X25519 => (SPKI_X25519, 32),
+        };
+        let point = peer.strip_prefix(spki).unwrap_or(peer);
+        // The library also takes compressed and hybrid points, and explicit curve parameters: other lengths and other prefixes.
+        let documented = match self.1 {
+            Group::P256 | Group::P384 => point.first() == Some(&UNCOMPRESSED),
+            Group::X25519 => true,
+        };
+        if point.len() != point_len || !documented {
+            return None;
+        }
+        let peer = UnparsedPublicKey::new(algorithm, point);
+        agreement::agree(&self.0, peer, (), |secret| Ok(Secret::from(secret))).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_core::ErrorKind;
+
+    const GROUPS: [(Group, &[u8]); 3] =
+        [(Group::P256, SPKI_P256), (Group::P384, SPKI_P384), (Group::X25519, SPKI_X25519)];
+
+    #[test]
+    fn both_sides_agree_in_every_documented_form() {
+        for (group, prefix) in GROUPS {
+            let (alice, bob) = (generate(group).unwrap(), generate(group).unwrap());
+            let key = |fresh: &Fresh| AgreementKey::new(group, fresh.material.expose()).unwrap();
+            let public = |fresh: &Fresh| fresh.public.clone().unwrap();
+            let secret = key(&alice).agree(&public(&bob)).unwrap();
+            assert_eq!(key(&bob).agree(&public(&alice)).unwrap(), secret);
+            let point = public(&bob).strip_prefix(prefix).unwrap().to_vec();
+            assert_eq!(key(&alice).agree(&point).unwrap(), secret);
+        }
+    }
+
+    #[test]
+    fn any_other_form_is_malformed() {
+        for (group, prefix) in GROUPS {
+            let fresh = generate(group).unwrap();
+            let key = AgreementKey::new(group, fresh.material.expose()).unwrap();
+            let public = fresh.public.unwrap().to_vec();
+            let point = public.strip_prefix(prefix).unwrap().to_vec();
+            let other = GROUPS.iter().find(|(other, _)| *other != group).unwrap().0;
+            let mut wrong = vec![
+                Vec::new(),
+                [&public[..], &[0]].concat(),
+                [&point[..], &[0]].concat(),
+                point[1..].to_vec(),
+                vec![0; point.len()],
+                generate(other).unwrap().public.unwrap().to_vec(),
+            ];
+            if group != Group::X25519 {
+                // Hybrid and compressed.
+                let parity = point[point.len() - 1] & 1;
+                wrong.push([&[6 | parity], &point[1..]].concat());
+                wrong.push([&[2 | parity], &point[1..=(point.len() / 2)]].concat());
+            }
+            for peer in wrong {
+                assert_eq!(
+                    key.agree(&peer).unwrap_err().kind(),
+                    ErrorKind::Malformed,
+                    "{group:?} {peer:02x?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Software custody: keys are in this machine's memory while they are used, and sealed on disk.
+//!
+//! Three layers, each key for one use: the [`RootKey`] seals every tenant's sealing key, a tenant's sealing key seals its versions'
+//! material ([`SealedBlob`] has the format). Nothing lies in the store itself: handles are the sealed blobs, which the state keeps. What is
+//! in use stands ready in a bounded cache; `forget` drops it, and it is wiped when its last user is done.
+//!
+//! Symmetric operations, elliptic curves, ML-KEM and public RSA operations finish on the caller's thread; RSA private operations, ML-DSA
+//! and the making of RSA keys run on a few threads of the store's own and are awaited.
+//!
+//! One file per operation family: `aead` (with `xaes`), `key_wrap`, `rsa` (with `ffi`), `signature`, `mac`, `agreement`, `kem`.
+
+mod aead;
+mod agreement;
+mod cache;
+mod derive;
+mod digest;
+mod ffi;
+mod kem;
+mod key_wrap;
+mod mac;
+mod material;
+mod operate;
+mod pool;
+mod refusal;
+mod root;
+pub mod root_file;
+mod rsa;
+mod seal;
+mod signature;
+mod store;
+mod xaes;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod shake;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;
+
+pub use root::{ROOT_KEY_LEN, RootKey, SealerId};
+pub use seal::{Kind, SealedBlob};
+pub use store::{Options, SoftwareStore};

@@ -1,0 +1,295 @@
+//! The store itself: the port's functions as a thin layer over what the other files do.
+
+use super::cache::{Cache, CacheKey, Lookup, Ticket};
+use super::material::{self, Cost, Ready};
+use super::operate::Step;
+use super::pool::{Lane, Pool};
+use super::refusal;
+use super::root::{RootKey, SealerId};
+use super::seal::{Binding, Sealer, TENANT_KEY_LEN};
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::pipeline::{Change, Permit, Use};
+use holdfast_core::port::{Health, KeyStore, World};
+use holdfast_core::work::{Product, Work};
+use holdfast_core::{Error, KeyId, KeyVersion, Secret, TenantId};
+use std::sync::Arc;
+
+/// How much memory and how many threads the store takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Key versions held ready, about; a few hundred bytes each, some ten thousand for an RSA key.
+    pub cached_keys: usize,
+    /// Tenants' sealing keys held ready, about; one kilobyte each.
+    pub cached_tenants: usize,
+    /// Threads for slow operations.
+    pub threads: usize,
+    /// Slow operations that may wait, in each of the two lanes.
+    pub queue: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cached_keys: 4096, cached_tenants: 1024, threads: 2, queue: 256 }
+    }
+}
+
+/// Custody in software.
+pub struct SoftwareStore<W> {
+    world: Arc<W>,
+    root: Sealer,
+    tenants: Cache<TenantId, Tenant>,
+    keys: Cache<VersionKey, Held>,
+    pool: Pool,
+}
+
+/// A tenant's sealing key, ready.
+struct Tenant {
+    handle: SealedHandle,
+    sealer: Sealer,
+}
+
+/// A key version, ready, with everything that it is bound to: a hit must be for exactly this.
+struct Held {
+    tenant: TenantId,
+    tenant_handle: SealedHandle,
+    algorithm: Algorithm,
+    exportable: bool,
+    handle: SealedHandle,
+    ready: Ready,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct VersionKey {
+    key: KeyId,
+    version: KeyVersion,
+}
+
+impl CacheKey for VersionKey {
+    fn spread(&self) -> u64 {
+        // The random end of the id; all versions of a key together.
+        let [.., a, b, c, d, e, f, g, h] = *self.key.as_bytes();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl CacheKey for TenantId {
+    fn spread(&self) -> u64 {
+        // FNV-1a: names are chosen by operators, not by strangers.
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        self.as_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step)
+    }
+}
+
+impl Held {
+    fn fits(&self, asked: &KeyMaterial<'_>) -> bool {
+        let Self { tenant, tenant_handle, algorithm, exportable, handle, ready: _ } = self;
+        tenant == asked.tenant
+            && tenant_handle == asked.tenant_handle
+            && *algorithm == asked.algorithm
+            && *exportable == asked.exportable
+            && handle == asked.handle
+    }
+}
+
+impl<W: World> SoftwareStore<W> {
+    /// Opens the store under a root key, which it keeps in derived form only.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`, when the system gives no thread or the cryptographic library fails.
+    pub fn open(root: RootKey, world: Arc<W>) -> Result<Self, Error> {
+        Self::open_with(root, world, Options::default())
+    }
+
+    /// The same, with limits of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(root: RootKey, world: Arc<W>, options: Options) -> Result<Self, Error> {
+        let Options { cached_keys, cached_tenants, threads, queue } = options;
+        let sealer = Sealer::of_root(&root)?;
+        drop(root);
+        Ok(Self {
+            world,
+            root: sealer,
+            tenants: Cache::new(cached_tenants),
+            keys: Cache::new(cached_keys),
+            pool: Pool::start(threads, queue)?,
+        })
+    }
+
+    /// The root key's public name, for `status`.
+    pub fn root_id(&self) -> SealerId {
+        self.root.id()
+    }
+
+    /// As [`KeyStore::enroll`], without the proof.
+    pub(crate) fn enroll_tenant(&self, tenant: &TenantId) -> Result<SealedHandle, Error> {
+        let key = Secret::fill_with(TENANT_KEY_LEN, |out| self.world.fill(out))?;
+        self.root.seal(&*self.world, &Binding::Tenant(tenant), &key)
+    }
+
+    /// As [`KeyStore::generate`], without the proof.
+    pub(crate) async fn generate_version(&self, version: NewVersion<'_>) -> Result<Generated, Error> {
+        let tenant = self.tenant(version.tenant, version.tenant_handle)?;
+        let algorithm = version.algorithm;
+        let fresh = match lane_of_generation(algorithm) {
+            None => material::generate(algorithm, &*self.world)?,
+            Some(lane) => {
+                let world = Arc::clone(&self.world);
+                self.pool.run(lane, move || material::generate(algorithm, &*world))?.await?
+            }
+        };
+        let handle = tenant.sealer.seal(&*self.world, &Binding::of_new(&version), &fresh.material)?;
+        let material::Fresh { material: _, public, commitment } = fresh;
+        Ok(Generated { handle, public, commitment, custody: Custody::Software })
+    }
+
+    /// As [`KeyStore::perform`], without the proof.
+    pub(crate) async fn use_version(
+        &self,
+        material: KeyMaterial<'_>,
+        work: Work<'_>,
+    ) -> Result<Product, Error> {
+        let held = match self.find(&material) {
+            Ok(held) => held,
+            Err(ticket) => self.load(&material, ticket).await?,
+        };
+        match held.ready.begin(&*self.world, work)? {
+            Step::Done(product) => Ok(product),
+            Step::Slow(slow) => self.pool.run(Lane::Short, move || held.ready.finish(slow))?.await,
+        }
+    }
+
+    fn find(&self, material: &KeyMaterial<'_>) -> Result<Arc<Held>, Ticket> {
+        match self.keys.get(&VersionKey { key: material.key, version: material.version }) {
+            Lookup::Hit(held, _) if held.fits(material) => Ok(held),
+            // Held under another binding: the blob decides.
+            Lookup::Hit(_, ticket) | Lookup::Miss(ticket) => Err(ticket),
+        }
+    }
+
+    async fn load(&self, material: &KeyMaterial<'_>, ticket: Ticket) -> Result<Arc<Held>, Error> {
+        let tenant = self.tenant(material.tenant, material.tenant_handle)?;
+        let opened = tenant.sealer.open(&Binding::of(material), material.handle)?;
+        let algorithm = material.algorithm;
+        let ready = match material::cost_of_loading(algorithm) {
+            Cost::Inline => material::load(algorithm, opened.expose())?,
+            Cost::Pooled => {
+                self.pool.run(Lane::Short, move || material::load(algorithm, opened.expose()))?.await?
+            }
+        };
+        let KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, handle } = *material;
+        let held = Arc::new(Held {
+            tenant: tenant.clone(),
+            tenant_handle: tenant_handle.clone(),
+            algorithm,
+            exportable,
+            handle: handle.clone(),
+            ready,
+        });
+        self.keys.insert(VersionKey { key, version }, Arc::clone(&held), ticket);
+        Ok(held)
+    }
+
+    fn tenant(&self, tenant: &TenantId, handle: &SealedHandle) -> Result<Arc<Tenant>, Error> {
+        let ticket = match self.tenants.get(tenant) {
+            Lookup::Hit(held, _) if held.handle == *handle => return Ok(held),
+            Lookup::Hit(_, ticket) | Lookup::Miss(ticket) => ticket,
+        };
+        let key = self.root.open(&Binding::Tenant(tenant), handle)?;
+        let held = Arc::new(Tenant { handle: handle.clone(), sealer: Sealer::of_tenant(&key)? });
+        self.tenants.insert(tenant.clone(), Arc::clone(&held), ticket);
+        Ok(held)
+    }
+
+    /// The threads, for tests that keep them busy.
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// How many key versions stand ready.
+    #[cfg(test)]
+    pub(crate) fn ready(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Seals and opens under the root key, as every cold operation must.
+    fn probe(&self) -> Result<(), Error> {
+        let tenant = TenantId::gateway();
+        let binding = Binding::Tenant(&tenant);
+        let sent = Secret::fill_with(TENANT_KEY_LEN, |out| self.world.fill(out))?;
+        let back = self.root.open(&binding, &self.root.seal(&*self.world, &binding, &sent)?)?;
+        if back == sent { Ok(()) } else { Err(refusal::defect("what was sealed opens as something else")) }
+    }
+}
+
+/// Where a key is made: `None` for at once.
+const fn lane_of_generation(algorithm: Algorithm) -> Option<Lane> {
+    match algorithm {
+        Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096 => Some(Lane::Long),
+        Algorithm::MlDsa65 => Some(Lane::Short),
+        Algorithm::Xaes256Gcm
+        | Algorithm::Aes256Gcm
+        | Algorithm::Aes256GcmSiv
+        | Algorithm::Aes256Kw
+        | Algorithm::Aes256Kwp
+        | Algorithm::EcdsaP256
+        | Algorithm::EcdsaP384
+        | Algorithm::EcdsaP521
+        | Algorithm::Ed25519
+        | Algorithm::HmacSha256
+        | Algorithm::HmacSha384
+        | Algorithm::HmacSha512
+        | Algorithm::EcdhP256
+        | Algorithm::EcdhP384
+        | Algorithm::X25519
+        | Algorithm::MlKem768 => None,
+    }
+}
+
+impl<W: World> KeyStore for SoftwareStore<W> {
+    async fn enroll(&self, _: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
+        self.enroll_tenant(tenant)
+    }
+
+    async fn generate(&self, _: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
+        self.generate_version(version).await
+    }
+
+    async fn perform(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+    ) -> Result<Product, Error> {
+        if permit.tenant() != key.tenant {
+            return Err(refusal::defect("a permit of one tenant with a key of another"));
+        }
+        self.use_version(key, work).await
+    }
+
+    async fn random(&self, _: &Permit<Use>, length: usize) -> Result<Product, Error> {
+        Secret::fill_with(length, |out| self.world.fill(out)).map(Product::Secret)
+    }
+
+    fn forget(&self, key: KeyId) {
+        let any = VersionKey { key, version: KeyVersion::FIRST };
+        self.keys.forget(&any, |held| held.key == key);
+    }
+
+    /// Nothing of a key lies in this store: with the handle, which the state forgets, the material is gone.
+    async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+        self.forget(key.key);
+        Ok(())
+    }
+
+    fn health(&self) -> Health {
+        match (self.probe(), self.pool.check()) {
+            (Ok(()), Ok(())) => Health::Ready,
+            (Err(error), _) => Health::Unready(error.chain()),
+            (Ok(()), Err(why)) => Health::Unready(why.to_owned()),
+        }
+    }
+}

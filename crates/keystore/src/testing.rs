@@ -1,0 +1,247 @@
+//! For tests of whatever uses a key store: one that stalls on order.
+//!
+//! ```
+//! # use holdfast_keystore::testing::Stalling;
+//! # fn demo<S: holdfast_core::port::KeyStore>(store: S) {
+//! let (store, valve) = Stalling::new(store);
+//! valve.hold();
+//! // An operation that is started now is done inside the store, and its result is not handed out. Wait for
+//! // `valve.until_waiting(1)`, do what must not let the result leave, then:
+//! valve.release();
+//! # }
+//! ```
+
+use core::future::{Future, poll_fn};
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use holdfast_core::key::{Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::pipeline::{Change, Permit, Use};
+use holdfast_core::port::{Health, KeyStore};
+use holdfast_core::work::{Product, Work};
+use holdfast_core::{Error, KeyId, TenantId};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A key store that forwards everything, and holds the results of [`KeyStore::perform`] back while its [`Valve`] is held.
+///
+/// It takes the same proofs as any other store and makes none. It needs no runtime: any executor will do.
+pub struct Stalling<S> {
+    inner: S,
+    gate: Arc<Gate>,
+}
+
+/// Holds the operations of a [`Stalling`] and lets them go.
+pub struct Valve {
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    held: bool,
+    waiting: usize,
+    wakers: Vec<Waker>,
+}
+
+impl<S> Stalling<S> {
+    /// Wraps a store. Nothing is held yet.
+    pub fn new(inner: S) -> (Self, Valve) {
+        let gate = Arc::new(Gate::default());
+        (Self { inner, gate: Arc::clone(&gate) }, Valve { gate })
+    }
+}
+
+impl Valve {
+    /// From now on no operation returns, though each is performed.
+    pub fn hold(&self) {
+        self.gate.change(|state| state.held = true);
+    }
+
+    /// Lets every held operation return, and all that follow.
+    pub fn release(&self) {
+        self.gate.change(|state| state.held = false);
+    }
+
+    /// How many operations are done and held now.
+    pub fn waiting(&self) -> usize {
+        self.gate.lock().waiting
+    }
+
+    /// Completes when at least `count` operations are held.
+    pub async fn until_waiting(&self, count: usize) {
+        poll_fn(|context| {
+            let mut state = self.gate.lock();
+            if state.waiting >= count {
+                return Poll::Ready(());
+            }
+            state.wakers.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Drop for Valve {
+    /// A test that ends early leaves nothing hanging.
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let wakers = core::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Gate {
+    /// Does the work, then waits until its result may be handed out.
+    async fn after<T>(&self, work: impl Future<Output = T>) -> T {
+        let result = work.await;
+        Passage { gate: self, counted: false }.await;
+        result
+    }
+}
+
+/// One operation's way through the gate.
+struct Passage<'a> {
+    gate: &'a Gate,
+    counted: bool,
+}
+
+impl Future for Passage<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.gate.lock();
+        if !state.held {
+            return Poll::Ready(());
+        }
+        let others = if self.counted {
+            Vec::new()
+        } else {
+            state.waiting += 1;
+            core::mem::take(&mut state.wakers)
+        };
+        state.wakers.push(context.waker().clone());
+        drop(state);
+        self.counted = true;
+        // Whoever waits for this operation to be held.
+        others.into_iter().for_each(Waker::wake);
+        Poll::Pending
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        if self.counted {
+            self.gate.change(|state| state.waiting = state.waiting.saturating_sub(1));
+        }
+    }
+}
+
+impl<S: KeyStore> KeyStore for Stalling<S> {
+    async fn enroll(&self, permit: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
+        self.inner.enroll(permit, tenant).await
+    }
+
+    async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
+        self.inner.generate(permit, version).await
+    }
+
+    async fn perform(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+    ) -> Result<Product, Error> {
+        self.gate.after(self.inner.perform(permit, key, work)).await
+    }
+
+    async fn random(&self, permit: &Permit<Use>, length: usize) -> Result<Product, Error> {
+        self.inner.random(permit, length).await
+    }
+
+    fn forget(&self, key: KeyId) {
+        self.inner.forget(key);
+    }
+
+    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+        self.inner.erase(permit, key).await
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::software::fixture::block_on;
+    use std::thread;
+
+    fn pass(gate: &Gate) {
+        assert_eq!(block_on(gate.after(core::future::ready(7))), 7);
+    }
+
+    #[test]
+    fn what_is_not_held_passes() {
+        let (store, valve) = Stalling::new(());
+        pass(&store.gate);
+        valve.hold();
+        valve.release();
+        pass(&store.gate);
+        assert_eq!(valve.waiting(), 0);
+    }
+
+    #[test]
+    fn what_is_held_waits_and_is_counted() {
+        let (store, valve) = Stalling::new(());
+        valve.hold();
+        thread::scope(|scope| {
+            let passages: Vec<_> = (0..3).map(|_| scope.spawn(|| pass(&store.gate))).collect();
+            block_on(valve.until_waiting(3));
+            assert_eq!(valve.waiting(), 3);
+            assert!(passages.iter().all(|passage| !passage.is_finished()));
+            valve.release();
+        });
+        assert_eq!(valve.waiting(), 0);
+    }
+
+    #[test]
+    fn the_work_is_done_before_it_is_held() {
+        let (store, valve) = Stalling::new(());
+        valve.hold();
+        let (done, is_done) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            let work = async move { done.send(()).unwrap() };
+            scope.spawn(|| block_on(store.gate.after(work)));
+            block_on(valve.until_waiting(1));
+            assert!(is_done.try_recv().is_ok());
+            valve.release();
+        });
+    }
+
+    #[test]
+    fn a_dropped_valve_lets_go() {
+        let (store, valve) = Stalling::new(());
+        valve.hold();
+        thread::scope(|scope| {
+            scope.spawn(|| pass(&store.gate));
+            block_on(valve.until_waiting(1));
+            drop(valve);
+        });
+    }
+}

@@ -1,0 +1,304 @@
+//! One commit's changes, applied within the writer's transaction: the port's rules, and nothing of threads or durability.
+
+use crate::body;
+use crate::fault::{Fault, conflict, defect, exists};
+use crate::query::Source;
+use crate::record::{self, Kind, Row};
+use crate::seal::{RowSet, Seal, same_tag};
+use holdfast_core::key::{Key, Version};
+use holdfast_core::lifecycle::KeyState;
+use holdfast_core::port::{Committed, KeyEntry, StateChange};
+use holdfast_core::tenant::{PolicyVersion, TenantRecord};
+use holdfast_core::{Epoch, KeyId, OperationId, TenantId};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How many operations are remembered as committed. Recovery asks about those that a crash left open, so a few would do.
+pub(crate) const COMMITTED_KEPT: u64 = 10_000;
+
+/// What the caches must learn of a commit once it is durable.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Keys by name, as they are now.
+    pub(crate) entries: Vec<Arc<KeyEntry>>,
+    /// Versions, as they are now.
+    pub(crate) versions: Vec<Arc<Version>>,
+}
+
+/// A commit under way.
+struct Applying<'a> {
+    source: Source<'a>,
+    set: &'a mut RowSet,
+    tenants: BTreeSet<TenantId>,
+    keys: BTreeSet<KeyId>,
+    versions: Vec<(TenantId, Version)>,
+}
+
+/// Applies all changes, in their order, or fails; the caller rolls back then.
+pub(crate) fn apply(
+    connection: &Connection,
+    seal: &Seal,
+    set: &mut RowSet,
+    changes: &[StateChange],
+) -> Result<Effects, Fault> {
+    let mut applying = Applying {
+        source: Source { connection, seal },
+        set,
+        tenants: BTreeSet::new(),
+        keys: BTreeSet::new(),
+        versions: Vec::new(),
+    };
+    changes.iter().try_for_each(|change| applying.change(change))?;
+    applying.finish()
+}
+
+impl Applying<'_> {
+    fn change(&mut self, change: &StateChange) -> Result<(), Fault> {
+        match change {
+            StateChange::Tenant { record, expected } => self.tenant(record, *expected),
+            StateChange::Key { key, expected } => self.key(key, *expected),
+            StateChange::Version { tenant, version } => self.version(tenant, version),
+            StateChange::Caller { tenant, record } => {
+                let id = record::named_id(tenant, &record.name);
+                let body = body::of_caller(record)?;
+                self.named(Kind::Caller, tenant, &id, record.name.as_str(), &body)
+            }
+            StateChange::CallerGone { tenant, name } => {
+                self.gone(Kind::Caller, tenant, &record::named_id(tenant, name))
+            }
+            StateChange::Anchor { tenant, anchor } => {
+                let id = record::named_id(tenant, &anchor.name);
+                let body = body::of_anchor(anchor)?;
+                self.named(Kind::Anchor, tenant, &id, anchor.name.as_str(), &body)
+            }
+            StateChange::AnchorGone { tenant, name } => {
+                self.gone(Kind::Anchor, tenant, &record::named_id(tenant, name))
+            }
+            StateChange::Policy { tenant, policy } => self.policy(tenant, policy),
+        }
+    }
+
+    fn put(&mut self, row: &Row<'_>) -> Result<(), Fault> {
+        record::put(self.source.connection, self.source.seal, self.set, row)
+    }
+
+    fn tenant(&mut self, record: &TenantRecord, expected: Option<Epoch>) -> Result<(), Fault> {
+        let id = &record.id;
+        let found = self.source.tenant_record(id)?.map(|found| found.epoch);
+        match (expected, found) {
+            (None, Some(_)) => return Err(exists(format!("there is a tenant `{id}` already"))),
+            (Some(expected), found) => compare("the tenant", expected, found, record.epoch)?,
+            (None, None) => {}
+        }
+        self.tenants.insert(id.clone());
+        let body = body::of_tenant(record)?;
+        self.put(&Row {
+            kind: Kind::Tenant,
+            id: id.as_str().as_bytes(),
+            tenant: id.as_str(),
+            name: None,
+            epoch: record.epoch.0,
+            body: &body,
+        })
+    }
+
+    fn key(&mut self, key: &Key, expected: Option<Epoch>) -> Result<(), Fault> {
+        let by_name = match (self.source.key_by_id(key.id)?, expected) {
+            (Some(_), None) => {
+                return Err(conflict("there is a key of that id already; ids are never reused"));
+            }
+            (None, Some(_)) => return Err(conflict("there is no such key")),
+            (None, None) => {
+                self.take_name(key)?;
+                true
+            }
+            (Some((found, by_name)), Some(expected)) => {
+                compare("the key", expected, Some(found.epoch), key.epoch)?;
+                if (&found.tenant, &found.name) != (&key.tenant, &key.name) {
+                    return Err(defect("a key's tenant and name never change"));
+                }
+                if found.state == KeyState::Destroyed && key.state != KeyState::Destroyed {
+                    return Err(conflict("the key has been destroyed"));
+                }
+                by_name
+            }
+        };
+        self.tenants.insert(key.tenant.clone());
+        self.keys.insert(key.id);
+        self.put_key(key, by_name)
+    }
+
+    /// A new key takes its name from a destroyed one, never from another.
+    fn take_name(&mut self, key: &Key) -> Result<(), Fault> {
+        match self.source.key(&key.tenant, &key.name)? {
+            None => Ok(()),
+            Some(holder) if holder.state == KeyState::Destroyed => self.put_key(&holder, false),
+            Some(_) => Err(exists(format!("there is a key `{}` already", key.name))),
+        }
+    }
+
+    fn put_key(&mut self, key: &Key, by_name: bool) -> Result<(), Fault> {
+        let body = body::of_key(key)?;
+        self.put(&Row {
+            kind: Kind::Key,
+            id: key.id.as_bytes(),
+            tenant: key.tenant.as_str(),
+            name: by_name.then(|| key.name.as_str()),
+            epoch: key.epoch.0,
+            body: &body,
+        })
+    }
+
+    fn version(&mut self, tenant: &TenantId, version: &Version) -> Result<(), Fault> {
+        self.tenants.insert(tenant.clone());
+        self.keys.insert(version.key);
+        self.versions.push((tenant.clone(), version.clone()));
+        let body = body::of_version(version)?;
+        self.put(&Row {
+            kind: Kind::Version,
+            id: &record::version_id(version.key, version.number),
+            tenant: tenant.as_str(),
+            name: None,
+            epoch: 0,
+            body: &body,
+        })
+    }
+
+    fn named(
+        &mut self,
+        kind: Kind,
+        tenant: &TenantId,
+        id: &[u8],
+        name: &str,
+        body: &[u8],
+    ) -> Result<(), Fault> {
+        self.tenants.insert(tenant.clone());
+        self.put(&Row { kind, id, tenant: tenant.as_str(), name: Some(name), epoch: 0, body })
+    }
+
+    fn gone(&mut self, kind: Kind, tenant: &TenantId, id: &[u8]) -> Result<(), Fault> {
+        self.tenants.insert(tenant.clone());
+        let Source { connection, seal } = self.source;
+        if record::remove(connection, seal, self.set, kind, id)? {
+            Ok(())
+        } else {
+            Err(conflict(format!("there is no such {} to remove", kind.name())))
+        }
+    }
+
+    fn policy(&mut self, tenant: &TenantId, policy: &PolicyVersion) -> Result<(), Fault> {
+        let in_force = self.source.policy_in_force(tenant)?.map_or(0, |policy| policy.version);
+        if Some(policy.version) != in_force.checked_add(1) {
+            let detail =
+                format!("the policy in force is version {in_force}, not the one before {}", policy.version);
+            return Err(conflict(detail));
+        }
+        self.tenants.insert(tenant.clone());
+        let body = body::of_policy(policy)?;
+        self.put(&Row {
+            kind: Kind::Policy,
+            id: &record::policy_id(tenant, policy.version),
+            tenant: tenant.as_str(),
+            name: None,
+            epoch: 0,
+            body: &body,
+        })
+    }
+
+    /// What holds of the whole state must hold of everything that the commit touched, whatever the order of its changes: each record
+    /// has its tenant, each tenant a policy, each version its key, each key its newest version.
+    fn finish(self) -> Result<Effects, Fault> {
+        let Self { source, set: _, tenants, keys, versions } = self;
+        for tenant in &tenants {
+            if source.tenant_record(tenant)?.is_none() {
+                return Err(conflict(format!("there is no tenant `{tenant}`")));
+            }
+            if source.policy_in_force(tenant)?.is_none() {
+                return Err(defect(format!("the commit leaves the tenant `{tenant}` without a policy")));
+            }
+        }
+        let mut entries = Vec::with_capacity(keys.len());
+        for id in keys {
+            let Some((key, by_name)) = source.key_by_id(id)? else {
+                return Err(conflict("there is no such key for the version"));
+            };
+            let Some(newest) = source.version(id, key.newest)? else {
+                return Err(defect("the commit leaves a key without its newest version"));
+            };
+            if versions.iter().any(|(tenant, version)| version.key == id && *tenant != key.tenant) {
+                return Err(defect("the version's tenant is not its key's"));
+            }
+            if by_name {
+                entries.push(Arc::new(KeyEntry { key, newest: Arc::new(newest) }));
+            }
+        }
+        let versions = versions.into_iter().map(|(_, version)| Arc::new(version)).collect();
+        Ok(Effects { entries, versions })
+    }
+}
+
+/// Compare-and-set, with the check that the writer of the port raised the epoch.
+fn compare(what: &str, expected: Epoch, found: Option<Epoch>, next: Epoch) -> Result<(), Fault> {
+    if found != Some(expected) {
+        return Err(conflict(format!("{what} has been changed meanwhile")));
+    }
+    if next > expected { Ok(()) } else { Err(defect(format!("{what} has been changed without a new epoch"))) }
+}
+
+/// Remembers that an operation's changes are part of the state, and forgets the oldest.
+pub(crate) fn remember(
+    connection: &Connection,
+    seal: &Seal,
+    operation: OperationId,
+    committed: Committed,
+) -> Result<(), Fault> {
+    let Committed { sequence, digest } = committed;
+    let tag = seal.tag("committed", &[operation.as_bytes(), &sequence.to_be_bytes(), &digest]);
+    let number = stored(sequence)?;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO committed (sequence, operation, digest, tag) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![number, operation.as_bytes(), digest, tag])?;
+    connection
+        .prepare_cached("DELETE FROM committed WHERE sequence <= ?1")?
+        .execute([number.saturating_sub_unsigned(COMMITTED_KEPT)])?;
+    Ok(())
+}
+
+/// Whether an operation's changes are part of the state.
+pub(crate) fn remembered(
+    connection: &Connection,
+    seal: &Seal,
+    operation: OperationId,
+) -> Result<Option<Committed>, Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT sequence, digest, tag FROM committed WHERE operation = ?1")?;
+    let row = statement
+        .query_row([operation.as_bytes()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Vec<u8>>(2)?))
+        })
+        .optional()?;
+    let Some((sequence, digest, stored)) = row else { return Ok(None) };
+    let tag = seal.tag("committed", &[operation.as_bytes(), &sequence.to_be_bytes(), &digest]);
+    let committed = || {
+        Some(Committed {
+            sequence: u64::try_from(sequence).ok()?,
+            digest: digest.as_slice().try_into().ok()?,
+        })
+    };
+    match committed().filter(|_| same_tag(&stored, &tag)) {
+        Some(committed) => Ok(Some(committed)),
+        None => Err(Fault::damaged(
+            "committed",
+            format!("operation {operation}"),
+            "the tag does not fit the row: it was changed outside of the gateway",
+        )),
+    }
+}
+
+/// A number as SQLite stores it.
+pub(crate) fn stored(number: u64) -> Result<i64, Fault> {
+    i64::try_from(number).map_err(|_| defect("a number is beyond what can be stored"))
+}

@@ -1,0 +1,397 @@
+//! The bodies of rows: compact JSON, one shape for each kind, each beginning with the version of its shape.
+//!
+//! Identity, tenant and epoch stand in the row's columns. A field that is new and may be absent keeps the version; anything else raises
+//! `v` and keeps a reader of the older one. `tests/body.rs` holds the bytes of every kind, so that a change of format is a decision.
+
+use crate::fault::Fault;
+use crate::record::Row;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use holdfast_core::algorithm::{Algorithm, Purpose};
+use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
+use holdfast_core::frame::Commitment;
+use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
+use holdfast_core::lifecycle::KeyState;
+use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
+use holdfast_core::{Epoch, KeyId, KeyVersion, Timestamp, TokenId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The version of every shape so far.
+const V: u8 = 1;
+
+/// Bytes as base 64 without padding.
+struct Bytes<'a>(Cow<'a, [u8]>);
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes<'_> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let bytes = STANDARD_NO_PAD.decode(text.as_bytes()).map_err(serde::de::Error::custom)?;
+        Ok(Self(Cow::Owned(bytes)))
+    }
+}
+
+impl Bytes<'_> {
+    fn array<const N: usize>(&self) -> Result<[u8; N], &'static str> {
+        self.0.as_ref().try_into().map_err(|_| "bytes of another length")
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TenantBody<'a> {
+    v: u8,
+    suspended: bool,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    handle: Option<Bytes<'a>>,
+    created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallerBody<'a> {
+    v: u8,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    groups: Vec<Cow<'a, str>>,
+    credentials: Vec<CredentialBody<'a>>,
+    tokens: Vec<TokenBody<'a>>,
+    suspended: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CredentialBody<'a> {
+    Uri(Cow<'a, str>),
+    Dns(Cow<'a, str>),
+    #[serde(borrow)]
+    Key(Bytes<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenBody<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    hash: Bytes<'a>,
+    expires: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnchorBody<'a> {
+    v: u8,
+    #[serde(borrow)]
+    certificate: Bytes<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revocations: Option<Bytes<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyBody<'a> {
+    v: u8,
+    version: u64,
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+    author: Cow<'a, str>,
+    set: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyBody<'a> {
+    v: u8,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    algorithm: Cow<'a, str>,
+    purpose: Cow<'a, str>,
+    state: Cow<'a, str>,
+    resumes_to: Cow<'a, str>,
+    exportable: bool,
+    rsa_pkcs1_decrypt: bool,
+    sha1_oaep: bool,
+    labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    newest: u32,
+    custody: Cow<'a, str>,
+    created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VersionBody<'a> {
+    v: u8,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    handle: Bytes<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    public: Option<Bytes<'a>>,
+    commitment: Bytes<'a>,
+    created: u64,
+}
+
+fn encode(body: &impl Serialize) -> Result<Vec<u8>, Fault> {
+    serde_json::to_vec(body)
+        .map_err(|error| crate::fault::defect(format!("a record cannot be encoded: {error}")))
+}
+
+/// What every shape begins with.
+#[derive(Deserialize)]
+struct Versioned {
+    v: u8,
+}
+
+fn decode<'a, T: Deserialize<'a>>(row: &Row<'a>) -> Result<T, Fault> {
+    serde_json::from_slice(row.body).map_err(|error| match serde_json::from_slice::<Versioned>(row.body) {
+        Ok(Versioned { v }) if v > V => {
+            row.damaged(format!("its shape has version {v}, this binary knows {V}"))
+        }
+        Ok(_) | Err(_) => row.damaged(format!("its body is not of its shape: {error}")),
+    })
+}
+
+/// The tag fits, yet the value is none of ours: a defect, or a version of ours that knew more.
+fn parse<T: FromStr>(row: &Row<'_>, what: &'static str, text: &str) -> Result<T, Fault> {
+    text.parse().map_err(|_| row.damaged(format!("its {what} is unknown to this binary")))
+}
+
+fn named<T>(row: &Row<'_>, what: &'static str, value: Option<T>) -> Result<T, Fault> {
+    value.ok_or_else(|| row.damaged(format!("its {what} is unknown to this binary")))
+}
+
+fn exact<const N: usize>(row: &Row<'_>, bytes: &Bytes<'_>) -> Result<[u8; N], Fault> {
+    bytes.array().map_err(|why| row.damaged(why))
+}
+
+fn purpose(text: &str) -> Option<Purpose> {
+    [Purpose::Encrypt, Purpose::Wrap, Purpose::Sign, Purpose::Mac, Purpose::Agree, Purpose::Encapsulate]
+        .into_iter()
+        .find(|purpose| purpose.name() == text)
+}
+
+/// A tenant's body.
+pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
+    let TenantRecord { id: _, suspended, handle, created, epoch: _ } = record;
+    encode(&TenantBody {
+        v: V,
+        suspended: *suspended,
+        handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
+        created: created.micros(),
+    })
+}
+
+/// A tenant of a row.
+pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
+    let TenantBody { v: _, suspended, handle, created } = decode(row)?;
+    Ok(TenantRecord {
+        id: parse(row, "tenant", row.tenant)?,
+        suspended,
+        handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
+        created: Timestamp::from_micros(created),
+        epoch: Epoch(row.epoch),
+    })
+}
+
+/// A caller's body.
+pub(crate) fn of_caller(record: &CallerRecord) -> Result<Vec<u8>, Fault> {
+    let CallerRecord { name: _, kind, groups, credentials, tokens, suspended } = record;
+    let credentials = credentials.iter().map(|credential| match credential {
+        Credential::Uri(uri) => CredentialBody::Uri(Cow::Borrowed(uri)),
+        Credential::Dns(dns) => CredentialBody::Dns(Cow::Borrowed(dns)),
+        Credential::KeyHash(hash) => CredentialBody::Key(hash.as_slice().into()),
+    });
+    let tokens = tokens.iter().map(|Token { id, hash, expires }| TokenBody {
+        id: Cow::Owned(id.to_string()),
+        hash: hash.as_slice().into(),
+        expires: expires.micros(),
+    });
+    encode(&CallerBody {
+        v: V,
+        kind: kind.name().into(),
+        groups: groups.iter().map(|group| group.as_str().into()).collect(),
+        credentials: credentials.collect(),
+        tokens: tokens.collect(),
+        suspended: *suspended,
+    })
+}
+
+/// A caller of a row.
+pub(crate) fn caller(row: &Row<'_>) -> Result<CallerRecord, Fault> {
+    let CallerBody { v: _, kind, groups, credentials, tokens, suspended } = decode(row)?;
+    let credentials = credentials.into_iter().map(|credential| {
+        Ok(match credential {
+            CredentialBody::Uri(uri) => Credential::Uri(uri.into()),
+            CredentialBody::Dns(dns) => Credential::Dns(dns.into()),
+            CredentialBody::Key(hash) => Credential::KeyHash(exact(row, &hash)?),
+        })
+    });
+    let tokens = tokens.into_iter().map(|TokenBody { id, hash, expires }| {
+        Ok(Token {
+            id: parse::<TokenId>(row, "token id", &id)?,
+            hash: exact(row, &hash)?,
+            expires: Timestamp::from_micros(expires),
+        })
+    });
+    Ok(CallerRecord {
+        name: parse(row, "name", row.name.unwrap_or_default())?,
+        kind: named(row, "kind", CallerKind::from_name(&kind))?,
+        groups: groups.iter().map(|group| parse(row, "group", group)).collect::<Result<_, _>>()?,
+        credentials: credentials.collect::<Result<_, Fault>>()?,
+        tokens: tokens.collect::<Result<_, Fault>>()?,
+        suspended,
+    })
+}
+
+/// A trust anchor's body.
+pub(crate) fn of_anchor(anchor: &Anchor) -> Result<Vec<u8>, Fault> {
+    let Anchor { name: _, certificate, revocations } = anchor;
+    encode(&AnchorBody {
+        v: V,
+        certificate: (**certificate).into(),
+        revocations: revocations.as_ref().map(|list| (**list).into()),
+    })
+}
+
+/// A trust anchor of a row.
+pub(crate) fn anchor(row: &Row<'_>) -> Result<Anchor, Fault> {
+    let AnchorBody { v: _, certificate, revocations } = decode(row)?;
+    Ok(Anchor {
+        name: parse(row, "name", row.name.unwrap_or_default())?,
+        certificate: Arc::from(certificate.0),
+        revocations: revocations.map(|list| Arc::from(list.0)),
+    })
+}
+
+/// A policy version's body.
+pub(crate) fn of_policy(policy: &PolicyVersion) -> Result<Vec<u8>, Fault> {
+    let PolicyVersion { version, text, author, set } = policy;
+    encode(&PolicyBody {
+        v: V,
+        version: *version,
+        text: Cow::Borrowed(text),
+        author: author.as_str().into(),
+        set: set.micros(),
+    })
+}
+
+/// A policy version of a row.
+pub(crate) fn policy(row: &Row<'_>) -> Result<PolicyVersion, Fault> {
+    let PolicyBody { v: _, version, text, author, set } = decode(row)?;
+    Ok(PolicyVersion {
+        version,
+        text: Arc::from(text),
+        author: parse(row, "author", &author)?,
+        set: Timestamp::from_micros(set),
+    })
+}
+
+/// A key's body.
+pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
+    let Key {
+        id: _,
+        tenant: _,
+        name,
+        algorithm,
+        purpose,
+        state,
+        resumes_to,
+        exportable,
+        legacy: Legacy { rsa_pkcs1_decrypt, sha1_oaep },
+        labels,
+        newest,
+        custody,
+        created,
+        epoch: _,
+    } = key;
+    let labels = labels.iter().map(|(label, value)| (Cow::Borrowed(&**label), Cow::Borrowed(&**value)));
+    encode(&KeyBody {
+        v: V,
+        name: name.as_str().into(),
+        algorithm: algorithm.name().into(),
+        purpose: purpose.name().into(),
+        state: state.name().into(),
+        resumes_to: resumes_to.name().into(),
+        exportable: *exportable,
+        rsa_pkcs1_decrypt: *rsa_pkcs1_decrypt,
+        sha1_oaep: *sha1_oaep,
+        labels: labels.collect(),
+        newest: newest.get(),
+        custody: custody.name().into(),
+        created: created.micros(),
+    })
+}
+
+/// A key of a row.
+pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
+    let body: KeyBody<'_> = decode(row)?;
+    if row.name.is_some_and(|name| name != body.name) {
+        return Err(row.damaged("it is found by a name that is not its own"));
+    }
+    let id = row.id.try_into().map_err(|_| row.damaged("its id has another length"))?;
+    let labels = body.labels.into_iter().map(|(label, value)| (label.into(), value.into()));
+    Ok(Key {
+        id: KeyId::from_bytes(id),
+        tenant: parse(row, "tenant", row.tenant)?,
+        name: parse(row, "name", &body.name)?,
+        algorithm: parse::<Algorithm>(row, "algorithm", &body.algorithm)?,
+        purpose: named(row, "purpose", purpose(&body.purpose))?,
+        state: named(row, "state", KeyState::from_name(&body.state))?,
+        resumes_to: named(row, "state", KeyState::from_name(&body.resumes_to))?,
+        exportable: body.exportable,
+        legacy: Legacy { rsa_pkcs1_decrypt: body.rsa_pkcs1_decrypt, sha1_oaep: body.sha1_oaep },
+        labels: labels.collect(),
+        newest: named(row, "newest version", KeyVersion::new(body.newest))?,
+        custody: named(row, "custody", Custody::from_name(&body.custody))?,
+        created: Timestamp::from_micros(body.created),
+        epoch: Epoch(row.epoch),
+    })
+}
+
+/// A key version's body.
+pub(crate) fn of_version(version: &Version) -> Result<Vec<u8>, Fault> {
+    let Version { key: _, number: _, state, handle, public, commitment, created } = version;
+    encode(&VersionBody {
+        v: V,
+        state: state.name().into(),
+        handle: handle.as_bytes().into(),
+        public: public.as_ref().map(|public| (**public).into()),
+        commitment: commitment.0.as_slice().into(),
+        created: created.micros(),
+    })
+}
+
+/// A key version of a row.
+pub(crate) fn version(row: &Row<'_>) -> Result<Version, Fault> {
+    let VersionBody { v: _, state, handle, public, commitment, created } = decode(row)?;
+    let (key, number) = row
+        .id
+        .split_first_chunk::<16>()
+        .and_then(|(key, number)| {
+            Some((KeyId::from_bytes(*key), u32::from_be_bytes(number.try_into().ok()?)))
+        })
+        .ok_or_else(|| row.damaged("its id has another length"))?;
+    Ok(Version {
+        key,
+        number: named(row, "number", KeyVersion::new(number))?,
+        state: named(row, "state", KeyState::from_name(&state))?,
+        handle: SealedHandle::new(&handle.0),
+        public: public.map(|public| Arc::from(public.0)),
+        commitment: Commitment(exact(row, &commitment)?),
+        created: Timestamp::from_micros(created),
+    })
+}

@@ -1,0 +1,139 @@
+//! The bytes of every kind of row: what a newer binary must still read.
+
+use crate::body::*;
+use crate::record::{Kind, Row, version_id};
+use crate::testing::{
+    anchor as an_anchor, caller as a_caller, key as a_key, policy as a_policy, tenant_record,
+    version as a_version,
+};
+use holdfast_core::Epoch;
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::caller::{CallerKind, CallerRecord};
+use holdfast_core::key::{Custody, Key, Version};
+use holdfast_core::lifecycle::KeyState;
+use holdfast_core::tenant::TenantRecord;
+use std::sync::Arc;
+
+fn row<'a>(kind: Kind, id: &'a [u8], name: Option<&'a str>, body: &'a [u8]) -> Row<'a> {
+    Row { kind, id, tenant: "acme", name, epoch: 3, body }
+}
+
+fn text(body: &[u8]) -> &str {
+    std::str::from_utf8(body).unwrap()
+}
+
+#[test]
+fn the_bytes_of_a_tenant() {
+    let record = TenantRecord { epoch: Epoch(3), ..tenant_record("acme") };
+    let body = of_tenant(&record).unwrap();
+    assert_eq!(text(&body), r#"{"v":1,"suspended":false,"handle":"c2VhbGVk","created":1000000}"#);
+    assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), record);
+    let gateway = br#"{"v":1,"suspended":false,"created":1}"#;
+    assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, gateway)).unwrap().handle, None);
+}
+
+#[test]
+fn the_bytes_of_a_caller() {
+    let record = a_caller("payroll");
+    let body = of_caller(&record).unwrap();
+    assert_eq!(
+        text(&body),
+        concat!(
+            r#"{"v":1,"kind":"application","groups":["batch"],"credentials":[{"uri":"spiffe://acme/payroll"},{"dns":"payroll.acme"},"#,
+            r#"{"key":"CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk"}],"tokens":[{"id":"00040G40G30C2081850R30E1R8","#,
+            r#""hash":"CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg","expires":5000000}],"suspended":true}"#
+        )
+    );
+    assert_eq!(caller(&row(Kind::Caller, b"", Some("payroll"), &body)).unwrap(), record);
+}
+
+#[test]
+fn the_bytes_of_an_anchor() {
+    let record = an_anchor("root", b"crl");
+    let body = of_anchor(&record).unwrap();
+    assert_eq!(text(&body), r#"{"v":1,"certificate":"ZGVy","revocations":"Y3Js"}"#);
+    assert_eq!(anchor(&row(Kind::Anchor, b"", Some("root"), &body)).unwrap(), record);
+    let without = br#"{"v":1,"certificate":"ZGVy"}"#;
+    assert_eq!(anchor(&row(Kind::Anchor, b"", Some("root"), without)).unwrap().revocations, None);
+}
+
+#[test]
+fn the_bytes_of_a_policy_version() {
+    let record = a_policy(2);
+    let body = of_policy(&record).unwrap();
+    assert_eq!(
+        text(&body),
+        r#"{"v":1,"version":2,"text":"permit(principal, action, resource); // \"2\"","author":"ann","set":2000000}"#
+    );
+    assert_eq!(policy(&row(Kind::Policy, b"", None, &body)).unwrap(), record);
+}
+
+#[test]
+fn the_bytes_of_a_key() {
+    let mut record = Key { epoch: Epoch(3), ..a_key("acme", "kek", 5) };
+    record.labels.insert("team".into(), "pay\"roll".into());
+    let body = of_key(&record).unwrap();
+    assert_eq!(
+        text(&body),
+        concat!(
+            r#"{"v":1,"name":"kek","algorithm":"xaes-256-gcm","purpose":"encrypt","state":"active","resumes_to":"active","#,
+            r#""exportable":false,"rsa_pkcs1_decrypt":false,"sha1_oaep":false,"labels":{"team":"pay\"roll"},"newest":1,"#,
+            r#""custody":"software","created":3000000}"#
+        )
+    );
+    assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);
+    assert_eq!(key(&row(Kind::Key, &[5; 16], None, &body)).unwrap(), record);
+    assert!(key(&row(Kind::Key, &[5; 16], Some("other"), &body)).is_err());
+}
+
+#[test]
+fn the_bytes_of_a_key_version() {
+    let record = Version { public: Some(Arc::from(&b"spki"[..])), ..a_version(5, 2) };
+    let body = of_version(&record).unwrap();
+    assert_eq!(
+        text(&body),
+        concat!(
+            r#"{"v":1,"state":"active","handle":"aGFuZGxlLTU","public":"c3BraQ","#,
+            r#""commitment":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU","created":4000000}"#
+        )
+    );
+    let id = version_id(record.key, record.number);
+    assert_eq!(version(&row(Kind::Version, &id, None, &body)).unwrap(), record);
+    let without = text(&body).replace(r#""public":"c3BraQ","#, "");
+    assert_eq!(version(&row(Kind::Version, &id, None, without.as_bytes())).unwrap().public, None);
+}
+
+#[test]
+fn every_value_of_every_list_is_read_again() {
+    for algorithm in Algorithm::ALL {
+        for state in KeyState::ALL {
+            for custody in Custody::ALL {
+                for purpose in algorithm.purposes() {
+                    let record = Key {
+                        algorithm: *algorithm,
+                        state,
+                        custody,
+                        purpose: *purpose,
+                        epoch: Epoch(3),
+                        ..a_key("acme", "kek", 5)
+                    };
+                    let body = of_key(&record).unwrap();
+                    assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);
+                }
+            }
+        }
+    }
+    for kind in CallerKind::ALL {
+        let record = CallerRecord { kind, ..a_caller("a") };
+        let body = of_caller(&record).unwrap();
+        assert_eq!(caller(&row(Kind::Caller, b"", Some("a"), &body)).unwrap(), record);
+    }
+}
+
+#[test]
+fn a_newer_shape_and_garbage_are_told_apart() {
+    let why = |body: &[u8]| tenant(&row(Kind::Tenant, b"acme", None, body)).unwrap_err().to_string();
+    assert!(why(br#"{"v":2,"sealed":1}"#).contains("version 2"));
+    assert!(why(b"{").contains("not of its shape"));
+    assert!(why(br#"{"v":1,"suspended":false,"created":1,"more":1}"#).contains("not of its shape"));
+}
