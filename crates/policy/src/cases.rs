@@ -1,0 +1,301 @@
+//! Test cases for a policy: what a caller may and may not do, in a TOML file beside the policy's text.
+
+use crate::decide::decide;
+use crate::prepared::Prepared;
+use crate::schema::{About, PURPOSES, about};
+use holdfast_core::action::Action;
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::caller::{Authentication, Caller, CallerKind, CallerRecord};
+use holdfast_core::context::Context;
+use holdfast_core::key::{Custody, Key, Legacy};
+use holdfast_core::lifecycle::KeyState;
+use holdfast_core::port::{Circumstances, Question, Resource};
+use holdfast_core::time::Timestamp;
+use holdfast_core::{Epoch, Error, ErrorKind, KeyId, KeyVersion, Stage, TokenId};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A file of test cases, read and ready to run.
+#[derive(Debug)]
+pub struct Cases(Vec<Case>);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    case: Vec<Row>,
+}
+
+/// One case as it stands in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Row {
+    name: Option<String>,
+    caller: String,
+    kind: Option<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    action: String,
+    key: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<Box<str>, Box<str>>,
+    algorithm: Option<String>,
+    purpose: Option<String>,
+    state: Option<String>,
+    #[serde(default)]
+    exportable: bool,
+    custody: Option<String>,
+    #[serde(default)]
+    context: BTreeMap<Box<str>, Box<str>>,
+    authentication: Option<String>,
+    source: Option<IpAddr>,
+    protocol: Option<String>,
+    time: Option<toml::value::Datetime>,
+    expect: Expect,
+    by: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Expect {
+    Allow,
+    Deny,
+}
+
+#[derive(Debug)]
+struct Case {
+    name: String,
+    caller: Caller,
+    action: Action,
+    about: Subject,
+    context: Context,
+    source: Option<IpAddr>,
+    protocol: &'static str,
+    now: Timestamp,
+    expect: Expect,
+    by: Option<Vec<String>>,
+}
+
+#[derive(Debug)]
+enum Subject {
+    Key(Box<Key>),
+    NewKey(holdfast_core::KeyName),
+    Tenant,
+}
+
+/// How one case went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaseResult {
+    /// What the case is called.
+    pub name: String,
+    /// What went otherwise than expected; `None` where nothing did.
+    pub failure: Option<String>,
+}
+
+impl Cases {
+    /// Reads a file of cases for this tenant's policy.
+    ///
+    /// # Errors
+    /// `malformed`, naming the case and the field.
+    pub fn parse(prepared: &Prepared, text: &str) -> Result<Self, Error> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let detail =
+                format!("line {}: {}", crate::fault::line(text, at), error.message().replace('\n', " "));
+            malformed(detail)
+        })?;
+        let rows = file.case.into_iter().enumerate();
+        let cases = rows.map(|(place, row)| {
+            let name = row.name.clone().unwrap_or_else(|| format!("{} {}", row.caller, row.action));
+            let name = format!("{}. {name}", place.saturating_add(1));
+            Case::new(prepared, name.clone(), row)
+                .map_err(|detail| malformed(format!("case {name}: {detail}")))
+        });
+        cases.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Runs the cases, in their order.
+pub fn run_cases(prepared: &Prepared, cases: &Cases) -> Vec<CaseResult> {
+    cases.0.iter().map(|case| CaseResult { name: case.name.clone(), failure: case.run(prepared) }).collect()
+}
+
+fn malformed(detail: String) -> Error {
+    Error::new(ErrorKind::Malformed, Stage::Decode, detail)
+        .remedy("compare it with the section on test cases in `docs/policy.md`")
+}
+
+impl Case {
+    fn new(prepared: &Prepared, name: String, row: Row) -> Result<Self, String> {
+        let kind = match &row.kind {
+            None => CallerKind::Application,
+            Some(name) => one_of("kind", name, CallerKind::from_name, CallerKind::ALL.map(CallerKind::name))?,
+        };
+        let action = Action::from_name(&row.action).filter(|action| about(*action) != About::Nothing);
+        let action = action.ok_or_else(|| format!("there is no action `{}`", row.action))?;
+        let groups: Result<_, _> = row.groups.iter().map(|group| parse("groups", group)).collect();
+        let record = CallerRecord {
+            name: parse("caller", &row.caller)?,
+            kind,
+            groups: groups?,
+            credentials: Vec::new(),
+            tokens: Vec::new(),
+            suspended: false,
+        };
+        let authentication = match row.authentication.as_deref() {
+            None | Some("mtls") => Authentication::MutualTls { key_hash: [0; 32], matched: "key".into() },
+            Some("bearer") => Authentication::Bearer(TokenId::from_bytes([0; 16])),
+            Some("gateway") => Authentication::Gateway,
+            Some(other) => {
+                return Err(format!("`authentication` is `{other}`, not one of `mtls`, `bearer`, `gateway`"));
+            }
+        };
+        let context = row.context.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Ok(Self {
+            name,
+            caller: Caller { tenant: prepared.tenant.clone(), record: Arc::new(record), authentication },
+            action,
+            about: subject(prepared, action, &row)?,
+            context: Context::new(context).map_err(|error| error.to_string())?,
+            source: row.source,
+            protocol: match &row.protocol {
+                None => "native",
+                Some(name) => {
+                    let find = |name: &str| PROTOCOLS.into_iter().find(|known| *known == name);
+                    one_of("protocol", name, find, PROTOCOLS)?
+                }
+            },
+            now: row.time.map_or(Ok(Timestamp::from_micros(0)), timestamp)?,
+            expect: row.expect,
+            by: row.by,
+        })
+    }
+
+    fn run(&self, prepared: &Prepared) -> Option<String> {
+        let Self { name: _, caller, action, about, context, source, protocol, now, expect, by } = self;
+        let resource = match about {
+            Subject::Key(key) => Resource::Key(key),
+            Subject::NewKey(name) => Resource::NoKey(name),
+            Subject::Tenant => Resource::Tenant(&prepared.tenant),
+        };
+        let circumstances = Circumstances { context, now: *now, source: *source, protocol };
+        let question = Question { caller, action: *action, resource, circumstances };
+        let decision = decide(prepared, &question);
+        let mut policies: Vec<String> = decision.policies.iter().map(ToString::to_string).collect();
+        policies.sort();
+        let said = if decision.policies.is_empty() {
+            "no policy".to_owned()
+        } else {
+            format!("`{}`", policies.join("`, `"))
+        };
+        let allowed = *expect == Expect::Allow;
+        if decision.allowed != allowed {
+            let word = if decision.allowed { "allowed" } else { "denied" };
+            return Some(format!("is {word} by {said}"));
+        }
+        let mut expected = by.clone()?;
+        expected.sort();
+        (expected != policies).then(|| format!("is decided by {said}, not by `{}`", expected.join("`, `")))
+    }
+}
+
+fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, String> {
+    let name = match (about(action), &row.key) {
+        (About::Key, Some(name)) => parse("key", name)?,
+        (About::Key, None) => return Err(format!("`{}` is about a key, but there is no `key`", row.action)),
+        (About::Tenant | About::Nothing, None) => return Ok(Subject::Tenant),
+        (About::Tenant | About::Nothing, Some(_)) => {
+            return Err(format!("`{}` is about the tenant, but there is a `key`", row.action));
+        }
+    };
+    if action == Action::CreateKey {
+        return Ok(Subject::NewKey(name));
+    }
+    let algorithm = match &row.algorithm {
+        None => Algorithm::Aes256Gcm,
+        Some(name) => {
+            one_of("algorithm", name, |name| name.parse().ok(), Algorithm::ALL.iter().map(|it| it.name()))?
+        }
+    };
+    let first = algorithm.purposes().first().copied().unwrap_or(holdfast_core::algorithm::Purpose::Encrypt);
+    let find = |name: &str| PURPOSES.into_iter().find(|purpose| purpose.name() == name);
+    let purpose = match &row.purpose {
+        None => first,
+        Some(name) => one_of("purpose", name, find, PURPOSES.map(|purpose| purpose.name()))?,
+    };
+    let state = match &row.state {
+        None => KeyState::Active,
+        Some(name) => one_of("state", name, KeyState::from_name, KeyState::ALL.map(KeyState::name))?,
+    };
+    let custody = match &row.custody {
+        None => Custody::Software,
+        Some(name) => one_of("custody", name, Custody::from_name, Custody::ALL.map(Custody::name))?,
+    };
+    Ok(Subject::Key(Box::new(Key {
+        id: KeyId::from_bytes([0; 16]),
+        tenant: prepared.tenant.clone(),
+        name,
+        algorithm,
+        purpose,
+        state,
+        resumes_to: state,
+        exportable: row.exportable,
+        legacy: Legacy::default(),
+        labels: row.labels.clone(),
+        newest: KeyVersion::FIRST,
+        custody,
+        created: Timestamp::from_micros(0),
+        epoch: Epoch::FIRST,
+    })))
+}
+
+fn parse<T: core::str::FromStr<Err: core::fmt::Display>>(field: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| format!("`{field}` is `{}`, {error}", text.escape_debug()))
+}
+
+fn one_of<T>(
+    field: &str,
+    name: &str,
+    find: impl Fn(&str) -> Option<T>,
+    all: impl IntoIterator<Item = &'static str>,
+) -> Result<T, String> {
+    let known = || all.into_iter().collect::<Vec<_>>().join("`, `");
+    find(name).ok_or_else(|| format!("`{field}` is `{}`, not one of `{}`", name.escape_debug(), known()))
+}
+
+/// The names under which requests come.
+const PROTOCOLS: [&str; 2] = ["native", "gateway"];
+
+/// TOML's date and time with its offset (RFC 3339).
+fn timestamp(at: toml::value::Datetime) -> Result<Timestamp, String> {
+    let wrong =
+        || format!("`time` is `{at}`, not a date and time with an offset such as `2026-11-23T09:00:00Z`");
+    let (Some(date), Some(time), Some(offset)) = (at.date, at.time, at.offset) else { return Err(wrong()) };
+    let offset = match offset {
+        toml::value::Offset::Z => 0,
+        toml::value::Offset::Custom { minutes } => i64::from(minutes),
+    };
+    let (year, month, day) = (i64::from(date.year), i64::from(date.month), i64::from(date.day));
+    // Howard Hinnant, "chrono-compatible low-level date algorithms", days_from_civil.
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let second = time.second.map_or(0, i64::from);
+    let seconds = days * 86_400 + i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + second;
+    let seconds = u64::try_from(seconds - offset * 60).map_err(|_| wrong())?;
+    Ok(Timestamp::from_micros(seconds.saturating_mul(1_000_000)))
+}

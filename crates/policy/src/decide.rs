@@ -1,0 +1,258 @@
+//! Deciding: the policies that can apply, evaluated once for all questions that they cannot tell apart.
+//!
+//! A *plan* holds what is the same for every question of one caller about one action on resources between which no scope
+//! distinguishes. Its policies are of two sorts: *early* ones do not look at the circumstances of the request, so their answer is
+//! remembered for each set of attributes and labels that they look at; *late* ones are evaluated every time.
+
+use crate::entities;
+use crate::fault::id_text;
+use crate::index::Slot;
+use crate::memo::Memo;
+use crate::prepared::Prepared;
+use crate::reads::Reads;
+use crate::rule::Rule;
+use cedar_policy::{AuthorizationError, Authorizer, Entities, PolicySet};
+use core::hash::{Hash, Hasher};
+use core::sync::atomic::{AtomicU64, Ordering};
+use holdfast_core::PolicyId;
+use holdfast_core::action::Action;
+use holdfast_core::caller::CallerRecord;
+use holdfast_core::port::{Decision, Question, Resource};
+use std::sync::Arc;
+
+/// What a tenant's policy set remembers.
+pub(crate) struct Memory {
+    plans: Memo<Arc<Plan>>,
+    answers: Memo<Answer>,
+    next_plan: AtomicU64,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { plans: Memo::new(4096), answers: Memo::new(16_384), next_plan: AtomicU64::new(0) }
+    }
+}
+
+/// Some policies, with what they look at together.
+struct Part {
+    policies: PolicySet,
+    reads: Reads,
+}
+
+struct Plan {
+    number: u64,
+    /// Held so that its address names nobody else: registrations never change in place.
+    record: Arc<CallerRecord>,
+    action: Action,
+    slot: Slot,
+    common: Entities,
+    early: Part,
+    late: Option<Part>,
+    /// The early policies' answer, where they do not look at the resource.
+    settled: Option<Settled>,
+}
+
+/// The early policies' answer for resources that look like this to them.
+struct Answer {
+    plan: u64,
+    looks: Box<[u8]>,
+    settled: Settled,
+}
+
+/// The early policies' answer, and the decision if there are no late ones.
+#[derive(Clone)]
+struct Settled {
+    outcome: Arc<Outcome>,
+    decision: Decision,
+}
+
+/// The places of the policies that are satisfied, and of those that failed to evaluate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) permits: Vec<u32>,
+    pub(crate) forbids: Vec<u32>,
+    pub(crate) failed: Vec<u32>,
+    /// Whether the question itself could not be put.
+    pub(crate) unposed: bool,
+}
+
+/// What a look at the plans gives.
+enum Found {
+    Decision(Decision),
+    Plan(Arc<Plan>),
+}
+
+pub(crate) fn decide(prepared: &Prepared, question: &Question<'_>) -> Decision {
+    let memory = &prepared.memory;
+    let slot = prepared.index.slot(&question.resource);
+    let record = &question.caller.record;
+    let mut hasher = memory.plans.hasher();
+    (Arc::as_ptr(record).addr(), question.action, slot).hash(&mut hasher);
+    let hash = hasher.finish();
+    let found = memory.plans.find(hash, |plan| {
+        let same = Arc::ptr_eq(&plan.record, record) && plan.action == question.action && plan.slot == slot;
+        same.then(|| match (&plan.settled, &plan.late) {
+            (Some(settled), None) => Found::Decision(settled.decision.clone()),
+            (Some(_) | None, _) => Found::Plan(Arc::clone(plan)),
+        })
+    });
+    let plan = match found {
+        Some(Found::Decision(decision)) => return decision,
+        Some(Found::Plan(plan)) => plan,
+        None => match Plan::new(prepared, question, slot) {
+            Ok(plan) => {
+                let plan = Arc::new(plan);
+                memory.plans.put(hash, Arc::clone(&plan));
+                plan
+            }
+            Err(_) => return decision(prepared, question, &Outcome::unposed()),
+        },
+    };
+    let settled = plan.settle(prepared, question);
+    let Some(late) = &plan.late else { return settled.decision };
+    let mut outcome = Outcome::clone(&settled.outcome);
+    outcome.merge(late.evaluate(prepared, &plan.common, question));
+    decision(prepared, question, &outcome)
+}
+
+impl Plan {
+    fn new(
+        prepared: &Prepared,
+        question: &Question<'_>,
+        slot: Slot,
+    ) -> Result<Self, Box<dyn core::error::Error + Send + Sync>> {
+        let record = Arc::clone(&question.caller.record);
+        let candidates = prepared.index.candidates(&prepared.rules, &record, question.action, slot);
+        let candidates = candidates.iter().filter_map(|place| prepared.rule(*place));
+        let (late, early): (Vec<&Rule>, Vec<&Rule>) = candidates.partition(|rule| rule.reads.circumstances());
+        let late = if late.is_empty() { None } else { Some(Part::new(&late)?) };
+        let mut plan = Self {
+            number: prepared.memory.next_plan.fetch_add(1, Ordering::Relaxed),
+            common: entities::common(&prepared.vocabulary, &record, question.action)?,
+            action: question.action,
+            early: Part::new(&early)?,
+            settled: None,
+            record,
+            slot,
+            late,
+        };
+        if !plan.early.reads.resource() {
+            plan.settled = Some(plan.work_out(prepared, question));
+        }
+        Ok(plan)
+    }
+
+    /// The early policies' answer: known, remembered, or worked out.
+    fn settle(&self, prepared: &Prepared, question: &Question<'_>) -> Settled {
+        if let Some(settled) = &self.settled {
+            return settled.clone();
+        }
+        let answers = &prepared.memory.answers;
+        let mut hasher = answers.hasher();
+        hasher.write_u64(self.number);
+        self.early.reads.describe(&question.resource, &mut |bytes| hasher.write(bytes));
+        let hash = hasher.finish();
+        let remembered = answers.find(hash, |answer| {
+            let same = answer.plan == self.number && self.early.looks_like(&question.resource, &answer.looks);
+            same.then(|| answer.settled.clone())
+        });
+        remembered.unwrap_or_else(|| {
+            let settled = self.work_out(prepared, question);
+            let mut looks = Vec::new();
+            self.early.reads.describe(&question.resource, &mut |bytes| looks.extend_from_slice(bytes));
+            let answer =
+                Answer { plan: self.number, looks: looks.into_boxed_slice(), settled: settled.clone() };
+            answers.put(hash, answer);
+            settled
+        })
+    }
+
+    fn work_out(&self, prepared: &Prepared, question: &Question<'_>) -> Settled {
+        let outcome = self.early.evaluate(prepared, &self.common, question);
+        let decision = decision(prepared, question, &outcome);
+        Settled { outcome: Arc::new(outcome), decision }
+    }
+}
+
+impl Part {
+    fn new(rules: &[&Rule]) -> Result<Self, Box<dyn core::error::Error + Send + Sync>> {
+        let mut reads = Reads::default();
+        rules.iter().for_each(|rule| reads.merge(&rule.reads));
+        Ok(Self { policies: PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()))?, reads })
+    }
+
+    fn looks_like(&self, resource: &Resource<'_>, looks: &[u8]) -> bool {
+        let mut rest = Some(looks);
+        self.reads.describe(resource, &mut |bytes| {
+            rest = rest.and_then(|rest| rest.strip_prefix(bytes));
+        });
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+
+    fn evaluate(&self, prepared: &Prepared, common: &Entities, question: &Question<'_>) -> Outcome {
+        if self.policies.is_empty() {
+            return Outcome::default();
+        }
+        let Prepared { vocabulary, tenant, .. } = prepared;
+        match entities::pose(vocabulary, tenant, common, &self.reads, question) {
+            Ok((request, entities)) => evaluate(prepared, &request, &self.policies, &entities),
+            Err(_) => Outcome::unposed(),
+        }
+    }
+}
+
+/// Evaluates policies; their ids are known to `prepared`.
+pub(crate) fn evaluate(
+    prepared: &Prepared,
+    request: &cedar_policy::Request,
+    policies: &PolicySet,
+    entities: &Entities,
+) -> Outcome {
+    let response = Authorizer::new().is_authorized(request, policies, entities);
+    let place = |id: &cedar_policy::PolicyId| prepared.places.get(id_text(id)).copied();
+    let reasons: Vec<u32> = response.diagnostics().reason().filter_map(place).collect();
+    let failed = response.diagnostics().errors().filter_map(|error| match error {
+        AuthorizationError::PolicyEvaluationError(error) => place(error.policy_id()),
+    });
+    let failed = failed.collect();
+    match response.decision() {
+        cedar_policy::Decision::Allow => Outcome { permits: reasons, failed, ..Outcome::default() },
+        cedar_policy::Decision::Deny => Outcome { forbids: reasons, failed, ..Outcome::default() },
+    }
+}
+
+impl Outcome {
+    fn unposed() -> Self {
+        Self { unposed: true, ..Self::default() }
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        let Self { permits, forbids, failed, unposed } = other;
+        self.permits.extend(permits);
+        self.forbids.extend(forbids);
+        self.failed.extend(failed);
+        self.unposed |= unposed;
+    }
+
+    pub(crate) fn allows(&self) -> bool {
+        let Self { permits, forbids, failed, unposed } = self;
+        !permits.is_empty() && forbids.is_empty() && failed.is_empty() && !unposed
+    }
+}
+
+/// The decision that follows. A policy that fails forbids: were it passed over, a `forbid` that fails would permit.
+pub(crate) fn decision(prepared: &Prepared, question: &Question<'_>, outcome: &Outcome) -> Decision {
+    // That a key without a record has no attributes is nobody's mistake, except where a policy asks for those of a key to be created.
+    let no_record = matches!(question.resource, Resource::NoKey(_)) && question.action != Action::CreateKey;
+    let failed = outcome.unposed || (!outcome.failed.is_empty() && !no_record);
+    let allowed = outcome.allows();
+    let mut places: Vec<u32> = if allowed { outcome.permits.clone() } else { outcome.forbids.clone() };
+    if failed {
+        places.extend(&outcome.failed);
+    }
+    places.sort_unstable();
+    places.dedup();
+    let policies: Arc<[PolicyId]> =
+        places.iter().filter_map(|place| prepared.rule(*place)).map(|rule| rule.id.clone()).collect();
+    Decision { allowed, policies, failed }
+}

@@ -1,0 +1,104 @@
+//! Bounds on a policy text, checked before it is parsed: parsing and evaluating descend once per level of nesting.
+
+use crate::fault::{Fault, line};
+
+/// The most bytes of a policy text.
+pub const MAX_TEXT: usize = 8 << 20;
+/// The most bytes of one policy, comments not counted.
+pub const MAX_POLICY: usize = 8192;
+/// The deepest nesting of parentheses, brackets and braces.
+pub const MAX_NESTING: usize = 16;
+/// The most operators of one policy: a chain of them nests as deeply as it is long.
+pub const MAX_OPERATORS: usize = 100;
+
+/// What has been seen of one policy.
+#[derive(Default)]
+struct Seen {
+    bytes: usize,
+    depth: usize,
+    /// Twice the number of operators: each half of `&&` and `||` counts for itself.
+    halves: usize,
+}
+
+/// Reads a text roughly: strings, comments, brackets, the semicolon that ends a policy.
+pub(crate) fn check(text: &str) -> Result<(), Fault> {
+    let refuse = |at: usize, detail: String, remedy: &str| {
+        Err(Fault { policy: None, line: line(text, at), detail, remedy: remedy.to_owned() })
+    };
+    if text.len() > MAX_TEXT {
+        let detail = format!("the text has {} bytes, more than {MAX_TEXT}", text.len());
+        return refuse(0, detail, "speak of groups and labels instead of naming every caller and key");
+    }
+    let mut seen = Seen::default();
+    let mut bytes = text.bytes().enumerate().peekable();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'/' if bytes.peek().is_some_and(|(_, next)| *next == b'/') => {
+                while bytes.next_if(|(_, next)| *next != b'\n').is_some() {}
+                continue;
+            }
+            b'"' => {
+                while let Some((_, inner)) = bytes.next() {
+                    seen.bytes = seen.bytes.saturating_add(1);
+                    match inner {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+            }
+            b'(' | b'[' | b'{' => seen.depth = seen.depth.saturating_add(1),
+            b')' | b']' | b'}' => seen.depth = seen.depth.saturating_sub(1),
+            b'&' | b'|' => seen.halves = seen.halves.saturating_add(1),
+            b'+' | b'-' | b'*' | b'!' | b'.' => seen.halves = seen.halves.saturating_add(2),
+            // `if … then … else if …` nests as deeply as it is long.
+            b'e' if text.get(at..).is_some_and(|rest| rest.starts_with("else")) => {
+                seen.halves = seen.halves.saturating_add(2);
+            }
+            b';' if seen.depth == 0 => {
+                seen = Seen::default();
+                continue;
+            }
+            _ => {}
+        }
+        seen.bytes = seen.bytes.saturating_add(usize::from(!byte.is_ascii_whitespace()));
+        if seen.depth > MAX_NESTING {
+            let detail = format!("more than {MAX_NESTING} parentheses stand within each other");
+            return refuse(at, detail, "split the policy into several: each permits by itself");
+        }
+        if seen.bytes > MAX_POLICY || seen.halves > 2 * MAX_OPERATORS {
+            let detail = format!(
+                "a policy has more than {MAX_POLICY} bytes or {MAX_OPERATORS} operators, or its `;` is missing"
+            );
+            return refuse(at, detail, "split the policy into several: each permits by itself");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_policies_are_fine_and_one_endless_one_is_not() {
+        let one = "permit (principal, action, resource) when { \"(((\\\"\" == \";\" }; // (((((\n";
+        assert_eq!(check(&one.repeat(10_000)), Ok(()));
+        for bad in [
+            format!("permit (principal, action, resource) when {{ {}true }};", "(".repeat(17)),
+            format!("permit (principal, action, resource) when {{ true{} }};", " && true".repeat(101)),
+            format!(
+                "permit (principal, action, resource) when {{ {}true }};",
+                "if true then true else ".repeat(101)
+            ),
+            format!("permit (principal, action, resource) when {{ \"{}\" == \"\" }};", "x".repeat(9000)),
+            " ".repeat(MAX_TEXT + 1),
+        ] {
+            assert!(check(&bad).is_err());
+        }
+        assert_eq!(
+            check("\n\n((((((((((((((((((((((((((((((((((((((((((((((((((((((((").unwrap_err().line,
+            3
+        );
+    }
+}

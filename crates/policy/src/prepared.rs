@@ -1,0 +1,61 @@
+//! One tenant's policy set, ready to decide.
+
+use crate::decide::Memory;
+use crate::fault::Fault;
+use crate::index::Index;
+use crate::rule::{self, Rule};
+use crate::schema::Vocabulary;
+use core::fmt;
+use holdfast_core::TenantId;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One tenant's policy set: parsed, validated, indexed, with what it remembers.
+pub struct Prepared {
+    pub(crate) vocabulary: Arc<Vocabulary>,
+    pub(crate) tenant: TenantId,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) places: HashMap<Box<str>, u32>,
+    pub(crate) index: Index,
+    pub(crate) memory: Memory,
+    pub(crate) warnings: Vec<(usize, String, &'static str)>,
+}
+
+impl Prepared {
+    pub(crate) fn new(
+        vocabulary: &Arc<Vocabulary>,
+        tenant: &TenantId,
+        text: &str,
+    ) -> Result<Self, Vec<Fault>> {
+        let rule::Text { rules, warnings } = rule::read(vocabulary, text)?;
+        Ok(Self {
+            index: Index::new(tenant, &rules),
+            places: rules.iter().map(|rule| rule.id.as_str().into()).zip(0u32..).collect(),
+            vocabulary: Arc::clone(vocabulary),
+            tenant: tenant.clone(),
+            memory: Memory::default(),
+            rules,
+            warnings,
+        })
+    }
+
+    pub(crate) fn rule(&self, place: u32) -> Option<&Rule> {
+        self.rules.get(usize::try_from(place).ok()?)
+    }
+
+    /// How many policies there are.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there is no policy, so that everything is denied.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prepared({}, {} policies)", self.tenant, self.rules.len())
+    }
+}
