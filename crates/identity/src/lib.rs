@@ -1,0 +1,13 @@
+//! Who asks: proofs of identity in, registered callers out. Pure: registrations, collateral and `now` are arguments.
+//!
+//! A file per kind of proof: [`certificate`] for mutual TLS, [`bearer`] for tokens. [`Registrations`] is core's port over both.
+
+mod bearer;
+mod certificate;
+mod reason;
+mod registry;
+mod trust;
+
+pub use certificate::{Facts, certificate_expiry, credential_from_certificate};
+pub use reason::Reason;
+pub use registry::{Prepared, Registrations};
