@@ -1,0 +1,8 @@
+//! Protocols, sans-IO: bytes to core's calls, and core's answers to bytes.
+//!
+//! A folder a protocol. Nothing here reads a socket, a clock or a file; every function is pure, so each decoder can be fuzzed and each
+//! exchange can be recorded.
+
+mod json;
+pub mod native;
+mod pem;

@@ -1,0 +1,271 @@
+//! From a matched request to a call of core.
+
+use super::field::Bounded;
+use super::message::{
+    BatchItems, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, IssueToken, LabelKey, PutAnchor,
+    PutCaller, Random, RandomLength, RestorePolicy, SetPolicy, Verb, decode_items,
+};
+use super::query_string::QueryString;
+use super::route::{BodyKind, Endpoint, OpenEndpoint};
+use super::router::{Matched, RouteError, route};
+use crate::json::{Fault, Read, Reader};
+use core::str::FromStr;
+use holdfast_core::command::Command;
+use holdfast_core::operation::Operation;
+use holdfast_core::query::{AuditPath, MAX_PAGE, Query};
+use holdfast_core::{CallerName, Epoch, Error, KeyName, KeyVersion, TenantId, TokenId};
+
+/// The rows of a page unless told.
+const DEFAULT_PAGE: usize = 100;
+
+/// A request, decoded.
+#[derive(Debug)]
+pub enum Call {
+    /// Use a key.
+    Use {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        key: KeyName,
+        /// What for.
+        operation: Operation,
+    },
+    /// Random bytes.
+    Random {
+        /// Whose key store gives them.
+        tenant: TenantId,
+        /// How many.
+        length: usize,
+    },
+    /// Many uses at once.
+    Batch {
+        /// Whose keys.
+        tenant: TenantId,
+        /// Each item by itself: a malformed one is that item's error.
+        items: Vec<Result<(KeyName, Operation), Error>>,
+    },
+    /// Change records.
+    Command {
+        /// Whose.
+        tenant: TenantId,
+        /// How.
+        command: Command,
+    },
+    /// Read records.
+    Query {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        query: Query,
+    },
+    /// What anybody may ask.
+    Open(OpenEndpoint),
+}
+
+/// Why a request is no call.
+#[derive(Debug)]
+pub enum Refusal {
+    /// There is no such endpoint.
+    Route(RouteError),
+    /// The endpoint does not take such a request.
+    Decode(Error),
+}
+
+/// Routes and decodes: everything that a stranger's bytes reach. Pure, for fuzzing too.
+///
+/// # Errors
+/// See [`route`] and [`decode`].
+pub fn decode_any(method: &str, path: &str, query: &str, body: &[u8]) -> Result<Call, Refusal> {
+    let matched = route(method, path).map_err(Refusal::Route)?;
+    decode(&matched, query, body).map_err(Refusal::Decode)
+}
+
+/// Decodes a request: its path's parameters, its query string without `?`, its body.
+///
+/// # Errors
+/// `malformed`, naming the field and what was expected there, and `too-large`. No error holds a value of the body.
+pub fn decode(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Error> {
+    call(matched, query, body).map_err(Fault::into_error)
+}
+
+fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> {
+    let route = matched.route;
+    if body.len() > route.limit {
+        return Err(match route.body {
+            BodyKind::None => Fault::malformed("this endpoint takes no body"),
+            BodyKind::OptionalJson | BodyKind::Json => {
+                Fault::too_large(format!("the body has more than {} bytes", route.limit))
+            }
+        });
+    }
+    let query = QueryString::parse(query, route.query)?;
+    let body = Body { bytes: body, kind: route.body };
+    let [first, second, third] = matched.parameters();
+    let tenant = || -> Result<TenantId, Fault> { segment("tenant", first, TenantId::GRAMMAR) };
+    let key = || -> Result<KeyName, Fault> { segment("key", second, KeyName::GRAMMAR) };
+    let caller = || -> Result<CallerName, Fault> { segment("caller", second, CallerName::GRAMMAR) };
+    let command = |command| Ok(Call::Command { tenant: tenant()?, command });
+    let read = |query| Ok(Call::Query { tenant: tenant()?, query });
+
+    match route.endpoint {
+        Endpoint::Use(Verb::PublicKey) => {
+            let operation = Operation::PublicKey { version: version("version", query.version)? };
+            Ok(Call::Use { tenant: tenant()?, key: key()?, operation })
+        }
+        Endpoint::Use(verb) => {
+            Ok(Call::Use { tenant: tenant()?, key: key()?, operation: body.operation(verb)? })
+        }
+        Endpoint::Random => Ok(Call::Random { tenant: tenant()?, length: body.random()?.size() }),
+        Endpoint::Batch => Ok(Call::Batch { tenant: tenant()?, items: body.items()? }),
+
+        Endpoint::CreateKey => command(Command::CreateKey(body.json::<CreateKey>()?.into_new_key())),
+        Endpoint::RotateKey => {
+            body.json::<Empty>()?;
+            command(Command::RotateKey(key()?))
+        }
+        Endpoint::TransitionKey(verb) => {
+            body.json::<Empty>()?;
+            command(Command::TransitionKey { key: key()?, verb })
+        }
+        Endpoint::LabelKey => {
+            let LabelKey { labels, expected_epoch } = body.json()?;
+            command(Command::LabelKey { key: key()?, labels: labels.0, expected: expected_epoch.map(Epoch) })
+        }
+        Endpoint::CreateTenant => {
+            let new = body.json::<CreateTenant>()?.into_new_tenant();
+            // Nobody in a tenant that does not exist yet could allow it: the gateway itself does.
+            Ok(Call::Command { tenant: TenantId::gateway(), command: Command::CreateTenant(new) })
+        }
+        Endpoint::SuspendTenant => {
+            body.json::<Empty>()?;
+            command(Command::SuspendTenant)
+        }
+        Endpoint::ResumeTenant => {
+            body.json::<Empty>()?;
+            command(Command::ResumeTenant)
+        }
+        Endpoint::PutCaller => command(Command::PutCaller(body.json::<PutCaller>()?.into_record(caller()?))),
+        Endpoint::RemoveCaller => command(Command::RemoveCaller(caller()?)),
+        Endpoint::SuspendCaller => {
+            body.json::<Empty>()?;
+            command(Command::SuspendCaller(caller()?))
+        }
+        Endpoint::ResumeCaller => {
+            body.json::<Empty>()?;
+            command(Command::ResumeCaller(caller()?))
+        }
+        Endpoint::IssueToken => {
+            let IssueToken { lifetime_seconds: Bounded(seconds) } = body.json()?;
+            command(Command::IssueToken { caller: caller()?, seconds })
+        }
+        Endpoint::RevokeToken => {
+            let token: TokenId = segment("token", third, "26 characters of Crockford's base 32")?;
+            command(Command::RevokeToken { caller: caller()?, token })
+        }
+        Endpoint::PutAnchor => {
+            command(Command::PutAnchor(body.json::<PutAnchor>()?.into_anchor(anchor(second)?)))
+        }
+        Endpoint::RemoveAnchor => command(Command::RemoveAnchor(anchor(second)?)),
+        Endpoint::SetPolicy => {
+            let SetPolicy { text, expected_version } = body.json()?;
+            command(Command::SetPolicy { text: text.0, expected: expected_version })
+        }
+        Endpoint::RestorePolicy => {
+            let RestorePolicy { version, expected_version } = body.json()?;
+            command(Command::RestorePolicy { version, expected: expected_version })
+        }
+
+        Endpoint::ListKeys => {
+            let after = query.after.map(|text| segment("after", text, KeyName::GRAMMAR)).transpose()?;
+            read(Query::Keys { after, limit: limit(query.limit)? })
+        }
+        Endpoint::ReadKey => read(Query::Key(key()?)),
+        Endpoint::ListVersions => {
+            let after = version("after", query.after)?;
+            read(Query::Versions { key: key()?, after, limit: limit(query.limit)? })
+        }
+        Endpoint::ListCallers => read(Query::Callers),
+        Endpoint::ReadPolicy => read(Query::Policy { version: None }),
+        Endpoint::ReadPolicyVersion => {
+            read(Query::Policy { version: Some(segment("version", second, "a whole number")?) })
+        }
+        Endpoint::CheckPolicy => read(Query::CheckPolicy { text: body.json::<CheckPolicy>()?.text.0 }),
+        Endpoint::ExplainPolicy => {
+            let ExplainPolicy { caller, action, key, context } = body.json()?;
+            let (key, context) = (key.map(|name| name.0), context.unwrap_or_default().0);
+            read(Query::ExplainPolicy { caller: caller.0, action: action.0, key, context })
+        }
+        Endpoint::ReadTenant => read(Query::Tenant),
+        Endpoint::ReadAudit => match AuditPath::new(second) {
+            Some(path) => read(Query::AuditFile(path)),
+            None => Err(Fault::malformed("expected `checkpoint`, `log.vkey` or `tile/…`").within("file")),
+        },
+        Endpoint::ReadStatus => Ok(Call::Query { tenant: TenantId::gateway(), query: Query::Status }),
+        Endpoint::Open(endpoint) => Ok(Call::Open(endpoint)),
+    }
+}
+
+/// Parses a parameter of the path or the query string.
+fn segment<T: FromStr>(name: &str, text: &str, grammar: &str) -> Result<T, Fault> {
+    text.parse().map_err(|_| Fault::malformed(format!("expected {grammar}")).within(name))
+}
+
+fn anchor(text: &str) -> Result<CallerName, Fault> {
+    segment("anchor", text, CallerName::GRAMMAR)
+}
+
+fn version(name: &str, text: Option<&str>) -> Result<Option<KeyVersion>, Fault> {
+    let expected = || Fault::malformed("expected a key version, from 1 to 4294967295").within(name);
+    text.map(|text| {
+        decimal(text).and_then(|number| KeyVersion::new(u32::try_from(number).ok()?)).ok_or_else(expected)
+    })
+    .transpose()
+}
+
+fn limit(text: Option<&str>) -> Result<usize, Fault> {
+    let expected =
+        || Fault::malformed(format!("expected a whole number from 1 to {MAX_PAGE}")).within("limit");
+    let Some(text) = text else { return Ok(DEFAULT_PAGE) };
+    let number = decimal(text).and_then(|number| usize::try_from(number).ok());
+    number.filter(|number| (1..=MAX_PAGE).contains(number)).ok_or_else(expected)
+}
+
+/// Digits alone: `parse` would take a sign.
+fn decimal(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[derive(Clone, Copy)]
+struct Body<'b> {
+    bytes: &'b [u8],
+    kind: BodyKind,
+}
+
+impl Body<'_> {
+    /// Where it may be left out, an empty body is an empty object.
+    fn text(&self) -> &[u8] {
+        match self.kind {
+            BodyKind::OptionalJson if self.bytes.is_empty() => b"{}",
+            BodyKind::OptionalJson | BodyKind::Json | BodyKind::None => self.bytes,
+        }
+    }
+
+    fn json<T: Read>(&self) -> Result<T, Fault> {
+        Reader::whole(self.text())
+    }
+
+    fn operation(&self, verb: Verb) -> Result<Operation, Fault> {
+        let mut reader = Reader::new(self.text())?;
+        let operation = verb.read(&mut reader, &[])?;
+        reader.finish()?;
+        Ok(operation)
+    }
+
+    fn random(&self) -> Result<RandomLength, Fault> {
+        self.json::<Random>().map(|random| random.length)
+    }
+
+    fn items(&self) -> Result<BatchItems, Fault> {
+        decode_items(self.text())
+    }
+}

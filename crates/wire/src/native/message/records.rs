@@ -1,0 +1,353 @@
+//! Records as they are shown: keys, callers, policies, tenants.
+
+use crate::native::field::{
+    Bytes, CertificateBytes, CredentialText, CrlBytes, DurabilityWord, LabelMap, LegacyList, Name,
+    PolicyText, SecretText, Time, VersionNumber, Word,
+};
+use holdfast_core::algorithm::{Algorithm, Purpose};
+use holdfast_core::caller::{CallerKind, CallerRecord};
+use holdfast_core::key::Custody;
+use holdfast_core::lifecycle::KeyState;
+use holdfast_core::{CallerName, GroupName, KeyId, KeyName, PolicyId, TenantId, TokenId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+macro_rules! shown {
+    ($($(#[$doc:meta])* pub struct $name:ident { $($(#[$field:meta])* $field_name:ident: $type:ty,)* })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+        pub struct $name {
+            $($(#[$field])* pub $field_name: $type,)*
+        }
+    )+};
+}
+
+shown! {
+    /// A key.
+    pub struct Key {
+        /// Its name.
+        name: Name<KeyName>,
+        /// Its identity: stands in ciphertexts, never reused.
+        id: Name<KeyId>,
+        /// Its algorithm.
+        algorithm: Word<Algorithm>,
+        /// What it is for.
+        purpose: Word<Purpose>,
+        /// Its state (NIST SP 800-57 part 1 rev. 5 §7).
+        state: Word<KeyState>,
+        /// The version that new work takes.
+        newest_version: VersionNumber,
+        /// Whether its material may ever leave custody.
+        exportable: bool,
+        /// Legacy operations that it was created for.
+        legacy: LegacyList,
+        /// Its labels.
+        labels: LabelMap,
+        /// How well it is kept.
+        custody: Word<Custody>,
+        /// When it was created.
+        created: Time,
+        /// How often this record has been written; a change can be based on it.
+        epoch: u64,
+        /// The newest version's public half, if it has one; not in listings.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        public_key: Option<Bytes>,
+        /// Whether the change that gave this survives power loss; only where there was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        durability: Option<DurabilityWord>,
+    }
+
+    /// A page of keys.
+    pub struct Keys {
+        /// The keys, by name.
+        keys: Vec<Key>,
+        /// What to pass as `after` for the next page; none after the last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<Name<KeyName>>,
+    }
+
+    /// One version of a key.
+    pub struct Version {
+        /// Its number.
+        version: VersionNumber,
+        /// Its own state, which can only take away from the key's.
+        state: Word<KeyState>,
+        /// When it was made.
+        created: Time,
+        /// Its public half, if it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        public_key: Option<Bytes>,
+    }
+
+    /// A page of versions.
+    pub struct Versions {
+        /// The versions, by number.
+        versions: Vec<Version>,
+        /// What to pass as `after` for the next page; none after the last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<VersionNumber>,
+    }
+
+    /// A caller.
+    pub struct Caller {
+        /// Its name.
+        name: Name<CallerName>,
+        /// What it is for.
+        kind: Word<CallerKind>,
+        /// Its groups.
+        groups: Vec<Name<GroupName>>,
+        /// How it is recognised.
+        credentials: Vec<CredentialText>,
+        /// Its live tokens, without their secrets.
+        tokens: Vec<Token>,
+        /// Whether a custodian has stopped it.
+        suspended: bool,
+        /// Whether the change that gave this survives power loss; only where there was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        durability: Option<DurabilityWord>,
+    }
+
+    /// A bearer token, without its secret.
+    pub struct Token {
+        /// What it is called by.
+        id: Name<TokenId>,
+        /// From when on it is worth nothing.
+        expires: Time,
+    }
+
+    /// A bearer token that has just been issued.
+    pub struct TokenIssued {
+        /// What it is called by.
+        id: Name<TokenId>,
+        /// The token, for an `Authorization: Bearer` header. Shown once.
+        token: SecretText,
+        /// From when on it is worth nothing.
+        expires: Time,
+        /// Whether it survives power loss.
+        durability: DurabilityWord,
+    }
+
+    /// A certificate authority that a tenant trusts to name its callers.
+    pub struct Anchor {
+        /// Its name.
+        name: Name<CallerName>,
+        /// Its certificate, in PEM.
+        certificate: CertificateBytes,
+        /// Its revocation list, in PEM, if it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        crl: Option<CrlBytes>,
+    }
+
+    /// A tenant's callers and trust anchors.
+    pub struct Callers {
+        /// The callers, by name.
+        callers: Vec<Caller>,
+        /// The trust anchors, by name.
+        anchors: Vec<Anchor>,
+    }
+
+    /// A version of a tenant's policy.
+    pub struct Policy {
+        /// From 1, without gaps.
+        version: u64,
+        /// The policies, in Cedar.
+        text: PolicyText,
+        /// Who set it.
+        author: Name<CallerName>,
+        /// When.
+        set: Time,
+    }
+
+    /// One thing that a check of a policy found.
+    pub struct Finding {
+        /// Whether the policy is refused for it.
+        refuses: bool,
+        /// The policy concerned, where it is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        policy: Option<Name<PolicyId>>,
+        /// What is wrong.
+        detail: String,
+        /// What to do about it.
+        remedy: String,
+    }
+
+    /// What a check of a policy found; empty when there is nothing wrong.
+    pub struct Findings {
+        /// The findings.
+        findings: Vec<Finding>,
+    }
+
+    /// A policy that has been put in force.
+    pub struct PolicyDone {
+        /// Its version.
+        version: u64,
+        /// What the check found without refusing it.
+        findings: Vec<Finding>,
+        /// Whether it survives power loss.
+        durability: DurabilityWord,
+    }
+
+    /// How the policy in force decides about a question.
+    pub struct Explanation {
+        /// Whether it would be allowed.
+        allowed: bool,
+        /// The policies that decide.
+        policies: Vec<String>,
+        /// Why, one line each.
+        reasons: Vec<String>,
+    }
+
+    /// A tenant.
+    pub struct Tenant {
+        /// Its name.
+        tenant: Name<TenantId>,
+        /// Whether a custodian has stopped everything.
+        suspended: bool,
+        /// When it was created.
+        created: Time,
+        /// How often its record, callers, anchors or policy have been written.
+        epoch: u64,
+    }
+
+    /// A change of a tenant's records.
+    pub struct TenantDone {
+        /// The tenant.
+        tenant: Name<TenantId>,
+        /// Its new epoch.
+        epoch: u64,
+        /// Whether the change survives power loss.
+        durability: DurabilityWord,
+    }
+
+    /// A change that is in force, whatever else its answer says: a stop that is not durable yet may answer without the record.
+    pub struct Change {
+        /// Whether the change survives power loss.
+        durability: DurabilityWord,
+    }
+
+    /// One part of the gateway.
+    pub struct Part {
+        /// `key-store`, `state`, `log`, or another part's name.
+        name: String,
+        /// Whether it can work now.
+        ready: bool,
+        /// Why not, or what there is to know.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    }
+
+    /// The gateway's status.
+    pub struct Status {
+        /// Its version.
+        version: String,
+        /// Whether every part is ready.
+        ready: bool,
+        /// Its parts.
+        parts: Vec<Part>,
+        /// What an operator should know: rollback undetectable, a certificate about to expire.
+        notices: Vec<String>,
+    }
+
+    /// Whether the gateway lives, or is ready.
+    pub struct Health {
+        /// Yes or no.
+        ok: bool,
+    }
+}
+
+impl Caller {
+    /// As it is registered.
+    pub(crate) fn new(record: &CallerRecord, durability: Option<DurabilityWord>) -> Self {
+        let CallerRecord { name, kind, groups, credentials, tokens, suspended } = record;
+        Self {
+            name: Name(name.clone()),
+            kind: Word(*kind),
+            groups: groups.iter().cloned().map(Name).collect(),
+            credentials: credentials.iter().cloned().map(CredentialText).collect(),
+            tokens: tokens
+                .iter()
+                .map(|token| Token { id: Name(token.id), expires: Time(token.expires) })
+                .collect(),
+            suspended: *suspended,
+            durability,
+        }
+    }
+}
+
+impl Key {
+    /// As it is recorded, with its newest version where that is shown too.
+    pub(crate) fn new(
+        record: &holdfast_core::key::Key,
+        newest: Option<&holdfast_core::key::Version>,
+        durability: Option<DurabilityWord>,
+    ) -> Self {
+        let holdfast_core::key::Key {
+            id,
+            tenant: _,
+            name,
+            algorithm,
+            purpose,
+            state,
+            resumes_to: _,
+            exportable,
+            legacy,
+            labels,
+            newest: newest_version,
+            custody,
+            created,
+            epoch,
+        } = record;
+        Self {
+            name: Name(name.clone()),
+            id: Name(*id),
+            algorithm: Word(*algorithm),
+            purpose: Word(*purpose),
+            state: Word(*state),
+            newest_version: VersionNumber(*newest_version),
+            exportable: *exportable,
+            legacy: LegacyList(*legacy),
+            labels: LabelMap(labels.clone()),
+            custody: Word(*custody),
+            created: Time(*created),
+            epoch: epoch.0,
+            public_key: newest
+                .and_then(|version| version.public.as_ref())
+                .map(|public| Bytes(public.to_vec())),
+            durability,
+        }
+    }
+}
+
+impl Version {
+    /// As it is recorded.
+    pub(crate) fn new(record: &holdfast_core::key::Version) -> Self {
+        let holdfast_core::key::Version { key: _, number, state, handle: _, public, commitment: _, created } =
+            record;
+        Self {
+            version: VersionNumber(*number),
+            state: Word(*state),
+            created: Time(*created),
+            public_key: public.as_ref().map(|public| Bytes(public.to_vec())),
+        }
+    }
+}
+
+impl Anchor {
+    /// As it is recorded.
+    pub(crate) fn new(record: &holdfast_core::tenant::Anchor) -> Self {
+        let holdfast_core::tenant::Anchor { name, certificate, revocations } = record;
+        Self {
+            name: Name(name.clone()),
+            certificate: CertificateBytes(certificate.to_vec()),
+            crl: revocations.as_ref().map(|crl| CrlBytes(crl.to_vec())),
+        }
+    }
+}
+
+impl Finding {
+    /// As the check gave it.
+    pub(crate) fn new(finding: holdfast_core::port::Finding) -> Self {
+        let holdfast_core::port::Finding { refuses, policy, detail, remedy } = finding;
+        Self { refuses, policy: policy.map(Name), detail, remedy }
+    }
+}

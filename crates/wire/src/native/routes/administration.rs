@@ -1,0 +1,77 @@
+//! Tenants, callers, trust anchors, policies, the log; and what anybody may ask.
+
+use super::{LIMIT_DOCUMENT, LIMIT_SMALL};
+use crate::native::message::{
+    Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation, Findings, Health,
+    IssueToken, Policy, PolicyDone, PutAnchor, PutCaller, RestorePolicy, SetPolicy, Status, Tenant,
+    TenantDone, TokenIssued,
+};
+use crate::native::route::{Endpoint, OpenEndpoint, Route};
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::post("create-tenant", "/v1/tenants", Endpoint::CreateTenant, "Create a tenant with those who will own it; an operator's action")
+        .takes::<CreateTenant>(
+            LIMIT_DOCUMENT,
+            r#"{"tenant":"acme","callers":[{"name":"alice","kind":"custodian","credentials":["uri:spiffe://acme.example/alice"]}],"anchors":[{"name":"corporate-ca","certificate":"MIIBAA=="}]}"#,
+        )
+        .gives::<TenantDone>()
+        .created(),
+    Route::get("read-tenant", "/v1/tenants/{tenant}", Endpoint::ReadTenant, "Read a tenant's record").gives::<Tenant>(),
+    Route::post("suspend-tenant", "/v1/tenants/{tenant}/suspend", Endpoint::SuspendTenant, "Stop everything of a tenant")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<TenantDone>(),
+    Route::post("resume-tenant", "/v1/tenants/{tenant}/resume", Endpoint::ResumeTenant, "Let a tenant's keys be used again")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<TenantDone>(),
+    Route::get("list-callers", "/v1/tenants/{tenant}/callers", Endpoint::ListCallers, "List callers and trust anchors").gives::<Callers>(),
+    Route::put("put-caller", "/v1/tenants/{tenant}/callers/{caller}", Endpoint::PutCaller, "Register a caller, or change a registration")
+        .takes::<PutCaller>(
+            LIMIT_SMALL,
+            r#"{"kind":"application","groups":["payments"],"credentials":["uri:spiffe://acme.example/payments"]}"#,
+        )
+        .gives::<Caller>(),
+    Route::delete("remove-caller", "/v1/tenants/{tenant}/callers/{caller}", Endpoint::RemoveCaller, "Remove a caller for ever")
+        .gives::<TenantDone>(),
+    Route::post("suspend-caller", "/v1/tenants/{tenant}/callers/{caller}/suspend", Endpoint::SuspendCaller, "Stop a caller for now")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Change>(),
+    Route::post("resume-caller", "/v1/tenants/{tenant}/callers/{caller}/resume", Endpoint::ResumeCaller, "Let a caller call again")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Change>(),
+    Route::post("issue-token", "/v1/tenants/{tenant}/callers/{caller}/tokens", Endpoint::IssueToken, "Issue a bearer token, shown once")
+        .takes::<IssueToken>(LIMIT_SMALL, r#"{"lifetime_seconds":3600}"#)
+        .gives::<TokenIssued>()
+        .created(),
+    Route::delete("revoke-token", "/v1/tenants/{tenant}/callers/{caller}/tokens/{token}", Endpoint::RevokeToken, "Revoke a bearer token")
+        .gives::<Change>(),
+    Route::get("list-anchors", "/v1/tenants/{tenant}/anchors", Endpoint::ListCallers, "List trust anchors and callers").gives::<Callers>(),
+    Route::put("put-anchor", "/v1/tenants/{tenant}/anchors/{anchor}", Endpoint::PutAnchor, "Trust a certificate authority, or replace its revocation list")
+        .takes::<PutAnchor>(LIMIT_DOCUMENT, r#"{"certificate":"MIIBAA==","crl":"MIIBAA=="}"#)
+        .gives::<TenantDone>(),
+    Route::delete("remove-anchor", "/v1/tenants/{tenant}/anchors/{anchor}", Endpoint::RemoveAnchor, "Trust a certificate authority no longer")
+        .gives::<TenantDone>(),
+    Route::get("read-policy", "/v1/tenants/{tenant}/policy", Endpoint::ReadPolicy, "Read the policy in force").gives::<Policy>(),
+    Route::put("set-policy", "/v1/tenants/{tenant}/policy", Endpoint::SetPolicy, "Replace the policy")
+        .takes::<SetPolicy>(LIMIT_DOCUMENT, r#"{"text":"permit(principal, action, resource);","expected_version":4}"#)
+        .gives::<PolicyDone>(),
+    Route::get("read-policy-version", "/v1/tenants/{tenant}/policy/versions/{version}", Endpoint::ReadPolicyVersion, "Read an earlier policy")
+        .gives::<Policy>(),
+    Route::post("restore-policy", "/v1/tenants/{tenant}/policy/restore", Endpoint::RestorePolicy, "Put an earlier policy in force again")
+        .takes::<RestorePolicy>(LIMIT_SMALL, r#"{"version":3,"expected_version":4}"#)
+        .gives::<PolicyDone>(),
+    Route::post("check-policy", "/v1/tenants/{tenant}/policy/check", Endpoint::CheckPolicy, "Ask what a policy would be refused or warned for")
+        .takes::<CheckPolicy>(LIMIT_DOCUMENT, r#"{"text":"permit(principal, action, resource);"}"#)
+        .gives::<Findings>(),
+    Route::post("explain-policy", "/v1/tenants/{tenant}/policy/explain", Endpoint::ExplainPolicy, "Ask how the policy in force decides")
+        .takes::<ExplainPolicy>(LIMIT_SMALL, r#"{"caller":"payments","action":"decrypt","key":"payroll","context":{"invoice":"4711"}}"#)
+        .gives::<Explanation>(),
+    Route::get("read-audit", "/v1/tenants/{tenant}/audit/{+file}", Endpoint::ReadAudit, "Read a file of the audit log (C2SP tlog-tiles): `checkpoint`, `log.vkey`, `tile/…`"),
+    Route::get("read-status", "/v1/status", Endpoint::ReadStatus, "Read the gateway's status; an operator's action").gives::<Status>(),
+    Route::get("openapi", "/openapi.json", Endpoint::Open(OpenEndpoint::OpenApi), "Read this document").gives::<serde_json::Value>().open(),
+    Route::get("live", "/health/live", Endpoint::Open(OpenEndpoint::Live), "Whether the process lives").gives::<Health>().open(),
+    Route::get("ready", "/health/ready", Endpoint::Open(OpenEndpoint::Ready), "Whether it can work: key store, state and log").gives::<Health>().open(),
+];

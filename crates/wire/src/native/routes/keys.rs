@@ -1,0 +1,110 @@
+//! Keys: their use, their records, their life.
+
+use super::{LIMIT_BATCH, LIMIT_SMALL, LIMIT_USE};
+use crate::native::message::AnswerBody;
+use crate::native::message::{
+    Agree, AgreeAnswer, Batch, BatchAnswer, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decapsulate,
+    Decrypt, Empty, Encapsulate, EncapsulateAnswer, Encrypt, Key, Keys, LabelKey, Mac, MacAnswer,
+    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, Rewrap, Sign, SignAnswer, Unwrap, Verb, Verify,
+    VerifyAnswer, VerifyMac, Versions, Wrap,
+};
+use crate::native::route::{Endpoint, Parameter, Route};
+use holdfast_core::lifecycle::Transition;
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::post("encrypt", "/v1/tenants/{tenant}/keys/{key}/encrypt", Endpoint::Use(Verb::Encrypt), "Encrypt bytes")
+        .takes::<Encrypt>(LIMIT_USE, r#"{"plaintext":"aGVsbG8=","context":{"invoice":"4711"}}"#)
+        .gives::<CiphertextAnswer>(),
+    Route::post("decrypt", "/v1/tenants/{tenant}/keys/{key}/decrypt", Endpoint::Use(Verb::Decrypt), "Decrypt a ciphertext, or open a data key")
+        .takes::<Decrypt>(LIMIT_USE, r#"{"ciphertext":"aGZ0AQ==","context":{"invoice":"4711"}}"#)
+        .gives::<PlaintextAnswer>(),
+    Route::post("wrap", "/v1/tenants/{tenant}/keys/{key}/wrap", Endpoint::Use(Verb::Wrap), "Wrap bytes that the caller brings")
+        .takes::<Wrap>(LIMIT_USE, r#"{"plaintext":"AAECAwQFBgcICQoLDA0ODw=="}"#)
+        .gives::<CiphertextAnswer>(),
+    Route::post("unwrap", "/v1/tenants/{tenant}/keys/{key}/unwrap", Endpoint::Use(Verb::Unwrap), "Unwrap them again")
+        .takes::<Unwrap>(LIMIT_USE, r#"{"ciphertext":"aGZ0AQ=="}"#)
+        .gives::<PlaintextAnswer>(),
+    Route::post("data-key", "/v1/tenants/{tenant}/keys/{key}/datakey", Endpoint::Use(Verb::DataKey), "Make a data key")
+        .takes::<DataKey>(LIMIT_SMALL, r#"{"length":32,"with_plaintext":true,"context":{"table":"orders"}}"#)
+        .or_nothing()
+        .gives::<DataKeyAnswer>(),
+    Route::post("rewrap", "/v1/tenants/{tenant}/keys/{key}/rewrap", Endpoint::Use(Verb::Rewrap), "Encrypt anew under the newest version, or another key")
+        .takes::<Rewrap>(LIMIT_USE, r#"{"ciphertext":"aGZ0AQ==","context":{"table":"orders"},"target_key":"orders-2027"}"#)
+        .gives::<CiphertextAnswer>(),
+    Route::post("sign", "/v1/tenants/{tenant}/keys/{key}/sign", Endpoint::Use(Verb::Sign), "Sign a message or its digest")
+        .takes::<Sign>(LIMIT_USE, r#"{"message":"aGVsbG8=","scheme":"ecdsa-sha-256"}"#)
+        .gives::<SignAnswer>(),
+    Route::post("verify", "/v1/tenants/{tenant}/keys/{key}/verify", Endpoint::Use(Verb::Verify), "Verify a signature")
+        .takes::<Verify>(LIMIT_USE, r#"{"message":"aGVsbG8=","signature":"MEUCIQ==","key_version":1}"#)
+        .gives::<VerifyAnswer>(),
+    Route::post("mac", "/v1/tenants/{tenant}/keys/{key}/mac", Endpoint::Use(Verb::Mac), "Compute a message authentication code")
+        .takes::<Mac>(LIMIT_USE, r#"{"message":"aGVsbG8="}"#)
+        .gives::<MacAnswer>(),
+    Route::post("verify-mac", "/v1/tenants/{tenant}/keys/{key}/verify-mac", Endpoint::Use(Verb::VerifyMac), "Verify a message authentication code")
+        .takes::<VerifyMac>(LIMIT_USE, r#"{"message":"aGVsbG8=","mac":"AAECAw=="}"#)
+        .gives::<VerifyAnswer>(),
+    Route::post("agree", "/v1/tenants/{tenant}/keys/{key}/agree", Endpoint::Use(Verb::Agree), "Agree on a shared secret with a peer")
+        .takes::<Agree>(LIMIT_SMALL, r#"{"peer_public_key":"MCowBQ=="}"#)
+        .gives::<AgreeAnswer>(),
+    Route::post("encapsulate", "/v1/tenants/{tenant}/keys/{key}/encapsulate", Endpoint::Use(Verb::Encapsulate), "Make a shared secret that only this key can open")
+        .takes::<Encapsulate>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<EncapsulateAnswer>(),
+    Route::post("decapsulate", "/v1/tenants/{tenant}/keys/{key}/decapsulate", Endpoint::Use(Verb::Decapsulate), "Open such a shared secret")
+        .takes::<Decapsulate>(LIMIT_SMALL, r#"{"ciphertext":"AAECAw=="}"#)
+        .gives::<AgreeAnswer>(),
+    Route::get("public-key", "/v1/tenants/{tenant}/keys/{key}/public-key", Endpoint::Use(Verb::PublicKey), "Read a key's public half")
+        .with_query(&[Parameter::Version])
+        .gives::<PublicKeyAnswer>(),
+    Route::post("batch", "/v1/tenants/{tenant}/batch", Endpoint::Batch, "Many operations at once, each decided and recorded alone")
+        .takes::<Batch>(
+            LIMIT_BATCH,
+            r#"{"items":[{"key":"payroll","operation":"encrypt","plaintext":"aGVsbG8="},{"key":"release","operation":"sign","message":"aGVsbG8="}]}"#,
+        )
+        .gives::<BatchAnswer<AnswerBody>>(),
+    Route::post("random", "/v1/tenants/{tenant}/random", Endpoint::Random, "Random bytes from the key store")
+        .takes::<Random>(LIMIT_SMALL, r#"{"length":32}"#)
+        .gives::<RandomAnswer>(),
+    Route::get("list-keys", "/v1/tenants/{tenant}/keys", Endpoint::ListKeys, "List keys by name")
+        .with_query(&[Parameter::After, Parameter::Limit])
+        .gives::<Keys>(),
+    Route::post("create-key", "/v1/tenants/{tenant}/keys", Endpoint::CreateKey, "Create a key with its first version")
+        .takes::<CreateKey>(LIMIT_SMALL, r#"{"name":"payroll","algorithm":"xaes-256-gcm","labels":{"team":"finance"}}"#)
+        .gives::<Key>()
+        .created(),
+    Route::get("read-key", "/v1/tenants/{tenant}/keys/{key}", Endpoint::ReadKey, "Read a key's record").gives::<Key>(),
+    Route::get("list-versions", "/v1/tenants/{tenant}/keys/{key}/versions", Endpoint::ListVersions, "List a key's versions")
+        .with_query(&[Parameter::After, Parameter::Limit])
+        .gives::<Versions>(),
+    Route::put("label-key", "/v1/tenants/{tenant}/keys/{key}/labels", Endpoint::LabelKey, "Replace a key's labels")
+        .takes::<LabelKey>(LIMIT_SMALL, r#"{"labels":{"team":"finance"},"expected_epoch":3}"#)
+        .gives::<Key>(),
+    Route::post("rotate-key", "/v1/tenants/{tenant}/keys/{key}/rotate", Endpoint::RotateKey, "Make a new version, which new work takes from then on")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Key>(),
+    Route::post("activate-key", "/v1/tenants/{tenant}/keys/{key}/activate", Endpoint::TransitionKey(Transition::Activate), "Put a prepared key into use")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Key>(),
+    Route::post("suspend-key", "/v1/tenants/{tenant}/keys/{key}/suspend", Endpoint::TransitionKey(Transition::Suspend), "Stop a key for now")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Key>(),
+    Route::post("resume-key", "/v1/tenants/{tenant}/keys/{key}/resume", Endpoint::TransitionKey(Transition::Resume), "Let a key be used again")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Key>(),
+    Route::post("deactivate-key", "/v1/tenants/{tenant}/keys/{key}/deactivate", Endpoint::TransitionKey(Transition::Deactivate), "No new protection by a key; what it protected still opens")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Key>(),
+    Route::post("compromise-key", "/v1/tenants/{tenant}/keys/{key}/compromise", Endpoint::TransitionKey(Transition::Compromise), "Stop a key because others may know it")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Key>(),
+    Route::post("destroy-key", "/v1/tenants/{tenant}/keys/{key}/destroy", Endpoint::TransitionKey(Transition::Destroy), "Erase a key's material for ever")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Key>(),
+];

@@ -1,0 +1,624 @@
+//! Both sides of the wire against each other: what a client asks is what core is asked; what core answers is what the client reads.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "what fails here is a test"
+)]
+
+use holdfast_core::algorithm::{Algorithm, Hash, Purpose, RsaPadding, SignatureScheme};
+use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
+use holdfast_core::command::{Command, Done, Durability, Outcome};
+use holdfast_core::context::Context;
+use holdfast_core::frame::Commitment;
+use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
+use holdfast_core::lifecycle::{KeyState, Transition};
+use holdfast_core::operation::{Answer, Operation, Output};
+use holdfast_core::port::Page;
+use holdfast_core::query::{AuditPath, Found, Query};
+use holdfast_core::{
+    Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Secret, Stage, TenantId, Timestamp,
+    TokenId,
+};
+use holdfast_wire::native::client::{self, Failure, Request};
+use holdfast_wire::native::encode::{self, Body, Encoded, Response};
+use holdfast_wire::native::field::{
+    Bounded, Bytes, CertificateBytes, ContextPairs, CredentialText, CrlBytes, LabelMap, LegacyList, List,
+    Name, PolicyText, SecretBytes, VersionNumber, Word,
+};
+use holdfast_wire::native::message::{self, UseRequest};
+use holdfast_wire::native::{Call, decode_any, token};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+const OPERATION: OperationId = OperationId::from_bytes([7; 16]);
+
+fn tenant() -> TenantId {
+    "acme".parse().unwrap()
+}
+
+fn key() -> KeyName {
+    "payroll".parse().unwrap()
+}
+
+/// What the gateway makes of a client's request.
+fn received<T>(request: &Request<T>) -> Call {
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    let body = request.body.as_ref().map_or(&[][..], |body| body.as_bytes());
+    decode_any(request.method.name(), path, query, body).unwrap()
+}
+
+fn operation<T>(request: &Request<T>) -> Operation {
+    match received(request) {
+        Call::Use { tenant: whose, key: which, operation } => {
+            assert_eq!((whose, which), (tenant(), key()));
+            operation
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn command<T>(request: &Request<T>) -> Command {
+    match received(request) {
+        Call::Command { tenant: whose, command } => {
+            assert_eq!(whose, tenant());
+            command
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn query<T>(request: &Request<T>) -> Query {
+    match received(request) {
+        Call::Query { tenant: whose, query } => {
+            assert_eq!(whose, tenant());
+            query
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn answered<T: serde::de::DeserializeOwned>(request: &Request<T>, output: Output) -> (T, bool) {
+    let answer = Answer { output, algorithm: Some(Algorithm::Rsa2048), version: KeyVersion::new(9) };
+    let response = encode::answer(OPERATION, Ok(answer));
+    let is_secret = matches!(response.body, Body::Secret(_));
+    (request.parse(response.status, response.body.as_bytes()).unwrap(), is_secret)
+}
+
+fn context(pairs: &[(&str, &str)]) -> Context {
+    Context::new(pairs.iter().map(|(name, value)| (Box::from(*name), Box::from(*value))).collect()).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn encrypt_and_decrypt(
+        bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+        name in "\\PC{1,20}",
+        value: String,
+        version in 1_u32..,
+    ) {
+        let bound = context(&[(&name, &value)]);
+        let encrypt = message::Encrypt {
+            plaintext: SecretBytes(Secret::from(&bytes[..])),
+            context: Some(ContextPairs(bound.clone())),
+            padding: None,
+        };
+        let request = client::use_key(&tenant(), &key(), &encrypt);
+        match operation(&request) {
+            Operation::Encrypt { plaintext, context, padding: None } => {
+                prop_assert_eq!(plaintext.expose(), &bytes[..]);
+                prop_assert_eq!(context, bound.clone());
+            }
+            other => panic!("{other:?}"),
+        }
+        let (answer, is_secret) = answered(&request, Output::Ciphertext(bytes.clone()));
+        prop_assert_eq!(&answer.ciphertext, &Bytes(bytes.clone()));
+        prop_assert_eq!((answer.algorithm, answer.key_version.0.get(), is_secret), (Word(Algorithm::Rsa2048), 9, false));
+
+        let decrypt = message::Decrypt {
+            ciphertext: Bytes(bytes.clone()),
+            context: Some(ContextPairs(bound.clone())),
+            padding: Some(Word(RsaPadding::Oaep { hash: Hash::Sha256, mgf1: Hash::Sha1 })),
+            key_version: KeyVersion::new(version).map(VersionNumber),
+        };
+        let request = client::use_key(&tenant(), &key(), &decrypt);
+        match operation(&request) {
+            Operation::Decrypt { ciphertext, context, padding, bare } => {
+                prop_assert_eq!(&ciphertext, &bytes);
+                prop_assert_eq!(context, bound);
+                prop_assert_eq!(padding, Some(RsaPadding::Oaep { hash: Hash::Sha256, mgf1: Hash::Sha1 }));
+                prop_assert_eq!(bare, KeyVersion::new(version));
+            }
+            other => panic!("{other:?}"),
+        }
+        let (answer, is_secret) = answered(&request, Output::Plaintext(Secret::from(&bytes[..])));
+        prop_assert_eq!(answer.plaintext.0.expose(), &bytes[..]);
+        prop_assert!(is_secret);
+    }
+}
+
+#[test]
+fn the_other_uses() {
+    let bytes = || Bytes(b"some bytes".to_vec());
+    let secret = || SecretBytes(Secret::from(&b"some bytes"[..]));
+    let ask = |request: &dyn Fn() -> Operation| format!("{:?}", request());
+    let some = format!("{:?}", b"some bytes".to_vec());
+    let none = format!("{:?}", Context::EMPTY);
+
+    let wrap =
+        message::Wrap { plaintext: secret(), context: None, padding: Some(Word(RsaPadding::Pkcs1v15)) };
+    let request = client::use_key(&tenant(), &key(), &wrap);
+    assert_eq!(operation(&request).input(), b"some bytes");
+    assert_eq!(
+        ask(&|| operation(&request)),
+        format!("Wrap {{ bytes: Secret(10 bytes), context: {none}, padding: Some(Pkcs1v15) }}")
+    );
+
+    let unwrap = message::Unwrap { ciphertext: bytes(), context: None, padding: None, key_version: None };
+    let request = client::use_key(&tenant(), &key(), &unwrap);
+    assert_eq!(
+        ask(&|| operation(&request)),
+        format!("Unwrap {{ ciphertext: {some}, context: {none}, padding: None, bare: None }}")
+    );
+
+    let data_key = message::DataKey { length: None, with_plaintext: None, context: None };
+    let request = client::use_key(&tenant(), &key(), &data_key);
+    assert_eq!(
+        ask(&|| operation(&request)),
+        format!("DataKey {{ length: 32, with_plaintext: true, context: {none} }}")
+    );
+    let output = |plaintext| Output::DataKey { ciphertext: b"some bytes".to_vec(), plaintext };
+    assert!(matches!(answered(&request, output(None)), (answer, false) if answer.plaintext.is_none()));
+    assert!(
+        matches!(answered(&request, output(Some(secret().0))), (answer, true) if answer.plaintext == Some(secret()))
+    );
+    let data_key = message::DataKey { length: Some(Bounded(64)), with_plaintext: Some(false), context: None };
+    let request = client::use_key(&tenant(), &key(), &data_key);
+    assert!(matches!(operation(&request), Operation::DataKey { length: 64, with_plaintext: false, .. }));
+
+    let rewrap = message::Rewrap {
+        ciphertext: bytes(),
+        context: None,
+        target_key: Some(Name("other".parse().unwrap())),
+    };
+    let request = client::use_key(&tenant(), &key(), &rewrap);
+    assert!(
+        matches!(operation(&request), Operation::Rewrap { target: Some(target), .. } if target.as_str() == "other")
+    );
+
+    let scheme = SignatureScheme::RsaPss(Hash::Sha512);
+    let sign = message::Sign { message: None, digest: Some(bytes()), scheme: Some(Word(scheme)) };
+    let request = client::use_key(&tenant(), &key(), &sign);
+    assert_eq!(
+        ask(&|| operation(&request)),
+        format!("Sign {{ message: {some}, is_digest: true, scheme: Some(RsaPss(Sha512)) }}")
+    );
+    let (answer, _) = answered(&request, Output::Signature(bytes().0, scheme));
+    assert_eq!((answer.signature, answer.scheme), (bytes(), Word(scheme)));
+
+    let verify = message::Verify {
+        signature: Bytes(b"a signature".to_vec()),
+        message: Some(bytes()),
+        digest: None,
+        scheme: None,
+        key_version: KeyVersion::new(3).map(VersionNumber),
+    };
+    let request = client::use_key(&tenant(), &key(), &verify);
+    let signature = format!("{:?}", b"a signature".to_vec());
+    assert_eq!(
+        ask(&|| operation(&request)),
+        format!(
+            "Verify {{ message: {some}, is_digest: false, scheme: None, signature: {signature}, version: Some(KeyVersion(3)) }}"
+        )
+    );
+    assert!(!answered(&request, Output::Valid(false)).0.valid);
+
+    let mac = message::Mac { message: bytes() };
+    let request = client::use_key(&tenant(), &key(), &mac);
+    assert!(matches!(operation(&request), Operation::Mac { message } if message == b"some bytes"));
+    assert_eq!(answered(&request, Output::Mac(bytes().0)).0.mac, bytes());
+
+    let verify_mac =
+        message::VerifyMac { message: bytes(), mac: Bytes(b"a code".to_vec()), key_version: None };
+    let request = client::use_key(&tenant(), &key(), &verify_mac);
+    assert!(
+        matches!(operation(&request), Operation::VerifyMac { mac, version: None, .. } if mac == b"a code")
+    );
+
+    let agree = message::Agree { peer_public_key: bytes(), key_version: None };
+    let request = client::use_key(&tenant(), &key(), &agree);
+    assert!(matches!(operation(&request), Operation::Agree { peer, version: None } if peer == b"some bytes"));
+    assert!(
+        matches!(answered(&request, Output::SharedSecret(secret().0)), (answer, true) if answer.shared_secret == secret())
+    );
+
+    let request = client::use_key(&tenant(), &key(), &message::Encapsulate {});
+    assert!(matches!(operation(&request), Operation::Encapsulate));
+    let output = Output::Encapsulated { ciphertext: bytes().0, secret: secret().0 };
+    assert!(
+        matches!(answered(&request, output), (answer, true) if answer.ciphertext == bytes() && answer.shared_secret == secret())
+    );
+
+    let decapsulate =
+        message::Decapsulate { ciphertext: bytes(), key_version: KeyVersion::new(2).map(VersionNumber) };
+    let request = client::use_key(&tenant(), &key(), &decapsulate);
+    assert!(
+        matches!(operation(&request), Operation::Decapsulate { version: Some(version), .. } if version.get() == 2)
+    );
+
+    let request = client::public_key(&tenant(), &key(), KeyVersion::new(2));
+    assert!(
+        matches!(operation(&request), Operation::PublicKey { version: Some(version) } if version.get() == 2)
+    );
+    let (answer, _) = answered(&request, Output::PublicKey(bytes().0.into()));
+    assert_eq!(
+        answer.public_key_pem.unwrap(),
+        "-----BEGIN PUBLIC KEY-----\nc29tZSBieXRlcw==\n-----END PUBLIC KEY-----\n"
+    );
+
+    let request = client::random(&tenant(), &message::Random { length: Bounded(16) });
+    assert!(matches!(received(&request), Call::Random { length: 16, .. }));
+    assert!(
+        matches!(answered(&request, Output::Random(secret().0)), (answer, true) if answer.random == secret())
+    );
+}
+
+#[test]
+fn an_encapsulation_key_has_no_pem() {
+    let output = Output::PublicKey(vec![1, 2, 3].into());
+    let answer = Answer { output, algorithm: Some(Algorithm::MlKem768), version: KeyVersion::new(1) };
+    let response = encode::answer(OPERATION, Ok(answer));
+    let answer: message::PublicKeyAnswer = client::parse(response.status, response.body.as_bytes()).unwrap();
+    assert!(answer.public_key_pem.is_none());
+}
+
+#[test]
+fn a_batch() {
+    let item = |name: &str, request| message::BatchItem { key: Name(name.parse().unwrap()), request };
+    let plaintext = || SecretBytes(Secret::from(&b"hunter2"[..]));
+    let batch = message::Batch {
+        items: vec![
+            item(
+                "a",
+                UseRequest::Encrypt(message::Encrypt {
+                    plaintext: plaintext(),
+                    context: None,
+                    padding: None,
+                }),
+            ),
+            item("b", UseRequest::Mac(message::Mac { message: Bytes(b"m".to_vec()) })),
+            item("c", UseRequest::Encapsulate(message::Encapsulate {})),
+        ],
+    };
+    let request = client::batch(&tenant(), &batch);
+    let Call::Batch { items, .. } = received(&request) else { panic!("no batch") };
+    let asked: Vec<_> = items
+        .iter()
+        .map(|item| item.as_ref().map(|(key, operation)| (key.as_str(), operation.action().name())).unwrap())
+        .collect();
+    assert_eq!(asked, [("a", "encrypt"), ("b", "mac"), ("c", "encapsulate")]);
+
+    let answer =
+        |output| Ok(Answer { output, algorithm: Some(Algorithm::Xaes256Gcm), version: KeyVersion::new(1) });
+    let denied = Err(Error::new(ErrorKind::Denied, Stage::Decide, "policy `p` forbids"));
+    let results = vec![(OPERATION, answer(Output::Ciphertext(vec![1]))), (OPERATION, denied)];
+    let response = encode::batch(results);
+    assert!(matches!(response.body, Body::Plain(_)));
+    let read = request.parse(response.status, response.body.as_bytes()).unwrap();
+    let [first, second] = &read.items[..] else { panic!("{read:?}") };
+    assert_eq!((first.status, first.operation_id.0), (200, OPERATION));
+    assert_eq!(first.result.as_ref().unwrap().ciphertext, Some(Bytes(vec![1])));
+    assert_eq!((second.status, second.result.is_none()), (403, true));
+    assert_eq!(second.problem.as_ref().unwrap().error_kind(), Some(ErrorKind::Denied));
+
+    let response = encode::batch(vec![(OPERATION, answer(Output::Plaintext(plaintext().0)))]);
+    assert!(matches!(response.body, Body::Secret(_)));
+}
+
+fn a_key() -> (Key, Version) {
+    let id = KeyId::from_bytes([1; 16]);
+    let key = Key {
+        id,
+        tenant: tenant(),
+        name: key(),
+        algorithm: Algorithm::EcdsaP256,
+        purpose: Purpose::Sign,
+        state: KeyState::Suspended,
+        resumes_to: KeyState::Active,
+        exportable: true,
+        legacy: Legacy { rsa_pkcs1_decrypt: false, sha1_oaep: true },
+        labels: [("team".into(), "finance".into())].into(),
+        newest: KeyVersion::new(4).unwrap(),
+        custody: Custody::Software,
+        created: Timestamp::from_micros(1_795_460_597_123_456),
+        epoch: Epoch(12),
+    };
+    let version = Version {
+        key: id,
+        number: KeyVersion::new(4).unwrap(),
+        state: KeyState::Active,
+        handle: SealedHandle::new(b"hunter2: a handle is nobody's business"),
+        public: Some(vec![4, 5, 6].into()),
+        commitment: commitment(),
+        created: Timestamp::from_micros(1_795_460_598_000_000),
+    };
+    (key, version)
+}
+
+fn commitment() -> Commitment {
+    Commitment(*b"hunter2: a commitment is neither")
+}
+
+fn a_caller() -> CallerRecord {
+    CallerRecord {
+        name: "pay".parse().unwrap(),
+        kind: CallerKind::Application,
+        groups: vec!["payments".parse().unwrap()],
+        credentials: vec![Credential::Uri("spiffe://acme/pay".into()), Credential::KeyHash([0xab; 32])],
+        tokens: vec![Token {
+            id: TokenId::from_bytes([2; 16]),
+            hash: *b"hunter2: a hash of a token's key",
+            expires: Timestamp::from_micros(5),
+        }],
+        suspended: false,
+    }
+}
+
+fn done<T: serde::de::DeserializeOwned>(request: &Request<T>, done: Done) -> T {
+    let response = encode::outcome(201, Outcome { done, durability: Durability::InForce });
+    assert!(!String::from_utf8_lossy(response.body.as_bytes()).contains("hunter2"));
+    request.parse(response.status, response.body.as_bytes()).unwrap()
+}
+
+fn response(encoded: Encoded) -> Response {
+    match encoded {
+        Encoded::Response(response) => {
+            assert!(!String::from_utf8_lossy(response.body.as_bytes()).contains("hunter2"));
+            response
+        }
+        other @ (Encoded::AuditFile(..) | Encoded::Status) => panic!("{other:?}"),
+    }
+}
+
+fn found<T: serde::de::DeserializeOwned>(request: &Request<T>, found: Found) -> T {
+    let response = response(encode::found(found));
+    request.parse(response.status, response.body.as_bytes()).unwrap()
+}
+
+#[test]
+fn keys() {
+    let create = message::CreateKey {
+        name: Name(key()),
+        algorithm: Some(Word(Algorithm::Rsa3072)),
+        purpose: Some(Word(Purpose::Encrypt)),
+        exportable: Some(true),
+        legacy: Some(LegacyList(Legacy { rsa_pkcs1_decrypt: true, sha1_oaep: false })),
+        labels: Some(LabelMap([("a".into(), "b".into())].into())),
+        prepared: Some(true),
+    };
+    let request = client::create_key(&tenant(), &create);
+    match command(&request) {
+        Command::CreateKey(new) => {
+            assert_eq!(
+                (new.name, new.algorithm, new.purpose),
+                (key(), Algorithm::Rsa3072, Some(Purpose::Encrypt))
+            );
+            assert!(new.exportable && new.prepared && new.legacy.rsa_pkcs1_decrypt && !new.legacy.sha1_oaep);
+            assert_eq!(new.labels.get("a").map(|value| &**value), Some("b"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let (record, version) = a_key();
+    let shown = done(&request, Done::Key(Box::new(record.clone()), Arc::new(version.clone())));
+    assert_eq!((shown.name.0, shown.id.0, shown.epoch), (record.name.clone(), record.id, 12));
+    assert_eq!((shown.state.0, shown.newest_version.0), (KeyState::Suspended, record.newest));
+    assert_eq!(
+        (shown.created.0, shown.labels.0, shown.legacy.0),
+        (record.created, record.labels.clone(), record.legacy)
+    );
+    assert_eq!(
+        (shown.public_key, shown.durability),
+        (Some(Bytes(vec![4, 5, 6])), Some(Word(Durability::InForce)))
+    );
+
+    let short = message::CreateKey {
+        name: Name(key()),
+        algorithm: None,
+        purpose: None,
+        exportable: None,
+        legacy: None,
+        labels: None,
+        prepared: None,
+    };
+    match command(&client::create_key(&tenant(), &short)) {
+        Command::CreateKey(new) => {
+            assert_eq!((new.algorithm, new.purpose), (Algorithm::Xaes256Gcm, None));
+            assert!(
+                !new.exportable && !new.prepared && new.legacy == Legacy::default() && new.labels.is_empty()
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let request = client::keys(&tenant(), Some(&key()), Some(7));
+    assert!(matches!(query(&request), Query::Keys { after: Some(after), limit: 7 } if after == key()));
+    assert!(matches!(query(&client::keys(&tenant(), None, None)), Query::Keys { after: None, limit: 100 }));
+    let page = found(&request, Found::Keys(Page { rows: vec![record.clone()], more: true }));
+    assert_eq!((page.keys.len(), page.next), (1, Some(Name(key()))));
+    assert!(found(&request, Found::Keys(Page { rows: vec![record.clone()], more: false })).next.is_none());
+
+    let request = client::versions(&tenant(), &key(), KeyVersion::new(3), None);
+    assert!(
+        matches!(query(&request), Query::Versions { after: Some(after), limit: 100, .. } if after.get() == 3)
+    );
+    let page = found(&request, Found::Versions(Page { rows: vec![version.clone()], more: true }));
+    assert_eq!(page.next, Some(VersionNumber(version.number)));
+
+    let request = client::key(&tenant(), &key());
+    assert!(matches!(query(&request), Query::Key(name) if name == key()));
+    assert!(found(&request, Found::Key(Box::new(record), Arc::new(version))).durability.is_none());
+
+    let labels = message::LabelKey { labels: LabelMap::default(), expected_epoch: Some(4) };
+    assert!(matches!(
+        command(&client::label_key(&tenant(), &key(), &labels)),
+        Command::LabelKey { expected: Some(Epoch(4)), .. }
+    ));
+    assert!(
+        matches!(command(&client::rotate_key(&tenant(), &key())), Command::RotateKey(name) if name == key())
+    );
+    for verb in Transition::ALL {
+        let asked = command(&client::transition_key(&tenant(), &key(), verb));
+        assert!(matches!(asked, Command::TransitionKey { verb: received, .. } if received == verb));
+    }
+}
+
+#[test]
+fn callers_and_anchors() {
+    let name = || "pay".parse().unwrap();
+    let put = message::PutCaller {
+        kind: Word(CallerKind::Application),
+        groups: Some(List(vec![Name("payments".parse().unwrap())])),
+        credentials: Some(List(a_caller().credentials.into_iter().map(CredentialText).collect())),
+    };
+    let request = client::put_caller(&tenant(), &name(), &put);
+    match command(&request) {
+        Command::PutCaller(record) => assert_eq!(record, CallerRecord { tokens: vec![], ..a_caller() }),
+        other => panic!("{other:?}"),
+    }
+    let shown = done(&request, Done::Caller(Arc::new(a_caller())));
+    assert_eq!((shown.kind.0, shown.tokens[0].id.0), (CallerKind::Application, TokenId::from_bytes([2; 16])));
+
+    let request = client::suspend_caller(&tenant(), &name());
+    assert!(matches!(command(&request), Command::SuspendCaller(caller) if caller == name()));
+    // A stop that is in force and not yet durable answers without the record.
+    assert_eq!(done(&request, Done::Tenant(tenant(), Epoch(2))).durability, Word(Durability::InForce));
+    assert_eq!(done(&request, Done::Caller(Arc::new(a_caller()))).durability, Word(Durability::InForce));
+    assert!(matches!(command(&client::resume_caller(&tenant(), &name())), Command::ResumeCaller(_)));
+    assert!(matches!(command(&client::remove_caller(&tenant(), &name())), Command::RemoveCaller(_)));
+
+    let request =
+        client::issue_token(&tenant(), &name(), &message::IssueToken { lifetime_seconds: Bounded(60) });
+    assert!(matches!(command(&request), Command::IssueToken { seconds: 60, .. }));
+    let id = TokenId::from_bytes([3; 16]);
+    let issued = || Done::Token { id, secret: Secret::new(vec![9; 32]), expires: Timestamp::from_micros(60) };
+    let response = encode::outcome(201, Outcome { done: issued(), durability: Durability::Durable });
+    assert!(matches!(response.body, Body::Secret(_)));
+    let (parsed, secret) = token::parse(&done(&request, issued()).token.0).unwrap();
+    assert_eq!((parsed, secret), (id, Secret::new(vec![9; 32])));
+    assert!(
+        matches!(command(&client::revoke_token(&tenant(), &name(), id)), Command::RevokeToken { token, .. } if token == id)
+    );
+
+    let put =
+        message::PutAnchor { certificate: CertificateBytes(vec![1; 99]), crl: Some(CrlBytes(vec![2; 99])) };
+    match command(&client::put_anchor(&tenant(), &name(), &put)) {
+        Command::PutAnchor(anchor) => {
+            assert_eq!(
+                (&*anchor.certificate, anchor.revocations.as_deref()),
+                (&[1; 99][..], Some(&[2; 99][..]))
+            );
+            let listed =
+                found(&client::callers(&tenant()), Found::Callers(vec![Arc::new(a_caller())], vec![anchor]));
+            assert_eq!(
+                (listed.callers.len(), &listed.anchors[0].certificate),
+                (1, &CertificateBytes(vec![1; 99]))
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(command(&client::remove_anchor(&tenant(), &name())), Command::RemoveAnchor(_)));
+    assert!(matches!(query(&client::callers(&tenant())), Query::Callers));
+}
+
+#[test]
+fn tenants_policies_and_the_log() {
+    let create = message::CreateTenant {
+        tenant: Name(tenant()),
+        callers: List(vec![message::NewCaller {
+            name: Name("a".parse().unwrap()),
+            kind: Word(CallerKind::Custodian),
+            groups: None,
+            credentials: None,
+        }]),
+        anchors: Some(List(vec![message::NewAnchor {
+            name: Name("ca".parse().unwrap()),
+            certificate: CertificateBytes(vec![1]),
+            crl: None,
+        }])),
+        policy: Some(PolicyText("permit(principal, action, resource);".into())),
+    };
+    match received(&client::create_tenant(&create)) {
+        Call::Command { tenant: whose, command: Command::CreateTenant(new) } => {
+            assert!(whose.is_gateway());
+            assert_eq!(
+                (new.tenant, new.callers.len(), new.anchors.len(), new.policy.is_some()),
+                (tenant(), 1, 1, true)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(query(&client::tenant(&tenant())), Query::Tenant));
+    let request = client::suspend_tenant(&tenant());
+    assert!(matches!(command(&request), Command::SuspendTenant));
+    assert_eq!(done(&request, Done::Tenant(tenant(), Epoch(8))).epoch, 8);
+    assert!(matches!(command(&client::resume_tenant(&tenant())), Command::ResumeTenant));
+
+    let set = message::SetPolicy { text: PolicyText("// é \u{1F512} \n".into()), expected_version: Some(4) };
+    let request = client::set_policy(&tenant(), &set);
+    assert!(
+        matches!(command(&request), Command::SetPolicy { text, expected: Some(4) } if text == set.text.0)
+    );
+    assert_eq!(done(&request, Done::Policy(5, vec![])).version, 5);
+    let restore = message::RestorePolicy { version: 2, expected_version: None };
+    assert!(matches!(
+        command(&client::restore_policy(&tenant(), &restore)),
+        Command::RestorePolicy { version: 2, expected: None }
+    ));
+    assert!(matches!(query(&client::policy(&tenant(), None)), Query::Policy { version: None }));
+    assert!(matches!(query(&client::policy(&tenant(), Some(3))), Query::Policy { version: Some(3) }));
+    let check = message::CheckPolicy { text: set.text };
+    assert!(matches!(query(&client::check_policy(&tenant(), &check)), Query::CheckPolicy { .. }));
+    let question = message::ExplainPolicy {
+        caller: Name("pay".parse().unwrap()),
+        action: Word(holdfast_core::action::Action::Decrypt),
+        key: None,
+        context: Some(ContextPairs(context(&[("a", "b")]))),
+    };
+    let request = client::explain_policy(&tenant(), &question);
+    assert!(
+        matches!(query(&request), Query::ExplainPolicy { key: None, context: asked, .. } if asked == context(&[("a", "b")]))
+    );
+    let explanation =
+        holdfast_core::query::Explanation { allowed: true, policies: vec!["p".into()], reasons: vec![] };
+    assert!(found(&request, Found::Explanation(explanation)).allowed);
+
+    let path = AuditPath::new("tile/0/x001/234.p/5").unwrap();
+    assert!(matches!(query(&client::audit_file(&tenant(), &path)), Query::AuditFile(asked) if asked == path));
+    assert!(
+        matches!(received(&client::status()), Call::Query { tenant, query: Query::Status } if tenant.is_gateway())
+    );
+}
+
+#[test]
+fn a_problem_is_read_and_anything_else_is_none_of_ours() {
+    let request = client::key(&tenant(), &key());
+    let response = encode::problem(
+        &Error::new(ErrorKind::KeyState, Stage::Resolve, "key `payroll` is suspended"),
+        Some(OPERATION),
+    );
+    match request.parse(response.status, response.body.as_bytes()) {
+        Err(Failure::Problem(problem)) => {
+            assert_eq!(problem.error_kind(), Some(ErrorKind::KeyState));
+            assert_eq!(problem.operation, Some(Name(OPERATION)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(request.parse(502, b"<html>"), Err(Failure::Unintelligible { status: 502 })));
+    assert!(matches!(request.parse(200, b"<html>"), Err(Failure::Unintelligible { status: 200 })));
+    // An older client passes over what it does not know.
+    let answer: message::VerifyAnswer =
+        client::parse(200, br#"{"valid":true,"algorithm":"ed25519","key_version":1,"a_newer_field":[1]}"#)
+            .unwrap();
+    assert!(answer.valid);
+}
