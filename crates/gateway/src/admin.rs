@@ -1,0 +1,81 @@
+//! The operator's own listener: metrics and status in clear, on a loopback address only.
+
+use crate::fault::Fault;
+use crate::serve::Gateway;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+/// Connections at once: a scraper and a few people.
+const CONNECTIONS: usize = 16;
+
+/// Binds the address.
+///
+/// # Errors
+/// When it is taken.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, Fault> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Fault::new(format!("cannot listen on {address}"))
+            .remedy("choose another `admin.address`, or set `admin.enabled = false`")
+            .because(error)
+    })
+}
+
+/// Answers until `stop` says so.
+pub async fn run(listener: TcpListener, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = crate::serve::stopped(&mut stop) => return,
+        };
+        let (Ok((stream, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
+            continue;
+        };
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move {
+            let _place = place;
+            let service = service_fn(|request| {
+                let response = answer(&gateway, &request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let _ended = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(30))
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+fn answer(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let reply = |status: StatusCode, kind: &'static str, body: String| {
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+        response
+    };
+    if request.method() != Method::GET {
+        return reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned());
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            reply(StatusCode::OK, OPENMETRICS, gateway.metrics_text())
+        }
+        "/status" => {
+            let text = serde_json::to_string_pretty(&gateway.status()).unwrap_or_default();
+            reply(StatusCode::OK, "application/json", text)
+        }
+        _ => reply(StatusCode::NOT_FOUND, "text/plain", "there are /metrics and /status\n".to_owned()),
+    }
+}

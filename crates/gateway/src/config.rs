@@ -1,0 +1,254 @@
+//! Configuration: strict, small, its own manual. `reference.toml` is embedded and tested to equal the defaults.
+
+use crate::fault::Fault;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The reference file: every setting with its default and what it means.
+pub const REFERENCE: &str = include_str!("reference.toml");
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The public listener.
+    pub listen: Listen,
+    /// TLS of the public listener.
+    pub tls: Tls,
+    /// The operator's own listener.
+    pub admin: Admin,
+    /// Bounds.
+    pub limits: Limits,
+    /// The log of the daemon itself.
+    pub log: Logging,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("/var/lib/holdfast"),
+            listen: Listen::default(),
+            tls: Tls::default(),
+            admin: Admin::default(),
+            limits: Limits::default(),
+            log: Logging::default(),
+        }
+    }
+}
+
+/// The public listener.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Peers from which a PROXY protocol header is required and believed; empty: none is accepted.
+    pub proxy_protocol_from: Vec<IpAddr>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 8443)), proxy_protocol_from: vec![] }
+    }
+}
+
+/// TLS of the public listener.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain, PEM; empty: `DIR/tls/server.pem`, made by `init`.
+    pub certificate_file: PathBuf,
+    /// Private key, PEM; empty: `DIR/tls/server.key`.
+    pub key_file: PathBuf,
+    /// The oldest version that is spoken.
+    pub minimum_version: TlsVersion,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { certificate_file: PathBuf::new(), key_file: PathBuf::new(), minimum_version: TlsVersion::V1_3 }
+    }
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246), for peers that know nothing newer.
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// The operator's own listener: metrics and details of the status, in clear, for this machine only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// A loopback address and port; others are refused.
+    pub address: SocketAddr,
+    /// Whether it is served at all.
+    pub enabled: bool,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9443)), enabled: true }
+    }
+}
+
+/// Bounds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once from one address.
+    pub connections_per_address: usize,
+    /// Seconds that a TLS handshake may take.
+    pub handshake_seconds: u64,
+    /// Seconds until a request's header must have come, from when the connection is idle.
+    pub header_seconds: u64,
+    /// Seconds that a request's body may take.
+    pub body_seconds: u64,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams_per_connection: u32,
+    /// Requests under way at once, over all connections.
+    pub requests: usize,
+    /// Seconds that a shutdown waits for what was accepted.
+    pub shutdown_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_address: 2_000,
+            handshake_seconds: 10,
+            header_seconds: 60,
+            body_seconds: 30,
+            streams_per_connection: 128,
+            requests: 4_096,
+            shutdown_seconds: 30,
+        }
+    }
+}
+
+/// The log of the daemon itself, on stderr; not the audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logging {
+    /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `info,holdfast_gateway=debug`.
+    pub filter: String,
+    /// How.
+    pub format: LogFormat,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How the daemon's log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// For an unknown setting, a wrong type, or a value that makes no sense, each named with its line.
+    pub fn read(path: &Path) -> Result<Self, Fault> {
+        let text = std::fs::read_to_string(path).map_err(|error| Fault::io("cannot read", path, error))?;
+        Self::parse(&text)
+            .map_err(|fault| Fault::new(format!("`{}` is refused", path.display())).because(fault))
+    }
+
+    /// Parses a configuration.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let remedy = "compare it with `holdfast serve --print-reference`";
+        let config: Self =
+            toml::from_str(text).map_err(|error| Fault::new(error.to_string()).remedy(remedy))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        if self.admin.enabled && !self.admin.address.ip().is_loopback() {
+            return Err(Fault::new(format!(
+                "`admin.address` {} is not a loopback address",
+                self.admin.address
+            ))
+            .remedy("use 127.0.0.1 or [::1]: it speaks in clear; operators elsewhere ask `GET /v1/status`"));
+        }
+        let empty = |path: &Path| path.as_os_str().is_empty();
+        if empty(&self.tls.certificate_file) != empty(&self.tls.key_file) {
+            return Err(Fault::new("only one of `tls.certificate_file` and `tls.key_file` is set")
+                .remedy("set both, or neither for the certificate that `init` made"));
+        }
+        let Limits { connections, handshake_seconds, header_seconds, body_seconds, requests, .. } =
+            &self.limits;
+        for (name, is_zero) in [
+            ("connections", *connections == 0),
+            ("requests", *requests == 0),
+            ("handshake_seconds", *handshake_seconds == 0),
+            ("header_seconds", *header_seconds == 0),
+            ("body_seconds", *body_seconds == 0),
+        ] {
+            if is_zero {
+                return Err(Fault::new(format!("`limits.{name}` is 0")).remedy("every limit is at least 1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_file_equals_the_defaults() {
+        assert_eq!(Config::parse(REFERENCE).unwrap(), Config::default());
+    }
+
+    /// Every setting stands in the reference file: serialising the defaults gives no key that it lacks.
+    #[test]
+    fn the_reference_file_is_complete() {
+        fn keys(prefix: &str, table: &toml::Table, out: &mut Vec<String>) {
+            for (key, value) in table {
+                match value.as_table() {
+                    Some(inner) => keys(&format!("{prefix}{key}."), inner, out),
+                    None => out.push(format!("{prefix}{key}")),
+                }
+            }
+        }
+        let (mut defaults, mut reference) = (vec![], vec![]);
+        keys("", &toml::Table::try_from(Config::default()).unwrap(), &mut defaults);
+        keys("", &REFERENCE.parse().unwrap(), &mut reference);
+        defaults.sort();
+        reference.sort();
+        assert_eq!(defaults, reference);
+    }
+
+    #[test]
+    fn unknown_settings_are_refused() {
+        assert!(Config::parse("[limits]\nconections = 1").unwrap_err().to_string().contains("conections"));
+        assert!(Config::parse("[admin]\naddress = \"0.0.0.0:1\"").is_err());
+        assert!(Config::parse("[limits]\nconnections = 0").is_err());
+        assert!(Config::parse("[tls]\nkey_file = \"/x\"").is_err());
+    }
+}

@@ -1,0 +1,194 @@
+//! The data directory: what lies where, and what it is for ever.
+//!
+//! ```text
+//! DIR/instance.toml   who this gateway is; written last, so its presence says that founding was completed
+//! DIR/root.key        the embedded root key, 0600
+//! DIR/lock            held by the one process that serves the directory
+//! DIR/state/          the embedded state
+//! DIR/wal/            the log's write-ahead file
+//! DIR/audit/TENANT/   each tenant's log, as C2SP tlog-tiles
+//! DIR/openings/       keys of commitments, erasable
+//! DIR/tls/            the server's certificate and key
+//! DIR/credentials/    what `init` issued, to be handed out and removed
+//! DIR/dev.env         in a dev directory: how to reach it
+//! ```
+
+use crate::fault::Fault;
+use holdfast_core::InstanceId;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The newest layout that this build can serve.
+const LAYOUT: u32 = 1;
+
+/// What a directory is, for ever.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The layout's version: an older build refuses a newer one.
+    pub layout: u32,
+    /// The instance, part of each log's origin.
+    #[serde(with = "instance_text")]
+    pub instance: InstanceId,
+    /// Whether it is a dev directory: plain `serve` refuses it.
+    pub dev: bool,
+    /// The first part of each log's origin.
+    pub origin: String,
+    /// When it was founded, RFC 3339.
+    pub founded: String,
+    /// The build that founded it.
+    pub build: String,
+}
+
+mod instance_text {
+    use holdfast_core::InstanceId;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(id: &InstanceId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InstanceId, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Identity {
+    /// A new one of this build's layout.
+    pub fn new(instance: InstanceId, dev: bool, origin: &str, founded: String) -> Self {
+        let origin = if dev { format!("dev.{origin}") } else { origin.to_owned() };
+        Self { layout: LAYOUT, instance, dev, origin, founded, build: crate::BUILD.to_owned() }
+    }
+
+    /// The origin of a tenant's log (C2SP tlog-checkpoint): `ORIGIN/INSTANCE/TENANT`.
+    pub fn log_origin(&self, tenant: &holdfast_core::TenantId) -> String {
+        format!("{}/{}/{tenant}", self.origin, self.instance)
+    }
+}
+
+/// A data directory.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// The directory at this path; nothing is touched yet.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The root key's file.
+    pub fn root_key(&self) -> PathBuf {
+        self.root.join("root.key")
+    }
+
+    /// A tenant's log.
+    pub fn log(&self, tenant: &holdfast_core::TenantId) -> PathBuf {
+        self.root.join("audit").join(tenant.as_str())
+    }
+
+    /// The server's own certificate and key.
+    pub fn tls(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+
+    /// What `init` issued.
+    pub fn credentials(&self) -> PathBuf {
+        self.root.join("credentials")
+    }
+
+    fn identity_file(&self) -> PathBuf {
+        self.root.join("instance.toml")
+    }
+
+    /// What the directory is; `None` where nothing has been founded.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or was written by a newer build.
+    pub fn identity(&self) -> Result<Option<Identity>, Fault> {
+        let path = self.identity_file();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Fault::io("cannot read", &path, error)),
+        };
+        let identity: Identity = toml::from_str(&text).map_err(|error| {
+            Fault::new(format!("`{}` is not an instance's identity", path.display()))
+                .remedy("restore the file from a backup of the directory")
+                .because(error)
+        })?;
+        if identity.layout > LAYOUT {
+            let problem = format!(
+                "`{}` has layout {}, and this build knows layouts up to {LAYOUT}",
+                self.root.display(),
+                identity.layout
+            );
+            return Err(
+                Fault::new(problem).remedy("run the build that last served the directory, or a newer one")
+            );
+        }
+        Ok(Some(identity))
+    }
+
+    /// Makes the directory, for its owner only; an existing one must be empty.
+    ///
+    /// # Errors
+    /// When it holds something, or cannot be made.
+    pub fn prepare(&self) -> Result<(), Fault> {
+        if let Some(identity) = self.identity()? {
+            let problem = format!("`{}` holds gateway {} already", self.root.display(), identity.instance);
+            return Err(Fault::new(problem).remedy("run `holdfast serve`, or name another directory"));
+        }
+        match fs::read_dir(&self.root).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => {
+                let problem = format!("`{}` is not empty and holds no complete gateway", self.root.display());
+                Err(Fault::new(problem).remedy(
+                    "name another directory; if an earlier `init` was interrupted there, remove it first",
+                ))
+            }
+            Ok(false) => Ok(()),
+            Err(_) => fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.root)
+                .map_err(|error| Fault::io("cannot make", &self.root, error)),
+        }
+    }
+
+    /// Writes what the directory is: the last step of founding.
+    ///
+    /// # Errors
+    /// When the file cannot be written durably.
+    pub fn seal(&self, identity: &Identity) -> Result<(), Fault> {
+        let text = toml::to_string(identity)
+            .map_err(|error| Fault::new("the instance's identity cannot be written").because(error))?;
+        write_private(&self.identity_file(), text.as_bytes())
+    }
+}
+
+/// Writes a file for its owner only: to a temporary name, synced, renamed, the directory synced.
+///
+/// # Errors
+/// When any of that fails.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    let wrong = |error| Fault::io("cannot write", path, error);
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(wrong)?;
+    let temporary = path.with_extension("new");
+    // A leftover of an interrupted write is nobody's.
+    let _ = fs::remove_file(&temporary);
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(wrong)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(wrong)?;
+    fs::rename(&temporary, path).map_err(wrong)?;
+    fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(wrong)
+}

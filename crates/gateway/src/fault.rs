@@ -1,0 +1,73 @@
+//! What stops the daemon from starting or going on: one line, its cause, and what to do.
+
+use std::fmt;
+use std::path::Path;
+
+/// A fault of the daemon's own surroundings, told to the person who runs it.
+#[derive(Debug)]
+pub struct Fault {
+    problem: String,
+    remedy: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Fault {
+    /// A fault: lower case, no full stop, input in backticks.
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), remedy: None, source: None }
+    }
+
+    /// With what to do next.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// With its cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Something that the system refused about a file.
+    pub fn io(what: &str, path: &Path, error: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let known = [
+            (ErrorKind::PermissionDenied, "run as the owner of the data directory"),
+            (ErrorKind::StorageFull, "free some space on that file system"),
+            (ErrorKind::NotFound, "check the path"),
+        ];
+        let found = known.iter().find(|(kind, _)| *kind == error.kind());
+        let remedy = found.map_or("look at the cause, and at the system's log", |(_, remedy)| remedy);
+        Self::new(format!("{what} `{}`", path.display())).remedy(remedy).because(error)
+    }
+
+    /// What to do next, if that is known.
+    pub fn remedy_text(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem)
+    }
+}
+
+impl std::error::Error for Fault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<holdfast_core::Error> for Fault {
+    fn from(error: holdfast_core::Error) -> Self {
+        let fault = Self::new(error.detail().to_owned()).remedy(error.remedy_text().to_owned());
+        match std::error::Error::source(&error) {
+            Some(_) => fault.because(error.chain()),
+            None => fault,
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The daemon: configuration, TLS, listeners, and the one place where the ports are put together.
+//!
+//! A request comes in through [`listener`], is answered by [`service`], and everything in between is core's.
+
+pub mod admin;
+pub mod config;
+pub mod credential;
+mod detach;
+pub mod directory;
+pub mod fault;
+pub mod init;
+pub mod listener;
+pub mod metrics;
+mod process;
+pub mod proxy;
+pub mod root;
+pub mod serve;
+mod service;
+pub mod stages;
+pub mod status;
+mod tls;
+mod world;
+
+pub use fault::Fault;
+/// The policy engine, for whoever tests a policy without a gateway.
+pub use holdfast_policy as policy;
+pub use world::SystemWorld;
+
+/// The build that runs: name and version.
+pub const BUILD: &str = concat!("holdfast ", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,254 @@
+//! The public listener: connections in, bounded in number and in time, each with what is known of its peer.
+
+use crate::config::{Limits, Listen};
+use crate::fault::Fault;
+use crate::proxy;
+use crate::tls::TlsState;
+use holdfast_core::peer::Peer;
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// A connection after its handshake.
+pub struct Connection {
+    /// The stream.
+    pub stream: TlsStream<TcpStream>,
+    /// What belongs to it.
+    pub about: About,
+}
+
+/// What is known of a connection's peer; lives as long as the connection.
+pub struct About {
+    /// The certificate chain that it showed.
+    pub peer: Option<Peer>,
+    /// Where it comes from: the socket's address, or what a configured load balancer says.
+    pub source: Option<IpAddr>,
+    /// Whether HTTP/2 was agreed on.
+    pub is_http2: bool,
+    /// Counted for as long as this lives.
+    _places: (OwnedSemaphorePermit, AddressPlace),
+}
+
+/// The bound listener.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Arc<TlsState>,
+    settings: Arc<Listen>,
+    limits: Limits,
+    places: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    count_noise: Arc<dyn Fn(Option<IpAddr>, &'static str) + Send + Sync>,
+}
+
+impl Listener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// When it is taken or not ours.
+    pub async fn bind(
+        settings: &Listen,
+        limits: &Limits,
+        tls: Arc<TlsState>,
+        count_noise: Arc<dyn Fn(Option<IpAddr>, &'static str) + Send + Sync>,
+    ) -> Result<Self, Fault> {
+        let socket = TcpListener::bind(settings.address).await.map_err(|error| {
+            Fault::new(format!("cannot listen on {}", settings.address))
+                .remedy("choose another `listen.address`, or stop what uses it")
+                .because(error)
+        })?;
+        Ok(Self {
+            socket,
+            tls,
+            settings: Arc::new(settings.clone()),
+            limits: limits.clone(),
+            places: Arc::new(Semaphore::new(limits.connections)),
+            addresses: Arc::new(Addresses { most: limits.connections_per_address, counts: Mutex::default() }),
+            count_noise,
+        })
+    }
+
+    /// The address that was bound, with the port that the system chose for port 0.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until `stop` says so; each connection is handed to `serve` after its handshake, in a task of its own.
+    pub async fn run<F>(
+        self,
+        mut stop: watch::Receiver<bool>,
+        serve: impl Fn(Connection) -> F + Clone + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        loop {
+            // A place first: when all are taken, further peers wait in the kernel's queue.
+            let place = tokio::select! {
+                place = Arc::clone(&self.places).acquire_owned() => place,
+                () = crate::serve::stopped(&mut stop) => return,
+            };
+            let Ok(place) = place else { return };
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = crate::serve::stopped(&mut stop) => return,
+            };
+            match accepted {
+                Ok((stream, address)) => self.welcome(stream, address, place, serve.clone()),
+                Err(error) if is_of_one_peer(&error) => {}
+                Err(error) => {
+                    // Out of descriptors or memory: accepting again at once would only spin.
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn welcome<F>(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        place: OwnedSemaphorePermit,
+        serve: impl Fn(Connection) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let is_balancer = self.settings.proxy_protocol_from.contains(&address.ip().to_canonical());
+        let address_place = if is_balancer {
+            Some(AddressPlace::uncounted())
+        } else {
+            self.addresses.take(address.ip().to_canonical())
+        };
+        let Some(address_place) = address_place else {
+            (self.count_noise)(Some(address.ip()), "throttled");
+            return;
+        };
+        let tls = self.tls.current();
+        let limit = Duration::from_secs(self.limits.handshake_seconds);
+        let count_noise = Arc::clone(&self.count_noise);
+        tokio::spawn(async move {
+            let greeted = timeout(limit, greet(stream, address, is_balancer, tls)).await;
+            match greeted {
+                Ok(Ok((stream, source))) => {
+                    let about = about(&stream, source, (place, address_place));
+                    serve(Connection { stream, about }).await;
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, peer = %address, "no handshake");
+                    count_noise(Some(address.ip()), "handshake");
+                }
+                Err(_elapsed) => count_noise(Some(address.ip()), "handshake-timeout"),
+            }
+        });
+    }
+}
+
+async fn greet(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    is_balancer: bool,
+    tls: Arc<rustls::ServerConfig>,
+) -> io::Result<(TlsStream<TcpStream>, Option<IpAddr>)> {
+    stream.set_nodelay(true)?;
+    let source = if is_balancer {
+        read_proxy_header(&mut stream).await?.map(|peer| peer.ip())
+    } else {
+        Some(address.ip())
+    };
+    let stream = TlsAcceptor::from(tls).accept(stream).await?;
+    Ok((stream, source.map(|ip| ip.to_canonical())))
+}
+
+/// Reads exactly the header: what follows it is TLS.
+async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+    let refused =
+        || io::Error::new(io::ErrorKind::InvalidData, "no PROXY protocol header from a load balancer");
+    let mut buffer = [0; proxy::MAX_HEADER];
+    loop {
+        let seen = stream.peek(&mut buffer).await?;
+        match proxy::parse(buffer.get(..seen).unwrap_or_default()) {
+            proxy::Parsed::Complete(length, source) => {
+                stream.read_exact(buffer.get_mut(..length).unwrap_or_default()).await?;
+                return Ok(source);
+            }
+            proxy::Parsed::Refused => return Err(refused()),
+            proxy::Parsed::Incomplete if seen == 0 || seen == buffer.len() => return Err(refused()),
+            // `peek` returns at once with what is there: ask again only when there may be more.
+            proxy::Parsed::Incomplete => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+fn about(
+    stream: &TlsStream<TcpStream>,
+    source: Option<IpAddr>,
+    places: (OwnedSemaphorePermit, AddressPlace),
+) -> About {
+    let (_, session) = stream.get_ref();
+    let chain = session.peer_certificates().unwrap_or_default();
+    let peer = (!chain.is_empty()).then(|| Peer::new(chain.iter().map(|der| der.to_vec().into()).collect()));
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    About { peer, source, is_http2, _places: places }
+}
+
+/// Errors of `accept` that concern the one connection only (accept(2)).
+fn is_of_one_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// Connections by address.
+struct Addresses {
+    most: usize,
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Addresses {
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressPlace> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(AddressPlace { of: Some((Arc::clone(self), address)) })
+    }
+}
+
+/// One address's place among the connections; given back when dropped.
+struct AddressPlace {
+    of: Option<(Arc<Addresses>, IpAddr)>,
+}
+
+impl AddressPlace {
+    /// A load balancer's, behind which many peers stand.
+    fn uncounted() -> Self {
+        Self { of: None }
+    }
+}
+
+impl Drop for AddressPlace {
+    fn drop(&mut self) {
+        let Some((addresses, address)) = self.of.take() else { return };
+        let mut counts = addresses.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Metrics, named once and for good (`docs/operate/metrics.md`).
+//!
+//! Every label has a closed set of values: routes, outcomes and stages, never a tenant's, a key's or a caller's name.
+
+use crate::stages::Stages;
+use holdfast_core::ErrorKind;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Upper bounds of the latency buckets, microseconds.
+const BOUNDS: [u64; 14] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000];
+
+/// One way a request can end on one route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Ended {
+    route: &'static str,
+    outcome: &'static str,
+}
+
+/// Latencies in buckets of plain atomics: observing takes no lock.
+#[derive(Debug, Clone, Default)]
+pub struct Latencies(Arc<Buckets>);
+
+#[derive(Debug, Default)]
+struct Buckets {
+    counts: [AtomicU64; BOUNDS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Latencies {
+    /// Counts one latency.
+    pub fn observe(&self, micros: u64) {
+        let bucket = BOUNDS.partition_point(|bound| *bound < micros);
+        if let Some(count) = self.0.counts.get(bucket) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.0.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+impl prometheus_client::encoding::EncodeMetric for Latencies {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counts: Vec<u64> = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        #[expect(clippy::cast_precision_loss, reason = "a sum of seconds in a floating-point format")]
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+        let sum = seconds(self.0.sum_micros.load(Ordering::Relaxed));
+        encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// Everything that is measured.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Ended, Counter>,
+    /// From a request's header to its answer.
+    pub request: Latencies,
+    /// Connections open now.
+    pub connections: Gauge,
+    /// Requests under way now.
+    pub in_flight: Gauge,
+    ready: Gauge,
+    pending_stops: Gauge,
+    certificate_expiry: Gauge,
+}
+
+impl Metrics {
+    /// Registers all of them, at zero; the stages' are counted where they pass.
+    pub fn new(stages: &Stages) -> Self {
+        let mut registry = Registry::with_prefix("holdfast");
+        let requests = Family::<Ended, Counter>::default();
+        let request = Latencies::default();
+        let [connections, in_flight, ready, pending_stops, certificate_expiry]: [Gauge; 5] =
+            Default::default();
+        registry.register("requests", "Requests by route and outcome", requests.clone());
+        let seconds = Unit::Seconds;
+        registry.register_with_unit(
+            "request_duration",
+            "From header to answer",
+            seconds.clone(),
+            request.clone(),
+        );
+        let Stages { identify, decide, perform, record } = stages.clone();
+        registry.register_with_unit("identify_duration", "Finding out who asks", seconds.clone(), identify);
+        registry.register_with_unit("decide_duration", "Asking the policy", seconds.clone(), decide);
+        registry.register_with_unit("perform_duration", "In the key store", seconds.clone(), perform);
+        registry.register_with_unit("record_duration", "Until the record is durable", seconds, record);
+        registry.register("connections", "Connections open now", connections.clone());
+        registry.register("requests_in_flight", "Requests under way now", in_flight.clone());
+        registry.register("ready", "1 when key store, state and log can work", ready.clone());
+        registry.register(
+            "stops_not_durable",
+            "Stop orders in force that are not durable yet: page when this is not 0",
+            pending_stops.clone(),
+        );
+        registry.register(
+            "server_certificate_expiry_timestamp_seconds",
+            "When the server's certificate expires",
+            certificate_expiry.clone(),
+        );
+        Self { registry, requests, request, connections, in_flight, ready, pending_stops, certificate_expiry }
+    }
+
+    /// Counts the end of a request.
+    pub fn ended(&self, route: &'static str, error: Option<ErrorKind>, micros: u64) {
+        let outcome = error.map_or("success", ErrorKind::code);
+        self.requests.get_or_create(&Ended { route, outcome }).inc();
+        self.request.observe(micros);
+    }
+
+    /// Sets what is read when somebody looks.
+    pub fn set_live(&self, ready: bool, pending_stops: usize, certificate_expiry: Option<u64>) {
+        self.ready.set(i64::from(ready));
+        self.pending_stops.set(i64::try_from(pending_stops).unwrap_or(i64::MAX));
+        if let Some(expiry) = certificate_expiry {
+            self.certificate_expiry.set(i64::try_from(expiry).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The text that Prometheus scrapes (OpenMetrics).
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let metrics = Metrics::new(&Stages::default());
+        metrics.ended("encrypt", None, 70);
+        metrics.ended("encrypt", Some(ErrorKind::Denied), 20_000_000);
+        metrics.set_live(true, 0, Some(1_800_000_000));
+        let text = metrics.text();
+        for line in [
+            r#"holdfast_requests_total{route="encrypt",outcome="success"} 1"#,
+            r#"holdfast_requests_total{route="encrypt",outcome="denied"} 1"#,
+            r#"holdfast_request_duration_seconds_bucket{le="0.0001"} 1"#,
+            r#"holdfast_request_duration_seconds_bucket{le="+Inf"} 2"#,
+            "holdfast_ready 1",
+            "holdfast_stops_not_durable 0",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The composition root: the ports that this gateway is made of, and what opens them.
+
+use crate::directory::{Directory, Identity};
+use crate::fault::Fault;
+use crate::stages::{Seen, Stages};
+use crate::world::SystemWorld;
+use holdfast_audit::port::{GatewayLog, Signing};
+use holdfast_core::pipeline::{Engines, Founding, Pipeline, Recovery};
+use holdfast_core::port::Ports;
+use holdfast_core::{Error, Secret, TenantId};
+use holdfast_identity::Registrations;
+use holdfast_keystore::software::{RootKey, SoftwareStore, root_file};
+use holdfast_policy::CedarPolicy;
+use holdfast_state::{DirectoryLock, EmbeddedState, Opening, Settings};
+use std::sync::Arc;
+
+/// The embedded gateway: software custody, embedded state, Cedar policies.
+#[derive(Debug)]
+pub enum Embedded {}
+
+impl Ports for Embedded {
+    type Identify = Seen<Registrations>;
+    type Decide = Seen<CedarPolicy>;
+    type Keys = Seen<SoftwareStore<SystemWorld>>;
+    type State = EmbeddedState<SystemWorld>;
+    type Log = Seen<GatewayLog<LogSigning>>;
+    type World = Arc<SystemWorld>;
+}
+
+/// The law in force, on the embedded ports.
+pub type Law = Pipeline<Embedded>;
+
+/// What each tenant's log signs as: one key a log, all derived from the root key.
+pub struct LogSigning {
+    identity: Identity,
+    seeds: RootKey,
+}
+
+impl Signing for LogSigning {
+    fn origin(&self, tenant: &TenantId) -> String {
+        self.identity.log_origin(tenant)
+    }
+
+    fn seed(&self, tenant: &TenantId) -> Result<Secret, Error> {
+        self.seeds.derive("log", self.origin(tenant).as_bytes())
+    }
+}
+
+/// The ports, opened; the lock is held for as long as the state lives.
+pub struct Opened {
+    /// The ports.
+    pub engines: Engines<Embedded>,
+    /// What the log found.
+    pub recovery: Recovery,
+}
+
+/// Opens the ports of a directory.
+///
+/// # Errors
+/// When another process serves it, the root key is missing or readable by others, or anything that lies there is not what was written.
+pub fn open(
+    directory: &Directory,
+    identity: &Identity,
+    lock: &DirectoryLock,
+    stages: &Stages,
+) -> Result<Opened, Fault> {
+    let world = Arc::new(SystemWorld::new());
+    let root = root_file::load(&directory.root_key())?;
+    open_with(directory, identity, lock, world, root, Opening::Existing, stages)
+}
+
+fn open_with(
+    directory: &Directory,
+    identity: &Identity,
+    lock: &DirectoryLock,
+    world: Arc<SystemWorld>,
+    root: RootKey,
+    opening: Opening,
+    stages: &Stages,
+) -> Result<Opened, Fault> {
+    let instance = identity.instance;
+    let state_key = root.derive("holdfast/state/v1", instance.as_bytes())?;
+    // A root of their own for the logs' keys, so that the root key itself is kept by nobody but the key store.
+    let seeds = RootKey::new(root.derive("holdfast/logs/v1", instance.as_bytes())?)?;
+    let signing = LogSigning { identity: identity.clone(), seeds };
+    let (log, recovery) = GatewayLog::open(holdfast_audit::Config::new(directory.path()), signing)?;
+    let settings = Settings::default();
+    let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;
+    let keys = SoftwareStore::open(root, Arc::clone(&world))?;
+    let engines = Engines {
+        identify: Seen::new(Registrations::new(), &stages.identify),
+        decide: Seen::new(CedarPolicy::new()?, &stages.decide),
+        keys: Seen::new(keys, &stages.perform),
+        state,
+        log: Seen::new(log, &stages.record),
+        world,
+    };
+    Ok(Opened { engines, recovery })
+}
+
+/// Founds a gateway in an empty directory; its identity is written last.
+///
+/// # Errors
+/// When the directory is not empty or cannot be written, and for a founding that core refuses.
+pub async fn found(
+    directory: &Directory,
+    identity: &Identity,
+    founding: Founding<'_>,
+    stages: &Stages,
+) -> Result<(Law, DirectoryLock), Fault> {
+    directory.prepare()?;
+    let lock = DirectoryLock::take(directory.path())?;
+    let world = Arc::new(SystemWorld::new());
+    let root = root_file::create(&directory.root_key(), &*world)?;
+    let Opened { engines, recovery: _ } =
+        open_with(directory, identity, &lock, world, root, Opening::CreateIfAbsent, stages)?;
+    let law = Pipeline::found(engines, identity.dev, founding).await?;
+    directory.seal(identity)?;
+    Ok((law, lock))
+}
+
+/// Opens a founded gateway and closes what a crash left open.
+///
+/// # Errors
+/// As [`open`], and when state and log do not belong together.
+pub async fn reopen(
+    directory: &Directory,
+    identity: &Identity,
+    stages: &Stages,
+) -> Result<(Law, DirectoryLock), Fault> {
+    let lock = DirectoryLock::take(directory.path())?;
+    let Opened { engines, recovery } = open(directory, identity, &lock, stages)?;
+    let law = Pipeline::open(engines, identity.dev, recovery).await?;
+    Ok((law, lock))
+}

@@ -1,0 +1,337 @@
+//! Serving: start, run, reload, stop.
+
+use crate::admin;
+use crate::config::{Admin, Config};
+use crate::directory::{Directory, Identity};
+use crate::fault::Fault;
+use crate::init;
+use crate::listener::{About, Connection, Listener};
+use crate::metrics::Metrics;
+use crate::process;
+use crate::root::{self, Law};
+use crate::service;
+use crate::stages::Stages;
+use crate::status;
+use crate::tls::TlsState;
+use holdfast_wire::native::message::Status;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+/// How often what waits is done: stop orders that are not durable yet, rotations that a budget demands.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// After how many of these noise is summarised: strangers must not fill the log, a thousand entries at a time.
+const SUMMARY_EVERY: u32 = 60;
+/// How long a dev token lives.
+const DEV_TOKEN_SECONDS: u64 = 30 * 86_400;
+
+/// More connections than there can be at once: whoever holds as many permits knows that there is none.
+const ALL_ALIVE: u32 = 1 << 28;
+
+/// A running gateway, shared by everything that answers.
+pub struct Gateway {
+    pub(crate) law: Arc<Law>,
+    pub(crate) directory: Directory,
+    pub(crate) identity: Identity,
+    pub(crate) config: Config,
+    pub(crate) tls: Arc<TlsState>,
+    pub(crate) metrics: Metrics,
+    /// Requests under way, bounded.
+    pub(crate) requests: Semaphore,
+    /// Everything that must end before the process may: each connection holds one of these, and each request.
+    pub(crate) alive: Arc<Semaphore>,
+}
+
+impl Gateway {
+    /// What an operator sees.
+    pub fn status(&self) -> Status {
+        status::gather(&self.law, &self.directory, &self.identity, &self.tls)
+    }
+
+    /// What Prometheus scrapes.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.set_live(status::is_ready(&self.law), self.law.pending_stops(), self.tls.expires());
+        self.metrics.text()
+    }
+}
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// Whether to serve a dev directory, founding it if it is empty.
+    pub dev: bool,
+}
+
+/// What a dev start wrote for its person: also in `DIR/dev.env`.
+#[derive(Debug, Clone)]
+pub struct DevEnvironment {
+    /// The file, ready to source.
+    pub file: PathBuf,
+    /// The authority to trust.
+    pub ca: PathBuf,
+    /// The operator's certificate and key.
+    pub operator: (PathBuf, PathBuf),
+}
+
+/// A started gateway.
+pub struct Running {
+    /// The public address.
+    pub address: SocketAddr,
+    /// The operator's own listener.
+    pub admin: Option<SocketAddr>,
+    /// What a dev start wrote.
+    pub dev: Option<DevEnvironment>,
+    gateway: Arc<Gateway>,
+    stop: watch::Sender<bool>,
+    listening: JoinHandle<()>,
+    // Declared last, so that it outlives everything that works in the directory.
+    lock: holdfast_state::DirectoryLock,
+}
+
+/// Starts a gateway.
+///
+/// # Errors
+/// When the directory cannot be served, or an address is taken.
+pub async fn start(options: Options) -> Result<Running, Fault> {
+    process::protect_memory();
+    process::raise_file_limit();
+    let Options { mut config, dev } = options;
+    if dev && !config.listen.address.ip().is_loopback() {
+        return Err(Fault::new(format!("`serve --dev` does not listen on {}", config.listen.address))
+            .remedy("use a loopback address, or found a gateway with `holdfast init` and serve that"));
+    }
+    if dev && config.admin == Admin::default() {
+        // Several dev gateways can run at once.
+        config.admin.address.set_port(0);
+    }
+    let directory = Directory::at(&config.data);
+    let stages = Stages::default();
+    let (law, lock, identity) = open(&directory, dev, &stages).await?;
+    let tls = Arc::new(TlsState::load(&config.tls, &directory)?);
+    let law = Arc::new(law);
+    let count_noise = {
+        let law = Arc::clone(&law);
+        Arc::new(move |source, reason| law.count_noise(source, reason))
+    };
+    let listener = Listener::bind(&config.listen, &config.limits, Arc::clone(&tls), count_noise).await?;
+    let address =
+        listener.address().map_err(|error| Fault::new("the address is not known").because(error))?;
+    config.listen.address = address;
+    let admin_listener = match config.admin.enabled {
+        true => Some(admin::bind(config.admin.address).await?),
+        false => None,
+    };
+    let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let dev = match identity.dev {
+        true => Some(write_dev_environment(&law, &directory, address).await?),
+        false => None,
+    };
+    let requests = Semaphore::new(config.limits.requests);
+    let metrics = Metrics::new(&stages);
+    let alive = Arc::new(Semaphore::new(usize::try_from(ALL_ALIVE).unwrap_or(Semaphore::MAX_PERMITS)));
+    let gateway = Arc::new(Gateway { law, directory, identity, config, tls, metrics, requests, alive });
+
+    let (stop, stopping) = watch::channel(false);
+    if let Some(listener) = admin_listener {
+        tokio::spawn(admin::run(listener, Arc::clone(&gateway), stopping.clone()));
+    }
+    tokio::spawn(housekeep(Arc::clone(&gateway), stopping.clone()));
+    let serve = {
+        let (gateway, stopping) = (Arc::clone(&gateway), stopping.clone());
+        move |connection| {
+            let living = Arc::clone(&gateway.alive).try_acquire_owned();
+            let connection = serve_connection(Arc::clone(&gateway), connection, stopping.clone());
+            async move {
+                let _living = living;
+                connection.await;
+            }
+        }
+    };
+    let listening = tokio::spawn(listener.run(stopping, serve));
+    tracing::info!(%address, instance = %gateway.identity.instance, dev = gateway.identity.dev, "serving");
+    Ok(Running { address, admin, dev, gateway, stop, listening, lock })
+}
+
+async fn open(
+    directory: &Directory,
+    dev: bool,
+    stages: &Stages,
+) -> Result<(Law, holdfast_state::DirectoryLock, Identity), Fault> {
+    match (directory.identity()?, dev) {
+        (Some(identity), true) if !identity.dev => {
+            let problem = format!("`{}` is not a dev directory", directory.path().display());
+            Err(Fault::new(problem).remedy("leave `--dev` out, or name another directory"))
+        }
+        (Some(identity), false) if identity.dev => {
+            let problem = format!("`{}` is a dev directory, for ever", directory.path().display());
+            Err(Fault::new(problem).remedy(
+                "serve it with `--dev`, or found a gateway with `holdfast init` in another directory",
+            ))
+        }
+        (Some(identity), _) => {
+            let (law, lock) = root::reopen(directory, &identity, stages).await?;
+            Ok((law, lock, identity))
+        }
+        (None, true) => init::init_dev(directory, stages).await,
+        (None, false) => {
+            let problem = format!("there is no gateway in `{}`", directory.path().display());
+            Err(Fault::new(problem)
+                .remedy("run `holdfast init` first, or `holdfast serve --dev` to try things"))
+        }
+    }
+}
+
+async fn write_dev_environment(
+    law: &Law,
+    directory: &Directory,
+    address: SocketAddr,
+) -> Result<DevEnvironment, Fault> {
+    let name = |error: holdfast_core::id::InvalidId| Fault::new("a built-in name is refused").because(error);
+    let tenant = init::DEV_TENANT.parse().map_err(name)?;
+    let caller = init::DEV_CALLER.parse().map_err(name)?;
+    let (id, secret) = law.issue_dev_token(&tenant, &caller, DEV_TOKEN_SECONDS).await?;
+    let token = holdfast_wire::native::token::write(id, &secret);
+    let ca = directory.tls().join("ca.pem");
+    let text = zeroize::Zeroizing::new(format!(
+        "export HOLDFAST_URL=https://{address}\nexport HOLDFAST_CACERT={}\nexport HOLDFAST_TENANT={}\nexport HOLDFAST_TOKEN={}\n",
+        shell_quoted(&ca.display().to_string()),
+        init::DEV_TENANT,
+        *token,
+    ));
+    let file = directory.path().join("dev.env");
+    crate::directory::write_private(&file, text.as_bytes())?;
+    let operator =
+        (directory.credentials().join("operator.pem"), directory.credentials().join("operator.key"));
+    Ok(DevEnvironment { file, ca, operator })
+}
+
+fn shell_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Resolves when the gateway stops, or has gone.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The guard that `wait_for` returns must not live any longer.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn housekeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    let mut ticks = 0_u32;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stopped(&mut stop) => break,
+        }
+        ticks = ticks.wrapping_add(1);
+        let done = match ticks % SUMMARY_EVERY {
+            0 => gateway.law.housekeep().await,
+            _ => gateway.law.finish_what_waits().await,
+        };
+        if let Err(error) = done {
+            tracing::warn!(error = error.chain(), remedy = error.remedy_text(), "something waits to be done");
+        }
+    }
+    // A last time, so that what was counted is not forgotten.
+    if let Err(error) = gateway.law.housekeep().await {
+        tracing::error!(error = error.chain(), "something was left undone at the end");
+    }
+}
+
+/// Serves one connection until it ends, or gracefully to its next pause after `stop`.
+async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut stop: watch::Receiver<bool>) {
+    let Connection { stream, about } = connection;
+    let limits = &gateway.config.limits;
+    let is_http2 = about.is_http2;
+    let about: Arc<About> = Arc::new(about);
+    gateway.metrics.connections.inc();
+    let service = {
+        let gateway = Arc::clone(&gateway);
+        service_fn(move |request| service::answer(Arc::clone(&gateway), Arc::clone(&about), request))
+    };
+    let io = TokioIo::new(stream);
+    let ended = if is_http2 {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.streams_per_connection)
+            .max_header_list_size(16 << 10)
+            .keep_alive_interval(Duration::from_secs(limits.header_seconds))
+            .keep_alive_timeout(Duration::from_secs(limits.handshake_seconds));
+        let mut connection = pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(limits.header_seconds))
+            .max_buf_size(64 << 10);
+        let mut connection = pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
+    gateway.metrics.connections.dec();
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+impl Running {
+    /// The gateway itself.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Reads certificate and key again; the ones in force stay when the new ones are refused.
+    ///
+    /// # Errors
+    /// When they are refused.
+    pub fn reload(&self) -> Result<(), Fault> {
+        self.gateway.tls.reload()
+    }
+
+    /// Accepts no more, finishes what was accepted, makes the log complete, and ends.
+    ///
+    /// # Errors
+    /// When a request did not finish in time, or the log's last entries could not be published; they are durable all the same.
+    pub async fn shut_down(self) -> Result<(), Fault> {
+        let Self { gateway, stop, listening, lock, address: _, admin: _, dev: _ } = self;
+        tracing::info!("shutting down: finishing what was accepted");
+        stop.send_replace(true);
+        let _ended = listening.await;
+        let patience = Duration::from_secs(gateway.config.limits.shutdown_seconds);
+        let finished = tokio::time::timeout(patience, gateway.alive.acquire_many(ALL_ALIVE)).await.is_ok();
+        gateway.law.housekeep().await?;
+        let law = Arc::clone(&gateway.law);
+        let flushed = tokio::task::spawn_blocking(move || law.engines().log.flush_all());
+        let flushed =
+            flushed.await.map_err(|error| Fault::new("the log could not be completed").because(error))?;
+        drop(gateway);
+        drop(lock);
+        flushed?;
+        if finished {
+            return Ok(());
+        }
+        Err(Fault::new(format!("some connections did not end within {} seconds", patience.as_secs()))
+            .remedy("raise `limits.shutdown_seconds`; whatever had begun was finished and recorded"))
+    }
+}

@@ -1,0 +1,369 @@
+//! One request: receive, decode, core, encode. The only place where HTTP meets the law.
+
+use crate::detach::Detach;
+use crate::listener::About;
+use crate::serve::Gateway;
+use crate::status;
+use bytes::Bytes;
+use holdfast_core::peer::Proof;
+use holdfast_core::pipeline::{Call as Use, Inbound};
+use holdfast_core::port::World as _;
+use holdfast_core::{Error, ErrorKind, OperationId, Stage, TenantId};
+use holdfast_wire::native::encode::{self, Body, Encoded, Response as Answer};
+use holdfast_wire::native::{self, Access, Call, OpenEndpoint, Route, token};
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Incoming};
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::Instrument as _;
+
+static OPERATION: HeaderName = HeaderName::from_static(native::OPERATION_HEADER);
+
+/// What a request is answered with, and how it ended.
+struct Answered {
+    answer: Answer,
+    refused: Option<ErrorKind>,
+}
+
+impl Answered {
+    fn ok(answer: Answer) -> Self {
+        Self { answer, refused: None }
+    }
+
+    fn refused(error: &Error, operation: OperationId) -> Self {
+        Self { answer: encode::problem(error, Some(operation)), refused: Some(error.kind()) }
+    }
+}
+
+/// Everything that a request brings besides its body.
+struct Received {
+    operation: OperationId,
+    route: &'static Route,
+    uri: Uri,
+    headers: HeaderMap,
+    now: holdfast_core::Timestamp,
+    ticks: u64,
+}
+
+/// Answers one request; never fails, since every failure is an answer.
+pub(crate) async fn answer(
+    gateway: Arc<Gateway>,
+    about: Arc<About>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let world = &gateway.law.engines().world;
+    let ticks = world.ticks();
+    let operation = match gateway.law.new_operation() {
+        Ok(operation) => operation,
+        Err(error) => return Ok(respond(encode::problem(&error, None), None)),
+    };
+    gateway.metrics.in_flight.inc();
+    let span = tracing::debug_span!("request", %operation, trace = trace_id(request.headers()));
+    let received = receive(&gateway, about, request, operation, ticks).instrument(span);
+    let (name, answered) = received.await;
+    let latency = gateway.law.engines().world.ticks().saturating_sub(ticks);
+    gateway.metrics.in_flight.dec();
+    gateway.metrics.ended(name, answered.refused, latency);
+    if let Some(kind) = answered.refused {
+        tracing::debug!(%operation, route = name, reason = kind.code(), latency, "refused");
+    }
+    Ok(respond(answered.answer, Some(operation)))
+}
+
+/// Steps 1 and 2: what must hold before a body is even read.
+async fn receive(
+    gateway: &Arc<Gateway>,
+    about: Arc<About>,
+    request: Request<Incoming>,
+    operation: OperationId,
+    ticks: u64,
+) -> (&'static str, Answered) {
+    let (parts, body) = request.into_parts();
+    let route = match native::route(parts.method.as_str(), parts.uri.path()) {
+        Ok(matched) => matched.route,
+        Err(reason) => {
+            gateway.law.count_noise(about.source, "no-route");
+            let answer = encode::refused(&reason, Some(operation));
+            return ("none", Answered { answer, refused: Some(ErrorKind::NotFound) });
+        }
+    };
+    // Stop orders are let in whatever else is under way.
+    let place = gateway.requests.try_acquire();
+    if place.is_err() && !is_stop(route) {
+        gateway.law.count_noise(about.source, ErrorKind::Throttled.code());
+        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way");
+        return (route.name, Answered::refused(&error, operation));
+    }
+    let body = read_body(gateway, route, body).await;
+    let now = gateway.law.engines().world.now();
+    let received = Received { operation, route, uri: parts.uri, headers: parts.headers, now, ticks };
+    let gateway = Arc::clone(gateway);
+    let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let work = async move {
+        let _living = living;
+        match body {
+            Ok(body) => perform(&gateway, &about, &received, &body).await,
+            Err(error) => {
+                let error = Box::pin(undecoded(&gateway, &about, &received, error)).await;
+                Answered::refused(&error, received.operation)
+            }
+        }
+    };
+    (route.name, Detach::new(work).await)
+}
+
+fn is_stop(route: &Route) -> bool {
+    use native::Endpoint;
+    match route.endpoint {
+        Endpoint::TransitionKey(verb) => verb.is_stop(),
+        Endpoint::SuspendCaller
+        | Endpoint::RemoveCaller
+        | Endpoint::RevokeToken
+        | Endpoint::RemoveAnchor
+        | Endpoint::SuspendTenant => true,
+        Endpoint::Use(_)
+        | Endpoint::Random
+        | Endpoint::Batch
+        | Endpoint::CreateKey
+        | Endpoint::ListKeys
+        | Endpoint::ReadKey
+        | Endpoint::ListVersions
+        | Endpoint::LabelKey
+        | Endpoint::RotateKey
+        | Endpoint::CreateTenant
+        | Endpoint::ReadTenant
+        | Endpoint::ResumeTenant
+        | Endpoint::ListCallers
+        | Endpoint::PutCaller
+        | Endpoint::ResumeCaller
+        | Endpoint::IssueToken
+        | Endpoint::PutAnchor
+        | Endpoint::ReadPolicy
+        | Endpoint::ReadPolicyVersion
+        | Endpoint::SetPolicy
+        | Endpoint::RestorePolicy
+        | Endpoint::CheckPolicy
+        | Endpoint::ExplainPolicy
+        | Endpoint::ReadAudit
+        | Endpoint::ReadStatus
+        | Endpoint::Open(_) => false,
+    }
+}
+
+async fn read_body(gateway: &Gateway, route: &Route, body: Incoming) -> Result<Bytes, Error> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let too_large = || {
+        let detail = format!("the body has more than {} bytes", route.limit);
+        Error::new(ErrorKind::TooLarge, Stage::Receive, detail)
+    };
+    if body.size_hint().lower() > u64::try_from(route.limit).unwrap_or(u64::MAX) {
+        return Err(too_large());
+    }
+    let limit = Duration::from_secs(gateway.config.limits.body_seconds);
+    match tokio::time::timeout(limit, Limited::new(body, route.limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => {
+            Err(Error::new(ErrorKind::Malformed, Stage::Receive, "the body did not arrive whole")
+                .because(error))
+        }
+        Err(_elapsed) => {
+            Err(Error::new(ErrorKind::Deadline, Stage::Receive, "the body took too long to arrive")
+                .remedy("send the body at once"))
+        }
+    }
+}
+
+/// Steps 2 to 8; runs to its end even when the client has left.
+async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[u8]) -> Answered {
+    let path = received.uri.path();
+    let query = received.uri.query().unwrap_or_default();
+    let matched = match native::route(received.route.method.name(), path) {
+        Ok(matched) => matched,
+        Err(reason) => return Answered::ok(encode::refused(&reason, Some(received.operation))),
+    };
+    let call = native::decode(&matched, query, body);
+    let answered = match call {
+        Ok(Call::Open(endpoint)) => Ok(Answered::ok(open(gateway, endpoint))),
+        Ok(call) => dispatch(gateway, about, received, call).await,
+        Err(error) if received.route.access == Access::Open => Err(error),
+        Err(error) => Err(Box::pin(undecoded(gateway, about, received, error)).await),
+    };
+    answered.unwrap_or_else(|error| {
+        if error.kind() == ErrorKind::Internal {
+            tracing::error!(operation = %received.operation, error = error.chain(), "a defect");
+        }
+        Answered::refused(&error, received.operation)
+    })
+}
+
+fn open(gateway: &Gateway, endpoint: OpenEndpoint) -> Answer {
+    match endpoint {
+        OpenEndpoint::OpenApi => encode::api_document(),
+        OpenEndpoint::Live => encode::health(true),
+        OpenEndpoint::Ready => encode::health(status::is_ready(&gateway.law)),
+    }
+}
+
+/// A request that could not be decoded is recorded in its tenant's log, if its caller is known there.
+async fn undecoded(gateway: &Gateway, about: &About, received: &Received, error: Error) -> Error {
+    let matched = native::route(received.route.method.name(), received.uri.path());
+    let Some(tenant) = matched.ok().and_then(|matched| matched.tenant()) else {
+        gateway.law.count_noise(about.source, error.kind().code());
+        return error;
+    };
+    match inbound(about, received, &tenant) {
+        Ok(inbound) => gateway.law.refuse_undecoded(&inbound, error).await,
+        Err(unproven) => {
+            gateway.law.count_noise(about.source, unproven.kind().code());
+            unproven
+        }
+    }
+}
+
+fn inbound<'a>(about: &'a About, received: &'a Received, tenant: &'a TenantId) -> Result<Inbound<'a>, Error> {
+    // A token that is shown is meant: the certificate beside it is then only the connection's.
+    let proof = match (received.headers.get(AUTHORIZATION), &about.peer) {
+        (Some(header), _) => {
+            let (id, secret) = token::from_authorization(header.to_str().unwrap_or_default())?;
+            Proof::Bearer { id, secret }
+        }
+        (None, Some(peer)) => Proof::Certificate(peer),
+        (None, None) => Proof::None,
+    };
+    Ok(Inbound {
+        operation: received.operation,
+        tenant,
+        proof,
+        source: about.source,
+        protocol: native::PROTOCOL,
+        protocol_request: received.headers.get("x-request-id").and_then(|value| value.to_str().ok()),
+        trace: trace_id(&received.headers),
+        now: received.now,
+        ticks: received.ticks,
+    })
+}
+
+/// The trace id of a `traceparent` header (W3C Trace Context, level 1 §3.2).
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = value.split('-');
+    let version = parts.next().filter(|part| part.len() == 2 && *part != "ff")?;
+    let trace = parts.next().filter(|part| part.len() == 32 && part.bytes().any(|b| b != b'0'))?;
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    (is_hex(version) && is_hex(trace)).then_some(trace)
+}
+
+async fn dispatch(
+    gateway: &Gateway,
+    about: &About,
+    received: &Received,
+    call: Call,
+) -> Result<Answered, Error> {
+    let law = &gateway.law;
+    let operation = received.operation;
+    let unproven = |error: Error| {
+        law.count_noise(about.source, error.kind().code());
+        error
+    };
+    match call {
+        Call::Use { tenant, key, operation: work } => {
+            let inbound = inbound(about, received, &tenant).map_err(unproven)?;
+            let (answer, _departing) =
+                law.use_key(&inbound, Use::Key { key, operation: work }).await?.into_parts();
+            Ok(Answered::ok(encode::answer(operation, Ok(answer))))
+        }
+        Call::Random { tenant, length } => {
+            let inbound = inbound(about, received, &tenant).map_err(unproven)?;
+            let (answer, _departing) = law.use_key(&inbound, Use::Random { length }).await?.into_parts();
+            Ok(Answered::ok(encode::answer(operation, Ok(answer))))
+        }
+        Call::Batch { tenant, items } => {
+            let inbound = inbound(about, received, &tenant).map_err(unproven)?;
+            let mut calls = Vec::with_capacity(items.len());
+            let mut operations = Vec::with_capacity(items.len());
+            for item in items {
+                let id = law.new_operation()?;
+                operations.push(id);
+                calls.push((id, item.map(|(key, operation)| Use::Key { key, operation })));
+            }
+            let results = Box::pin(law.use_keys(&inbound, calls)).await?;
+            // Kept until the answer is encoded: what has not left by then can still be stopped.
+            let (results, _departing): (Vec<_>, Vec<_>) = results
+                .into_iter()
+                .map(|result| match result.map(|released| released.into_parts()) {
+                    Ok((answer, departing)) => (Ok(answer), Some(departing)),
+                    Err(error) => (Err(error), None),
+                })
+                .unzip();
+            Ok(Answered::ok(encode::batch(operations.into_iter().zip(results).collect())))
+        }
+        Call::Command { tenant, command } => {
+            let inbound = inbound(about, received, &tenant).map_err(unproven)?;
+            // Boxed, as all that is rare: the future of every request is as large as the largest it may become.
+            let (outcome, _departing) = Box::pin(law.command(&inbound, command)).await?.into_parts();
+            Ok(Answered::ok(encode::outcome(received.route.status, outcome)))
+        }
+        Call::Query { tenant, query } => {
+            let inbound = inbound(about, received, &tenant).map_err(unproven)?;
+            let (found, _departing) = Box::pin(law.query(&inbound, query)).await?.into_parts();
+            let answer = match encode::found(found) {
+                Encoded::Response(response) => response,
+                Encoded::Status => encode::status(&gateway.status()),
+                Encoded::AuditFile(tenant, path) => {
+                    let file = gateway.directory.log(&tenant).join(path.as_str());
+                    encode::audit_file(&path, read_log_file(&file).await?)
+                }
+            };
+            Ok(Answered::ok(answer))
+        }
+        Call::Open(endpoint) => Ok(Answered::ok(open(gateway, endpoint))),
+    }
+}
+
+/// A file of a tenant's log, which is never larger than a bundle of 256 entries.
+async fn read_log_file(path: &Path) -> Result<Vec<u8>, Error> {
+    tokio::fs::read(path).await.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            Error::new(ErrorKind::NotFound, Stage::Perform, "the log has no such file")
+                .remedy("read `checkpoint` first: it says how large the tree is")
+        } else {
+            Error::new(ErrorKind::AuditUnavailable, Stage::Perform, "the log cannot be read").because(error)
+        }
+    })
+}
+
+fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Bytes>> {
+    let Answer { status, content_type, retry_after, allow, authenticate, body } = answer;
+    let bytes = match body {
+        Body::Plain(bytes) => Bytes::from(bytes),
+        Body::Secret(wiped) => Bytes::from_owner(wiped),
+        Body::Static(bytes) => Bytes::from_static(bytes),
+    };
+    let mut response = Response::new(Full::new(bytes));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(operation) = operation.and_then(|operation| HeaderValue::from_bytes(&operation.text()).ok()) {
+        headers.insert(OPERATION.clone(), operation);
+    }
+    if let Some(seconds) = retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(methods) = allow {
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    if let Some(scheme) = authenticate {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+    }
+    response
+}

@@ -1,0 +1,202 @@
+//! The stages of a request, made visible: each port in a wrapper that opens a span and takes the time.
+//!
+//! Core knows nothing of traces and metrics; what it does through a port is what takes time.
+
+use crate::metrics::Latencies;
+use holdfast_core::caller::{Caller, CallerRecord};
+use holdfast_core::key::{Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::peer::Proof;
+use holdfast_core::pipeline::{Change, Permit, Use};
+use holdfast_core::port::{
+    AuditLog, Decide, Decision, Finding, Health, Identified, Identify, KeyStore, Mark, Position, Priority,
+    Question,
+};
+use holdfast_core::query::Explanation;
+use holdfast_core::tenant::Anchor;
+use holdfast_core::work::{Product, Work};
+use holdfast_core::{Error, KeyId, Stage, TenantId, Timestamp};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tracing::{Instrument as _, Span, debug_span};
+
+/// How long each stage takes.
+#[derive(Debug, Clone, Default)]
+pub struct Stages {
+    /// Finding out who asks.
+    pub identify: Latencies,
+    /// Asking the policy.
+    pub decide: Latencies,
+    /// The key store's work.
+    pub perform: Latencies,
+    /// From an event's place in the log to its durability.
+    pub record: Latencies,
+}
+
+/// A port whose calls are seen.
+#[derive(Debug)]
+pub struct Seen<T> {
+    inner: T,
+    latencies: Latencies,
+}
+
+impl<T> Seen<T> {
+    /// Wraps a port; what it does is counted in `latencies`.
+    pub fn new(inner: T, latencies: &Latencies) -> Self {
+        Self { inner, latencies: latencies.clone() }
+    }
+}
+
+impl<T> std::ops::Deref for Seen<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+fn span(stage: Stage) -> Span {
+    debug_span!("stage", name = stage.name())
+}
+
+fn micros_since(begin: Instant) -> u64 {
+    u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+impl<T: Identify> Identify for Seen<T> {
+    type Prepared = T::Prepared;
+
+    fn prepare(&self, callers: &[Arc<CallerRecord>], anchors: &[Anchor]) -> Result<T::Prepared, Error> {
+        self.inner.prepare(callers, anchors)
+    }
+
+    fn identify(
+        &self,
+        prepared: &T::Prepared,
+        proof: &Proof<'_>,
+        now: Timestamp,
+    ) -> Result<Identified, Error> {
+        let begin = Instant::now();
+        let result = span(Stage::Identify).in_scope(|| self.inner.identify(prepared, proof, now));
+        self.latencies.observe(micros_since(begin));
+        result
+    }
+}
+
+impl<T: Decide> Decide for Seen<T> {
+    type Prepared = T::Prepared;
+
+    fn tenant_policy(&self) -> &'static str {
+        self.inner.tenant_policy()
+    }
+
+    fn gateway_policy(&self) -> &'static str {
+        self.inner.gateway_policy()
+    }
+
+    fn prepare(&self, tenant: &TenantId, text: &str) -> Result<T::Prepared, Error> {
+        self.inner.prepare(tenant, text)
+    }
+
+    fn check(&self, prepared: &T::Prepared, author: &Caller, callers: &[Arc<CallerRecord>]) -> Vec<Finding> {
+        self.inner.check(prepared, author, callers)
+    }
+
+    fn explain(&self, prepared: &T::Prepared, question: &Question<'_>) -> Explanation {
+        self.inner.explain(prepared, question)
+    }
+
+    fn decide(&self, prepared: &T::Prepared, question: &Question<'_>) -> Decision {
+        let begin = Instant::now();
+        let decision = span(Stage::Decide).in_scope(|| self.inner.decide(prepared, question));
+        self.latencies.observe(micros_since(begin));
+        decision
+    }
+}
+
+impl<T: KeyStore> KeyStore for Seen<T> {
+    async fn enroll(&self, permit: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
+        self.inner.enroll(permit, tenant).instrument(span(Stage::Perform)).await
+    }
+
+    async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
+        self.inner.generate(permit, version).instrument(span(Stage::Perform)).await
+    }
+
+    async fn perform(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+    ) -> Result<Product, Error> {
+        let begin = Instant::now();
+        let result = self.inner.perform(permit, key, work).instrument(span(Stage::Perform)).await;
+        self.latencies.observe(micros_since(begin));
+        result
+    }
+
+    async fn random(&self, permit: &Permit<Use>, length: usize) -> Result<Product, Error> {
+        self.inner.random(permit, length).instrument(span(Stage::Perform)).await
+    }
+
+    fn forget(&self, key: KeyId) {
+        self.inner.forget(key);
+    }
+
+    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+        self.inner.erase(permit, key).instrument(span(Stage::Perform)).await
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+}
+
+impl<T: AuditLog> AuditLog for Seen<T> {
+    type Handle = T::Handle;
+    type Ticket = Waiting<T::Ticket>;
+
+    fn open(&self, tenant: &TenantId) -> Result<T::Handle, Error> {
+        self.inner.open(tenant)
+    }
+
+    fn append<R>(
+        &self,
+        log: &T::Handle,
+        mark: Mark,
+        priority: Priority,
+        write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
+    ) -> Result<(R, Waiting<T::Ticket>), Error> {
+        let begin = Instant::now();
+        let (value, ticket) = self.inner.append(log, mark, priority, write)?;
+        Ok((value, Waiting { ticket, begin, span: span(Stage::Record), latencies: self.latencies.clone() }))
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+}
+
+/// A wait for durability whose length is counted when it ends.
+#[derive(Debug)]
+pub struct Waiting<F> {
+    ticket: F,
+    begin: Instant,
+    span: Span,
+    latencies: Latencies,
+}
+
+impl<F: Future<Output = Result<Position, Error>> + Unpin> Future for Waiting<F> {
+    type Output = Result<Position, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { ticket, begin, span, latencies } = &mut *self;
+        let poll = span.in_scope(|| Pin::new(ticket).poll(context));
+        if poll.is_ready() {
+            latencies.observe(micros_since(*begin));
+        }
+        poll
+    }
+}

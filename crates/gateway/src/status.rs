@@ -1,0 +1,84 @@
+//! Health and status, from live state: no constant answers here.
+
+use crate::directory::{Directory, Identity};
+use crate::root::Law;
+use crate::tls::TlsState;
+use holdfast_core::Timestamp;
+use holdfast_core::port::{AuditLog as _, Health, KeyStore as _, State as _, World as _};
+use holdfast_wire::native::message::{Part, Status};
+
+/// Days before the server's certificate expires from which on the status says so.
+const EXPIRY_NOTICE_DAYS: u64 = 30;
+
+/// Whether key store, state and log can all work now.
+pub fn is_ready(law: &Law) -> bool {
+    let engines = law.engines();
+    [engines.keys.health(), engines.state.health(), engines.log.health()]
+        .iter()
+        .all(|health| *health == Health::Ready)
+}
+
+fn part(name: &str, health: Health, about: Option<String>) -> Part {
+    let (ready, detail) = match health {
+        Health::Ready => (true, about),
+        Health::Unready(reason) => (false, Some(reason)),
+    };
+    Part { name: name.to_owned(), ready, detail }
+}
+
+/// Gathers what an operator sees of the gateway.
+pub fn gather(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState) -> Status {
+    let engines = law.engines();
+    let custody = format!("software custody, root key in the file `{}`", directory.root_key().display());
+    let state = engines.state.position();
+    let log = engines.log.log().health();
+    let parts = vec![
+        part("key-store", engines.keys.health(), Some(custody)),
+        part("state", engines.state.health(), Some(format!("{} commits", state.sequence))),
+        part("log", engines.log.health(), Some(format!("{} batches durable", log.durable_batches))),
+        part(
+            "gateway",
+            Health::Ready,
+            Some(format!("instance {}, {} tenants", identity.instance, law.tenant_count())),
+        ),
+    ];
+    let ready = parts.iter().all(|part| part.ready);
+    Status { version: crate::BUILD.to_owned(), ready, parts, notices: notices(law, directory, identity, tls) }
+}
+
+fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState) -> Vec<String> {
+    let mut notices = vec![
+        format!(
+            "the root key lies in `{}`, beside what it protects: whoever copies the directory has the keys",
+            directory.root_key().display()
+        ),
+        "nothing outside of the data directory remembers the log's newest checkpoint: putting back an older directory \
+         as a whole cannot be noticed"
+            .to_owned(),
+    ];
+    if identity.dev {
+        notices.push("this is a dev directory, for ever: its token may do everything".to_owned());
+    }
+    let pending = law.pending_stops();
+    if pending > 0 {
+        notices.push(format!("{pending} stop orders are in force and not yet durable; they are retried"));
+    }
+    if let Some(reason) = law.engines().log.log().health().tree {
+        notices.push(format!("the log's trees do not grow, entries are durable all the same: {reason}"));
+    }
+    match tls.expires() {
+        Some(expires) if expires < in_days(law.engines().world.now(), EXPIRY_NOTICE_DAYS) => {
+            let when = Timestamp::from_micros(expires.saturating_mul(1_000_000));
+            notices.push(format!("the server's certificate expires at {when}: replace it and send SIGHUP"));
+        }
+        Some(_) => {}
+        None => {
+            notices.push("the server's certificate cannot be read: nobody knows when it expires".to_owned())
+        }
+    }
+    notices
+}
+
+fn in_days(now: Timestamp, days: u64) -> u64 {
+    now.plus_seconds(days.saturating_mul(86_400)).seconds()
+}

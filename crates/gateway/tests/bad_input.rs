@@ -1,0 +1,185 @@
+//! Whatever is sent, the answer is a problem with a remedy, and the log says who sent it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    reason = "what fails here is a test"
+)]
+
+mod support;
+
+use serde_json::json;
+use support::api::{T, base64};
+use support::{dev, log};
+
+/// Stands where a secret would: nothing may repeat it.
+const MARKER: &str = "TWFya2VyTWFya2VyTWFya2Vy";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_shape_of_nonsense_is_a_recorded_problem() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev(&directory.path().join("data")).await;
+    let mut peer = gateway.developer().await;
+    peer.post(&format!("{T}/keys"), &json!({"name": "k"})).await.expect(201);
+    let encrypt = format!("{T}/keys/k/encrypt");
+    let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
+    let pairs: Vec<_> = (0..65).map(|index| format!(r#""{index}":"{MARKER}""#)).collect();
+    let many = format!(r#"{{"plaintext":"","context":{{{}}}}}"#, pairs.join(","));
+    let long = format!(r#"{{"plaintext":"","context":{{"a":"{}"}}}}"#, MARKER.repeat(400));
+    let bodies: Vec<Vec<u8>> = [
+        "",
+        " ",
+        "null",
+        "[]",
+        "\"text\"",
+        "17",
+        "{",
+        "{}",
+        &format!(r#"{{"plaintext":"{MARKER}"#),
+        &format!(r#"{{"plaintext":"{MARKER}"}} {{}}"#),
+        &format!(r#"{{"plaintext":"{MARKER}","plaintext":"{MARKER}"}}"#),
+        &format!(r#"{{"plaintext":"{MARKER}","{MARKER}":1}}"#),
+        &format!(r#"{{"plaintext":"{MARKER}","plaintxt":1}}"#),
+        &format!(r#"{{"plaintext":"{MARKER}-_"}}"#),
+        &format!(r#"{{"plaintext":"{MARKER}="}}"#),
+        &format!(r#"{{"plaintext":"{MARKER}\n"}}"#),
+        &format!(r#"{{"plaintext":["{MARKER}"]}}"#),
+        &format!(r#"{{"plaintext":"\ud800{MARKER}"}}"#),
+        r#"{"plaintext":null}"#,
+        r#"{"plaintext":true}"#,
+        r#"{"plaintext":1e400}"#,
+        r#"{"plaintext":"","padding":"rot13"}"#,
+        r#"{"plaintext":"","context":[]}"#,
+        r#"{"plaintext":"","context":{"a":1}}"#,
+        r#"{"plaintext":"","context":{"":"b"}}"#,
+        r#"{"plaintext":"","context":{"a":"b","a":"c"}}"#,
+        &many,
+        &long,
+        &deep,
+        &format!(r#"{{"plaintext":{deep}}}"#),
+        "plaintext=aGVsbG8%3D",
+        "<plaintext>aGVsbG8=</plaintext>",
+    ]
+    .iter()
+    .map(|body| body.as_bytes().to_vec())
+    .chain([
+        b"\xff\xfe".to_vec(),
+        b"{\"plaintext\":\"\xff\"}".to_vec(),
+        b"\xef\xbb\xbf{}".to_vec(),
+        vec![0; 100],
+    ])
+    .collect();
+    let mut recorded = vec![];
+    for body in &bodies {
+        let request = [peer.head("POST", &encrypt, body.len()).as_bytes(), body].concat();
+        peer.send(&request).await.unwrap();
+        let answer = peer.answer().await.expect("an answer");
+        let shown = String::from_utf8_lossy(body);
+        assert!((400..500).contains(&answer.status), "{shown}: {}", answer.status);
+        let (status, code) = (answer.status, answer.text("code"));
+        let answer = answer.refused(status, &code);
+        assert!(!answer.json().to_string().contains(&MARKER[..16]), "{}", answer.json());
+        recorded.push((answer.operation(), code));
+    }
+    let huge = "9".repeat(400);
+    let long_name = "a".repeat(129);
+    let paths = [
+        ("POST", format!("{T}/random"), r#"{"length":0}"#.to_owned()),
+        ("POST", format!("{T}/random"), r#"{"length":-1}"#.to_owned()),
+        ("POST", format!("{T}/random"), r#"{"length":1.5}"#.to_owned()),
+        ("POST", format!("{T}/random"), format!(r#"{{"length":{huge}}}"#)),
+        ("POST", format!("{T}/keys"), r#"{"name":"../../etc"}"#.to_owned()),
+        ("POST", format!("{T}/keys"), format!(r#"{{"name":"{long_name}"}}"#)),
+        ("POST", format!("{T}/keys"), r#"{"name":"n","algorithm":"rot13"}"#.to_owned()),
+        ("POST", format!("{T}/keys"), r#"{"name":"n","labels":{"a":{}}}"#.to_owned()),
+        ("POST", format!("{T}/batch"), r#"{"items":[]}"#.to_owned()),
+        ("POST", format!("{T}/batch"), r#"{"items":{}}"#.to_owned()),
+        ("POST", format!("{T}/keys/{long_name}/encrypt"), r#"{"plaintext":""}"#.to_owned()),
+        ("POST", format!("{T}/keys/k/sign"), r#"{}"#.to_owned()),
+        ("POST", format!("{T}/keys/k/rotate"), r#"{"force":true}"#.to_owned()),
+        ("GET", format!("{T}/keys?limit=0"), String::new()),
+        ("GET", format!("{T}/keys?limit=1001"), String::new()),
+        ("GET", format!("{T}/keys?limit={huge}"), String::new()),
+        ("GET", format!("{T}/keys?limit=1&limit=2"), String::new()),
+        ("GET", format!("{T}/keys?colour=blue"), String::new()),
+        ("GET", format!("{T}/keys/k/public-key?version=0"), String::new()),
+        ("GET", format!("{T}/policy/versions/one"), String::new()),
+        ("GET", format!("{T}/audit/../../root.key"), String::new()),
+        ("PUT", format!("{T}/callers/c"), r#"{"kind":"emperor"}"#.to_owned()),
+        ("PUT", format!("{T}/callers/c"), r#"{"kind":"application","credentials":["ftp:x"]}"#.to_owned()),
+        ("POST", format!("{T}/callers/developer/tokens"), r#"{"lifetime_seconds":86401}"#.to_owned()),
+        ("PUT", format!("{T}/anchors/a"), format!(r#"{{"certificate":"{MARKER}"}}"#)),
+        ("PUT", format!("{T}/policy"), r#"{"text":"permit permit permit"}"#.to_owned()),
+    ];
+    for (method, path, body) in &paths {
+        let answer = peer.ask(method, path, body).await;
+        assert!((400..500).contains(&answer.status), "{method} {path} {body}: {}", answer.status);
+        let (status, code) = (answer.status, answer.text("code"));
+        let answer = answer.refused(status, &code);
+        assert!(!answer.json().to_string().contains(&MARKER[..16]), "{}", answer.json());
+        recorded.push((answer.operation(), code));
+    }
+    // No such endpoint: nobody's log.
+    for path in [
+        "/v1/tenants/dev/keys/k%2f/encrypt",
+        "/v1/tenants/dev/keys/",
+        "//",
+        "/v1",
+        "/V1/status",
+        "/v1/tenants/dev/keys/k/encrypt/",
+    ] {
+        let answer = peer.ask("POST", path, "").await;
+        assert!((400..500).contains(&answer.status), "{path}: {}", answer.status);
+        let (status, code) = (answer.status, answer.text("code"));
+        answer.refused(status, &code);
+    }
+    // What is no HTTP at all ends the connection, with a status where one can be given.
+    for nonsense in
+        ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET / HTTP/1.1\r\nno colon\r\n\r\n"]
+    {
+        let mut stranger = gateway.stranger().await;
+        stranger.send(nonsense.as_bytes()).await.unwrap();
+        if let Some(answer) = stranger.answer().await {
+            assert!((400..500).contains(&answer.status), "{nonsense:?}: {}", answer.status);
+        }
+        stranger.closed().await;
+    }
+    let mut stranger = gateway.stranger().await;
+    let smuggled =
+        "POST /v1/status HTTP/1.1\r\nhost: g\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd";
+    stranger.send(smuggled.as_bytes()).await.unwrap();
+    assert!((400..500).contains(&stranger.answer().await.unwrap().status));
+    // Credentials that are none.
+    for authorization in [
+        "Bearer",
+        "Bearer hf_",
+        "Basic YTpi",
+        "Bearer hf_00000000000000000000000000_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+        "\u{e9}",
+    ] {
+        let mut stranger = gateway.stranger().await;
+        let request = format!("GET {T}/keys HTTP/1.1\r\nhost: g\r\nauthorization: {authorization}\r\n\r\n");
+        stranger.send(request.as_bytes()).await.unwrap();
+        stranger.answer().await.unwrap().refused(401, "unauthenticated");
+    }
+    peer.post(&encrypt, &json!({"plaintext": base64(b"still here")})).await.expect(200);
+    drop((peer, stranger));
+    gateway.running.shut_down().await.unwrap();
+
+    let data = directory.path().join("data");
+    let events = log::events(&data, "dev");
+    for (operation, code) in &recorded {
+        let event = log::closing(&events, operation);
+        assert_eq!((&event["outcome"], &event["reason"]), (&json!("refused"), &json!(code)), "{event}");
+        assert_eq!(event["caller"]["name"], "developer");
+    }
+    for file in log::files(&data) {
+        let content = std::fs::read(&file).unwrap();
+        let found = content.windows(MARKER.len()).any(|window| window == MARKER.as_bytes());
+        assert!(!found, "what was sent stands in {}", file.display());
+    }
+}

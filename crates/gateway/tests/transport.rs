@@ -1,0 +1,262 @@
+//! TLS, HTTP and what comes before them: what is spoken, what is bounded, what is believed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    reason = "what fails here is a test"
+)]
+
+mod support;
+
+use holdfast_gateway::config::TlsVersion;
+use rustls::{NamedGroup, version};
+use serde_json::json;
+use std::sync::Arc;
+use support::api::{T, base64};
+use support::authority::Authority;
+use support::peer::{PATIENCE, Peer};
+use support::{Dev, dev, dev_with, log, settings, trust};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_and_1_1_are_agreed_on_by_alpn() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev(&directory.path().join("data")).await;
+    for (offered, agreed) in [
+        (&[b"h2".as_slice(), b"http/1.1"][..], Some(b"h2".as_slice())),
+        (&[b"http/1.1"], Some(b"http/1.1")),
+        (&[], None),
+    ] {
+        let peer =
+            Peer::connect(gateway.running.address, &trust(&gateway.directory).alpn(offered)).await.unwrap();
+        assert_eq!(peer.stream.get_ref().1.alpn_protocol(), agreed);
+    }
+    assert!(
+        Peer::connect(gateway.running.address, &trust(&gateway.directory).alpn(&[b"spdy/3"])).await.is_err()
+    );
+    for (flag, line) in [("--http2", "http/2 200"), ("--http1.1", "http/1.1 200")] {
+        let answer = gateway.curl(&[flag.to_owned()], "GET", "/health/live", "").await.expect(200);
+        assert!(answer.headers.starts_with(line), "{}", answer.headers);
+        answer.operation();
+    }
+    // Without ALPN it is HTTP/1.1.
+    let mut peer =
+        Peer::connect(gateway.running.address, &trust(&gateway.directory).alpn(&[])).await.unwrap();
+    peer.ask("GET", "/health/live", "").await.expect(200);
+    drop(peer);
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_1_3_with_hybrid_key_exchange_and_1_2_only_by_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev(&directory.path().join("data")).await;
+    let old = trust(&gateway.directory).versions(&[&version::TLS12]);
+    assert!(Peer::connect(gateway.running.address, &old).await.is_err());
+    let peer = gateway.stranger().await;
+    let session = peer.stream.get_ref().1;
+    assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    assert_eq!(session.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
+    drop(peer);
+    // Whoever does not know it uses X25519.
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = std::fs::read(gateway.directory.join("tls/ca.pem")).unwrap();
+    use rustls::pki_types::pem::PemObject as _;
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
+    let config = config.unwrap().with_root_certificates(roots).with_no_client_auth();
+    let tcp = TcpStream::connect(gateway.running.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+    assert_eq!(stream.get_ref().1.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519);
+    drop(stream);
+    gateway.running.shut_down().await.unwrap();
+
+    let mut config = settings(&directory.path().join("data"));
+    config.tls.minimum_version = TlsVersion::V1_2;
+    let gateway = dev_with(config).await;
+    let mut peer = Peer::connect(gateway.running.address, &old).await.unwrap();
+    assert_eq!(peer.stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
+    peer.ask("GET", "/health/live", "").await.expect(200);
+    let newest = gateway.stranger().await;
+    assert_eq!(newest.stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    drop((peer, newest));
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_exchanged_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev(&directory.path().join("data")).await;
+    let before = trust(&gateway.directory);
+    let mut live = gateway.developer().await;
+    let authority = Authority::new("new server authority");
+    let after = support::peer::Settings::trusting(authority.pem.as_bytes());
+    let server = authority.issue_server();
+    let tls = gateway.directory.join("tls");
+    std::fs::write(tls.join("server.pem"), &server.certificate).unwrap();
+    std::fs::write(tls.join("server.key"), &server.key).unwrap();
+    assert!(Peer::connect(gateway.running.address, &after).await.is_err(), "files alone change nothing");
+    gateway.running.reload().unwrap();
+    Peer::connect(gateway.running.address, &after).await.unwrap();
+    assert!(Peer::connect(gateway.running.address, &before).await.is_err());
+    live.ask("GET", &format!("{T}/keys"), "").await.expect(200);
+
+    let other = authority.issue_server();
+    for (file, text) in [("server.pem", "nonsense"), ("server.key", ""), ("server.key", &other.key)] {
+        std::fs::write(tls.join(file), text).unwrap();
+        let fault = gateway.running.reload().unwrap_err();
+        assert!(fault.remedy_text().is_some());
+        Peer::connect(gateway.running.address, &after).await.unwrap();
+        std::fs::write(tls.join("server.pem"), &server.certificate).unwrap();
+        std::fs::write(tls.join("server.key"), &server.key).unwrap();
+    }
+    drop(live);
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balancer_is_believed_where_it_is_configured_and_nowhere_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let v1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n";
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x09\xc6\x33\x64\x01\xdc\x04\x01\xbb";
+    let gateway = dev(&data).await;
+    let token = |gateway: &Dev| trust(&data).token(&gateway.environment["HOLDFAST_TOKEN"]);
+    let settings_of = token(&gateway);
+    assert!(Peer::connect_after(gateway.running.address, &settings_of, v1).await.is_err());
+    let keys = format!("{T}/keys");
+    let direct = gateway.developer().await.ask("GET", &keys, "").await.expect(200).operation();
+    gateway.running.shut_down().await.unwrap();
+
+    let mut config = settings(&data);
+    config.listen.proxy_protocol_from = vec![[127, 0, 0, 1].into()];
+    let gateway = dev_with(config).await;
+    let settings_of = token(&gateway);
+    assert!(
+        Peer::connect(gateway.running.address, &settings_of).await.is_err(),
+        "a peer went around the balancer"
+    );
+    let mut recorded = vec![(direct, json!("127.0.0.1"))];
+    for (header, source) in [
+        (&v1[..], json!("192.0.2.7")),
+        (v2, json!("192.0.2.9")),
+        (b"PROXY TCP6 2001:db8::7 2001:db8::1 1 2\r\n", json!("2001:db8::7")),
+    ] {
+        let mut peer = Peer::connect_after(gateway.running.address, &settings_of, header).await.unwrap();
+        recorded.push((peer.ask("GET", &keys, "").await.expect(200).operation(), source));
+    }
+    gateway.running.shut_down().await.unwrap();
+    let events = log::events(&data, "dev");
+    for (operation, source) in recorded {
+        assert_eq!(log::closing(&events, &operation)["source"], source);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_bounded_before_they_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev(&directory.path().join("data")).await;
+    let keys = format!("{T}/keys");
+    // Declared: nothing of it is awaited.
+    let mut peer = gateway.developer().await;
+    let head = peer.head("POST", &keys, 1 << 30);
+    peer.send(head.as_bytes()).await.unwrap();
+    peer.answer().await.unwrap().refused(413, "too-large");
+    // Not declared: no more than the limit is kept.
+    let mut peer = gateway.developer().await;
+    let head = peer.head("POST", &keys, 0).replace("content-length: 0", "transfer-encoding: chunked");
+    let length = (64 << 10) + 1;
+    let chunk = format!("{head}{length:x}\r\n{}\r\n", " ".repeat(length));
+    peer.send(chunk.as_bytes()).await.unwrap();
+    peer.answer().await.unwrap().refused(413, "too-large");
+    // A field that is too large in a body that is not.
+    let mut peer = gateway.developer().await;
+    peer.post(&keys, &json!({"name": "k"})).await.expect(201);
+    let plaintext = base64(&vec![0; (1 << 20) + 3]);
+    let encrypt = format!("{keys}/k/encrypt");
+    peer.post(&encrypt, &json!({"plaintext": plaintext})).await.refused(413, "too-large");
+    peer.post(&encrypt, &json!({"plaintext": base64(&vec![0; 1 << 20])})).await.expect(200);
+    let items = vec![json!({"key": "k", "operation": "public-key"}); 257];
+    peer.post(&format!("{T}/batch"), &json!({"items": items})).await.refused(413, "too-large");
+    drop(peer);
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slow_are_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = settings(&directory.path().join("data"));
+    config.limits.handshake_seconds = 1;
+    config.limits.header_seconds = 1;
+    config.limits.body_seconds = 1;
+    let gateway = dev_with(config).await;
+    let address = gateway.running.address;
+    let silent = async {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tokio::time::timeout(PATIENCE, tcp.read(&mut [0]))
+            .await
+            .expect("the end of a silent connection")
+            .unwrap_or(0)
+    };
+    let slow_header = async {
+        let mut peer = gateway.developer().await;
+        peer.send(b"GET /health/live HTTP/1.1\r\nhost: ").await.unwrap();
+        peer.closed().await;
+    };
+    let idle = async {
+        let mut peer = gateway.developer().await;
+        peer.ask("GET", "/health/live", "").await.expect(200);
+        peer.closed().await;
+    };
+    let slow_body = async {
+        let mut peer = gateway.developer().await;
+        let head = peer.head("POST", &format!("{T}/keys"), 100);
+        peer.send(format!("{head}{{").as_bytes()).await.unwrap();
+        peer.answer().await.unwrap().refused(504, "deadline")
+    };
+    let _ended = tokio::join!(silent, slow_header, idle, slow_body);
+    gateway.stranger().await.ask("GET", "/health/ready", "").await.expect(200);
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_its_share_of_connections() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = settings(&directory.path().join("data"));
+    config.limits.connections_per_address = 3;
+    let gateway = dev_with(config).await;
+    let address = gateway.running.address;
+    let trust = trust(&gateway.directory);
+    let mut peers = vec![];
+    for _ in 0..3 {
+        let mut peer = Peer::connect(address, &trust).await.unwrap();
+        peer.ask("GET", "/health/live", "").await.expect(200);
+        peers.push(peer);
+    }
+    assert!(Peer::connect(address, &trust).await.is_err());
+    for peer in &mut peers {
+        peer.ask("GET", "/health/live", "").await.expect(200);
+    }
+    peers.pop();
+    // The place is free once the gateway has noticed.
+    let again = async {
+        loop {
+            if let Ok(peer) = Peer::connect(address, &trust).await {
+                break peer;
+            }
+        }
+    };
+    let mut again = tokio::time::timeout(PATIENCE, again).await.unwrap();
+    again.ask("GET", "/health/live", "").await.expect(200);
+    drop((peers, again));
+    gateway.running.shut_down().await.unwrap();
+}
