@@ -1,0 +1,108 @@
+//! What every command works with: the options, the environment, a runtime, and a client made of them.
+
+use crate::args::Global;
+use crate::environment::Environment;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Printer;
+use holdfast_sdk::{Client, Tenant, TenantId};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use zeroize::Zeroizing;
+
+/// Where Debian and most others keep the authorities that the machine trusts.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// A command's surroundings.
+pub(crate) struct App {
+    global: Global,
+    pub(crate) environment: Environment,
+    runtime: Runtime,
+    pub(crate) printer: Printer,
+}
+
+impl App {
+    pub(crate) fn new(global: Global, environment: Environment) -> Result<Self, Failure> {
+        let printer = Printer::new(global.json);
+        let runtime = Builder::new_multi_thread().enable_all().build().map_err(|error| {
+            Failure::new(Exit::Failure, "the process cannot start its threads").because(&error)
+        })?;
+        Ok(Self { global, environment, runtime, printer })
+    }
+
+    /// Runs a future to its end on this thread, its tasks on the others.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// A client of the gateway, as the caller that options or environment name.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let Global { url, cacert, cert, cert_key, token_file, tenant: _, timeout, json: _ } = &self.global;
+        let environment = &self.environment;
+        let url = url.as_ref().or(environment.url.as_ref()).ok_or_else(|| {
+            Failure::usage("no gateway is named").remedy(
+                "give its address with `--url` or HOLDFAST_URL; after `holdfast serve --dev` source the `dev.env` that it wrote",
+            )
+        })?;
+        let mut builder = Client::builder(url).timeout(Duration::from_secs(*timeout));
+        let cacert = cacert.as_ref().or(environment.cacert.as_ref()).cloned();
+        let cacert = cacert.or_else(|| Some(PathBuf::from(SYSTEM_AUTHORITIES)).filter(|path| path.exists()));
+        if let Some(path) = cacert {
+            builder = builder.ca_pem(read(&path)?);
+        }
+        // What was typed counts more than what the environment says; within one, the gateway looks at the token first.
+        let credential = match (token_file, cert, &environment.token, &environment.cert) {
+            (Some(file), _, _, _) => Credential::Token(token_in(file)?),
+            (None, Some(cert), _, _) => self.certificate(cert, cert_key.as_ref())?,
+            (None, None, Some(token), _) => Credential::Token(token.clone()),
+            (None, None, None, Some(cert)) => self.certificate(cert, cert_key.as_ref())?,
+            (None, None, None, None) => Credential::None,
+        };
+        let builder = match credential {
+            Credential::Token(token) => builder.token(token.as_str()),
+            Credential::Certificate { certificate, key } => builder.identity_pem(certificate, key.to_vec()),
+            Credential::None => builder,
+        };
+        Ok(builder.connect()?)
+    }
+
+    fn certificate(&self, cert: &Path, cert_key: Option<&PathBuf>) -> Result<Credential, Failure> {
+        let key = cert_key.or(self.environment.key.as_ref()).ok_or_else(|| {
+            Failure::usage(format!("the private key of `{}` is not named", cert.display()))
+                .remedy("give it with `--cert-key` or HOLDFAST_KEY")
+        })?;
+        Ok(Credential::Certificate { certificate: read(cert)?, key: Zeroizing::new(read(key)?) })
+    }
+
+    /// The tenant that options or environment name, if they name one.
+    pub(crate) fn tenant_name(&self) -> Result<Option<TenantId>, Failure> {
+        let name = self.global.tenant.as_ref().or(self.environment.tenant.as_ref());
+        Ok(name.map(|name| name.parse()).transpose()?)
+    }
+
+    /// The tenant that this command is about.
+    pub(crate) fn tenant(&self) -> Result<Tenant, Failure> {
+        let tenant = self.tenant_name()?.ok_or_else(|| {
+            Failure::usage("no tenant is named").remedy("name it with `--tenant` or HOLDFAST_TENANT")
+        })?;
+        Ok(self.client()?.tenant(tenant))
+    }
+}
+
+enum Credential {
+    Token(Zeroizing<String>),
+    Certificate { certificate: Vec<u8>, key: Zeroizing<Vec<u8>> },
+    None,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::file("read", path, &error).ending(Exit::Usage))
+}
+
+fn token_in(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::file("read", path, &error).ending(Exit::Usage))?;
+    Ok(Zeroizing::new(text))
+}

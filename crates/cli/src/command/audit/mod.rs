@@ -1,0 +1,38 @@
+//! `holdfast audit`.
+
+mod event;
+mod mirror;
+mod prove;
+mod search;
+mod source;
+mod tail;
+mod verify;
+mod verify_proof;
+
+use crate::app::App;
+use crate::failure::Failure;
+use clap::Subcommand;
+
+/// The audit log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    Verify(verify::Verify),
+    Mirror(mirror::Mirror),
+    Prove(prove::Prove),
+    VerifyProof(verify_proof::VerifyProof),
+    Tail(tail::Tail),
+    Search(search::Search),
+}
+
+impl AuditCommand {
+    pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
+        match self {
+            Self::Verify(verify) => verify.run(app),
+            Self::Mirror(mirror) => mirror.run(app),
+            Self::Prove(prove) => prove.run(app),
+            Self::VerifyProof(verify_proof) => verify_proof.run(app),
+            Self::Tail(tail) => tail.run(app),
+            Self::Search(search) => search.run(app),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `holdfast caller`.
+
+use super::word;
+use crate::app::App;
+use crate::failure::Failure;
+use crate::issue;
+use crate::output::note;
+use clap::{Args, Subcommand};
+use holdfast_core::caller::CallerKind;
+use holdfast_core::command::MAX_TOKEN_SECONDS;
+use holdfast_sdk::field::{CredentialText, List, Name, Word};
+use holdfast_sdk::message::PutCaller;
+use holdfast_sdk::{CallerName, GroupName, TokenId};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Callers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CallerCommand {
+    /// List callers
+    List,
+    Put(Put),
+    /// Stop a caller for now
+    Suspend(Named),
+    /// Let a caller call again
+    Resume(Named),
+    /// Remove a caller for ever
+    Remove(Named),
+    Token(Token),
+    RevokeToken(RevokeToken),
+}
+
+/// One caller.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The caller
+    name: CallerName,
+}
+
+/// Register a caller, or change a registration
+///
+/// Registers a caller with all of its credentials and groups; what is not named any more is gone. Its tokens stay.
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// The caller
+    name: CallerName,
+    /// What it is for, which never changes: application, custodian or auditor
+    #[arg(long, default_value = "application", value_parser = word::<CallerKind>)]
+    kind: CallerKind,
+    /// A group that policies can speak of
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<GroupName>,
+    /// A URI in its certificate, issued by one of the tenant's trust anchors
+    #[arg(long, value_name = "URI")]
+    uri: Vec<String>,
+    /// A DNS name in its certificate, in the same way
+    #[arg(long, value_name = "NAME")]
+    dns: Vec<String>,
+    /// Its own certificate (PEM), whoever issued it
+    #[arg(long, value_name = "FILE")]
+    certificate: Vec<PathBuf>,
+    /// Make certificate and key for it, in this directory
+    #[arg(long, value_name = "DIR")]
+    issue: Option<PathBuf>,
+}
+
+/// Issue a bearer token, which is shown once
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// The caller
+    name: CallerName,
+    /// For how long, at most a day, such as 15min or 8h
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    lifetime: Duration,
+}
+
+/// Revoke a bearer token
+#[derive(Debug, Args)]
+pub(crate) struct RevokeToken {
+    /// The caller
+    name: CallerName,
+    /// The token's id, from `holdfast caller list`
+    token: TokenId,
+}
+
+impl CallerCommand {
+    pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
+        let tenant = app.tenant()?;
+        match self {
+            Self::List => {
+                let callers = app.block_on(tenant.callers())?;
+                app.printer.list(&callers.callers, &["name", "kind", "groups", "credentials", "suspended"])
+            }
+            Self::Put(put) => {
+                let (name, caller) = put.into_request()?;
+                app.printer.record(&app.block_on(tenant.put_caller(&name, &caller))?.body)
+            }
+            Self::Suspend(Named { name }) => {
+                app.printer.record(&app.block_on(tenant.suspend_caller(&name))?.body)
+            }
+            Self::Resume(Named { name }) => {
+                app.printer.record(&app.block_on(tenant.resume_caller(&name))?.body)
+            }
+            Self::Remove(Named { name }) => {
+                app.printer.record(&app.block_on(tenant.remove_caller(&name))?.body)
+            }
+            Self::Token(Token { name, lifetime }) => {
+                let seconds = lifetime.as_secs();
+                if !(1..=MAX_TOKEN_SECONDS).contains(&seconds) {
+                    return Err(Failure::usage("a token lives for a second to a day")
+                        .remedy("give `--lifetime 8h`, for example"));
+                }
+                let issued = app.block_on(tenant.issue_token(&name, seconds))?;
+                if app.printer.is_json() {
+                    return app.printer.record(&issued.body);
+                }
+                note(&format!(
+                    "token {} of `{name}` until {}; it is shown once:",
+                    issued.id.0, issued.expires.0
+                ));
+                app.printer.line(&issued.token.0)
+            }
+            Self::RevokeToken(RevokeToken { name, token }) => {
+                app.printer.record(&app.block_on(tenant.revoke_token(&name, token))?.body)
+            }
+        }
+    }
+}
+
+impl Put {
+    fn into_request(self) -> Result<(CallerName, PutCaller), Failure> {
+        let Self { name, kind, groups, uri, dns, certificate, issue } = self;
+        let named = |text: String| {
+            // The client's own reader knows the grammar.
+            serde_json::from_value::<CredentialText>(serde_json::Value::String(text.clone())).map_err(
+                |error| {
+                    Failure::usage(format!("`{text}` names nobody"))
+                        .because(&error)
+                        .remedy("compare `holdfast caller put --help`")
+                },
+            )
+        };
+        let mut credentials = vec![];
+        for uri in uri {
+            credentials.push(named(format!("uri:{uri}"))?);
+        }
+        for dns in dns {
+            credentials.push(named(format!("dns:{dns}"))?);
+        }
+        for file in certificate {
+            credentials.push(issue::credential_of(&file)?);
+        }
+        if let Some(dir) = issue {
+            let (credential, file) = issue::issue(&dir, &name)?;
+            note(&format!(
+                "made {} and its .key: hand both to `{name}` and remove them here",
+                file.display()
+            ));
+            credentials.push(credential);
+        }
+        let groups = groups.into_iter().map(Name).collect();
+        let caller =
+            PutCaller { kind: Word(kind), groups: Some(List(groups)), credentials: Some(List(credentials)) };
+        Ok((name, caller))
+    }
+}

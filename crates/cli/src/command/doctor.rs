@@ -1,0 +1,328 @@
+//! `holdfast doctor`.
+
+use crate::app::App;
+use crate::clock;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::issue;
+use clap::Args;
+use holdfast_audit::verify::{self, Trusted};
+use holdfast_core::{ErrorKind, Timestamp};
+use holdfast_gateway::directory::Directory;
+use holdfast_sdk::Client;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Days before a certificate expires from which on it is said.
+const EXPIRY_DAYS: u64 = 30;
+/// How far two clocks may be apart, in seconds.
+const CLOCKS_APART: u64 = 30;
+
+/// Look for what is wrong between here and a working gateway
+///
+/// Looks at everything between here and a working gateway, and says for each thing that is wrong what to do.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Look at this gateway's data directory too, on its own machine
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Look at the directory only, at no gateway
+    #[arg(long, requires = "data")]
+    offline: bool,
+}
+
+/// How something was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    Watch,
+    Wrong(Exit),
+}
+
+impl Verdict {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Watch => "watch",
+            Self::Wrong(_) => "wrong",
+        }
+    }
+}
+
+struct Finding {
+    what: String,
+    verdict: Verdict,
+    detail: String,
+    remedy: Option<String>,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn fine(&mut self, what: &str, detail: impl Into<String>) {
+        self.0.push(Finding {
+            what: what.to_owned(),
+            verdict: Verdict::Fine,
+            detail: detail.into(),
+            remedy: None,
+        });
+    }
+
+    fn watch(&mut self, what: &str, detail: impl Into<String>, remedy: &str) {
+        let remedy = Some(remedy.to_owned());
+        self.0.push(Finding {
+            what: what.to_owned(),
+            verdict: Verdict::Watch,
+            detail: detail.into(),
+            remedy,
+        });
+    }
+
+    fn wrong(&mut self, what: &str, failure: &Failure) {
+        let (detail, remedy) = (failure.problem().to_owned(), failure.remedy_text().map(str::to_owned));
+        self.0.push(Finding {
+            what: what.to_owned(),
+            verdict: Verdict::Wrong(failure.exit()),
+            detail,
+            remedy,
+        });
+    }
+}
+
+impl Doctor {
+    pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
+        let Self { data, offline } = self;
+        let mut findings = Findings::default();
+        if !offline {
+            match app.client() {
+                Ok(client) => app.block_on(examine_gateway(app, &client, &mut findings)),
+                Err(failure) => findings.wrong("settings", &failure),
+            }
+        }
+        if let Some(data) = data {
+            examine_directory(&data, &mut findings);
+        }
+        told(app, &findings)
+    }
+}
+
+fn told(app: &App, findings: &Findings) -> Result<(), Failure> {
+    if app.printer.is_json() {
+        let all = findings.0.iter().map(|finding| {
+            serde_json::json!({
+                "what": finding.what, "verdict": finding.verdict.word(), "detail": finding.detail, "remedy": finding.remedy
+            })
+        });
+        app.printer.json_value(&serde_json::Value::Array(all.collect()))?;
+    } else {
+        for Finding { what, verdict, detail, remedy } in &findings.0 {
+            let mark = match verdict {
+                Verdict::Fine => "✓",
+                Verdict::Watch => "!",
+                Verdict::Wrong(_) => "✗",
+            };
+            app.printer.line(&crate::output::printable(&format!("{mark} {what:<20} {detail}")))?;
+            if let Some(remedy) = remedy {
+                app.printer.line(&crate::output::printable(&format!("  {:<20} → {remedy}", "")))?;
+            }
+        }
+    }
+    let first_wrong = findings.0.iter().find_map(|finding| match finding.verdict {
+        Verdict::Wrong(exit) => Some((exit, &finding.what)),
+        Verdict::Fine | Verdict::Watch => None,
+    });
+    match first_wrong {
+        None => Ok(()),
+        Some((exit, what)) => Err(Failure::new(exit, format!("something is wrong, first of all: {what}"))
+            .remedy("do what is said beside it, and look again")),
+    }
+}
+
+async fn examine_gateway(app: &App, client: &Client, findings: &mut Findings) {
+    let probe = match client.probe().await {
+        Ok(probe) => probe,
+        Err(error) => return findings.wrong("connection", &error.into()),
+    };
+    findings
+        .fine("connection", format!("{}: {} with {}", client.address(), probe.version, probe.key_exchange));
+    let expiry = probe.certificates.first().and_then(|certificate| issue::expiry(certificate));
+    examine_expiry("server certificate", expiry, findings);
+    match client.date().await {
+        Ok(date) => examine_clock(date.as_deref().and_then(http_date), findings),
+        Err(error) => findings.wrong("clock", &error.into()),
+    }
+    match client.ready().await {
+        Ok(true) => findings.fine("gateway", "key store, state and log are ready"),
+        Ok(false) => findings.wrong(
+            "gateway",
+            &Failure::new(Exit::Unavailable, "it cannot work now")
+                .remedy("ask an operator for `holdfast status`"),
+        ),
+        Err(error) => findings.wrong("gateway", &error.into()),
+    }
+    match app.tenant_name() {
+        Ok(Some(tenant)) => match client.tenant(tenant.clone()).read().await {
+            Ok(_) => findings.fine("caller", format!("known in `{tenant}`, may read its record")),
+            // Who is not known is told so; who is refused is known.
+            Err(error) if error.kind() == Some(ErrorKind::Denied) => {
+                findings.fine("caller", format!("known in `{tenant}`, may not read its record"));
+            }
+            Err(error) => findings.wrong("caller", &error.into()),
+        },
+        Ok(None) => findings.watch(
+            "caller",
+            "no tenant is named",
+            "name one with `--tenant` or HOLDFAST_TENANT to see whether you are known there",
+        ),
+        Err(failure) => findings.wrong("caller", &failure),
+    }
+}
+
+fn examine_expiry(what: &str, expires: Option<u64>, findings: &mut Findings) {
+    let Some(expires) = expires else {
+        return findings.watch(
+            what,
+            "nobody can tell when it expires",
+            "replace it with an X.509 certificate",
+        );
+    };
+    let when = Timestamp::from_micros(expires.saturating_mul(1_000_000));
+    let left = expires.saturating_sub(clock::now().seconds()) / 86_400;
+    if left >= EXPIRY_DAYS {
+        findings.fine(what, format!("valid for {left} more days"));
+    } else {
+        findings.watch(
+            what,
+            format!("expires at {when}, in {left} days"),
+            "replace it and send SIGHUP to the gateway",
+        );
+    }
+}
+
+fn examine_clock(theirs: Option<u64>, findings: &mut Findings) {
+    let Some(theirs) = theirs else {
+        return findings.watch(
+            "clock",
+            "the gateway does not tell its time",
+            "compare both machines' clocks by hand",
+        );
+    };
+    let apart = theirs.abs_diff(clock::now().seconds());
+    if apart <= CLOCKS_APART {
+        findings.fine("clock", format!("{apart} s apart from the gateway's"));
+    } else {
+        findings.watch(
+            "clock",
+            format!("{apart} s apart from the gateway's"),
+            "synchronise both clocks (NTP): certificates and tokens are judged by them",
+        );
+    }
+}
+
+/// A date of HTTP (RFC 9110 §5.6.7) as seconds since 1970.
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.split_ascii_whitespace().skip(1);
+    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    let time = humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()?;
+    time.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+fn examine_directory(data: &Path, findings: &mut Findings) {
+    let directory = Directory::at(data);
+    match directory.identity() {
+        Ok(Some(identity)) => findings.fine("data directory", format!("gateway {}", identity.instance)),
+        Ok(None) => {
+            let failure = Failure::new(Exit::State, format!("there is no gateway in `{}`", data.display()))
+                .remedy("check the path, or found one with `holdfast init`");
+            return findings.wrong("data directory", &failure);
+        }
+        Err(fault) => return findings.wrong("data directory", &fault.into()),
+    }
+    examine_mode("data directory's mode", data, 0o700, findings);
+    examine_mode("root key's mode", &directory.root_key(), 0o600, findings);
+    let logs = data.join("audit");
+    let Ok(entries) = std::fs::read_dir(&logs) else {
+        let failure = Failure::new(Exit::Failure, format!("cannot read `{}`", logs.display()))
+            .remedy("run as the owner of the data directory");
+        return findings.wrong("logs", &failure);
+    };
+    for entry in entries.flatten() {
+        let what = format!("log of {}", entry.file_name().to_string_lossy());
+        if !entry.path().join("checkpoint").exists() {
+            findings.watch(
+                &what,
+                "it has no checkpoint yet",
+                "one comes within a second of its first entry: look again",
+            );
+            continue;
+        }
+        match verify::verify(&entry.path(), &Trusted::default(), |_, _| {}) {
+            Ok(report) => findings
+                .fine(&what, format!("{} entries verify, by the key beside them", report.checkpoint.size)),
+            Err(error) => {
+                let failure = Failure::new(Exit::Integrity, error.to_string()).remedy(
+                    "stop the gateway, keep a copy of the directory as evidence, and restore a backup",
+                );
+                findings.wrong(&what, &failure);
+            }
+        }
+    }
+}
+
+fn examine_mode(what: &str, path: &Path, wanted: u32, findings: &mut Findings) {
+    match path.metadata() {
+        Ok(metadata) => {
+            let mode = metadata.permissions().mode() & 0o777;
+            if mode & !wanted == 0 {
+                return findings.fine(what, format!("{mode:03o}"));
+            }
+            let failure = Failure::new(
+                Exit::Failure,
+                format!("`{}` has mode {mode:03o}: others can read it", path.display()),
+            )
+            .remedy(format!("run `chmod {wanted:o} {}`, and ask who could have read it", path.display()));
+            findings.wrong(what, &failure);
+        }
+        Err(error) => findings.wrong(what, &Failure::file("read", path, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_http() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("yesterday"), None);
+    }
+
+    #[test]
+    fn a_root_key_that_others_can_read_is_wrong() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let verdict = |mode| {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let mut findings = Findings::default();
+            examine_mode("root key", file.path(), 0o600, &mut findings);
+            findings.0.pop().unwrap().verdict
+        };
+        assert_eq!(verdict(0o600), Verdict::Fine);
+        assert_eq!(verdict(0o400), Verdict::Fine);
+        assert_eq!(verdict(0o640), Verdict::Wrong(Exit::Failure));
+    }
+
+    #[test]
+    fn an_expiry_is_said_in_time() {
+        let verdict = |seconds| {
+            let mut findings = Findings::default();
+            examine_expiry("certificate", Some(clock::now().seconds() + seconds), &mut findings);
+            findings.0.pop().unwrap().verdict
+        };
+        assert_eq!(verdict(86_400 * 400), Verdict::Fine);
+        assert_eq!(verdict(86_400 * 29), Verdict::Watch);
+    }
+}

@@ -1,0 +1,259 @@
+//! `holdfast key`.
+
+use super::word;
+use crate::agefile::Name as AgeName;
+use crate::app::App;
+use crate::failure::Failure;
+use crate::input;
+use crate::output::note;
+use clap::{Args, Subcommand};
+use holdfast_core::algorithm::{Algorithm, Purpose};
+use holdfast_core::key::{Labels, Legacy};
+use holdfast_core::lifecycle::Transition;
+use holdfast_sdk::field::{LabelMap, LegacyList, LegacyWord, Name, Word};
+use holdfast_sdk::message::{CreateKey, Key, LabelKey};
+use holdfast_sdk::{KeyName, KeyVersion, Tenant};
+
+/// Keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// List keys by name
+    List,
+    /// Read a key's record
+    Show(Named),
+    /// List a key's versions
+    Versions(Named),
+    Create(Create),
+    Label(Label),
+    /// Make a new version, which new work takes from then on; old data still opens
+    Rotate(Named),
+    /// Put a prepared key into use
+    Activate(Named),
+    /// Stop a key for now: nothing of it leaves any more once this returns
+    Suspend(Named),
+    /// Let a key be used again
+    Resume(Named),
+    /// No new protection by a key; what it protected still opens
+    Deactivate(Named),
+    /// Stop a key because others may know it
+    Compromise(Named),
+    Destroy(Destroy),
+    Public(Public),
+    /// Write the recipient by which age and rage encrypt to a key
+    Recipient(ForAge),
+    /// Write the identity by which age and rage decrypt with a key; it holds no secret
+    Identity(ForAge),
+}
+
+/// One key.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The key
+    key: KeyName,
+}
+
+/// Create a key with its first version
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Its name, which never changes
+    key: KeyName,
+    /// Its algorithm
+    #[arg(long, default_value = "xaes-256-gcm", value_parser = word::<Algorithm>, hide_possible_values = true)]
+    algorithm: Algorithm,
+    /// What it is for [default: the algorithm's first purpose]
+    #[arg(long, value_parser = word::<Purpose>)]
+    purpose: Option<Purpose>,
+    /// Its material may leave custody one day
+    #[arg(long)]
+    exportable: bool,
+    /// A legacy operation that it shall be able to do: rsa-pkcs1-decrypt or sha1-oaep
+    #[arg(long, value_parser = word::<LegacyWord>)]
+    legacy: Vec<LegacyWord>,
+    /// A label that policies can speak of
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = input::pair)]
+    labels: Vec<(String, String)>,
+    /// It starts unused, to be activated later
+    #[arg(long)]
+    prepared: bool,
+}
+
+/// Replace a key's labels
+#[derive(Debug, Args)]
+pub(crate) struct Label {
+    /// The key
+    key: KeyName,
+    /// All of its labels from now on
+    #[arg(value_name = "NAME=VALUE", value_parser = input::pair)]
+    labels: Vec<(String, String)>,
+    /// Only if the key's record still has this epoch
+    #[arg(long, value_name = "EPOCH")]
+    expected_epoch: Option<u64>,
+}
+
+/// Erase a key's material for ever, and with it all that only it can open
+#[derive(Debug, Args)]
+pub(crate) struct Destroy {
+    /// The key
+    key: KeyName,
+    /// The key's name again: nothing brings it back
+    #[arg(long, value_name = "KEY")]
+    confirm: KeyName,
+}
+
+/// Write the public half to stdout, PEM
+#[derive(Debug, Args)]
+pub(crate) struct Public {
+    /// The key
+    key: KeyName,
+    /// Of which version [default: the newest]
+    #[arg(long = "key-version", value_name = "VERSION", value_parser = version)]
+    version: Option<KeyVersion>,
+}
+
+/// Names a key for age.
+#[derive(Debug, Args)]
+pub(crate) struct ForAge {
+    /// The key
+    key: KeyName,
+    /// What files are bound to beside the key: recipient and identity must have the same
+    #[arg(long, value_name = "NAME=VALUE", value_parser = input::pair)]
+    context: Vec<(String, String)>,
+}
+
+/// A version's number.
+pub(crate) fn version(text: &str) -> Result<KeyVersion, String> {
+    text.parse().ok().and_then(KeyVersion::new).ok_or_else(|| "expected a version, from 1".to_owned())
+}
+
+/// What listings show.
+const COLUMNS: [&str; 6] = ["name", "algorithm", "purpose", "state", "newest_version", "labels"];
+
+impl KeyCommand {
+    pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
+        let (key, verb) = match self {
+            Self::List => return app.printer.list(&all(app, &app.tenant()?)?, &COLUMNS),
+            Self::Show(Named { key }) => {
+                let tenant = app.tenant()?;
+                return app.printer.record(&app.block_on(tenant.key(&key))?.body);
+            }
+            Self::Versions(Named { key }) => return versions(app, &key),
+            Self::Create(create) => {
+                let tenant = app.tenant()?;
+                return app.printer.record(&app.block_on(tenant.create_key(&create.into_request()?))?.body);
+            }
+            Self::Label(Label { key, labels, expected_epoch }) => {
+                let request = LabelKey { labels: LabelMap(labelled(labels)?), expected_epoch };
+                let tenant = app.tenant()?;
+                return app.printer.record(&app.block_on(tenant.label_key(&key, &request))?.body);
+            }
+            Self::Rotate(Named { key }) => {
+                let tenant = app.tenant()?;
+                return app.printer.record(&app.block_on(tenant.rotate_key(&key))?.body);
+            }
+            Self::Public(public) => return public.run(app),
+            Self::Recipient(of) => return app.printer.line(&of.name(app)?.recipient()),
+            Self::Identity(of) => {
+                let name = of.name(app)?;
+                note(&format!("# recipient: {}", name.recipient()));
+                return app.printer.line(&name.identity());
+            }
+            Self::Activate(Named { key }) => (key, Transition::Activate),
+            Self::Suspend(Named { key }) => (key, Transition::Suspend),
+            Self::Resume(Named { key }) => (key, Transition::Resume),
+            Self::Deactivate(Named { key }) => (key, Transition::Deactivate),
+            Self::Compromise(Named { key }) => (key, Transition::Compromise),
+            Self::Destroy(Destroy { key, confirm }) if key != confirm => {
+                return Err(Failure::usage(format!("`--confirm {confirm}` is not `{key}`"))
+                    .remedy("repeat the name of the key that shall be destroyed"));
+            }
+            Self::Destroy(Destroy { key, .. }) => (key, Transition::Destroy),
+        };
+        let tenant = app.tenant()?;
+        app.printer.record(&app.block_on(tenant.transition_key(&key, verb))?.body)
+    }
+}
+
+/// All keys, page by page.
+fn all(app: &App, tenant: &Tenant) -> Result<Vec<Key>, Failure> {
+    let mut keys = vec![];
+    let mut after = None;
+    loop {
+        let page = app.block_on(tenant.keys(after.as_ref(), None))?.body;
+        keys.extend(page.keys);
+        match page.next {
+            Some(next) => after = Some(next.0),
+            None => return Ok(keys),
+        }
+    }
+}
+
+fn versions(app: &App, key: &KeyName) -> Result<(), Failure> {
+    let tenant = app.tenant()?;
+    let mut versions = vec![];
+    let mut after = None;
+    loop {
+        let page = app.block_on(tenant.versions(key, after, None))?.body;
+        versions.extend(page.versions);
+        match page.next {
+            Some(next) => after = Some(next.0),
+            None => return app.printer.list(&versions, &["version", "state", "created"]),
+        }
+    }
+}
+
+fn labelled(pairs: Vec<(String, String)>) -> Result<Labels, Failure> {
+    let mut labels = Labels::new();
+    for (name, value) in pairs {
+        if labels.insert(name.as_str().into(), value.into()).is_some() {
+            return Err(
+                Failure::usage(format!("label `{name}` is given twice")).remedy("give each label once")
+            );
+        }
+    }
+    Ok(labels)
+}
+
+impl Create {
+    fn into_request(self) -> Result<CreateKey, Failure> {
+        let Self { key, algorithm, purpose, exportable, legacy, labels, prepared } = self;
+        let mut allowed = Legacy::default();
+        for word in legacy {
+            match word {
+                LegacyWord::RsaPkcs1Decrypt => allowed.rsa_pkcs1_decrypt = true,
+                LegacyWord::Sha1Oaep => allowed.sha1_oaep = true,
+            }
+        }
+        Ok(CreateKey {
+            name: Name(key),
+            algorithm: Some(Word(algorithm)),
+            purpose: purpose.map(Word),
+            exportable: Some(exportable),
+            legacy: Some(LegacyList(allowed)),
+            labels: Some(LabelMap(labelled(labels)?)),
+            prepared: Some(prepared),
+        })
+    }
+}
+
+impl Public {
+    fn run(self, app: &App) -> Result<(), Failure> {
+        let Self { key, version } = self;
+        let tenant = app.tenant()?;
+        let answer = app.block_on(tenant.public_key(&key, version))?;
+        match &answer.public_key_pem {
+            Some(pem) if !app.printer.is_json() => app.printer.line(pem.trim_end()),
+            None if !app.printer.is_json() => app.printer.line(&input::encoded(&answer.public_key.0)),
+            Some(_) | None => app.printer.record(&answer.body),
+        }
+    }
+}
+
+impl ForAge {
+    fn name(self, app: &App) -> Result<AgeName, Failure> {
+        let Self { key, context } = self;
+        let tenant = app.tenant_name()?.ok_or_else(|| {
+            Failure::usage("no tenant is named").remedy("name it with `--tenant` or HOLDFAST_TENANT")
+        })?;
+        AgeName::new(tenant, key, context)
+    }
+}

@@ -1,0 +1,152 @@
+//! The commands, a file each.
+
+mod agree;
+mod anchor;
+mod audit;
+mod caller;
+mod completions;
+mod datakey;
+mod decrypt;
+mod demo;
+mod doctor;
+mod encrypt;
+mod init;
+mod key;
+mod mac;
+mod policy;
+mod random;
+mod rewrap;
+mod serve;
+mod sign;
+mod status;
+mod tenant;
+mod unwrap;
+mod verify;
+mod wrap;
+
+use crate::app::App;
+use crate::atomic::Target;
+use crate::failure::Failure;
+use crate::input;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(demo::Demo),
+    Init(init::Init),
+    Serve(serve::Serve),
+    /// Create, read, suspend or resume a tenant
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Create keys, and order their life
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Check, publish, read and explain the policy
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Register callers and issue their tokens
+    #[command(subcommand)]
+    Caller(caller::CallerCommand),
+    /// Say which certificate authorities may name callers
+    #[command(subcommand)]
+    Anchor(anchor::AnchorCommand),
+    /// Verify, prove, follow and search the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    Encrypt(encrypt::Encrypt),
+    Decrypt(decrypt::Decrypt),
+    Wrap(wrap::Wrap),
+    Unwrap(unwrap::Unwrap),
+    Datakey(datakey::Datakey),
+    Rewrap(rewrap::Rewrap),
+    Sign(sign::Sign),
+    Verify(verify::Verify),
+    Mac(mac::Mac),
+    Agree(agree::Agree),
+    Random(random::Random),
+    Status(status::Status),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+}
+
+/// Runs a command.
+pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
+    match command {
+        Command::Demo(demo) => demo.run(app),
+        Command::Init(init) => init.run(app),
+        Command::Serve(serve) => serve.run(app),
+        Command::Tenant(tenant) => tenant.run(app),
+        Command::Key(key) => key.run(app),
+        Command::Policy(policy) => policy.run(app),
+        Command::Caller(caller) => caller.run(app),
+        Command::Anchor(anchor) => anchor.run(app),
+        Command::Audit(audit) => audit.run(app),
+        Command::Encrypt(encrypt) => encrypt.run(app),
+        Command::Decrypt(decrypt) => decrypt.run(app),
+        Command::Wrap(wrap) => wrap.run(app),
+        Command::Unwrap(unwrap) => unwrap.run(app),
+        Command::Datakey(datakey) => datakey.run(app),
+        Command::Rewrap(rewrap) => rewrap.run(app),
+        Command::Sign(sign) => sign.run(app),
+        Command::Verify(verify) => verify.run(app),
+        Command::Mac(mac) => mac.run(app),
+        Command::Agree(agree) => agree.run(app),
+        Command::Random(random) => random.run(app),
+        Command::Status(status) => status.run(app),
+        Command::Doctor(doctor) => doctor.run(app),
+        Command::Completions(completions) => completions.run(),
+    }
+}
+
+/// Where the result goes.
+#[derive(Debug, Args)]
+pub(crate) struct To {
+    /// Write the bytes to this file; without it they go to stdout, in base64
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+impl To {
+    /// The place of the bytes.
+    fn target(&self) -> Target {
+        Target::new(self.output.as_deref(), self.force)
+    }
+
+    /// Puts out an answer whose result is bytes: to the file as they are, to stdout in base64 or, for programs, the answer as it came.
+    fn put(&self, app: &App, bytes: &[u8], answer: &impl serde::Serialize) -> Result<(), Failure> {
+        match &self.output {
+            Some(_) => self.target().write(bytes),
+            None if app.printer.is_json() => app.printer.record(answer),
+            None => app.printer.line(&zeroize::Zeroizing::new(input::encoded(bytes))),
+        }
+    }
+}
+
+/// What bytes are bound to.
+#[derive(Debug, Args)]
+pub(crate) struct Bound {
+    /// Bind to this, which is not secret; the same is needed to open. Several times for several
+    #[arg(long, value_name = "NAME=VALUE", value_parser = input::pair)]
+    context: Vec<(String, String)>,
+}
+
+impl Bound {
+    /// As the gateway takes it.
+    fn context(&self) -> Result<Option<holdfast_sdk::field::ContextPairs>, Failure> {
+        let context = input::context(&self.context)?;
+        Ok((!context.is_empty()).then_some(holdfast_sdk::field::ContextPairs(context)))
+    }
+}
+
+/// A word of a closed vocabulary on the command line.
+fn word<T: holdfast_sdk::field::Vocabulary>(text: &str) -> Result<T, String> {
+    T::from_word(text).ok_or_else(|| {
+        let words: Vec<_> = T::words().iter().map(|(word, _)| format!("`{word}`")).collect();
+        format!("expected one of {}", words.join(", "))
+    })
+}

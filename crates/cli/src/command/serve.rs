@@ -1,0 +1,205 @@
+//! `holdfast serve`.
+
+use crate::app::App;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{self, note};
+use clap::Args;
+use holdfast_gateway::config::{self, Config, LogFormat, Logging};
+use holdfast_gateway::serve::{self, Options, Running};
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
+use std::path::PathBuf;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Run a gateway
+///
+/// Runs a gateway until SIGTERM or SIGINT, finishing then what was accepted. SIGHUP reads certificate and key again.
+///
+/// Writes one line to stdout once it accepts connections; its own log goes to stderr.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Try things: found a directory that is marked for ever, loopback only, with a token that may do everything
+    #[arg(long)]
+    dev: bool,
+    /// The data directory [default: what the configuration says, /var/lib/holdfast]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The public address [default: what the configuration says, 127.0.0.1:8443]; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The operator's own address, loopback only; `off` for none [default: what the configuration says; off with --dev]
+    #[arg(long, value_name = "ADDRESS|off", value_parser = admin)]
+    admin: Option<Admin>,
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write every setting with its default to stdout, and end
+    #[arg(long)]
+    print_reference: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Admin {
+    Off,
+    At(SocketAddr),
+}
+
+fn admin(text: &str) -> Result<Admin, String> {
+    match text {
+        "off" => Ok(Admin::Off),
+        _ => match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Admin::At(address)),
+            Ok(_) => Err("it speaks in clear: use 127.0.0.1 or [::1]".to_owned()),
+            Err(_) => Err("expected an address with a port, such as 127.0.0.1:9443, or `off`".to_owned()),
+        },
+    }
+}
+
+impl Serve {
+    pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
+        if self.print_reference {
+            return output::write_stdout(config::REFERENCE.as_bytes());
+        }
+        let dev = self.dev;
+        let config = self.configured()?;
+        log_to_stderr(&config.log)?;
+        let systemd = Systemd { socket: app.environment.notify_socket.clone() };
+        app.block_on(async {
+            let mut signals = Signals::new()?;
+            let running = Box::pin(serve::start(Options { config, dev })).await?;
+            output::write_stdout(format!("{}\n", ready_line(&running, app.printer.is_json())).as_bytes())?;
+            systemd.tell("READY=1");
+            signals.wait(&running, &systemd).await;
+            systemd.tell("STOPPING=1");
+            Ok(running.shut_down().await?)
+        })
+    }
+
+    /// The configuration with what was typed on top of it.
+    fn configured(self) -> Result<Config, Failure> {
+        let Self { dev, data, listen, admin, config, print_reference: _ } = self;
+        let from_file = config.is_some();
+        let mut config = match config {
+            Some(path) => Config::read(&path).map_err(|fault| Failure::from(fault).ending(Exit::Usage))?,
+            None => Config::default(),
+        };
+        if let Some(data) = data {
+            config.data = data;
+        } else if dev && !from_file {
+            return Err(Failure::usage("`--dev` needs a directory")
+                .remedy("name one with `--data DIR`; it is made if it is not there"));
+        }
+        if let Some(listen) = listen {
+            config.listen.address = listen;
+        }
+        match admin {
+            Some(Admin::At(address)) => (config.admin.address, config.admin.enabled) = (address, true),
+            Some(Admin::Off) => config.admin.enabled = false,
+            // Several dev gateways run side by side.
+            None if dev && !from_file => config.admin.enabled = false,
+            None => {}
+        }
+        Ok(config)
+    }
+}
+
+/// What is said once connections are accepted.
+fn ready_line(running: &Running, json: bool) -> String {
+    let url = format!("https://{}", running.address);
+    let admin = running.admin.map(|address| format!("http://{address}"));
+    let dev = running.dev.as_ref().map(|dev| dev.file.display().to_string());
+    if json {
+        return serde_json::json!({ "url": url, "admin": admin, "dev_env": dev }).to_string();
+    }
+    let mut line = format!("serving {url}");
+    if let Some(admin) = admin {
+        line.push_str(&format!("; metrics at {admin}/metrics"));
+    }
+    if let Some(file) = dev {
+        line.push_str(&format!("; to use it: source {file}"));
+    }
+    line
+}
+
+fn log_to_stderr(log: &Logging) -> Result<(), Failure> {
+    let Logging { filter, format } = log;
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::usage(format!("`log.filter` `{filter}` is refused"))
+            .because(&error)
+            .remedy("use `info`, or a filter such as `info,holdfast_gateway=debug`")
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match format {
+        LogFormat::Text => builder.with_ansi(output::stderr_is_terminal()).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    set.map_err(|error| Failure::new(Exit::Failure, "the log cannot be written").because(&*error))
+}
+
+/// The signals that a gateway obeys.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let of = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Failure, "signals cannot be received").because(&error))
+        };
+        Ok(Self {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+            hangup: of(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the order to end, reloading on the way.
+    async fn wait(&mut self, running: &Running, systemd: &Systemd) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    systemd.tell("RELOADING=1");
+                    if let Err(fault) = running.reload() {
+                        note(&format!("warning: {fault}; what was in force stays in force"));
+                    }
+                    systemd.tell("READY=1");
+                }
+            }
+        }
+    }
+}
+
+/// The service manager that may wait for readiness (sd_notify(3)).
+struct Systemd {
+    socket: Option<std::ffi::OsString>,
+}
+
+impl Systemd {
+    /// Tells it a state. What it does not hear changes nothing here.
+    fn tell(&self, state: &str) {
+        let Some(socket) = &self.socket else { return };
+        let sent =
+            address(socket).and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
+        if let Err(error) = sent {
+            tracing::warn!(%error, state, "the service manager could not be told");
+        }
+    }
+}
+
+/// A path, or a name in the abstract namespace behind `@`.
+fn address(socket: &OsStr) -> std::io::Result<UnixAddr> {
+    match socket.as_bytes().split_first() {
+        Some((b'@', name)) => UnixAddr::from_abstract_name(name),
+        Some(_) | None => UnixAddr::from_pathname(socket),
+    }
+}

@@ -1,0 +1,190 @@
+//! Files: any size, whole or not at all, and opened and made by stock `age` and `rage` too.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
+
+mod common;
+
+use common::{Dev, PLUGIN, code, stderr, text, tool};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Something of several pieces of 64 KiB that ends in the middle of one.
+fn content() -> Vec<u8> {
+    (0..1_500_000_u32).flat_map(u32::to_le_bytes).take(5_000_001).collect()
+}
+
+fn entries(dir: &Path) -> usize {
+    std::fs::read_dir(dir).unwrap().count()
+}
+
+#[test]
+fn round_trips() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    dev.ok(&["key", "create", "kek", "--purpose", "wrap"]);
+    let large = content();
+    for (name, bytes) in
+        [("empty", &b""[..]), ("small", b"x"), ("piece", &large[..65_536]), ("large", &large)]
+    {
+        for key in ["k", "kek"] {
+            let (sealed, opened) = (format!("{name}.{key}.age"), format!("{name}.{key}"));
+            dev.ok(&["encrypt", &dev.file(name, bytes), "--key", key, "-o", &sealed, "--context", "a=b"]);
+            dev.ok(&["decrypt", &sealed, "-o", &opened, "--context", "a=b"]);
+            assert!(std::fs::read(dev.path(&opened)).unwrap() == bytes, "{opened}");
+        }
+    }
+    let piped = dev.run_with(&["encrypt", "-", "--key", "k"], &large);
+    let back = dev.run_with(&["decrypt", "-"], &piped.stdout);
+    assert!(back.stdout == large, "{}", stderr(&back));
+    let recipient = dev.ok(&["key", "recipient", "k", "--context", "a=b"]);
+    dev.ok(&["encrypt", "small", "-r", recipient.trim(), "-o", "by-recipient"]);
+    assert_eq!(dev.ok(&["decrypt", "by-recipient", "--context", "a=b"]), "x");
+
+    dev.ok(&["key", "rotate", "k"]);
+    assert_eq!(dev.ok(&["decrypt", "small.k.age", "--context", "a=b"]), "x");
+}
+
+#[test]
+fn what_cannot_be_opened_leaves_nothing() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    dev.file("plain", &content());
+    dev.ok(&["encrypt", "plain", "--key", "k", "-o", "sealed", "--context", "a=b"]);
+    let mut cut = std::fs::read(dev.path("sealed")).unwrap();
+    cut.truncate(cut.len() - 1);
+    dev.file("cut", &cut);
+    let mut flipped = std::fs::read(dev.path("sealed")).unwrap();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    dev.file("flipped", &flipped);
+    let before = entries(dev.dir.path());
+    dev.fails(&["decrypt", "cut", "-o", "out", "--context", "a=b"], 6);
+    dev.fails(&["decrypt", "flipped", "-o", "out", "--context", "a=b"], 6);
+    dev.fails(&["decrypt", "sealed", "-o", "out"], 6);
+    dev.fails(&["decrypt", "sealed", "-o", "out", "--key", "other", "--context", "a=b"], 5);
+    dev.fails(&["decrypt", "sealed", "-o", "sealed", "--context", "a=b"], 1);
+    dev.fails(&["encrypt", "plain", "--key", "missing", "-o", "out"], 5);
+    dev.fails(&["encrypt", "nowhere", "--key", "k", "-o", "out"], 1);
+    dev.fails(&["encrypt", "plain", "--key", "k", "-o", "nowhere/out"], 1);
+    dev.fails(&["encrypt", "plain", "--key", "k", "--context", "holdfast-purpose=x", "-o", "out"], 2);
+    assert_eq!(entries(dev.dir.path()), before);
+    dev.ok(&["key", "suspend", "k"]);
+    dev.fails(&["decrypt", "sealed", "-o", "out", "--context", "a=b"], 5);
+    assert_eq!(entries(dev.dir.path()), before);
+}
+
+/// A stock tool with our plugin in its path and the gateway in its environment.
+fn stock(dev: &Dev, tool: &str, arguments: &[&str]) -> Command {
+    let plugins = Path::new(PLUGIN).parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([plugins.to_path_buf()].into_iter().chain(std::env::split_paths(&path)))
+        .unwrap();
+    let mut command = Command::new(tool);
+    command.args(arguments).current_dir(dev.dir.path()).stdin(Stdio::null());
+    common::bare(&mut command);
+    command.envs(dev.environment.iter().cloned()).env("PATH", path);
+    command
+}
+
+/// A stock tool opens our files, and we open those that it makes.
+fn both_ways(tool: &str) {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let content = content();
+    dev.file("plain", &content);
+    let run = |arguments: &[&str]| stock(&dev, tool, arguments).output().unwrap();
+    for context in [&[][..], &["--context", "a=b"]] {
+        dev.ok(&[&["encrypt", "plain", "--key", "k", "-o", "ours", "--force"], context].concat());
+        let identity = dev.ok(&[&["key", "identity", "k"], context].concat());
+        dev.file("identity", identity.as_bytes());
+        let opened = run(&["-d", "-i", "identity", "-o", "opened", "ours"]);
+        assert_eq!(code(opened.status), 0, "{}", stderr(&opened));
+        assert!(std::fs::read(dev.path("opened")).unwrap() == content);
+        std::fs::remove_file(dev.path("opened")).unwrap();
+
+        let recipient = dev.ok(&[&["key", "recipient", "k"], context].concat());
+        for armour in [&[][..], &["-a"]] {
+            let made = run(&[armour, &["-r", recipient.trim(), "-o", "theirs", "plain"]].concat());
+            assert_eq!(code(made.status), 0, "{}", stderr(&made));
+            dev.ok(&[&["decrypt", "theirs", "-o", "opened", "--force"], context].concat());
+            assert!(std::fs::read(dev.path("opened")).unwrap() == content);
+            std::fs::remove_file(dev.path("theirs")).unwrap();
+            std::fs::remove_file(dev.path("opened")).unwrap();
+        }
+    }
+    // The files are bound to a context by now: an identity without it opens nothing, and says why.
+    let identity = dev.ok(&["key", "identity", "k"]);
+    dev.file("identity", identity.as_bytes());
+    let refused = run(&["-d", "-i", "identity", "ours"]);
+    assert!(
+        code(refused.status) != 0 && stderr(&refused).contains("does not verify"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
+#[test]
+fn with_debians_age() {
+    if tool("age") {
+        both_ways("age");
+    }
+}
+
+#[test]
+fn with_rage() {
+    if tool("rage") {
+        both_ways("rage");
+    }
+}
+
+/// What `rage` is made of, with our plugin found in the path.
+#[test]
+fn with_the_age_crate() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let (recipient, identity) = (dev.ok(&["key", "recipient", "k"]), dev.ok(&["key", "identity", "k"]));
+    let this = text(&std::env::current_exe().unwrap());
+    let mut child = stock(&dev, &this, &["--exact", "the_age_crates_own_part", "--ignored", "--nocapture"]);
+    let output =
+        child.env("TEST_RECIPIENT", recipient.trim()).env("TEST_IDENTITY", identity.trim()).output().unwrap();
+    assert_eq!(code(output.status), 0, "{} {}", common::stdout(&output), stderr(&output));
+    assert_eq!(dev.ok(&["decrypt", "theirs"]), "from the age crate");
+}
+
+#[test]
+#[ignore = "run by with_the_age_crate, which sets the path in which plugins are looked for"]
+fn the_age_crates_own_part() {
+    use std::io::{Read as _, Write as _};
+    let (Some(recipient), Some(identity)) =
+        (std::env::var_os("TEST_RECIPIENT"), std::env::var_os("TEST_IDENTITY"))
+    else {
+        eprintln!("SKIPPED: it is run by with_the_age_crate");
+        return;
+    };
+    let recipient: age::plugin::Recipient = recipient.to_str().unwrap().parse().unwrap();
+    let wrapper =
+        age::plugin::RecipientPluginV1::new("holdfast", &[recipient], &[], age::NoCallbacks).unwrap();
+    let encryptor =
+        age::Encryptor::with_recipients(std::iter::once(&wrapper as &dyn age::Recipient)).unwrap();
+    let mut sealed = vec![];
+    let mut stream = encryptor.wrap_output(&mut sealed).unwrap();
+    stream.write_all(b"from the age crate").unwrap();
+    stream.finish().unwrap();
+    std::fs::write("theirs", &sealed).unwrap();
+
+    let identity: age::plugin::Identity = identity.to_str().unwrap().parse().unwrap();
+    let unwrapper = age::plugin::IdentityPluginV1::new("holdfast", &[identity], age::NoCallbacks).unwrap();
+    let decryptor = age::Decryptor::new_buffered(&sealed[..]).unwrap();
+    let mut opened = String::new();
+    let mut plain = decryptor.decrypt(std::iter::once(&unwrapper as &dyn age::Identity)).unwrap();
+    plain.read_to_string(&mut opened).unwrap();
+    assert_eq!(opened, "from the age crate");
+}

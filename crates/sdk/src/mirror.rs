@@ -1,0 +1,215 @@
+//! A tenant's log on this machine: its checkpoint, tiles and entry bundles as C2SP tlog-tiles lays them out, ready for any verifier.
+//!
+//! Nothing is believed here: whether the files are true is the verifier's to find out. What is kept is that a mirror only ever grows.
+
+use crate::error::{Cause, Error};
+use crate::tenant::Tenant;
+use crate::tiles::{self, File};
+use holdfast_core::ErrorKind;
+use holdfast_core::query::AuditPath;
+use holdfast_wire::native::client as native;
+use std::path::{Path, PathBuf};
+
+/// How often the checkpoint is read anew when the log grows faster than it is read.
+const PATIENCE: u32 = 5;
+
+/// How far a mirror is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Files that are there.
+    pub done: u64,
+    /// Files that there will be.
+    pub files: u64,
+}
+
+/// A mirror as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirrored {
+    /// Entries that its checkpoint covers.
+    pub size: u64,
+    /// Files that were fetched this time.
+    pub fetched: u64,
+    /// The checkpoint that lay there before: what the log must continue.
+    pub earlier: Option<Vec<u8>>,
+}
+
+impl Tenant {
+    /// One file of the tenant's log: `checkpoint`, `log.vkey` or `tile/…`.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn log_file(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let path = AuditPath::new(path).ok_or_else(|| {
+            Error::settings(
+                format!("`{path}` is no file of a log"),
+                "name `checkpoint`, `log.vkey` or a tile",
+            )
+        })?;
+        self.client().fetch(native::audit_file(self.id(), &path)).await
+    }
+
+    /// Brings a directory up to the log's newest checkpoint, fetching only what is missing. The checkpoint is written last.
+    ///
+    /// # Errors
+    /// Any [`Error`]; `Integrity` when the directory holds another log, or more entries than the gateway now admits.
+    pub async fn mirror_log(
+        &self,
+        dir: &Path,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Mirrored, Error> {
+        let earlier = read_if_there(&dir.join("checkpoint")).await?;
+        self.pin_key(dir).await?;
+        let mut fetched = 0;
+        for _ in 0..PATIENCE {
+            let checkpoint = self.log_file("checkpoint").await?;
+            let (origin, size) = head(&checkpoint)?;
+            if let Some(earlier) = &earlier {
+                continues(dir, head(earlier)?, (&origin, size))?;
+            }
+            if !self.fetch_files(dir, size, &mut fetched, &mut progress).await? {
+                continue;
+            }
+            write(&dir.join("checkpoint"), &checkpoint).await?;
+            return Ok(Mirrored { size, fetched, earlier });
+        }
+        Err(Error::new(
+            Cause::Unreachable,
+            "the log grows faster than it can be read",
+            "try again in a quiet moment",
+        ))
+    }
+
+    /// Fetches the files of a log of this size; `false` when one of them is there no longer, since the log has grown.
+    async fn fetch_files(
+        &self,
+        dir: &Path,
+        size: u64,
+        fetched: &mut u64,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<bool, Error> {
+        let files = tiles::count(size);
+        for (done, file) in (0..).zip(tiles::files(size)) {
+            progress(Progress { done, files });
+            if exists(&dir.join(file.full())).await || exists(&dir.join(file.path())).await {
+                continue;
+            }
+            let Some((path, bytes)) = self.fetch_file(&file).await? else { return Ok(false) };
+            write(&dir.join(path), &bytes).await?;
+            *fetched += 1;
+        }
+        progress(Progress { done: files, files });
+        Ok(true)
+    }
+
+    /// A file as it was at that size, or in full if it has grown since; nothing if neither is there.
+    async fn fetch_file(&self, file: &File) -> Result<Option<(String, Vec<u8>)>, Error> {
+        let mut paths = vec![file.path()];
+        if !file.is_full() {
+            paths.push(file.full());
+        }
+        for path in paths {
+            match self.log_file(&path).await {
+                Ok(bytes) => return Ok(Some((path, bytes))),
+                Err(error) if error.kind() == Some(ErrorKind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The log's key beside it, as it lies at the gateway; a directory with another key is another log's.
+    async fn pin_key(&self, dir: &Path) -> Result<(), Error> {
+        let key = self.log_file("log.vkey").await?;
+        let path = dir.join("log.vkey");
+        match read_if_there(&path).await? {
+            None => write(&path, &key).await,
+            Some(known) if known == key => Ok(()),
+            Some(_) => Err(Error::new(
+                Cause::Integrity,
+                format!("`{}` is not the key of this log any more", path.display()),
+                "keep the directory as evidence, and mirror into another",
+            )),
+        }
+    }
+}
+
+/// Origin and size of a checkpoint; its signature is the verifier's matter.
+fn head(checkpoint: &[u8]) -> Result<(String, u64), Error> {
+    let parse = || {
+        let mut lines = std::str::from_utf8(checkpoint).ok()?.lines();
+        Some((lines.next()?.to_owned(), lines.next()?.parse().ok()?))
+    };
+    parse().ok_or_else(|| {
+        Error::new(
+            Cause::Integrity,
+            "a checkpoint cannot be read",
+            "fetch it again; keep both if it stays so",
+        )
+    })
+}
+
+fn continues(dir: &Path, earlier: (String, u64), now: (&str, u64)) -> Result<(), Error> {
+    let refuse = |detail| {
+        Err(Error::new(Cause::Integrity, detail, "keep the directory as evidence, and mirror into another"))
+    };
+    if earlier.0 != now.0 {
+        return refuse(format!("`{}` holds the log `{}`, not `{}`", dir.display(), earlier.0, now.0));
+    }
+    if earlier.1 > now.1 {
+        return refuse(format!(
+            "the log has {} entries, yet it had {}: it was rolled back",
+            now.1, earlier.1
+        ));
+    }
+    Ok(())
+}
+
+async fn exists(path: &Path) -> bool {
+    tokio::fs::try_exists(path).await.unwrap_or(false)
+}
+
+fn local(what: &str, path: &Path, error: std::io::Error) -> Error {
+    let remedy = "check the directory's permissions and the free space";
+    Error::new(Cause::Local, format!("cannot {what} `{}`", path.display()), remedy).because(error)
+}
+
+async fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match tokio::fs::read(path).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(local("read", path, error)),
+    }
+}
+
+/// Writes a file under a temporary name first, so that an interrupted mirror holds only whole files.
+async fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |error| local("write", path, error);
+    let parent = path.parent().map(Path::to_path_buf).unwrap_or_else(|| PathBuf::from("."));
+    tokio::fs::create_dir_all(parent).await.map_err(failed)?;
+    let mut name = path.file_name().map(std::ffi::OsStr::to_os_string).unwrap_or_default();
+    name.push(".part");
+    let temporary = path.with_file_name(name);
+    tokio::fs::write(&temporary, bytes).await.map_err(failed)?;
+    tokio::fs::rename(&temporary, path).await.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_only_grows() {
+        let dir = Path::new("mirror");
+        assert!(continues(dir, ("a".into(), 5), ("a", 5)).is_ok());
+        assert!(continues(dir, ("a".into(), 5), ("a", 4)).unwrap_err().to_string().contains("rolled back"));
+        assert!(continues(dir, ("a".into(), 5), ("b", 6)).is_err());
+    }
+
+    #[test]
+    fn a_checkpoints_head() {
+        assert_eq!(head(b"origin\n17\nroot\n\nsig").unwrap(), ("origin".to_owned(), 17));
+        for bad in [&b""[..], b"origin", b"origin\nx\n", b"\xff\n1\n"] {
+            assert!(head(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Using keys, and their records.
+
+use super::{Tenant, context};
+use crate::client::{Answered, Repeat};
+use crate::error::Error;
+use holdfast_core::lifecycle::Transition;
+use holdfast_core::{KeyName, KeyVersion, Secret};
+use holdfast_wire::native::client::{self as native, UsesKey};
+use holdfast_wire::native::field::{Bounded, Bytes, SecretBytes};
+use holdfast_wire::native::message::{
+    Batch, BatchAnswer, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decrypt, Encrypt, Key, Keys,
+    LabelKey, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, Unwrap, Versions, Wrap,
+};
+
+impl Tenant {
+    /// Uses a key: any request of `message` that names an operation, such as `Sign` or `Rewrap`.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn use_key<R: UsesKey>(
+        &self,
+        key: &KeyName,
+        request: &R,
+    ) -> Result<Answered<R::Answer>, Error> {
+        self.client.send(native::use_key(&self.id, key, request), Repeat::Safe).await
+    }
+
+    /// Encrypts bytes, bound to a context that decryption will need again.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn encrypt(
+        &self,
+        key: &KeyName,
+        plaintext: &[u8],
+        pairs: &[(&str, &str)],
+    ) -> Result<Answered<CiphertextAnswer>, Error> {
+        let plaintext = SecretBytes(Secret::from(plaintext));
+        self.use_key(key, &Encrypt { plaintext, context: context(pairs)?, padding: None }).await
+    }
+
+    /// Decrypts what encryption gave, or opens a data key.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn decrypt(
+        &self,
+        key: &KeyName,
+        ciphertext: &[u8],
+        pairs: &[(&str, &str)],
+    ) -> Result<Answered<PlaintextAnswer>, Error> {
+        let ciphertext = Bytes(ciphertext.to_vec());
+        let request = Decrypt { ciphertext, context: context(pairs)?, padding: None, key_version: None };
+        self.use_key(key, &request).await
+    }
+
+    /// Wraps bytes that the caller brings.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn wrap(
+        &self,
+        key: &KeyName,
+        bytes: &[u8],
+        pairs: &[(&str, &str)],
+    ) -> Result<Answered<CiphertextAnswer>, Error> {
+        let plaintext = SecretBytes(Secret::from(bytes));
+        self.use_key(key, &Wrap { plaintext, context: context(pairs)?, padding: None }).await
+    }
+
+    /// Unwraps them again.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn unwrap(
+        &self,
+        key: &KeyName,
+        ciphertext: &[u8],
+        pairs: &[(&str, &str)],
+    ) -> Result<Answered<PlaintextAnswer>, Error> {
+        let ciphertext = Bytes(ciphertext.to_vec());
+        let request = Unwrap { ciphertext, context: context(pairs)?, padding: None, key_version: None };
+        self.use_key(key, &request).await
+    }
+
+    /// Makes a data key of so many bytes, in clear and encrypted.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn data_key(
+        &self,
+        key: &KeyName,
+        length: u64,
+        pairs: &[(&str, &str)],
+    ) -> Result<Answered<DataKeyAnswer>, Error> {
+        let request =
+            DataKey { length: Some(Bounded(length)), with_plaintext: Some(true), context: context(pairs)? };
+        self.use_key(key, &request).await
+    }
+
+    /// Uses keys many times at once; each item is decided and recorded alone.
+    ///
+    /// # Errors
+    /// Any [`Error`] of the whole; an item's own stands in its place in the answer.
+    pub async fn batch(&self, batch: &Batch) -> Result<Answered<BatchAnswer>, Error> {
+        self.client.send(native::batch(&self.id, batch), Repeat::Safe).await
+    }
+
+    /// Reads a key's public half, of the newest version unless told.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn public_key(
+        &self,
+        key: &KeyName,
+        version: Option<KeyVersion>,
+    ) -> Result<Answered<PublicKeyAnswer>, Error> {
+        self.client.send(native::public_key(&self.id, key, version), Repeat::Safe).await
+    }
+
+    /// Random bytes from the key store.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn random(&self, length: u64) -> Result<Answered<RandomAnswer>, Error> {
+        let request = Random { length: Bounded(length) };
+        self.client.send(native::random(&self.id, &request), Repeat::Safe).await
+    }
+
+    /// Creates a key.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn create_key(&self, key: &CreateKey) -> Result<Answered<Key>, Error> {
+        self.client.send(native::create_key(&self.id, key), Repeat::Never).await
+    }
+
+    /// A page of keys, by name.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn keys(&self, after: Option<&KeyName>, limit: Option<usize>) -> Result<Answered<Keys>, Error> {
+        self.client.send(native::keys(&self.id, after, limit), Repeat::Safe).await
+    }
+
+    /// Reads a key's record.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn key(&self, key: &KeyName) -> Result<Answered<Key>, Error> {
+        self.client.send(native::key(&self.id, key), Repeat::Safe).await
+    }
+
+    /// A page of a key's versions.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn versions(
+        &self,
+        key: &KeyName,
+        after: Option<KeyVersion>,
+        limit: Option<usize>,
+    ) -> Result<Answered<Versions>, Error> {
+        self.client.send(native::versions(&self.id, key, after, limit), Repeat::Safe).await
+    }
+
+    /// Replaces a key's labels.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn label_key(&self, key: &KeyName, labels: &LabelKey) -> Result<Answered<Key>, Error> {
+        self.client.send(native::label_key(&self.id, key, labels), Repeat::Never).await
+    }
+
+    /// Makes a new version of a key, which new work takes from then on.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn rotate_key(&self, key: &KeyName) -> Result<Answered<Key>, Error> {
+        self.client.send(native::rotate_key(&self.id, key), Repeat::Never).await
+    }
+
+    /// Moves a key to another state. Stop orders are repeated, since they can be; the others are not.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn transition_key(&self, key: &KeyName, verb: Transition) -> Result<Answered<Key>, Error> {
+        let repeat = if verb.is_stop() { Repeat::Safe } else { Repeat::Never };
+        self.client.send(native::transition_key(&self.id, key, verb), repeat).await
+    }
+}

@@ -1,0 +1,221 @@
+//! The client against a server of the test's own: what is repeated, what is not, and what each failure is called.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here is a test")]
+
+use holdfast_core::lifecycle::Transition;
+use holdfast_core::{Error, ErrorKind, OperationId, Stage};
+use holdfast_sdk::{Cause, Client, KeyName, Problem, Tenant};
+use http::{HeaderMap, Response};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rcgen::{CertificateParams, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+/// What the server answers to the request of this number, counted from 0.
+type Script = dyn Fn(usize) -> Response<Full<Bytes>> + Send + Sync;
+
+struct Server {
+    url: String,
+    ca: String,
+    requests: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    headers: Arc<Mutex<Vec<HeaderMap>>>,
+}
+
+impl Server {
+    async fn start(
+        alpn: &[&str],
+        script: impl Fn(usize) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from(certificate.der().to_vec())],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Self {
+            url: format!("https://{}", listener.local_addr().unwrap()),
+            ca: certificate.pem(),
+            requests: Arc::default(),
+            connections: Arc::default(),
+            headers: Arc::default(),
+        };
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let script: Arc<Script> = Arc::new(script);
+        let (requests, connections) = (Arc::clone(&server.requests), Arc::clone(&server.connections));
+        let headers = Arc::clone(&server.headers);
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let Ok(tls) = acceptor.accept(tcp).await else { continue };
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (script, requests, headers) =
+                    (Arc::clone(&script), Arc::clone(&requests), Arc::clone(&headers));
+                let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                    headers.lock().unwrap().push(request.headers().clone());
+                    let response = script(requests.fetch_add(1, Ordering::SeqCst));
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                tokio::spawn(async move {
+                    let _ended = auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(tls), service)
+                        .await;
+                });
+            }
+        });
+        server
+    }
+
+    fn tenant(&self) -> Tenant {
+        let client = Client::builder(&self.url).ca_pem(self.ca.clone()).connect().unwrap();
+        client.tenant("acme".parse().unwrap())
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+fn answer(status: u16, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let response = Response::builder()
+        .status(status)
+        .header("holdfast-operation", OperationId::from_bytes([7; 16]).to_string());
+    response.body(Full::new(body.into())).unwrap()
+}
+
+fn refusal(kind: ErrorKind) -> Response<Full<Bytes>> {
+    let problem = Problem::new(&Error::new(kind, Stage::Record, "a detail"), None);
+    answer(problem.status, serde_json::to_vec(&problem).unwrap())
+}
+
+const RANDOM: &str = r#"{"random":"AAEC"}"#;
+const KEY: &str = r#"{"name":"k","id":"00000000000000000000000000","algorithm":"xaes-256-gcm","purpose":"encrypt","state":"suspended","newest_version":1,"exportable":false,"legacy":[],"labels":{},"custody":"software","created":"2026-11-23T19:03:17.000000Z","epoch":2}"#;
+
+#[tokio::test]
+async fn what_passes_by_itself_is_repeated() {
+    let server = Server::start(&["h2", "http/1.1"], |number| match number {
+        0 | 1 => refusal(ErrorKind::AuditUnavailable),
+        _ => answer(200, RANDOM),
+    })
+    .await;
+    let random = server.tenant().random(3).await.unwrap();
+    assert_eq!(random.random.0.expose(), [0, 1, 2]);
+    assert_eq!(random.operation, Some(OperationId::from_bytes([7; 16])));
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn patience_ends() {
+    let server = Server::start(&["h2"], |_| refusal(ErrorKind::Throttled)).await;
+    let error = server.tenant().random(3).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.is_temporary(), server.requests()),
+        (Some(ErrorKind::Throttled), true, 3)
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_repeated() {
+    let server = Server::start(&["h2"], |_| refusal(ErrorKind::Denied)).await;
+    let error = server.tenant().random(3).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_temporary(), server.requests()), (Some(ErrorKind::Denied), false, 1));
+    assert_eq!(error.operation(), Some(OperationId::from_bytes([7; 16])));
+    assert!(!error.remedy().is_empty());
+}
+
+#[tokio::test]
+async fn what_does_something_each_time_is_never_repeated() {
+    let server = Server::start(&["h2"], |_| refusal(ErrorKind::StateUnavailable)).await;
+    let (tenant, key): (_, KeyName) = (server.tenant(), "k".parse().unwrap());
+    assert!(tenant.rotate_key(&key).await.is_err());
+    assert!(tenant.issue_token(&"c".parse().unwrap(), 60).await.is_err());
+    assert!(tenant.set_policy("", None).await.is_err());
+    assert!(tenant.transition_key(&key, Transition::Resume).await.is_err());
+    assert_eq!(server.requests(), 4);
+}
+
+#[tokio::test]
+async fn a_stop_order_is_repeated() {
+    let server = Server::start(&["h2"], |number| match number {
+        0 => refusal(ErrorKind::Deadline),
+        _ => answer(200, KEY),
+    })
+    .await;
+    let key = server.tenant().transition_key(&"k".parse().unwrap(), Transition::Suspend).await.unwrap();
+    assert_eq!((key.state.0.name(), server.requests()), ("suspended", 2));
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_over_either_protocol() {
+    for alpn in [&["h2", "http/1.1"][..], &["http/1.1"]] {
+        let server = Server::start(alpn, |_| answer(200, RANDOM)).await;
+        let tenant = server.tenant();
+        for _ in 0..5 {
+            tenant.random(3).await.unwrap();
+        }
+        assert_eq!((server.requests(), server.connections.load(Ordering::SeqCst)), (5, 1), "{alpn:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_shown_and_never_printed() {
+    let server = Server::start(&["h2"], |_| answer(200, RANDOM)).await;
+    let token = "hf_00000000000000000000000000_AAECAwQFBgcICQoLDA0ODw";
+    let client = Client::builder(&server.url).ca_pem(server.ca.clone()).token(token).connect().unwrap();
+    client.tenant("acme".parse().unwrap()).random(3).await.unwrap();
+    let headers = server.headers.lock().unwrap();
+    assert_eq!(headers[0]["authorization"], format!("Bearer {token}"));
+    assert!(!format!("{client:?}").contains("AAECAw"));
+}
+
+#[tokio::test]
+async fn failures_have_their_names() {
+    let server = Server::start(&["h2"], |_| answer(200, "<html>")).await;
+    let error = server.tenant().random(3).await.unwrap_err();
+    assert!(matches!(error.cause(), Cause::Unintelligible), "{error}");
+
+    let other = Server::start(&["h2"], |_| answer(200, RANDOM)).await;
+    let client = Client::builder(&server.url).ca_pem(other.ca.clone()).connect().unwrap();
+    let error = client.tenant("acme".parse().unwrap()).random(3).await.unwrap_err();
+    assert!(matches!(error.cause(), Cause::Untrusted), "{error} {error:?}");
+    assert!(matches!(client.probe().await.unwrap_err().cause(), Cause::Untrusted));
+
+    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", nowhere.local_addr().unwrap());
+    // Nobody accepts what is connected there.
+    let client =
+        Client::builder(&url).ca_pem(server.ca.clone()).timeout(Duration::from_millis(50)).connect().unwrap();
+    let error = client.tenant("acme".parse().unwrap()).random(3).await.unwrap_err();
+    assert!(matches!(error.cause(), Cause::Timeout), "{error}");
+    drop(nowhere);
+    let error = client.tenant("acme".parse().unwrap()).random(3).await.unwrap_err();
+    assert!(
+        matches!(error.cause(), Cause::Unreachable) && error.to_string().contains("nobody listens"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_negotiated_is_told() {
+    let server = Server::start(&["h2"], |_| answer(200, RANDOM)).await;
+    let probe = server.tenant().client().probe().await.unwrap();
+    assert_eq!((probe.version.as_str(), probe.key_exchange.as_str()), ("TLSv1_3", "X25519MLKEM768"));
+    assert_eq!(probe.certificates.len(), 1);
+}
