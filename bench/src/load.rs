@@ -1,0 +1,182 @@
+//! A closed loop: each connection sends its next request when it has the answer to the last. Requests are built before the clock starts.
+
+use anyhow::{Context as _, Result, bail};
+use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// A server to load.
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+}
+
+/// A request, as bytes.
+pub(crate) struct Exchange {
+    request: Arc<[u8]>,
+}
+
+impl Exchange {
+    /// A `POST` of JSON over HTTP/1.1.
+    pub(crate) fn post(path: &str, host: &str, token: Option<&str>, body: &str) -> Self {
+        let authorization =
+            token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {host}\r\n{authorization}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        Self { request: request.into_bytes().into() }
+    }
+}
+
+/// How to load it.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) connections: usize,
+    pub(crate) duration: Duration,
+}
+
+/// What came of it.
+pub(crate) struct Measured {
+    pub(crate) elapsed: Duration,
+    /// Microseconds, sorted.
+    pub(crate) latencies: Vec<u32>,
+}
+
+/// Loads a server.
+pub(crate) async fn run(target: &Target, exchange: &Exchange, plan: &Plan) -> Result<Measured> {
+    let connector = connector()?;
+    let mut streams = Vec::with_capacity(plan.connections);
+    for _ in 0..plan.connections {
+        let tcp = TcpStream::connect(target.address).await?;
+        tcp.set_nodelay(true)?;
+        let mut stream = connector.connect(ServerName::from(target.address.ip()), tcp).await?;
+        // One exchange before the clock starts: session tickets, key schedules.
+        exchange_once(&mut stream, &exchange.request, &mut Vec::with_capacity(16 << 10)).await?;
+        streams.push(stream);
+    }
+    let begin = Instant::now();
+    let end = begin + plan.duration;
+    let tasks: Vec<_> = streams
+        .into_iter()
+        .map(|mut stream| {
+            let request = Arc::clone(&exchange.request);
+            tokio::spawn(async move {
+                let mut latencies = Vec::with_capacity(1 << 16);
+                let mut buffer = Vec::with_capacity(16 << 10);
+                let mut now = Instant::now();
+                while now < end {
+                    exchange_once(&mut stream, &request, &mut buffer).await?;
+                    let after = Instant::now();
+                    latencies.push(u32::try_from((after - now).as_micros())?);
+                    now = after;
+                }
+                anyhow::Ok(latencies)
+            })
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await??);
+    }
+    let elapsed = begin.elapsed();
+    latencies.sort_unstable();
+    Ok(Measured { elapsed, latencies })
+}
+
+fn connector() -> Result<TlsConnector> {
+    // The load does not check certificates: it is the server's time that is measured, and both servers are its own children.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Arc::new(Anything { provider: Arc::clone(&provider) });
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+async fn exchange_once(
+    stream: &mut TlsStream<TcpStream>,
+    request: &[u8],
+    buffer: &mut Vec<u8>,
+) -> Result<()> {
+    stream.write_all(request).await?;
+    stream.flush().await?;
+    buffer.clear();
+    let total = loop {
+        if stream.read_buf(buffer).await? == 0 {
+            bail!("the server closed the connection");
+        }
+        if let Some(total) = response_length(buffer)? {
+            break total;
+        }
+    };
+    while buffer.len() < total {
+        if stream.read_buf(buffer).await? == 0 {
+            bail!("the server closed the connection");
+        }
+    }
+    Ok(())
+}
+
+/// Header and body together; `None` while the header is incomplete.
+fn response_length(buffer: &[u8]) -> Result<Option<usize>> {
+    let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(buffer.get(..end).unwrap_or_default())?;
+    if !head.starts_with("HTTP/1.1 200") {
+        bail!("answered {}: {}", head.lines().next().unwrap_or_default(), String::from_utf8_lossy(buffer));
+    }
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())
+    });
+    Ok(Some(end + 4 + length.context("no content-length")??))
+}
+
+#[derive(Debug)]
+struct Anything {
+    provider: Arc<rustls::crypto::CryptoProvider>,
+}
+
+impl rustls::client::danger::ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &[rustls::pki_types::CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &rustls::pki_types::CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &rustls::pki_types::CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

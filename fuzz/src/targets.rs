@@ -1,0 +1,99 @@
+//! One target a decoder: everything that reads bytes which somebody else wrote. Each says whether it accepted the input.
+
+use holdfast_core::port::{Decide as _, Identify as _};
+use holdfast_core::tenant::Anchor;
+
+/// A decoder under test.
+#[derive(Clone, Copy)]
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]) -> bool,
+}
+
+pub const TARGETS: [Target; 12] = [
+    Target { name: "native-request", run: native_request },
+    Target { name: "native-answer", run: native_answer },
+    Target { name: "token", run: token },
+    Target { name: "ciphertext", run: ciphertext },
+    Target { name: "sealed-blob", run: sealed_blob },
+    Target { name: "certificate", run: certificate },
+    Target { name: "anchor", run: anchor },
+    Target { name: "policy", run: policy },
+    Target { name: "checkpoint", run: checkpoint },
+    Target { name: "log-proof", run: log_proof },
+    Target { name: "proxy-header", run: proxy_header },
+    Target { name: "configuration", run: configuration },
+];
+
+fn text(input: &[u8]) -> &str {
+    std::str::from_utf8(input).unwrap_or_default()
+}
+
+/// `METHOD PATH?QUERY`, a line end, the body.
+fn native_request(input: &[u8]) -> bool {
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (head, body) = input.split_at(end);
+    let (method, target) = text(head).split_once(' ').unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    holdfast_wire::native::decode_any(method, path, query, body.get(1..).unwrap_or_default()).is_ok()
+}
+
+fn native_answer(input: &[u8]) -> bool {
+    use holdfast_wire::native::client;
+    let _problem = client::problem(500, input);
+    client::parse::<holdfast_wire::native::message::Keys>(200, input).is_ok()
+}
+
+fn token(input: &[u8]) -> bool {
+    holdfast_wire::native::token::from_authorization(text(input)).is_ok()
+}
+
+fn ciphertext(input: &[u8]) -> bool {
+    holdfast_core::frame::Header::parse(input).is_ok()
+}
+
+fn sealed_blob(input: &[u8]) -> bool {
+    holdfast_keystore::software::SealedBlob::parse(input).is_some()
+}
+
+fn certificate(input: &[u8]) -> bool {
+    holdfast_identity::credential_from_certificate(input).is_ok()
+}
+
+fn anchor(input: &[u8]) -> bool {
+    let anchor = Anchor {
+        name: "fuzzed".parse().expect("a name"),
+        certificate: input.into(),
+        revocations: Some(input.into()),
+    };
+    let alone = Anchor { revocations: None, ..anchor.clone() };
+    let registrations = holdfast_identity::Registrations::new();
+    let _both = registrations.prepare(&[], &[anchor]);
+    registrations.prepare(&[], &[alone]).is_ok()
+}
+
+fn policy(input: &[u8]) -> bool {
+    thread_local! {
+        static CEDAR: holdfast_policy::CedarPolicy = holdfast_policy::CedarPolicy::new().expect("the schema");
+    }
+    let tenant = "acme".parse().expect("a tenant");
+    CEDAR.with(|cedar| cedar.prepare(&tenant, text(input)).is_ok())
+}
+
+fn checkpoint(input: &[u8]) -> bool {
+    let Ok(note) = holdfast_audit::note::Note::parse(input) else { return false };
+    holdfast_audit::checkpoint::Checkpoint::from_text(note.text()).is_ok()
+}
+
+fn log_proof(input: &[u8]) -> bool {
+    holdfast_audit::proof::TlogProof::parse(input).is_ok()
+}
+
+fn proxy_header(input: &[u8]) -> bool {
+    use holdfast_gateway::proxy::{Parsed, parse};
+    matches!(parse(input), Parsed::Complete(..))
+}
+
+fn configuration(input: &[u8]) -> bool {
+    holdfast_gateway::config::Config::parse(text(input)).is_ok()
+}

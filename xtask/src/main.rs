@@ -1,0 +1,52 @@
+//! The project's own chores: `cargo xtask test`, `bench`, `fuzz`.
+
+mod bench;
+mod fuzz;
+mod shell;
+mod test;
+mod tools;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Chores of the project; run from anywhere in the repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Installs or finds what the tests need, and runs everything: format, lints, tests, interleavings, fuzzing of a few minutes
+    Test {
+        /// Also what takes longer
+        #[arg(long)]
+        slow: bool,
+    },
+    /// Measures the gateway against a bare server on the same stack, and writes target/bench/report.json
+    Bench {
+        /// Seconds a measurement
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+    /// Feeds decoders with mutated inputs
+    Fuzz {
+        /// One target by name; all of them unless told
+        target: Option<String>,
+        /// Seconds a target
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    shell::enter_root()?;
+    match arguments.chore {
+        Chore::Test { slow } => test::run(slow),
+        Chore::Bench { seconds } => bench::run(seconds),
+        Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+    }
+}

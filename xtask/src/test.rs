@@ -1,0 +1,39 @@
+//! Everything that must hold, in one command.
+
+use crate::fuzz;
+use crate::shell::{self, cargo};
+use crate::tools;
+use anyhow::Result;
+
+/// Seconds that each fuzz target gets: four minutes in all.
+const FUZZ_SECONDS_IN_ALL: u64 = 240;
+
+/// Runs all tests; with `slow`, those too that take longer.
+pub(crate) fn run(slow: bool) -> Result<()> {
+    tools::ensure()?;
+    tools::ensure_rage()?;
+    shell::run("format", cargo().args(["fmt", "--all", "--check"]))?;
+    let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    shell::run("lints", cargo().args(lints))?;
+    let mut tests = cargo();
+    tests
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .env("HOLDFAST_REQUIRE_TOOLS", "1")
+        .env("PATH", tools::path()?);
+    if slow {
+        tests.env("HOLDFAST_SLOW", "1").env("PROPTEST_CASES", "4096");
+    }
+    shell::run("tests", &mut tests)?;
+    interleavings()?;
+    fuzz::run(None, FUZZ_SECONDS_IN_ALL / fuzz::count()?.max(1))
+}
+
+/// Every interleaving of a stop order with results on their way out; a build of its own, since loom replaces the atomics.
+fn interleavings() -> Result<()> {
+    let mut command = cargo();
+    command
+        .args(["test", "--package", "holdfast-core", "--lib", "--target-dir", "target/loom", "loom"])
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("LOOM_MAX_PREEMPTIONS", "3");
+    shell::run("interleavings", &mut command)
+}

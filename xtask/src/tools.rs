@@ -1,0 +1,93 @@
+//! What the tests need beside Rust and a C compiler: found, or installed from Debian's packages.
+
+use crate::shell::{cargo, run};
+use anyhow::{Context as _, Result, bail};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A program and the Debian package that has it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+const TOOLS: [Tool; 4] = [
+    Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
+    Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
+    Tool { program: "curl", package: "curl", why: "speaks to the API as anybody would" },
+    Tool { program: "strace", package: "strace", why: "shows the order of syncs and answers" },
+];
+
+fn is_there(program: &str) -> bool {
+    ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+        .iter()
+        .any(|directory| Path::new(directory).join(program).is_file())
+}
+
+fn is_quiet_success(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+}
+
+/// Where cargo puts the tools that come as crates.
+const CRATES: &str = "target/tools";
+
+/// Builds `rage`, the other implementation of age, from its crate; once.
+pub(crate) fn ensure_rage() -> Result<()> {
+    if is_there("rage") || Path::new(CRATES).join("bin/rage").is_file() {
+        return Ok(());
+    }
+    let install = ["install", "rage", "--version", "0.12.1", "--locked", "--no-default-features", "--debug"];
+    run("install rage", cargo().args(install).args(["--root", CRATES, "--target-dir", "target/tools/build"]))
+}
+
+/// The path for the tests: what was built from crates first.
+#[expect(clippy::disallowed_methods, reason = "the tests' path is this one's and a little more")]
+pub(crate) fn path() -> Result<OsString> {
+    let own = Path::new(CRATES).join("bin");
+    std::fs::create_dir_all(&own)?;
+    let own = own.canonicalize()?;
+    let given = std::env::var("PATH").unwrap_or_default();
+    let all = std::iter::once(own).chain(std::env::split_paths(&given));
+    std::env::join_paths(all).context("the path cannot be joined")
+}
+
+/// Finds the tools, or installs them where that is possible; otherwise names what is missing.
+pub(crate) fn ensure() -> Result<()> {
+    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !is_there(tool.program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(|tool| tool.package).collect();
+    let advice = || {
+        let list: Vec<_> = missing
+            .iter()
+            .map(|tool| format!("  {} ({}): {}", tool.program, tool.package, tool.why))
+            .collect();
+        format!("the tests need:\n{}\ninstall them, then run this again", list.join("\n"))
+    };
+    if !is_there("apt-get") {
+        bail!(advice());
+    }
+    let as_root = rustix::process::geteuid().is_root();
+    if !as_root && !is_quiet_success(Command::new("sudo").args(["-n", "true"])) {
+        bail!("{}: `sudo apt-get install {}`", advice(), names.join(" "));
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = if as_root { Command::new("apt-get") } else { Command::new("sudo") };
+        if !as_root {
+            command.args(["-n", "apt-get"]);
+        }
+        command.args(arguments);
+        command
+    };
+    run("apt-get update", &mut apt(&["update", "-qq"]))?;
+    let mut install = apt(&["install", "-y", "-qq", "--no-install-recommends"]);
+    run("apt-get install", install.args(&names))
+}
