@@ -2,7 +2,8 @@
 
 use crate::task::block_on;
 use holdfast_core::port::{AuditLog, Committed, Health, Mark, Position, Priority};
-use holdfast_core::{OperationId, TenantId};
+use holdfast_core::query::AuditPath;
+use holdfast_core::{ErrorKind, OperationId, TenantId};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +17,7 @@ pub async fn suite<L: AuditLog>(
     the_largest_entry_fits(&fresh, &entries).await;
     a_ticket_that_nobody_waits_for_is_kept_all_the_same(&fresh, &entries).await;
     entries_stand_in_the_order_in_which_they_were_written(&fresh, &entries).await;
+    a_log_can_be_read_from_its_first_moment(&fresh).await;
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -161,5 +163,15 @@ async fn entries_stand_in_the_order_in_which_they_were_written<L: AuditLog>(
         assert!(orders.is_sorted(), "entries stand in another order than that in which they were written");
         let expected: Vec<_> = orders.iter().map(|order| entry(&format!("{order:06}"))).collect();
         assert_eq!(entries(&log, tenant).await, expected);
+    }
+}
+
+async fn a_log_can_be_read_from_its_first_moment<L: AuditLog>(fresh: &impl AsyncFn() -> L) {
+    let log = fresh().await;
+    let handle = log.open(&tenant("acme")).unwrap();
+    let read = async |path| log.read(&handle, &AuditPath::new(path).unwrap()).await;
+    assert!(!read("checkpoint").await.unwrap().is_empty());
+    for path in ["tile/0/000", "tile/0/000.p/1", "tile/entries/x001/000"] {
+        assert_eq!(read(path).await.unwrap_err().kind(), ErrorKind::NotFound, "{path}");
     }
 }

@@ -68,7 +68,10 @@ const CONTEXT: &[(&str, &str)] = &[("table", "salaries"), ("row", "4711")];
 async fn key<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm, purpose: Purpose) -> String {
     let key = format!("{algorithm}-{}-{}", purpose.name(), rig.log().entries().len());
     let legacy = Legacy { rsa_pkcs1_decrypt: true, sha1_oaep: true };
-    rig.create(NewKey { purpose: Some(purpose), legacy, ..new_key(&key, algorithm) }).await.unwrap();
+    let promised = rig.keys().custody(algorithm);
+    let record =
+        rig.create(NewKey { purpose: Some(purpose), legacy, ..new_key(&key, algorithm) }).await.unwrap();
+    assert_eq!(record.custody, promised, "what the policy was asked about is what was made");
     key
 }
 

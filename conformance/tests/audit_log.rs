@@ -39,7 +39,8 @@ fn the_gateways_log_is_one() {
         let reader = LogReader::open(&directory).unwrap();
         reader.entries(0).map(|entry| entry.unwrap().1).collect::<Vec<_>>()
     };
-    block_on(suite(fresh, entries));
+    // It reads files beside the thread that polls it, which takes a runtime.
+    tokio::runtime::Runtime::new().unwrap().block_on(suite(fresh, entries));
 }
 
 /// Outcomes need not stand in the order of their commits: two commands under way together may record theirs the other way round.

@@ -24,7 +24,7 @@ pub struct Rules;
 #[derive(Debug)]
 pub struct Table(Vec<Rule>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Rule {
     id: PolicyId,
     effect: Effect,
@@ -108,6 +108,10 @@ impl Decide for Rules {
     fn prepare(&self, _tenant: &TenantId, text: &str) -> Result<Table, Error> {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         Ok(Table(lines.map(|(index, line)| Rule::parse(index + 1, line)).collect::<Result<_, _>>()?))
+    }
+
+    fn renew(&self, prepared: &Table) -> Table {
+        Table(prepared.0.clone())
     }
 
     fn check(&self, prepared: &Table, author: &Caller, _callers: &[Arc<CallerRecord>]) -> Vec<Finding> {

@@ -7,6 +7,7 @@ use core::task::{Context, Poll, Waker};
 use holdfast_core::action::Action;
 use holdfast_core::pipeline::{OpenIntent, Recovery};
 use holdfast_core::port::{AuditLog, Health, Mark, Position, Priority};
+use holdfast_core::query::AuditPath;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage, TenantId};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -325,6 +326,14 @@ impl AuditLog for Journal {
             self.resolve(index);
         }
         Ok((value, ticket))
+    }
+
+    async fn read(&self, log: &TenantId, file: &AuditPath) -> Result<Vec<u8>, Error> {
+        let durable = self.entries().iter().filter(|entry| entry.tenant == *log).count();
+        match file.as_str() {
+            "checkpoint" => Ok(format!("{durable}\n").into_bytes()),
+            _ => Err(Error::new(ErrorKind::NotFound, Stage::Perform, "the log has no such file")),
+        }
     }
 
     fn health(&self) -> Health {

@@ -274,6 +274,10 @@ impl KeyStore for Keys {
         Ok(SealedHandle::new(&sha256(&[b"tenant", tenant.as_str().as_bytes(), &self.unique()])))
     }
 
+    fn custody(&self, _: Algorithm) -> Custody {
+        Custody::Software
+    }
+
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         self.begin(permit.operation())?;
         let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;

@@ -3,7 +3,7 @@
 use crate::disk::{Disk, read_if_there};
 use crate::merkle::{Hash, Nodes, root_of_complete};
 use crate::refusal::Refusal;
-use crate::tile::{Entries, Kind, Tile, WIDTH, decode_hashes};
+use crate::tile::{Entries, HASH_LEN, Kind, Tile, WIDTH, decode_hashes};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,21 +44,42 @@ impl LogFiles {
         read_if_there(&*self.disk, path).map_err(|error| Refusal::io(path, error))
     }
 
+    /// A file of the log as a reader over the network asks for it; nothing if there is none. A tile comes exactly as
+    /// wide as asked, cut from a wider form where the log has grown since.
+    pub(crate) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Refusal> {
+        let Some(tile) = Tile::from_path(path) else { return self.read_if_there(&self.dir.join(path)) };
+        let Some(mut bytes) = self.find(&tile)? else { return Ok(None) };
+        let width = usize::from(tile.width);
+        let len = match tile.kind {
+            Kind::Hashes(_) => Some(width * HASH_LEN).filter(|len| *len <= bytes.len()),
+            Kind::Entries => {
+                let lens = Entries::new(&bytes).take(width).map(|entry| entry.map(|entry| entry.len() + 2));
+                let lens: Option<Vec<_>> = lens.collect::<Result<_, _>>().ok();
+                lens.filter(|lens| lens.len() == width).map(|lens| lens.iter().sum())
+            }
+        };
+        bytes.truncate(len.ok_or_else(|| self.damaged(&tile, "it is narrower than its name says"))?);
+        Ok(Some(bytes))
+    }
+
     /// The bytes of a tile, or of a wider form of it where the log has grown since: it then begins with this tile.
     pub(crate) fn tile(&self, tile: &Tile) -> Result<Vec<u8>, Refusal> {
-        let path = self.path(tile);
-        if let Some(bytes) = self.read_if_there(&path)? {
-            return Ok(bytes);
-        }
-        if let Some(bytes) = self.read_if_there(&self.path(&tile.full()))? {
-            return Ok(bytes);
+        self.find(tile)?.ok_or_else(|| Refusal::new(&self.path(tile), "this tile is missing", LATER))
+    }
+
+    fn find(&self, tile: &Tile) -> Result<Option<Vec<u8>>, Refusal> {
+        for tile in [*tile, tile.full()] {
+            if let Some(bytes) = self.read_if_there(&self.path(&tile))? {
+                return Ok(Some(bytes));
+            }
         }
         for width in self.partial_widths(tile).into_iter().filter(|width| *width > tile.width) {
             if let Some(bytes) = self.read_if_there(&self.path(&Tile { width, ..*tile }))? {
-                return Ok(bytes);
+                return Ok(Some(bytes));
             }
         }
-        Err(Refusal::new(&path, "this tile is missing", LATER))
+        // Filled, and its partial forms removed, while we looked for one.
+        self.read_if_there(&self.path(&tile.full()))
     }
 
     /// The widths of a tile's partial forms that lie there, ascending.

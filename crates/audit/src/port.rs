@@ -8,6 +8,7 @@ use crate::wal::{Mark, OpenIntent, Position, StateMark, Ticket};
 use holdfast_core::action::Action;
 use holdfast_core::pipeline::{self, Recovery};
 use holdfast_core::port::{self, AuditLog};
+use holdfast_core::query::AuditPath;
 use holdfast_core::{Error, ErrorKind, OperationId, Secret, Stage, TenantId};
 use std::future::Future;
 use std::pin::Pin;
@@ -121,6 +122,18 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
         }
     }
 
+    async fn read(&self, log: &LogId, file: &AuditPath) -> Result<Vec<u8>, Error> {
+        let files = self.log.files(log);
+        let path = file.as_str().to_owned();
+        let read = tokio::task::spawn_blocking(move || files.read(&path)).await;
+        match read.map_err(|error| unreadable(error.into()))? {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(Error::new(ErrorKind::NotFound, Stage::Perform, "the log has no such file")
+                .remedy("read `checkpoint` first: it says how large the tree is")),
+            Err(refusal) => Err(unreadable(refusal.into())),
+        }
+    }
+
     fn health(&self) -> port::Health {
         let Health { wal, .. } = self.log.health();
         match wal {
@@ -166,6 +179,10 @@ fn not_appended(error: AppendError) -> Error {
             Error::new(ErrorKind::Internal, Stage::Record, "the record does not fit the log").because(error)
         }
     }
+}
+
+fn unreadable(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::new(ErrorKind::AuditUnavailable, Stage::Perform, "the log cannot be read").because(error)
 }
 
 fn unavailable(detail: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

@@ -55,6 +55,26 @@ impl Tile {
         format!("{}.p", self.stem())
     }
 
+    /// The tile of a path below the log's directory; nothing unless [`Tile::path`] would write it so.
+    #[must_use]
+    pub fn from_path(path: &str) -> Option<Self> {
+        let (row, rest) = path.strip_prefix("tile/")?.split_once('/')?;
+        let kind = match row {
+            "entries" => Kind::Entries,
+            level => Kind::Hashes(level.parse().ok().filter(|level| *level < 8)?),
+        };
+        let (number, width) = match rest.split_once(".p/") {
+            Some((number, width)) => (number, width.parse().ok().filter(|width| *width < 256)?),
+            None => (rest, 256),
+        };
+        let mut groups = number.split('/').map(|group| group.strip_prefix('x').unwrap_or(group));
+        let number = groups.try_fold(0_u64, |number, group| {
+            number.checked_mul(1000)?.checked_add(group.parse().ok().filter(|group| *group < 1000)?)
+        })?;
+        let tile = Self { kind, number, width };
+        (width > 0 && tile.path() == path).then_some(tile)
+    }
+
     fn stem(&self) -> String {
         let row = match self.kind {
             Kind::Hashes(level) => format!("tile/{level}"),
@@ -202,6 +222,40 @@ mod tests {
         assert_eq!(paths(7), ["tile/0/000.p/7"]);
         assert_eq!(paths(0), Vec::<String>::new());
         assert_eq!(Tile::row(Kind::Entries, 70_000).count(), 274);
+    }
+
+    #[test]
+    fn a_path_is_read_as_it_is_written_and_no_other_way() {
+        for (kind, number, width) in [
+            (Kind::Hashes(0), 1_234_067, 256),
+            (Kind::Hashes(7), 0, 1),
+            (Kind::Entries, 999, 255),
+            (Kind::Entries, u64::MAX / 256, 3),
+        ] {
+            let tile = Tile { kind, number, width };
+            assert_eq!(Tile::from_path(&tile.path()), Some(tile));
+        }
+        for wrong in [
+            "",
+            "checkpoint",
+            "tile/0",
+            "tile/8/000",
+            "tile/00/000",
+            "tile/+1/000",
+            "tile/0/1",
+            "tile/0/0000",
+            "tile/0/x000/000",
+            "tile/0/x001/x000",
+            "tile/0/001/000",
+            "tile/0/000.p/0",
+            "tile/0/000.p/256",
+            "tile/0/000.p/07",
+            "tile/0/000.p/",
+            "tile/entries/000/../../x",
+            "tile/entries/x999999999999/000",
+        ] {
+            assert_eq!(Tile::from_path(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -172,6 +172,9 @@ fn three_batches() -> SimDisk {
     for path in disk.files().into_keys().filter(|path| path.starts_with("/audit")) {
         disk.remove_file(&path).unwrap();
     }
+    for dir in ["tile/0/000.p", "tile/entries/000.p", "tile/0", "tile/entries", "tile"] {
+        disk.remove_dir(&Path::new("/audit/a").join(dir)).unwrap();
+    }
     disk
 }
 

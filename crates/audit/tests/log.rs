@@ -7,6 +7,7 @@ mod common;
 
 use common::*;
 use holdfast_audit::checkpoint::Checkpoint;
+use holdfast_audit::disk::Disk;
 use holdfast_audit::disk::sim::SimDisk;
 use holdfast_audit::merkle::verify_consistency;
 use holdfast_audit::reader::LogReader;
@@ -110,6 +111,42 @@ fn the_directory_holds_what_the_checkpoint_needs_and_no_more() {
     ];
     assert_eq!(names, expected);
     assert_eq!(files[Path::new("/audit/a/tile/0/000")].len(), 8192);
+}
+
+#[test]
+fn whoever_reads_by_an_old_checkpoint_finds_its_tiles() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 0, "a new log can be read");
+    let whole = |paths: &[&str]| {
+        paths.iter().map(|path| log.read(&id("a"), path).unwrap().unwrap()).collect::<Vec<_>>()
+    };
+    let paths = ["tile/0/000.p/7", "tile/entries/000.p/7"];
+    appended(&log, "a", 7);
+    log.flush_tree(&id("a")).unwrap();
+    let seen = whole(&paths);
+    assert_eq!(seen[0].len(), 7 * 32);
+    for n in [1, 50, 190, 20] {
+        appended(&log, "a", n);
+        log.flush_tree(&id("a")).unwrap();
+        assert!(whole(&paths) == seen, "the tree has grown by {n}");
+    }
+    assert!(!disk.files().contains_key(Path::new("/audit/a/tile/0/000.p/7")));
+    for none in ["tile/0/001.p/13", "tile/0/001", "tile/entries/001.p/255", "tile/1/000.p/2", "tile/x"] {
+        assert_eq!(log.read(&id("a"), none).unwrap(), None, "{none}");
+    }
+}
+
+#[test]
+fn a_log_that_lost_its_checkpoint_does_not_begin_anew() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 7);
+    log.close().unwrap();
+    disk.remove_file(Path::new("/audit/a/checkpoint")).unwrap();
+    let (log, _) = open(&disk).unwrap();
+    let refusal = log.register(&id("a"), signer("a")).unwrap_err();
+    assert!(refusal.to_string().contains("it is missing, yet the log has tiles"), "{refusal}");
 }
 
 #[test]

@@ -3,13 +3,15 @@
 //! Ports return plain data. Only `pipeline/proof.rs` turns such data into proofs.
 
 use crate::action::Action;
+use crate::algorithm::Algorithm;
 use crate::caller::{Authentication, Caller, CallerRecord};
 use crate::context::Context;
 use crate::error::Error;
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
-use crate::key::{Generated, Key, KeyMaterial, NewVersion, SealedHandle, Version};
+use crate::key::{Custody, Generated, Key, KeyMaterial, NewVersion, SealedHandle, Version};
 use crate::peer::Proof;
 use crate::pipeline::{Change as ChangeKind, Intent, Permit, Use};
+use crate::query::AuditPath;
 use crate::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use crate::time::Timestamp;
 use crate::work::{Product, Work};
@@ -177,6 +179,10 @@ pub trait Decide: Send + Sync + 'static {
     /// `malformed`, naming the first fault with its line.
     fn prepare(&self, tenant: &TenantId, text: &str) -> Result<Self::Prepared, Error>;
 
+    /// The same policy, with nothing remembered: for a snapshot in which other records than the policy have changed. MUST cost next to
+    /// nothing, however long the policy is.
+    fn renew(&self, prepared: &Self::Prepared) -> Self::Prepared;
+
     /// Looks for what a prepared policy should not do: let its author use a key, lock every custodian out.
     fn check(
         &self,
@@ -226,6 +232,9 @@ pub trait KeyStore: Send + Sync + 'static {
         permit: &Permit<ChangeKind>,
         version: NewVersion<'_>,
     ) -> impl Future<Output = Result<Generated, Error>> + Send;
+
+    /// The custody that a key of this algorithm would be in if it were made now: what [`Self::generate`] MUST then give.
+    fn custody(&self, algorithm: Algorithm) -> Custody;
 
     /// Uses a key version.
     ///
@@ -516,6 +525,17 @@ pub trait AuditLog: Send + Sync + 'static {
         priority: Priority,
         write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
     ) -> Result<(R, Self::Ticket), Error>;
+
+    /// Reads a file of a tenant's published log. A partial tile MUST be readable for as long as its tile exists, also when the tree has
+    /// grown past it: whoever reads by a checkpoint finds what that checkpoint implies. MUST NOT block the thread that polls it.
+    ///
+    /// # Errors
+    /// `not-found` when the log has no such file; `audit-unavailable`.
+    fn read(
+        &self,
+        log: &Self::Handle,
+        file: &AuditPath,
+    ) -> impl Future<Output = Result<Vec<u8>, Error>> + Send;
 
     /// Whether it can record now.
     fn health(&self) -> Health;

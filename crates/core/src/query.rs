@@ -2,7 +2,7 @@
 
 use crate::action::Action;
 use crate::caller::CallerRecord;
-use crate::id::{CallerName, KeyName, KeyVersion, TenantId};
+use crate::id::{CallerName, KeyName, KeyVersion};
 use crate::key::{Key, Version};
 use crate::port::{Finding, Page};
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
@@ -149,8 +149,8 @@ pub enum Found {
     Explanation(Explanation),
     /// The tenant.
     Tenant(TenantRecord),
-    /// A file of the log is to be read; the reader of files is outside of core.
-    AuditFile(TenantId, AuditPath),
+    /// A file of the log, with its bytes.
+    AuditFile(AuditPath, Vec<u8>),
     /// The status is to be gathered; the gatherer is outside of core.
     Status,
 }

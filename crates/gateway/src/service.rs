@@ -18,7 +18,6 @@ use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
@@ -318,27 +317,11 @@ async fn dispatch(
             let answer = match encode::found(found) {
                 Encoded::Response(response) => response,
                 Encoded::Status => encode::status(&gateway.status()),
-                Encoded::AuditFile(tenant, path) => {
-                    let file = gateway.directory.log(&tenant).join(path.as_str());
-                    encode::audit_file(&path, read_log_file(&file).await?)
-                }
             };
             Ok(Answered::ok(answer))
         }
         Call::Open(endpoint) => Ok(Answered::ok(open(gateway, endpoint))),
     }
-}
-
-/// A file of a tenant's log, which is never larger than a bundle of 256 entries.
-async fn read_log_file(path: &Path) -> Result<Vec<u8>, Error> {
-    tokio::fs::read(path).await.map_err(|error| {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            Error::new(ErrorKind::NotFound, Stage::Perform, "the log has no such file")
-                .remedy("read `checkpoint` first: it says how large the tree is")
-        } else {
-            Error::new(ErrorKind::AuditUnavailable, Stage::Perform, "the log cannot be read").because(error)
-        }
-    })
 }
 
 fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Bytes>> {

@@ -3,15 +3,16 @@
 //! Core knows nothing of traces and metrics; what it does through a port is what takes time.
 
 use crate::metrics::Latencies;
+use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{Caller, CallerRecord};
-use holdfast_core::key::{Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{
     AuditLog, Decide, Decision, Finding, Health, Identified, Identify, KeyStore, Mark, Position, Priority,
     Question,
 };
-use holdfast_core::query::Explanation;
+use holdfast_core::query::{AuditPath, Explanation};
 use holdfast_core::tenant::Anchor;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, Stage, TenantId, Timestamp};
@@ -100,6 +101,10 @@ impl<T: Decide> Decide for Seen<T> {
         self.inner.prepare(tenant, text)
     }
 
+    fn renew(&self, prepared: &T::Prepared) -> T::Prepared {
+        self.inner.renew(prepared)
+    }
+
     fn check(&self, prepared: &T::Prepared, author: &Caller, callers: &[Arc<CallerRecord>]) -> Vec<Finding> {
         self.inner.check(prepared, author, callers)
     }
@@ -123,6 +128,10 @@ impl<T: KeyStore> KeyStore for Seen<T> {
 
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         self.inner.generate(permit, version).instrument(span(Stage::Perform)).await
+    }
+
+    fn custody(&self, algorithm: Algorithm) -> Custody {
+        self.inner.custody(algorithm)
     }
 
     async fn perform(
@@ -172,6 +181,10 @@ impl<T: AuditLog> AuditLog for Seen<T> {
         let begin = Instant::now();
         let (value, ticket) = self.inner.append(log, mark, priority, write)?;
         Ok((value, Waiting { ticket, begin, span: span(Stage::Record), latencies: self.latencies.clone() }))
+    }
+
+    async fn read(&self, log: &T::Handle, file: &AuditPath) -> Result<Vec<u8>, Error> {
+        self.inner.read(log, file).instrument(span(Stage::Perform)).await
     }
 
     fn health(&self) -> Health {

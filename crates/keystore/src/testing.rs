@@ -14,7 +14,8 @@
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
-use holdfast_core::key::{Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore};
 use holdfast_core::work::{Product, Work};
@@ -154,6 +155,10 @@ impl Drop for Passage<'_> {
 impl<S: KeyStore> KeyStore for Stalling<S> {
     async fn enroll(&self, permit: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
         self.inner.enroll(permit, tenant).await
+    }
+
+    fn custody(&self, algorithm: Algorithm) -> Custody {
+        self.inner.custody(algorithm)
     }
 
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {

@@ -81,7 +81,6 @@ struct Case {
 #[derive(Debug)]
 enum Subject {
     Key(Box<Key>),
-    NewKey(holdfast_core::KeyName),
     Tenant,
 }
 
@@ -187,7 +186,6 @@ impl Case {
         let Self { name: _, caller, action, about, context, source, protocol, now, expect, by } = self;
         let resource = match about {
             Subject::Key(key) => Resource::Key(key),
-            Subject::NewKey(name) => Resource::NoKey(name),
             Subject::Tenant => Resource::Tenant(&prepared.tenant),
         };
         let circumstances = Circumstances { context, now: *now, source: *source, protocol };
@@ -220,9 +218,6 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
             return Err(format!("`{}` is about the tenant, but there is a `key`", row.action));
         }
     };
-    if action == Action::CreateKey {
-        return Ok(Subject::NewKey(name));
-    }
     let algorithm = match &row.algorithm {
         None => Algorithm::Aes256Gcm,
         Some(name) => {

@@ -23,12 +23,11 @@ pub(crate) fn check(prepared: &Prepared, author: &Caller, callers: &[Arc<CallerR
         })
         .collect();
     let forbidden = forbidden(prepared, &author.record);
-    for rule in &prepared.rules {
+    for rule in &*prepared.rules {
         let who = Who::new(rule);
         findings.extend(author_uses(prepared, rule, &who, author, forbidden));
         findings.extend(without_effect(rule, callers));
         findings.extend(every_key(prepared, rule, &who));
-        findings.extend(key_to_be(rule));
         findings.extend(speech::unknown_names(prepared, rule, callers));
         findings.extend(speech::unknown_values(rule));
     }
@@ -102,16 +101,6 @@ fn every_key(prepared: &Prepared, rule: &Rule, who: &Who<'_>) -> Option<Finding>
         let detail = format!("permits {} with every key, also those created later", list(uses));
         let remedy = "name the key, `resource == Holdfast::Key::\"…\"`, or ask for a label, `resource.hasTag(\"team\") && resource.getTag(\"team\") == \"…\"`";
         warning(rule, detail, remedy)
-    })
-}
-
-/// A condition on what a key has only once there is a record of it.
-fn key_to_be(rule: &Rule) -> Option<Finding> {
-    (rule.actions.has(Action::CreateKey) && rule.reads.record()).then(|| {
-        let detail =
-            "looks at attributes that a key to be created does not have yet, so it denies `create-key` wherever it does"
-                .to_owned();
-        warning(rule, detail, "name the actions without `create-key`, and write a policy of its own for that")
     })
 }
 

@@ -242,8 +242,8 @@ impl Outcome {
 
 /// The decision that follows. A policy that fails forbids: were it passed over, a `forbid` that fails would permit.
 pub(crate) fn decision(prepared: &Prepared, question: &Question<'_>, outcome: &Outcome) -> Decision {
-    // That a key without a record has no attributes is nobody's mistake, except where a policy asks for those of a key to be created.
-    let no_record = matches!(question.resource, Resource::NoKey(_)) && question.action != Action::CreateKey;
+    // That a key without a record has no attributes is nobody's mistake.
+    let no_record = matches!(question.resource, Resource::NoKey(_));
     let failed = outcome.unposed || (!outcome.failed.is_empty() && !no_record);
     let allowed = outcome.allows();
     let mut places: Vec<u32> = if allowed { outcome.permits.clone() } else { outcome.forbids.clone() };

@@ -93,6 +93,10 @@ impl Decide for CedarPolicy {
         })
     }
 
+    fn renew(&self, prepared: &Prepared) -> Prepared {
+        prepared.renewed()
+    }
+
     fn check(&self, prepared: &Prepared, author: &Caller, callers: &[Arc<CallerRecord>]) -> Vec<Finding> {
         check::check(prepared, author, callers)
     }

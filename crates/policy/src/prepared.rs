@@ -14,11 +14,11 @@ use std::sync::Arc;
 pub struct Prepared {
     pub(crate) vocabulary: Arc<Vocabulary>,
     pub(crate) tenant: TenantId,
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) places: HashMap<Box<str>, u32>,
-    pub(crate) index: Index,
+    pub(crate) rules: Arc<[Rule]>,
+    pub(crate) places: Arc<HashMap<Box<str>, u32>>,
+    pub(crate) index: Arc<Index>,
     pub(crate) memory: Memory,
-    pub(crate) warnings: Vec<(usize, String, &'static str)>,
+    pub(crate) warnings: Arc<[(usize, String, &'static str)]>,
 }
 
 impl Prepared {
@@ -29,14 +29,28 @@ impl Prepared {
     ) -> Result<Self, Vec<Fault>> {
         let rule::Text { rules, warnings } = rule::read(vocabulary, text)?;
         Ok(Self {
-            index: Index::new(tenant, &rules),
-            places: rules.iter().map(|rule| rule.id.as_str().into()).zip(0u32..).collect(),
+            index: Arc::new(Index::new(tenant, &rules)),
+            places: Arc::new(rules.iter().map(|rule| rule.id.as_str().into()).zip(0u32..).collect()),
             vocabulary: Arc::clone(vocabulary),
             tenant: tenant.clone(),
             memory: Memory::default(),
-            rules,
-            warnings,
+            rules: rules.into(),
+            warnings: warnings.into(),
         })
+    }
+
+    /// The same policy, with nothing remembered.
+    pub(crate) fn renewed(&self) -> Self {
+        let Self { vocabulary, tenant, rules, places, index, memory: _, warnings } = self;
+        Self {
+            vocabulary: Arc::clone(vocabulary),
+            tenant: tenant.clone(),
+            rules: Arc::clone(rules),
+            places: Arc::clone(places),
+            index: Arc::clone(index),
+            memory: Memory::default(),
+            warnings: Arc::clone(warnings),
+        }
     }
 
     pub(crate) fn rule(&self, place: u32) -> Option<&Rule> {

@@ -101,11 +101,6 @@ impl Reads {
         self.attributes != 0 || !matches!(&self.labels, LabelReads::Named(names) if names.is_empty())
     }
 
-    /// Whether anything matters that a key has only once there is a record of it.
-    pub(crate) fn record(&self) -> bool {
-        self.attributes & !(KeyAttribute::Name as u8) != 0
-    }
-
     pub(crate) fn labels<'a>(&'a self, of: &'a Labels) -> impl Iterator<Item = (&'a str, &'a str)> {
         let looked_at = move |name: &str| match &self.labels {
             LabelReads::Named(names) => names.contains(name),
@@ -276,7 +271,6 @@ mod tests {
             it.looks_at_circumstance(Circumstance::Hour) && !it.looks_at_circumstance(Circumstance::Time)
         );
         assert_eq!(it.labels, LabelReads::Named(BTreeSet::from(["team".into()])));
-        assert!(it.record());
     }
 
     #[test]
@@ -301,7 +295,7 @@ mod tests {
             r#"resource is Holdfast::Key in Holdfast::Tenant::"t""#,
         ] {
             let it = reads(condition);
-            assert!(it.looks_at(KeyAttribute::Name) && !it.record(), "{condition}");
+            assert!(it.looks_at(KeyAttribute::Name) && !it.looks_at(KeyAttribute::State), "{condition}");
         }
     }
 }

@@ -186,10 +186,6 @@ fn words_that_mean_nothing_here_are_warned_of() {
             r#"principal == Holdfast::Caller::"app", action == Holdfast::Action::"mac", resource is Holdfast::Tenant);"#,
             "can never apply: no caller, action and resource satisfy it",
         ),
-        (
-            r#"principal == Holdfast::Caller::"carol", action == Holdfast::Action::"create-key", resource) when { resource.exportable };"#,
-            "looks at attributes that a key to be created does not have yet, so it denies `create-key` wherever it does",
-        ),
     ];
     for (rest, expected) in rows {
         let found = with_default(&format!("@id(\"p\") permit ({rest}"));

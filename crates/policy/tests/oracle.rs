@@ -262,7 +262,7 @@ proptest! {
             let acme = tenant();
             let resource = if matches!(ask.action, Action::Random | Action::SetPolicy) {
                 Resource::Tenant(&acme)
-            } else if ask.exists && ask.action != Action::CreateKey {
+            } else if ask.exists || ask.action == Action::CreateKey {
                 Resource::Key(&key)
             } else {
                 Resource::NoKey(&name)
@@ -274,7 +274,7 @@ proptest! {
             let question = Question { caller: &caller, action: ask.action, resource, circumstances };
             let decision = policy.decide(&prepared, &question);
             let (allows, mut reasons, failed) = oracle(&whole, &question);
-            let no_record = matches!(resource, Resource::NoKey(_)) && ask.action != Action::CreateKey;
+            let no_record = matches!(resource, Resource::NoKey(_));
             if allows && !failed.is_empty() {
                 reasons.clear();
             }

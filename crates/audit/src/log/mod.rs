@@ -358,6 +358,19 @@ impl Log {
         health
     }
 
+    /// Reads a file of a log by its path below the log's directory; nothing if there is none. A partial tile can be
+    /// read for as long as its tile exists, whatever the log has grown to. Blocks.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if it can't be read.
+    pub fn read(&self, log: &LogId, path: &str) -> Result<Option<Vec<u8>>, Refusal> {
+        self.files(log).read(path)
+    }
+
+    pub(crate) fn files(&self, log: &LogId) -> LogFiles {
+        LogFiles::new(Arc::clone(&self.shared.segments.disk), &self.directory(log))
+    }
+
     /// The openings of a log, to disclose or erase them.
     #[must_use]
     pub fn openings(&self, log: &LogId) -> Openings {
@@ -433,12 +446,30 @@ fn hold_key(files: &LogFiles, signer: &Signer) -> Result<(), Refusal> {
     }
 }
 
-/// Size and root of the published checkpoint, which MUST be ours.
+/// Size and root of the published checkpoint, which MUST be ours. A new log gets one over nothing, so that it can be
+/// read and verified from its first moment.
 fn published(files: &LogFiles, signer: &Signer) -> Result<(u64, Hash), Refusal> {
     let path = files.checkpoint_path();
-    let Some(bytes) = files.read_if_there(&path)? else { return Ok((0, empty_root())) };
+    let Some(bytes) = files.read_if_there(&path)? else { return first_checkpoint(files, signer) };
     match Checkpoint::open(&bytes, signer.verifier()) {
         Ok((checkpoint, _)) => Ok((checkpoint.size, checkpoint.root)),
         Err(error) => Err(Refusal::new(&path, error.to_string(), crate::files::RESTORE)),
     }
+}
+
+fn first_checkpoint(files: &LogFiles, signer: &Signer) -> Result<(u64, Hash), Refusal> {
+    let path = files.checkpoint_path();
+    let tiles = files.disk.list(&files.dir.join("tile")).unwrap_or_default();
+    if !tiles.is_empty() {
+        return Err(Refusal::new(&path, "it is missing, yet the log has tiles", crate::files::RESTORE));
+    }
+    let origin = signer.verifier().name().to_owned();
+    let checkpoint = Checkpoint { origin, size: 0, root: empty_root(), extensions: Vec::new() };
+    let note = checkpoint.sign(signer);
+    let note =
+        note.map_err(|error| Refusal::new(&path, error.to_string(), "name the log's origin otherwise"))?;
+    let disk = &*files.disk;
+    let written = replace(disk, &path, note.to_string().as_bytes()).and_then(|()| disk.sync_dir(&files.dir));
+    written.map_err(|error| Refusal::io(&path, error))?;
+    Ok((0, checkpoint.root))
 }

@@ -1,11 +1,13 @@
 //! Changing the state: intent recorded, change committed, outcome recorded. Stop orders take their own, shorter way.
 
+use super::plan::planned_key;
 use super::proof::{Change, Intent, Permit, Released};
 use super::record::{Done as Recorded, Facts, NamedKey, Scene};
 use super::recover::{OpenIntent, PendingStop};
 use super::{Inbound, Pipeline, Receipt};
 use crate::command::{Command, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
+use crate::id::KeyId;
 use crate::port::{Committed, KeyEntry, KeyStore, Mark, Ports, Priority, Resource, State, StateChange};
 use crate::stop::{StopEpoch, Target};
 use std::sync::Arc;
@@ -117,8 +119,12 @@ impl<P: Ports> Pipeline<P> {
             ));
         };
         facts.key = Some(NamedKey::unknown(name.clone()));
-        if let Command::CreateKey(_) = command {
-            return Ok((self.decide(scene, facts, epoch, &[(facts.action, Resource::NoKey(name))])?, None));
+        if let Command::CreateKey(new) = command {
+            // Asked about the record that it would get, so that a policy can say which keys may be made.
+            let custody = self.engines.keys.custody(new.algorithm);
+            let none_yet = KeyId::from_bytes([0; 16]);
+            let planned = planned_key(tenant, none_yet, new, custody, scene.inbound.now)?;
+            return Ok((self.decide(scene, facts, epoch, &[(facts.action, Resource::Key(&planned))])?, None));
         }
         let entry = self.resolve(scene, facts, epoch, name).await?;
         facts.key = Some(NamedKey::of(&entry.key, None));

@@ -8,12 +8,13 @@ use crate::caller::{CallerKind, CallerRecord, Token};
 use crate::command::{Command, Done, MAX_TOKEN_SECONDS, NewKey, NewTenant};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId};
-use crate::key::{Generated, Key, NewVersion, SealedHandle, Version};
+use crate::key::{Custody, Generated, Key, NewVersion, SealedHandle, Version};
 use crate::lifecycle::{KeyState, Transition};
 use crate::port::{Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::query::MAX_PAGE;
 use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
+use crate::time::Timestamp;
 use std::sync::Arc;
 
 /// The most live tokens of one caller.
@@ -105,28 +106,12 @@ impl<P: Ports> Pipeline<P> {
             let detail = format!("there is a key `{}` already", new.name);
             return Err(Error::new(ErrorKind::AlreadyExists, Stage::Resolve, detail));
         }
-        let purpose = purpose_for(new.algorithm, new.purpose)?;
         let mut entropy = [0; 10];
         self.engines.world.fill(&mut entropy)?;
         let id = KeyId::new(scene.inbound.now, entropy);
         let number = KeyVersion::FIRST;
         let generated = self.generate(scene, intent, id, number, new.algorithm, new.exportable).await?;
-        let key = Key {
-            id,
-            tenant: tenant.clone(),
-            name: new.name.clone(),
-            algorithm: new.algorithm,
-            purpose,
-            state: if new.prepared { KeyState::PreActivation } else { KeyState::Active },
-            resumes_to: KeyState::Active,
-            exportable: new.exportable,
-            legacy: new.legacy,
-            labels: new.labels.clone(),
-            newest: number,
-            custody: generated.custody,
-            created: scene.inbound.now,
-            epoch: Epoch::FIRST,
-        };
+        let key = planned_key(tenant, id, new, generated.custody, scene.inbound.now)?;
         facts.key = Some(NamedKey::of(&key, Some(number)));
         let version = version(id, number, generated, scene);
         let changes = vec![
@@ -582,4 +567,31 @@ fn compare(expected: Option<Epoch>, found: Epoch) -> Result<(), Error> {
 
 fn vanished(tenant: &TenantId) -> Error {
     Error::new(ErrorKind::Unsupported, Stage::Resolve, format!("`{tenant}` has no place in the key store"))
+}
+
+/// The record that a key will have if it is created: what the policy is asked about, and what is committed.
+pub(super) fn planned_key(
+    tenant: &TenantId,
+    id: KeyId,
+    new: &NewKey,
+    custody: Custody,
+    now: Timestamp,
+) -> Result<Key, Error> {
+    let NewKey { name, algorithm, purpose, exportable, legacy, labels, prepared } = new;
+    Ok(Key {
+        id,
+        tenant: tenant.clone(),
+        name: name.clone(),
+        algorithm: *algorithm,
+        purpose: purpose_for(*algorithm, *purpose)?,
+        state: if *prepared { KeyState::PreActivation } else { KeyState::Active },
+        resumes_to: KeyState::Active,
+        exportable: *exportable,
+        legacy: *legacy,
+        labels: labels.clone(),
+        newest: KeyVersion::FIRST,
+        custody,
+        created: now,
+        epoch: Epoch::FIRST,
+    })
 }

@@ -6,7 +6,9 @@ use super::{Inbound, Pipeline};
 use crate::caller::{Authentication, Caller};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
-use crate::port::{Circumstances, Decide, KeyEntry, Mark, Ports, Question, Resource, State};
+use crate::port::{
+    AuditLog, Circumstances, Decide, Finding, KeyEntry, Mark, Ports, Question, Resource, State,
+};
 use crate::query::{Found, MAX_PAGE, Query};
 use crate::stop::StopEpoch;
 use std::sync::Arc;
@@ -87,8 +89,17 @@ impl<P: Ports> Pipeline<P> {
                 Ok(Found::Policy(found))
             }
             Query::CheckPolicy { text } => {
-                let prepared = self.engines.decide.prepare(tenant, &text)?;
-                Ok(Found::Findings(self.engines.decide.check(&prepared, scene.caller, &data.callers)))
+                Ok(Found::Findings(match self.engines.decide.prepare(tenant, &text) {
+                    Ok(prepared) => self.engines.decide.check(&prepared, scene.caller, &data.callers),
+                    // What cannot be read is what a check is there to find.
+                    Err(error) if error.kind() == ErrorKind::Malformed => vec![Finding {
+                        refuses: true,
+                        policy: None,
+                        detail: error.detail().to_owned(),
+                        remedy: error.remedy_text().to_owned(),
+                    }],
+                    Err(error) => return Err(error),
+                }))
             }
             Query::ExplainPolicy { caller, action, key, context } => {
                 let record = data.callers.iter().find(|record| record.name == caller).ok_or_else(|| {
@@ -126,7 +137,10 @@ impl<P: Ports> Pipeline<P> {
                 Ok(Found::Explanation(explanation))
             }
             Query::Tenant => Ok(Found::Tenant(data.record.clone())),
-            Query::AuditFile(path) => Ok(Found::AuditFile(tenant.clone(), path)),
+            Query::AuditFile(path) => {
+                let bytes = self.engines.log.read(&scene.view.log, &path).await?;
+                Ok(Found::AuditFile(path, bytes))
+            }
             Query::Status => Ok(Found::Status),
         }
     }

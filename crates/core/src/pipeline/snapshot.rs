@@ -57,7 +57,10 @@ impl<P: Ports> Snapshots<P> {
             return Ok(Arc::clone(view));
         }
         let registrations = engines.identify.prepare(&data.callers, &data.anchors)?;
-        let policy = engines.decide.prepare(&tenant, &data.policy.text)?;
+        let policy = match &before {
+            Some(view) if view.data.policy.text == data.policy.text => engines.decide.renew(&view.policy),
+            Some(_) | None => engines.decide.prepare(&tenant, &data.policy.text)?,
+        };
         // Opened last: a log is opened once, and nothing that fails here may stand between.
         let log = match &before {
             Some(view) => view.log.clone(),

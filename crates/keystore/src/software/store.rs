@@ -254,6 +254,10 @@ impl<W: World> KeyStore for SoftwareStore<W> {
         self.enroll_tenant(tenant)
     }
 
+    fn custody(&self, _: Algorithm) -> Custody {
+        Custody::Software
+    }
+
     async fn generate(&self, _: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         self.generate_version(version).await
     }

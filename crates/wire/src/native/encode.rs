@@ -13,7 +13,7 @@ use holdfast_core::command::{Done, Outcome};
 use holdfast_core::operation::Answer;
 use holdfast_core::port::Page;
 use holdfast_core::query::{AuditPath, Found};
-use holdfast_core::{Error, ErrorKind, OperationId, Stage, TenantId};
+use holdfast_core::{Error, ErrorKind, OperationId, Stage};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -168,8 +168,6 @@ pub fn outcome(success: u16, outcome: Outcome) -> Response {
 pub enum Encoded {
     /// The response.
     Response(Response),
-    /// This file of the tenant's log is to be read, and then given to [`audit_file`].
-    AuditFile(TenantId, AuditPath),
     /// The status is to be gathered, and then given to [`status`].
     Status,
 }
@@ -207,7 +205,7 @@ pub fn found(found: Found) -> Encoded {
             let shown = Tenant { tenant: Name(id), suspended, created: Time(created), epoch: epoch.0 };
             Response::json(200, &shown)
         }
-        Found::AuditFile(tenant, path) => return Encoded::AuditFile(tenant, path),
+        Found::AuditFile(path, bytes) => audit_file(&path, bytes),
         Found::Status => return Encoded::Status,
     })
 }
@@ -220,7 +218,7 @@ fn listed(callers: &[Arc<CallerRecord>], anchors: &[holdfast_core::tenant::Ancho
 }
 
 /// A file of a log.
-pub fn audit_file(path: &AuditPath, bytes: Vec<u8>) -> Response {
+fn audit_file(path: &AuditPath, bytes: Vec<u8>) -> Response {
     let tile = path.as_str().starts_with("tile/");
     let content_type = if tile { "application/octet-stream" } else { "text/plain; charset=utf-8" };
     Response::new(200, content_type, Body::Plain(bytes))
