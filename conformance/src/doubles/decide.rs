@@ -110,6 +110,16 @@ impl Decide for Rules {
         Ok(Table(lines.map(|(index, line)| Rule::parse(index + 1, line)).collect::<Result<_, _>>()?))
     }
 
+    fn faults(&self, tenant: &TenantId, text: &str) -> Vec<Finding> {
+        let fault = |error: Error| Finding {
+            refuses: true,
+            policy: None,
+            detail: error.detail().to_owned(),
+            remedy: error.remedy_text().to_owned(),
+        };
+        self.prepare(tenant, text).err().map(fault).into_iter().collect()
+    }
+
     fn renew(&self, prepared: &Table) -> Table {
         Table(prepared.0.clone())
     }

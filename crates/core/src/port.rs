@@ -179,6 +179,9 @@ pub trait Decide: Send + Sync + 'static {
     /// `malformed`, naming the first fault with its line.
     fn prepare(&self, tenant: &TenantId, text: &str) -> Result<Self::Prepared, Error>;
 
+    /// Everything for which [`Self::prepare`] refuses a text, in the order of its lines; nothing for a text that it takes.
+    fn faults(&self, tenant: &TenantId, text: &str) -> Vec<Finding>;
+
     /// The same policy, with nothing remembered: for a snapshot in which other records than the policy have changed. MUST cost next to
     /// nothing, however long the policy is.
     fn renew(&self, prepared: &Self::Prepared) -> Self::Prepared;

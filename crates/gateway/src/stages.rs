@@ -101,6 +101,10 @@ impl<T: Decide> Decide for Seen<T> {
         self.inner.prepare(tenant, text)
     }
 
+    fn faults(&self, tenant: &TenantId, text: &str) -> Vec<Finding> {
+        self.inner.faults(tenant, text)
+    }
+
     fn renew(&self, prepared: &T::Prepared) -> T::Prepared {
         self.inner.renew(prepared)
     }

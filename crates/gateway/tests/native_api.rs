@@ -13,6 +13,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use support::api::{Api, T, base64, bytes};
@@ -369,18 +370,38 @@ async fn policies_are_checked_versioned_and_compared() {
     let other = json!({"caller": "reports", "action": "decrypt", "key": "k", "context": {"a": "c"}});
     assert_eq!(api.post(&explain, &other).await.expect(200).json()["allowed"], false);
 
-    let broken =
-        json!({"text": "@id(\"broken\") permit(principal, action, resource) when { resource.nothing };"});
-    for (method, path) in [("POST", format!("{path}/check")), ("PUT", path.clone())] {
-        let refused = api.ask(method, &path, &broken.to_string()).await.refused(400, "malformed");
-        assert!(refused.text("detail").contains("`nothing`"), "{}", refused.json());
+    let rule = |id: &str| {
+        format!("@id(\"{id}\") permit(principal, action, resource) when {{ resource.nothing }};\n")
+    };
+    let broken = json!({"text": rule("one") + &rule("two")});
+    let refused = api.put(&path, &broken).await.refused(400, "malformed");
+    assert!(refused.text("detail").contains("`nothing`"), "{}", refused.json());
+    // A check finds all of it.
+    let findings = api.post(&format!("{path}/check"), &broken).await.expect(200).json()["findings"].take();
+    let findings = findings.as_array().unwrap();
+    let policies: BTreeSet<_> = findings.iter().map(|finding| finding["policy"].as_str().unwrap()).collect();
+    assert_eq!(policies, BTreeSet::from(["one", "two"]));
+    for finding in findings {
+        assert!(
+            finding["refuses"] == true && finding["detail"].to_string().contains("`nothing`"),
+            "{finding}"
+        );
     }
     assert_eq!(api.get(&path).await.json()["version"], version + 1);
 
-    let restore = json!({"version": version, "expected_version": version + 1});
+    // A key is judged before it is made, by what it would be.
+    let closed = r#"@id("closed") forbid(principal, action == Holdfast::Action::"create-key", resource) when { resource.exportable };"#;
+    let change = json!({"text": format!("{wider}\n{closed}"), "expected_version": version + 1});
+    api.put(&path, &change).await.expect(200);
+    let keys = format!("{T}/keys");
+    api.post(&keys, &json!({"name": "open", "exportable": true})).await.refused(403, "denied");
+    api.post(&keys, &json!({"name": "open"})).await.expect(201);
+    api.put(&path, &json!({"text": wider, "expected_version": version + 2})).await.expect(200);
+
+    let restore = json!({"version": version, "expected_version": version + 3});
     assert_eq!(
         api.post(&format!("{path}/restore"), &restore).await.expect(200).json()["version"],
-        version + 2
+        version + 4
     );
     api.post(&format!("{path}/restore"), &restore).await.refused(409, "conflict");
     assert_eq!(api.get(&path).await.expect(200).text("text"), text);

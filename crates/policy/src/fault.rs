@@ -3,6 +3,7 @@
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{ValidationError, ValidationWarning};
 use core::fmt;
+use holdfast_core::port::Finding;
 use holdfast_core::{Error, ErrorKind, PolicyId, Stage};
 
 /// One thing for which a policy text is refused.
@@ -30,6 +31,13 @@ impl fmt::Display for Fault {
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         Self::new(ErrorKind::Malformed, Stage::Decode, fault.to_string()).remedy(fault.remedy)
+    }
+}
+
+impl From<Fault> for Finding {
+    fn from(fault: Fault) -> Self {
+        let Fault { policy, line, detail, remedy } = fault;
+        Self { refuses: true, policy, detail: format!("line {line}: {detail}"), remedy }
     }
 }
 

@@ -93,6 +93,14 @@ impl Decide for CedarPolicy {
         })
     }
 
+    fn faults(&self, tenant: &TenantId, text: &str) -> Vec<Finding> {
+        let mut faults = self.read(tenant, text).err().unwrap_or_default();
+        // The validator says it for each type of resource that a policy can be about.
+        faults.sort_by(|one, other| one.line.cmp(&other.line).then_with(|| one.detail.cmp(&other.detail)));
+        faults.dedup();
+        faults.into_iter().map(Finding::from).collect()
+    }
+
     fn renew(&self, prepared: &Prepared) -> Prepared {
         prepared.renewed()
     }

@@ -6,9 +6,7 @@ use super::{Inbound, Pipeline};
 use crate::caller::{Authentication, Caller};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
-use crate::port::{
-    AuditLog, Circumstances, Decide, Finding, KeyEntry, Mark, Ports, Question, Resource, State,
-};
+use crate::port::{AuditLog, Circumstances, Decide, KeyEntry, Mark, Ports, Question, Resource, State};
 use crate::query::{Found, MAX_PAGE, Query};
 use crate::stop::StopEpoch;
 use std::sync::Arc;
@@ -92,13 +90,7 @@ impl<P: Ports> Pipeline<P> {
                 Ok(Found::Findings(match self.engines.decide.prepare(tenant, &text) {
                     Ok(prepared) => self.engines.decide.check(&prepared, scene.caller, &data.callers),
                     // What cannot be read is what a check is there to find.
-                    Err(error) if error.kind() == ErrorKind::Malformed => vec![Finding {
-                        refuses: true,
-                        policy: None,
-                        detail: error.detail().to_owned(),
-                        remedy: error.remedy_text().to_owned(),
-                    }],
-                    Err(error) => return Err(error),
+                    Err(_) => self.engines.decide.faults(tenant, &text),
                 }))
             }
             Query::ExplainPolicy { caller, action, key, context } => {
