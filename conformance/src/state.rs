@@ -4,13 +4,14 @@
 //! command's.
 
 use crate::doubles::{Journal, Keys};
-use crate::rig::{POLICY, Rig, name, new_key, person};
+use crate::rig::{POLICY, Rig, name, new_key, person, transition};
 use crate::task::block_on;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::CallerKind;
 use holdfast_core::command::Command;
 use holdfast_core::key::{Key, Labels, Version};
-use holdfast_core::pipeline::Intent;
+use holdfast_core::lifecycle::Transition;
+use holdfast_core::pipeline::{Intent, OpenIntent};
 use holdfast_core::port::{Committed, Health, KeyEntry, Page, State, StateChange};
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use holdfast_core::{Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, TenantId};
@@ -26,6 +27,7 @@ pub async fn suite<S: State>(fresh: impl AsyncFn() -> S, reopen: impl AsyncFn(S)
     a_commit_is_all_or_nothing(&fresh).await;
     invocations_are_counted_and_never_forgotten(&fresh, &reopen).await;
     commits_are_remembered_by_their_operation(&fresh).await;
+    stop_orders_are_remembered(&fresh, &reopen).await;
     everything_is_there_after_reopening(&fresh, &reopen).await;
 }
 
@@ -86,6 +88,9 @@ impl<S: State> State for Scripted<S> {
     }
     async fn committed(&self, operation: OperationId) -> Result<Option<Committed>, Error> {
         self.inner.committed(operation).await
+    }
+    async fn orders_since(&self, sequence: u64) -> Result<Vec<OpenIntent>, Error> {
+        self.inner.orders_since(sequence).await
     }
     fn position(&self) -> Committed {
         self.inner.position()
@@ -358,6 +363,34 @@ async fn commits_are_remembered_by_their_operation<S: State>(fresh: &impl AsyncF
         assert!(digests.insert(after.digest), "another state has another digest");
         assert_eq!(bench.state.committed(inbound.operation).await.unwrap(), Some(after));
     }
+}
+
+async fn stop_orders_are_remembered<S: State>(fresh: &impl AsyncFn() -> S, reopen: &impl AsyncFn(S) -> S) {
+    let bench = Bench::new(fresh().await).await;
+    bench.create("kek").await;
+    let start = bench.state.position().sequence;
+    let suspend_caller = Command::SuspendCaller("bob".parse().unwrap());
+    let mut expected = Vec::new();
+    for (command, subject) in
+        [(transition("kek", Transition::Suspend), None), (suspend_caller, Some("bob".into()))]
+    {
+        let inbound = bench.rig.inbound("carol");
+        expected.push(OpenIntent {
+            operation: inbound.operation,
+            tenant: bench.rig.acme.clone(),
+            action: command.action(),
+            key: command.key().cloned(),
+            subject,
+        });
+        let _done = bench.rig.pipeline.command(&inbound, command).await.unwrap();
+        // What is no stop order is not among them.
+        bench.create(&format!("k{}", expected.len())).await;
+    }
+    assert_eq!(bench.state.orders_since(start).await.unwrap(), expected);
+    assert_eq!(bench.state.orders_since(start + 1).await.unwrap(), expected[1..]);
+    assert_eq!(bench.state.orders_since(bench.state.position().sequence).await.unwrap(), []);
+    let state = reopen(bench.close()).await;
+    assert_eq!(state.orders_since(0).await.unwrap(), expected);
 }
 
 async fn everything_is_there_after_reopening<S: State>(

@@ -3,7 +3,7 @@
 use super::{Gate, lock, sha256};
 use holdfast_core::caller::CallerRecord;
 use holdfast_core::key::{Key, Version};
-use holdfast_core::pipeline::Intent;
+use holdfast_core::pipeline::{Intent, OpenIntent};
 use holdfast_core::port::{Committed, Health, KeyEntry, Page, State, StateChange};
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use holdfast_core::{CallerName, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Stage, TenantId};
@@ -44,6 +44,7 @@ struct Tables {
     versions: BTreeMap<(KeyId, KeyVersion), Version>,
     counts: HashMap<(KeyId, KeyVersion), u64>,
     committed: HashMap<OperationId, Committed>,
+    orders: BTreeMap<u64, OpenIntent>,
     sequence: u64,
     digest: [u8; 32],
 }
@@ -293,6 +294,9 @@ impl State for Records {
             return Err(refuse(kind, "the state was told not to be written"));
         }
         let committed = inner.tables.commit(intent.operation(), &changes)?;
+        if let Some(order) = intent.order() {
+            inner.tables.orders.insert(committed.sequence, order.clone());
+        }
         match fault {
             Some(CommitFault::After(kind)) => Err(refuse(kind, "the state was told to lose its answer")),
             Some(CommitFault::Before(_)) | None => Ok(committed),
@@ -301,6 +305,10 @@ impl State for Records {
 
     async fn committed(&self, operation: OperationId) -> Result<Option<Committed>, Error> {
         self.read(|tables| tables.committed.get(&operation).copied())
+    }
+
+    async fn orders_since(&self, sequence: u64) -> Result<Vec<OpenIntent>, Error> {
+        self.read(|tables| tables.orders.range(sequence + 1..).map(|(_, order)| order.clone()).collect())
     }
 
     fn position(&self) -> Committed {

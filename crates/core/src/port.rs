@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
 use crate::key::{Custody, Generated, Key, KeyMaterial, NewVersion, SealedHandle, Version};
 use crate::peer::Proof;
-use crate::pipeline::{Change as ChangeKind, Intent, Permit, Use};
+use crate::pipeline::{Change as ChangeKind, Intent, OpenIntent, Permit, Use};
 use crate::query::AuditPath;
 use crate::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use crate::time::Timestamp;
@@ -448,7 +448,7 @@ pub trait State: Send + Sync + 'static {
         invocations: u64,
     ) -> impl Future<Output = Result<u64, Error>> + Send;
 
-    /// Applies all changes or none, durably, and remembers that `intent`'s operation did so. Caches MUST be updated before it returns.
+    /// Applies all changes or none, durably, and remembers that `intent`'s operation did so, and the stop order if it is one. Caches MUST be updated before it returns.
     ///
     /// # Errors
     /// `conflict` when an epoch is not the expected one, `already-exists` when a name is taken, `state-unavailable`.
@@ -466,6 +466,13 @@ pub trait State: Send + Sync + 'static {
         &self,
         operation: OperationId,
     ) -> impl Future<Output = Result<Option<Committed>, Error>> + Send;
+
+    /// The stop orders ([`Intent::order`]) that were committed after a sequence, in the order of their commits. Those that were committed so
+    /// long ago that their operations are forgotten MAY be missing.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn orders_since(&self, sequence: u64) -> impl Future<Output = Result<Vec<OpenIntent>, Error>> + Send;
 
     /// Where the state stands now.
     fn position(&self) -> Committed;

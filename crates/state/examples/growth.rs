@@ -162,7 +162,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         StateChange::Tenant { record, expected: None },
         StateChange::Policy { tenant: tenant.clone(), policy },
     ];
-    state.apply(operation(0), founding).await?;
+    state.apply(operation(0), None, founding).await?;
     for batch in 0..keys.div_ceil(BATCH) {
         let first = batch.saturating_mul(BATCH);
         let mut changes = Vec::new();
@@ -171,7 +171,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
             changes.push(StateChange::Key { key, expected: None });
             changes.push(StateChange::Version { tenant: tenant.clone(), version });
         }
-        state.apply(operation(batch.saturating_add(1)), changes).await?;
+        state.apply(operation(batch.saturating_add(1)), None, changes).await?;
     }
     Ok(())
 }

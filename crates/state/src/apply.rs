@@ -7,6 +7,7 @@ use crate::record::{self, Kind, Row};
 use crate::seal::{RowSet, Seal, same_tag};
 use holdfast_core::key::{Key, Version};
 use holdfast_core::lifecycle::KeyState;
+use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::{Committed, KeyEntry, StateChange};
 use holdfast_core::tenant::{PolicyVersion, TenantRecord};
 use holdfast_core::{Epoch, KeyId, OperationId, TenantId};
@@ -251,20 +252,27 @@ pub(crate) fn remember(
     connection: &Connection,
     seal: &Seal,
     operation: OperationId,
+    order: Option<&OpenIntent>,
     committed: Committed,
 ) -> Result<(), Fault> {
     let Committed { sequence, digest } = committed;
-    let tag = seal.tag("committed", &[operation.as_bytes(), &sequence.to_be_bytes(), &digest]);
+    let order = order.map(body::stop_order).transpose()?;
+    let tag = tag(seal, operation, sequence, &digest, order.as_deref());
     let number = stored(sequence)?;
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO committed (sequence, operation, digest, tag) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR REPLACE INTO committed (sequence, operation, digest, stop_order, tag) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![number, operation.as_bytes(), digest, tag])?;
+        .execute(params![number, operation.as_bytes(), digest, order, tag])?;
     connection
         .prepare_cached("DELETE FROM committed WHERE sequence <= ?1")?
         .execute([number.saturating_sub_unsigned(COMMITTED_KEPT)])?;
     Ok(())
+}
+
+fn tag(seal: &Seal, operation: OperationId, sequence: u64, digest: &[u8], order: Option<&[u8]>) -> [u8; 32] {
+    let (is_order, order) = (u8::from(order.is_some()), order.unwrap_or_default());
+    seal.tag("committed", &[operation.as_bytes(), &sequence.to_be_bytes(), digest, &[is_order], order])
 }
 
 /// Whether an operation's changes are part of the state.
@@ -273,28 +281,69 @@ pub(crate) fn remembered(
     seal: &Seal,
     operation: OperationId,
 ) -> Result<Option<Committed>, Fault> {
-    let mut statement =
-        connection.prepare_cached("SELECT sequence, digest, tag FROM committed WHERE operation = ?1")?;
-    let row = statement
-        .query_row([operation.as_bytes()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Vec<u8>>(2)?))
+    let mut statement = connection.prepare_cached(
+        "SELECT operation, sequence, digest, stop_order, tag FROM committed WHERE operation = ?1",
+    )?;
+    let row = statement.query_row([operation.as_bytes()], CommittedRow::read).optional()?;
+    row.map(|row| row.authentic(seal)).transpose().map(|row| row.map(|(_, committed, _)| committed))
+}
+
+/// The stop orders that were committed after a sequence, in order.
+pub(crate) fn orders_since(
+    connection: &Connection,
+    seal: &Seal,
+    sequence: u64,
+) -> Result<Vec<OpenIntent>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT operation, sequence, digest, stop_order, tag FROM committed
+         WHERE sequence > ?1 AND stop_order IS NOT NULL ORDER BY sequence",
+    )?;
+    let rows = statement.query_map([stored(sequence)?], CommittedRow::read)?;
+    let mut orders = Vec::new();
+    for row in rows {
+        let (operation, _, order) = row?.authentic(seal)?;
+        orders.extend(order.map(|bytes| body::open_stop_order(operation, &bytes)).transpose()?);
+    }
+    Ok(orders)
+}
+
+/// A row of `committed`, believed once it is authentic.
+struct CommittedRow {
+    operation: Vec<u8>,
+    sequence: i64,
+    digest: Vec<u8>,
+    order: Option<Vec<u8>>,
+    tag: Vec<u8>,
+}
+
+impl CommittedRow {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            operation: row.get(0)?,
+            sequence: row.get(1)?,
+            digest: row.get(2)?,
+            order: row.get(3)?,
+            tag: row.get(4)?,
         })
-        .optional()?;
-    let Some((sequence, digest, stored)) = row else { return Ok(None) };
-    let tag = seal.tag("committed", &[operation.as_bytes(), &sequence.to_be_bytes(), &digest]);
-    let committed = || {
-        Some(Committed {
-            sequence: u64::try_from(sequence).ok()?,
-            digest: digest.as_slice().try_into().ok()?,
-        })
-    };
-    match committed().filter(|_| same_tag(&stored, &tag)) {
-        Some(committed) => Ok(Some(committed)),
-        None => Err(Fault::damaged(
-            "committed",
-            format!("operation {operation}"),
-            "the tag does not fit the row: it was changed outside of the gateway",
-        )),
+    }
+
+    fn authentic(self, seal: &Seal) -> Result<(OperationId, Committed, Option<Vec<u8>>), Fault> {
+        let fields = || {
+            let operation = OperationId::from_bytes(self.operation.as_slice().try_into().ok()?);
+            let sequence = u64::try_from(self.sequence).ok()?;
+            Some((operation, Committed { sequence, digest: self.digest.as_slice().try_into().ok()? }))
+        };
+        let authentic = fields().filter(|(operation, Committed { sequence, digest })| {
+            same_tag(&self.tag, &tag(seal, *operation, *sequence, digest, self.order.as_deref()))
+        });
+        match authentic {
+            Some((operation, committed)) => Ok((operation, committed, self.order)),
+            None => Err(Fault::damaged(
+                "committed",
+                format!("commit {}", self.sequence),
+                "the tag does not fit the row: it was changed outside of the gateway",
+            )),
+        }
     }
 }
 

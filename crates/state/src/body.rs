@@ -7,13 +7,15 @@ use crate::fault::Fault;
 use crate::record::Row;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
 use holdfast_core::frame::Commitment;
 use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
+use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
-use holdfast_core::{Epoch, KeyId, KeyVersion, Timestamp, TokenId};
+use holdfast_core::{Epoch, KeyId, KeyVersion, OperationId, Timestamp, TokenId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -394,4 +396,49 @@ pub(crate) fn version(row: &Row<'_>) -> Result<Version, Fault> {
         commitment: Commitment(exact(row, &commitment)?),
         created: Timestamp::from_micros(created),
     })
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StopOrderBody<'a> {
+    v: u8,
+    #[serde(borrow)]
+    tenant: Cow<'a, str>,
+    #[serde(borrow)]
+    action: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    key: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    subject: Option<Cow<'a, str>>,
+}
+
+/// A stop order, for the row of its commit.
+pub(crate) fn stop_order(order: &OpenIntent) -> Result<Vec<u8>, Fault> {
+    let OpenIntent { operation: _, tenant, action, key, subject } = order;
+    let body = StopOrderBody {
+        v: V,
+        tenant: tenant.as_str().into(),
+        action: action.name().into(),
+        key: key.as_ref().map(|key| key.as_str().into()),
+        subject: subject.as_deref().map(Cow::from),
+    };
+    serde_json::to_vec(&body).map_err(|_| crate::fault::defect("a stop order that cannot be written"))
+}
+
+/// Reads it back.
+pub(crate) fn open_stop_order(operation: OperationId, bytes: &[u8]) -> Result<OpenIntent, Fault> {
+    let unreadable =
+        || Fault::damaged("committed", format!("operation {operation}"), "its stop order is none");
+    let StopOrderBody { v, tenant, action, key, subject } =
+        serde_json::from_slice(bytes).map_err(|_| unreadable())?;
+    let read = || {
+        Some(OpenIntent {
+            operation,
+            tenant: tenant.parse().ok()?,
+            action: Action::from_name(&action)?,
+            key: key.map(|key| key.parse()).transpose().ok()?,
+            subject: subject.map(|subject| subject.into()),
+        })
+    };
+    read().filter(|_| v == V).ok_or_else(unreadable)
 }

@@ -3,7 +3,7 @@
 use crate::apply;
 use crate::store::EmbeddedState;
 use holdfast_core::key::{Key, Version};
-use holdfast_core::pipeline::Intent;
+use holdfast_core::pipeline::{Intent, OpenIntent};
 use holdfast_core::port::{Committed, Health, KeyEntry, Page, State, StateChange, World};
 use holdfast_core::tenant::{PolicyVersion, TenantData};
 use holdfast_core::{Error, KeyId, KeyName, KeyVersion, OperationId, Stage, TenantId};
@@ -91,12 +91,18 @@ impl<W: World> State for EmbeddedState<W> {
     }
 
     async fn commit(&self, intent: &Intent, changes: Vec<StateChange>) -> Result<Committed, Error> {
-        self.apply(intent.operation(), changes).await
+        self.apply(intent.operation(), intent.order().cloned(), changes).await
     }
 
     async fn committed(&self, operation: OperationId) -> Result<Option<Committed>, Error> {
         self.readers(Stage::Start)?
             .read(Stage::Start, move |source| apply::remembered(source.connection, source.seal, operation))
+            .await
+    }
+
+    async fn orders_since(&self, sequence: u64) -> Result<Vec<OpenIntent>, Error> {
+        self.readers(Stage::Start)?
+            .read(Stage::Start, move |source| apply::orders_since(source.connection, source.seal, sequence))
             .await
     }
 

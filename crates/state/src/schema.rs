@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `record` | a tenant, caller, trust anchor, policy version, key or key version (`record.rs`) | yes |
 //! | `ledger` | where the rows of `record` and `budget` stand: sequence number, count, masked sum | — |
-//! | `committed` | an operation whose changes were committed, for recovery; the newest [`COMMITTED_KEPT`](crate::apply::COMMITTED_KEPT) | no |
+//! | `committed` | an operation whose changes were committed, for recovery, with the stop order if it was one; the newest [`COMMITTED_KEPT`](crate::apply::COMMITTED_KEPT) | no |
 //! | `budget` | how many invocations of a key version have been reserved | one of its own |
 //! | `probe` | nothing: written to find out whether writing works | no |
 
@@ -39,6 +39,7 @@ const MIGRATIONS: &[&str] = &["
         sequence INTEGER PRIMARY KEY,
         operation BLOB NOT NULL UNIQUE,
         digest BLOB NOT NULL,
+        stop_order BLOB,
         tag BLOB NOT NULL
     ) STRICT;
     CREATE TABLE budget (

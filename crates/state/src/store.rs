@@ -12,6 +12,7 @@ use crate::schema::{self, Found};
 use crate::seal::Seal;
 use crate::writer::{self, Job, Standing, Writer};
 use holdfast_core::key::Version;
+use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::{Committed, Health, KeyEntry, StateChange, World};
 use holdfast_core::{Error, KeyId, KeyName, KeyVersion, OperationId, Secret, Stage, TenantId};
 use rusqlite::{Connection, TransactionBehavior};
@@ -143,10 +144,11 @@ impl<W: World> EmbeddedState<W> {
     pub(crate) async fn apply(
         &self,
         operation: OperationId,
+        order: Option<OpenIntent>,
         changes: Vec<StateChange>,
     ) -> Result<Committed, Error> {
         let (answer, answered) = oneshot::channel();
-        self.submit(Job::Commit { operation, changes, answer }).await?;
+        self.submit(Job::Commit { operation, order, changes, answer }).await?;
         let gone = |_| stopped(Stage::Perform);
         answered.await.map_err(gone)?.map_err(|fault| fault.at(Stage::Perform))
     }

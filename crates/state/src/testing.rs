@@ -55,7 +55,7 @@ pub(crate) fn open_with(directory: &Path, settings: Settings) -> Result<TestStat
 pub(crate) async fn founded() -> (tempfile::TempDir, TestState) {
     let directory = tempfile::tempdir().unwrap();
     let state = open(directory.path()).unwrap();
-    state.apply(operation(1), found("acme")).await.unwrap();
+    state.apply(operation(1), None, found("acme")).await.unwrap();
     (directory, state)
 }
 

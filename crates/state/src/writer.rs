@@ -9,6 +9,7 @@ use crate::fault::Fault;
 use crate::ledger::{BUDGETS, Ledger, RECORDS};
 use crate::seal::Seal;
 use crate::store::Shared;
+use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::{Committed, StateChange};
 use holdfast_core::{KeyId, KeyVersion, OperationId};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -25,6 +26,7 @@ pub(crate) enum Job {
     /// Changes of one operation.
     Commit {
         operation: OperationId,
+        order: Option<OpenIntent>,
         changes: Vec<StateChange>,
         answer: oneshot::Sender<Result<Committed, Fault>>,
     },
@@ -172,11 +174,11 @@ fn perform(
 ) -> Result<Done, Fault> {
     let Standing { records, budgets } = standing;
     match job {
-        Job::Commit { operation, changes, answer: _ } => {
+        Job::Commit { operation, order, changes, answer: _ } => {
             let effects = apply::apply(connection, seal, &mut records.set, changes)?;
             records.sequence = records.sequence.saturating_add(1);
             let committed = records.position(seal);
-            apply::remember(connection, seal, *operation, committed)?;
+            apply::remember(connection, seal, *operation, order.as_ref(), committed)?;
             Ok(Done::Commit(effects, committed))
         }
         Job::Reserve { key, version, invocations, cell, answer: _ } => {

@@ -3,7 +3,7 @@
 use super::plan::planned_key;
 use super::proof::{Change, Intent, Permit, Released};
 use super::record::{Done as Recorded, Facts, NamedKey, Scene};
-use super::recover::{OpenIntent, PendingStop};
+use super::recover::PendingStop;
 use super::{Inbound, Pipeline, Receipt};
 use crate::command::{Command, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
@@ -94,13 +94,7 @@ impl<P: Ports> Pipeline<P> {
             }
             Undone::Open(error) => error,
         };
-        self.unfinished.intent_is_open(OpenIntent {
-            operation: facts.operation,
-            tenant: scene.caller.tenant.clone(),
-            action: facts.action,
-            key: facts.key.as_ref().map(|key| key.name.clone()),
-            subject: facts.subject.clone(),
-        });
+        self.unfinished.intent_is_open(facts.open_intent(&scene.caller.tenant));
         error
     }
 
@@ -228,7 +222,7 @@ impl<P: Ports> Pipeline<P> {
             Ok(((), recording)) => recording.durable().await.is_ok(),
             Err(_) => false,
         };
-        let intent = Intent::urgent(permit, facts.action)?;
+        let intent = Intent::urgent(permit, facts.open_intent(&scene.caller.tenant))?;
         let done = match self.carry_out(scene, facts, &intent, &command).await {
             Ok(done) => {
                 self.stops.settle(&target);

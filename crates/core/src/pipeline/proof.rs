@@ -5,6 +5,7 @@
 //! Fields are private to this file, and no type here is `Clone`. The functions that mint them call the ports themselves, so there is
 //! no proof without the act. `tests/compile_fail` holds that.
 
+use super::recover::OpenIntent;
 use crate::action::Action;
 use crate::caller::Caller;
 use crate::error::{Error, ErrorKind, Stage};
@@ -369,23 +370,24 @@ impl<L: AuditLog> Recording<L> {
 #[derive(Debug)]
 pub struct Intent {
     permit: Permit<Change>,
-    is_stop: bool,
+    /// The stop order that it is, which the state remembers where the log cannot.
+    order: Option<OpenIntent>,
 }
 
 impl Intent {
     /// After the intent has become durable.
     pub(super) fn recorded(permit: Permit<Change>, receipt: Receipt) -> Result<Self, Error> {
         if receipt.operation == permit.operation {
-            Ok(Self { permit, is_stop: false })
+            Ok(Self { permit, order: None })
         } else {
             Err(Error::new(ErrorKind::Internal, Stage::Record, "another operation's receipt"))
         }
     }
 
     /// For a stop order, whose intent need not be durable yet: it must work on a full disk and with a failed log.
-    pub(super) fn urgent(permit: Permit<Change>, action: Action) -> Result<Self, Error> {
-        if action.is_stop() {
-            Ok(Self { permit, is_stop: true })
+    pub(super) fn urgent(permit: Permit<Change>, order: OpenIntent) -> Result<Self, Error> {
+        if order.action.is_stop() && order.operation == permit.operation {
+            Ok(Self { permit, order: Some(order) })
         } else {
             Err(Error::new(ErrorKind::Internal, Stage::Record, "not a stop order"))
         }
@@ -393,12 +395,17 @@ impl Intent {
 
     /// For what the gateway does by itself; its permit can only be [`Permit::own`]'s.
     pub(super) fn own(permit: Permit<Change>) -> Self {
-        Self { permit, is_stop: false }
+        Self { permit, order: None }
     }
 
     /// The operation.
     pub fn operation(&self) -> OperationId {
         self.permit.operation
+    }
+
+    /// The stop order that it is, if it is one. Its event may not be in the log.
+    pub fn order(&self) -> Option<&OpenIntent> {
+        self.order.as_ref()
     }
 
     /// The permit, for the key store.
@@ -411,14 +418,14 @@ impl Intent {
     pub(super) fn done<T>(self, value: T) -> Withheld<T> {
         let mut withheld = Withheld::of(self.permit, value);
         if withheld.subject.reach == Reach::All {
-            withheld.subject.reach = if self.is_stop { Reach::None } else { Reach::Caller };
+            withheld.subject.reach = if self.order.is_some() { Reach::None } else { Reach::Caller };
         }
         withheld
     }
 
     /// What a stop order did, told although its record is not durable yet: it is in force, and that must not wait for a disk.
     pub(super) fn in_force<T>(self, value: T, stops: &Arc<Stops>) -> Result<Released<T>, Error> {
-        if self.is_stop {
+        if self.order.is_some() {
             Ok(Released { value, position: None, departing: stops.depart() })
         } else {
             Err(Error::new(ErrorKind::Internal, Stage::Answer, "not a stop order"))

@@ -1,14 +1,14 @@
 //! The recording of what happened: facts gathered on the way, one event at the end.
 
 use super::proof::Recording;
-use super::{Inbound, Pipeline, TenantView};
+use super::{Inbound, OpenIntent, Pipeline, TenantView};
 use crate::action::Action;
 use crate::algorithm::Algorithm;
 use crate::caller::Caller;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::event::{Committed, Committer, ContextFacts, Ending, Event, KeyFacts};
-use crate::id::{KeyId, KeyName, KeyVersion, OperationId, PolicyId};
+use crate::id::{KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
 use crate::key::{Custody, Key};
 use crate::port::{self, Mark, Ports, Priority, World};
 use std::sync::Arc;
@@ -70,6 +70,17 @@ impl Facts {
             state: None,
             alarm: None,
             opening: [0; 32],
+        }
+    }
+
+    /// The command that these are the facts of, as recovery speaks of it.
+    pub(super) fn open_intent(&self, tenant: &TenantId) -> OpenIntent {
+        OpenIntent {
+            operation: self.operation,
+            tenant: tenant.clone(),
+            action: self.action,
+            key: self.key.as_ref().map(|key| key.name.clone()),
+            subject: self.subject.clone(),
         }
     }
 

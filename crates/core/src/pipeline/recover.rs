@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 /// A command whose intent stands in the log without an outcome, read from its event.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenIntent {
     /// The operation.
     pub operation: OperationId,
@@ -96,7 +96,9 @@ impl<P: Ports> Pipeline<P> {
     /// # Errors
     /// `state-unavailable` when state and log do not belong together, and whatever the ports fail with.
     pub async fn open(engines: Engines<P>, is_dev: bool, recovery: Recovery) -> Result<Self, Error> {
-        compare(recovery.committed, engines.state.position(), under_way(&engines.state, &recovery).await?)?;
+        let orders = untold(&engines.state, &recovery).await?;
+        let explained = under_way(&engines.state, &recovery).await?.saturating_add(orders.len());
+        compare(recovery.committed, engines.state.position(), explained)?;
         let pipeline = Self::unloaded(engines, is_dev);
         for data in pipeline.engines.state.tenants().await? {
             pipeline.snapshots.install(&pipeline.engines, data)?;
@@ -106,6 +108,9 @@ impl<P: Ports> Pipeline<P> {
         }
         for intent in recovery.intents {
             pipeline.close(intent).await?;
+        }
+        for order in orders {
+            pipeline.tell(order).await?;
         }
         Ok(pipeline)
     }
@@ -184,7 +189,7 @@ impl<P: Ports> Pipeline<P> {
             } else {
                 let permit =
                     Permit::own(stop.operation, stop.tenant.clone(), own.name().clone(), StopEpoch::END);
-                let intent = Intent::urgent(permit, facts.action)?;
+                let intent = Intent::urgent(permit, facts.open_intent(&stop.tenant))?;
                 stop.impossible =
                     impossible(self.carry_out(&scene, &mut facts, &intent, &stop.command).await)?;
             }
@@ -283,6 +288,22 @@ impl<P: Ports> Pipeline<P> {
         self.record_own(&scene, &facts, Mark::Plain).await
     }
 
+    /// Lets the log know of a stop order that was carried out while it took nothing.
+    async fn tell(&self, order: OpenIntent) -> Result<(), Error> {
+        let OpenIntent { operation, tenant, action, key, subject } = &order;
+        let view = self.tenant(tenant).ok_or_else(not_loaded)?;
+        let own = own_caller(tenant)?;
+        let inbound = own_inbound(*operation, tenant, self.engines.world.now(), self.engines.world.ticks());
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
+        let mut facts = Facts::new(*operation, *action);
+        facts.key = key.clone().map(NamedKey::unknown);
+        facts.subject = subject.clone();
+        let mark = Mark::Intent(*operation);
+        let ((), recording) = self.record(&scene, &facts, mark, Priority::Stop, || ((), Ok(Done::Intent)))?;
+        let _receipt = recording.durable().await?;
+        self.close(order).await
+    }
+
     /// Closes an intent that was left open: done if the state says so, done now if it was a stop order, undone otherwise.
     async fn close(&self, open: OpenIntent) -> Result<(), Error> {
         let OpenIntent { operation, tenant, action, key, subject } = open;
@@ -302,7 +323,7 @@ impl<P: Ports> Pipeline<P> {
             Ok(Done::Recovered)
         } else if let Some(command) = stop_order(action, key, subject.as_deref()) {
             let permit = Permit::own(operation, tenant.clone(), own.name().clone(), StopEpoch::END);
-            let intent = Intent::urgent(permit, action)?;
+            let intent = Intent::urgent(permit, facts.open_intent(&tenant))?;
             let carried_out = self.carry_out(&scene, &mut facts, &intent, &command).await;
             impossible(carried_out)?.map_or(Ok(Done::Recovered), Err)
         } else {
@@ -356,6 +377,14 @@ pub(super) fn stop_order(action: Action, key: Option<KeyName>, subject: Option<&
     }
 }
 
+/// The stop orders that the state has carried out and the log knows nothing of: they are given while a log has failed, too.
+async fn untold<S: State>(state: &S, recovery: &Recovery) -> Result<Vec<OpenIntent>, Error> {
+    let Some(logged) = recovery.committed else { return Ok(Vec::new()) };
+    let mut orders = state.orders_since(logged.sequence).await?;
+    orders.retain(|order| recovery.intents.iter().all(|open| open.operation != order.operation));
+    Ok(orders)
+}
+
 /// How many commits are those of commands that a crash left without an outcome.
 async fn under_way<S: State>(state: &S, recovery: &Recovery) -> Result<usize, Error> {
     let logged = recovery.committed.map_or(0, |committed| committed.sequence);
@@ -368,8 +397,9 @@ async fn under_way<S: State>(state: &S, recovery: &Recovery) -> Result<usize, Er
     Ok(commits)
 }
 
-/// Whether the state is the one that the log speaks of. It may be ahead by the commands that a crash left without an outcome.
-fn compare(logged: Option<Committed>, found: Committed, open: usize) -> Result<(), Error> {
+/// Whether the state is the one that the log speaks of. It may be ahead by the commands that a crash left without an outcome, and by
+/// the stop orders that were given while the log had failed.
+fn compare(logged: Option<Committed>, found: Committed, explained: usize) -> Result<(), Error> {
     let refuse = |detail: String, remedy: &'static str| {
         Err(Error::new(ErrorKind::StateUnavailable, Stage::Start, detail).remedy(remedy))
     };
@@ -395,8 +425,10 @@ fn compare(logged: Option<Committed>, found: Committed, open: usize) -> Result<(
             format!("the state at commit {} is not the one that the log has recorded", found.sequence),
             "the state was changed or exchanged: restore it, or follow `docs/operate/rollback.md`",
         ),
-        Some(ahead) if usize::try_from(ahead).is_ok_and(|ahead| ahead > open) => refuse(
-            format!("the state is {ahead} commits ahead of the log, and {open} of them were under way"),
+        Some(ahead) if usize::try_from(ahead).is_ok_and(|ahead| ahead > explained) => refuse(
+            format!(
+                "the state is {ahead} commits ahead of the log, and {explained} of them were under way or stop orders"
+            ),
             "an older log was put back: restore the newest one, or follow `docs/operate/rollback.md`",
         ),
         Some(_) => Ok(()),

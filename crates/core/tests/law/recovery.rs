@@ -1,11 +1,11 @@
 //! After a crash between any two steps, every command is closed exactly once; and a state and a log that do not belong together are refused.
 
 use holdfast_conformance::doubles::{CommitFault, Journal, Records};
-use holdfast_conformance::rig::{Rig, name, new_key, person, transition};
+use holdfast_conformance::rig::{Rig, context, encrypt, name, new_key, person, transition};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::CallerKind;
-use holdfast_core::command::Command;
+use holdfast_core::command::{Command, Durability};
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::pipeline::{OpenIntent, Recovery};
 use holdfast_core::port::State;
@@ -222,6 +222,29 @@ fn a_state_ahead_by_what_was_under_way_is_taken_and_by_more_is_refused() {
     let both = Recovery { intents, ..log.recovery() };
     let opened = open(&rig, rig.state().clone(), log, both).unwrap();
     assert_eq!(opened.log().recovery().committed, Some(rig.state().position()));
+}
+
+#[test]
+fn a_stop_given_while_the_log_had_failed_is_told_at_the_next_start() {
+    let rig = rig();
+    let log = rig.log().copy();
+    rig.log().set_broken(true);
+    let stopped = now(rig.transition("kek", Transition::Suspend)).unwrap();
+    assert_eq!(stopped.durability, Durability::InForce);
+    let before = log.entries().len();
+    let opened = open(&rig, rig.state().clone(), log.copy(), log.recovery()).unwrap();
+    let told = opened.log().entries().split_off(before);
+    let summaries: Vec<_> = told.iter().map(|entry| entry.summary()).collect();
+    assert_eq!(summaries, ["suspend-key intent", "suspend-key success"]);
+    assert_eq!((told[1].text("reason"), told[1].text("key.name")), ("recovered".into(), "kek".into()));
+    assert_eq!(opened.log().recovery().committed, Some(rig.state().position()));
+    assert!(now(opened.bytes("alice", "kek", encrypt(b"x", context(&[])))).is_err());
+    // It excuses nothing else: this log lacks a rotation, too.
+    rig.log().set_broken(false);
+    now(rig.pipeline.housekeep()).unwrap();
+    now(rig.transition("kek", Transition::Resume)).unwrap();
+    let error = open(&rig, rig.state().clone(), log.copy(), log.recovery()).err().unwrap();
+    assert!(error.to_string().contains("2 commits ahead of the log, and 1 of them"), "{error}");
 }
 
 #[test]

@@ -23,9 +23,9 @@ fn kek() -> KeyName {
 async fn a_hit_is_ready_at_once_and_a_miss_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let state = open_with(directory.path(), Settings { readers: 1, ..Settings::default() }).unwrap();
-    state.apply(operation(1), found("acme")).await.unwrap();
-    state.apply(operation(2), create(key("acme", "kek", 1))).await.unwrap();
-    state.apply(operation(3), create(key("acme", "other", 2))).await.unwrap();
+    state.apply(operation(1), None, found("acme")).await.unwrap();
+    state.apply(operation(2), None, create(key("acme", "kek", 1))).await.unwrap();
+    state.apply(operation(3), None, create(key("acme", "other", 2))).await.unwrap();
     let (tenant, name, id) = (acme(), kek(), KeyId::from_bytes([1; 16]));
     state.key(&tenant, &name).await.unwrap();
     state.version(id, KeyVersion::FIRST).await.unwrap();
@@ -53,7 +53,7 @@ async fn a_hit_is_ready_at_once_and_a_miss_is_not() {
 async fn a_commit_is_seen_by_the_next_read_cached_or_not() {
     let (_directory, state) = founded().await;
     let mut record = key("acme", "kek", 1);
-    state.apply(operation(2), create(record.clone())).await.unwrap();
+    state.apply(operation(2), None, create(record.clone())).await.unwrap();
     for round in 0..20u32 {
         if round % 3 != 0 {
             state.key(&acme(), &kek()).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_commit_is_seen_by_the_next_read_cached_or_not() {
         let next = record.newest.next().unwrap();
         let (changed, change) = update(&record, |key| key.newest = next);
         let made = StateChange::Version { tenant: acme(), version: version(1, next.get()) };
-        state.apply(operation(3), vec![change, made]).await.unwrap();
+        state.apply(operation(3), None, vec![change, made]).await.unwrap();
         record = changed;
         let entry = state.key(&acme(), &kek()).await.unwrap().unwrap();
         assert_eq!((&entry.key, entry.newest.number), (&record, next));
@@ -70,7 +70,7 @@ async fn a_commit_is_seen_by_the_next_read_cached_or_not() {
         let mut compromised = version(1, next.get());
         compromised.state = KeyState::Compromised;
         let change = StateChange::Version { tenant: acme(), version: compromised.clone() };
-        state.apply(operation(4), vec![change]).await.unwrap();
+        state.apply(operation(4), None, vec![change]).await.unwrap();
         assert_eq!(*state.key(&acme(), &kek()).await.unwrap().unwrap().newest, compromised);
         assert_eq!(*state.version(record.id, next).await.unwrap().unwrap(), compromised);
     }
@@ -81,7 +81,7 @@ async fn a_commit_is_seen_by_the_next_read_cached_or_not() {
 async fn a_slow_reader_does_not_put_an_old_key_back() {
     let (_directory, state) = founded().await;
     let record = key("acme", "kek", 1);
-    state.apply(operation(2), create(record.clone())).await.unwrap();
+    state.apply(operation(2), None, create(record.clone())).await.unwrap();
     let id = record.id;
 
     let key_miss = state.shared.cached_key(&acme(), &kek()).unwrap_err();
@@ -99,7 +99,7 @@ async fn a_slow_reader_does_not_put_an_old_key_back() {
     let mut stopped = version(1, 1);
     stopped.state = KeyState::Suspended;
     let stop = StateChange::Version { tenant: acme(), version: stopped.clone() };
-    state.apply(operation(3), vec![change, stop]).await.unwrap();
+    state.apply(operation(3), None, vec![change, stop]).await.unwrap();
 
     state.shared.keep_key(key_miss, &Arc::new(old_key));
     state.shared.keep_version(version_miss, &Arc::new(old_version));
@@ -113,10 +113,10 @@ async fn readers_never_see_less_than_what_was_acknowledged() {
     // So small that entries come and go all the time.
     let settings = Settings { cached_keys: 1, cached_versions: 1, ..Settings::default() };
     let state = Arc::new(open_with(directory.path(), settings).unwrap());
-    state.apply(operation(1), found("acme")).await.unwrap();
+    state.apply(operation(1), None, found("acme")).await.unwrap();
     let mut records: Vec<_> = (1..=4).map(|id| key("acme", &format!("k{id}"), id)).collect();
     for record in &records {
-        state.apply(operation(2), create(record.clone())).await.unwrap();
+        state.apply(operation(2), None, create(record.clone())).await.unwrap();
     }
     let acknowledged: Arc<[std::sync::atomic::AtomicU64]> =
         (0..4).map(|_| std::sync::atomic::AtomicU64::new(1)).collect();
@@ -142,7 +142,7 @@ async fn readers_never_see_less_than_what_was_acknowledged() {
     for round in 0..100usize {
         let at = round % 4;
         let (changed, change) = update(&records[at], |_| ());
-        state.apply(operation(3), vec![change]).await.unwrap();
+        state.apply(operation(3), None, vec![change]).await.unwrap();
         acknowledged[at].store(changed.epoch.0, order);
         records[at] = changed;
     }

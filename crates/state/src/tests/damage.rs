@@ -21,8 +21,8 @@ async fn full() -> tempfile::TempDir {
     let mut changes = create(key("acme", "kek", 1));
     changes.push(StateChange::Caller { tenant: tenant(), record: caller("ann") });
     changes.push(StateChange::Anchor { tenant: tenant(), anchor: anchor("root", b"crl") });
-    state.apply(operation(2), changes).await.unwrap();
-    state.apply(operation(3), create(key("acme", "sound", 2))).await.unwrap();
+    state.apply(operation(2), None, changes).await.unwrap();
+    state.apply(operation(3), None, create(key("acme", "sound", 2))).await.unwrap();
     state.count_invocations(key("acme", "kek", 1).id, KeyVersion::FIRST, 1).await.unwrap();
     directory
 }
@@ -114,7 +114,7 @@ async fn missing_added_and_old_rows_are_found_by_a_full_verification() {
 async fn a_row_that_was_put_back_is_found_by_a_full_verification() {
     let (directory, state) = founded().await;
     let record = key("acme", "kek", 1);
-    state.apply(operation(2), create(record.clone())).await.unwrap();
+    state.apply(operation(2), None, create(record.clone())).await.unwrap();
     let id = record.id;
     state.count_invocations(id, KeyVersion::FIRST, 1).await.unwrap();
     drop(state);
@@ -123,7 +123,7 @@ async fn a_row_that_was_put_back_is_found_by_a_full_verification() {
     drop(connection);
     let state = open(directory.path()).unwrap();
     let (_, change) = update(&record, |key| key.state = holdfast_core::lifecycle::KeyState::Compromised);
-    state.apply(operation(3), vec![change]).await.unwrap();
+    state.apply(operation(3), None, vec![change]).await.unwrap();
     state.count_invocations(id, KeyVersion::FIRST, 1).await.unwrap();
     state.verify_all(|_| ()).unwrap();
     drop(state);

@@ -26,7 +26,7 @@ async fn limit_pages(state: &TestState, to: Option<i64>) {
 #[tokio::test]
 async fn a_full_disk_refuses_and_a_freed_one_works_again() {
     let (_directory, state) = founded().await;
-    state.apply(operation(2), create(key("acme", "kek", 1))).await.unwrap();
+    state.apply(operation(2), None, create(key("acme", "kek", 1))).await.unwrap();
     state.key(&"acme".parse().unwrap(), &"kek".parse().unwrap()).await.unwrap();
     limit_pages(&state, None).await;
     let before = state.position();
@@ -35,7 +35,7 @@ async fn a_full_disk_refuses_and_a_freed_one_works_again() {
         anchor.certificate = Arc::from(vec![7; 1 << 20]);
         vec![StateChange::Anchor { tenant: "acme".parse().unwrap(), anchor }]
     };
-    let error = state.apply(operation(3), large()).await.unwrap_err();
+    let error = state.apply(operation(3), None, large()).await.unwrap_err();
     assert_eq!(error.kind().code(), "state-unavailable");
     assert_eq!(error.to_string(), "the disk that holds the state is full, so nothing was changed");
     assert!(error.remedy_text().starts_with("free space"));
@@ -47,7 +47,7 @@ async fn a_full_disk_refuses_and_a_freed_one_works_again() {
     );
 
     limit_pages(&state, Some(1_000_000)).await;
-    state.apply(operation(3), large()).await.unwrap();
+    state.apply(operation(3), None, large()).await.unwrap();
     assert_eq!(state.health(), Health::Ready);
     state.verify_all(|_| ()).unwrap();
 }
@@ -83,7 +83,7 @@ async fn a_commit_that_is_too_large_fails_alone() {
         let mut anchor = anchor(&format!("a{id}"), b"");
         anchor.certificate = Arc::from(vec![7; if id == 3 { 1 << 21 } else { 10 }]);
         let change = vec![StateChange::Anchor { tenant: "acme".parse().unwrap(), anchor }];
-        tasks.push(tokio::spawn(async move { state.apply(operation(id), change).await.is_ok() }));
+        tasks.push(tokio::spawn(async move { state.apply(operation(id), None, change).await.is_ok() }));
     }
     tokio::task::yield_now().await;
     release.send(()).unwrap();

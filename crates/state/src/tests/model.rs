@@ -170,7 +170,7 @@ proptest! {
                 } else {
                     let changes = model.changes(step);
                     let expected = model.apply(&changes);
-                    let outcome = state.apply(operation(9), changes).await;
+                    let outcome = state.apply(operation(9), None, changes).await;
                     assert_eq!(outcome.map(drop).map_err(|error| error.kind().code()), expected, "{step:?}");
                 }
                 model.compare(&state).await;

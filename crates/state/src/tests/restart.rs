@@ -23,7 +23,7 @@ fn existing(directory: &Path) -> Result<TestState, holdfast_core::Error> {
 #[tokio::test]
 async fn what_was_committed_is_there_after_a_restart() {
     let (directory, state) = founded().await;
-    let committed = state.apply(operation(2), create(key("acme", "kek", 1))).await.unwrap();
+    let committed = state.apply(operation(2), None, create(key("acme", "kek", 1))).await.unwrap();
     drop(state);
     let state = existing(directory.path()).unwrap();
     assert_eq!(state.position(), committed);
@@ -37,7 +37,8 @@ async fn what_was_committed_is_there_after_a_restart() {
 async fn what_was_committed_is_there_after_a_kill() {
     let (directory, state) = founded().await;
     for id in 1..=20 {
-        let committed = state.apply(operation(id), create(key("acme", &format!("k{id}"), id))).await.unwrap();
+        let committed =
+            state.apply(operation(id), None, create(key("acme", &format!("k{id}"), id))).await.unwrap();
         let copy = tempfile::tempdir().unwrap();
         std::fs::create_dir(copy.path().join("state")).unwrap();
         for file in std::fs::read_dir(directory.path().join("state")).unwrap() {
@@ -144,12 +145,12 @@ async fn somebody_else_who_writes_is_noticed() {
     let (directory, state) = founded().await;
     assert_eq!(state.health(), Health::Ready);
     raw(directory.path()).execute_batch("CREATE TABLE kept AS SELECT * FROM ledger").unwrap();
-    state.apply(operation(2), Vec::new()).await.unwrap();
+    state.apply(operation(2), None, Vec::new()).await.unwrap();
     raw(directory.path()).execute_batch("INSERT OR REPLACE INTO ledger SELECT * FROM kept").unwrap();
-    let error = state.apply(operation(3), Vec::new()).await.unwrap_err();
+    let error = state.apply(operation(3), None, Vec::new()).await.unwrap_err();
     assert!(error.chain().contains("another process has changed the state"), "{}", error.chain());
     assert!(matches!(state.health(), Health::Unready(why) if why.contains("another process")));
-    assert_eq!(code(state.apply(operation(3), Vec::new()).await), "state-unavailable");
+    assert_eq!(code(state.apply(operation(3), None, Vec::new()).await), "state-unavailable");
 }
 
 #[tokio::test]
@@ -159,16 +160,16 @@ async fn a_state_that_was_moved_away_is_not_written_to() {
     let folder = directory.path().join("state");
     std::fs::rename(&folder, directory.path().join("elsewhere")).unwrap();
     assert!(matches!(state.health(), Health::Unready(why) if why.contains("removed or replaced")));
-    let error = state.apply(operation(2), Vec::new()).await.unwrap_err();
+    let error = state.apply(operation(2), None, Vec::new()).await.unwrap_err();
     assert!(error.chain().contains("removed or replaced"), "{}", error.chain());
     assert!(error.remedy_text().contains("put the state's directory back"));
     // A copy in its place is another file.
     std::fs::create_dir(&folder).unwrap();
     let copied = DatabaseFile::path_in(directory.path());
     std::fs::copy(directory.path().join("elsewhere/holdfast.db"), copied).unwrap();
-    assert_eq!(code(state.apply(operation(2), Vec::new()).await), "state-unavailable");
+    assert_eq!(code(state.apply(operation(2), None, Vec::new()).await), "state-unavailable");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::rename(directory.path().join("elsewhere"), &folder).unwrap();
-    state.apply(operation(2), Vec::new()).await.unwrap();
+    state.apply(operation(2), None, Vec::new()).await.unwrap();
     assert_eq!(state.health(), Health::Ready);
 }

@@ -21,7 +21,7 @@ fn name(text: &str) -> KeyName {
 #[tokio::test]
 async fn a_tenant_is_read_with_its_registrations_in_order() {
     let (_directory, state) = founded().await;
-    state.apply(operation(2), found("other")).await.unwrap();
+    state.apply(operation(2), None, found("other")).await.unwrap();
     let tenant = acme();
     let changes = vec![
         StateChange::Caller { tenant: tenant.clone(), record: caller("zoe") },
@@ -30,7 +30,7 @@ async fn a_tenant_is_read_with_its_registrations_in_order() {
         StateChange::Anchor { tenant: tenant.clone(), anchor: anchor("root", b"2") },
         StateChange::Policy { tenant: tenant.clone(), policy: policy(2) },
     ];
-    state.apply(operation(3), changes).await.unwrap();
+    state.apply(operation(3), None, changes).await.unwrap();
     let data = state.tenant(&tenant).await.unwrap().unwrap();
     assert_eq!(data.record, tenant_record("acme"));
     assert_eq!(data.callers, [Arc::new(caller("ann")), Arc::new(caller("zoe"))]);
@@ -50,14 +50,14 @@ async fn what_is_removed_is_gone_and_cannot_be_removed_again() {
         StateChange::Caller { tenant: tenant.clone(), record: caller("ann") },
         StateChange::Anchor { tenant: tenant.clone(), anchor: anchor("root", b"1") },
     ];
-    state.apply(operation(2), made).await.unwrap();
+    state.apply(operation(2), None, made).await.unwrap();
     let caller_gone = || StateChange::CallerGone { tenant: acme(), name: "ann".parse().unwrap() };
     let anchor_gone = || StateChange::AnchorGone { tenant: acme(), name: "root".parse().unwrap() };
-    state.apply(operation(3), vec![caller_gone(), anchor_gone()]).await.unwrap();
+    state.apply(operation(3), None, vec![caller_gone(), anchor_gone()]).await.unwrap();
     let data = state.tenant(&tenant).await.unwrap().unwrap();
     assert!(data.callers.is_empty() && data.anchors.is_empty());
-    assert_eq!(code(state.apply(operation(4), vec![caller_gone()]).await), "conflict");
-    assert_eq!(code(state.apply(operation(5), vec![anchor_gone()]).await), "conflict");
+    assert_eq!(code(state.apply(operation(4), None, vec![caller_gone()]).await), "conflict");
+    assert_eq!(code(state.apply(operation(5), None, vec![anchor_gone()]).await), "conflict");
 }
 
 #[tokio::test]
@@ -65,11 +65,11 @@ async fn policies_are_successors_and_all_of_them_stay() {
     let (_directory, state) = founded().await;
     let set = |version| vec![StateChange::Policy { tenant: acme(), policy: policy(version) }];
     for wrong in [0, 1, 3, u64::MAX] {
-        assert_eq!(code(state.apply(operation(2), set(wrong)).await), "conflict", "{wrong}");
+        assert_eq!(code(state.apply(operation(2), None, set(wrong)).await), "conflict", "{wrong}");
     }
     // More than 255, so that the order of the ids is not that of single bytes.
     for version in 2..=300 {
-        state.apply(operation(2), set(version)).await.unwrap();
+        state.apply(operation(2), None, set(version)).await.unwrap();
     }
     for version in [1, 255, 256, 300] {
         assert_eq!(state.policy(&acme(), version).await.unwrap(), Some(policy(version)));
@@ -81,11 +81,11 @@ async fn policies_are_successors_and_all_of_them_stay() {
 #[tokio::test]
 async fn all_changes_or_none() {
     let (_directory, state) = founded().await;
-    state.apply(operation(2), create(key("acme", "kek", 1))).await.unwrap();
+    state.apply(operation(2), None, create(key("acme", "kek", 1))).await.unwrap();
     let before = state.position();
     let mut changes = vec![StateChange::Caller { tenant: acme(), record: caller("ann") }];
     changes.extend(create(key("acme", "kek", 2)));
-    assert_eq!(code(state.apply(operation(3), changes).await), "already-exists");
+    assert_eq!(code(state.apply(operation(3), None, changes).await), "already-exists");
     assert_eq!(state.position(), before);
     assert_eq!(state.committed(operation(3)).await.unwrap(), None);
     assert!(state.tenant(&acme()).await.unwrap().unwrap().callers.is_empty());
@@ -97,25 +97,25 @@ async fn all_changes_or_none() {
 async fn epochs_are_compared() {
     let (_directory, state) = founded().await;
     let first = key("acme", "kek", 1);
-    state.apply(operation(2), create(first.clone())).await.unwrap();
+    state.apply(operation(2), None, create(first.clone())).await.unwrap();
     let (second, change) = update(&first, |key| key.state = KeyState::Suspended);
-    state.apply(operation(3), vec![change.clone()]).await.unwrap();
-    assert_eq!(code(state.apply(operation(4), vec![change]).await), "conflict");
+    state.apply(operation(3), None, vec![change.clone()]).await.unwrap();
+    assert_eq!(code(state.apply(operation(4), None, vec![change]).await), "conflict");
     let (_, stale) = update(&first, |_| ());
-    assert_eq!(code(state.apply(operation(4), vec![stale]).await), "conflict");
+    assert_eq!(code(state.apply(operation(4), None, vec![stale]).await), "conflict");
     let unraised = StateChange::Key { expected: Some(second.epoch), key: second.clone() };
-    assert_eq!(code(state.apply(operation(4), vec![unraised]).await), "internal");
+    assert_eq!(code(state.apply(operation(4), None, vec![unraised]).await), "internal");
     let unknown = StateChange::Key { expected: Some(Epoch::FIRST), key: key("acme", "new", 9) };
-    assert_eq!(code(state.apply(operation(4), vec![unknown]).await), "conflict");
+    assert_eq!(code(state.apply(operation(4), None, vec![unknown]).await), "conflict");
 
     let tenant = |epoch, expected| StateChange::Tenant {
         record: TenantRecord { epoch: Epoch(epoch), suspended: true, ..tenant_record("acme") },
         expected,
     };
-    assert_eq!(code(state.apply(operation(5), vec![tenant(1, None)]).await), "already-exists");
-    assert_eq!(code(state.apply(operation(5), vec![tenant(3, Some(Epoch(2)))]).await), "conflict");
-    assert_eq!(code(state.apply(operation(5), vec![tenant(1, Some(Epoch(1)))]).await), "internal");
-    state.apply(operation(5), vec![tenant(2, Some(Epoch(1)))]).await.unwrap();
+    assert_eq!(code(state.apply(operation(5), None, vec![tenant(1, None)]).await), "already-exists");
+    assert_eq!(code(state.apply(operation(5), None, vec![tenant(3, Some(Epoch(2)))]).await), "conflict");
+    assert_eq!(code(state.apply(operation(5), None, vec![tenant(1, Some(Epoch(1)))]).await), "internal");
+    state.apply(operation(5), None, vec![tenant(2, Some(Epoch(1)))]).await.unwrap();
     assert!(state.tenant(&acme()).await.unwrap().unwrap().record.suspended);
 }
 
@@ -123,36 +123,36 @@ async fn epochs_are_compared() {
 async fn a_name_is_free_after_destruction_and_an_id_never() {
     let (_directory, state) = founded().await;
     let old = key("acme", "kek", 1);
-    state.apply(operation(2), create(old.clone())).await.unwrap();
-    assert_eq!(code(state.apply(operation(3), create(key("acme", "kek", 2))).await), "already-exists");
+    state.apply(operation(2), None, create(old.clone())).await.unwrap();
+    assert_eq!(code(state.apply(operation(3), None, create(key("acme", "kek", 2))).await), "already-exists");
     let (old, change) = update(&old, |key| key.state = KeyState::Destroyed);
-    state.apply(operation(4), vec![change]).await.unwrap();
+    state.apply(operation(4), None, vec![change]).await.unwrap();
     let entry = state.key(&acme(), &name("kek")).await.unwrap().unwrap();
     assert_eq!(entry.key, old, "a destroyed key is found until its name is taken");
-    assert_eq!(code(state.apply(operation(5), create(key("acme", "other", 1))).await), "conflict");
+    assert_eq!(code(state.apply(operation(5), None, create(key("acme", "other", 1))).await), "conflict");
 
     let new = key("acme", "kek", 2);
-    state.apply(operation(6), create(new.clone())).await.unwrap();
+    state.apply(operation(6), None, create(new.clone())).await.unwrap();
     assert_eq!(state.key(&acme(), &name("kek")).await.unwrap().unwrap().key, new);
     let listed = state.keys(&acme(), None, 10).await.unwrap();
     assert_eq!(listed.rows, [new], "one key for each name");
     assert!(state.version(old.id, KeyVersion::FIRST).await.unwrap().is_some(), "its record stays");
 
     let (_, relabel) = update(&old, |key| drop(key.labels.insert("a".into(), "b".into())));
-    state.apply(operation(7), vec![relabel]).await.unwrap();
+    state.apply(operation(7), None, vec![relabel]).await.unwrap();
     assert_eq!(state.key(&acme(), &name("kek")).await.unwrap().unwrap().key.id.as_bytes(), &[2; 16]);
     let old = holdfast_core::key::Key { epoch: old.epoch.next(), ..old };
     let (_, revived) = update(&old, |key| key.state = KeyState::Active);
-    assert_eq!(code(state.apply(operation(8), vec![revived]).await), "conflict");
+    assert_eq!(code(state.apply(operation(8), None, vec![revived]).await), "conflict");
     state.verify_all(|_| ()).unwrap();
 }
 
 #[tokio::test]
 async fn tenants_do_not_see_each_others_names() {
     let (_directory, state) = founded().await;
-    state.apply(operation(2), found("other")).await.unwrap();
-    state.apply(operation(3), create(key("acme", "kek", 1))).await.unwrap();
-    state.apply(operation(4), create(key("other", "kek", 2))).await.unwrap();
+    state.apply(operation(2), None, found("other")).await.unwrap();
+    state.apply(operation(3), None, create(key("acme", "kek", 1))).await.unwrap();
+    state.apply(operation(4), None, create(key("other", "kek", 2))).await.unwrap();
     let other = "other".parse().unwrap();
     assert_eq!(state.key(&acme(), &name("kek")).await.unwrap().unwrap().key.id.as_bytes(), &[1; 16]);
     assert_eq!(state.key(&other, &name("kek")).await.unwrap().unwrap().key.id.as_bytes(), &[2; 16]);
@@ -163,35 +163,35 @@ async fn tenants_do_not_see_each_others_names() {
 async fn what_is_referred_to_must_exist() {
     let (_directory, state) = founded().await;
     let nowhere = StateChange::Caller { tenant: "none".parse().unwrap(), record: caller("ann") };
-    assert_eq!(code(state.apply(operation(2), vec![nowhere]).await), "conflict");
+    assert_eq!(code(state.apply(operation(2), None, vec![nowhere]).await), "conflict");
     let bare = StateChange::Tenant { record: tenant_record("bare"), expected: None };
-    assert_eq!(code(state.apply(operation(2), vec![bare]).await), "internal");
+    assert_eq!(code(state.apply(operation(2), None, vec![bare]).await), "internal");
     let unversioned = StateChange::Key { key: key("acme", "kek", 1), expected: None };
-    assert_eq!(code(state.apply(operation(2), vec![unversioned]).await), "internal");
+    assert_eq!(code(state.apply(operation(2), None, vec![unversioned]).await), "internal");
     let orphan = StateChange::Version { tenant: acme(), version: version(9, 1) };
-    assert_eq!(code(state.apply(operation(2), vec![orphan]).await), "conflict");
+    assert_eq!(code(state.apply(operation(2), None, vec![orphan]).await), "conflict");
 
-    state.apply(operation(2), found("other")).await.unwrap();
-    state.apply(operation(2), create(key("acme", "kek", 1))).await.unwrap();
+    state.apply(operation(2), None, found("other")).await.unwrap();
+    state.apply(operation(2), None, create(key("acme", "kek", 1))).await.unwrap();
     let elsewhere = StateChange::Version { tenant: "other".parse().unwrap(), version: version(1, 2) };
-    assert_eq!(code(state.apply(operation(3), vec![elsewhere]).await), "internal");
+    assert_eq!(code(state.apply(operation(3), None, vec![elsewhere]).await), "internal");
     let renamed = update(&key("acme", "kek", 1), |key| key.name = name("other")).1;
-    assert_eq!(code(state.apply(operation(3), vec![renamed]).await), "internal");
+    assert_eq!(code(state.apply(operation(3), None, vec![renamed]).await), "internal");
     // The order of changes does not matter.
     let mut changes = create(key("third", "kek", 3));
     changes.extend(found("third"));
     changes.reverse();
-    state.apply(operation(4), changes).await.unwrap();
+    state.apply(operation(4), None, changes).await.unwrap();
 }
 
 #[tokio::test]
 async fn pages_follow_one_another() {
     let (_directory, state) = founded().await;
-    state.apply(operation(2), found("acme-2")).await.unwrap();
-    state.apply(operation(2), create(key("acme-2", "b-other", 99))).await.unwrap();
+    state.apply(operation(2), None, found("acme-2")).await.unwrap();
+    state.apply(operation(2), None, create(key("acme-2", "b-other", 99))).await.unwrap();
     let names = ["a", "b", "b.1", "c", "d"];
     for (id, text) in names.iter().enumerate() {
-        state.apply(operation(3), create(key("acme", text, u8::try_from(id).unwrap()))).await.unwrap();
+        state.apply(operation(3), None, create(key("acme", text, u8::try_from(id).unwrap()))).await.unwrap();
     }
     let mut seen = Vec::new();
     let mut after = None;
@@ -208,7 +208,7 @@ async fn pages_follow_one_another() {
 
     let id = KeyId::from_bytes([0; 16]);
     let more = (2..=300).map(|number| StateChange::Version { tenant: acme(), version: version(0, number) });
-    state.apply(operation(4), more.collect()).await.unwrap();
+    state.apply(operation(4), None, more.collect()).await.unwrap();
     let page = state.versions(id, KeyVersion::new(254), 3).await.unwrap();
     let numbers: Vec<_> = page.rows.iter().map(|version| version.number.get()).collect();
     assert_eq!((numbers, page.more), (vec![255, 256, 257], true));
@@ -217,7 +217,7 @@ async fn pages_follow_one_another() {
     assert_eq!(state.versions(id, None, 1000).await.unwrap().rows.len(), 300);
     assert!(!state.versions(id, None, 300).await.unwrap().more);
     let highest = StateChange::Version { tenant: acme(), version: version(0, u32::MAX) };
-    state.apply(operation(5), vec![highest]).await.unwrap();
+    state.apply(operation(5), None, vec![highest]).await.unwrap();
     assert_eq!(state.versions(id, KeyVersion::new(300), 3).await.unwrap().rows, [version(0, u32::MAX)]);
     assert!(state.versions(id, KeyVersion::new(u32::MAX), 3).await.unwrap().rows.is_empty());
 }
@@ -225,10 +225,10 @@ async fn pages_follow_one_another() {
 #[tokio::test]
 async fn operations_are_remembered_with_their_position() {
     let (_directory, state) = founded().await;
-    let committed = state.apply(operation(2), create(key("acme", "kek", 1))).await.unwrap();
+    let committed = state.apply(operation(2), None, create(key("acme", "kek", 1))).await.unwrap();
     assert_eq!(committed, state.position());
     assert_eq!(committed.sequence, 2);
-    let next = state.apply(operation(3), Vec::new()).await.unwrap();
+    let next = state.apply(operation(3), None, Vec::new()).await.unwrap();
     assert_eq!(next.sequence, 3);
     assert_ne!(next.digest, committed.digest);
     assert_eq!(state.committed(operation(2)).await.unwrap(), Some(committed));
@@ -245,7 +245,7 @@ fn the_oldest_operations_are_forgotten() {
     connection.execute_batch("BEGIN").unwrap();
     for sequence in 1..=last {
         let committed = Committed { sequence, digest: [1; 32] };
-        remember(&connection, &seal, operation(sequence), committed).unwrap();
+        remember(&connection, &seal, operation(sequence), None, committed).unwrap();
     }
     let known = |sequence| remembered(&connection, &seal, operation(sequence)).unwrap().is_some();
     assert!(known(last) && known(last - COMMITTED_KEPT + 1) && !known(last - COMMITTED_KEPT));
@@ -264,9 +264,9 @@ async fn commits_that_share_a_transaction_stand_or_fall_alone() {
     for id in 1..=20 {
         let state = Arc::clone(&state);
         let name = format!("key-{}", id / 2);
-        tasks.push(tokio::spawn(
-            async move { state.apply(operation(id), create(key("acme", &name, id))).await },
-        ));
+        tasks.push(tokio::spawn(async move {
+            state.apply(operation(id), None, create(key("acme", &name, id))).await
+        }));
     }
     tokio::task::yield_now().await;
     release.send(()).unwrap();
