@@ -77,6 +77,13 @@ impl Identify for Registry {
         Ok(Registered { callers: callers.to_vec(), authorities })
     }
 
+    fn replace(&self, before: &Anchor, after: &Anchor) -> Result<(), Error> {
+        match before.revocations.is_some() && after.revocations.is_none() {
+            true => Err(Error::new(ErrorKind::Conflict, Stage::Resolve, "the anchor would lose its list")),
+            false => Ok(()),
+        }
+    }
+
     fn identify(
         &self,
         prepared: &Registered,

@@ -75,6 +75,13 @@ pub trait Identify: Send + Sync + 'static {
     /// `malformed` for an anchor that cannot be parsed or a credential that two callers share.
     fn prepare(&self, callers: &[Arc<CallerRecord>], anchors: &[Anchor]) -> Result<Self::Prepared, Error>;
 
+    /// Whether an anchor may take the place of the one of its name. MUST refuse one that brings an older revocation list of the same
+    /// authority, or none where there was one: who was revoked would be let in again.
+    ///
+    /// # Errors
+    /// `conflict` for such a one; `malformed` for a list that cannot be parsed.
+    fn replace(&self, before: &Anchor, after: &Anchor) -> Result<(), Error>;
+
     /// Recognises a caller. MUST refuse a proof that fits two callers, that has expired or been revoked, or that comes from
     /// another tenant's trust anchor. MUST NOT tell by its error, nor by how long it takes, which of these it was.
     ///

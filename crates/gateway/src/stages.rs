@@ -73,6 +73,10 @@ impl<T: Identify> Identify for Seen<T> {
         self.inner.prepare(callers, anchors)
     }
 
+    fn replace(&self, before: &Anchor, after: &Anchor) -> Result<(), Error> {
+        self.inner.replace(before, after)
+    }
+
     fn identify(
         &self,
         prepared: &T::Prepared,

@@ -57,6 +57,10 @@ impl Identify for Registrations {
         Ok(Prepared { by_credential, by_token, trust: Trust::new(anchors)? })
     }
 
+    fn replace(&self, before: &Anchor, after: &Anchor) -> Result<(), Error> {
+        crate::trust::replace(before, after)
+    }
+
     fn identify(&self, prepared: &Prepared, proof: &Proof<'_>, now: Timestamp) -> Result<Identified, Error> {
         let identified = match proof {
             Proof::Certificate(peer) => certificate::identify(prepared, peer, now),

@@ -14,11 +14,12 @@ use crate::reason::Reason;
 use core::time::Duration;
 use holdfast_core::tenant::Anchor;
 use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, anchor_from_trusted_cert,
 };
+use x509_parser::asn1_rs::{Any, BitString, Sequence};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -113,6 +114,10 @@ impl Trusted {
         let trusted =
             anchor_from_trusted_cert(&der).map_err(|error| no_authority().because(error))?.to_owned();
         let revocations = match &anchor.revocations {
+            Some(_) if !signs_lists(&anchor.certificate) => {
+                let remedy = "put the authority without a list, or give the authority that signs its lists";
+                return Err(refuse(anchor, "its certificate does not let it sign revocation lists", remedy));
+            }
             Some(der) => Some(Revocations::new(anchor, &trusted, der)?),
             None => None,
         };
@@ -157,9 +162,7 @@ impl Trusted {
 
 impl Revocations {
     fn new(anchor: &Anchor, trusted: &TrustAnchor<'_>, der: &[u8]) -> Result<Self, Error> {
-        let (_, parsed) = CertificateRevocationList::from_der(der).map_err(|_| {
-            refuse(anchor, "not a revocation list", "give the authority's revocation list, PEM or DER")
-        })?;
+        let parsed = parsed_list(anchor, der)?;
         let next = parsed.next_update().ok_or_else(|| {
             let remedy = "have the authority set `nextUpdate` (RFC 5280 §5.1.2.5): a list that never ends would hide that it is not renewed";
             refuse(anchor, "a revocation list without its next update", remedy)
@@ -173,8 +176,75 @@ impl Revocations {
             let remedy = "give the list that this very authority issues; register the one that issued it as an anchor of its own";
             return Err(refuse(anchor, "a revocation list of another authority", remedy));
         }
+        if !is_signed(der, &parsed, &trusted.subject_public_key_info) {
+            let remedy = "fetch the list anew: it was changed, or an authority of the same name with another key signed it";
+            return Err(refuse(anchor, "a revocation list that the authority's key has not signed", remedy));
+        }
         Ok(Self { list, next_update: certificate::timestamp(next.timestamp()) })
     }
+}
+
+/// Whether one anchor may take the place of another: not with an older list of the same authority, nor without one.
+pub(crate) fn replace(before: &Anchor, after: &Anchor) -> Result<(), Error> {
+    let Some(old) = &before.revocations else { return Ok(()) };
+    let anew = "to begin anew, remove the anchor first, which stops everybody whom it vouches for";
+    let refuse = |what: &str, remedy: String| {
+        let detail = format!("trust anchor `{}`: {what}", before.name);
+        Err(Error::new(ErrorKind::Conflict, Stage::Resolve, detail).remedy(remedy))
+    };
+    let Some(new) = &after.revocations else {
+        return refuse(
+            "it has a revocation list, and would lose it",
+            format!("give its newest list too; {anew}"),
+        );
+    };
+    let (old, new) = (parsed_list(before, old)?, parsed_list(after, new)?);
+    if old.issuer().as_raw() != new.issuer().as_raw() {
+        return Ok(());
+    }
+    // RFC 5280 §5.2.3: the number grows with each list. Where one has none, the time has to do.
+    let is_older = match (old.crl_number(), new.crl_number()) {
+        (Some(old), Some(new)) => new < old,
+        (_, _) => new.last_update().timestamp() < old.last_update().timestamp(),
+    };
+    match is_older {
+        true => refuse("its revocation list is newer than this one", format!("give the newest list; {anew}")),
+        false => Ok(()),
+    }
+}
+
+fn parsed_list<'a>(anchor: &Anchor, der: &'a [u8]) -> Result<CertificateRevocationList<'a>, Error> {
+    let no_list =
+        |_| refuse(anchor, "not a revocation list", "give the authority's revocation list, PEM or DER");
+    CertificateRevocationList::from_der(der).map(|(_, parsed)| parsed).map_err(no_list)
+}
+
+/// Whether a list is signed by the key of a SubjectPublicKeyInfo (its content, RFC 5280 §4.1).
+fn is_signed(der: &[u8], parsed: &CertificateRevocationList<'_>, key_info: &[u8]) -> bool {
+    let signed = || {
+        let (_, list) = Sequence::from_der(der).ok()?;
+        let (rest, _) = Any::from_der(&list.content).ok()?;
+        let (_, algorithm) = Sequence::from_der(rest).ok()?;
+        let (rest, key_algorithm) = Sequence::from_der(key_info).ok()?;
+        let (_, key) = BitString::from_der(rest).ok()?;
+        let signature = &parsed.signature_value.data;
+        let fits = |candidate: &&&dyn SignatureVerificationAlgorithm| {
+            candidate.signature_alg_id().as_ref() == &*algorithm.content
+                && candidate.public_key_alg_id().as_ref() == &*key_algorithm.content
+        };
+        let verified = webpki::ALL_VERIFICATION_ALGS.iter().filter(fits).any(|candidate| {
+            candidate.verify_signature(&key.data, parsed.tbs_cert_list.as_ref(), signature).is_ok()
+        });
+        verified.then_some(())
+    };
+    signed().is_some()
+}
+
+/// Whether a certificate lets its key sign revocation lists (RFC 5280 §4.2.1.3).
+fn signs_lists(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
+        certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
+    })
 }
 
 /// Whether a certificate says that it may issue others (RFC 5280 §4.2.1.9, §4.2.1.3).

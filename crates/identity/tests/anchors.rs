@@ -11,8 +11,11 @@
 mod common;
 
 use common::*;
+use holdfast_core::ErrorKind;
 use holdfast_core::caller::CallerRecord;
-use holdfast_identity::Reason;
+use holdfast_core::port::Identify;
+use holdfast_core::tenant::Anchor;
+use holdfast_identity::{Reason, Registrations};
 use rcgen::{
     BasicConstraints, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints,
     SerialNumber,
@@ -48,11 +51,47 @@ fn a_revocation_list_that_has_run_out_vouches_for_nobody() {
 }
 
 #[test]
-fn a_forged_revocation_list_vouches_for_nobody() {
+fn a_forged_revocation_list_is_not_taken() {
     let (ours, impostor) = (Authority::new("acme ca"), Authority::new("acme ca"));
-    let leaf = ours.issue(&[NAME]);
-    let prepared = prepare(&payroll(), &[ours.anchor_with(&impostor.revoke(&[], 2))]);
-    assert_eq!(told(who(&prepared, &[&leaf.der], at(0))), Err(Reason::StatusUnknown));
+    let refused = unprepared(&payroll(), &[ours.anchor_with(&impostor.revoke(&[], 2))]);
+    assert_eq!(refused, "trust anchor `own`: a revocation list that the authority's key has not signed");
+    let list = ours.revoke(&[77], 2);
+    for bit in [list.len() / 2, list.len() - 1] {
+        let mut changed = list.clone();
+        changed[bit] ^= 1;
+        let refused = unprepared(&payroll(), &[ours.anchor_with(&changed)]);
+        assert!(refused.starts_with("trust anchor `own`: "), "{refused}");
+    }
+    let unable = Authority::with("acme ca", |params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]);
+    assert_eq!(
+        unprepared(&payroll(), &[unable.anchor_with(&list)]),
+        "trust anchor `own`: its certificate does not let it sign revocation lists"
+    );
+}
+
+#[test]
+fn a_revocation_list_gives_way_to_a_newer_one_only() {
+    let (ours, other) = (Authority::new("acme ca"), Authority::new("globex ca"));
+    let replace = |before: &Anchor, after: &Anchor| {
+        Registrations::new().replace(before, after).map_err(|error| (error.kind(), error.to_string()))
+    };
+    let numbered = |number| ours.anchor_with(&ours.list(number, &[77], 2));
+    let older = "trust anchor `own`: its revocation list is newer than this one";
+    assert_eq!(replace(&numbered(7), &numbered(6)), Err((ErrorKind::Conflict, older.to_owned())));
+    for (before, after) in [
+        (numbered(7), numbered(7)),
+        (numbered(7), numbered(300)),
+        (ours.anchor(), numbered(1)),
+        (ours.anchor(), ours.anchor()),
+        // Another authority counts for itself.
+        (numbered(7), other.anchor_with(&other.list(1, &[], 2))),
+    ] {
+        assert_eq!(replace(&before, &after), Ok(()));
+    }
+    let lost = "trust anchor `own`: it has a revocation list, and would lose it";
+    for after in [ours.anchor(), other.anchor()] {
+        assert_eq!(replace(&numbered(7), &after), Err((ErrorKind::Conflict, lost.to_owned())));
+    }
 }
 
 #[test]

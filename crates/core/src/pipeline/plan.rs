@@ -264,6 +264,9 @@ impl<P: Ports> Pipeline<P> {
             }
             Command::PutAnchor(anchor) => {
                 let mut anchors = view.data.anchors.clone();
+                if let Some(before) = anchors.iter().find(|kept| kept.name == anchor.name) {
+                    self.engines.identify.replace(before, anchor)?;
+                }
                 anchors.retain(|kept| kept.name != anchor.name);
                 anchors.push(anchor.clone());
                 // What cannot be indexed must not be committed: the tenant could not be loaded again.

@@ -86,6 +86,11 @@ impl Authority {
 
     /// A revocation list of these serial numbers, from a day ago until `until` days from now.
     pub fn revoke(&self, serials: &[u64], until: i64) -> Vec<u8> {
+        self.list(7, serials, until)
+    }
+
+    /// The same, with a number of its own.
+    pub fn list(&self, number: u64, serials: &[u64], until: i64) -> Vec<u8> {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: days(-1),
@@ -95,7 +100,7 @@ impl Authority {
         let params = CertificateRevocationListParams {
             this_update: days(-2),
             next_update: days(until),
-            crl_number: SerialNumber::from(7),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
