@@ -56,17 +56,18 @@ impl Failure {
     /// With its cause.
     #[must_use]
     pub fn because(mut self, cause: &dyn std::error::Error) -> Self {
-        let mut text = cause.to_string();
-        let mut next = cause.source();
+        let mut text = String::new();
+        let mut next = Some(cause);
         while let Some(cause) = next {
-            // Some causes already say what stands behind them.
+            // Some causes already say what stands behind them, and some what is the problem.
             let more = cause.to_string();
-            if !text.contains(&more) {
-                text = format!("{text}: {more}");
+            if more != self.problem && !text.contains(&more) {
+                let between = if text.is_empty() { "" } else { ": " };
+                text = format!("{text}{between}{more}");
             }
             next = cause.source();
         }
-        self.cause = Some(text);
+        self.cause = Some(text).filter(|text| !text.is_empty());
         self
     }
 

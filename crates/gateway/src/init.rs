@@ -58,8 +58,9 @@ pub const DEV_CALLER: &str = "developer";
 /// # Errors
 /// When the directory is not empty or cannot be written, a certificate cannot be read, or two founders share one.
 pub async fn init(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> {
+    // Everything that can be wrong with the plan is, before anything is written.
     let world = SystemWorld::new();
-    directory.prepare()?;
+    let identity = new_identity(&world, false, &plan.origin)?;
     let mut issued = vec![];
     let mut register = |founder: &Founder, kind| registration(&world, founder, kind, &mut issued);
     let mut operators = vec![];
@@ -74,7 +75,6 @@ pub async fn init(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> 
         }
         tenants.push(NewTenant { tenant: tenant.clone(), callers, anchors: vec![], policy: None });
     }
-    let identity = new_identity(&world, false, &plan.origin)?;
     let founding = Founding { instance: identity.instance, build: crate::BUILD, operators, tenants };
     let (law, lock) = root::found(directory, &identity, founding, &Stages::default()).await?;
     drop((law, lock));

@@ -49,6 +49,11 @@ fn what_peers_read_is_what_is_written_down() {
 #[ignore = "writes the golden files"]
 fn write() {
     for (name, now) in golden() {
+        // The order of members depends on what else is built; what says the same stays as it is.
+        let then = fs::read(path(&name)).ok().and_then(|file| serde_json::from_slice::<Value>(&file).ok());
+        if then.as_ref() == Some(&now) {
+            continue;
+        }
         let mut text = serde_json::to_string_pretty(&now).unwrap();
         text.push('\n');
         fs::write(path(&name), text).unwrap();

@@ -160,6 +160,11 @@ fn what_is_too_large_says_so() {
     let encrypt = "/v1/tenants/acme/keys/k/encrypt";
     let plaintext = format!(r#"{{"plaintext":"{}"}}"#, "A".repeat(1_398_108));
     assert_eq!(kind(encrypt, &plaintext), "`plaintext`: more than 1048576 bytes");
+    // One and two bytes too many are as many characters as the most that fits.
+    for end in ["AA=", "AAA"] {
+        let plaintext = format!(r#"{{"plaintext":"{}{end}"}}"#, "A".repeat(1_398_104 - end.len()));
+        assert_eq!(kind(encrypt, &plaintext), "`plaintext`: more than 1048576 bytes", "{end}");
+    }
     assert_eq!(kind(encrypt, &" ".repeat(3 << 20)), "the body has more than 2861744 bytes");
     let pairs: Vec<_> = (0..65).map(|n| format!("\"{n}\":\"\"")).collect();
     assert_eq!(

@@ -34,11 +34,10 @@ pub fn openapi() -> Value {
     }
     let problem = response(
         "A problem (RFC 9457).",
-        problem::CONTENT_TYPE,
-        &json!({
+        &json!({ problem::CONTENT_TYPE: {
             "schema": generator.subschema_for::<Problem>(),
             "examples": problems(),
-        }),
+        } }),
     );
     let mut schemas = Value::Object(generator.take_definitions(true));
     without_null(&mut schemas);
@@ -91,12 +90,15 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         let content = json!({ "application/json": { "schema": schema(generator), "example": example } });
         set("requestBody", json!({ "required": route.body == BodyKind::Json, "content": content }));
     }
-    let (media, schema) = match route.answer {
-        Some(schema) => ("application/json", schema(generator).to_value()),
-        None => ("application/octet-stream", json!({})),
+    let content = match route.answer {
+        Some(schema) => json!({ "application/json": { "schema": schema(generator).to_value() } }),
+        // Files of the log: tiles are bytes, the checkpoint and the verifier key are text.
+        None => {
+            json!({ "application/octet-stream": { "schema": {} }, "text/plain": { "schema": { "type": "string" } } })
+        }
     };
     let mut responses = Map::new();
-    responses.insert(route.status.to_string(), response("Success.", media, &json!({ "schema": schema })));
+    responses.insert(route.status.to_string(), response("Success.", &content));
     for class in ["4XX", "5XX"] {
         responses.insert(class.into(), json!({ "$ref": "#/components/responses/Problem" }));
     }
@@ -104,11 +106,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     operation
 }
 
-fn response(description: &str, media: &str, content: &Value) -> Value {
+fn response(description: &str, content: &Value) -> Value {
     json!({
         "description": description,
         "headers": { "Holdfast-Operation": { "$ref": "#/components/headers/Holdfast-Operation" } },
-        "content": { media: content },
+        "content": content,
     })
 }
 

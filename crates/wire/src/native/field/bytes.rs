@@ -105,11 +105,13 @@ macro_rules! reads {
         impl Read for $type {
             fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
                 let text = reader.text()?;
+                let too_large = || Fault::too_large(format!("more than {MAX_INPUT} bytes"));
                 // Four characters hold three bytes; the exact length is known only after decoding.
                 if text.len().div_ceil(4) > MAX_INPUT.div_ceil(3) {
-                    return Err(Fault::too_large(format!("more than {MAX_INPUT} bytes")));
+                    return Err(too_large());
                 }
-                $type::decode(&text).filter(|value| value.0.len() <= MAX_INPUT).ok_or_else(|| Fault::malformed(EXPECTED))
+                let value = $type::decode(&text).ok_or_else(|| Fault::malformed(EXPECTED))?;
+                if value.0.len() <= MAX_INPUT { Ok(value) } else { Err(too_large()) }
             }
         }
 
