@@ -250,7 +250,7 @@ async fn housekeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
 async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut stop: watch::Receiver<bool>) {
     let Connection { stream, about } = connection;
     let limits = &gateway.config.limits;
-    let is_http2 = about.is_http2;
+    let (is_http2, source) = (about.is_http2, about.source);
     let about: Arc<About> = Arc::new(about);
     gateway.metrics.connections.inc();
     let service = {
@@ -291,6 +291,10 @@ async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut sto
     };
     gateway.metrics.connections.dec();
     if let Err(error) = ended {
+        // The library answers by itself, or not at all: nobody's request, so noise.
+        if error.is_parse() {
+            gateway.law.count_noise(source, "not-http");
+        }
         tracing::debug!(%error, "a connection ended badly");
     }
 }

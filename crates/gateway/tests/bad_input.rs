@@ -12,7 +12,7 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::api::{T, base64};
 use support::{dev, log};
 
@@ -177,6 +177,10 @@ async fn every_shape_of_nonsense_is_a_recorded_problem() {
         assert_eq!((&event["outcome"], &event["reason"]), (&json!("refused"), &json!(code)), "{event}");
         assert_eq!(event["caller"]["name"], "developer");
     }
+    let gateway = log::events(&data, "_gateway");
+    let no_http = |event: &&Value| event["action"] == "noise" && event["context"]["reason"] == "not-http";
+    let no_http: Vec<_> = gateway.iter().filter(no_http).collect();
+    assert!(no_http.iter().any(|event| event["context"]["source"] == "127.0.0.0/24"), "{no_http:?}");
     for file in log::files(&data) {
         let content = std::fs::read(&file).unwrap();
         let found = content.windows(MARKER.len()).any(|window| window == MARKER.as_bytes());
