@@ -130,10 +130,12 @@ impl Board {
         health.segments = *first_segment;
     }
 
-    /// The tiler: waits until every log that recovery named is registered, or for so long.
-    pub(crate) fn wait_registered(&self, patience: Duration) {
+    /// The tiler: waits until every log that recovery named is registered, or for so long. Gives whether the log is closed
+    /// before they were: nobody took it up.
+    pub(crate) fn wait_registered(&self, patience: Duration) -> bool {
         let waiting = |notices: &mut Notices| !notices.awaited.is_empty() && !notices.writer_stopped;
-        drop(self.tiler_wake.wait_timeout_while(self.lock(), patience, waiting));
+        let (notices, _) = unpoisoned(self.tiler_wake.wait_timeout_while(self.lock(), patience, waiting));
+        !notices.awaited.is_empty() && notices.writer_stopped
     }
 
     /// The tiler: waits for batches from `next` on and lets them gather for `gather`; with `retry`, gives up waiting

@@ -80,7 +80,11 @@ impl Tiler {
     /// Runs until the writer has stopped and all it wrote is published; `free` is told of segments that may be used
     /// again.
     pub(crate) fn run(mut self, free: impl Fn(u64)) {
-        self.board.wait_registered(self.retry_interval);
+        if self.board.wait_registered(self.retry_interval) {
+            // Opened and not taken up: a start that was refused. The next one reads it all.
+            self.board.tiler_stopped();
+            return;
+        }
         let mut gather = self.publish_interval;
         loop {
             let behind = !self.lags.is_empty();

@@ -55,6 +55,12 @@ impl<P: Ports> Pipeline<P> {
             return Err(Error::new(ErrorKind::AlreadyExists, Stage::Start, detail)
                 .remedy("run `holdfast serve`, or name an empty directory"));
         }
+        if let Some(other) = founding.operators.iter().find(|record| record.kind != CallerKind::Operator) {
+            let detail =
+                format!("`{}` is not of kind `operator`, and nobody else is registered here", other.name);
+            return Err(Error::new(ErrorKind::Malformed, Stage::Start, detail)
+                .remedy("name custodians with their tenant"));
+        }
         let pipeline = Self::unloaded(engines, is_dev);
         let Founding { instance, build, operators, tenants } = founding;
         let gateway = TenantId::gateway();

@@ -8,7 +8,7 @@ use crate::algorithm::Purpose;
 use crate::caller::Caller;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, OperationId};
-use crate::operation::{Answer, MAX_RANDOM, Operation, Output};
+use crate::operation::{Answer, MAX_BATCH, MAX_RANDOM, Operation, Output};
 use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State};
 use crate::stop::StopEpoch;
 use crate::work::Product;
@@ -78,7 +78,7 @@ impl<P: Ports> Pipeline<P> {
     /// Uses keys up to 256 times: each item is decided and recorded by itself, and all wait for the same durable write.
     ///
     /// # Errors
-    /// `unauthenticated`; everything else is an item's own.
+    /// `unauthenticated`; `too-large` for more items; everything else is an item's own.
     pub async fn use_keys(
         &self,
         inbound: &Inbound<'_>,
@@ -87,6 +87,13 @@ impl<P: Ports> Pipeline<P> {
         let epoch = self.stops.epoch();
         let (view, caller) = self.identify(inbound)?;
         let asked = Asked { view: &view, caller: &caller, inbound, epoch };
+        if items.len() > MAX_BATCH {
+            let error = Error::new(ErrorKind::TooLarge, Stage::Decode, "a batch has at most 256 items");
+            return match self.refuse_malformed(&asked, inbound.operation, error) {
+                Ok(pending) => self.settle(pending).await.map(|_nothing| Vec::new()),
+                Err(unrecorded) => Err(unrecorded),
+            };
+        }
         let mut pending = Vec::with_capacity(items.len());
         for (operation, call) in items {
             pending.push(match call {

@@ -34,6 +34,19 @@ async fn run(rig: &Rig, items: Vec<Item>) -> Vec<Result<(), ErrorKind>> {
 }
 
 #[test]
+fn a_batch_is_bounded() {
+    let rig = rig();
+    let before = rig.log().entries().len();
+    let many = items(&rig, (0..257).map(|_| Ok(seal())).collect());
+    let inbound = rig.inbound("alice");
+    let error = now(rig.pipeline.use_keys(&inbound, many)).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    let told = rig.log().entries().split_off(before);
+    assert_eq!(told.iter().map(|entry| entry.summary()).collect::<Vec<_>>(), ["undecoded refused too-large"]);
+    assert_eq!(told[0].operation(), inbound.operation);
+}
+
+#[test]
 fn items_fail_alone_and_each_is_one_record() {
     let rig = rig();
     let before = rig.log().entries().len();

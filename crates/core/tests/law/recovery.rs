@@ -1,15 +1,15 @@
 //! After a crash between any two steps, every command is closed exactly once; and a state and a log that do not belong together are refused.
 
-use holdfast_conformance::doubles::{CommitFault, Journal, Records};
+use holdfast_conformance::doubles::{CommitFault, Journal, Keys, Records, Registry, Rules, TestPorts};
 use holdfast_conformance::rig::{Rig, context, encrypt, name, new_key, person, transition};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::CallerKind;
 use holdfast_core::command::{Command, Durability};
 use holdfast_core::lifecycle::{KeyState, Transition};
-use holdfast_core::pipeline::{OpenIntent, Recovery};
+use holdfast_core::pipeline::{Engines, Founding, OpenIntent, Pipeline, Recovery};
 use holdfast_core::port::State;
-use holdfast_core::{Error, ErrorKind, OperationId};
+use holdfast_core::{Error, ErrorKind, InstanceId, OperationId};
 
 fn rig() -> Rig {
     let rig = Rig::new();
@@ -254,6 +254,24 @@ fn a_gateway_is_founded_once() {
     let error = now(again).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     let first = rig.log().entries().remove(0);
+    // Nobody but operators runs a gateway.
+    let founding = Founding {
+        instance: InstanceId::from_bytes([7; 16]),
+        build: "test",
+        operators: vec![person("acme", "carol", CallerKind::Custodian, &rig.world)],
+        tenants: vec![],
+    };
+    let engines = Engines {
+        identify: Registry::default(),
+        decide: Rules,
+        keys: Keys::default(),
+        state: Records::default(),
+        log: Journal::default(),
+        world: rig.world.clone(),
+    };
+    let error =
+        now(Pipeline::<TestPorts<Keys, Records, Journal>>::found(engines, false, founding)).err().unwrap();
+    assert!(error.to_string().contains("`carol` is not of kind `operator`"), "{error}");
     assert_eq!([first.tenant.as_str(), &first.summary()], ["_gateway", "found success"]);
     assert_eq!(first.text("context.operators"), "olga");
     assert_eq!(first.text("context.directory"), "production");
