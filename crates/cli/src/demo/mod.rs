@@ -84,7 +84,7 @@ impl Default for Script {
 /// The first step that did not do what it should.
 pub async fn run(script: &Script, mut tell: impl FnMut(&str)) -> Result<(), Failure> {
     let mut narrator = Narrator { tell: &mut tell, steps: 0, begun: Instant::now() };
-    let stage = stage::Stage::set(&mut narrator).await?;
+    let stage = Box::pin(stage::Stage::set(&mut narrator)).await?;
     let played = play::play(script, &stage, &mut narrator).await;
     let struck = stage.strike(&mut narrator).await;
     played.and(struck)?;
