@@ -212,7 +212,7 @@ impl ErrorKind {
     }
 }
 
-/// The step of a request (house.md, "How a wrap travels") at which it failed.
+/// The step of a request at which it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Listener, limits, TLS.

@@ -31,7 +31,7 @@ impl fmt::Debug for SealedHandle {
     }
 }
 
-/// How well the key is kept: the three levels that are never mixed (mission.md, "evidence pack").
+/// How well the key is kept: the three levels that are never mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Custody {
     /// In this machine's memory while it is used, sealed on disk.

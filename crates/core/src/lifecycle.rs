@@ -165,7 +165,7 @@ impl Transition {
         Self::ALL.into_iter().find(|verb| verb.name() == text)
     }
 
-    /// Whether it must take effect whatever else is broken (house.md, "Stop orders").
+    /// Whether it must take effect whatever else is broken.
     pub const fn is_stop(self) -> bool {
         match self {
             Self::Suspend | Self::Compromise | Self::Deactivate | Self::Destroy => true,
