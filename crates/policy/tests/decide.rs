@@ -167,7 +167,7 @@ fn a_key_without_a_record_has_a_name_and_a_tenant_but_no_attributes() {
     for _ in 0..2 {
         assert_eq!(
             ids(&ask(&prepared, &alice, Action::RotateKey, Resource::NoKey(&new))),
-            ["in-tenant", "named"]
+            ["named", "in-tenant"]
         );
         assert_eq!(ids(&ask(&prepared, &alice, Action::RotateKey, Resource::NoKey(&other))), ["in-tenant"]);
         assert!(!ask(&prepared, &alice, Action::SuspendKey, Resource::NoKey(&other)).allowed);
