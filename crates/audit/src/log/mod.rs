@@ -19,7 +19,7 @@ use crate::tree::{Edge, Openings};
 use crate::wal::{
     Batch, Entry, Found, FoundLog, Mark, NotDurable, OpenIntent, Segments, StateMark, Ticket, recover,
 };
-use sequencer::{Place, Sequencer};
+use sequencer::{Idle, Place, Sequencer};
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -44,7 +44,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: segments of 64 MiB, 1 MiB of reserve, 8 MiB pending, checkpoints every 250 ms while growing.
+    /// The defaults: segments of 64 MiB, 1 MiB of reserve, 8 MiB pending, checkpoints every 500 ms while growing.
     #[must_use]
     pub fn new(data: &Path) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl Config {
             segment_len: 64 << 20,
             reserve: 1 << 20,
             max_pending: 8 << 20,
-            publish_interval: Duration::from_millis(250),
+            publish_interval: Duration::from_millis(500),
             retry_interval: Duration::from_secs(1),
         }
     }
@@ -216,7 +216,7 @@ impl Log {
             failure: None,
             full: None,
             closing: false,
-            writer_idle: false,
+            writer: Idle::No,
         };
         let board = Arc::new(Board::new(next_batch, logs.keys().cloned().collect()));
         let cursor = Cursor { segment: first_segment, offset: 0, batch: None };
@@ -315,7 +315,13 @@ impl Log {
     ) -> Result<(R, Ticket), AppendError> {
         let mut sequencer = self.shared.sequencer();
         let appended = sequencer.append(log, priority, mark, write)?;
-        let wake = std::mem::take(&mut sequencer.writer_idle);
+        let wake = match sequencer.writer {
+            Idle::Until(count) => priority == Priority::Stop || sequencer.batch.count >= count,
+            Idle::No => false,
+        };
+        if wake {
+            sequencer.writer = Idle::No;
+        }
         drop(sequencer);
         if wake {
             self.shared.writer_wake.notify_one();

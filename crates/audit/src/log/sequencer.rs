@@ -78,7 +78,16 @@ pub(super) struct Sequencer {
     /// Why no spare could be made.
     pub(super) full: Option<Arc<str>>,
     pub(super) closing: bool,
-    pub(super) writer_idle: bool,
+    pub(super) writer: Idle,
+}
+
+/// What the writer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// Nothing: it is at work, and looks again before it waits.
+    No,
+    /// This many entries in the open batch, or a stop order.
+    Until(u32),
 }
 
 impl Sequencer {

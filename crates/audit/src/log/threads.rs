@@ -2,16 +2,19 @@
 //! ready; and the tiler, which lives with the trees.
 
 use super::Shared;
-use super::sequencer::{Sealed, Sequencer};
+use super::sequencer::{Idle, Sealed, Sequencer};
 use crate::disk::{Access, File};
 use crate::tree::tiler::Tiler;
 use crate::wal::NotDurable;
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 /// Free segments that are kept for reuse beside the spare one.
 const KEPT_FREE: usize = 2;
+/// How long entries may gather for one sync while many come at once.
+const GATHER: Duration = Duration::from_micros(400);
 
 pub(super) fn start(shared: &Arc<Shared>, previous: u32, tiler: Tiler) -> io::Result<Vec<JoinHandle<()>>> {
     let segment = shared.sequencer().place.segment;
@@ -19,7 +22,8 @@ pub(super) fn start(shared: &Arc<Shared>, previous: u32, tiler: Tiler) -> io::Re
     let (writer, keeper, tiling) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let named = |name: &str| Builder::new().name(name.to_owned());
     Ok(vec![
-        named("audit-writer").spawn(move || Writer { shared: &writer, file, segment, previous }.run())?,
+        named("audit-writer")
+            .spawn(move || Writer { shared: &writer, file, segment, previous, lately: 0 }.run())?,
         named("audit-keeper").spawn(move || keep(&keeper))?,
         named("audit-tiler").spawn(move || tiler.run(|segment| free(&tiling, segment)))?,
     ])
@@ -31,6 +35,8 @@ struct Writer<'a> {
     segment: u64,
     /// Header CRC of the batch before.
     previous: u32,
+    /// Entries in the largest of the last batches.
+    lately: u32,
 }
 
 impl Writer<'_> {
@@ -61,12 +67,26 @@ impl Writer<'_> {
     }
 
     /// Waits for entries; nothing once the log closes and all are written.
-    fn next(&self, buffer: Option<Vec<u8>>) -> Option<Sealed> {
+    ///
+    /// After a batch of several it lets as many gather again, for a moment: those who waited for it come back with their
+    /// next request together, and one sync for all of them costs less than several for a few each. Who is alone is
+    /// never kept waiting.
+    fn next(&mut self, buffer: Option<Vec<u8>>) -> Option<Sealed> {
         let mut sequencer = self.shared.sequencer();
         sequencer.buffer = buffer.or(sequencer.buffer.take());
+        let wanted = self.lately / 4 * 3;
+        let gathered = |sequencer: &Sequencer| sequencer.batch.count >= wanted || sequencer.closing;
+        if wanted > 1 && !gathered(&sequencer) && sequencer.failure.is_none() {
+            sequencer.writer = Idle::Until(wanted);
+            let waiting = |sequencer: &mut Sequencer| sequencer.writer != Idle::No && !sequencer.closing;
+            let waited = self.shared.writer_wake.wait_timeout_while(sequencer, GATHER, waiting);
+            sequencer = waited.unwrap_or_else(PoisonError::into_inner).0;
+            sequencer.writer = Idle::No;
+        }
         loop {
             let had_spare = sequencer.spare.is_some();
             if let Some(sealed) = sequencer.take() {
+                self.lately = sealed.batch.count.max(self.lately / 8 * 7);
                 if had_spare && sequencer.spare.is_none() {
                     self.shared.keeper_wake.notify_one();
                 }
@@ -75,7 +95,7 @@ impl Writer<'_> {
             if sequencer.closing {
                 return None;
             }
-            sequencer.writer_idle = true;
+            sequencer.writer = Idle::Until(1);
             sequencer = self.shared.writer_wake.wait(sequencer).unwrap_or_else(PoisonError::into_inner);
         }
     }
