@@ -25,15 +25,20 @@ fn main() -> Result<()> {
             let holdfast = PathBuf::from(arguments.next().context("name the `holdfast` binary")?);
             let seconds =
                 arguments.next().map_or(Ok(5), |text| text.parse()).context("seconds a measurement")?;
+            let connections = arguments
+                .map(|text| text.parse())
+                .collect::<Result<Vec<usize>, _>>()
+                .context("connections")?;
+            let connections = if connections.is_empty() { CONNECTIONS.to_vec() } else { connections };
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(run(holdfast, Duration::from_secs(seconds)))
+            runtime.block_on(run(holdfast, Duration::from_secs(seconds), &connections))
         }
         _ => bail!("run `cargo xtask bench`"),
     }
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a long run")]
-async fn run(holdfast: PathBuf, duration: Duration) -> Result<()> {
+async fn run(holdfast: PathBuf, duration: Duration, connections: &[usize]) -> Result<()> {
     let directory = tempfile::Builder::new().prefix("holdfast-bench").tempdir_in("target")?;
     let mut report = Report::new(machine::describe(directory.path())?);
     let bare = bare::start().await?;
@@ -45,7 +50,7 @@ async fn run(holdfast: PathBuf, duration: Duration) -> Result<()> {
         ("encrypt 32 bytes", &gateway.server, &gateway.target, &encrypt),
         ("sign ecdsa-p256", &gateway.server, &gateway.target, &sign),
     ];
-    for connections in CONNECTIONS {
+    for connections in connections.iter().copied() {
         for (name, server, target, exchange) in &loads {
             let plan = Plan { connections, duration };
             // A short run first: caches, allocator and TCP windows as in the middle of a day.
