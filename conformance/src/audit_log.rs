@@ -170,8 +170,11 @@ async fn a_log_can_be_read_from_its_first_moment<L: AuditLog>(fresh: &impl Async
     let log = fresh().await;
     let handle = log.open(&tenant("acme")).unwrap();
     let read = async |path| log.read(&handle, &AuditPath::new(path).unwrap()).await;
-    assert!(!read("checkpoint").await.unwrap().is_empty());
+    let empty = read("checkpoint").await.unwrap();
+    assert!(!empty.is_empty());
     for path in ["tile/0/000", "tile/0/000.p/1", "tile/entries/x001/000"] {
         assert_eq!(read(path).await.unwrap_err().kind(), ErrorKind::NotFound, "{path}");
     }
+    append(&log, &handle, &entry("one")).await;
+    assert_ne!(read("checkpoint").await.unwrap(), empty, "it covers what was durable before");
 }

@@ -123,9 +123,9 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
     }
 
     async fn read(&self, log: &LogId, file: &AuditPath) -> Result<Vec<u8>, Error> {
-        let files = self.log.files(log);
+        let published = self.log.published(log);
         let path = file.as_str().to_owned();
-        let read = tokio::task::spawn_blocking(move || files.read(&path)).await;
+        let read = tokio::task::spawn_blocking(move || published.read(&path)).await;
         match read.map_err(|error| unreadable(error.into()))? {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(Error::new(ErrorKind::NotFound, Stage::Perform, "the log has no such file")

@@ -543,7 +543,7 @@ pub trait AuditLog: Send + Sync + 'static {
         write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
     ) -> Result<(R, Self::Ticket), Error>;
 
-    /// Reads a file of a tenant's published log. A partial tile MUST be readable for as long as its tile exists, also when the tree has
+    /// Reads a file of a tenant's published log. The checkpoint SHOULD cover everything that was durable when it was asked for. A partial tile MUST be readable for as long as its tile exists, also when the tree has
     /// grown past it: whoever reads by a checkpoint finds what that checkpoint implies. MUST NOT block the thread that polls it.
     ///
     /// # Errors

@@ -364,17 +364,22 @@ impl Log {
         health
     }
 
-    /// Reads a file of a log by its path below the log's directory; nothing if there is none. A partial tile can be
-    /// read for as long as its tile exists, whatever the log has grown to. Blocks.
+    /// What reads a log's files, on whichever thread.
+    pub(crate) fn published(&self, log: &LogId) -> Published {
+        Published {
+            files: LogFiles::new(Arc::clone(&self.shared.segments.disk), &self.directory(log)),
+            board: Arc::clone(&self.shared.board),
+            log: log.clone(),
+            appended: self.shared.sequencer().logs.get(log).copied().unwrap_or(0),
+        }
+    }
+
+    /// Reads a file of a log, as [`port::GatewayLog`](crate::port::GatewayLog) does for the network. Blocks.
     ///
     /// # Errors
     /// A [`Refusal`] if it can't be read.
     pub fn read(&self, log: &LogId, path: &str) -> Result<Option<Vec<u8>>, Refusal> {
-        self.files(log).read(path)
-    }
-
-    pub(crate) fn files(&self, log: &LogId) -> LogFiles {
-        LogFiles::new(Arc::clone(&self.shared.segments.disk), &self.directory(log))
+        self.published(log).read(path)
     }
 
     /// The openings of a log, to disclose or erase them.
@@ -418,6 +423,32 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A log's files, and how much of it is to stand under a checkpoint that is read here.
+pub(crate) struct Published {
+    files: LogFiles,
+    board: Arc<Board>,
+    log: LogId,
+    appended: u64,
+}
+
+impl Published {
+    /// How long a reader of the checkpoint waits for one over everything that was appended before.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// Reads a file by its path below the log's directory; nothing if there is none. The checkpoint covers what was
+    /// appended before it was asked for, unless the disk is slow or the tree does not grow. A partial tile can be read
+    /// for as long as its tile exists, whatever the log has grown to. Blocks.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if it can't be read.
+    pub(crate) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Refusal> {
+        if path == "checkpoint" {
+            self.board.wait_published_for(&self.log, self.appended, Self::PATIENCE);
+        }
+        self.files.read(path)
     }
 }
 

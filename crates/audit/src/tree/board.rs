@@ -119,6 +119,24 @@ impl Board {
         Ok(())
     }
 
+    /// The same, for no longer than `patience`: without an end a disk that neither works nor fails would hold up
+    /// whoever reads.
+    pub(crate) fn wait_published_for(&self, log: &LogId, size: u64, patience: Duration) {
+        let mut notices = self.lock();
+        let behind =
+            |notices: &Notices| notices.published.get(log).is_some_and(|published| *published < size);
+        if behind(&notices) {
+            notices.urgent = true;
+            self.tiler_wake.notify_one();
+        }
+        let waiting = |notices: &mut Notices| {
+            let Progress { broken, stalled, .. } = &notices.progress;
+            let hopeless = broken.is_some() || notices.failure.is_some() || notices.tiler_stopped;
+            behind(notices) && !hopeless && !stalled.contains_key(log)
+        };
+        drop(self.published_wake.wait_timeout_while(notices, patience, waiting));
+    }
+
     pub(crate) fn fill(&self, health: &mut Health) {
         let notices = self.lock();
         let Progress { tiled, open_intents, first_segment, broken, stalled } = &notices.progress;
