@@ -24,6 +24,10 @@ pub(crate) fn run(slow: bool) -> Result<()> {
         tests.env("HOLDFAST_SLOW", "1").env("PROPTEST_CASES", "4096");
     }
     shell::run("tests", &mut tests)?;
+    if slow {
+        let law = ["test", "--release", "--package", "holdfast-core", "--test", "law", "--", "--ignored"];
+        shell::run("the law under a great many faults", cargo().args(law))?;
+    }
     interleavings()?;
     fuzz::run(None, FUZZ_SECONDS_IN_ALL / fuzz::count()?.max(1))
 }

@@ -344,7 +344,7 @@ fn any_calls_with_any_faults_keep_the_law() {
 }
 
 #[test]
-#[ignore = "slow: takes half an hour"]
+#[ignore = "slow: `cargo xtask test --slow` runs it"]
 fn a_great_many_calls_with_any_faults_keep_the_law() {
     (2..102).for_each(|seed| plays(seed, 1000));
 }
