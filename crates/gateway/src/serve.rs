@@ -292,11 +292,17 @@ async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut sto
     gateway.metrics.connections.dec();
     if let Err(error) = ended {
         // The library answers by itself, or not at all: nobody's request, so noise.
-        if error.is_parse() {
+        if is_no_http(&error) {
             gateway.law.count_noise(source, "not-http");
         }
         tracing::debug!(%error, "a connection ended badly");
     }
+}
+
+/// Whether a connection ended because what came is not HTTP, in either version's own words.
+fn is_no_http(error: &hyper::Error) -> bool {
+    let http2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_parse() || http2.is_some_and(h2::Error::is_library)
 }
 
 impl Running {

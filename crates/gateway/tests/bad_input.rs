@@ -14,7 +14,8 @@ mod support;
 
 use serde_json::{Value, json};
 use support::api::{T, base64};
-use support::{dev, log};
+use support::peer::Peer;
+use support::{dev, log, trust};
 
 /// Stands where a secret would: nothing may repeat it.
 const MARKER: &str = "TWFya2VyTWFya2VyTWFya2Vy";
@@ -148,6 +149,13 @@ async fn every_shape_of_nonsense_is_a_recorded_problem() {
         }
         stranger.closed().await;
     }
+    let two = trust(&gateway.directory).alpn(&[b"h2"]);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    for nonsense in [vec![0; 64], preface.into_iter().chain([0xff; 64]).collect()] {
+        let mut stranger = Peer::connect(gateway.running.address, &two).await.unwrap();
+        stranger.send(&nonsense).await.unwrap();
+        stranger.closed().await;
+    }
     let mut stranger = gateway.stranger().await;
     let smuggled =
         "POST /v1/status HTTP/1.1\r\nhost: g\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd";
@@ -180,7 +188,11 @@ async fn every_shape_of_nonsense_is_a_recorded_problem() {
     let gateway = log::events(&data, "_gateway");
     let no_http = |event: &&Value| event["action"] == "noise" && event["context"]["reason"] == "not-http";
     let no_http: Vec<_> = gateway.iter().filter(no_http).collect();
-    assert!(no_http.iter().any(|event| event["context"]["source"] == "127.0.0.0/24"), "{no_http:?}");
+    assert!(no_http.iter().all(|event| event["context"]["source"] == "127.0.0.0/24"), "{no_http:?}");
+    let counted =
+        no_http.iter().map(|event| event["context"]["count"].as_str().unwrap().parse::<u32>().unwrap());
+    // Four of HTTP/1.1, two of HTTP/2, and the smuggler.
+    assert_eq!(counted.sum::<u32>(), 7, "{no_http:?}");
     for file in log::files(&data) {
         let content = std::fs::read(&file).unwrap();
         let found = content.windows(MARKER.len()).any(|window| window == MARKER.as_bytes());
