@@ -37,7 +37,8 @@ fn read(trace: &str, public: &str) -> Vec<Seen> {
         let Some((pid, rest)) = line.split_once(' ') else { continue };
         let rest = rest.trim_start();
         let classify = |call: &str, argument: &str| {
-            let on_wal = argument.contains("/wal/");
+            // A segment in use; one that is still being made has another name and holds nobody's entries.
+            let on_wal = argument.contains("/wal/") && argument.contains(".wal>");
             let on_client = argument.contains(&socket);
             match call {
                 "fdatasync" | "fsync" if on_wal => Some(Seen::Synced),
