@@ -3,6 +3,7 @@
 use crate::task::block_on;
 use holdfast_core::port::{AuditLog, Committed, Health, Mark, Position, Priority};
 use holdfast_core::query::AuditPath;
+use holdfast_core::receipt::{LeafHash, Statement};
 use holdfast_core::{ErrorKind, OperationId, TenantId};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ pub async fn suite<L: AuditLog>(
     a_ticket_that_nobody_waits_for_is_kept_all_the_same(&fresh, &entries).await;
     entries_stand_in_the_order_in_which_they_were_written(&fresh, &entries).await;
     a_log_can_be_read_from_its_first_moment(&fresh).await;
+    what_is_attested_is_told_apart(&fresh).await;
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -177,4 +179,22 @@ async fn a_log_can_be_read_from_its_first_moment<L: AuditLog>(fresh: &impl Async
     }
     append(&log, &handle, &entry("one")).await;
     assert_ne!(read("checkpoint").await.unwrap(), empty, "it covers what was durable before");
+}
+
+async fn what_is_attested_is_told_apart<L: AuditLog>(fresh: &impl AsyncFn() -> L) {
+    let log = fresh().await;
+    let (acme, other) = (log.open(&tenant("acme")).unwrap(), log.open(&tenant("other")).unwrap());
+    let index = append(&log, &acme, &entry("one")).await.index;
+    let operation = OperationId::from_bytes([1; 16]);
+    let statement = Statement { operation, index, leaf: LeafHash::of(&entry("one")) };
+    let receipt = log.attest(&acme, &statement).unwrap();
+    assert_eq!(log.attest(&acme, &statement).unwrap(), receipt, "the same again");
+    for changed in [
+        Statement { operation: OperationId::from_bytes([2; 16]), ..statement },
+        Statement { index: 1, ..statement },
+        Statement { leaf: LeafHash::of(&entry("two")), ..statement },
+    ] {
+        assert_ne!(log.attest(&acme, &changed).unwrap(), receipt);
+    }
+    assert_ne!(log.attest(&other, &statement).unwrap(), receipt, "another log's word is another");
 }

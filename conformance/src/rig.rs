@@ -200,6 +200,7 @@ impl<K: KeyStore, S: State, L: AuditLog> Rig<K, S, L> {
             trace: None,
             now: self.world.now(),
             ticks: self.world.ticks(),
+            wants_receipt: false,
         }
     }
 

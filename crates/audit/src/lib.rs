@@ -15,6 +15,7 @@ pub mod note;
 pub mod port;
 pub mod proof;
 pub mod reader;
+pub mod receipt;
 mod refusal;
 mod text;
 pub mod tile;

@@ -3,15 +3,19 @@
 use crate::key::Signer;
 use crate::log::{AppendError, Config, Health, Log, Priority, WalHealth};
 use crate::log_id::LogId;
+use crate::merkle::Hash;
+use crate::receipt::Receipt;
 use crate::refusal::Refusal;
 use crate::wal::{Mark, OpenIntent, Position, StateMark, Ticket};
 use holdfast_core::action::Action;
 use holdfast_core::pipeline::{self, Recovery};
 use holdfast_core::port::{self, AuditLog};
 use holdfast_core::query::AuditPath;
+use holdfast_core::receipt::{LeafHash, SignedReceipt, Statement};
 use holdfast_core::{Error, ErrorKind, OperationId, Secret, Stage, TenantId};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use zeroize::Zeroizing;
 
@@ -71,10 +75,10 @@ impl<S: Signing> GatewayLog<S> {
 }
 
 impl<S: Signing> AuditLog for GatewayLog<S> {
-    type Handle = LogId;
+    type Handle = OpenLog;
     type Ticket = Recorded;
 
-    fn open(&self, tenant: &TenantId) -> Result<LogId, Error> {
+    fn open(&self, tenant: &TenantId) -> Result<OpenLog, Error> {
         let id = log_id(tenant)?;
         let secret = self.signing.seed(tenant)?;
         let mut seed = Zeroizing::new([0; 32]);
@@ -88,13 +92,14 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
         seed.copy_from_slice(secret.expose());
         let signer = Signer::from_seed(&self.signing.origin(tenant), &seed)
             .map_err(|error| unavailable("the log's key is refused", error))?;
-        let _found = self.log.register(&id, signer).map_err(refused)?;
-        Ok(id)
+        let signer = Arc::new(signer);
+        let _found = self.log.register(&id, Arc::clone(&signer)).map_err(refused)?;
+        Ok(OpenLog { id, signer })
     }
 
     fn append<R>(
         &self,
-        log: &LogId,
+        log: &OpenLog,
         mark: port::Mark,
         priority: port::Priority,
         write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
@@ -112,7 +117,7 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
             port::Priority::Ordinary => Priority::Ordinary,
             port::Priority::Stop => Priority::Stop,
         };
-        let append = self.log.append(log, priority, mark, |entry| {
+        let append = self.log.append(&log.id, priority, mark, |entry| {
             let (bytes, opening) = entry.parts();
             write(bytes, opening)
         });
@@ -122,8 +127,18 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
         }
     }
 
-    async fn read(&self, log: &LogId, file: &AuditPath) -> Result<Vec<u8>, Error> {
-        let published = self.log.published(log);
+    fn attest(&self, log: &OpenLog, statement: &Statement) -> Result<SignedReceipt, Error> {
+        let Statement { operation, index, leaf: LeafHash(leaf) } = *statement;
+        let origin = log.signer.verifier().name().to_owned();
+        let receipt = Receipt { origin, operation: operation.to_string(), index, leaf: Hash(leaf) };
+        let signed = receipt.sign(&log.signer);
+        signed
+            .map(|note| SignedReceipt::new(note.to_string()))
+            .map_err(|error| unavailable("the log's receipt cannot be signed", error))
+    }
+
+    async fn read(&self, log: &OpenLog, file: &AuditPath) -> Result<Vec<u8>, Error> {
+        let published = self.log.published(&log.id);
         let path = file.as_str().to_owned();
         let read = tokio::task::spawn_blocking(move || published.read(&path)).await;
         match read.map_err(|error| unreadable(error.into()))? {
@@ -142,6 +157,13 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
             WalHealth::Failed(failure) => port::Health::Unready(failure.to_string()),
         }
     }
+}
+
+/// One tenant's log, opened: its name, and what signs for it.
+#[derive(Clone)]
+pub struct OpenLog {
+    id: LogId,
+    signer: Arc<Signer>,
 }
 
 /// A promise that an entry becomes durable.

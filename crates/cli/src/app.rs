@@ -6,7 +6,9 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Printer;
 use holdfast_sdk::{Client, Tenant, TenantId};
+use std::fs::File;
 use std::future::Future;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -39,7 +41,8 @@ impl App {
 
     /// A client of the gateway, as the caller that options or environment name.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let Global { url, cacert, cert, cert_key, token_file, tenant: _, timeout, json: _ } = &self.global;
+        let Global { url, cacert, cert, cert_key, token_file, tenant: _, receipt, timeout, json: _ } =
+            &self.global;
         let environment = &self.environment;
         let url = url.as_ref().or(environment.url.as_ref()).ok_or_else(|| {
             Failure::usage("no gateway is named").remedy(
@@ -65,6 +68,10 @@ impl App {
             Credential::Certificate { certificate, key } => builder.identity_pem(certificate, key.to_vec()),
             Credential::None => builder,
         };
+        let builder = match receipt {
+            Some(path) => builder.receipts(keep_receipts(path)?),
+            None => builder,
+        };
         Ok(builder.connect()?)
     }
 
@@ -89,6 +96,19 @@ impl App {
         })?;
         Ok(self.client()?.tenant(tenant))
     }
+}
+
+/// Appends receipts to a file, which is opened before anything is asked for.
+fn keep_receipts(path: &Path) -> Result<impl Fn(&str) + Send + Sync + 'static, Failure> {
+    let failed = |error: &std::io::Error| Failure::file("write", path, error);
+    let file = File::options().create(true).append(true).open(path).map_err(|error| failed(&error))?;
+    let shown = path.display().to_string();
+    Ok(move |receipt: &str| {
+        // One write for each, so that those of several calls at once do not mix.
+        if let Err(error) = (&file).write_all(receipt.as_bytes()) {
+            crate::output::note(&format!("WARNING: a receipt could not be written to `{shown}`: {error}"));
+        }
+    })
 }
 
 enum Credential {

@@ -44,6 +44,9 @@ pub(crate) struct Global {
     /// The tenant [env: HOLDFAST_TENANT]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) tenant: Option<String>,
+    /// Ask for the log's signed receipts and append them to this file; `holdfast audit check` takes it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
     /// How long one call may take
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,

@@ -232,6 +232,45 @@ fn the_log() {
 }
 
 #[test]
+fn receipts() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k", "--receipt", "receipts"]);
+    // An older copy of the log: what comes now is not in it.
+    dev.ok(&["audit", "mirror", "older"]);
+    dev.ok(&["random", "16", "--receipt", "receipts", "-o", "random"]);
+    dev.fails(&["decrypt", "--key", "k", &dev.file("x", b"SEZDAQ=="), "--receipt", "receipts"], 6);
+    let vkey = text(&dev.data().join("audit/dev/log.vkey"));
+    let held = json(&dev.ok(&["audit", "check", "receipts", "--vkey", &vkey, "--json"]));
+    assert_eq!(held.as_array().unwrap().len(), 3, "{held}");
+    assert!(held.as_array().unwrap().iter().all(|row| row["held"] == true), "{held}");
+
+    // The key's creation is in the older copy, the rest is missing there.
+    let said = dev.run(&["audit", "check", "receipts", "--vkey", &vkey, "--log", "older", "--json"]);
+    assert_eq!(code(said.status), 6);
+    let found = json(&stdout(&said));
+    let held: Vec<_> = found.as_array().unwrap().iter().map(|row| row["held"] == true).collect();
+    assert_eq!(held, [true, false, false]);
+    assert!(stderr(&said).contains("2 of 3 records are missing"), "{}", stderr(&said));
+
+    // Without a key from elsewhere it says so; another log's key has signed none of them.
+    let beside = dev.run(&["audit", "check", "receipts", "--log", "older"]);
+    assert!(stderr(&beside).contains("WARNING: the key was taken from beside the log"));
+    let wrong = text(&dev.data().join("audit/_gateway/log.vkey"));
+    dev.fails(&["audit", "check", "receipts", "--vkey", &wrong], 6);
+
+    let receipts = std::fs::read_to_string(dev.path("receipts")).unwrap();
+    let first = receipts.split_inclusive("\n").take(7).collect::<String>();
+    let one = dev.file("one", first.as_bytes());
+    dev.ok(&["audit", "check", &one, "--vkey", &vkey, "--proof", "one.tlog-proof"]);
+    dev.ok(&["audit", "verify-proof", "one.tlog-proof", "--vkey", &vkey]);
+    dev.fails(&["audit", "check", "receipts", "--vkey", &vkey, "--proof", "two.tlog-proof"], 2);
+    // One that says something else.
+    let forged = dev.file("forged", first.replace("index ", "index 1").as_bytes());
+    dev.fails(&["audit", "check", &forged, "--vkey", &vkey], 6);
+    dev.fails(&["audit", "check", &vkey, "--vkey", &vkey], 2);
+}
+
+#[test]
 fn doctor_status_and_tenants() {
     let dev = Dev::start();
     let data = text(&dev.data());

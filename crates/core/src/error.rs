@@ -1,5 +1,6 @@
 //! The one error. A peer sees its kind; a person sees its words and what to do next; a log sees its source.
 
+use crate::receipt::SignedReceipt;
 use core::fmt;
 use std::borrow::Cow;
 
@@ -275,12 +276,13 @@ pub struct Error {
     detail: Cow<'static, str>,
     remedy: Option<Cow<'static, str>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    receipt: Option<SignedReceipt>,
 }
 
 impl Error {
     /// An error of this kind with its detail: lower case, no full stop, input in backticks.
     pub fn new(kind: ErrorKind, stage: Stage, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, stage, detail: detail.into(), remedy: None, source: None }
+        Self { kind, stage, detail: detail.into(), remedy: None, source: None, receipt: None }
     }
 
     /// With a remedy that fits better than the kind's own.
@@ -295,6 +297,18 @@ impl Error {
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// With the receipt of its record, if its caller asked for one.
+    #[must_use]
+    pub(crate) fn recorded(mut self, receipt: Option<SignedReceipt>) -> Self {
+        self.receipt = receipt;
+        self
+    }
+
+    /// The receipt of its record, if its caller asked for one.
+    pub fn receipt(&self) -> Option<&SignedReceipt> {
+        self.receipt.as_ref()
     }
 
     /// What a peer may know.

@@ -20,6 +20,7 @@ pub mod peer;
 pub mod pipeline;
 pub mod port;
 pub mod query;
+pub mod receipt;
 pub mod secret;
 pub mod stop;
 mod sync;

@@ -12,6 +12,7 @@ use crate::key::{Custody, Generated, Key, KeyMaterial, NewVersion, SealedHandle,
 use crate::peer::Proof;
 use crate::pipeline::{Change as ChangeKind, Intent, OpenIntent, Permit, Use};
 use crate::query::AuditPath;
+use crate::receipt::{SignedReceipt, Statement};
 use crate::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use crate::time::Timestamp;
 use crate::work::{Product, Work};
@@ -542,6 +543,13 @@ pub trait AuditLog: Send + Sync + 'static {
         priority: Priority,
         write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
     ) -> Result<(R, Self::Ticket), Error>;
+
+    /// Signs, with the key of the tenant's log, that a record stands in it. It MUST be durable. What is signed MUST NOT be taken for a
+    /// checkpoint by anybody.
+    ///
+    /// # Errors
+    /// `audit-unavailable`.
+    fn attest(&self, log: &Self::Handle, statement: &Statement) -> Result<SignedReceipt, Error>;
 
     /// Reads a file of a tenant's published log. The checkpoint SHOULD cover everything that was durable when it was asked for. A partial tile MUST be readable for as long as its tile exists, also when the tree has
     /// grown past it: whoever reads by a checkpoint finds what that checkpoint implies. MUST NOT block the thread that polls it.

@@ -114,7 +114,7 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
     }
     let directory = Directory::at(&config.data);
     let stages = Stages::default();
-    let (law, lock, identity) = open(&directory, dev, &stages).await?;
+    let (law, lock, identity) = Box::pin(open(&directory, dev, &stages)).await?;
     let tls = Arc::new(TlsState::load(&config.tls, &directory)?);
     let law = Arc::new(law);
     let count_noise = {

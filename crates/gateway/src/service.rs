@@ -23,6 +23,7 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 static OPERATION: HeaderName = HeaderName::from_static(native::OPERATION_HEADER);
+static RECEIPT: HeaderName = HeaderName::from_static(native::RECEIPT_HEADER);
 
 /// What a request is answered with, and how it ended.
 struct Answered {
@@ -248,7 +249,21 @@ fn inbound<'a>(about: &'a About, received: &'a Received, tenant: &'a TenantId) -
         trace: trace_id(&received.headers),
         now: received.now,
         ticks: received.ticks,
+        wants_receipt: wants_receipt(&received.headers)?,
     })
+}
+
+fn wants_receipt(headers: &HeaderMap) -> Result<bool, Error> {
+    match headers.get(&RECEIPT) {
+        None => Ok(false),
+        Some(value) if value == native::RECEIPT_WANTED => Ok(true),
+        Some(_) => Err(Error::new(
+            ErrorKind::Malformed,
+            Stage::Decode,
+            "`Holdfast-Receipt` is neither left out nor `signed`",
+        )
+        .remedy("send `Holdfast-Receipt: signed` to get a receipt")),
+    }
 }
 
 /// The trace id of a `traceparent` header (W3C Trace Context, level 1 §3.2).
@@ -276,14 +291,15 @@ async fn dispatch(
     match call {
         Call::Use { tenant, key, operation: work } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
-            let (answer, _departing) =
+            let (answer, receipt, _departing) =
                 law.use_key(&inbound, Use::Key { key, operation: work }).await?.into_parts();
-            Ok(Answered::ok(encode::answer(operation, Ok(answer))))
+            Ok(Answered::ok(encode::answer(operation, Ok(answer)).with_receipt(receipt.as_ref())))
         }
         Call::Random { tenant, length } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
-            let (answer, _departing) = law.use_key(&inbound, Use::Random { length }).await?.into_parts();
-            Ok(Answered::ok(encode::answer(operation, Ok(answer))))
+            let (answer, receipt, _departing) =
+                law.use_key(&inbound, Use::Random { length }).await?.into_parts();
+            Ok(Answered::ok(encode::answer(operation, Ok(answer)).with_receipt(receipt.as_ref())))
         }
         Call::Batch { tenant, items } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
@@ -299,7 +315,7 @@ async fn dispatch(
             let (results, _departing): (Vec<_>, Vec<_>) = results
                 .into_iter()
                 .map(|result| match result.map(|released| released.into_parts()) {
-                    Ok((answer, departing)) => (Ok(answer), Some(departing)),
+                    Ok((answer, receipt, departing)) => (Ok((answer, receipt)), Some(departing)),
                     Err(error) => (Err(error), None),
                 })
                 .unzip();
@@ -308,24 +324,25 @@ async fn dispatch(
         Call::Command { tenant, command } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
             // Boxed, as all that is rare: the future of every request is as large as the largest it may become.
-            let (outcome, _departing) = Box::pin(law.command(&inbound, command)).await?.into_parts();
-            Ok(Answered::ok(encode::outcome(received.route.status, outcome)))
+            let (outcome, receipt, _departing) = Box::pin(law.command(&inbound, command)).await?.into_parts();
+            let answer = encode::outcome(received.route.status, outcome);
+            Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }
         Call::Query { tenant, query } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
-            let (found, _departing) = Box::pin(law.query(&inbound, query)).await?.into_parts();
+            let (found, receipt, _departing) = Box::pin(law.query(&inbound, query)).await?.into_parts();
             let answer = match encode::found(found) {
                 Encoded::Response(response) => response,
                 Encoded::Status => encode::status(&gateway.status()),
             };
-            Ok(Answered::ok(answer))
+            Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }
         Call::Open(endpoint) => Ok(Answered::ok(open(gateway, endpoint))),
     }
 }
 
 fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Bytes>> {
-    let Answer { status, content_type, retry_after, allow, authenticate, body } = answer;
+    let Answer { status, content_type, retry_after, allow, authenticate, receipt, body } = answer;
     let bytes = match body {
         Body::Plain(bytes) => Bytes::from(bytes),
         Body::Secret(wiped) => Bytes::from_owner(wiped),
@@ -338,6 +355,9 @@ fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Byte
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(operation) = operation.and_then(|operation| HeaderValue::from_bytes(&operation.text()).ok()) {
         headers.insert(OPERATION.clone(), operation);
+    }
+    if let Some(receipt) = receipt.and_then(|receipt| HeaderValue::try_from(receipt).ok()) {
+        headers.insert(RECEIPT.clone(), receipt);
     }
     if let Some(seconds) = retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

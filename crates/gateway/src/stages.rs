@@ -13,6 +13,7 @@ use holdfast_core::port::{
     Question,
 };
 use holdfast_core::query::{AuditPath, Explanation};
+use holdfast_core::receipt::{SignedReceipt, Statement};
 use holdfast_core::tenant::Anchor;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, Stage, TenantId, Timestamp};
@@ -189,6 +190,10 @@ impl<T: AuditLog> AuditLog for Seen<T> {
         let begin = Instant::now();
         let (value, ticket) = self.inner.append(log, mark, priority, write)?;
         Ok((value, Waiting { ticket, begin, span: span(Stage::Record), latencies: self.latencies.clone() }))
+    }
+
+    fn attest(&self, log: &T::Handle, statement: &Statement) -> Result<SignedReceipt, Error> {
+        self.inner.attest(log, statement)
     }
 
     async fn read(&self, log: &T::Handle, file: &AuditPath) -> Result<Vec<u8>, Error> {

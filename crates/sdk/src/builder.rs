@@ -30,11 +30,23 @@ pub struct ClientBuilder {
     token: Option<Zeroizing<String>>,
     timeout: Duration,
     attempts: u32,
+    receipts: Option<Receipts>,
 }
+
+/// What is told of each receipt.
+pub(crate) type Receipts = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl ClientBuilder {
     pub(crate) fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), ca: vec![], identity: None, token: None, timeout: TIMEOUT, attempts: 3 }
+        Self {
+            url: url.to_owned(),
+            ca: vec![],
+            identity: None,
+            token: None,
+            timeout: TIMEOUT,
+            attempts: 3,
+            receipts: None,
+        }
     }
 
     /// Trusts these authorities, PEM; several times for several files. At least one is needed.
@@ -67,12 +79,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Asks with every request for the log's signed receipt, and gives each one to `keep` as it comes: of results and of refusals, and one
+    /// for each item of a batch. With it `holdfast audit check` tells later whether the log holds the record.
+    pub fn receipts(mut self, keep: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.receipts = Some(Arc::new(keep));
+        self
+    }
+
     /// Makes the client. Nothing is sent yet.
     ///
     /// # Errors
     /// When the address is no `https` URL, or a certificate, key or token cannot be read.
     pub fn connect(self) -> Result<Client, Error> {
-        let Self { url, ca, identity, token, timeout, attempts } = self;
+        let Self { url, ca, identity, token, timeout, attempts, receipts } = self;
         let authority = authority(&url)?;
         let tls = tls(&ca, identity)?;
         let token = token.map(|token| authorization(&token)).transpose()?;
@@ -89,7 +108,7 @@ impl ClientBuilder {
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        let inner = Inner { http, authority, token, timeout, attempts, tls: Arc::new(tls) };
+        let inner = Inner { http, authority, token, timeout, attempts, receipts, tls: Arc::new(tls) };
         Ok(Client::from_inner(inner))
     }
 }

@@ -1,13 +1,13 @@
 //! Sending a request and reading its answer.
 
-use crate::builder::ClientBuilder;
+use crate::builder::{ClientBuilder, Receipts};
 use crate::error::{self, Cause, Error};
 use crate::tenant::Tenant;
 use holdfast_core::error::Retry;
 use holdfast_core::{OperationId, TenantId};
 use holdfast_wire::native::client::{self as native, Failure, Request};
 use holdfast_wire::native::message::{CreateTenant, Health, Status, TenantDone};
-use holdfast_wire::native::{Method, OPERATION_HEADER};
+use holdfast_wire::native::{Method, OPERATION_HEADER, RECEIPT_HEADER, RECEIPT_WANTED};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{StatusCode, Uri};
@@ -39,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) token: Option<HeaderValue>,
     pub(crate) timeout: Duration,
     pub(crate) attempts: u32,
+    pub(crate) receipts: Option<Receipts>,
     pub(crate) tls: Arc<rustls::ClientConfig>,
 }
 
@@ -209,6 +210,13 @@ impl Client {
         }
     }
 
+    /// Hands a receipt over to whoever wants them.
+    pub(crate) fn keep_receipt(&self, text: &str) {
+        if let Some(keep) = &self.inner.receipts {
+            keep(text);
+        }
+    }
+
     /// One request, one response.
     pub(crate) async fn exchange(
         &self,
@@ -235,6 +243,9 @@ impl Client {
         if let Some(token) = &self.inner.token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }
+        if self.inner.receipts.is_some() {
+            request.headers_mut().insert(RECEIPT_HEADER, HeaderValue::from_static(RECEIPT_WANTED));
+        }
         let response =
             self.inner.http.request(request).await.map_err(|error| error::transport(place, error))?;
         let (parts, mut incoming) = response.into_parts();
@@ -248,7 +259,11 @@ impl Client {
             }
             body.extend_from_slice(&bytes);
         }
-        Ok(Response { status: parts.status, headers: parts.headers, body })
+        let response = Response { status: parts.status, headers: parts.headers, body };
+        if let Some(receipt) = response.headers.get(RECEIPT_HEADER) {
+            native::receipt(receipt.as_bytes()).iter().for_each(|text| self.keep_receipt(text));
+        }
+        Ok(response)
     }
 }
 

@@ -17,6 +17,7 @@ use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::operation::{Answer, Operation, Output};
 use holdfast_core::port::Page;
 use holdfast_core::query::{AuditPath, Found, Query};
+use holdfast_core::receipt::SignedReceipt;
 use holdfast_core::{
     Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Secret, Stage, TenantId, Timestamp,
     TokenId,
@@ -302,17 +303,23 @@ fn a_batch() {
     let answer =
         |output| Ok(Answer { output, algorithm: Some(Algorithm::Xaes256Gcm), version: KeyVersion::new(1) });
     let denied = Err(Error::new(ErrorKind::Denied, Stage::Decide, "policy `p` forbids"));
-    let results = vec![(OPERATION, answer(Output::Ciphertext(vec![1]))), (OPERATION, denied)];
+    let receipt = || Some(SignedReceipt::new("signed\n"));
+    let encrypted = answer(Output::Ciphertext(vec![1])).map(|answer| (answer, receipt()));
+    let results = vec![(OPERATION, encrypted), (OPERATION, denied)];
     let response = encode::batch(results);
     assert!(matches!(response.body, Body::Plain(_)));
     let read = request.parse(response.status, response.body.as_bytes()).unwrap();
     let [first, second] = &read.items[..] else { panic!("{read:?}") };
     assert_eq!((first.status, first.operation_id.0), (200, OPERATION));
     assert_eq!(first.result.as_ref().unwrap().ciphertext, Some(Bytes(vec![1])));
+    assert_eq!((first.receipt.as_deref(), second.receipt.as_deref()), (Some("signed\n"), None));
     assert_eq!((second.status, second.result.is_none()), (403, true));
     assert_eq!(second.problem.as_ref().unwrap().error_kind(), Some(ErrorKind::Denied));
 
-    let response = encode::batch(vec![(OPERATION, answer(Output::Plaintext(plaintext().0)))]);
+    let response = encode::batch(vec![(
+        OPERATION,
+        answer(Output::Plaintext(plaintext().0)).map(|answer| (answer, None)),
+    )]);
     assert!(matches!(response.body, Body::Secret(_)));
 }
 

@@ -240,7 +240,8 @@ impl Log {
     ///
     /// # Errors
     /// A [`Refusal`] if the directory is another log's, damaged, or older or newer than the write-ahead file.
-    pub fn register(&self, id: &LogId, signer: Signer) -> Result<Registered, Refusal> {
+    pub fn register(&self, id: &LogId, signer: impl Into<Arc<Signer>>) -> Result<Registered, Refusal> {
+        let signer = signer.into();
         let disk = &self.shared.segments.disk;
         let dir = self.config.data.join("audit").join(id.as_str());
         if self.shared.sequencer().logs.contains_key(id) {

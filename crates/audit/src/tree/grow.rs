@@ -12,13 +12,14 @@ use crate::refusal::Refusal;
 use crate::tile::{Kind, Tile, WIDTH, levels, push_entry};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A registered log's tree.
 pub(crate) struct Tree {
     pub(crate) id: LogId,
     pub(crate) files: LogFiles,
     pub(crate) openings: Openings,
-    pub(crate) signer: Signer,
+    pub(crate) signer: Arc<Signer>,
     /// What the last checkpoint says.
     pub(crate) size: u64,
     pub(crate) root: Hash,
@@ -39,7 +40,13 @@ struct Growing {
 }
 
 impl Tree {
-    pub(crate) fn new(id: LogId, files: LogFiles, openings: Openings, signer: Signer, edge: Edge) -> Self {
+    pub(crate) fn new(
+        id: LogId,
+        files: LogFiles,
+        openings: Openings,
+        signer: Arc<Signer>,
+        edge: Edge,
+    ) -> Self {
         let (size, root) = (edge.size(), edge.root());
         Self { id, files, openings, signer, size, root, before: size, edge: Some(edge), growing: None }
     }

@@ -77,7 +77,7 @@ impl<P: Ports> Pipeline<P> {
         }
         let mark = Mark::Outcome(facts.operation, facts.state);
         match self.record(scene, facts, mark, Priority::Ordinary, || ((), Ok(Recorded::Success))) {
-            Ok(((), recording)) => Ok((done, recording.durable().await?)),
+            Ok(((), recording)) => Ok((done, recording.durable(&self.engines.log).await?)),
             Err(error) => Err(self.abandon(scene, facts, Undone::Open(error)).await),
         }
     }
@@ -88,7 +88,12 @@ impl<P: Ports> Pipeline<P> {
             Undone::Refused(error) => {
                 let mark = Mark::Outcome(facts.operation, None);
                 match self.record_refusal(scene, facts, mark, &error) {
-                    Ok(recording) => return recording.durable().await.err().unwrap_or(error),
+                    Ok(recording) => {
+                        return match recording.durable(&self.engines.log).await {
+                            Ok(receipt) => receipt.refuse(error),
+                            Err(unrecorded) => unrecorded,
+                        };
+                    }
                     Err(unrecorded) => unrecorded,
                 }
             }
@@ -135,7 +140,7 @@ impl<P: Ports> Pipeline<P> {
         let mark = Mark::Intent(facts.operation);
         let ((), recording) =
             self.record(scene, facts, mark, Priority::Ordinary, || ((), Ok(Recorded::Intent)))?;
-        Intent::recorded(permit, recording.durable().await?)
+        Intent::recorded(permit, recording.durable(&self.engines.log).await?)
     }
 
     /// Plans and commits. A conflict is planned anew, unless the author said what they had read.
@@ -219,7 +224,7 @@ impl<P: Ports> Pipeline<P> {
         self.stops.drain().await;
         // The state must not get ahead of a log that works; one that has failed keeps nothing waiting.
         let is_intended = match intended {
-            Ok(((), recording)) => recording.durable().await.is_ok(),
+            Ok(((), recording)) => recording.durable(&self.engines.log).await.is_ok(),
             Err(_) => false,
         };
         let intent = Intent::urgent(permit, facts.open_intent(&scene.caller.tenant))?;
@@ -243,7 +248,7 @@ impl<P: Ports> Pipeline<P> {
         let receipt = if is_intended && is_settled {
             let mark = Mark::Outcome(facts.operation, facts.state);
             match self.record(scene, facts, mark, Priority::Stop, || ((), Ok(Recorded::Success))) {
-                Ok(((), recording)) => recording.durable().await.ok(),
+                Ok(((), recording)) => recording.durable(&self.engines.log).await.ok(),
                 Err(_) => None,
             }
         } else {
@@ -364,5 +369,6 @@ pub(super) fn own_inbound<'a>(
         trace: None,
         now,
         ticks,
+        wants_receipt: false,
     }
 }

@@ -147,7 +147,7 @@ impl<P: Ports> Pipeline<P> {
     ) -> Result<(), Error> {
         let ((), recording): (_, Recording<P::Log>) =
             self.record(scene, facts, mark, Priority::Ordinary, || ((), Ok(Done::Success)))?;
-        let _receipt = recording.durable().await?;
+        let _receipt = recording.durable(&self.engines.log).await?;
         Ok(())
     }
 

@@ -53,6 +53,8 @@ pub struct Inbound<'a> {
     pub now: Timestamp,
     /// The same moment on the clock that never steps back.
     pub ticks: u64,
+    /// Whether the answer is to carry the log's signed receipt.
+    pub wants_receipt: bool,
 }
 
 /// The ports of one gateway.

@@ -14,6 +14,7 @@ use crate::key::KeyMaterial;
 use crate::port::{
     AuditLog, Circumstances, Decide, Decision, KeyStore, Mark, Position, Priority, Question, Resource,
 };
+use crate::receipt::{LeafHash, SignedReceipt, Statement};
 use crate::stop::{Concerned, Departing, StopEpoch, Stops};
 use crate::work::{Product, Work};
 use core::marker::PhantomData;
@@ -299,7 +300,7 @@ impl<T> Withheld<T> {
     /// # Errors
     /// `stopped`; `internal` for another operation's receipt.
     pub fn release(self, receipt: Receipt, stops: &Arc<Stops>) -> Result<Released<T>, Error> {
-        let Receipt { operation, position } = receipt;
+        let Receipt { operation, position, signed } = receipt;
         if operation != self.operation {
             return Err(Error::new(ErrorKind::Internal, Stage::Answer, "another operation's receipt"));
         }
@@ -308,7 +309,7 @@ impl<T> Withheld<T> {
         if self.subject.is_stopped(stops) {
             return Err(stopped(Stage::Answer));
         }
-        Ok(Released { value: self.value, position: Some(position), departing })
+        Ok(Released { value: self.value, position: Some(position), receipt: signed, departing })
     }
 }
 
@@ -319,13 +320,15 @@ pub struct Released<T> {
     pub value: T,
     /// Where its record stands; `None` for a stop order that is in force and not yet durable.
     pub position: Option<Position>,
+    /// The log's signed word for it, if the caller asked.
+    pub receipt: Option<SignedReceipt>,
     departing: Departing,
 }
 
 impl<T> Released<T> {
     /// Splits the result from its departure, which the caller MUST keep until the answer is encoded.
-    pub fn into_parts(self) -> (T, Departing) {
-        (self.value, self.departing)
+    pub fn into_parts(self) -> (T, Option<SignedReceipt>, Departing) {
+        (self.value, self.receipt, self.departing)
     }
 }
 
@@ -335,6 +338,14 @@ impl<T> Released<T> {
 pub struct Receipt {
     operation: OperationId,
     position: Position,
+    signed: Option<SignedReceipt>,
+}
+
+impl Receipt {
+    /// The refusal that it records, with the log's signed word for that if the caller asked.
+    pub(super) fn refuse(self, error: Error) -> Error {
+        error.recorded(self.signed)
+    }
 }
 
 /// An entry that stands in the log's order and is not yet durable.
@@ -343,6 +354,8 @@ pub struct Receipt {
 pub(super) struct Recording<L: AuditLog> {
     operation: OperationId,
     ticket: L::Ticket,
+    /// Where and what to sign once it is durable, if the caller asked.
+    wanted: Option<Box<(L::Handle, LeafHash)>>,
 }
 
 impl<L: AuditLog> Recording<L> {
@@ -351,18 +364,31 @@ impl<L: AuditLog> Recording<L> {
         log: &L,
         handle: &L::Handle,
         operation: OperationId,
-        mark: Mark,
-        priority: Priority,
+        (mark, priority): (Mark, Priority),
+        wants_receipt: bool,
         write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
     ) -> Result<(R, Self), Error> {
-        let (value, ticket) = log.append(handle, mark, priority, write)?;
-        Ok((value, Self { operation, ticket }))
+        let ((value, leaf), ticket) = log.append(handle, mark, priority, |out, opening| {
+            let start = out.len();
+            let value = write(out, opening);
+            let leaf = wants_receipt.then(|| LeafHash::of(out.get(start..).unwrap_or_default()));
+            (value, leaf)
+        })?;
+        let wanted = leaf.map(|leaf| Box::new((handle.clone(), leaf)));
+        Ok((value, Self { operation, ticket, wanted }))
     }
 
-    /// Waits until the entry survives power loss.
-    pub(super) async fn durable(self) -> Result<Receipt, Error> {
-        let position = self.ticket.await?;
-        Ok(Receipt { operation: self.operation, position })
+    /// Waits until the entry survives power loss; then the log signs for it, if that was asked for.
+    pub(super) async fn durable(self, log: &L) -> Result<Receipt, Error> {
+        let Self { operation, ticket, wanted } = self;
+        let position = ticket.await?;
+        let signed = match wanted.as_deref() {
+            Some((handle, leaf)) => {
+                Some(log.attest(handle, &Statement { operation, index: position.index, leaf: *leaf })?)
+            }
+            None => None,
+        };
+        Ok(Receipt { operation, position, signed })
     }
 }
 
@@ -426,7 +452,7 @@ impl Intent {
     /// What a stop order did, told although its record is not durable yet: it is in force, and that must not wait for a disk.
     pub(super) fn in_force<T>(self, value: T, stops: &Arc<Stops>) -> Result<Released<T>, Error> {
         if self.order.is_some() {
-            Ok(Released { value, position: None, departing: stops.depart() })
+            Ok(Released { value, position: None, receipt: None, departing: stops.depart() })
         } else {
             Err(Error::new(ErrorKind::Internal, Stage::Answer, "not a stop order"))
         }

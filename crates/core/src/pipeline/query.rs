@@ -29,8 +29,11 @@ impl<P: Ports> Pipeline<P> {
             Err(error) => return Err(self.refuse(&scene, &facts, Mark::Plain, error).await),
         };
         let (result, recording) = self.record_result(&scene, &facts, withheld)?;
-        let receipt = recording.durable().await?;
-        result?.release(receipt, &self.stops)
+        let receipt = recording.durable(&self.engines.log).await?;
+        match result {
+            Ok(withheld) => withheld.release(receipt, &self.stops),
+            Err(error) => Err(receipt.refuse(error)),
+        }
     }
 
     async fn look_up(

@@ -134,8 +134,8 @@ impl<P: Ports> Pipeline<P> {
             &self.engines.log,
             &view.log,
             facts.operation,
-            mark,
-            priority,
+            (mark, priority),
+            inbound.wants_receipt && !matches!(mark, Mark::Intent(_)),
             |out: &mut Vec<u8>, opening: &mut [u8; 32]| {
                 let (value, ended) = ending();
                 *opening = facts.opening;
@@ -189,8 +189,8 @@ impl<P: Ports> Pipeline<P> {
         error: Error,
     ) -> Error {
         match self.record_refusal(scene, facts, mark, &error) {
-            Ok(recording) => match recording.durable().await {
-                Ok(_receipt) => error,
+            Ok(recording) => match recording.durable(&self.engines.log).await {
+                Ok(receipt) => receipt.refuse(error),
                 Err(unrecorded) => unrecorded,
             },
             Err(unrecorded) => unrecorded,

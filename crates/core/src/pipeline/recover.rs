@@ -179,7 +179,7 @@ impl<P: Ports> Pipeline<P> {
             let mark = Mark::Intent(stop.operation);
             let ((), recording) =
                 self.record(&scene, &facts, mark, Priority::Stop, || ((), Ok(Done::Intent)))?;
-            let _receipt = recording.durable().await?;
+            let _receipt = recording.durable(&self.engines.log).await?;
             stop.is_intended = true;
         }
         facts.state = self.engines.state.committed(stop.operation).await?;
@@ -199,7 +199,7 @@ impl<P: Ports> Pipeline<P> {
         let ended = stop.impossible.clone().map_or(Ok(Done::Success), Err);
         let mark = Mark::Outcome(stop.operation, facts.state);
         let ((), recording) = self.record(&scene, &facts, mark, Priority::Stop, || ((), ended))?;
-        let _receipt = recording.durable().await?;
+        let _receipt = recording.durable(&self.engines.log).await?;
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl<P: Ports> Pipeline<P> {
         facts.subject = subject.clone();
         let mark = Mark::Intent(*operation);
         let ((), recording) = self.record(&scene, &facts, mark, Priority::Stop, || ((), Ok(Done::Intent)))?;
-        let _receipt = recording.durable().await?;
+        let _receipt = recording.durable(&self.engines.log).await?;
         self.close(order).await
     }
 
@@ -331,7 +331,7 @@ impl<P: Ports> Pipeline<P> {
         };
         let mark = Mark::Outcome(operation, facts.state);
         let ((), recording) = self.record(&scene, &facts, mark, Priority::Stop, || ((), ended))?;
-        let _receipt = recording.durable().await?;
+        let _receipt = recording.durable(&self.engines.log).await?;
         Ok(())
     }
 }

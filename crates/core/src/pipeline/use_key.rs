@@ -106,7 +106,10 @@ impl<P: Ports> Pipeline<P> {
         for item in pending {
             recorded.push(match item {
                 Ok(Pending { recording, result }) => {
-                    recording.durable().await.and_then(|receipt| Ok((result?, receipt)))
+                    recording.durable(&self.engines.log).await.and_then(|receipt| match result {
+                        Ok(withheld) => Ok((withheld, receipt)),
+                        Err(error) => Err(receipt.refuse(error)),
+                    })
                 }
                 Err(error) => Err(error),
             });
@@ -192,8 +195,11 @@ impl<P: Ports> Pipeline<P> {
     /// Step 8: once its record is durable, the result leaves, unless a stop came first.
     async fn settle(&self, pending: Pending<P>) -> Result<Released<Answer>, Error> {
         let Pending { recording, result } = pending;
-        let receipt = recording.durable().await?;
-        result?.release(receipt, &self.stops)
+        let receipt = recording.durable(&self.engines.log).await?;
+        match result {
+            Ok(withheld) => withheld.release(receipt, &self.stops),
+            Err(error) => Err(receipt.refuse(error)),
+        }
     }
 
     async fn attempt(

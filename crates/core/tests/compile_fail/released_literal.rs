@@ -7,7 +7,7 @@ fn any<T>() -> T {
 }
 
 fn forge(value: Answer) -> Released<Answer> {
-    Released { value, position: None, departing: any() }
+    Released { value, position: None, receipt: None, departing: any() }
 }
 
 fn main() {}

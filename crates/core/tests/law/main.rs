@@ -17,6 +17,7 @@ mod identity;
 mod keys;
 mod privacy;
 mod random;
+mod receipts;
 mod recovery;
 mod refusals;
 mod release;

@@ -103,7 +103,13 @@ impl Tenant {
     /// # Errors
     /// Any [`Error`] of the whole; an item's own stands in its place in the answer.
     pub async fn batch(&self, batch: &Batch) -> Result<Answered<BatchAnswer>, Error> {
-        self.client.send(native::batch(&self.id, batch), Repeat::Safe).await
+        let answered = self.client.send(native::batch(&self.id, batch), Repeat::Safe).await?;
+        answered
+            .items
+            .iter()
+            .filter_map(|item| item.receipt.as_deref())
+            .for_each(|text| self.client.keep_receipt(text));
+        Ok(answered)
     }
 
     /// Reads a key's public half, of the newest version unless told.

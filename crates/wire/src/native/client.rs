@@ -11,6 +11,8 @@ use super::message::{
 };
 use super::problem::Problem;
 use super::route::Method;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use core::fmt;
 use core::marker::PhantomData;
 use holdfast_core::lifecycle::Transition;
@@ -305,6 +307,12 @@ pub fn audit_file(tenant: &TenantId, path: &AuditPath) -> Request<()> {
 /// Reads the gateway's status.
 pub fn status() -> Request<Status> {
     Request::bare(Method::Get, "/v1/status".into())
+}
+
+/// A signed receipt from its header; nothing if it is not one of a gateway's.
+pub fn receipt(header: &[u8]) -> Option<String> {
+    let text = STANDARD.decode(header).ok()?;
+    String::from_utf8(text).ok()
 }
 
 fn in_tenant(tenant: &TenantId, rest: &str) -> String {

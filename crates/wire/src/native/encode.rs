@@ -8,11 +8,14 @@ use super::message::{
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
 use super::{openapi, token};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use holdfast_core::caller::CallerRecord;
 use holdfast_core::command::{Done, Outcome};
 use holdfast_core::operation::Answer;
 use holdfast_core::port::Page;
 use holdfast_core::query::{AuditPath, Found};
+use holdfast_core::receipt::SignedReceipt;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -56,13 +59,22 @@ pub struct Response {
     pub allow: Option<&'static str>,
     /// `WWW-Authenticate`.
     pub authenticate: Option<&'static str>,
+    /// `Holdfast-Receipt`, in base64.
+    pub receipt: Option<String>,
     /// The body.
     pub body: Body,
 }
 
 impl Response {
     fn new(status: u16, content_type: &'static str, body: Body) -> Self {
-        Self { status, content_type, retry_after: None, allow: None, authenticate: None, body }
+        Self { status, content_type, retry_after: None, allow: None, authenticate: None, receipt: None, body }
+    }
+
+    /// With the log's signed receipt, if the caller asked for one.
+    #[must_use]
+    pub fn with_receipt(mut self, receipt: Option<&SignedReceipt>) -> Self {
+        self.receipt = receipt.map(|receipt| STANDARD.encode(receipt.as_str()));
+        self
     }
 
     fn json(status: u16, value: &impl Serialize) -> Self {
@@ -108,27 +120,34 @@ fn body(answer: Answer) -> Result<AnswerBody, Error> {
     AnswerBody::new(answer).ok_or_else(incomplete)
 }
 
+/// What using a key gave, with its receipt if one was asked for.
+pub type Used = Result<(Answer, Option<SignedReceipt>), Error>;
+
 /// What the items of a batch gave, in the order in which they were asked.
-pub fn batch(items: Vec<(OperationId, Result<Answer, Error>)>) -> Response {
+pub fn batch(items: Vec<(OperationId, Used)>) -> Response {
     const ITEM: usize = 128;
     const PROBLEM: usize = 1024;
+    const RECEIPT: usize = 512;
     let (mut size, mut secret) = (ITEM, false);
     let items = items
         .into_iter()
         .map(|(operation, answer)| {
             let operation_id = Name(operation);
             size += ITEM;
-            match answer.and_then(body) {
-                Ok(body) => {
+            match answer.and_then(|(answer, receipt)| Ok((body(answer)?, receipt))) {
+                Ok((body, receipt)) => {
                     let (bytes, is_secret) = body.size();
-                    size += bytes;
+                    let receipt = receipt.map(|receipt| receipt.as_str().to_owned());
+                    size += bytes + receipt.as_ref().map_or(0, |_| RECEIPT);
                     secret |= is_secret;
-                    BatchResult { operation_id, status: 200, result: Some(body), problem: None }
+                    BatchResult { operation_id, status: 200, result: Some(body), problem: None, receipt }
                 }
                 Err(error) => {
                     size += PROBLEM;
                     let problem = Problem::new(&error, Some(operation));
-                    BatchResult { operation_id, status: problem.status, result: None, problem: Some(problem) }
+                    let receipt = error.receipt().map(|receipt| receipt.as_str().to_owned());
+                    let (status, problem) = (problem.status, Some(problem));
+                    BatchResult { operation_id, status, result: None, problem, receipt }
                 }
             }
         })
@@ -248,7 +267,7 @@ pub fn problem(error: &Error, operation: Option<OperationId>) -> Response {
     // RFC 9110 §15.5.2 wants one with every 401.
     response.authenticate =
         (error.kind() == ErrorKind::Unauthenticated).then_some("Bearer realm=\"holdfast\"");
-    response
+    response.with_receipt(error.receipt())
 }
 
 /// A request for which there is no route.

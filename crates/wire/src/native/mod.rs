@@ -25,3 +25,9 @@ pub const PROTOCOL: &str = "native";
 
 /// The header with the operation id, in every response.
 pub const OPERATION_HEADER: &str = "holdfast-operation";
+
+/// The header that asks for a signed receipt with the value [`RECEIPT_WANTED`], and that brings it, in base64.
+pub const RECEIPT_HEADER: &str = "holdfast-receipt";
+
+/// What [`RECEIPT_HEADER`] says in a request.
+pub const RECEIPT_WANTED: &str = "signed";

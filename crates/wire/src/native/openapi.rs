@@ -58,7 +58,15 @@ pub fn openapi() -> Value {
             "responses": { "Problem": problem },
             "headers": {
                 "Holdfast-Operation": { "description": "The operation's id: what it is found by in the audit log.", "schema": id_schema() },
+                "Holdfast-Receipt": { "description": "The log's signed receipt for the operation's record, in base64; only if the request asked for it.", "schema": { "type": "string", "contentEncoding": "base64" } },
                 "Retry-After": { "description": "Seconds to wait before sending the same again.", "schema": { "type": "integer" } },
+            },
+            "parameters": {
+                "Holdfast-Receipt": {
+                    "name": "Holdfast-Receipt", "in": "header", "required": false,
+                    "description": "Asks for the log's signed receipt: of a result, of a refusal, of each item of a batch.",
+                    "schema": { "type": "string", "enum": [super::RECEIPT_WANTED] },
+                },
             },
             "securitySchemes": {
                 "mutualTLS": { "type": "mutualTLS", "description": "A certificate that a custodian of the tenant has registered." },
@@ -78,8 +86,12 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     if route.access == Access::Open {
         set("security", json!([]));
     }
+    // What nobody is asked for leaves no record either.
+    let receipt =
+        (route.access != Access::Open).then(|| json!({ "$ref": "#/components/parameters/Holdfast-Receipt" }));
     let parameters: Vec<_> = path_parameters(route.path)
         .chain(route.query.iter().map(|query| query_parameter(route, *query)))
+        .chain(receipt)
         .collect();
     if !parameters.is_empty() {
         set("parameters", parameters.into());
@@ -109,7 +121,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 fn response(description: &str, content: &Value) -> Value {
     json!({
         "description": description,
-        "headers": { "Holdfast-Operation": { "$ref": "#/components/headers/Holdfast-Operation" } },
+        "headers": {
+            "Holdfast-Operation": { "$ref": "#/components/headers/Holdfast-Operation" },
+            "Holdfast-Receipt": { "$ref": "#/components/headers/Holdfast-Receipt" },
+        },
         "content": content,
     })
 }

@@ -1,5 +1,6 @@
 //! `holdfast audit`.
 
+mod check;
 mod event;
 mod mirror;
 mod prove;
@@ -19,6 +20,7 @@ pub(crate) enum AuditCommand {
     Verify(verify::Verify),
     Mirror(mirror::Mirror),
     Prove(prove::Prove),
+    Check(check::Check),
     VerifyProof(verify_proof::VerifyProof),
     Tail(tail::Tail),
     Search(search::Search),
@@ -30,6 +32,7 @@ impl AuditCommand {
             Self::Verify(verify) => verify.run(app),
             Self::Mirror(mirror) => mirror.run(app),
             Self::Prove(prove) => prove.run(app),
+            Self::Check(check) => check.run(app),
             Self::VerifyProof(verify_proof) => verify_proof.run(app),
             Self::Tail(tail) => tail.run(app),
             Self::Search(search) => search.run(app),

@@ -223,6 +223,9 @@ pub struct BatchResult<T = OperationResult> {
     /// Why it gives nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// The log's signed receipt, if the request asked for receipts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
 }
 
 /// A result as a client reads it: the fields of whichever operation it was.
