@@ -4,7 +4,7 @@
 //! and the auditor `audrey`; tenant `other` has the same people, who are others. The gateway's operator is `olga`. Each proves itself with
 //! [`crate::doubles::token`].
 
-use crate::doubles::{Journal, Keys, Records, Registry, Rules, Sim, TestPorts, token};
+use crate::doubles::{Journal, Keys, Records, Registry, Rules, Sim, TestPorts, Vault, token};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential};
 use holdfast_core::command::{Command, Done, NewKey, NewTenant, Outcome};
@@ -148,7 +148,8 @@ impl<K: KeyStore, S: State, L: AuditLog> Rig<K, S, L> {
     }
 
     fn engines(keys: K, state: S, log: L, world: &Sim, registry: &Registry) -> Engines<TestPorts<K, S, L>> {
-        Engines { identify: registry.clone(), decide: Rules, keys, state, log, world: world.clone() }
+        let archive = Vault::default();
+        Engines { identify: registry.clone(), decide: Rules, keys, state, log, archive, world: world.clone() }
     }
 
     fn around(pipeline: Pipeline<TestPorts<K, S, L>>, world: Sim, registry: Registry) -> Self {

@@ -28,6 +28,7 @@ pub async fn suite<S: State>(fresh: impl AsyncFn() -> S, reopen: impl AsyncFn(S)
     invocations_are_counted_and_never_forgotten(&fresh, &reopen).await;
     commits_are_remembered_by_their_operation(&fresh).await;
     stop_orders_are_remembered(&fresh, &reopen).await;
+    a_key_says_which_commit_made_its_newest_version(&fresh).await;
     everything_is_there_after_reopening(&fresh, &reopen).await;
 }
 
@@ -117,8 +118,10 @@ impl<S: State> Bench<S> {
         self.state.key(&self.rig.acme, &name(key)).await.unwrap()
     }
 
+    /// The key as the state is to have recorded it.
     async fn create(&self, key: &str) -> Key {
-        self.rig.create(new_key(key, Algorithm::Aes256Gcm)).await.unwrap()
+        let made = self.rig.create(new_key(key, Algorithm::Aes256Gcm)).await.unwrap();
+        Key { renewed: self.state.position().sequence, ..made }
     }
 
     async fn tenant(&self) -> TenantData {
@@ -425,4 +428,17 @@ async fn everything_is_there_after_reopening<S: State>(
     assert_eq!(tell(&state).await, before);
     let state = reopen(state).await;
     assert_eq!(tell(&state).await, before);
+}
+
+async fn a_key_says_which_commit_made_its_newest_version<S: State>(fresh: &impl AsyncFn() -> S) {
+    let site = Bench::new(fresh().await).await;
+    site.create("kek").await;
+    let made = site.state.position().sequence;
+    let renewed = async || site.key("kek").await.unwrap().key.renewed;
+    assert_eq!(renewed().await, made, "the state stamps it, whatever the record said");
+    site.rig.transition("kek", Transition::Suspend).await.unwrap();
+    site.rig.transition("kek", Transition::Resume).await.unwrap();
+    assert_eq!(renewed().await, made, "other changes keep it");
+    site.rig.command("carol", Command::RotateKey(name("kek"))).await.unwrap();
+    assert_eq!(renewed().await, site.state.position().sequence);
 }

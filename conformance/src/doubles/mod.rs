@@ -7,6 +7,7 @@ mod identify;
 mod journal;
 mod keys;
 mod records;
+mod vault;
 mod world;
 
 pub use decide::{ALLOW_EVERYTHING, Rules};
@@ -15,6 +16,7 @@ pub use identify::{Registry, certificate, token};
 pub use journal::{Entry, Fate, Journal, JournalTicket};
 pub use keys::{KeyFault, Keys};
 pub use records::{CommitFault, Records};
+pub use vault::Vault;
 pub use world::Sim;
 
 use core::marker::PhantomData;
@@ -33,6 +35,7 @@ impl<K: KeyStore, S: State, L: AuditLog> Ports for TestPorts<K, S, L> {
     type Keys = K;
     type State = S;
     type Log = L;
+    type Archive = Vault;
     type World = Sim;
 }
 

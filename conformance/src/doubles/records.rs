@@ -171,8 +171,11 @@ impl Tables {
                     (Some(_), None) => return exists(),
                     (None, Some(_)) => return conflict(),
                     (Some(found), Some(epoch)) if found.epoch != *epoch => return conflict(),
-                    (Some(_), Some(_)) | (None, None) => {
-                        self.keys.insert(place, key.clone());
+                    (found, _) => {
+                        let same = found.filter(|found| found.newest == key.newest);
+                        // `sequence` is still that of the commit before.
+                        let renewed = same.map_or(self.sequence + 1, |found| found.renewed);
+                        self.keys.insert(place, Key { renewed, ..key.clone() });
                     }
                 }
             }

@@ -4,6 +4,7 @@ use crate::key::Signer;
 use crate::log::{AppendError, Config, Health, Log, Priority, WalHealth};
 use crate::log_id::LogId;
 use crate::merkle::Hash;
+use crate::reader::LogReader;
 use crate::receipt::Receipt;
 use crate::refusal::Refusal;
 use crate::wal::{Mark, OpenIntent, Position, StateMark, Ticket};
@@ -216,6 +217,46 @@ fn refused(refusal: Refusal) -> Error {
     let at = offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
     let detail = format!("`{}`{at}: {problem}", file.display());
     Error::new(ErrorKind::AuditUnavailable, Stage::Start, detail).remedy(remedy)
+}
+
+/// The stop orders among a log's entries from an index on, each once, in their order: what a backup of that time may lack. Those that were
+/// refused are none.
+///
+/// # Errors
+/// `audit-unavailable` when an entry cannot be read.
+pub fn stop_orders(
+    reader: &LogReader,
+    tenant: &TenantId,
+    from: u64,
+) -> Result<Vec<pipeline::OpenIntent>, Error> {
+    let log = log_id(tenant)?;
+    let mut orders: Vec<pipeline::OpenIntent> = Vec::new();
+    for entry in reader.entries(from) {
+        let (index, entry) = entry.map_err(refused)?;
+        let event: serde_json::Value = serde_json::from_slice(&entry).map_err(|_| unreadable_event())?;
+        let text = |name: &str| event.get(name).and_then(serde_json::Value::as_str);
+        let Some(operation) = text("operation").and_then(|id| id.parse::<OperationId>().ok()) else {
+            return Err(unreadable_event());
+        };
+        if !text("action").and_then(Action::from_name).is_some_and(Action::is_stop) {
+            continue;
+        }
+        let earlier = orders.iter().position(|order| order.operation == operation);
+        match (text("outcome"), earlier) {
+            (Some("refused"), Some(at)) => drop(orders.remove(at)),
+            (Some("refused"), None) | (_, Some(_)) => {}
+            (_, None) => {
+                let op = *operation.as_bytes();
+                orders.push(open_intent(&OpenIntent { log: log.clone(), op, index, entry })?);
+            }
+        }
+    }
+    Ok(orders)
+}
+
+fn unreadable_event() -> Error {
+    Error::new(ErrorKind::AuditUnavailable, Stage::Start, "a record of the log cannot be read")
+        .remedy("use the build that wrote it, or a newer one")
 }
 
 /// Reads what recovery needs back from the event of an intent; its grammar is `docs/events.md`.

@@ -137,6 +137,8 @@ actions! {
         ResumeTenant = "resume-tenant", Administer, Administer;
         /// Create a tenant with its first custodians; an operator's action, in the gateway itself.
         CreateTenant = "create-tenant", Administer, Administer;
+        /// Write an encrypted backup of the gateway; an operator's action, in the gateway itself.
+        BackUp = "back-up", Administer, Administer;
 
         /// Read a key's record.
         ReadKey = "read-key", Read, Inspect;
@@ -158,6 +160,8 @@ actions! {
         Undecoded = "undecoded", Read, Inspect;
         /// The gateway's or a tenant's founding: a log's first entry.
         Found = "found", Administer, Administer;
+        /// The gateway's restoration from a backup: the first entry of a log that continues another one.
+        Restore = "restore", Administer, Administer;
         /// A summary of what could not be attributed to a caller.
         Noise = "noise", Read, Inspect;
         /// What a start found that a crash had left.
@@ -205,6 +209,7 @@ impl Action {
             | Self::SuspendTenant
             | Self::ResumeTenant
             | Self::CreateTenant
+            | Self::BackUp
             | Self::ReadKey
             | Self::ListKeys
             | Self::ReadCallers
@@ -214,6 +219,7 @@ impl Action {
             | Self::ReadStatus
             | Self::Undecoded
             | Self::Found
+            | Self::Restore
             | Self::Noise
             | Self::Recover => None,
         }

@@ -6,7 +6,7 @@ use crate::caller::CallerRecord;
 use crate::id::{CallerName, Epoch, KeyName, TenantId, TokenId};
 use crate::key::{Key, Labels, Legacy, Version};
 use crate::lifecycle::Transition;
-use crate::port::Finding;
+use crate::port::{Archived, Finding};
 use crate::secret::Secret;
 use crate::tenant::Anchor;
 use crate::time::Timestamp;
@@ -113,6 +113,8 @@ pub enum Command {
     ResumeTenant,
     /// Create a tenant.
     CreateTenant(NewTenant),
+    /// Write an encrypted backup to the place that the configuration names, for the recipients that it names.
+    BackUp,
 }
 
 /// The longest life of a bearer token, in seconds: a day.
@@ -145,6 +147,7 @@ impl Command {
             Self::SuspendTenant => Action::SuspendTenant,
             Self::ResumeTenant => Action::ResumeTenant,
             Self::CreateTenant(_) => Action::CreateTenant,
+            Self::BackUp => Action::BackUp,
         }
     }
 
@@ -165,7 +168,8 @@ impl Command {
             | Self::RestorePolicy { .. }
             | Self::SuspendTenant
             | Self::ResumeTenant
-            | Self::CreateTenant(_) => None,
+            | Self::CreateTenant(_)
+            | Self::BackUp => None,
         }
     }
 }
@@ -188,6 +192,8 @@ pub enum Done {
     },
     /// The policy version now in force, with what the check found.
     Policy(u64, Vec<Finding>),
+    /// A backup that has been written, and as of when.
+    BackedUp(Archived, Timestamp),
     /// Nothing to show beyond the tenant's new epoch.
     Tenant(TenantId, Epoch),
 }

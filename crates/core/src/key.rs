@@ -103,6 +103,8 @@ pub struct Key {
     pub newest: KeyVersion,
     /// How well it is kept.
     pub custody: Custody,
+    /// The commit that made its newest version, stamped by the state: a backup of an earlier one does not hold it.
+    pub renewed: u64,
     /// When it was created.
     pub created: Timestamp,
     /// How often this record has been written.
@@ -110,6 +112,14 @@ pub struct Key {
 }
 
 impl Key {
+    /// [`Key::renewed`] of what is not committed yet: no backup holds it.
+    pub const UNCOMMITTED: u64 = u64::MAX;
+
+    /// Whether a backup holds its newest version, if the newest backup is of this commit.
+    pub fn is_protected(&self, backed_up: Option<u64>) -> bool {
+        backed_up.is_some_and(|commit| self.renewed <= commit)
+    }
+
     /// Whether native contexts must not stand in the log in clear.
     pub fn hides_context(&self) -> bool {
         self.labels.get(HIDE_CONTEXT_LABEL).is_some_and(|value| &**value == "true")

@@ -32,8 +32,33 @@ pub trait Ports: Send + Sync + 'static {
     type State: State;
     /// The audit log.
     type Log: AuditLog;
+    /// Backups.
+    type Archive: Archive;
     /// Clock and entropy.
     type World: World;
+}
+
+/// Writes what is needed to restore the gateway elsewhere.
+pub trait Archive: Send + Sync + 'static {
+    /// Writes one backup under its recorded intent. It MUST hold the state as of one commit that is not older than the call, MUST be durable
+    /// when this returns, and MUST NOT hold anything in clear. What is cut short leaves nothing that looks like a backup.
+    ///
+    /// # Errors
+    /// `unsupported` where no recipients are configured; `state-unavailable` when it cannot be written.
+    fn write(&self, intent: &Intent) -> impl Future<Output = Result<Archived, Error>> + Send;
+}
+
+/// A backup that has been written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// Its file's name.
+    pub name: Box<str>,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of the file.
+    pub digest: [u8; 32],
+    /// The commit that it holds.
+    pub state: Committed,
 }
 
 /// Clock and entropy.
@@ -305,7 +330,8 @@ pub enum StateChange {
         /// The epoch that it had.
         expected: Option<Epoch>,
     },
-    /// Writes a key's record.
+    /// Writes a key's record. Where it is new, or its newest version changes, the state MUST set its `renewed` to this commit's sequence, and
+    /// keep what it was otherwise.
     Key {
         /// The record as it shall be, its epoch already raised.
         key: Key,

@@ -15,6 +15,8 @@ pub struct TenantRecord {
     pub suspended: bool,
     /// What its keys are sealed under; `None` for the gateway itself, which has none.
     pub handle: Option<SealedHandle>,
+    /// Of the gateway itself: the commit that its newest backup holds.
+    pub backed_up: Option<u64>,
     /// When it was created.
     pub created: Timestamp,
     /// How often its record, callers, anchors or policy have been written.

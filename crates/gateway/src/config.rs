@@ -1,5 +1,6 @@
 //! Configuration: strict, small, its own manual. `reference.toml` is embedded and tested to equal the defaults.
 
+use crate::backup::Recipients;
 use crate::fault::Fault;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,8 @@ pub struct Config {
     pub admin: Admin,
     /// Bounds.
     pub limits: Limits,
+    /// Backups.
+    pub backup: Backup,
     /// The log of the daemon itself.
     pub log: Logging,
 }
@@ -34,6 +37,7 @@ impl Default for Config {
             tls: Tls::default(),
             admin: Admin::default(),
             limits: Limits::default(),
+            backup: Backup::default(),
             log: Logging::default(),
         }
     }
@@ -137,6 +141,16 @@ impl Default for Limits {
     }
 }
 
+/// Where backups go, and for whom they are encrypted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backup {
+    /// The directory; empty: `DIR/backups`.
+    pub directory: PathBuf,
+    /// The `age1…` lines of those who may restore; empty: no backups are taken.
+    pub recipients: Vec<String>,
+}
+
 /// The log of the daemon itself, on stderr; not the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -199,6 +213,7 @@ impl Config {
             return Err(Fault::new("only one of `tls.certificate_file` and `tls.key_file` is set")
                 .remedy("set both, or neither for the certificate that `init` made"));
         }
+        Recipients::parse(&self.backup.recipients)?;
         let Limits { connections, handshake_seconds, header_seconds, body_seconds, requests, .. } =
             &self.limits;
         for (name, is_zero) in [

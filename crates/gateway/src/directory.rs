@@ -41,6 +41,30 @@ pub struct Identity {
     pub founded: String,
     /// The build that founded it.
     pub build: String,
+    /// The instance under which the state's rows are sealed, if the gateway came back from a backup of another instance.
+    #[serde(with = "instance_text_if_any", default, skip_serializing_if = "Option::is_none")]
+    pub state_of: Option<InstanceId>,
+}
+
+mod instance_text_if_any {
+    use holdfast_core::InstanceId;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        id: &Option<InstanceId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => serializer.collect_str(id),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<InstanceId>, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
+    }
 }
 
 mod instance_text {
@@ -60,7 +84,37 @@ impl Identity {
     /// A new one of this build's layout.
     pub fn new(instance: InstanceId, dev: bool, origin: &str, founded: String) -> Self {
         let origin = if dev { format!("dev.{origin}") } else { origin.to_owned() };
-        Self { layout: LAYOUT, instance, dev, origin, founded, build: crate::BUILD.to_owned() }
+        Self {
+            layout: LAYOUT,
+            instance,
+            dev,
+            origin,
+            founded,
+            build: crate::BUILD.to_owned(),
+            state_of: None,
+        }
+    }
+
+    /// What the gateway becomes when it comes back from a backup: another instance, whose logs have other origins.
+    pub fn restored(&self, instance: InstanceId, restored: String) -> Self {
+        Self {
+            layout: LAYOUT,
+            instance,
+            founded: restored,
+            build: crate::BUILD.to_owned(),
+            state_of: Some(self.sealing_instance()),
+            ..self.clone()
+        }
+    }
+
+    /// The instance under which the state's rows are sealed.
+    pub fn sealing_instance(&self) -> InstanceId {
+        self.state_of.unwrap_or(self.instance)
+    }
+
+    /// Reads the text of `instance.toml`.
+    pub(crate) fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
     }
 
     /// The origin of a tenant's log (C2SP tlog-checkpoint): `ORIGIN/INSTANCE/TENANT`.
@@ -121,7 +175,7 @@ impl Directory {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Fault::io("cannot read", &path, error)),
         };
-        let identity: Identity = toml::from_str(&text).map_err(|error| {
+        let identity = Identity::parse(&text).map_err(|error| {
             Fault::new(format!("`{}` is not an instance's identity", path.display()))
                 .remedy("restore the file from a backup of the directory")
                 .because(error)

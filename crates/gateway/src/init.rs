@@ -1,5 +1,6 @@
 //! Founding from the command line: `holdfast init`, and the first start of `serve --dev`.
 
+use crate::config;
 use crate::credential::{self, Issued};
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
@@ -76,7 +77,9 @@ pub async fn init(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> 
         tenants.push(NewTenant { tenant: tenant.clone(), callers, anchors: vec![], policy: None });
     }
     let founding = Founding { instance: identity.instance, build: crate::BUILD, operators, tenants };
-    let (law, lock) = root::found(directory, &identity, founding, &Stages::default()).await?;
+    let none = config::Backup::default();
+    let (law, lock) =
+        Box::pin(root::found(directory, &identity, founding, &none, &Stages::default())).await?;
     drop((law, lock));
     let mut files = vec![];
     for (name, credential) in issued {
@@ -92,6 +95,7 @@ pub async fn init(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> 
 /// As [`init`].
 pub(crate) async fn init_dev(
     directory: &Directory,
+    backup: &config::Backup,
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock, Identity), Fault> {
     let world = SystemWorld::new();
@@ -124,7 +128,7 @@ pub(crate) async fn init_dev(
         operators: vec![operator],
         tenants: vec![tenant],
     };
-    let (law, lock) = root::found(directory, &identity, founding, stages).await?;
+    let (law, lock) = Box::pin(root::found(directory, &identity, founding, backup, stages)).await?;
     for (name, credential) in issued {
         store(directory, &name, &credential)?;
     }

@@ -3,6 +3,7 @@
 //! A request comes in through [`listener`], is answered by [`service`], and everything in between is core's.
 
 pub mod admin;
+pub mod backup;
 pub mod config;
 pub mod credential;
 mod detach;

@@ -1,5 +1,7 @@
 //! The composition root: the ports that this gateway is made of, and what opens them.
 
+use crate::backup::Backups;
+use crate::config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::stages::{Seen, Stages};
@@ -24,6 +26,7 @@ impl Ports for Embedded {
     type Keys = Seen<SoftwareStore<SystemWorld>>;
     type State = EmbeddedState<SystemWorld>;
     type Log = Seen<GatewayLog<LogSigning>>;
+    type Archive = Backups;
     type World = Arc<SystemWorld>;
 }
 
@@ -62,24 +65,24 @@ pub fn open(
     directory: &Directory,
     identity: &Identity,
     lock: &DirectoryLock,
+    backup: &config::Backup,
     stages: &Stages,
 ) -> Result<Opened, Fault> {
     let world = Arc::new(SystemWorld::new());
     let root = root_file::load(&directory.root_key())?;
-    open_with(directory, identity, lock, world, root, Opening::Existing, stages)
+    open_with((directory, identity, lock), backup, world, root, Opening::Existing, stages)
 }
 
 fn open_with(
-    directory: &Directory,
-    identity: &Identity,
-    lock: &DirectoryLock,
+    (directory, identity, lock): (&Directory, &Identity, &DirectoryLock),
+    backup: &config::Backup,
     world: Arc<SystemWorld>,
     root: RootKey,
     opening: Opening,
     stages: &Stages,
 ) -> Result<Opened, Fault> {
     let instance = identity.instance;
-    let state_key = root.derive("holdfast/state/v1", instance.as_bytes())?;
+    let state_key = root.derive("holdfast/state/v1", identity.sealing_instance().as_bytes())?;
     // A root of their own for the logs' keys, so that the root key itself is kept by nobody but the key store.
     let seeds = RootKey::new(root.derive("holdfast/logs/v1", instance.as_bytes())?)?;
     let signing = LogSigning { identity: identity.clone(), seeds };
@@ -87,12 +90,14 @@ fn open_with(
     let settings = Settings::default();
     let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;
     let keys = SoftwareStore::open(root, Arc::clone(&world))?;
+    let archive = Backups::new(directory, identity, backup, state.copier(), Arc::clone(&world))?;
     let engines = Engines {
         identify: Seen::new(Registrations::new(), &stages.identify),
         decide: Seen::new(CedarPolicy::new()?, &stages.decide),
         keys: Seen::new(keys, &stages.perform),
         state,
         log: Seen::new(log, &stages.record),
+        archive,
         world,
     };
     Ok(Opened { engines, recovery })
@@ -106,6 +111,7 @@ pub async fn found(
     directory: &Directory,
     identity: &Identity,
     founding: Founding<'_>,
+    backup: &config::Backup,
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock), Fault> {
     directory.prepare()?;
@@ -113,8 +119,8 @@ pub async fn found(
     let world = Arc::new(SystemWorld::new());
     let root = root_file::create(&directory.root_key(), &*world)?;
     let Opened { engines, recovery: _ } =
-        open_with(directory, identity, &lock, world, root, Opening::CreateIfAbsent, stages)?;
-    let law = Pipeline::found(engines, identity.dev, founding).await?;
+        open_with((directory, identity, &lock), backup, world, root, Opening::CreateIfAbsent, stages)?;
+    let law = Box::pin(Pipeline::found(engines, identity.dev, founding)).await?;
     directory.seal(identity)?;
     Ok((law, lock))
 }
@@ -126,10 +132,11 @@ pub async fn found(
 pub async fn reopen(
     directory: &Directory,
     identity: &Identity,
+    backup: &config::Backup,
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock), Fault> {
     let lock = DirectoryLock::take(directory.path())?;
-    let Opened { engines, recovery } = open(directory, identity, &lock, stages)?;
-    let law = Pipeline::open(engines, identity.dev, recovery).await?;
+    let Opened { engines, recovery } = open(directory, identity, &lock, backup, stages)?;
+    let law = Box::pin(Pipeline::open(engines, identity.dev, recovery)).await?;
     Ok((law, lock))
 }

@@ -114,7 +114,7 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
     }
     let directory = Directory::at(&config.data);
     let stages = Stages::default();
-    let (law, lock, identity) = Box::pin(open(&directory, dev, &stages)).await?;
+    let (law, lock, identity) = Box::pin(open(&directory, dev, &config.backup, &stages)).await?;
     let tls = Arc::new(TlsState::load(&config.tls, &directory)?);
     let law = Arc::new(law);
     let count_noise = {
@@ -163,6 +163,7 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
 async fn open(
     directory: &Directory,
     dev: bool,
+    backup: &crate::config::Backup,
     stages: &Stages,
 ) -> Result<(Law, holdfast_state::DirectoryLock, Identity), Fault> {
     match (directory.identity()?, dev) {
@@ -177,10 +178,10 @@ async fn open(
             ))
         }
         (Some(identity), _) => {
-            let (law, lock) = root::reopen(directory, &identity, stages).await?;
+            let (law, lock) = Box::pin(root::reopen(directory, &identity, backup, stages)).await?;
             Ok((law, lock, identity))
         }
-        (None, true) => init::init_dev(directory, stages).await,
+        (None, true) => init::init_dev(directory, backup, stages).await,
         (None, false) => {
             let problem = format!("there is no gateway in `{}`", directory.path().display());
             Err(Fault::new(problem)

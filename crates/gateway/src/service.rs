@@ -9,7 +9,7 @@ use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Call as Use, Inbound};
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage, TenantId};
-use holdfast_wire::native::encode::{self, Body, Encoded, Response as Answer};
+use holdfast_wire::native::encode::{self, Backups, Body, Encoded, Response as Answer};
 use holdfast_wire::native::{self, Access, Call, OpenEndpoint, Route, token};
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -137,6 +137,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::LabelKey
         | Endpoint::RotateKey
         | Endpoint::CreateTenant
+        | Endpoint::BackUp
         | Endpoint::ReadTenant
         | Endpoint::ResumeTenant
         | Endpoint::ListCallers
@@ -325,19 +326,27 @@ async fn dispatch(
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
             // Boxed, as all that is rare: the future of every request is as large as the largest it may become.
             let (outcome, receipt, _departing) = Box::pin(law.command(&inbound, command)).await?.into_parts();
-            let answer = encode::outcome(received.route.status, outcome);
+            let answer = encode::outcome(received.route.status, outcome, backups(gateway));
             Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }
         Call::Query { tenant, query } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
             let (found, receipt, _departing) = Box::pin(law.query(&inbound, query)).await?.into_parts();
-            let answer = match encode::found(found) {
+            let answer = match encode::found(found, backups(gateway)) {
                 Encoded::Response(response) => response,
                 Encoded::Status => encode::status(&gateway.status()),
             };
             Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }
         Call::Open(endpoint) => Ok(Answered::ok(open(gateway, endpoint))),
+    }
+}
+
+/// What keys are told of backups.
+fn backups(gateway: &Gateway) -> Backups {
+    match gateway.law.is_dev() {
+        true => Backups::NotKept,
+        false => Backups::Newest(gateway.law.backed_up()),
     }
 }
 

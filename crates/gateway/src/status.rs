@@ -56,6 +56,23 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
          as a whole cannot be noticed"
             .to_owned(),
     ];
+    if !identity.dev {
+        match law.backed_up() {
+            _ if !law.engines().archive.are_possible() => notices.push(
+                "no backups are taken: set `backup.recipients`; whatever happens to this directory, the keys are lost with it"
+                    .to_owned(),
+            ),
+            None => notices.push("no backup has been taken yet: run `holdfast backup`".to_owned()),
+            Some(commit) if commit < law.engines().state.position().sequence => {
+                // Not every commit makes a key, but whoever wants to know which keys are concerned asks `holdfast doctor`.
+                let since = law.engines().state.position().sequence - commit;
+                notices.push(format!(
+                    "{since} commits are younger than the newest backup; `holdfast doctor` lists keys that are in none"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
     if identity.dev {
         notices.push("this is a dev directory, for ever: its token may do everything".to_owned());
     }

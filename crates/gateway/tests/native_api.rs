@@ -19,9 +19,11 @@ use std::process::Command;
 use support::api::{Api, T, base64, bytes};
 use support::authority::Authority;
 use support::peer::Peer;
-use support::{dev, log, trust};
+use support::{dev, dev_with, log, trust};
 
 const HELLO: &str = "aGVsbG8=";
+/// Whose backups nobody needs to open.
+const RECIPIENT: &str = "age1mgs0nsd8feyxevg2np3v0sv7gtxs4gqahpe8w6y0f5krrz29sa2qxvl0x0";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_encrypted_or_wrapped_opens_with_its_key_and_context_alone() {
@@ -415,7 +417,9 @@ async fn policies_are_checked_versioned_and_compared() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_answers_as_the_document_says() {
     let directory = tempfile::tempdir().unwrap();
-    let gateway = dev(&directory.path().join("data")).await;
+    let mut settings = support::settings(&directory.path().join("data"));
+    settings.backup.recipients = vec![RECIPIENT.to_owned()];
+    let gateway = dev_with(settings).await;
     let mut api = Api::developer(&gateway).await;
     let authority = Authority::new("corporate");
     for (name, algorithm) in
@@ -495,6 +499,8 @@ async fn every_route_answers_as_the_document_says() {
     api.post("/v1/tenants", &tenant).await.refused(409, "already-exists");
     let status = api.get("/v1/status").await.expect(200).json();
     assert_eq!(status["ready"], true);
+    let backup = api.post("/v1/backups", &json!({})).await.expect(201).json();
+    assert!(directory.path().join("data/backups").join(backup["file"].as_str().unwrap()).is_file());
     api.get("/v1/tenants/acme/keys").await.refused(401, "unauthenticated");
     api.get("/v1/tenants/dev/keys").await.refused(401, "unauthenticated");
     drop(developer);
@@ -524,6 +530,7 @@ async fn every_route_answers_as_the_document_says() {
         assert!(answer.header("www-authenticate").is_some());
     }
     api.get("/v1/status").await.refused(401, "unauthenticated");
+    api.post("/v1/backups", &json!({})).await.refused(401, "unauthenticated");
     api.schemas.assert_all_seen();
 
     // Paths and methods that are none say so, with an operation too.

@@ -209,13 +209,16 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::SuspendTenant
         | Action::ResumeTenant
         | Action::CreateTenant
+        | Action::BackUp
         | Action::ListKeys
         | Action::ReadCallers
         | Action::ReadPolicy
         | Action::ReadTenant
         | Action::ReadAudit
         | Action::ReadStatus => About::Tenant,
-        Action::Undecoded | Action::Found | Action::Noise | Action::Recover => About::Nothing,
+        Action::Undecoded | Action::Found | Action::Restore | Action::Noise | Action::Recover => {
+            About::Nothing
+        }
     }
 }
 

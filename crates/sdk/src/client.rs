@@ -6,7 +6,7 @@ use crate::tenant::Tenant;
 use holdfast_core::error::Retry;
 use holdfast_core::{OperationId, TenantId};
 use holdfast_wire::native::client::{self as native, Failure, Request};
-use holdfast_wire::native::message::{CreateTenant, Health, Status, TenantDone};
+use holdfast_wire::native::message::{Backup, CreateTenant, Health, Status, TenantDone};
 use holdfast_wire::native::{Method, OPERATION_HEADER, RECEIPT_HEADER, RECEIPT_WANTED};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -118,6 +118,14 @@ impl Client {
     /// Any [`Error`].
     pub async fn create_tenant(&self, tenant: &CreateTenant) -> Result<Answered<TenantDone>, Error> {
         self.send(native::create_tenant(tenant), Repeat::Never).await
+    }
+
+    /// Writes an encrypted backup where the gateway's configuration says; an operator's action.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn back_up(&self) -> Result<Answered<Backup>, Error> {
+        self.send(native::back_up(), Repeat::Never).await
     }
 
     /// Reads the gateway's status; an operator's action.

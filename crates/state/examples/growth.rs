@@ -20,6 +20,8 @@ mod body;
 mod budget;
 #[path = "../src/cache.rs"]
 mod cache;
+#[path = "../src/copy.rs"]
+mod copy;
 #[path = "../src/database.rs"]
 mod database;
 #[path = "../src/directory.rs"]
@@ -149,6 +151,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         id: tenant.clone(),
         suspended: false,
         handle: None,
+        backed_up: None,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,
     };
@@ -199,6 +202,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
         custody: Custody::Software,
+        renewed: 0,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,
     };

@@ -34,6 +34,8 @@ struct Applying<'a> {
     tenants: BTreeSet<TenantId>,
     keys: BTreeSet<KeyId>,
     versions: Vec<(TenantId, Version)>,
+    /// The sequence that this commit will have.
+    sequence: u64,
 }
 
 /// Applies all changes, in their order, or fails; the caller rolls back then.
@@ -41,6 +43,7 @@ pub(crate) fn apply(
     connection: &Connection,
     seal: &Seal,
     set: &mut RowSet,
+    sequence: u64,
     changes: &[StateChange],
 ) -> Result<Effects, Fault> {
     let mut applying = Applying {
@@ -49,6 +52,7 @@ pub(crate) fn apply(
         tenants: BTreeSet::new(),
         keys: BTreeSet::new(),
         versions: Vec::new(),
+        sequence,
     };
     changes.iter().try_for_each(|change| applying.change(change))?;
     applying.finish()
@@ -105,6 +109,7 @@ impl Applying<'_> {
     }
 
     fn key(&mut self, key: &Key, expected: Option<Epoch>) -> Result<(), Fault> {
+        let mut renewed = self.sequence;
         let by_name = match (self.source.key_by_id(key.id)?, expected) {
             (Some(_), None) => {
                 return Err(conflict("there is a key of that id already; ids are never reused"));
@@ -122,12 +127,15 @@ impl Applying<'_> {
                 if found.state == KeyState::Destroyed && key.state != KeyState::Destroyed {
                     return Err(conflict("the key has been destroyed"));
                 }
+                if found.newest == key.newest {
+                    renewed = found.renewed;
+                }
                 by_name
             }
         };
         self.tenants.insert(key.tenant.clone());
         self.keys.insert(key.id);
-        self.put_key(key, by_name)
+        self.put_key(&Key { renewed, ..key.clone() }, by_name)
     }
 
     /// A new key takes its name from a destroyed one, never from another.
@@ -210,7 +218,7 @@ impl Applying<'_> {
     /// What holds of the whole state must hold of everything that the commit touched, whatever the order of its changes: each record
     /// has its tenant, each tenant a policy, each version its key, each key its newest version.
     fn finish(self) -> Result<Effects, Fault> {
-        let Self { source, set: _, tenants, keys, versions } = self;
+        let Self { source, set: _, sequence: _, tenants, keys, versions } = self;
         for tenant in &tenants {
             if source.tenant_record(tenant)?.is_none() {
                 return Err(conflict(format!("there is no tenant `{tenant}`")));

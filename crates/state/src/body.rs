@@ -61,6 +61,8 @@ struct TenantBody<'a> {
     suspended: bool,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     handle: Option<Bytes<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    backed_up: Option<u64>,
     created: u64,
 }
 
@@ -131,6 +133,7 @@ struct KeyBody<'a> {
     labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     newest: u32,
     custody: Cow<'a, str>,
+    renewed: u64,
     created: u64,
 }
 
@@ -188,22 +191,24 @@ fn purpose(text: &str) -> Option<Purpose> {
 
 /// A tenant's body.
 pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
-    let TenantRecord { id: _, suspended, handle, created, epoch: _ } = record;
+    let TenantRecord { id: _, suspended, handle, backed_up, created, epoch: _ } = record;
     encode(&TenantBody {
         v: V,
         suspended: *suspended,
         handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
+        backed_up: *backed_up,
         created: created.micros(),
     })
 }
 
 /// A tenant of a row.
 pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
-    let TenantBody { v: _, suspended, handle, created } = decode(row)?;
+    let TenantBody { v: _, suspended, handle, backed_up, created } = decode(row)?;
     Ok(TenantRecord {
         id: parse(row, "tenant", row.tenant)?,
         suspended,
         handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
+        backed_up,
         created: Timestamp::from_micros(created),
         epoch: Epoch(row.epoch),
     })
@@ -317,6 +322,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels,
         newest,
         custody,
+        renewed,
         created,
         epoch: _,
     } = key;
@@ -334,6 +340,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels: labels.collect(),
         newest: newest.get(),
         custody: custody.name().into(),
+        renewed: *renewed,
         created: created.micros(),
     })
 }
@@ -359,6 +366,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         labels: labels.collect(),
         newest: named(row, "newest version", KeyVersion::new(body.newest))?,
         custody: named(row, "custody", Custody::from_name(&body.custody))?,
+        renewed: body.renewed,
         created: Timestamp::from_micros(body.created),
         epoch: Epoch(row.epoch),
     })

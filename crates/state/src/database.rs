@@ -74,6 +74,11 @@ impl DatabaseFile {
         Ok(connection)
     }
 
+    /// A connection that copies all of it elsewhere.
+    pub(crate) fn copying(&self) -> Result<Connection, Fault> {
+        self.open(OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
     fn open(&self, access: OpenFlags) -> Result<Connection, Fault> {
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let connection = Connection::open_with_flags(&self.path, flags)?;

@@ -13,6 +13,7 @@ mod apply;
 mod body;
 mod budget;
 mod cache;
+mod copy;
 mod database;
 mod directory;
 mod fault;
@@ -32,6 +33,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use copy::Copier;
 pub use directory::DirectoryLock;
 pub use store::{EmbeddedState, Opening, Settings};
 pub use verify::{Progress, Verified};

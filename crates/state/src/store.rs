@@ -4,6 +4,7 @@ use crate::DirectoryLock;
 use crate::apply::Effects;
 use crate::budget::{BLOCK, Budgets};
 use crate::cache::{Cache, Miss};
+use crate::copy::Copier;
 use crate::database::{DatabaseFile, make_durable};
 use crate::fault::{Fault, stopped};
 use crate::ledger::{BUDGETS, Ledger, RECORDS};
@@ -92,6 +93,11 @@ impl<W: World> EmbeddedState<W> {
         settings: Settings,
     ) -> Result<Self, Error> {
         Self::try_open(lock, key, world, opening, settings).map_err(|fault| fault.at(Stage::Start))
+    }
+
+    /// What copies it while it works.
+    pub fn copier(&self) -> Copier {
+        Copier { file: self.file.clone(), shared: Arc::clone(&self.shared) }
     }
 
     fn try_open(

@@ -68,6 +68,7 @@ pub(crate) fn tenant_record(id: &str) -> TenantRecord {
         id: id.parse().unwrap(),
         suspended: false,
         handle: Some(SealedHandle::new(b"sealed")),
+        backed_up: None,
         created: Timestamp::from_micros(1_000_000),
         epoch: Epoch::FIRST,
     }
@@ -117,6 +118,11 @@ pub(crate) fn anchor(name: &str, revocations: &[u8]) -> Anchor {
     }
 }
 
+/// A key without what the state stamped on it: as it was asked for.
+pub(crate) fn unstamped(key: &Key) -> Key {
+    Key { renewed: 0, ..key.clone() }
+}
+
 pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
     Key {
         id: KeyId::from_bytes([id; 16]),
@@ -131,6 +137,7 @@ pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
         custody: Custody::Software,
+        renewed: 0,
         created: Timestamp::from_micros(3_000_000),
         epoch: Epoch::FIRST,
     }

@@ -175,8 +175,8 @@ fn perform(
     let Standing { records, budgets } = standing;
     match job {
         Job::Commit { operation, order, changes, answer: _ } => {
-            let effects = apply::apply(connection, seal, &mut records.set, changes)?;
             records.sequence = records.sequence.saturating_add(1);
+            let effects = apply::apply(connection, seal, &mut records.set, records.sequence, changes)?;
             let committed = records.position(seal);
             apply::remember(connection, seal, *operation, order.as_ref(), committed)?;
             Ok(Done::Commit(effects, committed))

@@ -23,7 +23,7 @@ use holdfast_core::{
     TokenId,
 };
 use holdfast_wire::native::client::{self, Failure, Request};
-use holdfast_wire::native::encode::{self, Body, Encoded, Response};
+use holdfast_wire::native::encode::{self, Backups, Body, Encoded, Response};
 use holdfast_wire::native::field::{
     Bounded, Bytes, CertificateBytes, ContextPairs, CredentialText, CrlBytes, LabelMap, LegacyList, List,
     Name, PolicyText, SecretBytes, VersionNumber, Word,
@@ -338,6 +338,7 @@ fn a_key() -> (Key, Version) {
         labels: [("team".into(), "finance".into())].into(),
         newest: KeyVersion::new(4).unwrap(),
         custody: Custody::Software,
+        renewed: 0,
         created: Timestamp::from_micros(1_795_460_597_123_456),
         epoch: Epoch(12),
     };
@@ -373,7 +374,8 @@ fn a_caller() -> CallerRecord {
 }
 
 fn done<T: serde::de::DeserializeOwned>(request: &Request<T>, done: Done) -> T {
-    let response = encode::outcome(201, Outcome { done, durability: Durability::InForce });
+    let response =
+        encode::outcome(201, Outcome { done, durability: Durability::InForce }, Backups::Newest(Some(3)));
     assert!(!String::from_utf8_lossy(response.body.as_bytes()).contains("hunter2"));
     request.parse(response.status, response.body.as_bytes()).unwrap()
 }
@@ -389,7 +391,7 @@ fn response(encoded: Encoded) -> Response {
 }
 
 fn found<T: serde::de::DeserializeOwned>(request: &Request<T>, found: Found) -> T {
-    let response = response(encode::found(found));
+    let response = response(encode::found(found, Backups::NotKept));
     request.parse(response.status, response.body.as_bytes()).unwrap()
 }
 
@@ -509,7 +511,8 @@ fn callers_and_anchors() {
     assert!(matches!(command(&request), Command::IssueToken { seconds: 60, .. }));
     let id = TokenId::from_bytes([3; 16]);
     let issued = || Done::Token { id, secret: Secret::new(vec![9; 32]), expires: Timestamp::from_micros(60) };
-    let response = encode::outcome(201, Outcome { done: issued(), durability: Durability::Durable });
+    let response =
+        encode::outcome(201, Outcome { done: issued(), durability: Durability::Durable }, Backups::NotKept);
     assert!(matches!(response.body, Body::Secret(_)));
     let (parsed, secret) = token::parse(&done(&request, issued()).token.0).unwrap();
     assert_eq!((parsed, secret), (id, Secret::new(vec![9; 32])));

@@ -7,9 +7,10 @@ use crate::failure::Failure;
 use crate::issue;
 use clap::Args;
 use holdfast_audit::verify::{self, Trusted};
+use holdfast_core::lifecycle::KeyState;
 use holdfast_core::{ErrorKind, Timestamp};
 use holdfast_gateway::directory::Directory;
-use holdfast_sdk::Client;
+use holdfast_sdk::{Client, Tenant};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -163,7 +164,10 @@ async fn examine_gateway(app: &App, client: &Client, findings: &mut Findings) {
     }
     match app.tenant_name() {
         Ok(Some(tenant)) => match client.tenant(tenant.clone()).read().await {
-            Ok(_) => findings.fine("caller", format!("known in `{tenant}`, may read its record")),
+            Ok(_) => {
+                findings.fine("caller", format!("known in `{tenant}`, may read its record"));
+                examine_keys(&client.tenant(tenant), findings).await;
+            }
             // Who is not known is told so; who is refused is known.
             Err(error) if error.kind() == Some(ErrorKind::Denied) => {
                 findings.fine("caller", format!("known in `{tenant}`, may not read its record"));
@@ -177,6 +181,46 @@ async fn examine_gateway(app: &App, client: &Client, findings: &mut Findings) {
         ),
         Err(failure) => findings.wrong("caller", &failure),
     }
+}
+
+/// Names that are shown of keys that no backup holds.
+const SHOWN: usize = 20;
+
+/// Which keys would be lost with the machine. Who may not list keys learns nothing, and nothing is wrong with that.
+async fn examine_keys(tenant: &Tenant, findings: &mut Findings) {
+    let (mut after, mut all, mut unprotected) = (None, 0_usize, Vec::new());
+    loop {
+        let page = match tenant.keys(after.as_ref(), None).await {
+            Ok(page) => page.body,
+            Err(error) if error.kind() == Some(ErrorKind::Denied) => return,
+            Err(error) => return findings.wrong("keys", &error.into()),
+        };
+        for key in page.keys {
+            all += 1;
+            if key.protected == Some(false) && key.state.0 != KeyState::Destroyed {
+                unprotected.push(key.name.0.to_string());
+            }
+        }
+        match page.next {
+            Some(next) => after = Some(next.0),
+            None => break,
+        }
+    }
+    if unprotected.is_empty() {
+        return findings.fine("keys", format!("{all}, none of them unprotected"));
+    }
+    let more = unprotected.len().saturating_sub(SHOWN);
+    let count = unprotected.len();
+    unprotected.truncate(SHOWN);
+    let mut names = unprotected.join(", ");
+    if more > 0 {
+        names.push_str(&format!(" and {more} more"));
+    }
+    findings.watch(
+        "keys",
+        format!("{count} of {all} are in no backup: {names}"),
+        "ask an operator to run `holdfast backup`",
+    );
 }
 
 fn examine_expiry(what: &str, expires: Option<u64>, findings: &mut Findings) {

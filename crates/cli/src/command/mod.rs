@@ -3,6 +3,7 @@
 mod agree;
 mod anchor;
 mod audit;
+mod backup;
 mod caller;
 mod completions;
 mod datakey;
@@ -15,6 +16,7 @@ mod key;
 mod mac;
 mod policy;
 mod random;
+mod restore;
 mod rewrap;
 mod serve;
 mod sign;
@@ -37,6 +39,8 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     Init(init::Init),
     Serve(serve::Serve),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     /// Create, read, suspend or resume a tenant
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -77,6 +81,8 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Demo(demo) => demo.run(app),
         Command::Init(init) => init.run(app),
         Command::Serve(serve) => serve.run(app),
+        Command::Backup(backup) => backup.run(app),
+        Command::Restore(restore) => restore.run(app),
         Command::Tenant(tenant) => tenant.run(app),
         Command::Key(key) => key.run(app),
         Command::Policy(policy) => policy.run(app),

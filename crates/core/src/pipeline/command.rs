@@ -347,7 +347,8 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         | Command::TransitionKey { .. }
         | Command::SetPolicy { .. }
         | Command::SuspendTenant
-        | Command::ResumeTenant => return None,
+        | Command::ResumeTenant
+        | Command::BackUp => return None,
     };
     Some(name.into())
 }

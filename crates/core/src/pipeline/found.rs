@@ -71,6 +71,7 @@ impl<P: Ports> Pipeline<P> {
             id: gateway.clone(),
             suspended: false,
             handle: None,
+            backed_up: None,
             created: now,
             epoch: Epoch::FIRST,
         };

@@ -10,6 +10,7 @@ mod proof;
 mod query;
 mod record;
 mod recover;
+mod restore;
 mod snapshot;
 mod use_key;
 mod work;
@@ -17,6 +18,7 @@ mod work;
 pub use found::Founding;
 pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
 pub use recover::{OpenIntent, Recovery};
+pub use restore::{EarlierLog, Restoration, Restored};
 pub use snapshot::TenantView;
 pub use use_key::{Call, Pending};
 
@@ -70,6 +72,8 @@ pub struct Engines<P: Ports> {
     pub state: P::State,
     /// The audit log.
     pub log: P::Log,
+    /// Backups.
+    pub archive: P::Archive,
     /// Clock and entropy.
     pub world: P::World,
 }
@@ -98,6 +102,11 @@ impl<P: Ports> Pipeline<P> {
     /// The tenants as they are now.
     pub fn tenant(&self, tenant: &TenantId) -> Option<Arc<TenantView<P>>> {
         self.snapshots.get(tenant)
+    }
+
+    /// The commit that the newest backup holds; `None` where there is none yet.
+    pub fn backed_up(&self) -> Option<u64> {
+        self.tenant(&TenantId::gateway())?.data.record.backed_up
     }
 
     /// How many tenants there are, the gateway itself not counted.

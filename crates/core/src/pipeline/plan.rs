@@ -7,10 +7,11 @@ use super::{Pipeline, TenantView};
 use crate::caller::{CallerKind, CallerRecord, Token};
 use crate::command::{Command, Done, MAX_TOKEN_SECONDS, NewKey, NewTenant};
 use crate::error::{Error, ErrorKind, Stage};
+use crate::event::Committed;
 use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId};
 use crate::key::{Custody, Generated, Key, NewVersion, SealedHandle, Version};
 use crate::lifecycle::{KeyState, Transition};
-use crate::port::{Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
+use crate::port::{Archive, Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::query::MAX_PAGE;
 use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
@@ -81,6 +82,7 @@ impl<P: Ports> Pipeline<P> {
                 self.plan_tenant(scene, facts, &view, command).await
             }
             Command::CreateTenant(new) => self.plan_new_tenant(scene, intent, new).await,
+            Command::BackUp => self.plan_backup(scene, facts, intent).await,
         }
     }
 
@@ -140,8 +142,13 @@ impl<P: Ports> Pipeline<P> {
         })?;
         let generated =
             self.generate(scene, intent, before.id, number, before.algorithm, before.exportable).await?;
-        let key =
-            Key { newest: number, custody: generated.custody, epoch: before.epoch.next(), ..before.clone() };
+        let key = Key {
+            newest: number,
+            custody: generated.custody,
+            renewed: Key::UNCOMMITTED,
+            epoch: before.epoch.next(),
+            ..before.clone()
+        };
         facts.key = Some(NamedKey::of(&key, Some(number)));
         let version = version(key.id, number, generated, scene);
         let changes = vec![
@@ -299,7 +306,8 @@ impl<P: Ports> Pipeline<P> {
             | Command::RotateKey(_)
             | Command::LabelKey { .. }
             | Command::TransitionKey { .. }
-            | Command::CreateTenant(_) => {
+            | Command::CreateTenant(_)
+            | Command::BackUp => {
                 return Err(Error::new(
                     ErrorKind::Internal,
                     Stage::Perform,
@@ -435,12 +443,44 @@ impl<P: Ports> Pipeline<P> {
             id: tenant.clone(),
             suspended: false,
             handle: Some(handle),
+            backed_up: None,
             created: scene.inbound.now,
             epoch: Epoch::FIRST,
         };
         let changes = tenant_changes(record, callers, anchors, text, scene.caller.name(), scene.inbound.now);
         let done = Done::Tenant(tenant.clone(), Epoch::FIRST);
         Ok(Planned { changes, done, reload: Some(tenant.clone()), compares: false })
+    }
+
+    /// The backup itself is written here, between intent and outcome; what is committed is which commit it holds.
+    async fn plan_backup(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        intent: &Intent,
+    ) -> Result<Planned, Error> {
+        let gateway = &scene.caller.tenant;
+        if !gateway.is_gateway() {
+            let detail = "a backup is of the whole gateway, not of one tenant";
+            return Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail)
+                .remedy("ask an operator of the gateway"));
+        }
+        let archived = self.engines.archive.write(intent).await?;
+        facts.subject = Some(archived.name.clone());
+        // The file is nothing that can be guessed, so whoever holds it finds its record.
+        facts.output = Some(Committed::Sha256 { digest: archived.digest, bytes: archived.bytes });
+        self.reload(gateway).await?;
+        let before = self.tenant(gateway).ok_or_else(|| vanished(gateway))?.data.record.clone();
+        let record = TenantRecord {
+            // Of two at once the later commit counts, whichever ends last.
+            backed_up: before.backed_up.max(Some(archived.state.sequence)),
+            epoch: before.epoch.next(),
+            ..before.clone()
+        };
+        let changes = vec![StateChange::Tenant { record, expected: Some(before.epoch) }];
+        let done = Done::BackedUp(archived, scene.inbound.now);
+        // A conflict is not planned anew: that would write a second file.
+        Ok(Planned { changes, done, reload: Some(gateway.clone()), compares: true })
     }
 
     /// Whether a stop order can be carried out at all, as far as that can be known beforehand.
@@ -508,7 +548,7 @@ fn version<P: Ports>(key: KeyId, number: KeyVersion, generated: Generated, scene
 }
 
 /// The state that a verb leads to; `None` where a stop order finds the key stopped already.
-fn transition(key: &Key, verb: Transition) -> Result<Option<KeyState>, Error> {
+pub(super) fn transition(key: &Key, verb: Transition) -> Result<Option<KeyState>, Error> {
     if let Some(after) = key.state.after(verb, key.resumes_to) {
         return Ok(Some(after));
     }
@@ -594,6 +634,7 @@ pub(super) fn planned_key(
         labels: labels.clone(),
         newest: KeyVersion::FIRST,
         custody,
+        renewed: Key::UNCOMMITTED,
         created: now,
         epoch: Epoch::FIRST,
     })

@@ -288,8 +288,8 @@ impl<P: Ports> Pipeline<P> {
         self.record_own(&scene, &facts, Mark::Plain).await
     }
 
-    /// Lets the log know of a stop order that was carried out while it took nothing.
-    async fn tell(&self, order: OpenIntent) -> Result<(), Error> {
+    /// Lets the log know of a stop order that stands in another record only: the state's, while the log took nothing, or an earlier log.
+    pub(super) async fn tell(&self, order: OpenIntent) -> Result<(), Error> {
         let OpenIntent { operation, tenant, action, key, subject } = &order;
         let view = self.tenant(tenant).ok_or_else(not_loaded)?;
         let own = own_caller(tenant)?;

@@ -1,6 +1,6 @@
 //! After a crash between any two steps, every command is closed exactly once; and a state and a log that do not belong together are refused.
 
-use holdfast_conformance::doubles::{CommitFault, Journal, Keys, Records, Registry, Rules, TestPorts};
+use holdfast_conformance::doubles::{CommitFault, Journal, Keys, Records, Registry, Rules, TestPorts, Vault};
 use holdfast_conformance::rig::{Rig, context, encrypt, name, new_key, person, transition};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
@@ -267,6 +267,7 @@ fn a_gateway_is_founded_once() {
         keys: Keys::default(),
         state: Records::default(),
         log: Journal::default(),
+        archive: Vault::default(),
         world: rig.world.clone(),
     };
     let error =

@@ -45,6 +45,7 @@ pub fn key(name: &str, labels: &[(&str, &str)]) -> Key {
         labels: labels.iter().map(|(name, value)| (Box::from(*name), Box::from(*value))).collect(),
         newest: KeyVersion::FIRST,
         custody: Custody::Software,
+        renewed: 0,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,
     }

@@ -70,7 +70,7 @@ fn the_bytes_of_a_policy_version() {
 
 #[test]
 fn the_bytes_of_a_key() {
-    let mut record = Key { epoch: Epoch(3), ..a_key("acme", "kek", 5) };
+    let mut record = Key { epoch: Epoch(3), renewed: 7, ..a_key("acme", "kek", 5) };
     record.labels.insert("team".into(), "pay\"roll".into());
     let body = of_key(&record).unwrap();
     assert_eq!(
@@ -78,7 +78,7 @@ fn the_bytes_of_a_key() {
         concat!(
             r#"{"v":1,"name":"kek","algorithm":"xaes-256-gcm","purpose":"encrypt","state":"active","resumes_to":"active","#,
             r#""exportable":false,"rsa_pkcs1_decrypt":false,"sha1_oaep":false,"labels":{"team":"pay\"roll"},"newest":1,"#,
-            r#""custody":"software","created":3000000}"#
+            r#""custody":"software","renewed":7,"created":3000000}"#
         )
     );
     assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);

@@ -128,14 +128,14 @@ async fn a_name_is_free_after_destruction_and_an_id_never() {
     let (old, change) = update(&old, |key| key.state = KeyState::Destroyed);
     state.apply(operation(4), None, vec![change]).await.unwrap();
     let entry = state.key(&acme(), &name("kek")).await.unwrap().unwrap();
-    assert_eq!(entry.key, old, "a destroyed key is found until its name is taken");
+    assert_eq!(unstamped(&entry.key), old, "a destroyed key is found until its name is taken");
     assert_eq!(code(state.apply(operation(5), None, create(key("acme", "other", 1))).await), "conflict");
 
     let new = key("acme", "kek", 2);
     state.apply(operation(6), None, create(new.clone())).await.unwrap();
-    assert_eq!(state.key(&acme(), &name("kek")).await.unwrap().unwrap().key, new);
-    let listed = state.keys(&acme(), None, 10).await.unwrap();
-    assert_eq!(listed.rows, [new], "one key for each name");
+    assert_eq!(unstamped(&state.key(&acme(), &name("kek")).await.unwrap().unwrap().key), new);
+    let listed = state.keys(&acme(), None, 10).await.unwrap().rows;
+    assert_eq!(listed.iter().map(unstamped).collect::<Vec<_>>(), [new], "one key for each name");
     assert!(state.version(old.id, KeyVersion::FIRST).await.unwrap().is_some(), "its record stays");
 
     let (_, relabel) = update(&old, |key| drop(key.labels.insert("a".into(), "b".into())));

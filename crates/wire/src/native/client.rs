@@ -2,7 +2,7 @@
 
 use super::encode::Wiped;
 use super::message::{
-    Agree, AgreeAnswer, Batch, BatchAnswer, Caller, Callers, Change, CheckPolicy, CiphertextAnswer,
+    Agree, AgreeAnswer, Backup, Batch, BatchAnswer, Caller, Callers, Change, CheckPolicy, CiphertextAnswer,
     CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, Encapsulate, EncapsulateAnswer,
     Encrypt, ExplainPolicy, Explanation, Findings, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer,
     PlaintextAnswer, Policy, PolicyDone, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer,
@@ -302,6 +302,11 @@ pub fn explain_policy(tenant: &TenantId, question: &ExplainPolicy) -> Request<Ex
 /// Reads a file of the log; its answer is the bytes themselves, not to be parsed.
 pub fn audit_file(tenant: &TenantId, path: &AuditPath) -> Request<()> {
     Request::bare(Method::Get, in_tenant(tenant, &format!("audit/{}", path.as_str())))
+}
+
+/// Writes a backup.
+pub fn back_up() -> Request<Backup> {
+    Request::bare(Method::Post, "/v1/backups".into())
 }
 
 /// Reads the gateway's status.

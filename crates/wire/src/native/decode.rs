@@ -136,6 +136,10 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
             // Nobody in a tenant that does not exist yet could allow it: the gateway itself does.
             Ok(Call::Command { tenant: TenantId::gateway(), command: Command::CreateTenant(new) })
         }
+        Endpoint::BackUp => {
+            body.json::<Empty>()?;
+            Ok(Call::Command { tenant: TenantId::gateway(), command: Command::BackUp })
+        }
         Endpoint::SuspendTenant => {
             body.json::<Empty>()?;
             command(Command::SuspendTenant)

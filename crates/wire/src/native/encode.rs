@@ -1,9 +1,10 @@
 //! From core's answers to responses.
 
 use super::field::{Name, SecretText, Time, VersionNumber, Word};
+pub use super::message::Backups;
 use super::message::{
-    Anchor, AnswerBody, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings, Health,
-    Key, Keys, Policy, PolicyDone, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
+    Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings,
+    Health, Key, Keys, Policy, PolicyDone, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
@@ -13,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use holdfast_core::caller::CallerRecord;
 use holdfast_core::command::{Done, Outcome};
 use holdfast_core::operation::Answer;
-use holdfast_core::port::Page;
+use holdfast_core::port::{Archived, Page};
 use holdfast_core::query::{AuditPath, Found};
 use holdfast_core::receipt::SignedReceipt;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage};
@@ -156,11 +157,13 @@ pub fn batch(items: Vec<(OperationId, Used)>) -> Response {
 }
 
 /// What a command did; `success` is the route's status.
-pub fn outcome(success: u16, outcome: Outcome) -> Response {
+pub fn outcome(success: u16, outcome: Outcome, backups: Backups) -> Response {
     let Outcome { done, durability } = outcome;
     let durability = Word(durability);
     match done {
-        Done::Key(key, newest) => Response::json(success, &Key::new(&key, Some(&newest), Some(durability))),
+        Done::Key(key, newest) => {
+            Response::json(success, &Key::new(&key, Some(&newest), Some(durability), backups))
+        }
         Done::Caller(record) => Response::json(success, &Caller::new(&record, Some(durability))),
         Done::Token { id, secret, expires } => {
             let token = SecretText(token::write(id, &secret));
@@ -175,6 +178,13 @@ pub fn outcome(success: u16, outcome: Outcome) -> Response {
         Done::Policy(version, findings) => {
             let findings = findings.into_iter().map(Finding::new).collect();
             Response::json(success, &PolicyDone { version, findings, durability })
+        }
+        Done::BackedUp(Archived { name, bytes, digest, state: _ }, taken) => {
+            let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            Response::json(
+                success,
+                &Backup { file: name.into(), bytes, sha256, taken: Time(taken), durability },
+            )
         }
         Done::Tenant(tenant, epoch) => {
             Response::json(success, &TenantDone { tenant: Name(tenant), epoch: epoch.0, durability })
@@ -192,14 +202,14 @@ pub enum Encoded {
 }
 
 /// What a query found, as far as core has it.
-pub fn found(found: Found) -> Encoded {
+pub fn found(found: Found, backups: Backups) -> Encoded {
     Encoded::Response(match found {
-        Found::Key(key, newest) => Response::json(200, &Key::new(&key, Some(&newest), None)),
+        Found::Key(key, newest) => Response::json(200, &Key::new(&key, Some(&newest), None, backups)),
         Found::Keys(Page { rows, more }) => {
             let next = rows.last().filter(|_| more).map(|key| Name(key.name.clone()));
             Response::json(
                 200,
-                &Keys { keys: rows.iter().map(|key| Key::new(key, None, None)).collect(), next },
+                &Keys { keys: rows.iter().map(|key| Key::new(key, None, None, backups)).collect(), next },
             )
         }
         Found::Versions(Page { rows, more }) => {
@@ -220,7 +230,14 @@ pub fn found(found: Found) -> Encoded {
             Response::json(200, &Explanation { allowed, policies, reasons })
         }
         Found::Tenant(record) => {
-            let holdfast_core::tenant::TenantRecord { id, suspended, handle: _, created, epoch } = record;
+            let holdfast_core::tenant::TenantRecord {
+                id,
+                suspended,
+                handle: _,
+                backed_up: _,
+                created,
+                epoch,
+            } = record;
             let shown = Tenant { tenant: Name(id), suspended, created: Time(created), epoch: epoch.0 };
             Response::json(200, &shown)
         }

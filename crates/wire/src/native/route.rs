@@ -54,6 +54,8 @@ pub enum Endpoint {
     TransitionKey(Transition),
     /// Create a tenant.
     CreateTenant,
+    /// Write a backup.
+    BackUp,
     /// Read a tenant.
     ReadTenant,
     /// Stop a tenant.

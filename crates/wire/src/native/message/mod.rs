@@ -20,8 +20,8 @@ pub use answer::{
 pub use batch::{Batch, BatchAnswer, BatchItem, BatchResult, OperationResult, UseRequest, Verb};
 pub(crate) use batch::{BatchItems, decode_items};
 pub use records::{
-    Anchor, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys, Part, Policy,
-    PolicyDone, Status, Tenant, TenantDone, Token, TokenIssued, Version, Versions,
+    Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,
+    Part, Policy, PolicyDone, Status, Tenant, TenantDone, Token, TokenIssued, Version, Versions,
 };
 pub use use_key::{
     Agree, DataKey, Decapsulate, Decrypt, Empty, Encapsulate, Encrypt, Mac, PublicKey, Random, RandomLength,

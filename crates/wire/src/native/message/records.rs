@@ -45,6 +45,9 @@ shown! {
         labels: LabelMap,
         /// How well it is kept.
         custody: Word<Custody>,
+        /// Whether a backup holds its newest version; left out in a dev directory.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        protected: Option<bool>,
         /// When it was created.
         created: Time,
         /// How often this record has been written; a change can be based on it.
@@ -209,6 +212,20 @@ shown! {
         epoch: u64,
     }
 
+    /// A backup that has been written.
+    pub struct Backup {
+        /// The file's name, in the directory that the gateway's configuration names.
+        file: String,
+        /// Its length.
+        bytes: u64,
+        /// Its SHA-256, hexadecimal: the record in the log names it too.
+        sha256: String,
+        /// As of when.
+        taken: Time,
+        /// Whether what the gateway remembers of it survives power loss.
+        durability: DurabilityWord,
+    }
+
     /// A change of a tenant's records.
     pub struct TenantDone {
         /// The tenant.
@@ -274,12 +291,31 @@ impl Caller {
     }
 }
 
+/// What is known of backups, to say of each key whether one holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backups {
+    /// Nobody expects any: a dev directory.
+    NotKept,
+    /// The commit that the newest one holds, if there is one.
+    Newest(Option<u64>),
+}
+
+impl Backups {
+    fn hold(self, key: &holdfast_core::key::Key) -> Option<bool> {
+        match self {
+            Self::NotKept => None,
+            Self::Newest(commit) => Some(key.is_protected(commit)),
+        }
+    }
+}
+
 impl Key {
     /// As it is recorded, with its newest version where that is shown too.
     pub(crate) fn new(
         record: &holdfast_core::key::Key,
         newest: Option<&holdfast_core::key::Version>,
         durability: Option<DurabilityWord>,
+        backups: Backups,
     ) -> Self {
         let holdfast_core::key::Key {
             id,
@@ -294,6 +330,7 @@ impl Key {
             labels,
             newest: newest_version,
             custody,
+            renewed: _,
             created,
             epoch,
         } = record;
@@ -308,6 +345,7 @@ impl Key {
             legacy: LegacyList(*legacy),
             labels: LabelMap(labels.clone()),
             custody: Word(*custody),
+            protected: backups.hold(record),
             created: Time(*created),
             epoch: epoch.0,
             public_key: newest

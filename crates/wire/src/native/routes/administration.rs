@@ -2,8 +2,8 @@
 
 use super::{LIMIT_DOCUMENT, LIMIT_SMALL};
 use crate::native::message::{
-    Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation, Findings, Health,
-    IssueToken, Policy, PolicyDone, PutAnchor, PutCaller, RestorePolicy, SetPolicy, Status, Tenant,
+    Backup, Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation, Findings,
+    Health, IssueToken, Policy, PolicyDone, PutAnchor, PutCaller, RestorePolicy, SetPolicy, Status, Tenant,
     TenantDone, TokenIssued,
 };
 use crate::native::route::{Endpoint, OpenEndpoint, Route};
@@ -15,6 +15,11 @@ pub(super) const ROUTES: &[Route] = &[
             r#"{"tenant":"acme","callers":[{"name":"alice","kind":"custodian","credentials":["uri:spiffe://acme.example/alice"]}],"anchors":[{"name":"corporate-ca","certificate":"MIIBAA=="}]}"#,
         )
         .gives::<TenantDone>()
+        .created(),
+    Route::post("back-up", "/v1/backups", Endpoint::BackUp, "Write an encrypted backup of the gateway; an operator's action")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Backup>()
         .created(),
     Route::get("read-tenant", "/v1/tenants/{tenant}", Endpoint::ReadTenant, "Read a tenant's record").gives::<Tenant>(),
     Route::post("suspend-tenant", "/v1/tenants/{tenant}/suspend", Endpoint::SuspendTenant, "Stop everything of a tenant")

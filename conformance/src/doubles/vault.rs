@@ -1,0 +1,46 @@
+//! An archive in memory.
+
+use super::lock;
+use holdfast_core::pipeline::Intent;
+use holdfast_core::port::{Archive, Archived, Committed};
+use holdfast_core::{Error, ErrorKind, Stage};
+use std::sync::{Arc, Mutex};
+
+/// Backups that nobody keeps: each is of the commit that the test says.
+#[derive(Debug, Clone, Default)]
+pub struct Vault(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    written: usize,
+    /// The commit that the next one holds; none: it fails.
+    holds: Option<u64>,
+}
+
+impl Vault {
+    /// The next backup holds this commit.
+    pub fn hold(&self, sequence: u64) {
+        lock(&self.0).holds = Some(sequence);
+    }
+
+    /// How many have been written.
+    pub fn written(&self) -> usize {
+        lock(&self.0).written
+    }
+}
+
+impl Archive for Vault {
+    async fn write(&self, _intent: &Intent) -> Result<Archived, Error> {
+        let mut inner = lock(&self.0);
+        let Some(sequence) = inner.holds else {
+            return Err(Error::new(
+                ErrorKind::StateUnavailable,
+                Stage::Perform,
+                "the archive was told to fail",
+            ));
+        };
+        inner.written += 1;
+        let state = Committed { sequence, digest: [0; 32] };
+        Ok(Archived { name: format!("backup-{}", inner.written).into(), bytes: 3, digest: [7; 32], state })
+    }
+}

@@ -1,0 +1,74 @@
+//! `holdfast restore`.
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::output::note;
+use crate::progress;
+use clap::Args;
+use holdfast_gateway::backup::{self, Source, Summary};
+use holdfast_gateway::directory::Directory;
+use std::io::Read;
+use std::path::PathBuf;
+
+/// Bring a gateway back from a backup, in an empty directory on this machine
+///
+/// Brings a gateway back from a backup: as another instance whose logs begin anew and commit to the earlier ones. Every key is suspended
+/// until a custodian resumes it. Stop orders that were given after the backup are given again from copies of the logs.
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup, or `-` for stdin: as it was written, or decrypted with `age -d`
+    backup: PathBuf,
+    /// The file with the age identity that opens it
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// The data directory to make
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// A copy of a tenant's log, as `holdfast audit mirror` makes it; several times for several
+    #[arg(long = "log", value_name = "DIR")]
+    logs: Vec<PathBuf>,
+}
+
+impl Restore {
+    pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
+        let Self { backup, identity, data, logs } = self;
+        let from: Box<dyn Read + Send> = match backup.as_os_str().as_encoded_bytes() {
+            b"-" => Box::new(std::io::stdin()),
+            _ => Box::new(
+                std::fs::File::open(&backup).map_err(|error| Failure::file("read", &backup, &error))?,
+            ),
+        };
+        let without_copies = logs.is_empty();
+        let bar = progress::bar(None, "{spinner} {pos} keys");
+        let source = Source { backup: from, identity, logs };
+        let summary =
+            app.block_on(Box::pin(backup::restore(&Directory::at(&data), source, |keys| bar.inc(keys))));
+        bar.finish_and_clear();
+        let Summary { manifest, instance, restored, logs } = summary?;
+        let logs: Vec<_> = logs
+            .iter()
+            .map(|(tenant, checkpoint)| serde_json::json!({ "tenant": tenant.as_str(), "continues": checkpoint }))
+            .collect();
+        app.printer.record(&serde_json::json!({
+            "instance": instance.to_string(),
+            "data": data,
+            "backup_of": manifest.instance,
+            "taken": manifest.taken,
+            "keys_suspended": restored.suspended,
+            "stops_given_again": restored.stops,
+            "stops_of_unknown_tenants": restored.unknown,
+            "logs": logs,
+        }))?;
+        if without_copies {
+            note(
+                "WARNING: no copy of a log was given: stop orders that are younger than the backup are forgotten",
+            );
+            note("WARNING: compare with what custodians, sinks and mirrors know before any key is resumed");
+        }
+        note(&format!(
+            "now: `holdfast serve` with `data = \"{}\"`, then each custodian: `holdfast key resume NAME`",
+            data.display()
+        ));
+        Ok(())
+    }
+}

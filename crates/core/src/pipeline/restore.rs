@@ -1,0 +1,196 @@
+//! Coming back from a backup: another instance with logs of its own, which commit to the earlier ones; no key is in use until a
+//! custodian says so, and stop orders that the backup is too old for are given again.
+
+use super::command::own_inbound;
+use super::found::{not_loaded, own_caller};
+use super::plan::transition;
+use super::proof::Intent;
+use super::record::{Done, Facts, Scene};
+use super::recover::OpenIntent;
+use super::work::ROTATE_AT;
+use super::{Engines, Pipeline, TenantView};
+use crate::action::Action;
+use crate::caller::Caller;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Stage};
+use crate::id::{InstanceId, OperationId, TenantId};
+use crate::key::Key;
+use crate::lifecycle::Transition;
+use crate::port::{Committed, Mark, Ports, Priority, State, StateChange, World};
+use crate::query::MAX_PAGE;
+use crate::tenant::TenantRecord;
+use std::sync::Arc;
+
+/// What is known of the gateway that comes back.
+#[derive(Debug)]
+pub struct Restoration<'a> {
+    /// The instance that it is from now on.
+    pub instance: InstanceId,
+    /// The instance that the backup is of.
+    pub from: InstanceId,
+    /// The build that restores it.
+    pub build: &'a str,
+    /// What each log was when the backup was taken.
+    pub logs: Vec<EarlierLog>,
+    /// Stop orders that copies of the logs hold and the backup may not, in their order.
+    pub stops: Vec<OpenIntent>,
+}
+
+/// A log that another one continues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierLog {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Its origin, size and root, separated by spaces: the text of its newest known checkpoint.
+    pub checkpoint: String,
+}
+
+/// What a restoration did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Keys that were in use and are suspended now.
+    pub suspended: u64,
+    /// Stop orders that were given again.
+    pub stops: usize,
+    /// Stop orders of tenants that the backup does not have.
+    pub unknown: usize,
+}
+
+/// A tenant whose restoration has been recorded as begun.
+struct Begun<P: Ports> {
+    view: Arc<TenantView<P>>,
+    own: Caller,
+    operation: OperationId,
+    intent: Intent,
+    context: Context,
+}
+
+impl<P: Ports> Pipeline<P> {
+    /// Takes over the state of a backup. The log MUST be empty: its first entries say what it continues. `progress` is told of each key.
+    ///
+    /// # Errors
+    /// Whatever the ports fail with; the directory is then to be restored anew.
+    pub async fn restore(
+        engines: Engines<P>,
+        is_dev: bool,
+        restoration: Restoration<'_>,
+        mut progress: impl FnMut(u64) + Send,
+    ) -> Result<(Self, Restored), Error> {
+        let backup = engines.state.position();
+        let pipeline = Self::unloaded(engines, is_dev);
+        let mut tenants = pipeline.engines.state.tenants().await?;
+        if !tenants.iter().any(|data| data.record.id.is_gateway()) {
+            return Err(Error::new(ErrorKind::StateUnavailable, Stage::Start, "the backup holds no gateway"));
+        }
+        // The gateway's own first: its log is where an operator looks.
+        tenants.sort_by_key(|data| !data.record.id.is_gateway());
+        let mut begun = Vec::with_capacity(tenants.len());
+        for data in tenants {
+            let tenant = data.record.id.clone();
+            pipeline.snapshots.install(&pipeline.engines, data)?;
+            begun.push(pipeline.begin_restoration(&tenant, &restoration).await?);
+        }
+        let mut restored = Restored::default();
+        for order in restoration.stops {
+            if pipeline.tenant(&order.tenant).is_none() {
+                restored.unknown += 1;
+                continue;
+            }
+            pipeline.tell(order).await?;
+            restored.stops += 1;
+        }
+        for tenant in &begun {
+            restored.suspended += pipeline.suspend_all(tenant, backup, &mut progress).await?;
+        }
+        Ok((pipeline, restored))
+    }
+
+    /// The first entry of a log that continues another one.
+    async fn begin_restoration(
+        &self,
+        tenant: &TenantId,
+        restoration: &Restoration<'_>,
+    ) -> Result<Begun<P>, Error> {
+        let Restoration { instance, from, build, logs, stops: _ } = restoration;
+        let continues = logs.iter().find(|log| log.tenant == *tenant);
+        let context = Context::new(vec![
+            ("build".into(), (*build).into()),
+            ("continues".into(), continues.map_or("", |log| log.checkpoint.as_str()).into()),
+            ("from".into(), from.to_string().into()),
+            ("instance".into(), instance.to_string().into()),
+        ])?;
+        let view = self.tenant(tenant).ok_or_else(not_loaded)?;
+        let own = own_caller(tenant)?;
+        let operation = self.new_operation()?;
+        let world = &self.engines.world;
+        let inbound = own_inbound(operation, tenant, world.now(), world.ticks());
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &context };
+        let intent = self.own_intent(&scene, &Facts::new(operation, Action::Restore)).await?;
+        Ok(Begun { view, own, operation, intent, context })
+    }
+
+    /// Suspends every key of a tenant that could be used, and closes its restoration. What has been encrypted since the backup was taken
+    /// is not counted, so versions with a budget count as due for rotation.
+    async fn suspend_all(
+        &self,
+        begun: &Begun<P>,
+        backup: Committed,
+        progress: &mut (impl FnMut(u64) + Send),
+    ) -> Result<u64, Error> {
+        let Begun { view, own, operation, intent, context } = begun;
+        let tenant = &own.tenant;
+        let (mut suspended, mut after, mut state) = (0, None, None);
+        loop {
+            let page = self.engines.state.keys(tenant, after.as_ref(), MAX_PAGE).await?;
+            let mut changes = Vec::with_capacity(page.rows.len());
+            for key in &page.rows {
+                if key.algorithm.has_budget() {
+                    self.engines.state.count(key.id, key.newest, ROTATE_AT).await?;
+                }
+                let Ok(Some(stopped)) = transition(key, Transition::Suspend) else { continue };
+                let epoch = key.epoch.next();
+                let changed = Key { state: stopped, resumes_to: key.state, epoch, ..key.clone() };
+                changes.push(StateChange::Key { key: changed, expected: Some(key.epoch) });
+            }
+            suspended += u64::try_from(changes.len()).unwrap_or(u64::MAX);
+            progress(u64::try_from(page.rows.len()).unwrap_or(u64::MAX));
+            if !changes.is_empty() {
+                state = Some(self.engines.state.commit(intent, changes).await?);
+            }
+            after = page.rows.last().map(|key| key.name.clone());
+            if !page.more {
+                break;
+            }
+        }
+        if tenant.is_gateway() {
+            state = Some(self.take_over(tenant, intent, backup).await?);
+        }
+        let world = &self.engines.world;
+        let inbound = own_inbound(*operation, tenant, world.now(), world.ticks());
+        let scene = Scene { view, caller: own, inbound: &inbound, context };
+        let mut facts = Facts::new(*operation, Action::Restore);
+        facts.subject = Some(format!("{suspended} keys suspended").into());
+        facts.state = state;
+        let mark = Mark::Outcome(*operation, state);
+        let ((), recording) =
+            self.record(&scene, &facts, mark, Priority::Ordinary, || ((), Ok(Done::Success)))?;
+        let _receipt = recording.durable(&self.engines.log).await?;
+        Ok(suspended)
+    }
+
+    /// The new instance's first commit, which its log then speaks of: all that came back is in the backup.
+    async fn take_over(
+        &self,
+        gateway: &TenantId,
+        intent: &Intent,
+        backup: Committed,
+    ) -> Result<Committed, Error> {
+        let before = self.tenant(gateway).ok_or_else(not_loaded)?.data.record.clone();
+        let epoch = before.epoch.next();
+        let record = TenantRecord { backed_up: Some(backup.sequence), epoch, ..before.clone() };
+        let change = StateChange::Tenant { record, expected: Some(before.epoch) };
+        let committed = self.engines.state.commit(intent, vec![change]).await?;
+        self.reload(gateway).await?;
+        Ok(committed)
+    }
+}

@@ -1,0 +1,195 @@
+//! Backups: taken under a recorded command, and what comes back from one is another gateway in which nothing works until somebody says so.
+
+use holdfast_conformance::doubles::{Journal, Keys, Records, Registry, Rules, TestPorts, Vault};
+use holdfast_conformance::rig::{Rig, decrypt, encrypt, name, new_key, transition};
+use holdfast_conformance::task::now;
+use holdfast_core::action::Action;
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::command::{Command, Done};
+use holdfast_core::context::Context;
+use holdfast_core::lifecycle::{KeyState, Transition};
+use holdfast_core::pipeline::{EarlierLog, Engines, OpenIntent, Pipeline, Restoration, Restored};
+use holdfast_core::port::State;
+use holdfast_core::{Error, ErrorKind, InstanceId, OperationId};
+
+fn rig() -> Rig {
+    let rig = Rig::new();
+    now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
+    rig
+}
+
+fn back_up(rig: &Rig, who: &str) -> Result<Done, Error> {
+    let inbound = rig.inbound_at(&rig.gateway, who);
+    now(rig.pipeline.command(&inbound, Command::BackUp)).map(|released| released.into_parts().0.done)
+}
+
+fn is_protected(rig: &Rig, key: &str) -> bool {
+    let key = rig.state().find(&rig.acme, &name(key)).unwrap();
+    key.is_protected(rig.pipeline.backed_up())
+}
+
+#[test]
+fn a_key_is_unprotected_until_a_backup_holds_its_newest_version() {
+    let rig = rig();
+    let vault = &rig.pipeline.engines().archive;
+    assert!(!is_protected(&rig, "kek"));
+    let at = rig.state().position().sequence;
+    vault.hold(at);
+    now(rig.create(new_key("later", Algorithm::Ed25519))).unwrap();
+    let Done::BackedUp(archived, _) = back_up(&rig, "olga").unwrap() else { panic!("a backup") };
+    assert_eq!((archived.state.sequence, rig.pipeline.backed_up()), (at, Some(at)));
+    assert!(is_protected(&rig, "kek") && !is_protected(&rig, "later"));
+    // Its record names the file by its hash.
+    let last = rig.log().last();
+    assert_eq!((last.summary().as_str(), last.text("subject")), ("back-up success", "backup-1".to_owned()));
+    assert_eq!(last.text("output.sha256"), "07".repeat(32));
+    // Other changes of a key need no new backup, a new version does.
+    now(rig.transition("kek", Transition::Suspend)).unwrap();
+    now(rig.transition("kek", Transition::Resume)).unwrap();
+    assert!(is_protected(&rig, "kek"));
+    now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
+    assert!(!is_protected(&rig, "kek"));
+    // Of two that overlap the younger one counts.
+    vault.hold(at - 1);
+    back_up(&rig, "olga").unwrap();
+    assert_eq!(rig.pipeline.backed_up(), Some(at));
+}
+
+#[test]
+fn a_backup_is_an_operators_and_a_failed_one_is_recorded_and_protects_nothing() {
+    let rig = rig();
+    rig.pipeline.engines().archive.hold(100);
+    // In a tenant there is none to take, whatever its policy allows.
+    for (who, kind) in [("carol", ErrorKind::Unsupported), ("alice", ErrorKind::Denied)] {
+        assert_eq!(back_up(&rig, who).unwrap_err().kind(), ErrorKind::Unauthenticated);
+        assert_eq!(now(rig.command(who, Command::BackUp)).unwrap_err().kind(), kind);
+    }
+    assert_eq!(rig.pipeline.engines().archive.written(), 0);
+    let rig = self::rig();
+    assert_eq!(back_up(&rig, "olga").unwrap_err().kind(), ErrorKind::StateUnavailable);
+    assert_eq!(rig.log().last().summary(), "back-up refused state-unavailable");
+    assert_eq!(rig.pipeline.backed_up(), None);
+}
+
+type Restorer = Pipeline<TestPorts<Keys, Records, Journal>>;
+
+/// Restores the state of a rig under a new log.
+fn restored(rig: &Rig, stops: Vec<OpenIntent>) -> (Restorer, Journal, Restored) {
+    let (log, state) = (Journal::default(), rig.state().copy());
+    let engines = Engines {
+        identify: Registry::default(),
+        decide: Rules,
+        keys: rig.keys().clone(),
+        state,
+        log: log.clone(),
+        archive: Vault::default(),
+        world: rig.world.clone(),
+    };
+    let restoration = Restoration {
+        instance: InstanceId::from_bytes([8; 16]),
+        from: InstanceId::from_bytes([7; 16]),
+        build: "test",
+        logs: vec![EarlierLog { tenant: rig.acme.clone(), checkpoint: "origin 5 root".to_owned() }],
+        stops,
+    };
+    let (pipeline, restored) = now(Pipeline::restore(engines, false, restoration, |_| ())).unwrap();
+    (pipeline, log, restored)
+}
+
+fn stop(rig: &Rig, id: u8, action: Action, key: Option<&str>, subject: Option<&str>) -> OpenIntent {
+    OpenIntent {
+        operation: OperationId::from_bytes([id; 16]),
+        tenant: rig.acme.clone(),
+        action,
+        key: key.map(name),
+        subject: subject.map(Into::into),
+    }
+}
+
+#[test]
+fn every_log_begins_with_what_it_continues_and_every_key_is_suspended() {
+    let rig = rig();
+    now(rig.create(new_key("mac", Algorithm::HmacSha256))).unwrap();
+    now(rig.command("carol", transition("mac", Transition::Deactivate))).unwrap();
+    now(rig.create(new_key("held", Algorithm::Ed25519))).unwrap();
+    now(rig.transition("held", Transition::Suspend)).unwrap();
+    let (pipeline, log, restored) = restored(&rig, vec![]);
+    assert_eq!(restored, Restored { suspended: 2, stops: 0, unknown: 0 });
+    for tenant in ["_gateway", "acme", "other"] {
+        let entries = log.of(tenant);
+        assert_eq!(
+            [entries[0].summary(), entries.last().unwrap().summary()],
+            ["restore intent", "restore success"]
+        );
+        assert_eq!(entries[0].text("context.from"), InstanceId::from_bytes([7; 16]).to_string());
+    }
+    assert_eq!(log.of("acme")[0].text("context.continues"), "origin 5 root");
+    let state = |key: &str| {
+        let entry = now(pipeline.engines().state.key(&rig.acme, &name(key))).unwrap().unwrap();
+        (entry.key.state, entry.key.resumes_to)
+    };
+    assert_eq!(state("kek"), (KeyState::Suspended, KeyState::Active));
+    assert_eq!(
+        state("mac"),
+        (KeyState::Suspended, KeyState::Deactivated),
+        "resuming gives no more than it had"
+    );
+    assert_eq!(state("held").0, KeyState::Suspended);
+    // All that came back is in the backup.
+    let entry = now(pipeline.engines().state.key(&rig.acme, &name("kek"))).unwrap().unwrap();
+    assert!(entry.key.is_protected(pipeline.backed_up()));
+    // It opens like any other gateway afterwards, and its log knows its state.
+    let (state, keys) = (pipeline.engines().state.copy(), rig.keys().clone());
+    let opened = now(Rig::open(keys, state, log.clone(), rig.world.clone(), log.recovery())).unwrap();
+    let refused = now(opened.bytes("alice", "kek", encrypt(b"data", Context::EMPTY))).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::KeyState);
+}
+
+#[test]
+fn a_resumed_key_opens_what_it_sealed_before() {
+    let rig = rig();
+    let sealed = now(rig.bytes("alice", "kek", encrypt(b"data", Context::EMPTY))).unwrap();
+    let (pipeline, log, _) = restored(&rig, vec![]);
+    let (state, keys) = (pipeline.engines().state.copy(), rig.keys().clone());
+    let back = now(Rig::open(keys, state, log.clone(), rig.world.clone(), log.recovery())).unwrap();
+    now(back.transition("kek", Transition::Resume)).unwrap();
+    assert_eq!(now(back.bytes("alice", "kek", decrypt(&sealed, Context::EMPTY))).unwrap(), b"data");
+}
+
+#[test]
+fn later_stops_are_given_again() {
+    let rig = rig();
+    now(rig.create(new_key("known", Algorithm::Ed25519))).unwrap();
+    let mut elsewhere = stop(&rig, 9, Action::SuspendTenant, None, None);
+    elsewhere.tenant = "younger".parse().unwrap();
+    let stops = vec![
+        stop(&rig, 1, Action::CompromiseKey, Some("known"), None),
+        stop(&rig, 2, Action::SuspendCaller, None, Some("alice")),
+        stop(&rig, 3, Action::DestroyKey, Some("younger"), None),
+        elsewhere,
+    ];
+    let (pipeline, log, restored) = restored(&rig, stops);
+    assert_eq!(restored, Restored { suspended: 1, stops: 3, unknown: 1 });
+    let known = now(pipeline.engines().state.key(&rig.acme, &name("known"))).unwrap().unwrap();
+    assert_eq!(known.key.state, KeyState::Compromised);
+    let view = pipeline.tenant(&rig.acme).unwrap();
+    assert!(view.data.callers.iter().any(|caller| caller.name.as_str() == "alice" && caller.suspended));
+    let summaries: Vec<_> = log.of("acme").iter().map(|entry| entry.summary()).collect();
+    assert!(summaries.contains(&"compromise-key success".to_owned()), "{summaries:?}");
+    // What there was to stop is not in the backup.
+    assert!(summaries.contains(&"destroy-key refused not-found".to_owned()), "{summaries:?}");
+}
+
+#[test]
+fn versions_with_a_budget_are_due_for_rotation() {
+    let rig = rig();
+    now(rig.create(new_key("counted", Algorithm::Aes256Gcm))).unwrap();
+    let (pipeline, log, _) = restored(&rig, vec![]);
+    let (state, keys) = (pipeline.engines().state.copy(), rig.keys().clone());
+    let back = now(Rig::open(keys, state, log.clone(), rig.world.clone(), log.recovery())).unwrap();
+    now(back.transition("counted", Transition::Resume)).unwrap();
+    now(back.bytes("alice", "counted", encrypt(b"data", Context::EMPTY))).unwrap();
+    now(back.pipeline.finish_what_waits()).unwrap();
+    let key = back.state().find(&back.acme, &name("counted")).unwrap();
+    assert_eq!(key.newest.get(), 2, "nobody knows how often the first was used");
+}

@@ -1,0 +1,184 @@
+//! A gateway comes back from a backup.
+
+use super::bundle::{Bundle, KnownLog, Manifest};
+use crate::config;
+use crate::directory::{Directory, Identity, write_private};
+use crate::fault::Fault;
+use crate::root;
+use crate::stages::Stages;
+use crate::world::SystemWorld;
+use holdfast_audit::checkpoint::Checkpoint;
+use holdfast_audit::key::VerifierKey;
+use holdfast_audit::port::stop_orders;
+use holdfast_audit::reader::LogReader;
+use holdfast_audit::verify::{self, Trusted};
+use holdfast_core::pipeline::{EarlierLog, OpenIntent, Restoration, Restored};
+use holdfast_core::port::World as _;
+use holdfast_core::{InstanceId, TenantId};
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// How an age file begins.
+const AGE: &[u8] = b"age-encryption.org/";
+
+/// What is restored.
+pub struct Source {
+    /// The backup: an age file, or what came of decrypting it elsewhere.
+    pub backup: Box<dyn Read + Send>,
+    /// The file with the age identities that open it; none for one that is decrypted already.
+    pub identity: Option<PathBuf>,
+    /// Copies of logs that may be younger than the backup: directories of `holdfast audit mirror`.
+    pub logs: Vec<PathBuf>,
+}
+
+/// What a restoration did, to be told to the person who ordered it.
+#[derive(Debug)]
+pub struct Summary {
+    /// What the backup says of itself.
+    pub manifest: Manifest,
+    /// The instance that the gateway is from now on.
+    pub instance: InstanceId,
+    /// What was suspended, and which stop orders were given again.
+    pub restored: Restored,
+    /// The logs that are continued, each with the checkpoint that its first entry commits to.
+    pub logs: Vec<(TenantId, String)>,
+}
+
+/// Restores a gateway into an empty directory. What is cut short is no gateway, and can be removed.
+///
+/// # Errors
+/// When the directory is not empty, the backup does not open or is not whole, or a copy of a log does not continue what the backup knows.
+pub async fn restore(
+    directory: &Directory,
+    source: Source,
+    progress: impl FnMut(u64) + Send,
+) -> Result<Summary, Fault> {
+    directory.prepare()?;
+    let Source { backup, identity, logs } = source;
+    let bundle = open(directory, backup, identity.as_deref())?;
+    let world = SystemWorld::new();
+    let mut entropy = [0; 10];
+    world.fill(&mut entropy)?;
+    let instance = InstanceId::new(world.now(), entropy);
+    let identity = bundle.identity.restored(instance, world.now().to_string());
+    let (earlier, stops) = continued(&bundle, &logs)?;
+    lay_out(directory, &bundle)?;
+    let restoration = Restoration {
+        instance,
+        from: bundle.identity.instance,
+        build: crate::BUILD,
+        logs: earlier.clone(),
+        stops,
+    };
+    let restored = restored(directory, &identity, restoration, progress).await?;
+    let logs = earlier.into_iter().map(|log| (log.tenant, log.checkpoint)).collect();
+    Ok(Summary { manifest: bundle.manifest, instance, restored, logs })
+}
+
+/// Opens the age file if it is one, and unpacks what is inside; the state goes to its place.
+fn open(
+    directory: &Directory,
+    mut backup: Box<dyn Read + Send>,
+    identity: Option<&Path>,
+) -> Result<Bundle, Fault> {
+    let mut head = Vec::with_capacity(AGE.len());
+    let unreadable = |error: io::Error| Fault::new("the backup cannot be read").because(error);
+    (&mut backup).take(u64::try_from(AGE.len()).unwrap_or(0)).read_to_end(&mut head).map_err(unreadable)?;
+    let is_encrypted = head == AGE;
+    let whole = io::Cursor::new(head).chain(backup);
+    let state = directory.path().join("state").join("holdfast.db");
+    if !is_encrypted {
+        return Bundle::read(whole, &state);
+    }
+    let identity = identity.ok_or_else(|| {
+        Fault::new("the backup is encrypted")
+            .remedy("give the file with the age identity that opens it, with `--identity`")
+    })?;
+    let path = identity.display().to_string();
+    let refused = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Fault::new(format!("`{path}` holds no age identity"))
+            .remedy("give the file that `age-keygen` wrote; decrypt with `age -d` and give `-` for one in hardware")
+            .because(error)
+    };
+    let identities = age::IdentityFile::from_file(path.clone()).map_err(|error| refused(error.into()))?;
+    let identities = identities.into_identities().map_err(|error| refused(error.into()))?;
+    let closed = |error: age::DecryptError| {
+        Fault::new("the backup does not open")
+            .remedy(
+                "give the identity of one of the recipients that the configuration named when it was taken",
+            )
+            .because(error)
+    };
+    let decryptor = age::Decryptor::new_buffered(BufReader::new(whole)).map_err(closed)?;
+    let identities = identities.iter().map(|identity| &**identity as &dyn age::Identity);
+    Bundle::read(decryptor.decrypt(identities).map_err(closed)?, &state)
+}
+
+/// What each log was, and the stop orders that its copies hold beyond the backup.
+fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<(Vec<EarlierLog>, Vec<OpenIntent>), Fault> {
+    let mut newest: BTreeMap<TenantId, Checkpoint> = BTreeMap::new();
+    let mut keys = BTreeMap::new();
+    for (tenant, KnownLog { checkpoint, vkey }) in &bundle.logs {
+        let damaged = || Fault::new(format!("the backup's checkpoint of `{tenant}` is damaged"));
+        let key: VerifierKey = vkey.parse().map_err(|error| damaged().because(error))?;
+        let (checkpoint, _) = Checkpoint::open(checkpoint, &key).map_err(|error| damaged().because(error))?;
+        newest.insert(tenant.clone(), checkpoint);
+        keys.insert(tenant.clone(), key);
+    }
+    let mut stops = Vec::new();
+    for copy in copies {
+        let reader = LogReader::open(copy).map_err(|error| strange_copy(copy).because(error))?;
+        let origin = &reader.checkpoint().origin;
+        let of = newest.iter().find(|(_, checkpoint)| checkpoint.origin == *origin);
+        let Some((tenant, before)) = of.map(|(tenant, before)| (tenant.clone(), before.clone())) else {
+            return Err(Fault::new(format!(
+                "`{}` is of the log `{origin}`, which the backup does not know",
+                copy.display()
+            ))
+            .remedy("give copies of logs of the gateway that the backup is of"));
+        };
+        let trusted = Trusted {
+            key: keys.get(&tenant).cloned(),
+            earlier: bundle.logs.get(&tenant).map(|known| known.checkpoint.clone()),
+            witnesses: vec![],
+        };
+        verify::verify(copy, &trusted, |_, _| ()).map_err(|error| strange_copy(copy).because(error))?;
+        stops.extend(stop_orders(&reader, &tenant, before.size)?);
+        newest.insert(tenant, reader.checkpoint().clone());
+    }
+    // A checkpoint says its three lines; an event's context is one line.
+    let line = |checkpoint: &Checkpoint| checkpoint.to_text().trim_end().replace('\n', " ");
+    let earlier = newest
+        .iter()
+        .map(|(tenant, checkpoint)| EarlierLog { tenant: tenant.clone(), checkpoint: line(checkpoint) });
+    Ok((earlier.collect(), stops))
+}
+
+fn strange_copy(copy: &Path) -> Fault {
+    Fault::new(format!("`{}` does not continue the log that the backup knows", copy.display()))
+        .remedy("give a directory of `holdfast audit mirror` that was brought up to date after the backup was taken; keep this one as evidence")
+}
+
+fn lay_out(directory: &Directory, bundle: &Bundle) -> Result<(), Fault> {
+    write_private(&directory.root_key(), &bundle.root_key)?;
+    for (name, bytes) in &bundle.tls {
+        write_private(&directory.tls().join(name), bytes)?;
+    }
+    Ok(())
+}
+
+async fn restored(
+    directory: &Directory,
+    identity: &Identity,
+    restoration: Restoration<'_>,
+    progress: impl FnMut(u64) + Send,
+) -> Result<Restored, Fault> {
+    let lock = holdfast_state::DirectoryLock::take(directory.path())?;
+    let none = config::Backup::default();
+    let opened = root::open(directory, identity, &lock, &none, &Stages::default())?;
+    let (law, restored) = root::Law::restore(opened.engines, identity.dev, restoration, progress).await?;
+    law.engines().log.flush_all()?;
+    directory.seal(identity)?;
+    Ok(restored)
+}
