@@ -74,6 +74,15 @@ pub trait World: Send + Sync + 'static {
     /// # Errors
     /// `internal`, when the system has no entropy source.
     fn fill(&self, out: &mut [u8]) -> Result<(), Error>;
+
+    /// The same for what is short and no secret key: operation ids, nonces, openings. MAY be drawn ahead, since every call to a generator
+    /// costs as much as a record; MUST NOT give any byte twice.
+    ///
+    /// # Errors
+    /// As [`World::fill`].
+    fn fill_short(&self, out: &mut [u8]) -> Result<(), Error> {
+        self.fill(out)
+    }
 }
 
 impl<W: World> World for Arc<W> {
@@ -87,6 +96,10 @@ impl<W: World> World for Arc<W> {
 
     fn fill(&self, out: &mut [u8]) -> Result<(), Error> {
         W::fill(self, out)
+    }
+
+    fn fill_short(&self, out: &mut [u8]) -> Result<(), Error> {
+        W::fill_short(self, out)
     }
 }
 

@@ -279,6 +279,8 @@ async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut sto
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
+            // A client that leaves cancels nothing, so nobody looks for that while a request is under way: a system call less for each.
+            .half_close(true)
             .header_read_timeout(Duration::from_secs(limits.header_seconds))
             .max_buf_size(64 << 10);
         let mut connection = pin!(builder.serve_connection(io, service));

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Free segments that are kept for reuse beside the spare one.
 const KEPT_FREE: usize = 2;
 /// How long entries may gather for one sync while many come at once.
-const GATHER: Duration = Duration::from_micros(400);
+const GATHER: Duration = Duration::from_millis(1);
 
 pub(super) fn start(shared: &Arc<Shared>, previous: u32, tiler: Tiler) -> io::Result<Vec<JoinHandle<()>>> {
     let segment = shared.sequencer().place.segment;
@@ -22,8 +22,9 @@ pub(super) fn start(shared: &Arc<Shared>, previous: u32, tiler: Tiler) -> io::Re
     let (writer, keeper, tiling) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let named = |name: &str| Builder::new().name(name.to_owned());
     Ok(vec![
-        named("audit-writer")
-            .spawn(move || Writer { shared: &writer, file, segment, previous, lately: 0 }.run())?,
+        named("audit-writer").spawn(move || {
+            Writer { shared: &writer, file, segment, previous, lately: 0, written: 0 }.run()
+        })?,
         named("audit-keeper").spawn(move || keep(&keeper))?,
         named("audit-tiler").spawn(move || tiler.run(|segment| free(&tiling, segment)))?,
     ])
@@ -35,8 +36,10 @@ struct Writer<'a> {
     segment: u64,
     /// Header CRC of the batch before.
     previous: u32,
-    /// Entries in the largest of the last batches.
+    /// How many wait at once, of late: those of a batch, and those that came while it was written.
     lately: u32,
+    /// Entries in the last batch.
+    written: u32,
 }
 
 impl Writer<'_> {
@@ -68,12 +71,13 @@ impl Writer<'_> {
 
     /// Waits for entries; nothing once the log closes and all are written.
     ///
-    /// After a batch of several it lets as many gather again, for a moment: those who waited for it come back with their
-    /// next request together, and one sync for all of them costs less than several for a few each. Who is alone is
+    /// Where several wait at once it lets most of them gather, for a moment: those who waited for one batch come back with
+    /// their next request together, and one sync for all of them costs less than several for a few each. Who is alone is
     /// never kept waiting.
     fn next(&mut self, buffer: Option<Vec<u8>>) -> Option<Sealed> {
         let mut sequencer = self.shared.sequencer();
         sequencer.buffer = buffer.or(sequencer.buffer.take());
+        self.lately = (self.written + sequencer.batch.count).max(self.lately / 8 * 7);
         let wanted = self.lately / 4 * 3;
         let gathered = |sequencer: &Sequencer| sequencer.batch.count >= wanted || sequencer.closing;
         if wanted > 1 && !gathered(&sequencer) && sequencer.failure.is_none() {
@@ -86,7 +90,7 @@ impl Writer<'_> {
         loop {
             let had_spare = sequencer.spare.is_some();
             if let Some(sealed) = sequencer.take() {
-                self.lately = sealed.batch.count.max(self.lately / 8 * 7);
+                self.written = sealed.batch.count;
                 if had_spare && sequencer.spare.is_none() {
                     self.shared.keeper_wake.notify_one();
                 }

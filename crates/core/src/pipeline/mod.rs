@@ -120,7 +120,7 @@ impl<P: Ports> Pipeline<P> {
     /// `internal`, when there is no entropy.
     pub fn new_operation(&self) -> Result<OperationId, Error> {
         let mut entropy = [0; 10];
-        self.engines.world.fill(&mut entropy)?;
+        self.engines.world.fill_short(&mut entropy)?;
         Ok(OperationId::new(self.engines.world.now(), entropy))
     }
 

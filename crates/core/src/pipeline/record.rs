@@ -87,7 +87,7 @@ impl Facts {
     /// Makes commitments under the entry's opening key, which is taken when it is first needed.
     pub(super) fn committer<W: World>(&mut self, world: &W) -> Result<Committer, Error> {
         if self.opening == [0; 32] {
-            world.fill(&mut self.opening)?;
+            world.fill_short(&mut self.opening)?;
         }
         Ok(Committer::new(&self.opening))
     }

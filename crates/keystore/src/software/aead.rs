@@ -79,7 +79,7 @@ impl AeadKey {
         // All the room first, so that no copy of the plaintext is left behind by a vector that grows.
         frame.reserve_exact(room);
         frame.resize(start.saturating_add(self.nonce_len()), 0);
-        world.fill(frame.get_mut(start..).unwrap_or_default())?;
+        world.fill_short(frame.get_mut(start..).unwrap_or_default())?;
         frame.extend_from_slice(plaintext);
         match self.seal_tail(&mut frame, start, aad) {
             Some(()) => Ok(frame),
