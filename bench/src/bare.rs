@@ -34,8 +34,13 @@ pub(crate) async fn start() -> Result<Bare> {
     let stdout = child.stdout.take().context("no standard output")?;
     let mut lines = BufReader::new(stdout).lines();
     let address = lines.next_line().await?.context("the bare server said nothing")?.parse()?;
-    let hello =
-        Exchange::post("/", "bench", None, r#"{"plaintext":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}"#);
+    let hello = Exchange::new(
+        "POST",
+        "/",
+        "bench",
+        None,
+        r#"{"plaintext":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}"#,
+    );
     Ok(Bare { server: Server::new(child), target: Target { address }, hello })
 }
 

@@ -11,33 +11,37 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A server to load.
+#[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
 }
 
 /// A request, as bytes.
+#[derive(Clone)]
 pub(crate) struct Exchange {
     request: Arc<[u8]>,
 }
 
 impl Exchange {
-    /// A `POST` of JSON over HTTP/1.1.
-    pub(crate) fn post(path: &str, host: &str, token: Option<&str>, body: &str) -> Self {
+    /// A request with JSON, or nothing, over HTTP/1.1.
+    pub(crate) fn new(method: &str, path: &str, host: &str, token: Option<&str>, body: &str) -> Self {
         let authorization =
             token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
         let length = body.len();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {host}\r\n{authorization}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{authorization}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         Self { request: request.into_bytes().into() }
     }
 }
 
-/// How to load it.
+/// For how long.
 #[derive(Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) connections: usize,
-    pub(crate) duration: Duration,
+pub(crate) enum Length {
+    /// Again and again until this time is over.
+    For(Duration),
+    /// Each request once.
+    Once,
 }
 
 /// What came of it.
@@ -47,33 +51,50 @@ pub(crate) struct Measured {
     pub(crate) latencies: Vec<u32>,
 }
 
-/// Loads a server.
-pub(crate) async fn run(target: &Target, exchange: &Exchange, plan: &Plan) -> Result<Measured> {
-    let connector = connector()?;
-    let mut streams = Vec::with_capacity(plan.connections);
-    for _ in 0..plan.connections {
-        let tcp = TcpStream::connect(target.address).await?;
-        tcp.set_nodelay(true)?;
-        let mut stream = connector.connect(ServerName::from(target.address.ip()), tcp).await?;
-        // One exchange before the clock starts: session tickets, key schedules.
-        exchange_once(&mut stream, &exchange.request, &mut Vec::with_capacity(16 << 10)).await?;
-        streams.push(stream);
+impl Measured {
+    /// The latency below which this share of the requests stays, in percent.
+    pub(crate) fn percentile(&self, share: usize) -> u32 {
+        let at = self.latencies.len().saturating_sub(1) * share / 100;
+        self.latencies.get(at).copied().unwrap_or_default()
     }
+}
+
+/// Loads a server over so many connections, which take the requests in turn.
+pub(crate) async fn run(
+    target: Target,
+    requests: &[Exchange],
+    connections: usize,
+    length: Length,
+) -> Result<Measured> {
+    let connector = connector()?;
+    let mut streams = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        streams.push(connect(&connector, target).await?);
+    }
+    let requests: Arc<[Exchange]> = requests.into();
     let begin = Instant::now();
-    let end = begin + plan.duration;
     let tasks: Vec<_> = streams
         .into_iter()
-        .map(|mut stream| {
-            let request = Arc::clone(&exchange.request);
+        .enumerate()
+        .map(|(first, mut stream)| {
+            let requests = Arc::clone(&requests);
             tokio::spawn(async move {
                 let mut latencies = Vec::with_capacity(1 << 16);
                 let mut buffer = Vec::with_capacity(16 << 10);
                 let mut now = Instant::now();
-                while now < end {
-                    exchange_once(&mut stream, &request, &mut buffer).await?;
+                let mut at = first;
+                loop {
+                    let next = match length {
+                        Length::For(time) if now >= begin + time => None,
+                        Length::For(_) => requests.get(at % requests.len().max(1)),
+                        Length::Once => requests.get(at),
+                    };
+                    let Some(Exchange { request }) = next else { break };
+                    exchange_once(&mut stream, request, &mut buffer).await?;
                     let after = Instant::now();
                     latencies.push(u32::try_from((after - now).as_micros())?);
                     now = after;
+                    at += connections;
                 }
                 anyhow::Ok(latencies)
             })
@@ -86,6 +107,20 @@ pub(crate) async fn run(target: &Target, exchange: &Exchange, plan: &Plan) -> Re
     let elapsed = begin.elapsed();
     latencies.sort_unstable();
     Ok(Measured { elapsed, latencies })
+}
+
+/// Asks once and gives the answer's body.
+pub(crate) async fn ask(target: Target, exchange: &Exchange) -> Result<Vec<u8>> {
+    let mut stream = connect(&connector()?, target).await?;
+    let mut buffer = Vec::new();
+    let body = exchange_once(&mut stream, &exchange.request, &mut buffer).await?;
+    Ok(buffer.split_off(body.min(buffer.len())))
+}
+
+async fn connect(connector: &TlsConnector, target: Target) -> Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(target.address).await?;
+    tcp.set_nodelay(true)?;
+    Ok(connector.connect(ServerName::from(target.address.ip()), tcp).await?)
 }
 
 fn connector() -> Result<TlsConnector> {
@@ -101,20 +136,21 @@ fn connector() -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
+/// Gives where in the buffer the body begins.
 async fn exchange_once(
     stream: &mut TlsStream<TcpStream>,
     request: &[u8],
     buffer: &mut Vec<u8>,
-) -> Result<()> {
+) -> Result<usize> {
     stream.write_all(request).await?;
     stream.flush().await?;
     buffer.clear();
-    let total = loop {
+    let (body, total) = loop {
         if stream.read_buf(buffer).await? == 0 {
             bail!("the server closed the connection");
         }
-        if let Some(total) = response_length(buffer)? {
-            break total;
+        if let Some(found) = response_length(buffer)? {
+            break found;
         }
     };
     while buffer.len() < total {
@@ -122,21 +158,22 @@ async fn exchange_once(
             bail!("the server closed the connection");
         }
     }
-    Ok(())
+    Ok(body)
 }
 
-/// Header and body together; `None` while the header is incomplete.
-fn response_length(buffer: &[u8]) -> Result<Option<usize>> {
+/// Where the body begins, and where it ends; `None` while the header is incomplete.
+fn response_length(buffer: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(buffer.get(..end).unwrap_or_default())?;
-    if !head.starts_with("HTTP/1.1 200") {
+    if !head.starts_with("HTTP/1.1 20") {
         bail!("answered {}: {}", head.lines().next().unwrap_or_default(), String::from_utf8_lossy(buffer));
     }
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())
     });
-    Ok(Some(end + 4 + length.context("no content-length")??))
+    let length = length.context("no content-length")??;
+    Ok(Some((end + 4, end + 4 + length)))
 }
 
 #[derive(Debug)]

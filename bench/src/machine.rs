@@ -11,11 +11,12 @@ use tokio::process::Child;
 /// Where the figures were made.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
-    cpu: String,
-    cores: usize,
-    file_system: String,
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    /// Of the data directory.
+    pub(crate) file_system: String,
     /// Median of an append and fdatasync of 4 KiB in the data directory's file system, microseconds.
-    pub fdatasync_p50_us: u64,
+    pub(crate) fdatasync_p50_us: u64,
 }
 
 /// Describes the machine; writes and removes a small file in `directory`.
@@ -67,6 +68,15 @@ impl Server {
     /// Takes charge of a child that was made with `kill_on_drop`.
     pub(crate) fn new(child: Child) -> Self {
         Self { child }
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn end(mut self) -> Result<()> {
+        let id = i32::try_from(self.child.id().context("the server has ended")?)?;
+        let process = rustix::process::Pid::from_raw(id).context("no such process")?;
+        rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
+        self.child.wait().await?;
+        Ok(())
     }
 
     fn proc(&self, file: &str) -> Result<String> {

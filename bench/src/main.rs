@@ -1,68 +1,144 @@
 //! The benchmark behind `cargo xtask bench`: a gateway with everything on against a bare TLS server on the same HTTP stack, on the same
-//! machine, in the same run. Prints a table and writes `target/bench/report.json`.
+//! machine, in the same run; the log alone; growth; a large file. Prints tables and writes `target/bench/report.json`.
 
 mod bare;
+mod files;
 mod gateway;
+mod growth;
 mod load;
+mod log;
 mod machine;
 mod report;
 
-use anyhow::{Context as _, Result, bail};
-use load::{Exchange, Plan};
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use growth::Sizes;
+use load::{Exchange, Length, Target};
 use report::{Report, Row};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Connections in the closed loop.
-const CONNECTIONS: [usize; 3] = [1, 16, 64];
+/// Measures a gateway.
+#[derive(Debug, Parser)]
+enum Arguments {
+    /// The bare server: a process of its own, so that its CPU time can be told apart from the load's
+    Bare,
+    /// Everything, or the parts that are named
+    Run(Run),
+}
+
+#[derive(Debug, Parser)]
+struct Run {
+    /// The `holdfast` binary
+    holdfast: PathBuf,
+    /// The `rage` binary to measure a file against, its `rage-keygen` beside it
+    #[arg(long)]
+    rage: Option<PathBuf>,
+    /// Seconds a measurement
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Connections in the closed loop
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
+    connections: Vec<usize>,
+    /// Only these parts
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// How many keys to grow to
+    #[arg(long, default_value_t = 100_000)]
+    keys: u64,
+    /// How many versions of a key to grow to
+    #[arg(long, default_value_t = 10_000)]
+    versions: u32,
+    /// How many policies to grow to
+    #[arg(long, default_value_t = 10_000)]
+    policies: u32,
+    /// The large file's length
+    #[arg(long, default_value_t = 1024)]
+    mib: u64,
+    /// What a cold build took, to be reported with the rest
+    #[arg(long)]
+    cold_build_seconds: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The closed loops
+    Load,
+    /// The log alone
+    Log,
+    /// Keys, versions, policies
+    Growth,
+    /// A large file
+    Files,
+}
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    match arguments.next().as_deref() {
-        // The bare server is a process of its own, so that its CPU time can be told apart from the load's.
-        Some("bare") => bare::serve(),
-        Some("run") => {
-            let holdfast = PathBuf::from(arguments.next().context("name the `holdfast` binary")?);
-            let seconds =
-                arguments.next().map_or(Ok(5), |text| text.parse()).context("seconds a measurement")?;
-            let connections = arguments
-                .map(|text| text.parse())
-                .collect::<Result<Vec<usize>, _>>()
-                .context("connections")?;
-            let connections = if connections.is_empty() { CONNECTIONS.to_vec() } else { connections };
+    match Arguments::parse() {
+        Arguments::Bare => bare::serve(),
+        Arguments::Run(run) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(run(holdfast, Duration::from_secs(seconds), &connections))
+            runtime.block_on(run.measure())
         }
-        _ => bail!("run `cargo xtask bench`"),
     }
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a long run")]
-async fn run(holdfast: PathBuf, duration: Duration, connections: &[usize]) -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("holdfast-bench").tempdir_in("target")?;
-    let mut report = Report::new(machine::describe(directory.path())?);
-    let bare = bare::start().await?;
-    let gateway = gateway::start(&holdfast, directory.path()).await?;
-    let encrypt = gateway.encrypt_request();
-    let sign = gateway.sign_request();
-    let loads: [(&str, &machine::Server, &load::Target, &Exchange); 3] = [
-        ("bare hello-world", &bare.server, &bare.target, &bare.hello),
-        ("encrypt 32 bytes", &gateway.server, &gateway.target, &encrypt),
-        ("sign ecdsa-p256", &gateway.server, &gateway.target, &sign),
-    ];
-    for connections in connections.iter().copied() {
-        for (name, server, target, exchange) in &loads {
-            let plan = Plan { connections, duration };
-            // A short run first: caches, allocator and TCP windows as in the middle of a day.
-            load::run(target, exchange, &Plan { duration: duration / 5, ..plan }).await?;
-            let before = server.cpu()?;
-            let measured = load::run(target, exchange, &plan).await?;
-            let cpu = server.cpu()?.saturating_sub(before);
-            report.add(Row::new(name, connections, &measured, cpu));
+fn progress(what: &str) {
+    eprintln!("── {what}");
+}
 
-            eprintln!("measured {name} over {connections} connections");
+impl Run {
+    async fn measure(self) -> Result<()> {
+        let directory = tempfile::Builder::new().prefix("holdfast-bench").tempdir_in("target")?;
+        let within = directory.path();
+        let mut report = Report::new(machine::describe(within)?);
+        report.cold_build_seconds = self.cold_build_seconds;
+        let wanted = |part| self.only.is_empty() || self.only.contains(&part);
+        let time = Duration::from_secs(self.seconds);
+        if wanted(Part::Load) {
+            self.load(within, time, &mut report).await?;
         }
+        if wanted(Part::Log) {
+            for writers in [1, 64] {
+                progress(&format!("the log alone, {writers} writers"));
+                log::measure(within, writers, time, &mut report)?;
+            }
+        }
+        if let Some(rage) = self.rage.as_deref().filter(|_| wanted(Part::Files)) {
+            progress("a large file");
+            files::measure(&self.holdfast, rage, within, self.mib, &mut report).await?;
+        }
+        if wanted(Part::Growth) {
+            progress("growth");
+            let Self { keys, versions, policies, .. } = self;
+            growth::measure(&self.holdfast, within, Sizes { keys, versions, policies }, &mut report).await?;
+        }
+        report.finish()
     }
-    report.resident_kib = gateway.server.resident_kib()?;
-    report.finish()
+
+    async fn load(&self, within: &Path, time: Duration, report: &mut Report) -> Result<()> {
+        let bare = bare::start().await?;
+        let gateway = gateway::start(&self.holdfast, &within.join("load")).await?;
+        gateway.create(["encrypt".to_owned()].into_iter(), "xaes-256-gcm").await?;
+        gateway.create(["sign".to_owned()].into_iter(), "ecdsa-p256").await?;
+        let loads: [(&str, &machine::Server, Target, Exchange); 3] = [
+            ("bare hello-world", &bare.server, bare.target, bare.hello),
+            ("encrypt 32 bytes", &gateway.server, gateway.target, gateway.encrypt("encrypt")),
+            ("sign ecdsa-p256", &gateway.server, gateway.target, gateway.sign("sign")),
+        ];
+        for connections in self.connections.iter().copied() {
+            for (name, server, target, exchange) in &loads {
+                progress(&format!("{name} over {connections} connections"));
+                let exchange = std::slice::from_ref(exchange);
+                // A short run first: caches, allocator and TCP windows as in the middle of a day.
+                load::run(*target, exchange, connections, Length::For(time / 5)).await?;
+                let before = server.cpu()?;
+                let measured = load::run(*target, exchange, connections, Length::For(time)).await?;
+                let cpu = server.cpu()?.saturating_sub(before);
+                report.add(Row::new(name, connections, &measured, cpu));
+            }
+        }
+        report.resident_kib = Some(gateway.server.resident_kib()?);
+        Ok(())
+    }
 }

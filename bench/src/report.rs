@@ -1,4 +1,4 @@
-//! The table and the file.
+//! The tables and the file.
 
 use crate::load::Measured;
 use crate::machine::Machine;
@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use std::time::Duration;
 
-/// One measurement.
+/// One closed loop.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     name: String,
@@ -18,21 +18,76 @@ pub(crate) struct Row {
     p99_us: u32,
 }
 
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn rate(count: usize, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64()
+}
+
 impl Row {
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn new(name: &str, connections: usize, measured: &Measured, cpu: Duration) -> Self {
-        let Measured { elapsed, latencies } = measured;
-        let requests = latencies.len();
-        let at = |share: usize| latencies.get(requests * share / 100).copied().unwrap_or_default();
+        let requests = measured.latencies.len();
         Self {
             name: name.to_owned(),
             connections,
             requests,
-            requests_per_second: requests as f64 / elapsed.as_secs_f64(),
+            requests_per_second: rate(requests, measured.elapsed),
             server_cpu_us_per_request: cpu.as_secs_f64() * 1e6 / requests.max(1) as f64,
-            p50_us: at(50),
-            p99_us: at(99),
+            p50_us: measured.percentile(50),
+            p99_us: measured.percentile(99),
         }
+    }
+}
+
+/// One figure with few and with many of something.
+#[derive(Debug, Serialize)]
+pub(crate) struct Growth {
+    of: String,
+    few: u64,
+    many: u64,
+    few_p50_us: u32,
+    many_p50_us: u32,
+    ratio: f64,
+}
+
+impl Growth {
+    pub(crate) fn new(of: &str, few: u64, many: u64, few_p50_us: u32, many_p50_us: u32) -> Self {
+        let ratio = f64::from(many_p50_us) / f64::from(few_p50_us.max(1));
+        Self { of: of.to_owned(), few, many, few_p50_us, many_p50_us, ratio }
+    }
+}
+
+/// The log without a gateway.
+#[derive(Debug, Serialize)]
+pub(crate) struct LogRate {
+    writers: usize,
+    events_per_second: f64,
+    p50_us: u32,
+    p99_us: u32,
+}
+
+impl LogRate {
+    /// Waits in microseconds, sorted.
+    pub(crate) fn new(writers: usize, waits: &[u32], elapsed: Duration) -> Self {
+        let at = |share: usize| waits.get(waits.len() * share / 100).copied().unwrap_or_default();
+        Self { writers, events_per_second: rate(waits.len(), elapsed), p50_us: at(50), p99_us: at(99) }
+    }
+}
+
+/// A large file.
+#[derive(Debug, Serialize)]
+pub(crate) struct Files {
+    mib: u64,
+    holdfast_ms: u128,
+    rage_ms: u128,
+    /// How fast `holdfast encrypt` is, as a share of `rage`'s speed.
+    ratio: f64,
+}
+
+impl Files {
+    pub(crate) fn new(mib: u64, own: Duration, theirs: Duration) -> Self {
+        let ratio = theirs.as_secs_f64() / own.as_secs_f64();
+        Self { mib, holdfast_ms: own.as_millis(), rage_ms: theirs.as_millis(), ratio }
     }
 }
 
@@ -41,24 +96,85 @@ impl Row {
 pub(crate) struct Report {
     machine: Machine,
     rows: Vec<Row>,
-    /// The gateway's resident memory at the end.
-    pub(crate) resident_kib: u64,
+    growth: Vec<Growth>,
+    pub(crate) log: Vec<LogRate>,
+    pub(crate) files: Option<Files>,
+    /// The gateway's resident memory after the closed loops.
+    pub(crate) resident_kib: Option<u64>,
+    pub(crate) resident_with_1000_keys_kib: Option<u64>,
+    pub(crate) start_with_many_keys_ms: Option<u64>,
+    /// A cold `cargo build --release`, downloads not counted; measured by `cargo xtask bench --build`.
+    pub(crate) cold_build_seconds: Option<u64>,
 }
 
 impl Report {
     pub(crate) fn new(machine: Machine) -> Self {
-        Self { machine, rows: vec![], resident_kib: 0 }
+        Self {
+            machine,
+            rows: vec![],
+            growth: vec![],
+            log: vec![],
+            files: None,
+            resident_kib: None,
+            resident_with_1000_keys_kib: None,
+            start_with_many_keys_ms: None,
+            cold_build_seconds: None,
+        }
     }
 
     pub(crate) fn add(&mut self, row: Row) {
         self.rows.push(row);
     }
 
-    /// Prints the table, ratios against the bare server with as many connections, and writes the file.
-    #[expect(clippy::print_stdout, reason = "the table is the program's output")]
+    pub(crate) fn grow(&mut self, growth: Growth) {
+        self.growth.push(growth);
+    }
+
+    /// Prints the tables, and writes the file.
+    #[expect(clippy::print_stdout, reason = "the tables are the program's output")]
     pub(crate) fn finish(&self) -> Result<()> {
-        println!("{:?}", self.machine);
-        println!("resident memory of the gateway: {} KiB", self.resident_kib);
+        let Machine { cpu, cores, file_system, fdatasync_p50_us } = &self.machine;
+        println!("{cpu}, {cores} cores; data on {file_system}, fdatasync of 4 KiB p50 {fdatasync_p50_us} us");
+        self.print_rows();
+        for LogRate { writers, events_per_second, p50_us, p99_us } in &self.log {
+            println!(
+                "the log alone, {writers} writers: {events_per_second:.0} events/s durable and hashed, p50 {p50_us} us, p99 {p99_us} us"
+            );
+        }
+        if !self.growth.is_empty() {
+            println!(
+                "{:<36}{:>9}{:>11}{:>12}{:>12}{:>8}",
+                "growth", "few", "many", "p50 us", "p50 us", "ratio"
+            );
+        }
+        for Growth { of, few, many, few_p50_us, many_p50_us, ratio } in &self.growth {
+            println!("{of:<36}{few:>9}{many:>11}{few_p50_us:>12}{many_p50_us:>12}{ratio:>8.2}");
+        }
+        if let Some(Files { mib, holdfast_ms, rage_ms, ratio }) = &self.files {
+            println!(
+                "a file of {mib} MiB: holdfast {holdfast_ms} ms, rage {rage_ms} ms: {ratio:.2} of its speed"
+            );
+        }
+        let singles = [
+            ("resident memory after the loops, KiB", self.resident_kib),
+            ("resident memory with 1,000 keys in use, KiB", self.resident_with_1000_keys_kib),
+            ("start with as many keys as above, ms", self.start_with_many_keys_ms),
+            ("cold release build, s", self.cold_build_seconds),
+        ];
+        for (what, figure) in singles.iter().filter_map(|(what, figure)| Some((what, (*figure)?))) {
+            println!("{what}: {figure}");
+        }
+        std::fs::create_dir_all("target/bench")?;
+        std::fs::write("target/bench/report.json", serde_json::to_vec_pretty(self)?)?;
+        println!("written to target/bench/report.json");
+        Ok(())
+    }
+
+    #[expect(clippy::print_stdout, reason = "the tables are the program's output")]
+    fn print_rows(&self) {
+        if self.rows.is_empty() {
+            return;
+        }
         println!(
             "{:<20}{:>6}{:>12}{:>8}{:>12}{:>8}{:>10}{:>10}{:>9}",
             "", "conns", "requests/s", "ratio", "CPU us/req", "ratio", "p50 us", "p99 us", "p99 x"
@@ -79,9 +195,5 @@ impl Report {
                 ratio(f64::from(row.p99_us), |bare| f64::from(bare.p99_us)),
             );
         }
-        std::fs::create_dir_all("target/bench")?;
-        std::fs::write("target/bench/report.json", serde_json::to_vec_pretty(self)?)?;
-        println!("written to target/bench/report.json");
-        Ok(())
     }
 }

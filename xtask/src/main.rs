@@ -26,11 +26,7 @@ enum Chore {
         slow: bool,
     },
     /// Measures the gateway against a bare server on the same stack, and writes target/bench/report.json
-    Bench {
-        /// Seconds a measurement
-        #[arg(long, default_value_t = 5)]
-        seconds: u64,
-    },
+    Bench(bench::Bench),
     /// Feeds decoders with mutated inputs
     Fuzz {
         /// One target by name; all of them unless told
@@ -46,7 +42,7 @@ fn main() -> Result<()> {
     shell::enter_root()?;
     match arguments.chore {
         Chore::Test { slow } => test::run(slow),
-        Chore::Bench { seconds } => bench::run(seconds),
+        Chore::Bench(bench) => bench.run(),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     }
 }
