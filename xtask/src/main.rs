@@ -27,7 +27,7 @@ enum Chore {
     },
     /// Measures the gateway against a bare server on the same stack, and writes target/bench/report.json
     Bench(bench::Bench),
-    /// Feeds decoders with mutated inputs
+    /// Fuzzes decoders guided by coverage (libFuzzer), and keeps what reaches new branches in fuzz/corpus
     Fuzz {
         /// One target by name; all of them unless told
         target: Option<String>,

@@ -29,7 +29,7 @@ pub(crate) fn run(slow: bool) -> Result<()> {
         shell::run("the law under a great many faults", cargo().args(law))?;
     }
     interleavings()?;
-    fuzz::run(None, FUZZ_SECONDS_IN_ALL / fuzz::count()?.max(1))
+    fuzz::briefly(FUZZ_SECONDS_IN_ALL / fuzz::count()?.max(1))
 }
 
 /// Every interleaving of a stop order with results on their way out; a build of its own, since loom replaces the atomics.

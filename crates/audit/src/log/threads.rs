@@ -22,9 +22,8 @@ pub(super) fn start(shared: &Arc<Shared>, previous: u32, tiler: Tiler) -> io::Re
     let (writer, keeper, tiling) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let named = |name: &str| Builder::new().name(name.to_owned());
     Ok(vec![
-        named("audit-writer").spawn(move || {
-            Writer { shared: &writer, file, segment, previous, lately: 0, written: 0 }.run()
-        })?,
+        named("audit-writer")
+            .spawn(move || Writer { shared: &writer, file, segment, previous, lately: 0 }.run())?,
         named("audit-keeper").spawn(move || keep(&keeper))?,
         named("audit-tiler").spawn(move || tiler.run(|segment| free(&tiling, segment)))?,
     ])
@@ -38,8 +37,6 @@ struct Writer<'a> {
     previous: u32,
     /// How many wait at once, of late: those of a batch, and those that came while it was written.
     lately: u32,
-    /// Entries in the last batch.
-    written: u32,
 }
 
 impl Writer<'_> {
@@ -49,6 +46,9 @@ impl Writer<'_> {
             self.previous = batch.seal(place.segment, number, self.previous);
             match self.write(place.segment, place.offset, &batch.bytes) {
                 Ok(()) => {
+                    // Before they are woken, who may be back at once.
+                    let waiting = batch.count + self.shared.sequencer().batch.count;
+                    self.lately = waiting.max(self.lately / 8 * 7);
                     batch.completion.settle(Ok(()));
                     self.shared.board.durable(number + 1);
                     buffer = Some(batch.bytes);
@@ -77,7 +77,6 @@ impl Writer<'_> {
     fn next(&mut self, buffer: Option<Vec<u8>>) -> Option<Sealed> {
         let mut sequencer = self.shared.sequencer();
         sequencer.buffer = buffer.or(sequencer.buffer.take());
-        self.lately = (self.written + sequencer.batch.count).max(self.lately / 8 * 7);
         let wanted = self.lately / 4 * 3;
         let gathered = |sequencer: &Sequencer| sequencer.batch.count >= wanted || sequencer.closing;
         if wanted > 1 && !gathered(&sequencer) && sequencer.failure.is_none() {
@@ -90,7 +89,6 @@ impl Writer<'_> {
         loop {
             let had_spare = sequencer.spare.is_some();
             if let Some(sealed) = sequencer.take() {
-                self.written = sealed.batch.count;
                 if had_spare && sequencer.spare.is_none() {
                     self.shared.keeper_wake.notify_one();
                 }
