@@ -67,7 +67,8 @@ impl LogFiles {
         self.find(tile)?.ok_or_else(|| Refusal::new(&self.path(tile), "this tile is missing", LATER))
     }
 
-    fn find(&self, tile: &Tile) -> Result<Option<Vec<u8>>, Refusal> {
+    /// The bytes of a tile or of a wider form of it; nothing if there is neither.
+    pub(crate) fn find(&self, tile: &Tile) -> Result<Option<Vec<u8>>, Refusal> {
         for tile in [*tile, tile.full()] {
             if let Some(bytes) = self.read_if_there(&self.path(&tile))? {
                 return Ok(Some(bytes));

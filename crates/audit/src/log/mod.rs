@@ -12,6 +12,7 @@ use crate::key::Signer;
 use crate::log_id::LogId;
 use crate::merkle::{Hash, empty_root};
 use crate::refusal::Refusal;
+use crate::sink::Feed;
 use crate::tree::board::Board;
 use crate::tree::grow::Tree;
 use crate::tree::tiler::{Cursor, Tiler};
@@ -138,6 +139,10 @@ pub struct Health {
     pub open_intents: usize,
     /// Segments in use, the spare one not counted.
     pub segments: u64,
+    /// Entries that were given an index, of all logs together, since they began.
+    pub appended_entries: u64,
+    /// Those of them that stand under published checkpoints.
+    pub published_entries: u64,
 }
 
 /// The trees could not be brought up to date.
@@ -208,6 +213,7 @@ impl Log {
             buffer: None,
             next_batch,
             logs: HashMap::new(),
+            appended: 0,
             place: Place { segment, offset },
             spare,
             free: VecDeque::new(),
@@ -263,7 +269,7 @@ impl Log {
         let next_index = self.join(&files, size, found)?;
         let openings = Openings::new(Arc::clone(disk), &openings);
         self.shared.board.adopt(Tree::new(id.clone(), files, openings, signer, edge));
-        self.shared.sequencer().logs.insert(id.clone(), next_index);
+        self.shared.sequencer().admit(id, next_index);
         Ok(Registered { size, root, next_index })
     }
 
@@ -381,6 +387,13 @@ impl Log {
     /// A [`Refusal`] if it can't be read.
     pub fn read(&self, log: &LogId, path: &str) -> Result<Option<Vec<u8>>, Refusal> {
         self.published(log).read(path)
+    }
+
+    /// What sinks read from. It outlives the log, but not the right to write into its data directory.
+    #[must_use]
+    pub fn feed(&self) -> Feed {
+        let disk = Arc::clone(&self.shared.segments.disk);
+        Feed::new(disk, &self.config.data, Arc::clone(&self.shared.board))
     }
 
     /// The openings of a log, to disclose or erase them.

@@ -66,6 +66,8 @@ pub(super) struct Sequencer {
     pub(super) next_batch: u64,
     /// Each registered log's next index.
     pub(super) logs: HashMap<LogId, u64>,
+    /// The sum of those: entries that were given an index.
+    pub(super) appended: u64,
     pub(super) place: Place,
     /// The next segment, once it is ready.
     pub(super) spare: Option<u64>,
@@ -91,6 +93,12 @@ pub(super) enum Idle {
 }
 
 impl Sequencer {
+    /// Lets entries of a log in.
+    pub(super) fn admit(&mut self, log: &LogId, next_index: u64) {
+        self.logs.insert(log.clone(), next_index);
+        self.appended = self.appended.saturating_add(next_index);
+    }
+
     /// Takes one entry into the open batch.
     pub(super) fn append<R>(
         &mut self,
@@ -124,6 +132,7 @@ impl Sequencer {
         }
         if let Some(next) = self.logs.get_mut(log) {
             *next = index + 1;
+            self.appended += 1;
         }
         if let Mark::Outcome { state, .. } = mark {
             self.state = StateMark::newer(self.state, state);
@@ -181,7 +190,8 @@ impl Sequencer {
             (None, Some(why)) => WalHealth::Full(Arc::clone(why)),
             (None, None) => WalHealth::Writing,
         };
-        Health { wal, pending_bytes: self.batch.bytes.len(), ..Health::default() }
+        let pending_bytes = self.batch.bytes.len();
+        Health { wal, pending_bytes, appended_entries: self.appended, ..Health::default() }
     }
 }
 

@@ -23,8 +23,12 @@ struct Notices {
     adopted: Vec<Tree>,
     /// Logs that the write-ahead file knows and nobody registered yet.
     awaited: HashSet<LogId>,
-    /// Sizes under published checkpoints.
-    published: HashMap<LogId, u64>,
+    /// What stands under published checkpoints.
+    published: HashMap<LogId, Grown>,
+    /// The sum of their sizes.
+    entries: u64,
+    /// How often one of them has changed: who knows the number asks for what came after it.
+    round: u64,
     urgent: bool,
     tiler_idle: bool,
     writer_stopped: bool,
@@ -32,6 +36,13 @@ struct Notices {
     /// Why nothing more becomes durable.
     failure: Option<Arc<str>>,
     progress: Progress,
+}
+
+/// One log's published size, and the round in which it grew to that.
+#[derive(Clone, Copy)]
+struct Grown {
+    size: u64,
+    round: u64,
 }
 
 /// What the tiler says of itself after a round.
@@ -56,6 +67,17 @@ pub(crate) enum Work {
     Retry,
     /// The writer has stopped and everything is read.
     Stop,
+}
+
+impl Notices {
+    fn publish(&mut self, log: &LogId, size: u64) {
+        let before = self.published.get(log).map(|grown| grown.size);
+        if before != Some(size) {
+            self.round += 1;
+            self.entries = self.entries.saturating_add(size).saturating_sub(before.unwrap_or(0));
+            self.published.insert(log.clone(), Grown { size, round: self.round });
+        }
+    }
 }
 
 fn unpoisoned<T>(result: Result<T, PoisonError<T>>) -> T {
@@ -94,7 +116,7 @@ impl Board {
     pub(crate) fn adopt(&self, tree: Tree) {
         let mut notices = self.lock();
         notices.awaited.remove(&tree.id);
-        notices.published.insert(tree.id.clone(), tree.size);
+        notices.publish(&tree.id, tree.size);
         notices.adopted.push(tree);
         if notices.awaited.is_empty() {
             self.tiler_wake.notify_one();
@@ -104,7 +126,7 @@ impl Board {
     /// Blocks until the log's checkpoint covers this many entries.
     pub(crate) fn wait_published(&self, log: &LogId, size: u64) -> Result<(), Arc<str>> {
         let mut notices = self.lock();
-        while notices.published.get(log).is_none_or(|published| *published < size) {
+        while notices.published.get(log).is_none_or(|published| published.size < size) {
             let Progress { broken, stalled, .. } = &notices.progress;
             if let Some(why) = stalled.get(log).or(broken.as_ref()).or(notices.failure.as_ref()) {
                 return Err(Arc::clone(why));
@@ -124,7 +146,7 @@ impl Board {
     pub(crate) fn wait_published_for(&self, log: &LogId, size: u64, patience: Duration) {
         let mut notices = self.lock();
         let behind =
-            |notices: &Notices| notices.published.get(log).is_some_and(|published| *published < size);
+            |notices: &Notices| notices.published.get(log).is_some_and(|published| published.size < size);
         if behind(&notices) {
             notices.urgent = true;
             self.tiler_wake.notify_one();
@@ -146,6 +168,27 @@ impl Board {
         health.published_batches = *tiled;
         health.open_intents = *open_intents;
         health.segments = *first_segment;
+        health.published_entries = notices.entries;
+    }
+
+    /// For who follows the logs: the round, and which logs have grown since the one given; all of them since round 0.
+    pub(crate) fn grown_since(&self, round: u64) -> (u64, Vec<LogId>) {
+        let notices = self.lock();
+        if notices.round == round {
+            return (round, Vec::new());
+        }
+        let grown = notices.published.iter().filter(|(_, grown)| grown.round > round);
+        (notices.round, grown.map(|(log, _)| log.clone()).collect())
+    }
+
+    /// Entries under published checkpoints, of all logs together.
+    pub(crate) fn published_entries(&self) -> u64 {
+        self.lock().entries
+    }
+
+    /// The same of one log.
+    pub(crate) fn published_size(&self, log: &LogId) -> u64 {
+        self.lock().published.get(log).map_or(0, |grown| grown.size)
     }
 
     /// The tiler: waits until every log that recovery named is registered, or for so long. Gives whether the log is closed
@@ -195,9 +238,7 @@ impl Board {
         let mut notices = self.lock();
         notices.progress = progress;
         for tree in trees {
-            if let Some(published) = notices.published.get_mut(&tree.id) {
-                *published = tree.size;
-            }
+            notices.publish(&tree.id, tree.size);
         }
         self.published_wake.notify_all();
     }

@@ -1,0 +1,90 @@
+//! Receivers that take nothing, never end, or are somebody else.
+
+use crate::common::id;
+use crate::receiver::{Authority, Mood};
+use crate::rig::{Rig, Site as _, SyslogSite, caught_up, settings, until};
+use holdfast_audit::sink::{Destination, Pace, Sink, syslog};
+use holdfast_audit::{Mark, Priority};
+use std::time::{Duration, Instant};
+
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+const ENTRY: usize = 60_000;
+const MANY: usize = 1500;
+
+#[test]
+fn a_receiver_that_reads_nothing_holds_up_nobody_and_costs_no_memory() {
+    let site = SyslogSite::new();
+    site.receiver.set(Mood::Deaf);
+    let rig = Rig::large("acme");
+    let write = |to: &mut holdfast_audit::Entry<'_>| to.push(&vec![b'x'; ENTRY]);
+    let append = || {
+        let (_, ticket) = rig.log.append(&id("acme"), Priority::Ordinary, Mark::Plain, write).unwrap();
+        ticket.wait_blocking().unwrap();
+    };
+    append();
+    let mut settings = settings(&[]);
+    settings.pace = Pace { look: Duration::from_millis(2), ..Pace::default() };
+    let sink = Sink::start(rig.log.feed(), settings, site.destination()).unwrap();
+    until("it is connected", || site.receiver.connections() == 1);
+    (0..100).for_each(|_| append());
+    rig.log.flush_tree(&id("acme")).unwrap();
+    let before = resident();
+    (0..MANY).for_each(|_| append());
+    rig.log.flush_tree(&id("acme")).unwrap();
+    let grown = resident().saturating_sub(before);
+    // A bundle of such entries twice, a batch and the log's own buffers; not what waits.
+    assert!(grown < 48 << 20, "{grown} bytes more in memory, and {} wait", MANY * ENTRY);
+    let health = sink.health();
+    assert!(health.exported == 0 && health.lag > MANY as u64 && !health.behind.is_zero());
+    // It stops in bounded time although its peer never answers.
+    let begun = Instant::now();
+    assert!(!sink.stop(Duration::from_millis(100)));
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_receiver_that_stalls_is_given_up_and_asked_again() {
+    let site = SyslogSite::new();
+    site.receiver.set(Mood::Endless);
+    let rig = Rig::new(&["acme"]);
+    rig.append("acme", 50);
+    let stall = Duration::from_millis(300);
+    let destination = Destination::Syslog(syslog::Settings { stall, ..site.settings() });
+    let sink = rig.sink(&[], destination);
+    until("it is given up", || sink.health().problem.is_some_and(|why| why.contains("has not moved for")));
+    // It has read them all, and yet did not say so.
+    assert_eq!(sink.health().exported, 0);
+    site.receiver.set(Mood::Reading);
+    assert_eq!(caught_up(&sink).exported, 50);
+}
+
+#[test]
+fn only_the_right_receiver_gets_anything() {
+    let site = SyslogSite::new();
+    let rig = Rig::new(&["acme"]);
+    rig.append("acme", 50);
+    let fails = |settings: syslog::Settings, said: &str| {
+        let sink = rig.sink(&[], Destination::Syslog(settings));
+        until(said, || sink.health().problem.is_some_and(|problem| problem.contains(said)));
+    };
+    let good = site.settings();
+    fails(syslog::Settings { server_name: "other.example".to_owned(), ..good.clone() }, "certificate");
+    fails(syslog::Settings { server_name: String::new(), ..good.clone() }, "certificate");
+    let other = Authority::new();
+    fails(syslog::Settings { ca_file: other.path("ca.pem"), ..good.clone() }, "certificate");
+    fails(syslog::Settings { client: None, ..good.clone() }, "`127.0.0.1:");
+    let strange = Some((other.path("gateway.pem"), other.path("gateway.key")));
+    fails(syslog::Settings { client: strange, ..good.clone() }, "`127.0.0.1:");
+    fails(syslog::Settings { ca_file: "/nowhere".into(), ..good.clone() }, "cannot read a certificate");
+    fails(syslog::Settings { address: "127.0.0.1:1".to_owned(), ..good.clone() }, "cannot connect to");
+    assert!(site.receiver.messages().is_empty());
+    let sink = rig.sink(&[], Destination::Syslog(good));
+    caught_up(&sink);
+    assert_eq!(site.got().len(), 50);
+}
