@@ -409,7 +409,8 @@ fn the_page_of_metrics_has_every_metric_and_no_other() {
     for part in source.split("registry.register").skip(1) {
         let with_unit = part.starts_with("_with_unit(");
         let name = part.split('"').nth(1).unwrap();
-        let kind = if name == "requests" { "_total" } else { "" };
+        let counters = ["requests", "sink_exported_entries", "sink_skipped_entries", "sink_failures"];
+        let kind = if counters.contains(&name) { "_total" } else { "" };
         registered.insert(format!("holdfast_{name}{}{kind}", if with_unit { "_seconds" } else { "" }));
     }
     assert!(registered.len() >= 9);

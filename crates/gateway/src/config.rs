@@ -2,6 +2,7 @@
 
 use crate::backup::Recipients;
 use crate::fault::Fault;
+use crate::sinks::{self, SinkTable};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub struct Config {
     pub limits: Limits,
     /// Backups.
     pub backup: Backup,
+    /// Copies of the audit logs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sink: Vec<SinkTable>,
     /// The log of the daemon itself.
     pub log: Logging,
 }
@@ -38,6 +42,7 @@ impl Default for Config {
             admin: Admin::default(),
             limits: Limits::default(),
             backup: Backup::default(),
+            sink: vec![],
             log: Logging::default(),
         }
     }
@@ -214,6 +219,7 @@ impl Config {
                 .remedy("set both, or neither for the certificate that `init` made"));
         }
         Recipients::parse(&self.backup.recipients)?;
+        sinks::check(&self.sink)?;
         let Limits { connections, handshake_seconds, header_seconds, body_seconds, requests, .. } =
             &self.limits;
         for (name, is_zero) in [

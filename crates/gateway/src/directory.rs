@@ -8,6 +8,7 @@
 //! DIR/wal/            the log's write-ahead file
 //! DIR/audit/TENANT/   each tenant's log, as C2SP tlog-tiles
 //! DIR/openings/       keys of commitments, erasable
+//! DIR/sinks/SINK/     how far each sink has come
 //! DIR/tls/            the server's certificate and key
 //! DIR/credentials/    what `init` issued, to be handed out and removed
 //! DIR/dev.env         in a dev directory: how to reach it

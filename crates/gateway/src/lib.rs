@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod root;
 pub mod serve;
 mod service;
+pub mod sinks;
 pub mod stages;
 pub mod status;
 mod tls;

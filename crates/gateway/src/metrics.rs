@@ -1,8 +1,9 @@
 //! Metrics, named once and for good (`docs/operate/metrics.md`).
 //!
-//! Every label has a closed set of values: routes, outcomes and stages, never a tenant's, a key's or a caller's name.
+//! Every label has a closed set of values: routes, outcomes, stages and configured sinks, never a tenant's, a key's or a caller's name.
 
 use crate::stages::Stages;
+use holdfast_audit::sink;
 use holdfast_core::ErrorKind;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, MetricEncoder, NoLabelSet};
@@ -23,6 +24,23 @@ const BOUNDS: [u64; 14] =
 pub struct Ended {
     route: &'static str,
     outcome: &'static str,
+}
+
+/// One configured sink.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Of {
+    sink: String,
+}
+
+/// What is measured of each sink.
+#[derive(Debug, Clone, Default)]
+struct SinkMetrics {
+    entries: Family<Of, Gauge>,
+    lag: Family<Of, Gauge>,
+    behind: Family<Of, Gauge>,
+    exported: Family<Of, Counter>,
+    skipped: Family<Of, Counter>,
+    failures: Family<Of, Counter>,
 }
 
 /// Latencies in buckets of plain atomics: observing takes no lock.
@@ -75,6 +93,9 @@ pub struct Metrics {
     ready: Gauge,
     pending_stops: Gauge,
     certificate_expiry: Gauge,
+    log_entries: Gauge,
+    log_entries_published: Gauge,
+    sinks: SinkMetrics,
 }
 
 impl Metrics {
@@ -85,6 +106,8 @@ impl Metrics {
         let request = Latencies::default();
         let [connections, in_flight, ready, pending_stops, certificate_expiry]: [Gauge; 5] =
             Default::default();
+        let [log_entries, log_entries_published]: [Gauge; 2] = Default::default();
+        let sinks = SinkMetrics::default();
         registry.register("requests", "Requests by route and outcome", requests.clone());
         let seconds = Unit::Seconds;
         registry.register_with_unit(
@@ -111,7 +134,31 @@ impl Metrics {
             "When the server's certificate expires",
             certificate_expiry.clone(),
         );
-        Self { registry, requests, request, connections, in_flight, ready, pending_stops, certificate_expiry }
+        registry.register("log_entries", "Entries of all logs since they began", log_entries.clone());
+        registry.register(
+            "log_entries_published",
+            "Those of them that stand under a checkpoint",
+            log_entries_published.clone(),
+        );
+        registry.register("sink_entries", "Entries up to the sink's cursor", sinks.entries.clone());
+        registry.register("sink_lag_entries", "Published entries that the sink has not", sinks.lag.clone());
+        registry.register("sink_behind_seconds", "Since the sink had everything", sinks.behind.clone());
+        registry.register("sink_exported_entries", "Entries handed over", sinks.exported.clone());
+        registry.register("sink_skipped_entries", "Entries removed before", sinks.skipped.clone());
+        registry.register("sink_failures", "Failures of the sink", sinks.failures.clone());
+        Self {
+            registry,
+            requests,
+            request,
+            connections,
+            in_flight,
+            ready,
+            pending_stops,
+            certificate_expiry,
+            log_entries,
+            log_entries_published,
+            sinks,
+        }
     }
 
     /// Counts the end of a request.
@@ -130,6 +177,29 @@ impl Metrics {
         }
     }
 
+    /// Sets what is read of the log when somebody looks.
+    pub fn set_log(&self, health: &holdfast_audit::Health) {
+        self.log_entries.set(gauge(health.appended_entries));
+        self.log_entries_published.set(gauge(health.published_entries));
+    }
+
+    /// Sets what is read of the sinks when somebody looks.
+    pub fn set_sinks(&self, sinks: Vec<(String, sink::Health)>) {
+        for (sink, health) in sinks {
+            let of = Of { sink };
+            let sink::Health { published: _, position, lag, behind, exported, skipped, failures, problem: _ } =
+                health;
+            let SinkMetrics { entries, lag: lags, behind: behinds, .. } = &self.sinks;
+            for (family, value) in [(entries, position), (lags, lag), (behinds, behind.as_secs())] {
+                family.get_or_create(&of).set(gauge(value));
+            }
+            let SinkMetrics { exported: exports, skipped: skips, failures: fails, .. } = &self.sinks;
+            for (family, value) in [(exports, exported), (skips, skipped), (fails, failures)] {
+                family.get_or_create(&of).inner().store(value, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The text that Prometheus scrapes (OpenMetrics).
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -137,6 +207,10 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -149,6 +223,19 @@ mod tests {
         metrics.ended("encrypt", None, 70);
         metrics.ended("encrypt", Some(ErrorKind::Denied), 20_000_000);
         metrics.set_live(true, 0, Some(1_800_000_000));
+        let log = holdfast_audit::Health { appended_entries: 7, published_entries: 6, ..Default::default() };
+        metrics.set_log(&log);
+        let health = sink::Health {
+            published: 6,
+            position: 4,
+            lag: 2,
+            behind: std::time::Duration::from_secs(9),
+            exported: 3,
+            skipped: 1,
+            failures: 5,
+            problem: None,
+        };
+        metrics.set_sinks(vec![("siem".to_owned(), health)]);
         let text = metrics.text();
         for line in [
             r#"holdfast_requests_total{route="encrypt",outcome="success"} 1"#,
@@ -157,6 +244,14 @@ mod tests {
             r#"holdfast_request_duration_seconds_bucket{le="+Inf"} 2"#,
             "holdfast_ready 1",
             "holdfast_stops_not_durable 0",
+            "holdfast_log_entries 7",
+            "holdfast_log_entries_published 6",
+            r#"holdfast_sink_entries{sink="siem"} 4"#,
+            r#"holdfast_sink_lag_entries{sink="siem"} 2"#,
+            r#"holdfast_sink_behind_seconds{sink="siem"} 9"#,
+            r#"holdfast_sink_exported_entries_total{sink="siem"} 3"#,
+            r#"holdfast_sink_skipped_entries_total{sink="siem"} 1"#,
+            r#"holdfast_sink_failures_total{sink="siem"} 5"#,
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

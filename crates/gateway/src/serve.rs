@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::process;
 use crate::root::{self, Law};
 use crate::service;
+use crate::sinks::Sinks;
 use crate::stages::Stages;
 use crate::status;
 use crate::tls::TlsState;
@@ -42,6 +43,7 @@ pub struct Gateway {
     pub(crate) config: Config,
     pub(crate) tls: Arc<TlsState>,
     pub(crate) metrics: Metrics,
+    pub(crate) sinks: Sinks,
     /// Requests under way, bounded.
     pub(crate) requests: Semaphore,
     /// Everything that must end before the process may: each connection holds one of these, and each request.
@@ -51,12 +53,14 @@ pub struct Gateway {
 impl Gateway {
     /// What an operator sees.
     pub fn status(&self) -> Status {
-        status::gather(&self.law, &self.directory, &self.identity, &self.tls)
+        status::gather(&self.law, &self.directory, &self.identity, &self.tls, &self.sinks)
     }
 
     /// What Prometheus scrapes.
     pub fn metrics_text(&self) -> String {
         self.metrics.set_live(status::is_ready(&self.law), self.law.pending_stops(), self.tls.expires());
+        self.metrics.set_log(&self.law.engines().log.log().health());
+        self.metrics.set_sinks(self.sinks.health());
         self.metrics.text()
     }
 }
@@ -117,6 +121,7 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
     let (law, lock, identity) = Box::pin(open(&directory, dev, &config.backup, &stages)).await?;
     let tls = Arc::new(TlsState::load(&config.tls, &directory)?);
     let law = Arc::new(law);
+    let sinks = Sinks::start(&config.sink, &law.engines().log.log().feed(), &law.engines().world)?;
     let count_noise = {
         let law = Arc::clone(&law);
         Arc::new(move |source, reason| law.count_noise(source, reason))
@@ -137,7 +142,8 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
     let requests = Semaphore::new(config.limits.requests);
     let metrics = Metrics::new(&stages);
     let alive = Arc::new(Semaphore::new(usize::try_from(ALL_ALIVE).unwrap_or(Semaphore::MAX_PERMITS)));
-    let gateway = Arc::new(Gateway { law, directory, identity, config, tls, metrics, requests, alive });
+    let gateway =
+        Arc::new(Gateway { law, directory, identity, config, tls, metrics, sinks, requests, alive });
 
     let (stop, stopping) = watch::channel(false);
     if let Some(listener) = admin_listener {
@@ -334,8 +340,12 @@ impl Running {
         let patience = Duration::from_secs(gateway.config.limits.shutdown_seconds);
         let finished = tokio::time::timeout(patience, gateway.alive.acquire_many(ALL_ALIVE)).await.is_ok();
         gateway.law.housekeep().await?;
-        let law = Arc::clone(&gateway.law);
-        let flushed = tokio::task::spawn_blocking(move || law.engines().log.flush_all());
+        let ending = Arc::clone(&gateway);
+        let flushed = tokio::task::spawn_blocking(move || {
+            let flushed = ending.law.engines().log.flush_all();
+            ending.sinks.stop();
+            flushed
+        });
         let flushed =
             flushed.await.map_err(|error| Fault::new("the log could not be completed").because(error))?;
         drop(gateway);

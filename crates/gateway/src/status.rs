@@ -2,6 +2,7 @@
 
 use crate::directory::{Directory, Identity};
 use crate::root::Law;
+use crate::sinks::Sinks;
 use crate::tls::TlsState;
 use holdfast_core::Timestamp;
 use holdfast_core::port::{AuditLog as _, Health, KeyStore as _, State as _, World as _};
@@ -27,12 +28,18 @@ fn part(name: &str, health: Health, about: Option<String>) -> Part {
 }
 
 /// Gathers what an operator sees of the gateway.
-pub fn gather(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState) -> Status {
+pub fn gather(
+    law: &Law,
+    directory: &Directory,
+    identity: &Identity,
+    tls: &TlsState,
+    sinks: &Sinks,
+) -> Status {
     let engines = law.engines();
     let custody = format!("software custody, root key in the file `{}`", directory.root_key().display());
     let state = engines.state.position();
     let log = engines.log.log().health();
-    let parts = vec![
+    let mut parts = vec![
         part("key-store", engines.keys.health(), Some(custody)),
         part("state", engines.state.health(), Some(format!("{} commits", state.sequence))),
         part("log", engines.log.health(), Some(format!("{} batches durable", log.durable_batches))),
@@ -43,6 +50,8 @@ pub fn gather(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsSt
         ),
     ];
     let ready = parts.iter().all(|part| part.ready);
+    // Nothing waits for them.
+    parts.extend(sinks.parts());
     Status { version: crate::BUILD.to_owned(), ready, parts, notices: notices(law, directory, identity, tls) }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 
 /// See how the gateway is; an operator's command
 ///
-/// Shows each part of the gateway, and what an operator should know. Fails when a part cannot work.
+/// Shows each part of the gateway, and what an operator should know. Fails when the gateway cannot work; a sink that is behind does not make it fail.
 #[derive(Debug, Args)]
 pub(crate) struct Status {}
 

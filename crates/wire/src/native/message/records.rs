@@ -244,7 +244,7 @@ shown! {
 
     /// One part of the gateway.
     pub struct Part {
-        /// `key-store`, `state`, `log`, or another part's name.
+        /// `key-store`, `state`, `log`, `sink NAME`, or another part's name.
         name: String,
         /// Whether it can work now.
         ready: bool,
@@ -257,7 +257,7 @@ shown! {
     pub struct Status {
         /// Its version.
         version: String,
-        /// Whether every part is ready.
+        /// Whether the gateway can work: every part is ready, sinks aside.
         ready: bool,
         /// Its parts.
         parts: Vec<Part>,
