@@ -10,7 +10,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "token", run: token },
@@ -21,6 +21,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "policy", run: policy },
     Target { name: "checkpoint", run: checkpoint },
     Target { name: "log-proof", run: log_proof },
+    Target { name: "sink-cursor", run: sink_cursor },
     Target { name: "proxy-header", run: proxy_header },
     Target { name: "configuration", run: configuration },
 ];
@@ -87,6 +88,10 @@ fn checkpoint(input: &[u8]) -> bool {
 
 fn log_proof(input: &[u8]) -> bool {
     holdfast_audit::proof::TlogProof::parse(input).is_ok()
+}
+
+fn sink_cursor(input: &[u8]) -> bool {
+    holdfast_audit::sink::cursor::Cursor::parse(input).is_ok()
 }
 
 fn proxy_header(input: &[u8]) -> bool {

@@ -6,24 +6,35 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A program and the Debian package that has it.
+/// A program, or a module of one, and the Debian package that has it.
 struct Tool {
     program: &'static str,
     package: &'static str,
     why: &'static str,
 }
 
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 6] = [
     Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
     Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
     Tool { program: "curl", package: "curl", why: "speaks to the API as anybody would" },
     Tool { program: "strace", package: "strace", why: "shows the order of syncs and answers" },
+    Tool { program: "rsyslogd", package: "rsyslog", why: "receives what a sink sends" },
+    Tool { program: "lmnsd_gtls.so", package: "rsyslog-gnutls", why: "has rsyslog speak TLS" },
 ];
+
+/// Where rsyslog's modules lie: below the directory of the machine's architecture on Debian.
+fn module_directories() -> Vec<PathBuf> {
+    let below = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let all = [PathBuf::from("/usr/lib"), PathBuf::from("/usr/lib64")];
+    all.into_iter().chain(below.map(|entry| entry.path())).map(|dir| dir.join("rsyslog")).collect()
+}
 
 fn is_there(program: &str) -> bool {
     ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
         .iter()
-        .any(|directory| Path::new(directory).join(program).is_file())
+        .map(PathBuf::from)
+        .chain(module_directories())
+        .any(|directory| directory.join(program).is_file())
 }
 
 fn is_quiet_success(command: &mut Command) -> bool {
