@@ -23,8 +23,11 @@ pub mod tile;
 mod tree;
 pub mod verify;
 pub mod wal;
+pub mod witness;
 
-pub use log::{AppendError, Config, FlushError, Health, Log, Priority, Recovered, Registered, WalHealth};
+pub use log::{
+    AppendError, Config, FlushError, Health, Log, Priority, Recovered, Registered, WalHealth,
+};
 pub use log_id::{LogId, LogIdError};
 pub use refusal::Refusal;
 pub use tree::Openings;

@@ -104,6 +104,19 @@ impl Note {
         self.signatures.push(line);
     }
 
+    /// Keeps the first line of each of these keys and no other.
+    pub fn keep_only(&mut self, keys: &[&VerifierKey]) {
+        let mut kept: Vec<NoteSignature> = Vec::new();
+        for line in self.signatures.drain(..) {
+            let is = |name: &str, id: [u8; 4]| line.name == name && line.key_id == id;
+            let known = keys.iter().any(|key| is(key.name(), key.id()));
+            if known && !kept.iter().any(|kept| is(&kept.name, kept.key_id)) {
+                kept.push(line);
+            }
+        }
+        self.signatures = kept;
+    }
+
     /// Checks the lines of the known keys and names those that signed; unknown keys' lines are passed over.
     ///
     /// # Errors
@@ -127,13 +140,17 @@ impl Note {
     }
 }
 
+impl std::fmt::Display for NoteSignature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, key_id, signature } = self;
+        write!(f, "\u{2014} {name} {}", text::base64(&[key_id.as_slice(), signature].concat()))
+    }
+}
+
 impl std::fmt::Display for Note {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{}", self.text)?;
-        for NoteSignature { name, key_id, signature } in &self.signatures {
-            writeln!(f, "\u{2014} {name} {}", text::base64(&[key_id.as_slice(), signature].concat()))?;
-        }
-        Ok(())
+        self.signatures.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
