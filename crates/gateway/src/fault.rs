@@ -71,3 +71,11 @@ impl From<holdfast_core::Error> for Fault {
         }
     }
 }
+
+impl From<holdfast_audit::Refusal> for Fault {
+    fn from(refusal: holdfast_audit::Refusal) -> Self {
+        let holdfast_audit::Refusal { file, offset, problem, remedy } = refusal;
+        let at = offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
+        Self::new(format!("`{}`{at}: {problem}", file.display())).remedy(remedy)
+    }
+}

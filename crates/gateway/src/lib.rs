@@ -21,6 +21,7 @@ pub mod sinks;
 pub mod stages;
 pub mod status;
 mod tls;
+pub mod witness;
 mod world;
 
 pub use fault::Fault;

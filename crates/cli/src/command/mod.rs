@@ -24,6 +24,7 @@ mod status;
 mod tenant;
 mod unwrap;
 mod verify;
+mod witness;
 mod wrap;
 
 use crate::app::App;
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     /// Verify, prove, follow and search the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Run a witness that cosigns logs
+    #[command(subcommand)]
+    Witness(witness::WitnessCommand),
     Encrypt(encrypt::Encrypt),
     Decrypt(decrypt::Decrypt),
     Wrap(wrap::Wrap),
@@ -89,6 +93,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Caller(caller) => caller.run(app),
         Command::Anchor(anchor) => anchor.run(app),
         Command::Audit(audit) => audit.run(app),
+        Command::Witness(witness) => witness.run(app),
         Command::Encrypt(encrypt) => encrypt.run(app),
         Command::Decrypt(decrypt) => decrypt.run(app),
         Command::Wrap(wrap) => wrap.run(app),

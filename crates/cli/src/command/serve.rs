@@ -5,6 +5,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, note};
 use clap::Args;
+use holdfast_gateway::Fault;
 use holdfast_gateway::config::{self, Config, LogFormat, Logging};
 use holdfast_gateway::serve::{self, Options, Running};
 use std::ffi::OsStr;
@@ -68,13 +69,13 @@ impl Serve {
         let dev = self.dev;
         let config = self.configured()?;
         log_to_stderr(&config.log)?;
-        let systemd = Systemd { socket: app.environment.notify_socket.clone() };
+        let systemd = Systemd::of(app);
         app.block_on(async {
             let mut signals = Signals::new()?;
             let running = Box::pin(serve::start(Options { config, dev })).await?;
             output::write_stdout(format!("{}\n", ready_line(&running, app.printer.is_json())).as_bytes())?;
             systemd.tell("READY=1");
-            signals.wait(&running, &systemd).await;
+            signals.wait(|| running.reload(), &systemd).await;
             systemd.tell("STOPPING=1");
             Ok(running.shut_down().await?)
         })
@@ -126,7 +127,7 @@ fn ready_line(running: &Running, json: bool) -> String {
     line
 }
 
-fn log_to_stderr(log: &Logging) -> Result<(), Failure> {
+pub(super) fn log_to_stderr(log: &Logging) -> Result<(), Failure> {
     let Logging { filter, format } = log;
     let filter = EnvFilter::try_new(filter).map_err(|error| {
         Failure::usage(format!("`log.filter` `{filter}` is refused"))
@@ -141,15 +142,15 @@ fn log_to_stderr(log: &Logging) -> Result<(), Failure> {
     set.map_err(|error| Failure::new(Exit::Failure, "the log cannot be written").because(&*error))
 }
 
-/// The signals that a gateway obeys.
-struct Signals {
+/// The signals that whoever serves obeys.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, Failure> {
         let of = |kind| {
             signal(kind)
                 .map_err(|error| Failure::new(Exit::Failure, "signals cannot be received").because(&error))
@@ -162,14 +163,14 @@ impl Signals {
     }
 
     /// Waits for the order to end, reloading on the way.
-    async fn wait(&mut self, running: &Running, systemd: &Systemd) {
+    pub(super) async fn wait(&mut self, reload: impl Fn() -> Result<(), Fault>, systemd: &Systemd) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
                     systemd.tell("RELOADING=1");
-                    if let Err(fault) = running.reload() {
+                    if let Err(fault) = reload() {
                         note(&format!("warning: {fault}; what was in force stays in force"));
                     }
                     systemd.tell("READY=1");
@@ -180,13 +181,18 @@ impl Signals {
 }
 
 /// The service manager that may wait for readiness (sd_notify(3)).
-struct Systemd {
+pub(super) struct Systemd {
     socket: Option<std::ffi::OsString>,
 }
 
 impl Systemd {
+    /// The one that started this process, if one did.
+    pub(super) fn of(app: &App) -> Self {
+        Self { socket: app.environment.notify_socket.clone() }
+    }
+
     /// Tells it a state. What it does not hear changes nothing here.
-    fn tell(&self, state: &str) {
+    pub(super) fn tell(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
         let sent =
             address(socket).and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));

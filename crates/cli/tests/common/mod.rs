@@ -74,7 +74,7 @@ impl Server {
         }
         let url = ready
             .split([' ', ';', '\n'])
-            .find(|word| word.starts_with("https://"))
+            .find(|word| word.starts_with("https://") || word.starts_with("http://"))
             .unwrap_or_default()
             .to_owned();
         Self { child, log: Some(log), ready, url }
