@@ -26,7 +26,7 @@ pub mod wal;
 pub mod witness;
 
 pub use log::{
-    AppendError, Config, FlushError, Health, Log, Priority, Recovered, Registered, WalHealth,
+    AppendError, Config, Continuity, FlushError, Health, Log, Priority, Recovered, Registered, WalHealth,
 };
 pub use log_id::{LogId, LogIdError};
 pub use refusal::Refusal;

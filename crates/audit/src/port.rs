@@ -1,7 +1,8 @@
 //! The log behind core's port.
 
-use crate::key::Signer;
-use crate::log::{AppendError, Config, Health, Log, Priority, WalHealth};
+use crate::checkpoint::Checkpoint;
+use crate::key::{Signer, VerifierKey};
+use crate::log::{AppendError, Config, Continuity, Health, Log, Priority, WalHealth};
 use crate::log_id::LogId;
 use crate::merkle::Hash;
 use crate::reader::LogReader;
@@ -16,7 +17,7 @@ use holdfast_core::receipt::{LeafHash, SignedReceipt, Statement};
 use holdfast_core::{Error, ErrorKind, OperationId, Secret, Stage, TenantId};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use zeroize::Zeroizing;
 
@@ -36,6 +37,8 @@ pub trait Signing: Send + Sync + 'static {
 pub struct GatewayLog<S> {
     log: Log,
     signing: S,
+    /// Why nobody should believe this log, once somebody knows.
+    alarm: OnceLock<String>,
 }
 
 impl<S: Signing> GatewayLog<S> {
@@ -48,12 +51,50 @@ impl<S: Signing> GatewayLog<S> {
         let committed =
             found.state.map(|StateMark { seq, digest }| port::Committed { sequence: seq, digest });
         let intents = found.open_intents.iter().map(open_intent).collect::<Result<_, _>>()?;
-        Ok((Self { log, signing }, Recovery { committed, intents, cut_bytes: found.cut_bytes }))
+        Ok((
+            Self { log, signing, alarm: OnceLock::new() },
+            Recovery { committed, intents, cut_bytes: found.cut_bytes },
+        ))
     }
 
     /// The log itself, for its files and its health.
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// The key that a tenant's log signs with.
+    ///
+    /// # Errors
+    /// When its seed cannot be had now.
+    pub fn verifier(&self, tenant: &TenantId) -> Result<VerifierKey, Error> {
+        Ok(self.signer(tenant)?.verifier().clone())
+    }
+
+    /// How a tenant's log stands to a checkpoint of it that was kept elsewhere; also before it is opened. Reads the disk.
+    ///
+    /// # Errors
+    /// `audit-unavailable`, naming file and remedy, when the log's files are not what they should be.
+    pub fn continuity(&self, tenant: &TenantId, known: &Checkpoint) -> Result<Continuity, Error> {
+        self.log.continuity(&log_id(tenant)?, known).map_err(refused)
+    }
+
+    /// The index that a tenant's next entry gets: no checkpoint of this log covers more.
+    ///
+    /// # Errors
+    /// `audit-unavailable` when the log's files cannot be read.
+    pub fn reach(&self, tenant: &TenantId) -> Result<u64, Error> {
+        self.log.reach(&log_id(tenant)?).map_err(refused)
+    }
+
+    /// Tells everybody who asks for its health that this log contradicts what is known elsewhere, until the next start.
+    /// The first reason stays.
+    pub fn raise_alarm(&self, reason: String) {
+        let _first_stays = self.alarm.set(reason);
+    }
+
+    /// The alarm, if one was raised.
+    pub fn alarm(&self) -> Option<&str> {
+        self.alarm.get().map(String::as_str)
     }
 
     /// Waits until all that was appended to a tenant's log stands under a published checkpoint. Blocks.
@@ -64,6 +105,21 @@ impl<S: Signing> GatewayLog<S> {
         self.log
             .flush_tree(&log_id(tenant)?)
             .map_err(|error| unavailable("the log's tree does not grow", error))
+    }
+
+    fn signer(&self, tenant: &TenantId) -> Result<Signer, Error> {
+        let secret = self.signing.seed(tenant)?;
+        let mut seed = Zeroizing::new([0; 32]);
+        if secret.len() != seed.len() {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                Stage::Start,
+                "the seed of a log's key is not 32 bytes",
+            ));
+        }
+        seed.copy_from_slice(secret.expose());
+        Signer::from_seed(&self.signing.origin(tenant), &seed)
+            .map_err(|error| unavailable("the log's key is refused", error))
     }
 
     /// The same for every tenant's log.
@@ -81,19 +137,7 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
 
     fn open(&self, tenant: &TenantId) -> Result<OpenLog, Error> {
         let id = log_id(tenant)?;
-        let secret = self.signing.seed(tenant)?;
-        let mut seed = Zeroizing::new([0; 32]);
-        if secret.len() != seed.len() {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                Stage::Start,
-                "the seed of a log's key is not 32 bytes",
-            ));
-        }
-        seed.copy_from_slice(secret.expose());
-        let signer = Signer::from_seed(&self.signing.origin(tenant), &seed)
-            .map_err(|error| unavailable("the log's key is refused", error))?;
-        let signer = Arc::new(signer);
+        let signer = Arc::new(self.signer(tenant)?);
         let _found = self.log.register(&id, Arc::clone(&signer)).map_err(refused)?;
         Ok(OpenLog { id, signer })
     }
@@ -151,6 +195,9 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
     }
 
     fn health(&self) -> port::Health {
+        if let Some(alarm) = self.alarm.get() {
+            return port::Health::Unready(alarm.clone());
+        }
         let Health { wal, .. } = self.log.health();
         match wal {
             WalHealth::Writing => port::Health::Ready,

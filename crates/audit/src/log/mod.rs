@@ -1,8 +1,10 @@
 //! The log of a gateway: append durably, grow a tree for each name, publish.
 
+mod continuity;
 mod sequencer;
 mod threads;
 
+pub use continuity::Continuity;
 pub use sequencer::{AppendError, Priority};
 
 use crate::checkpoint::Checkpoint;
@@ -369,6 +371,13 @@ impl Log {
         let newest = self.shared.sequencer().place.segment;
         health.segments = (newest + 1).saturating_sub(health.segments);
         health
+    }
+
+    /// The logs whose published checkpoint has grown since a round, with its size, and the round to ask from the next time: for who
+    /// carries checkpoints elsewhere. Since round 0 it is all of them; a newly registered log is among them.
+    #[must_use]
+    pub fn grown_since(&self, round: u64) -> (u64, Vec<(LogId, u64)>) {
+        self.shared.board.grown_since(round)
     }
 
     /// What reads a log's files, on whichever thread.

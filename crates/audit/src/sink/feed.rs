@@ -52,7 +52,8 @@ impl Feed {
 
     /// The round, and the logs that have grown since the one given.
     pub(super) fn grown_since(&self, round: u64) -> (u64, Vec<LogId>) {
-        self.board.grown_since(round)
+        let (round, grown) = self.board.grown_since(round);
+        (round, grown.into_iter().map(|(log, _)| log).collect())
     }
 
     /// Entries under published checkpoints, of these logs or, if none is named, of all.

@@ -171,14 +171,14 @@ impl Board {
         health.published_entries = notices.entries;
     }
 
-    /// For who follows the logs: the round, and which logs have grown since the one given; all of them since round 0.
-    pub(crate) fn grown_since(&self, round: u64) -> (u64, Vec<LogId>) {
+    /// For who follows the logs: the round, and which logs have grown since the one given, with their sizes; all of them since round 0.
+    pub(crate) fn grown_since(&self, round: u64) -> (u64, Vec<(LogId, u64)>) {
         let notices = self.lock();
         if notices.round == round {
             return (round, Vec::new());
         }
         let grown = notices.published.iter().filter(|(_, grown)| grown.round > round);
-        (notices.round, grown.map(|(log, _)| log.clone()).collect())
+        (notices.round, grown.map(|(log, grown)| (log.clone(), grown.size)).collect())
     }
 
     /// Entries under published checkpoints, of all logs together.
