@@ -32,6 +32,11 @@ impl LogFiles {
         self.dir.join("checkpoint")
     }
 
+    /// Where the newest checkpoint that witnesses cosigned lies.
+    pub(crate) fn cosigned_path(&self) -> PathBuf {
+        self.dir.join("checkpoint.cosigned")
+    }
+
     pub(crate) fn vkey_path(&self) -> PathBuf {
         self.dir.join("log.vkey")
     }

@@ -10,6 +10,7 @@ use crate::proof::{ProofError, TlogProof};
 use crate::refusal::Refusal;
 use crate::tile::{Entries, Kind, Tile, WIDTH, push_entry};
 use crate::tree::Edge;
+use crate::witness::Cosigned;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub struct Trusted {
     pub key: Option<VerifierKey>,
     /// A checkpoint of the same log seen earlier, as the signed note; the log must continue it.
     pub earlier: Option<Vec<u8>>,
-    /// Witnesses whose cosignatures are to be checked.
+    /// Witnesses each of which MUST have cosigned the log: its newest cosigned checkpoint, `checkpoint.cosigned`.
     pub witnesses: Vec<VerifierKey>,
 }
 
@@ -43,12 +44,21 @@ pub struct Report {
     /// The size of the earlier checkpoint that the log continues; with none, a rollback or a rewritten log goes
     /// unnoticed.
     pub continues: Option<u64>,
-    /// The given witnesses that cosigned, with the times they state.
-    pub witnesses: Vec<Signed>,
+    /// What the given witnesses vouch for; with none given, nothing.
+    pub witnessed: Option<Witnessed>,
     /// Bytes of entries.
     pub bytes: u64,
     /// Hash tiles and bundles that were compared as they lie.
     pub files: u64,
+}
+
+/// What witnesses vouch for: the tree at a size, which the whole log continues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witnessed {
+    /// The entries that all given witnesses cosigned.
+    pub size: u64,
+    /// Each of them with the time it states.
+    pub by: Vec<Signed>,
 }
 
 /// The log is not what it should be.
@@ -66,6 +76,30 @@ pub enum VerifyError {
     /// A given witness's line does not fit.
     #[error("a witness's cosignature was refused: {0}")]
     Witness(#[source] NoteError),
+    /// The cosigned checkpoint is not rightly signed by the log.
+    #[error("the cosigned checkpoint was refused: {0}")]
+    Cosigned(#[source] CheckpointError),
+    /// A given witness did not cosign the log's newest cosigned checkpoint.
+    #[error("`{0}` has not cosigned this log; ask who runs the gateway for `holdfast status`")]
+    NotCosigned(String),
+    /// Witnesses cosigned more entries than the log has.
+    #[error(
+        "the log has {size} entries, yet witnesses cosigned {cosigned}; it was rolled back: keep both as evidence"
+    )]
+    CutBack {
+        /// Entries now.
+        size: u64,
+        /// Entries that were cosigned.
+        cosigned: u64,
+    },
+    /// The log's first entries are not those that witnesses cosigned.
+    #[error(
+        "the first {cosigned} entries are not those that witnesses cosigned; keep the directory as evidence"
+    )]
+    NotWhatWasCosigned {
+        /// Entries that were cosigned.
+        cosigned: u64,
+    },
     /// The log has fewer entries than it had.
     #[error(
         "the log has {size} entries, yet it had {earlier}; it was rolled back: keep both checkpoints as evidence"
@@ -109,15 +143,17 @@ pub fn verify_on(
         Some(key) => (key.clone(), Trust::Outside),
         None => (key_beside(&files)?, Trust::BesideTheLog),
     };
+    // Before the checkpoint: of a log that grows meanwhile it then covers no more.
+    let cosigned = Cosigned::read(&files, &key, &trusted.witnesses)?;
     let none =
         || Refusal::new(&path, "there is no checkpoint", "give the directory of a log that has entries");
     let bytes = files.read_if_there(&path)?.ok_or_else(none)?;
-    let (checkpoint, note) = Checkpoint::open(&bytes, &key).map_err(VerifyError::Checkpoint)?;
-    let witnesses = match note.verify(&trusted.witnesses.iter().collect::<Vec<_>>()) {
-        Ok(signed) => signed,
-        Err(NoteError::Unsigned) => Vec::new(),
-        Err(error) => return Err(VerifyError::Witness(error)),
-    };
+    let (checkpoint, _) = Checkpoint::open(&bytes, &key).map_err(VerifyError::Checkpoint)?;
+    if let Some(Cosigned { checkpoint: Checkpoint { size: cosigned, .. }, .. }) = cosigned
+        && cosigned > checkpoint.size
+    {
+        return Err(VerifyError::CutBack { size: checkpoint.size, cosigned });
+    }
     let earlier = trusted.earlier.as_deref().map(|bytes| Checkpoint::open(bytes, &key)).transpose();
     let earlier = earlier.map_err(VerifyError::Earlier)?.map(|(earlier, _)| earlier);
     if let Some(Checkpoint { size: earlier, .. }) = earlier
@@ -125,16 +161,17 @@ pub fn verify_on(
     {
         return Err(VerifyError::RolledBack { size: checkpoint.size, earlier });
     }
-    let mut walk = Walk { files: &files, edge: Edge::default(), bytes: 0, compared: 0, earlier };
+    let mut walk = Walk { files: &files, edge: Edge::default(), bytes: 0, compared: 0, earlier, cosigned };
     walk.entries(checkpoint.size, &mut progress)?;
     walk.partial_tiles()?;
     if walk.edge.root() != checkpoint.root {
         let problem = "the entries do not lead to the root that it signs";
         return Err(Refusal::new(&path, problem, "keep the directory as evidence").into());
     }
-    let Walk { bytes, compared: files, earlier, .. } = walk;
+    let Walk { bytes, compared: files, earlier, cosigned, .. } = walk;
     let continues = earlier.map(|earlier| earlier.size);
-    Ok(Report { checkpoint, key: trust, continues, witnesses, bytes, files })
+    let witnessed = cosigned.map(|Cosigned { checkpoint, by }| Witnessed { size: checkpoint.size, by });
+    Ok(Report { checkpoint, key: trust, continues, witnessed, bytes, files })
 }
 
 /// Verifies one entry by its `.tlog-proof`, without the log.
@@ -162,6 +199,7 @@ struct Walk<'a> {
     bytes: u64,
     compared: u64,
     earlier: Option<Checkpoint>,
+    cosigned: Option<Cosigned>,
 }
 
 impl Walk<'_> {
@@ -203,9 +241,13 @@ impl Walk<'_> {
     }
 
     fn check_earlier(&self) -> Result<(), VerifyError> {
-        match &self.earlier {
-            Some(earlier) if earlier.size == self.edge.size() && earlier.root != self.edge.root() => {
-                Err(VerifyError::Rewritten { earlier: earlier.size })
+        let differs = |known: &Checkpoint| known.size == self.edge.size() && known.root != self.edge.root();
+        if let Some(earlier) = self.earlier.as_ref().filter(|earlier| differs(earlier)) {
+            return Err(VerifyError::Rewritten { earlier: earlier.size });
+        }
+        match &self.cosigned {
+            Some(Cosigned { checkpoint, .. }) if differs(checkpoint) => {
+                Err(VerifyError::NotWhatWasCosigned { cosigned: checkpoint.size })
             }
             Some(_) | None => Ok(()),
         }

@@ -7,14 +7,18 @@ mod common;
 
 use common::*;
 use holdfast_audit::checkpoint::Checkpoint;
-use holdfast_audit::disk::Disk;
+use holdfast_audit::cosignature::cosign;
 use holdfast_audit::disk::sim::SimDisk;
-use holdfast_audit::merkle::verify_consistency;
+use holdfast_audit::disk::{Access, Disk};
+use holdfast_audit::key::Signer;
+use holdfast_audit::merkle::{leaf_hash, verify_consistency};
 use holdfast_audit::reader::LogReader;
 use holdfast_audit::verify::{Trust, Trusted, VerifyError, verify, verify_on, verify_proof};
-use holdfast_audit::{AppendError, Log, Mark, Priority, StateMark, WalHealth};
+use holdfast_audit::{AppendError, Config, Continuity, Log, Mark, Priority, StateMark, WalHealth};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
 
 fn append_many(log: &Log, name: &str, n: u64) {
     let tickets: Vec<_> = (0..n).map(|_| append(log, name)).collect();
@@ -537,4 +541,116 @@ fn checkpoints_are_signed_by_the_log_s_own_key() {
     let (checkpoint, _) = Checkpoint::open(&note, signer("a").verifier()).unwrap();
     assert_eq!((checkpoint.origin.as_str(), checkpoint.size), ("test.example/a", 1));
     assert!(Checkpoint::open(&note, signer("bb").verifier()).is_err());
+}
+
+/// A gateway that lost its power knows more than its last durable checkpoint says: that is no rollback.
+#[test]
+fn a_checkpoint_kept_elsewhere_is_found_again_or_missed() {
+    let checkpoint_of = |disk: &SimDisk| {
+        let bytes = disk.files()[Path::new("/audit/a/checkpoint")].clone();
+        Checkpoint::open(&bytes, signer("a").verifier()).unwrap().0
+    };
+    let made = |entries: usize| {
+        let disk = SimDisk::new();
+        let (log, _) = open_with(&disk, &["a"]).unwrap();
+        (0..entries).for_each(|_| drop(append(&log, "a")));
+        log.close().unwrap();
+        checkpoint_of(&disk)
+    };
+    let (three, five, six) = (made(3), made(5), made(6));
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    (0..3).for_each(|_| drop(append(&log, "a")));
+    log.close().unwrap();
+    // Two more, durable and in no tree: the checkpoint over them waits longer than the power.
+    let slow = Config { publish_interval: Duration::from_secs(3600), ..config(root()) };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), slow).unwrap();
+    log.register(&id("a"), signer("a")).unwrap();
+    append_many(&log, "a", 2);
+    assert_eq!(log.continuity(&id("a"), &five).unwrap(), Continuity::Unsettled);
+    disk.cut_power_after(0);
+    drop(log);
+    let disk = disk.after_power_loss(7);
+    assert_eq!(checkpoint_of(&disk), three);
+
+    let (log, _) = open(&disk).unwrap();
+    let ask = |known: &Checkpoint| log.continuity(&id("a"), known).unwrap();
+    assert_eq!(log.reach(&id("a")).unwrap(), 5);
+    assert_eq!(
+        (ask(&three), ask(&five), ask(&six)),
+        (Continuity::Continues, Continuity::Continues, Continuity::Shorter(5))
+    );
+    for known in [&three, &five] {
+        let other = Checkpoint { root: leaf_hash(b"another history"), ..known.clone() };
+        assert_eq!(ask(&other), Continuity::Differs);
+    }
+    assert_eq!(log.continuity(&id("unheard-of"), &three).unwrap(), Continuity::Shorter(0));
+    log.register(&id("a"), signer("a")).unwrap();
+    log.flush_tree(&id("a")).unwrap();
+    assert_eq!(
+        (ask(&three), ask(&five), ask(&six)),
+        (Continuity::Continues, Continuity::Continues, Continuity::Shorter(5))
+    );
+    // Who carries checkpoints elsewhere is told once of what has grown.
+    assert!(log.grown().contains(&(id("a"), 5)));
+    assert_eq!(log.grown(), []);
+    append_many(&log, "a", 1);
+    log.flush_tree(&id("a")).unwrap();
+    assert_eq!(log.grown(), [(id("a"), 6)]);
+    assert_eq!(ask(&six), Continuity::Continues);
+}
+
+#[test]
+fn what_witnesses_cosigned_is_held_against_the_log() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    append_many(&log, "a", 3);
+    log.close().unwrap();
+    let [one, two] = [1, 2]
+        .map(|seed| Signer::cosigner_from_seed(&format!("w{seed}"), &Zeroizing::new([seed; 32])).unwrap());
+    let log_key = signer("a");
+    let put = |checkpoint: &Checkpoint, signer: &Signer, witnesses: &[&Signer]| {
+        let mut note = checkpoint.sign(signer).unwrap();
+        let lines: Vec<_> =
+            witnesses.iter().map(|witness| cosign(&note, witness, 1_700_000_000).unwrap()).collect();
+        lines.into_iter().for_each(|line| note.add(line));
+        let file = disk.open(Path::new("/audit/a/checkpoint.cosigned"), Access::Create).unwrap();
+        file.write_all_at(note.to_string().as_bytes(), 0).unwrap();
+    };
+    let check = |witnesses: &[&Signer]| {
+        let witnesses = witnesses.iter().map(|witness| witness.verifier().clone()).collect();
+        let trusted = Trusted { key: Some(log_key.verifier().clone()), earlier: None, witnesses };
+        verify_on(Arc::new(disk.clone()), Path::new("/audit/a"), &trusted, |_, _| ())
+    };
+    let whole =
+        LogReader::open_on(Arc::new(disk.clone()), Path::new("/audit/a")).unwrap().checkpoint().clone();
+    assert_eq!(check(&[]).unwrap().witnessed, None);
+    assert_eq!(check(&[&one]), Err(VerifyError::NotCosigned("w1".to_owned())));
+    let part = {
+        let disk = SimDisk::new();
+        let (log, _) = open_with(&disk, &["a"]).unwrap();
+        append_many(&log, "a", 2);
+        log.close().unwrap();
+        LogReader::open_on(Arc::new(disk), Path::new("/audit/a")).unwrap().checkpoint().clone()
+    };
+    for good in [&whole, &part] {
+        put(good, &log_key, &[&one, &two]);
+        let witnessed = check(&[&two, &one]).unwrap().witnessed.unwrap();
+        let by: Vec<_> = witnessed.by.iter().map(|by| (by.name.as_str(), by.time)).collect();
+        assert_eq!(witnessed.size, good.size);
+        assert_eq!(by, [("w2", Some(1_700_000_000)), ("w1", Some(1_700_000_000))]);
+    }
+    put(&part, &log_key, &[&one]);
+    assert_eq!(check(&[&one, &two]), Err(VerifyError::NotCosigned("w2".to_owned())));
+    put(&Checkpoint { size: 4, ..whole.clone() }, &log_key, &[&one]);
+    assert_eq!(check(&[&one]), Err(VerifyError::CutBack { size: 3, cosigned: 4 }));
+    for size in [2, 3] {
+        put(&Checkpoint { size, root: leaf_hash(b"another"), ..whole.clone() }, &log_key, &[&one]);
+        assert_eq!(check(&[&one]), Err(VerifyError::NotWhatWasCosigned { cosigned: size }));
+    }
+    // What the log did not sign is not its, whoever cosigned it; and a log's own key vouches for nothing.
+    put(&whole, &Signer::from_seed("test.example/a", &Zeroizing::new([9; 32])).unwrap(), &[&one]);
+    assert!(matches!(check(&[&one]), Err(VerifyError::Cosigned(_))));
+    put(&whole, &log_key, &[]);
+    assert_eq!(check(&[&log_key]), Err(VerifyError::NotCosigned("test.example/a".to_owned())));
 }

@@ -19,6 +19,8 @@ pub(crate) struct Environment {
     pub(crate) token: Option<Zeroizing<String>>,
     /// `HOLDFAST_TENANT`: the tenant.
     pub(crate) tenant: Option<String>,
+    /// `HOLDFAST_WITNESS`: keys of the witnesses that must have cosigned a log.
+    pub(crate) witness: Option<String>,
     /// `NOTIFY_SOCKET`: where systemd waits for readiness.
     pub(crate) notify_socket: Option<OsString>,
 }
@@ -35,7 +37,13 @@ impl Environment {
             key: os("HOLDFAST_KEY").map(PathBuf::from),
             token: text("HOLDFAST_TOKEN").map(Zeroizing::new),
             tenant: text("HOLDFAST_TENANT"),
+            witness: text("HOLDFAST_WITNESS"),
             notify_socket: os("NOTIFY_SOCKET"),
         }
+    }
+
+    /// The witnesses, a key each; a key holds no space.
+    pub(crate) fn witnesses(&self) -> Vec<String> {
+        self.witness.iter().flat_map(|keys| keys.split_whitespace()).map(str::to_owned).collect()
     }
 }

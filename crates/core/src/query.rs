@@ -57,7 +57,7 @@ pub enum Query {
     },
     /// The tenant's record.
     Tenant,
-    /// A file of the tenant's log, as C2SP tlog-tiles names it: `checkpoint`, `log.vkey`, `tile/…`.
+    /// A file of the tenant's log, as C2SP tlog-tiles names it: `checkpoint`, `tile/…`; with `checkpoint.cosigned` and `log.vkey`.
     AuditFile(AuditPath),
     /// The gateway's status; asked of the gateway itself.
     Status,
@@ -68,7 +68,7 @@ pub enum Query {
 pub struct AuditPath(Box<str>);
 
 impl AuditPath {
-    /// From a relative path: `checkpoint`, `log.vkey` or `tile/…` of letters, digits, `/` and `.p/`.
+    /// From a relative path: `checkpoint`, `checkpoint.cosigned`, `log.vkey` or `tile/…` of letters, digits, `/` and `.p/`.
     pub fn new(path: &str) -> Option<Self> {
         let segment = |segment: &str| {
             let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -80,7 +80,8 @@ impl AuditPath {
         let tile = |path: &str| {
             path.len() <= 128 && path.strip_prefix("tile/").is_some_and(|rest| rest.split('/').all(segment))
         };
-        (matches!(path, "checkpoint" | "log.vkey") || tile(path)).then(|| Self(path.into()))
+        (matches!(path, "checkpoint" | "checkpoint.cosigned" | "log.vkey") || tile(path))
+            .then(|| Self(path.into()))
     }
 
     /// The relative path.
@@ -161,7 +162,14 @@ mod tests {
 
     #[test]
     fn only_the_logs_own_files_have_a_path() {
-        for good in ["checkpoint", "log.vkey", "tile/0/000", "tile/entries/x001/234.p/17", "tile/1/000.p/1"] {
+        for good in [
+            "checkpoint",
+            "checkpoint.cosigned",
+            "log.vkey",
+            "tile/0/000",
+            "tile/entries/x001/234.p/17",
+            "tile/1/000.p/1",
+        ] {
             assert!(AuditPath::new(good).is_some(), "{good}");
         }
         for bad in [
@@ -174,6 +182,7 @@ mod tests {
             "tile/0/..",
             "tile/entries/.p/1",
             "wal",
+            "checkpoint.new",
         ] {
             assert!(AuditPath::new(bad).is_none(), "{bad}");
         }

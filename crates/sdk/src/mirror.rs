@@ -34,7 +34,7 @@ pub struct Mirrored {
 }
 
 impl Tenant {
-    /// One file of the tenant's log: `checkpoint`, `log.vkey` or `tile/…`.
+    /// One file of the tenant's log: `checkpoint`, `checkpoint.cosigned`, `log.vkey` or `tile/…`.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -42,7 +42,7 @@ impl Tenant {
         let path = AuditPath::new(path).ok_or_else(|| {
             Error::settings(
                 format!("`{path}` is no file of a log"),
-                "name `checkpoint`, `log.vkey` or a tile",
+                "name `checkpoint`, `checkpoint.cosigned`, `log.vkey` or a tile",
             )
         })?;
         self.client().fetch(native::audit_file(self.id(), &path)).await
@@ -61,6 +61,8 @@ impl Tenant {
         self.pin_key(dir).await?;
         let mut fetched = 0;
         for _ in 0..PATIENCE {
+            // Before the checkpoint, which then covers at least as much.
+            let cosigned = self.cosigned(dir).await?;
             let checkpoint = self.log_file("checkpoint").await?;
             let (origin, size) = head(&checkpoint)?;
             if let Some(earlier) = &earlier {
@@ -68,6 +70,9 @@ impl Tenant {
             }
             if !self.fetch_files(dir, size, &mut fetched, &mut progress).await? {
                 continue;
+            }
+            if let Some(cosigned) = cosigned {
+                write(&dir.join("checkpoint.cosigned"), &cosigned).await?;
             }
             write(&dir.join("checkpoint"), &checkpoint).await?;
             return Ok(Mirrored { size, fetched, earlier });
@@ -77,6 +82,20 @@ impl Tenant {
             "the log grows faster than it can be read",
             "try again in a quiet moment",
         ))
+    }
+
+    /// The newest checkpoint that witnesses cosigned, if there is one; it must continue the one that lies there.
+    async fn cosigned(&self, dir: &Path) -> Result<Option<Vec<u8>>, Error> {
+        let cosigned = match self.log_file("checkpoint.cosigned").await {
+            Ok(cosigned) => cosigned,
+            Err(error) if error.kind() == Some(ErrorKind::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let (origin, size) = head(&cosigned)?;
+        if let Some(earlier) = read_if_there(&dir.join("checkpoint.cosigned")).await? {
+            continues(dir, head(&earlier)?, (&origin, size))?;
+        }
+        Ok(Some(cosigned))
     }
 
     /// Fetches the files of a log of this size; `false` when one of them is there no longer, since the log has grown.

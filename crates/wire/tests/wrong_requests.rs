@@ -119,7 +119,7 @@ fn the_words() {
         (
             "GET /v1/tenants/acme/audit/../state.db",
             "",
-            "`file`: expected `checkpoint`, `log.vkey` or `tile/…`",
+            "`file`: expected `checkpoint`, `checkpoint.cosigned`, `log.vkey` or `tile/…`",
         ),
         (
             "PUT /v1/tenants/acme/callers/pay",

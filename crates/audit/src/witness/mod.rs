@@ -3,10 +3,12 @@
 //!
 //! Nothing here speaks HTTP; a [`Verdict`] says with which status and words it is answered.
 
+mod cosigned;
 pub mod key_file;
 mod request;
 mod store;
 
+pub(crate) use cosigned::Cosigned;
 pub use request::{MAX_REQUEST, Request, RequestError};
 pub use store::origin_hash;
 
@@ -94,6 +96,8 @@ impl Verdict {
 
 /// The keys of one log, and what is remembered of it.
 struct Log {
+    /// The name of its file.
+    hash: String,
     keys: Vec<VerifierKey>,
     row: Arc<Mutex<Row>>,
 }
@@ -151,7 +155,8 @@ impl Witness {
                 continue;
             }
             let row = self.row(key.name())?;
-            logs.insert(key.name().to_owned(), Log { keys: vec![key.clone()], row });
+            let hash = origin_hash(key.name());
+            logs.insert(key.name().to_owned(), Log { hash, keys: vec![key.clone()], row });
         }
         *self.logs.write().unwrap_or_else(PoisonError::into_inner) = logs;
         Ok(())
@@ -178,11 +183,10 @@ impl Witness {
     pub fn newest(&self, hash: &str) -> Option<String> {
         let row = {
             let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-            let (_, log) = logs.iter().find(|(origin, _)| origin_hash(origin) == hash)?;
+            let log = logs.values().find(|log| log.hash == hash)?;
             Arc::clone(&log.row)
         };
-        let note = locked(&row).note.clone();
-        note
+        locked(&row).note.clone()
     }
 
     /// Judges a submission at `now`, POSIX seconds; cosigns if it continues what was cosigned last. Writes the disk.
@@ -194,7 +198,7 @@ impl Witness {
         };
         let (keys, row) = {
             let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(Log { keys, row }) = logs.get(&checkpoint.origin) else {
+            let Some(Log { keys, row, .. }) = logs.get(&checkpoint.origin) else {
                 return Verdict::UnknownLog(checkpoint.origin);
             };
             (keys.clone(), Arc::clone(row))

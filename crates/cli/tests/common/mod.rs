@@ -30,7 +30,7 @@ pub fn holdfast<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comm
 }
 
 pub fn bare(command: &mut Command) {
-    for name in ["URL", "CACERT", "CERT", "KEY", "TOKEN", "TENANT"] {
+    for name in ["URL", "CACERT", "CERT", "KEY", "TOKEN", "TENANT", "WITNESS"] {
         command.env_remove(format!("HOLDFAST_{name}"));
     }
     command.env_remove("NOTIFY_SOCKET");

@@ -202,7 +202,10 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::ReadTenant => read(Query::Tenant),
         Endpoint::ReadAudit => match AuditPath::new(second) {
             Some(path) => read(Query::AuditFile(path)),
-            None => Err(Fault::malformed("expected `checkpoint`, `log.vkey` or `tile/…`").within("file")),
+            None => {
+                Err(Fault::malformed("expected `checkpoint`, `checkpoint.cosigned`, `log.vkey` or `tile/…`")
+                    .within("file"))
+            }
         },
         Endpoint::ReadStatus => Ok(Call::Query { tenant: TenantId::gateway(), query: Query::Status }),
         Endpoint::Open(endpoint) => Ok(Call::Open(endpoint)),

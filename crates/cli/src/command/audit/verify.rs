@@ -3,20 +3,22 @@
 use super::mirror::mirror;
 use super::source::{Place, must_be_there};
 use crate::app::App;
+use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::note;
 use crate::progress;
 use clap::Args;
-use holdfast_audit::key::VerifierKey;
-use holdfast_audit::verify::{self, Trust, Trusted, VerifyError};
+use holdfast_audit::key::{KeyKind, VerifierKey};
+use holdfast_audit::verify::{self, Trust, Trusted, VerifyError, Witnessed};
 use std::path::{Path, PathBuf};
 
 /// Verify a whole log offline: a directory, or the gateway's log mirrored first
 ///
-/// Verifies that every entry leads to the signed root, and that the log continues a checkpoint that you kept.
+/// Verifies that every entry leads to the signed root, and that the log continues what a witness cosigned, or a checkpoint that you kept.
 ///
-/// Give key and checkpoint from elsewhere: whoever can replace the log can replace what lies beside it too.
+/// Give the log's key and a witness's from elsewhere, `holdfast audit verify --mirror --vkey log.vkey --witness VKEY`: whoever can
+/// replace the log can replace what lies beside it too.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The log's directory; with `--mirror` the directory to mirror into, a temporary one unless named
@@ -31,16 +33,18 @@ pub(crate) struct Verify {
     /// A checkpoint of the log that you kept: the log must continue it
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// A witness's key: its cosignature is checked
-    #[arg(long = "witness", value_name = "FILE")]
-    witnesses: Vec<PathBuf>,
+    /// A witness's verifier key, or a file with it: it must have cosigned the log, which must continue that; several times for
+    /// several [default: HOLDFAST_WITNESS, its keys separated by spaces]
+    #[arg(long = "witness", value_name = "VKEY|FILE")]
+    witnesses: Vec<String>,
 }
 
 impl Verify {
     pub(super) fn run(self, app: &App) -> Result<(), Failure> {
         let Self { dir, mirror: mirrors, vkey, checkpoint, witnesses } = self;
         let key = vkey.as_deref().map(read_key).transpose()?;
-        let witnesses = witnesses.iter().map(|path| read_key(path)).collect::<Result<_, _>>()?;
+        let witnesses = if witnesses.is_empty() { app.environment.witnesses() } else { witnesses };
+        let witnesses = witnesses.iter().map(|text| witness(text)).collect::<Result<_, _>>()?;
         let mut earlier = checkpoint.as_deref().map(read).transpose()?;
         let place = Place::new(dir)?;
         if mirrors {
@@ -66,7 +70,10 @@ impl Verify {
             "files": report.files,
             "key": if outside { "given from elsewhere" } else { "FOUND BESIDE THE LOG" },
             "continues": report.continues,
-            "witnesses": report.witnesses.iter().map(|signed| signed.name.as_str()).collect::<Vec<_>>(),
+            "witnesses": report.witnessed.iter().flat_map(|witnessed| &witnessed.by).map(|by| by.name.as_str()).collect::<Vec<_>>(),
+            "witnessed_entries": report.witnessed.as_ref().map(|witnessed| witnessed.size),
+            "entries_after": report.witnessed.as_ref().map(|witnessed| report.checkpoint.size - witnessed.size),
+            "witnessed_seconds_ago": report.witnessed.as_ref().and_then(oldest),
         }))?;
         if !outside {
             note(
@@ -76,15 +83,40 @@ impl Verify {
                 "WARNING: keep `log.vkey` elsewhere, from when you first saw it, and give it with `--vkey FILE`",
             );
         }
-        if report.continues.is_none() {
+        if report.continues.is_none() && report.witnessed.is_none() {
             note(
-                "WARNING: no earlier checkpoint was given: a log that was cut short or rewritten goes unnoticed",
+                "WARNING: no earlier checkpoint was given, and no witness: only what lies beside the log was trusted, so one that was cut short or rewritten goes unnoticed",
             );
             note(
-                "WARNING: keep a copy of `checkpoint` elsewhere after each verification, and give it with `--checkpoint FILE`",
+                "WARNING: give a witness's key with `--witness VKEY`; or keep a copy of `checkpoint` elsewhere after each verification, and give it with `--checkpoint FILE`",
             );
         }
         Ok(())
+    }
+}
+
+/// How long ago the oldest of the cosignatures was made; by this machine's clock.
+fn oldest(witnessed: &Witnessed) -> Option<u64> {
+    let oldest = witnessed.by.iter().filter_map(|by| by.time).min()?;
+    Some(clock::now().seconds().saturating_sub(oldest))
+}
+
+/// A witness's key: its line, or a file that has it.
+fn witness(text: &str) -> Result<VerifierKey, Failure> {
+    let key = match text.parse::<VerifierKey>() {
+        Ok(key) => key,
+        // A path may hold a `+`, but no path parses as a key.
+        Err(error) if !Path::new(text).exists() => {
+            return Err(Failure::usage(format!("`{text}` is neither a witness's key nor a file"))
+                .because(&error)
+                .remedy("give the line that `holdfast witness init` printed, or a file with it"));
+        }
+        Err(_) => read_key(Path::new(text))?,
+    };
+    match key.kind() {
+        KeyKind::Cosignature => Ok(key),
+        KeyKind::Note => Err(Failure::usage(format!("`{}` is a log's key, not a witness's", key.name()))
+            .remedy("give the line that `holdfast witness init` printed, or a file with it")),
     }
 }
 
@@ -94,6 +126,10 @@ fn refused(error: VerifyError) -> Failure {
         VerifyError::Checkpoint(_)
         | VerifyError::Earlier(_)
         | VerifyError::Witness(_)
+        | VerifyError::Cosigned(_)
+        | VerifyError::NotCosigned(_)
+        | VerifyError::CutBack { .. }
+        | VerifyError::NotWhatWasCosigned { .. }
         | VerifyError::RolledBack { .. }
         | VerifyError::Rewritten { .. } => Failure::new(Exit::Integrity, error.to_string())
             .remedy("keep the directory and what you gave as evidence, and ask who runs the gateway"),

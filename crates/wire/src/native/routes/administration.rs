@@ -74,7 +74,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route::post("explain-policy", "/v1/tenants/{tenant}/policy/explain", Endpoint::ExplainPolicy, "Ask how the policy in force decides")
         .takes::<ExplainPolicy>(LIMIT_SMALL, r#"{"caller":"payments","action":"decrypt","key":"payroll","context":{"invoice":"4711"}}"#)
         .gives::<Explanation>(),
-    Route::get("read-audit", "/v1/tenants/{tenant}/audit/{+file}", Endpoint::ReadAudit, "Read a file of the audit log (C2SP tlog-tiles): `checkpoint`, `log.vkey`, `tile/…`"),
+    Route::get("read-audit", "/v1/tenants/{tenant}/audit/{+file}", Endpoint::ReadAudit, "Read a file of the audit log (C2SP tlog-tiles): `checkpoint`, `checkpoint.cosigned`, `log.vkey`, `tile/…`"),
     Route::get("read-status", "/v1/status", Endpoint::ReadStatus, "Read the gateway's status; an operator's action").gives::<Status>(),
     Route::get("openapi", "/openapi.json", Endpoint::Open(OpenEndpoint::OpenApi), "Read this document").gives::<serde_json::Value>().open(),
     Route::get("live", "/health/live", Endpoint::Open(OpenEndpoint::Live), "Whether the process lives").gives::<Health>().open(),
