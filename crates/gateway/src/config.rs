@@ -29,6 +29,10 @@ pub struct Config {
     /// Copies of the audit logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sink: Vec<SinkTable>,
+    /// The second directory that checkpoints are kept in.
+    pub anchor: Anchor,
+    /// Witnesses that checkpoints are submitted to.
+    pub witness: Vec<WitnessSettings>,
     /// The log of the daemon itself.
     pub log: Logging,
 }
@@ -43,6 +47,8 @@ impl Default for Config {
             limits: Limits::default(),
             backup: Backup::default(),
             sink: vec![],
+            anchor: Anchor::default(),
+            witness: vec![],
             log: Logging::default(),
         }
     }
@@ -154,6 +160,30 @@ pub struct Backup {
     pub directory: PathBuf,
     /// The `age1…` lines of those who may restore; empty: no backups are taken.
     pub recipients: Vec<String>,
+}
+
+/// The second directory: what an older copy of the data directory is found by.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Anchor {
+    /// The directory, outside of the data directory, which must be there; empty: none.
+    pub directory: PathBuf,
+}
+
+/// A witness (C2SP tlog-witness).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessSettings {
+    /// What status and metrics call it; empty: the name in its key.
+    #[serde(default)]
+    pub name: String,
+    /// Where it takes submissions: `/add-checkpoint` is put behind it.
+    pub url: String,
+    /// Its verifier key, of type 04.
+    pub vkey: String,
+    /// The authority of its certificate, PEM; empty: those of the machine.
+    #[serde(default)]
+    pub ca_file: PathBuf,
 }
 
 /// The log of the daemon itself, on stderr; not the audit log.

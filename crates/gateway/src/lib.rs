@@ -12,6 +12,7 @@ pub mod fault;
 pub mod init;
 pub mod listener;
 pub mod metrics;
+pub mod outside;
 mod process;
 pub mod proxy;
 pub mod root;

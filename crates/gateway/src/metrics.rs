@@ -2,6 +2,7 @@
 //!
 //! Every label has a closed set of values: routes, outcomes, stages and configured sinks, never a tenant's, a key's or a caller's name.
 
+use crate::outside::Figures;
 use crate::stages::Stages;
 use holdfast_audit::sink;
 use holdfast_core::ErrorKind;
@@ -100,7 +101,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers all of them, at zero; the stages' are counted where they pass.
-    pub fn new(stages: &Stages) -> Self {
+    pub fn new(stages: &Stages, outside: &Figures) -> Self {
         let mut registry = Registry::with_prefix("holdfast");
         let requests = Family::<Ended, Counter>::default();
         let request = Latencies::default();
@@ -134,6 +135,7 @@ impl Metrics {
             "When the server's certificate expires",
             certificate_expiry.clone(),
         );
+        outside.register(&mut registry);
         registry.register("log_entries", "Entries of all logs since they began", log_entries.clone());
         registry.register(
             "log_entries_published",
@@ -219,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_shown() {
-        let metrics = Metrics::new(&Stages::default());
+        let metrics = Metrics::new(&Stages::default(), &Figures::default());
         metrics.ended("encrypt", None, 70);
         metrics.ended("encrypt", Some(ErrorKind::Denied), 20_000_000);
         metrics.set_live(true, 0, Some(1_800_000_000));

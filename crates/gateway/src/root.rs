@@ -4,6 +4,7 @@ use crate::backup::Backups;
 use crate::config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
+use crate::outside::Outside;
 use crate::stages::{Seen, Stages};
 use crate::world::SystemWorld;
 use holdfast_audit::port::{GatewayLog, Signing};
@@ -25,13 +26,16 @@ impl Ports for Embedded {
     type Decide = Seen<CedarPolicy>;
     type Keys = Seen<SoftwareStore<SystemWorld>>;
     type State = EmbeddedState<SystemWorld>;
-    type Log = Seen<GatewayLog<LogSigning>>;
+    type Log = Seen<Log>;
     type Archive = Backups;
     type World = Arc<SystemWorld>;
 }
 
 /// The law in force, on the embedded ports.
 pub type Law = Pipeline<Embedded>;
+
+/// The audit log behind its port.
+pub type Log = GatewayLog<LogSigning>;
 
 /// What each tenant's log signs as: one key a log, all derived from the root key.
 pub struct LogSigning {
@@ -125,18 +129,21 @@ pub async fn found(
     Ok((law, lock))
 }
 
-/// Opens a founded gateway and closes what a crash left open.
+/// Opens a founded gateway, compares it with what is kept outside, and closes what a crash left open.
 ///
 /// # Errors
-/// As [`open`], and when state and log do not belong together.
+/// As [`open`], when a log contradicts what is kept outside, and when state and log do not belong together.
 pub async fn reopen(
     directory: &Directory,
     identity: &Identity,
     backup: &config::Backup,
+    outside: &Outside,
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock), Fault> {
     let lock = DirectoryLock::take(directory.path())?;
     let Opened { engines, recovery } = open(directory, identity, &lock, backup, stages)?;
+    // Before recovery appends anything: an older copy must not grow into a second history.
+    Box::pin(outside.compare(directory, identity, &engines.log)).await?;
     let law = Box::pin(Pipeline::open(engines, identity.dev, recovery)).await?;
     Ok((law, lock))
 }

@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::init;
 use crate::listener::{About, Connection, Listener};
 use crate::metrics::Metrics;
+use crate::outside::{Outside, Site};
 use crate::process;
 use crate::root::{self, Law};
 use crate::service;
@@ -14,6 +15,7 @@ use crate::sinks::Sinks;
 use crate::stages::Stages;
 use crate::status;
 use crate::tls::TlsState;
+use holdfast_core::port::World as _;
 use holdfast_wire::native::message::Status;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -44,6 +46,7 @@ pub struct Gateway {
     pub(crate) tls: Arc<TlsState>,
     pub(crate) metrics: Metrics,
     pub(crate) sinks: Sinks,
+    pub(crate) outside: Arc<Outside>,
     /// Requests under way, bounded.
     pub(crate) requests: Semaphore,
     /// Everything that must end before the process may: each connection holds one of these, and each request.
@@ -53,11 +56,13 @@ pub struct Gateway {
 impl Gateway {
     /// What an operator sees.
     pub fn status(&self) -> Status {
-        status::gather(&self.law, &self.directory, &self.identity, &self.tls, &self.sinks)
+        status::gather(self)
     }
 
     /// What Prometheus scrapes.
     pub fn metrics_text(&self) -> String {
+        let engines = self.law.engines();
+        self.outside.measure(&engines.log, engines.world.now());
         self.metrics.set_live(status::is_ready(&self.law), self.law.pending_stops(), self.tls.expires());
         self.metrics.set_log(&self.law.engines().log.log().health());
         self.metrics.set_sinks(self.sinks.health());
@@ -96,6 +101,8 @@ pub struct Running {
     gateway: Arc<Gateway>,
     stop: watch::Sender<bool>,
     listening: JoinHandle<()>,
+    /// What carries checkpoints outside, and the order that it end.
+    carrying: (JoinHandle<()>, watch::Sender<bool>),
     // Declared last, so that it outlives everything that works in the directory.
     lock: holdfast_state::DirectoryLock,
 }
@@ -118,7 +125,8 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
     }
     let directory = Directory::at(&config.data);
     let stages = Stages::default();
-    let (law, lock, identity) = Box::pin(open(&directory, dev, &config.backup, &stages)).await?;
+    let outside = Arc::new(Outside::new(&config, &directory)?);
+    let (law, lock, identity) = Box::pin(open(&directory, dev, &config.backup, &outside, &stages)).await?;
     let tls = Arc::new(TlsState::load(&config.tls, &directory)?);
     let law = Arc::new(law);
     let sinks = Sinks::start(&config.sink, &law.engines().log.log().feed(), &law.engines().world)?;
@@ -140,16 +148,23 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
         false => None,
     };
     let requests = Semaphore::new(config.limits.requests);
-    let metrics = Metrics::new(&stages);
+    let metrics = Metrics::new(&stages, outside.figures());
     let alive = Arc::new(Semaphore::new(usize::try_from(ALL_ALIVE).unwrap_or(Semaphore::MAX_PERMITS)));
     let gateway =
-        Arc::new(Gateway { law, directory, identity, config, tls, metrics, sinks, requests, alive });
+        Arc::new(Gateway { law, directory, identity, config, tls, metrics, sinks, outside, requests, alive });
 
     let (stop, stopping) = watch::channel(false);
     if let Some(listener) = admin_listener {
         tokio::spawn(admin::run(listener, Arc::clone(&gateway), stopping.clone()));
     }
     tokio::spawn(housekeep(Arc::clone(&gateway), stopping.clone()));
+    // Stopped by an order of its own, after the log is complete.
+    let (last, ending) = watch::channel(false);
+    let carrying = {
+        let Gateway { law, directory, identity, outside, .. } = &*gateway;
+        let site = Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
+        (tokio::spawn(Arc::clone(outside).carry(site, ending)), last)
+    };
     let serve = {
         let (gateway, stopping) = (Arc::clone(&gateway), stopping.clone());
         move |connection| {
@@ -163,13 +178,14 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
     };
     let listening = tokio::spawn(listener.run(stopping, serve));
     tracing::info!(%address, instance = %gateway.identity.instance, dev = gateway.identity.dev, "serving");
-    Ok(Running { address, admin, dev, gateway, stop, listening, lock })
+    Ok(Running { address, admin, dev, gateway, stop, listening, carrying, lock })
 }
 
 async fn open(
     directory: &Directory,
     dev: bool,
     backup: &crate::config::Backup,
+    outside: &Outside,
     stages: &Stages,
 ) -> Result<(Law, holdfast_state::DirectoryLock, Identity), Fault> {
     match (directory.identity()?, dev) {
@@ -184,7 +200,7 @@ async fn open(
             ))
         }
         (Some(identity), _) => {
-            let (law, lock) = Box::pin(root::reopen(directory, &identity, backup, stages)).await?;
+            let (law, lock) = Box::pin(root::reopen(directory, &identity, backup, outside, stages)).await?;
             Ok((law, lock, identity))
         }
         (None, true) => init::init_dev(directory, backup, stages).await,
@@ -333,7 +349,7 @@ impl Running {
     /// # Errors
     /// When a request did not finish in time, or the log's last entries could not be published; they are durable all the same.
     pub async fn shut_down(self) -> Result<(), Fault> {
-        let Self { gateway, stop, listening, lock, address: _, admin: _, dev: _ } = self;
+        let Self { gateway, stop, listening, carrying, lock, address: _, admin: _, dev: _ } = self;
         tracing::info!("shutting down: finishing what was accepted");
         stop.send_replace(true);
         let _ended = listening.await;
@@ -348,6 +364,9 @@ impl Running {
         });
         let flushed =
             flushed.await.map_err(|error| Fault::new("the log could not be completed").because(error))?;
+        let (carrying, last) = carrying;
+        last.send_replace(true);
+        let _ended = carrying.await;
         drop(gateway);
         drop(lock);
         flushed?;

@@ -2,7 +2,7 @@
 
 use crate::directory::{Directory, Identity};
 use crate::root::Law;
-use crate::sinks::Sinks;
+use crate::serve::Gateway;
 use crate::tls::TlsState;
 use holdfast_core::Timestamp;
 use holdfast_core::port::{AuditLog as _, Health, KeyStore as _, State as _, World as _};
@@ -28,17 +28,13 @@ fn part(name: &str, health: Health, about: Option<String>) -> Part {
 }
 
 /// Gathers what an operator sees of the gateway.
-pub fn gather(
-    law: &Law,
-    directory: &Directory,
-    identity: &Identity,
-    tls: &TlsState,
-    sinks: &Sinks,
-) -> Status {
+pub(crate) fn gather(gateway: &Gateway) -> Status {
+    let Gateway { law, directory, identity, tls, sinks, outside, .. } = gateway;
     let engines = law.engines();
     let custody = format!("software custody, root key in the file `{}`", directory.root_key().display());
     let state = engines.state.position();
     let log = engines.log.log().health();
+    let now = engines.world.now();
     let mut parts = vec![
         part("key-store", engines.keys.health(), Some(custody)),
         part("state", engines.state.health(), Some(format!("{} commits", state.sequence))),
@@ -49,22 +45,27 @@ pub fn gather(
             Some(format!("instance {}, {} tenants", identity.instance, law.tenant_count())),
         ),
     ];
+    parts.extend(outside.parts(now));
     let ready = parts.iter().all(|part| part.ready);
     // Nothing waits for them.
     parts.extend(sinks.parts());
-    Status { version: crate::BUILD.to_owned(), ready, parts, notices: notices(law, directory, identity, tls) }
+    let mut notices = notices(law, directory, identity, tls);
+    if !outside.remembers() {
+        notices.push(
+            "nothing outside of the data directory remembers the log's newest checkpoint: putting back an older directory \
+             as a whole cannot be noticed; configure a `[[witness]]` or an `[anchor]`"
+                .to_owned(),
+        );
+    }
+    notices.extend(outside.notices(now));
+    Status { version: crate::BUILD.to_owned(), ready, parts, notices }
 }
 
 fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState) -> Vec<String> {
-    let mut notices = vec![
-        format!(
-            "the root key lies in `{}`, beside what it protects: whoever copies the directory has the keys",
-            directory.root_key().display()
-        ),
-        "nothing outside of the data directory remembers the log's newest checkpoint: putting back an older directory \
-         as a whole cannot be noticed"
-            .to_owned(),
-    ];
+    let mut notices = vec![format!(
+        "the root key lies in `{}`, beside what it protects: whoever copies the directory has the keys",
+        directory.root_key().display()
+    )];
     if !identity.dev {
         match law.backed_up() {
             _ if !law.engines().archive.are_possible() => notices.push(

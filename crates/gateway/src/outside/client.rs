@@ -1,0 +1,127 @@
+//! HTTP towards witnesses: one small request at a time, bounded in time and size.
+
+use crate::config::WitnessSettings;
+use crate::fault::Fault;
+use crate::tls;
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as Http;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Most bytes of an answer: a few cosignatures of the largest kind.
+const MAX_ANSWER: usize = 64 << 10;
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(60);
+/// Where Debian and most others keep the authorities that the machine trusts.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// A way to one witness.
+pub(super) struct Client {
+    http: Http<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    submit: Uri,
+}
+
+impl Client {
+    pub(super) fn new(settings: &WitnessSettings) -> Result<Self, Fault> {
+        let refused = || {
+            Fault::new(format!("`{}` is no witness's address", settings.url)).remedy(
+                "give `url` as `https://HOST:PORT`, or with a path: `/add-checkpoint` is put behind it",
+            )
+        };
+        let base = settings.url.trim_end_matches('/');
+        let submit: Uri = format!("{base}/add-checkpoint").parse().map_err(|_| refused())?;
+        let is_tls = match submit.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) | None => return Err(refused()),
+        };
+        if submit.query().is_some()
+            || submit.authority().is_none_or(|authority| authority.as_str().contains('@'))
+        {
+            return Err(refused());
+        }
+        let roots = match (is_tls, settings.ca_file.as_os_str().is_empty()) {
+            (false, _) => RootCertStore::empty(),
+            (true, false) => authorities(&settings.ca_file)?,
+            (true, true) => authorities(&PathBuf::from(SYSTEM_AUTHORITIES))?,
+        };
+        let config = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Fault::new("TLS cannot be set up").because(error))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_nodelay(true);
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let mut builder = Http::builder(TokioExecutor::new());
+        let http = builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector);
+        Ok(Self { http, submit })
+    }
+
+    /// Sends a body; gives status and body of the answer, or why there is none.
+    pub(super) async fn submit(
+        &self,
+        body: String,
+        patience: Duration,
+    ) -> Result<(StatusCode, String), String> {
+        let exchange = async {
+            let mut request = Request::new(Full::new(Bytes::from(body)));
+            *request.method_mut() = http::Method::POST;
+            *request.uri_mut() = self.submit.clone();
+            let response = self.http.request(request).await.map_err(|error| chain(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|error| chain(&*error))?.to_bytes();
+            Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        };
+        match tokio::time::timeout(patience, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {} ms", patience.as_millis())),
+        }
+    }
+}
+
+/// What went wrong, with what stands behind it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, Fault> {
+    let refused = || {
+        Fault::new(format!("cannot read certificate authorities from `{}`", path.display()))
+            .remedy("name the authority of the witness's certificate with `ca_file`, PEM")
+    };
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| refused().because(error))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| refused().because(error))?;
+        // Among the machine's own there may be one that nobody can use.
+        let _unusable = roots.add(certificate);
+    }
+    if roots.is_empty() { Err(refused()) } else { Ok(roots) }
+}
