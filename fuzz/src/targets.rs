@@ -10,7 +10,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "token", run: token },
@@ -22,6 +22,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "checkpoint", run: checkpoint },
     Target { name: "log-proof", run: log_proof },
     Target { name: "sink-cursor", run: sink_cursor },
+    Target { name: "witness-request", run: witness_request },
     Target { name: "proxy-header", run: proxy_header },
     Target { name: "configuration", run: configuration },
 ];
@@ -92,6 +93,13 @@ fn log_proof(input: &[u8]) -> bool {
 
 fn sink_cursor(input: &[u8]) -> bool {
     holdfast_audit::sink::cursor::Cursor::parse(input).is_ok()
+}
+
+fn witness_request(input: &[u8]) -> bool {
+    let Ok((request, checkpoint)) = holdfast_audit::witness::Request::parse(input) else { return false };
+    // What is read is written back the same: there is one form.
+    assert_eq!(request.to_string().as_bytes(), input);
+    request.old <= checkpoint.size
 }
 
 fn proxy_header(input: &[u8]) -> bool {
