@@ -17,6 +17,7 @@ pub mod proof;
 pub mod reader;
 pub mod receipt;
 mod refusal;
+pub mod scrub;
 pub mod sink;
 mod text;
 pub mod tile;

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::key::{Signer, VerifierKey};
-use crate::log::{AppendError, Config, Continuity, Health, Log, Priority, WalHealth};
+use crate::log::{AppendError, Config, Continuity, Health, Log, Priority, Recovered, WalHealth};
 use crate::log_id::LogId;
 use crate::merkle::Hash;
 use crate::reader::LogReader;
@@ -48,13 +48,13 @@ impl<S: Signing> GatewayLog<S> {
     /// `audit-unavailable`, naming file and remedy, when what lies there is not what was written.
     pub fn open(config: Config, signing: S) -> Result<(Self, Recovery), Error> {
         let (log, found) = Log::open(config).map_err(refused)?;
-        let committed =
-            found.state.map(|StateMark { seq, digest }| port::Committed { sequence: seq, digest });
-        let intents = found.open_intents.iter().map(open_intent).collect::<Result<_, _>>()?;
-        Ok((
-            Self { log, signing, alarm: OnceLock::new() },
-            Recovery { committed, intents, cut_bytes: found.cut_bytes },
-        ))
+        let recovery = recovery(&found)?;
+        Ok((Self { log, signing, alarm: OnceLock::new() }, recovery))
+    }
+
+    /// What it signs as.
+    pub fn signing(&self) -> &S {
+        &self.signing
     }
 
     /// The log itself, for its files and its health.
@@ -67,7 +67,7 @@ impl<S: Signing> GatewayLog<S> {
     /// # Errors
     /// When its seed cannot be had now.
     pub fn verifier(&self, tenant: &TenantId) -> Result<VerifierKey, Error> {
-        Ok(self.signer(tenant)?.verifier().clone())
+        verifier(&self.signing, tenant)
     }
 
     /// How a tenant's log stands to a checkpoint of it that was kept elsewhere; also before it is opened. Reads the disk.
@@ -107,21 +107,6 @@ impl<S: Signing> GatewayLog<S> {
             .map_err(|error| unavailable("the log's tree does not grow", error))
     }
 
-    fn signer(&self, tenant: &TenantId) -> Result<Signer, Error> {
-        let secret = self.signing.seed(tenant)?;
-        let mut seed = Zeroizing::new([0; 32]);
-        if secret.len() != seed.len() {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                Stage::Start,
-                "the seed of a log's key is not 32 bytes",
-            ));
-        }
-        seed.copy_from_slice(secret.expose());
-        Signer::from_seed(&self.signing.origin(tenant), &seed)
-            .map_err(|error| unavailable("the log's key is refused", error))
-    }
-
     /// The same for every tenant's log.
     ///
     /// # Errors
@@ -137,7 +122,7 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
 
     fn open(&self, tenant: &TenantId) -> Result<OpenLog, Error> {
         let id = log_id(tenant)?;
-        let signer = Arc::new(self.signer(tenant)?);
+        let signer = Arc::new(signer(&self.signing, tenant)?);
         let _found = self.log.register(&id, Arc::clone(&signer)).map_err(refused)?;
         Ok(OpenLog { id, signer })
     }
@@ -229,6 +214,36 @@ impl Future for Recorded {
             Err(error) => Err(unavailable("the record could not be made durable", error)),
         })
     }
+}
+
+/// What signs a tenant's log.
+fn signer(signing: &impl Signing, tenant: &TenantId) -> Result<Signer, Error> {
+    let secret = signing.seed(tenant)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    if secret.len() != seed.len() {
+        return Err(Error::new(ErrorKind::Internal, Stage::Start, "the seed of a log's key is not 32 bytes"));
+    }
+    seed.copy_from_slice(secret.expose());
+    Signer::from_seed(&signing.origin(tenant), &seed)
+        .map_err(|error| unavailable("the log's key is refused", error))
+}
+
+/// What verifies a tenant's log.
+///
+/// # Errors
+/// When the log's key cannot be had.
+pub fn verifier(signing: &impl Signing, tenant: &TenantId) -> Result<VerifierKey, Error> {
+    Ok(signer(signing, tenant)?.verifier().clone())
+}
+
+/// What recovery needs of what the write-ahead file holds.
+///
+/// # Errors
+/// `audit-unavailable`, when the record of an interrupted command cannot be read.
+pub fn recovery(found: &Recovered) -> Result<Recovery, Error> {
+    let committed = found.state.map(|StateMark { seq, digest }| port::Committed { sequence: seq, digest });
+    let intents = found.open_intents.iter().map(open_intent).collect::<Result<_, _>>()?;
+    Ok(Recovery { committed, intents, cut_bytes: found.cut_bytes })
 }
 
 fn log_id(tenant: &TenantId) -> Result<LogId, Error> {

@@ -182,7 +182,7 @@ pub fn verify_proof(proof: &[u8], entry: &[u8], key: &VerifierKey) -> Result<Che
     TlogProof::parse(proof)?.verify(entry, key)
 }
 
-fn key_beside(files: &LogFiles) -> Result<VerifierKey, Refusal> {
+pub(crate) fn key_beside(files: &LogFiles) -> Result<VerifierKey, Refusal> {
     let path = files.vkey_path();
     let none = || Refusal::new(&path, "there is no key beside the log", "give the log's key from outside");
     let bytes = files.read_if_there(&path)?.ok_or_else(none)?;
@@ -263,7 +263,7 @@ impl Walk<'_> {
 }
 
 /// Narrower forms that earlier checkpoints left must be beginnings of what stands here.
-fn narrower(files: &LogFiles, tile: &Tile, bytes: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn narrower(files: &LogFiles, tile: &Tile, bytes: &[u8]) -> Result<(), Refusal> {
     for width in files.partial_widths(tile).into_iter().filter(|width| *width < tile.width) {
         let narrow = Tile { width, ..*tile };
         // It may be gone by now: a running gateway removes what its checkpoints no longer need.
@@ -276,7 +276,7 @@ fn narrower(files: &LogFiles, tile: &Tile, bytes: &[u8]) -> Result<(), Refusal> 
 }
 
 /// A hash tile must lie there as computed; a log that has grown since may have a wider one.
-fn compare(files: &LogFiles, tile: &Tile, bytes: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn compare(files: &LogFiles, tile: &Tile, bytes: &[u8]) -> Result<(), Refusal> {
     let lies = files.tile(tile)?;
     let exact = files.read_if_there(&files.path(tile))?.is_some();
     if lies == bytes || (!exact && lies.starts_with(bytes)) {

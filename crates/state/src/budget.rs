@@ -159,18 +159,23 @@ fn checked(
         })
 }
 
-/// Every row there is, with its tag.
-pub(crate) fn every(connection: &Connection, seal: &Seal, mut each: impl FnMut(Tag)) -> Result<(), Fault> {
+/// Every row there is, with its tag, or why it must not be used.
+pub(crate) fn every(
+    connection: &Connection,
+    seal: &Seal,
+    mut each: impl FnMut(Result<Tag, Fault>),
+) -> Result<(), Fault> {
     let mut statement = connection.prepare("SELECT key, version, reserved, tag FROM budget")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (key, version): (Vec<u8>, u32) = (row.get(0)?, row.get(1)?);
         let key = key.as_slice().try_into().map(KeyId::from_bytes);
-        let (Ok(key), Some(version)) = (key, KeyVersion::new(version)) else {
-            return Err(Fault::damaged("budget", "unknown", "its key is none"));
-        };
-        let (_, tag) = checked(seal, key, version, row.get(2)?, &row.get::<_, Vec<u8>>(3)?)?;
-        each(tag);
+        each(match (key, KeyVersion::new(version)) {
+            (Ok(key), Some(version)) => {
+                checked(seal, key, version, row.get(2)?, &row.get::<_, Vec<u8>>(3)?).map(|(_, tag)| tag)
+            }
+            (_, _) => Err(Fault::damaged("budget", "unknown", "its key is none")),
+        });
     }
     Ok(())
 }

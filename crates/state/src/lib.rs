@@ -36,4 +36,4 @@ mod tests;
 pub use copy::Copier;
 pub use directory::DirectoryLock;
 pub use store::{EmbeddedState, Opening, Settings};
-pub use verify::{Progress, Verified};
+pub use verify::Verified;

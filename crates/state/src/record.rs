@@ -6,7 +6,7 @@
 use crate::fault::Fault;
 use crate::seal::{RowSet, Seal, Tag, same_tag};
 use holdfast_core::{CallerName, KeyId, KeyVersion, TenantId};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 /// What a row records. The number stands in the database and never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -235,18 +235,29 @@ pub(crate) fn ids_between<T>(
     Ok(found)
 }
 
-/// Every row there is, in no order, with its tag.
-pub(crate) fn every(
+/// At most `limit` rows after the place `after`, in the order of their places, with their tags, or why one must not be used. Gives the
+/// last one's place.
+pub(crate) fn after(
     connection: &Connection,
     seal: &Seal,
-    mut each: impl FnMut(&Row<'_>, Tag) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM record"))?;
-    let mut rows = statement.query([])?;
+    (after, limit): (i64, i64),
+    mut each: impl FnMut(Result<(&Row<'_>, Tag), Fault>),
+) -> Result<Option<i64>, Fault> {
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS}, row FROM record WHERE row > ?1 ORDER BY row LIMIT ?2"))?;
+    let mut rows = statement.query(params![after, limit])?;
+    let mut last = None;
     while let Some(row) = rows.next()? {
-        checked(row, seal, &mut each)?;
+        last = Some(row.get(7)?);
+        let sound = checked(row, seal, |row, tag| {
+            each(Ok((row, tag)));
+            Ok(())
+        });
+        if let Err(fault) = sound {
+            each(Err(fault));
+        }
     }
-    Ok(())
+    Ok(last)
 }
 
 /// Writes a row, over the one of the same id if there is one, and keeps `set` in step.
@@ -288,13 +299,6 @@ pub(crate) fn remove(
         .execute(params![kind as u8, id])?;
     set.remove(seal.element(&old));
     Ok(true)
-}
-
-/// How many rows there are.
-pub(crate) fn count(connection: &Connection) -> Result<u64, Fault> {
-    let rows: Option<i64> =
-        connection.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).optional()?;
-    Ok(u64::try_from(rows.unwrap_or(0)).unwrap_or(0))
 }
 
 /// The id of something that has a name within a tenant. A tenant's name has no zero byte, so no two pairs share an id.

@@ -1,6 +1,7 @@
 //! The log of a gateway: append durably, grow a tree for each name, publish.
 
 mod continuity;
+mod reread;
 mod sequencer;
 mod threads;
 
@@ -97,6 +98,19 @@ pub struct Recovered {
     pub logs: Vec<LogId>,
     /// The number that the next batch gets.
     pub next_batch: u64,
+}
+
+impl Recovered {
+    /// What was found of the write-ahead file.
+    pub(crate) fn of(found: &Found) -> Self {
+        Self {
+            cut_bytes: found.cut_bytes,
+            state: found.state,
+            open_intents: found.open_intents.clone(),
+            logs: found.logs.keys().cloned().collect(),
+            next_batch: found.next_batch,
+        }
+    }
 }
 
 /// A log's tree as found when it was registered.
@@ -200,15 +214,8 @@ impl Log {
         let segments = Segments { disk, dir, len: limits.segment_len };
         let found = recover(&segments)?;
         let spare = keep_one_spare(&segments, &found.spares)?;
-        let Found { logs, open_intents, state, next_batch, previous, first_segment, segment, offset, .. } =
-            found;
-        let recovered = Recovered {
-            cut_bytes: found.cut_bytes,
-            state,
-            logs: logs.keys().cloned().collect(),
-            next_batch,
-            open_intents,
-        };
+        let recovered = Recovered::of(&found);
+        let Found { logs, state, next_batch, previous, first_segment, segment, offset, .. } = found;
         let sequencer = Sequencer {
             limits,
             batch: Batch::new(Vec::new(), state),
@@ -226,7 +233,7 @@ impl Log {
             closing: false,
             writer: Idle::No,
         };
-        let board = Arc::new(Board::new(next_batch, logs.keys().cloned().collect()));
+        let board = Arc::new(Board::new(next_batch, first_segment, logs.keys().cloned().collect()));
         let cursor = Cursor { segment: first_segment, offset: 0, batch: None };
         let tiler = Tiler::new(segments.clone(), Arc::clone(&board), cursor, &config);
         let shared = Arc::new(Shared {

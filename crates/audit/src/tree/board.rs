@@ -85,8 +85,9 @@ fn unpoisoned<T>(result: Result<T, PoisonError<T>>) -> T {
 }
 
 impl Board {
-    pub(crate) fn new(durable: u64, awaited: HashSet<LogId>) -> Self {
-        let notices = Notices { durable, awaited, ..Notices::default() };
+    pub(crate) fn new(durable: u64, first_segment: u64, awaited: HashSet<LogId>) -> Self {
+        let progress = Progress { first_segment, ..Progress::default() };
+        let notices = Notices { durable, awaited, progress, ..Notices::default() };
         Self { notices: Mutex::new(notices), tiler_wake: Condvar::new(), published_wake: Condvar::new() }
     }
 
@@ -189,6 +190,12 @@ impl Board {
     /// The same of one log.
     pub(crate) fn published_size(&self, log: &LogId) -> u64 {
         self.lock().published.get(log).map_or(0, |grown| grown.size)
+    }
+
+    /// The oldest segment in use, and below which number batches are durable.
+    pub(crate) fn extent(&self) -> (u64, u64) {
+        let notices = self.lock();
+        (notices.progress.first_segment, notices.durable)
     }
 
     /// The tiler: waits until every log that recovery named is registered, or for so long. Gives whether the log is closed

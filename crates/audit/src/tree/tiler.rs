@@ -32,7 +32,7 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    fn is_before(&self, batch: u64) -> bool {
+    pub(crate) fn is_before(&self, batch: u64) -> bool {
         self.batch.unwrap_or(0) < batch
     }
 }
@@ -63,7 +63,7 @@ pub(crate) struct Tiler {
 impl Tiler {
     pub(crate) fn new(segments: Segments, board: Arc<Board>, cursor: Cursor, config: &Config) -> Self {
         Self {
-            reader: Reader { segments, file: None, buffer: Vec::new() },
+            reader: Reader::new(segments),
             board,
             cursor,
             trees: HashMap::new(),
@@ -118,7 +118,6 @@ impl Tiler {
                 Work::Stop => break,
             }
             self.give_back(&free);
-            self.report();
         }
         self.report();
         self.board.tiler_stopped();
@@ -252,10 +251,11 @@ impl Tiler {
     fn give_back(&mut self, free: impl Fn(u64)) {
         let late = self.lags.values().map(|lag| lag.from.segment);
         let needed = self.intents.values().copied().chain(late).fold(self.cursor.segment, u64::min);
-        while self.first_segment < needed {
-            free(self.first_segment);
-            self.first_segment += 1;
-        }
+        let unneeded = self.first_segment..needed;
+        self.first_segment = self.first_segment.max(needed);
+        // Said before it is done: whoever reads the file meanwhile looks here when a segment is gone.
+        self.report();
+        unneeded.for_each(free);
     }
 }
 
@@ -292,7 +292,7 @@ fn fall_behind(
 }
 
 /// Reads batches back.
-struct Reader {
+pub(crate) struct Reader {
     segments: Segments,
     file: Option<(u64, Box<dyn File>)>,
     /// The records of the batch read last.
@@ -300,8 +300,12 @@ struct Reader {
 }
 
 impl Reader {
+    pub(crate) fn new(segments: Segments) -> Self {
+        Self { segments, file: None, buffer: Vec::new() }
+    }
+
     /// Reads the next batch's records into the buffer, from this segment or the start of the next.
-    fn read(&mut self, cursor: &mut Cursor) -> Result<BatchHeader, Refusal> {
+    pub(crate) fn read(&mut self, cursor: &mut Cursor) -> Result<BatchHeader, Refusal> {
         for (segment, offset) in [(cursor.segment, cursor.offset), (cursor.segment + 1, 0)] {
             let path = self.segments.path(segment);
             let header = self.read_at(segment, offset).map_err(|error| Refusal::io(&path, error))?;

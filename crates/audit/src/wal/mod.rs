@@ -59,5 +59,5 @@ pub use ticket::{NotDurable, Position, Ticket};
 
 pub(crate) use batch::{BadEntry, Batch, push_record};
 pub(crate) use format::{ALIGN, BatchHeader, HEADER_LEN, Records, aligned};
-pub(crate) use recover::{Found, FoundLog, recover};
+pub(crate) use recover::{Found, FoundLog, inspect, recover};
 pub(crate) use segment::Segments;

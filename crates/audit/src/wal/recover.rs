@@ -80,15 +80,8 @@ pub(crate) fn recover(segments: &Segments) -> Result<Found, Refusal> {
         segments.create(0).map_err(|error| Refusal::io(&segments.path(0), error))?;
         numbers.push(0);
     }
-    for (number, next) in numbers.iter().zip(numbers.iter().skip(1)) {
-        if number + 1 != *next {
-            return Err(Refusal::new(&segments.path(number + 1), "this segment is missing", RESTORE));
-        }
-    }
-    let mut scan =
-        Scan { segments, found: Found::default(), anchored: false, last: None, buffer: Vec::new() };
-    let rest = scan.read_all(&numbers)?;
-    let torn = scan.look_behind(&rest)?;
+    let mut scan = Scan::new(segments, Access::Write);
+    let torn = scan.read(&numbers)?;
     scan.cut(&torn)?;
     let mut found = scan.found;
     found.first_segment = numbers.first().copied().unwrap_or(0);
@@ -96,8 +89,20 @@ pub(crate) fn recover(segments: &Segments) -> Result<Found, Refusal> {
     Ok(found)
 }
 
+/// Reads the whole file and changes nothing; a torn tail is counted as if it were cut.
+///
+/// # Errors
+/// A [`Refusal`] that names the file: what [`recover`] would refuse too.
+pub(crate) fn inspect(segments: &Segments) -> Result<Found, Refusal> {
+    let mut scan = Scan::new(segments, Access::Read);
+    let torn = scan.read(&segments.numbers()?)?;
+    scan.found.cut_bytes = torn.iter().map(|(_, _, len)| len).sum();
+    Ok(scan.found)
+}
+
 struct Scan<'a> {
     segments: &'a Segments,
+    access: Access,
     found: Found,
     /// Whether a first batch was seen, so that the next number is known.
     anchored: bool,
@@ -108,12 +113,28 @@ struct Scan<'a> {
 
 type Open = (u64, Box<dyn File>);
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn new(segments: &'a Segments, access: Access) -> Self {
+        Self { segments, access, found: Found::default(), anchored: false, last: None, buffer: Vec::new() }
+    }
+
+    /// Reads all of these segments; gives the places of a torn tail.
+    fn read(&mut self, numbers: &[u64]) -> Result<Vec<(u64, u64, u64)>, Refusal> {
+        for (number, next) in numbers.iter().zip(numbers.iter().skip(1)) {
+            if number + 1 != *next {
+                let path = self.segments.path(number + 1);
+                return Err(Refusal::new(&path, "this segment is missing", RESTORE));
+            }
+        }
+        let rest = self.read_all(numbers)?;
+        self.look_behind(&rest)
+    }
+
     /// Follows the chain to its end; gives the segments from the one where it ends.
     fn read_all(&mut self, numbers: &[u64]) -> Result<Vec<Open>, Refusal> {
         let mut open = Vec::new();
         for number in numbers {
-            let file = self.segments.open(*number, Access::Write);
+            let file = self.segments.open(*number, self.access);
             open.push((*number, file.map_err(|error| self.io(*number, error))?));
         }
         let mut ahead = open.into_iter().peekable();

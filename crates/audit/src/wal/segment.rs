@@ -35,17 +35,22 @@ impl Segments {
     /// # Errors
     /// Those of the disk, or a refusal of a name that is none of ours.
     pub(crate) fn list(&self) -> Result<Vec<u64>, Refusal> {
-        let mut numbers = Vec::new();
-        for name in self.disk.list(&self.dir).map_err(|error| Refusal::io(&self.dir, error))? {
-            let path = self.dir.join(&name);
-            if name.ends_with(".tmp") {
-                self.disk.remove_file(&path).map_err(|error| Refusal::io(&path, error))?;
-            } else if let Some(number) = number_of(&name) {
-                numbers.push(number);
-            }
+        for name in self.names()?.iter().filter(|name| name.ends_with(".tmp")) {
+            let path = self.dir.join(name);
+            self.disk.remove_file(&path).map_err(|error| Refusal::io(&path, error))?;
         }
+        self.numbers()
+    }
+
+    /// The same, removing nothing.
+    pub(crate) fn numbers(&self) -> Result<Vec<u64>, Refusal> {
+        let mut numbers: Vec<_> = self.names()?.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    fn names(&self) -> Result<Vec<String>, Refusal> {
+        self.disk.list(&self.dir).map_err(|error| Refusal::io(&self.dir, error))
     }
 
     pub(crate) fn open(&self, number: u64, access: Access) -> io::Result<Box<dyn File>> {

@@ -17,7 +17,7 @@ mod work;
 
 pub use found::Founding;
 pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
-pub use recover::{OpenIntent, Recovery};
+pub use recover::{OpenIntent, Recovery, agree};
 pub use restore::{EarlierLog, Restoration, Restored};
 pub use snapshot::TenantView;
 pub use use_key::{Call, Pending};

@@ -96,9 +96,7 @@ impl<P: Ports> Pipeline<P> {
     /// # Errors
     /// `state-unavailable` when state and log do not belong together, and whatever the ports fail with.
     pub async fn open(engines: Engines<P>, is_dev: bool, recovery: Recovery) -> Result<Self, Error> {
-        let orders = untold(&engines.state, &recovery).await?;
-        let explained = under_way(&engines.state, &recovery).await?.saturating_add(orders.len());
-        compare(recovery.committed, engines.state.position(), explained)?;
+        let orders = agree(&engines.state, &recovery).await?;
         let pipeline = Self::unloaded(engines, is_dev);
         for data in pipeline.engines.state.tenants().await? {
             pipeline.snapshots.install(&pipeline.engines, data)?;
@@ -375,6 +373,17 @@ pub(super) fn stop_order(action: Action, key: Option<KeyName>, subject: Option<&
         Action::SuspendTenant => Some(Command::SuspendTenant),
         _ => None,
     }
+}
+
+/// Whether state and log belong together. Gives the stop orders that the state has carried out and the log knows nothing of.
+///
+/// # Errors
+/// `state-unavailable` when they do not.
+pub async fn agree<S: State>(state: &S, recovery: &Recovery) -> Result<Vec<OpenIntent>, Error> {
+    let orders = untold(state, recovery).await?;
+    let explained = under_way(state, recovery).await?.saturating_add(orders.len());
+    compare(recovery.committed, state.position(), explained)?;
+    Ok(orders)
 }
 
 /// The stop orders that the state has carried out and the log knows nothing of: they are given while a log has failed, too.

@@ -123,6 +123,15 @@ impl<W: World> SoftwareStore<W> {
         self.root.id()
     }
 
+    /// Whether a version's blob still opens under its tenant's key, and that under the root key. Nothing of it is kept or used.
+    ///
+    /// # Errors
+    /// As for its use: the blob is not the one that was made for this version.
+    pub fn examine(&self, version: KeyMaterial<'_>) -> Result<(), Error> {
+        let key = self.root.open(&Binding::Tenant(version.tenant), version.tenant_handle)?;
+        Sealer::of_tenant(&key)?.open(&Binding::of(&version), version.handle).map(drop)
+    }
+
     /// As [`KeyStore::enroll`], without the proof.
     pub(crate) fn enroll_tenant(&self, tenant: &TenantId) -> Result<SealedHandle, Error> {
         let key = Secret::fill_with(TENANT_KEY_LEN, |out| self.world.fill(out))?;

@@ -411,3 +411,17 @@ fn without_entropy_nothing_is_made() {
     let store = open(1, Dry, Options::default());
     assert!(store.enroll_tenant(&"acme".parse().unwrap()).is_err());
 }
+
+#[test]
+fn a_version_is_examined_without_being_kept() {
+    let house = House::new(Options::default());
+    let made = house.make(3, 1, Algorithm::Aes256GcmSiv);
+    house.store.examine(house.material(&made)).unwrap();
+    assert_eq!(house.store.ready(), 0);
+    let other = house.make(3, 2, Algorithm::Aes256GcmSiv);
+    let mut exchanged = house.material(&made);
+    exchanged.handle = &other.generated.handle;
+    assert!(house.store.examine(exchanged).is_err());
+    let strange = open(2, Entropy, Options::default());
+    assert!(strange.examine(house.material(&made)).is_err());
+}

@@ -204,3 +204,43 @@ async fn a_count_that_went_back_while_it_is_used_is_refused() {
     let error = state.count_invocations(id, KeyVersion::FIRST, 10 * crate::budget::BLOCK).await.unwrap_err();
     is_damage(&error, &format!("table `budget`, row `{id}/1`"));
 }
+
+#[tokio::test]
+async fn all_that_is_wrong_is_told_and_not_only_the_first() {
+    let directory = full().await;
+    let connection = raw(directory.path());
+    let flip =
+        "UPDATE record SET tag = zeroblob(32) WHERE kind = 2 OR (kind = 5 AND substr(id, 1, 1) = x'01')";
+    assert_eq!(connection.execute(flip, []).unwrap(), 2);
+    assert_eq!(connection.execute("DELETE FROM record WHERE kind = 3", []).unwrap(), 1);
+    assert_eq!(connection.execute("UPDATE budget SET reserved = 1", []).unwrap(), 1);
+    drop(connection);
+    let state = open(directory.path()).unwrap();
+    let mut faults = Vec::new();
+    let read = state.examine(&mut |_| true, &mut |error| faults.push(error.chain()));
+    assert!(read.is_some());
+    for place in ["row `caller acme/ann`", "row `key ", "table `record`, row `all`", "table `budget`, row `"]
+    {
+        assert_eq!(faults.iter().filter(|fault| fault.contains(place)).count(), 1, "{place}: {faults:?}");
+    }
+    assert_eq!(faults.len(), 4, "{faults:?}");
+    assert!(state.examine(&mut |_| false, &mut |_| ()).is_none(), "it can be ended");
+}
+
+/// The digest is then that of another moment than the rows'.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_while_everything_is_read_is_no_damage() {
+    let (_directory, state) = founded().await;
+    let mut next = 1_u8;
+    let mut pace = |_| {
+        if next < 3 {
+            next += 1;
+            let changes = create(key("acme", &format!("kek-{next}"), next));
+            let commit = state.apply(operation(next), None, changes);
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(commit)).unwrap();
+        }
+        true
+    };
+    let read = state.examine(&mut pace, &mut |error| panic!("{}", error.chain()));
+    assert_eq!(read.unwrap().records, state.verify_all(|_| ()).unwrap().records - 2);
+}
