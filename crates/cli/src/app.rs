@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use zeroize::Zeroizing;
 
 /// Where Debian and most others keep the authorities that the machine trusts.
@@ -32,6 +32,11 @@ impl App {
             Failure::new(Exit::Failure, "the process cannot start its threads").because(&error)
         })?;
         Ok(Self { global, environment, runtime, printer })
+    }
+
+    /// The runtime, for threads that are none of its own.
+    pub(crate) fn handle(&self) -> Handle {
+        self.runtime.handle().clone()
     }
 
     /// Runs a future to its end on this thread, its tasks on the others.

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// The reference file: every setting with its default and what it means.
 pub const REFERENCE: &str = include_str!("reference.toml");
 
+/// A slower reading would never come to its end.
+const SLOWEST_SCRUB: u64 = 4096;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +36,8 @@ pub struct Config {
     pub anchor: Anchor,
     /// Witnesses that checkpoints are submitted to.
     pub witness: Vec<WitnessSettings>,
+    /// Reading everything now and then.
+    pub scrub: Scrub,
     /// The log of the daemon itself.
     pub log: Logging,
 }
@@ -49,6 +54,7 @@ impl Default for Config {
             sink: vec![],
             anchor: Anchor::default(),
             witness: vec![],
+            scrub: Scrub::default(),
             log: Logging::default(),
         }
     }
@@ -186,6 +192,24 @@ pub struct WitnessSettings {
     pub ca_file: PathBuf,
 }
 
+/// Reading everything that lies in the data directory now and then, to find damage early.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scrub {
+    /// Whether that is done.
+    pub enabled: bool,
+    /// The most that is read in a second, in bytes.
+    pub bytes_per_second: u64,
+    /// Hours from one beginning to the next.
+    pub every_hours: u64,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { enabled: true, bytes_per_second: 2 << 20, every_hours: 24 }
+    }
+}
+
 /// The log of the daemon itself, on stderr; not the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -263,6 +287,12 @@ impl Config {
                 return Err(Fault::new(format!("`limits.{name}` is 0")).remedy("every limit is at least 1"));
             }
         }
+        let Scrub { enabled, bytes_per_second, every_hours } = &self.scrub;
+        if *enabled && (*bytes_per_second < SLOWEST_SCRUB || *every_hours == 0) {
+            return Err(Fault::new("`scrub.bytes_per_second` or `scrub.every_hours` is too small").remedy(
+                format!("read at least {SLOWEST_SCRUB} bytes a second, an hour apart; or set `scrub.enabled` to false"),
+            ));
+        }
         Ok(())
     }
 }
@@ -301,5 +331,6 @@ mod tests {
         assert!(Config::parse("[admin]\naddress = \"0.0.0.0:1\"").is_err());
         assert!(Config::parse("[limits]\nconnections = 0").is_err());
         assert!(Config::parse("[tls]\nkey_file = \"/x\"").is_err());
+        assert!(Config::parse("[scrub]\nbytes_per_second = 0").is_err());
     }
 }

@@ -3,6 +3,8 @@
 //! Every label has a closed set of values: routes, outcomes, stages and configured sinks, never a tenant's, a key's or a caller's name.
 
 use crate::outside::Figures;
+use crate::scrub::Findings;
+use crate::space::{Forecast, Used};
 use crate::stages::Stages;
 use holdfast_audit::sink;
 use holdfast_core::ErrorKind;
@@ -42,6 +44,12 @@ struct SinkMetrics {
     exported: Family<Of, Counter>,
     skipped: Family<Of, Counter>,
     failures: Family<Of, Counter>,
+}
+
+/// A part of the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Lies {
+    part: &'static str,
 }
 
 /// Latencies in buckets of plain atomics: observing takes no lock.
@@ -97,11 +105,17 @@ pub struct Metrics {
     log_entries: Gauge,
     log_entries_published: Gauge,
     sinks: SinkMetrics,
+    scrub_age: Gauge,
+    scrub_damages: Gauge,
+    used: Family<Lies, Gauge>,
+    free: Gauge,
+    growth: Gauge<f64, AtomicU64>,
+    days_to_full: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
     /// Registers all of them, at zero; the stages' are counted where they pass.
-    pub fn new(stages: &Stages, outside: &Figures) -> Self {
+    pub fn new(stages: &Stages, outside: &Figures, scrub: &Findings) -> Self {
         let mut registry = Registry::with_prefix("holdfast");
         let requests = Family::<Ended, Counter>::default();
         let request = Latencies::default();
@@ -148,6 +162,21 @@ impl Metrics {
         registry.register("sink_exported_entries", "Entries handed over", sinks.exported.clone());
         registry.register("sink_skipped_entries", "Entries removed before", sinks.skipped.clone());
         registry.register("sink_failures", "Failures of the sink", sinks.failures.clone());
+        let [scrub_age, scrub_damages, free]: [Gauge; 3] = Default::default();
+        registry.register("scrub_passes", "Complete readings of everything on disk", scrub.passes.clone());
+        registry.register("scrub_bytes", "Bytes that were read for that", scrub.bytes.clone());
+        registry.register(
+            "scrub_age_seconds",
+            "Since the last complete reading, or the start",
+            scrub_age.clone(),
+        );
+        registry.register("scrub_damages", "Damages on disk that are known", scrub_damages.clone());
+        let used = Family::<Lies, Gauge>::default();
+        let [growth, days_to_full]: [Gauge<f64, AtomicU64>; 2] = Default::default();
+        registry.register("disk_used_bytes", "On disk, by part of the data directory", used.clone());
+        registry.register("disk_free_bytes", "Free on the data directory's file system", free.clone());
+        registry.register("disk_growth_bytes_per_day", "Measured over a week at most", growth.clone());
+        registry.register("disk_days_to_full", "At that growth", days_to_full.clone());
         Self {
             registry,
             requests,
@@ -160,6 +189,12 @@ impl Metrics {
             log_entries,
             log_entries_published,
             sinks,
+            scrub_age,
+            scrub_damages,
+            used,
+            free,
+            growth,
+            days_to_full,
         }
     }
 
@@ -202,6 +237,31 @@ impl Metrics {
         }
     }
 
+    /// Sets what is known of the readings of everything.
+    pub fn set_scrub(&self, age_seconds: u64, damages: u64) {
+        self.scrub_age.set(i64::try_from(age_seconds).unwrap_or(i64::MAX));
+        self.scrub_damages.set(i64::try_from(damages).unwrap_or(i64::MAX));
+    }
+
+    /// Sets what is known of the disk.
+    pub fn set_space(&self, forecast: &Forecast) {
+        let Used { log, write_ahead, openings, state } = forecast.used;
+        for (part, bytes) in
+            [("log", log), ("write-ahead", write_ahead), ("openings", openings), ("state", state)]
+        {
+            self.used.get_or_create(&Lies { part }).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        if let Some(free) = forecast.free {
+            self.free.set(i64::try_from(free).unwrap_or(i64::MAX));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a forecast in a floating-point format")]
+        let number = |number: u64| number as f64;
+        self.growth.set(forecast.growth.map_or(f64::NAN, number));
+        // Never, at the growth that was measured; not known without one.
+        let never = if forecast.growth.is_some() { f64::INFINITY } else { f64::NAN };
+        self.days_to_full.set(forecast.days_to_full().map_or(never, number));
+    }
+
     /// The text that Prometheus scrapes (OpenMetrics).
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -221,7 +281,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_shown() {
-        let metrics = Metrics::new(&Stages::default(), &Figures::default());
+        let metrics = Metrics::new(&Stages::default(), &Figures::default(), &Findings::default());
         metrics.ended("encrypt", None, 70);
         metrics.ended("encrypt", Some(ErrorKind::Denied), 20_000_000);
         metrics.set_live(true, 0, Some(1_800_000_000));
@@ -238,6 +298,9 @@ mod tests {
             problem: None,
         };
         metrics.set_sinks(vec![("siem".to_owned(), health)]);
+        metrics.set_scrub(7, 1);
+        let used = Used { log: 5, ..Used::default() };
+        metrics.set_space(&Forecast { used, free: Some(1 << 40), growth: Some(0) });
         let text = metrics.text();
         for line in [
             r#"holdfast_requests_total{route="encrypt",outcome="success"} 1"#,
@@ -254,6 +317,12 @@ mod tests {
             r#"holdfast_sink_exported_entries_total{sink="siem"} 3"#,
             r#"holdfast_sink_skipped_entries_total{sink="siem"} 1"#,
             r#"holdfast_sink_failures_total{sink="siem"} 5"#,
+            "holdfast_scrub_passes_total 0",
+            "holdfast_scrub_age_seconds 7",
+            "holdfast_scrub_damages 1",
+            r#"holdfast_disk_used_bytes{part="log"} 5"#,
+            "holdfast_disk_growth_bytes_per_day 0",
+            "holdfast_disk_days_to_full inf",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

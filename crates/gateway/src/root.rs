@@ -77,6 +77,18 @@ pub fn open(
     open_with((directory, identity, lock), backup, world, root, Opening::Existing, stages)
 }
 
+/// What the state's rows are authenticated with.
+pub(crate) fn state_key(identity: &Identity, root: &RootKey) -> Result<Secret, Error> {
+    root.derive("holdfast/state/v1", identity.sealing_instance().as_bytes())
+}
+
+/// What the logs are signed with.
+pub(crate) fn signing(identity: &Identity, root: &RootKey) -> Result<LogSigning, Error> {
+    // A root of their own for the logs' keys, so that the root key itself is kept by nobody but the key store.
+    let seeds = RootKey::new(root.derive("holdfast/logs/v1", identity.instance.as_bytes())?)?;
+    Ok(LogSigning { identity: identity.clone(), seeds })
+}
+
 fn open_with(
     (directory, identity, lock): (&Directory, &Identity, &DirectoryLock),
     backup: &config::Backup,
@@ -85,11 +97,8 @@ fn open_with(
     opening: Opening,
     stages: &Stages,
 ) -> Result<Opened, Fault> {
-    let instance = identity.instance;
-    let state_key = root.derive("holdfast/state/v1", identity.sealing_instance().as_bytes())?;
-    // A root of their own for the logs' keys, so that the root key itself is kept by nobody but the key store.
-    let seeds = RootKey::new(root.derive("holdfast/logs/v1", instance.as_bytes())?)?;
-    let signing = LogSigning { identity: identity.clone(), seeds };
+    let state_key = state_key(identity, &root)?;
+    let signing = signing(identity, &root)?;
     let (log, recovery) = GatewayLog::open(holdfast_audit::Config::new(directory.path()), signing)?;
     let settings = Settings::default();
     let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;

@@ -10,8 +10,10 @@ use crate::metrics::Metrics;
 use crate::outside::{Outside, Site};
 use crate::process;
 use crate::root::{self, Law};
+use crate::scrub::{self, Background};
 use crate::service;
 use crate::sinks::Sinks;
+use crate::space::{self, Space};
 use crate::stages::Stages;
 use crate::status;
 use crate::tls::TlsState;
@@ -47,6 +49,10 @@ pub struct Gateway {
     pub(crate) metrics: Metrics,
     pub(crate) sinks: Sinks,
     pub(crate) outside: Arc<Outside>,
+    /// What reading everything has found.
+    pub(crate) scrub: scrub::Findings,
+    /// How full the disk is.
+    pub(crate) space: Space,
     /// Requests under way, bounded.
     pub(crate) requests: Semaphore,
     /// Everything that must end before the process may: each connection holds one of these, and each request.
@@ -59,13 +65,20 @@ impl Gateway {
         status::gather(self)
     }
 
+    /// Whether key store, state and log can all work now, and the state is not known to be damaged.
+    pub fn is_ready(&self) -> bool {
+        status::is_ready(&self.law) && !self.scrub.is_state_damaged()
+    }
+
     /// What Prometheus scrapes.
     pub fn metrics_text(&self) -> String {
         let engines = self.law.engines();
         self.outside.measure(&engines.log, engines.world.now());
-        self.metrics.set_live(status::is_ready(&self.law), self.law.pending_stops(), self.tls.expires());
-        self.metrics.set_log(&self.law.engines().log.log().health());
+        self.metrics.set_live(self.is_ready(), self.law.pending_stops(), self.tls.expires());
+        self.metrics.set_log(&engines.log.log().health());
         self.metrics.set_sinks(self.sinks.health());
+        self.metrics.set_scrub(self.scrub.age(engines.world.ticks()), self.scrub.damages());
+        self.metrics.set_space(&self.space.forecast(&self.directory));
         self.metrics.text()
     }
 }
@@ -103,6 +116,7 @@ pub struct Running {
     listening: JoinHandle<()>,
     /// What carries checkpoints outside, and the order that it end.
     carrying: (JoinHandle<()>, watch::Sender<bool>),
+    background: Background,
     // Declared last, so that it outlives everything that works in the directory.
     lock: holdfast_state::DirectoryLock,
 }
@@ -148,10 +162,23 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
         false => None,
     };
     let requests = Semaphore::new(config.limits.requests);
-    let metrics = Metrics::new(&stages, outside.figures());
+    let (scrub, space) = (scrub::Findings::default(), Space::default());
+    let metrics = Metrics::new(&stages, outside.figures(), &scrub);
     let alive = Arc::new(Semaphore::new(usize::try_from(ALL_ALIVE).unwrap_or(Semaphore::MAX_PERMITS)));
-    let gateway =
-        Arc::new(Gateway { law, directory, identity, config, tls, metrics, sinks, outside, requests, alive });
+    let gateway = Arc::new(Gateway {
+        law,
+        directory,
+        identity,
+        config,
+        tls,
+        metrics,
+        sinks,
+        outside,
+        scrub,
+        space,
+        requests,
+        alive,
+    });
 
     let (stop, stopping) = watch::channel(false);
     if let Some(listener) = admin_listener {
@@ -165,6 +192,9 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
         let site = Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
         (tokio::spawn(Arc::clone(outside).carry(site, ending)), last)
     };
+    tokio::spawn(space::watch(Arc::clone(&gateway), stopping.clone()));
+    let background = Background::start(&gateway, stopping.clone())
+        .map_err(|error| Fault::new("a thread cannot be started").because(error))?;
     let serve = {
         let (gateway, stopping) = (Arc::clone(&gateway), stopping.clone());
         move |connection| {
@@ -178,7 +208,7 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
     };
     let listening = tokio::spawn(listener.run(stopping, serve));
     tracing::info!(%address, instance = %gateway.identity.instance, dev = gateway.identity.dev, "serving");
-    Ok(Running { address, admin, dev, gateway, stop, listening, carrying, lock })
+    Ok(Running { address, admin, dev, gateway, stop, listening, carrying, background, lock })
 }
 
 async fn open(
@@ -349,10 +379,12 @@ impl Running {
     /// # Errors
     /// When a request did not finish in time, or the log's last entries could not be published; they are durable all the same.
     pub async fn shut_down(self) -> Result<(), Fault> {
-        let Self { gateway, stop, listening, carrying, lock, address: _, admin: _, dev: _ } = self;
+        let Self { gateway, stop, listening, carrying, background, lock, address: _, admin: _, dev: _ } =
+            self;
         tracing::info!("shutting down: finishing what was accepted");
         stop.send_replace(true);
         let _ended = listening.await;
+        background.ended().await;
         let patience = Duration::from_secs(gateway.config.limits.shutdown_seconds);
         let finished = tokio::time::timeout(patience, gateway.alive.acquire_many(ALL_ALIVE)).await.is_ok();
         gateway.law.housekeep().await?;

@@ -3,7 +3,6 @@
 use crate::detach::Detach;
 use crate::listener::About;
 use crate::serve::Gateway;
-use crate::status;
 use bytes::Bytes;
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Call as Use, Inbound};
@@ -210,7 +209,7 @@ fn open(gateway: &Gateway, endpoint: OpenEndpoint) -> Answer {
     match endpoint {
         OpenEndpoint::OpenApi => encode::api_document(),
         OpenEndpoint::Live => encode::health(true),
-        OpenEndpoint::Ready => encode::health(status::is_ready(&gateway.law)),
+        OpenEndpoint::Ready => encode::health(gateway.is_ready()),
     }
 }
 

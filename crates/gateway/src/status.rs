@@ -37,13 +37,14 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
     let now = engines.world.now();
     let mut parts = vec![
         part("key-store", engines.keys.health(), Some(custody)),
-        part("state", engines.state.health(), Some(format!("{} commits", state.sequence))),
+        part("state", state_health(gateway), Some(format!("{} commits", state.sequence))),
         part("log", engines.log.health(), Some(format!("{} batches durable", log.durable_batches))),
         part(
             "gateway",
             Health::Ready,
             Some(format!("instance {}, {} tenants", identity.instance, law.tenant_count())),
         ),
+        part("disk", Health::Ready, Some(gateway.space.forecast(directory).line())),
     ];
     parts.extend(outside.parts(now));
     let ready = parts.iter().all(|part| part.ready);
@@ -58,7 +59,19 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
         );
     }
     notices.extend(outside.notices(now));
+    notices.extend(gateway.space.forecast(directory).notices());
+    notices.extend(gateway.scrub.shown().iter().map(|damage| format!("damage was found: {damage}")));
     Status { version: crate::BUILD.to_owned(), ready, parts, notices }
+}
+
+/// What is damaged of the state decides who may do what: whatever it answers, nobody should be sent here.
+fn state_health(gateway: &Gateway) -> Health {
+    match gateway.law.engines().state.health() {
+        Health::Ready if gateway.scrub.is_state_damaged() => {
+            Health::Unready("damage was found in it: see the notices".to_owned())
+        }
+        health @ (Health::Ready | Health::Unready(_)) => health,
+    }
 }
 
 fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! `holdfast doctor`.
 
+mod deep;
+
 use crate::app::App;
 use crate::clock;
 use crate::exit::Exit;
@@ -30,6 +32,9 @@ pub(crate) struct Doctor {
     /// Look at the directory only, at no gateway
     #[arg(long, requires = "data")]
     offline: bool,
+    /// Read everything in the directory, at no gateway: every record, key, batch, entry and tile. Nobody may serve it meanwhile
+    #[arg(long, requires = "data")]
+    deep: bool,
 }
 
 /// How something was found.
@@ -54,6 +59,8 @@ struct Finding {
     what: String,
     verdict: Verdict,
     detail: String,
+    /// The file, where it is one that is wrong.
+    place: Option<String>,
     remedy: Option<String>,
 }
 
@@ -66,6 +73,7 @@ impl Findings {
             what: what.to_owned(),
             verdict: Verdict::Fine,
             detail: detail.into(),
+            place: None,
             remedy: None,
         });
     }
@@ -76,6 +84,7 @@ impl Findings {
             what: what.to_owned(),
             verdict: Verdict::Watch,
             detail: detail.into(),
+            place: None,
             remedy,
         });
     }
@@ -86,6 +95,7 @@ impl Findings {
             what: what.to_owned(),
             verdict: Verdict::Wrong(failure.exit()),
             detail,
+            place: None,
             remedy,
         });
     }
@@ -93,16 +103,16 @@ impl Findings {
 
 impl Doctor {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { data, offline } = self;
+        let Self { data, offline, deep } = self;
         let mut findings = Findings::default();
-        if !offline {
+        if !offline && !deep {
             match app.client() {
                 Ok(client) => app.block_on(examine_gateway(app, &client, &mut findings)),
                 Err(failure) => findings.wrong("settings", &failure),
             }
         }
         if let Some(data) = data {
-            examine_directory(&data, &mut findings);
+            examine_directory(app, &data, deep, &mut findings);
         }
         told(app, &findings)
     }
@@ -111,13 +121,18 @@ impl Doctor {
 fn told(app: &App, findings: &Findings) -> Result<(), Failure> {
     if app.printer.is_json() {
         let all = findings.0.iter().map(|finding| {
-            serde_json::json!({
-                "what": finding.what, "verdict": finding.verdict.word(), "detail": finding.detail, "remedy": finding.remedy
-            })
+            let Finding { what, verdict, detail, place, remedy } = finding;
+            let mut finding = serde_json::json!({
+                "what": what, "verdict": verdict.word(), "detail": detail, "remedy": remedy
+            });
+            if let (Some(place), Some(finding)) = (place, finding.as_object_mut()) {
+                finding.insert("place".to_owned(), place.as_str().into());
+            }
+            finding
         });
         app.printer.json_value(&serde_json::Value::Array(all.collect()))?;
     } else {
-        for Finding { what, verdict, detail, remedy } in &findings.0 {
+        for Finding { what, verdict, detail, place: _, remedy } in &findings.0 {
             let mark = match verdict {
                 Verdict::Fine => "✓",
                 Verdict::Watch => "!",
@@ -275,19 +290,23 @@ fn http_date(text: &str) -> Option<u64> {
     time.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-fn examine_directory(data: &Path, findings: &mut Findings) {
+fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings) {
     let directory = Directory::at(data);
-    match directory.identity() {
-        Ok(Some(identity)) => findings.fine("data directory", format!("gateway {}", identity.instance)),
+    let identity = match directory.identity() {
+        Ok(Some(identity)) => identity,
         Ok(None) => {
             let failure = Failure::new(Exit::State, format!("there is no gateway in `{}`", data.display()))
                 .remedy("check the path, or found one with `holdfast init`");
             return findings.wrong("data directory", &failure);
         }
         Err(fault) => return findings.wrong("data directory", &fault.into()),
-    }
+    };
+    findings.fine("data directory", format!("gateway {}", identity.instance));
     examine_mode("data directory's mode", data, 0o700, findings);
     examine_mode("root key's mode", &directory.root_key(), 0o600, findings);
+    if deep {
+        return deep::examine(app, &directory, &identity, findings);
+    }
     let logs = data.join("audit");
     let Ok(entries) = std::fs::read_dir(&logs) else {
         let failure = Failure::new(Exit::Failure, format!("cannot read `{}`", logs.display()))

@@ -1,0 +1,69 @@
+//! `holdfast doctor --deep`: everything that lies in the directory is read.
+
+use super::{Finding, Findings, Verdict};
+use crate::app::App;
+use crate::exit::Exit;
+use crate::progress;
+use holdfast_gateway::directory::{Directory, Identity};
+use holdfast_gateway::scrub::{self, Damage, Part, Summary};
+
+/// Damages that are told one by one.
+const SHOWN: usize = 1_000;
+
+/// Reads everything, and tells of each part how much of it is sound, or each thing that is not.
+pub(super) fn examine(app: &App, directory: &Directory, identity: &Identity, findings: &mut Findings) {
+    let bar = progress::bytes(Some(scrub::extent(directory)));
+    let (mut damages, mut more) = (Vec::new(), 0_u64);
+    let read =
+        scrub::offline(directory, identity, app.handle(), &mut |bytes| bar.inc(bytes), &mut |damage| {
+            if damages.len() < SHOWN {
+                damages.push(damage);
+            } else {
+                more += 1;
+            }
+        });
+    bar.finish_and_clear();
+    let Summary { records, keys, entries, batches, torn } = match read {
+        Ok(summary) => summary,
+        Err(fault) => return findings.wrong("everything", &fault.into()),
+    };
+    let torn = match torn {
+        0 => String::new(),
+        torn => format!("; {torn} bytes of a torn write at its end are cut at the next start"),
+    };
+    for (part, sound) in [
+        (Part::RootKey, "opens what lies beside it".to_owned()),
+        (Part::State, format!("{records} records are those that the log has recorded")),
+        (Part::Keys, format!("{keys} sealed versions open")),
+        (Part::WriteAheadFile, format!("whole up to batch {batches}{torn}")),
+        (Part::Log, format!("{entries} entries lead to signed checkpoints")),
+        (Part::Openings, "can be read".to_owned()),
+    ] {
+        // Without the root key nothing else was looked at.
+        let unread = damages.iter().any(|damage| damage.part == Part::RootKey);
+        if !unread && damages.iter().all(|damage| damage.part != part) {
+            findings.fine(part.name(), sound);
+        }
+    }
+    findings.0.extend(damages.into_iter().map(finding));
+    if more > 0 {
+        findings.watch(
+            "everything",
+            format!("{more} further damages are not shown"),
+            "mend these first, and look again",
+        );
+    }
+}
+
+fn finding(damage: Damage) -> Finding {
+    let Damage { part, place, problem, remedy } = damage;
+    let what = part.name().to_owned();
+    let detail = format!("{place}: {problem}");
+    Finding {
+        what,
+        verdict: Verdict::Wrong(Exit::Integrity),
+        detail,
+        place: Some(place),
+        remedy: Some(remedy),
+    }
+}

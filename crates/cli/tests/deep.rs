@@ -1,0 +1,233 @@
+//! `holdfast doctor --deep` on a directory that nobody serves: whatever was changed in it is found and named.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
+
+mod common;
+
+use common::{Dev, Server, code, holdfast, stderr, stdout, text};
+use rusqlite::Connection;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+/// The exit code, and what is wrong: part, place and remedy.
+fn examined(data: &Path) -> (i32, Vec<(String, String, String)>) {
+    let output = holdfast(["doctor", "--deep", "--json", "--data", &text(data)]).output().unwrap();
+    let findings: Value =
+        serde_json::from_str(&stdout(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+    let wrong = findings.as_array().unwrap().iter().filter(|finding| finding["verdict"] != "fine");
+    let word = |finding: &Value, name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+    let wrong = wrong
+        .map(|finding| (word(finding, "what"), word(finding, "detail"), word(finding, "remedy")))
+        .collect();
+    (code(output.status), wrong)
+}
+
+#[track_caller]
+fn is_sound(data: &Path) {
+    assert_eq!(examined(data), (0, vec![]));
+}
+
+/// One thing is wrong, and this is said of it.
+#[track_caller]
+fn is_wrong(data: &Path, part: &str, said: &str) {
+    let (exit, wrong) = examined(data);
+    assert_eq!(exit, 6, "{wrong:?}");
+    let [(what, detail, remedy)] = wrong.as_slice() else { panic!("{wrong:?}") };
+    assert_eq!(what, part, "{wrong:?}");
+    assert!(detail.contains(said) && !remedy.is_empty(), "{wrong:?}");
+}
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[at] ^= 4;
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// Where these bytes stand last in a file.
+fn place_of(file: &Path, what: &[u8]) -> usize {
+    let bytes = std::fs::read(file).unwrap();
+    bytes.windows(what.len()).rposition(|window| window == what).unwrap()
+}
+
+fn only_file_below(dir: &Path) -> PathBuf {
+    let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    let last = entries.pop().unwrap();
+    if last.is_dir() { only_file_below(&last) } else { last }
+}
+
+#[test]
+fn what_was_changed_in_a_directory_is_found_and_named() {
+    let dev = Dev::start();
+    let served = dev.run(&["doctor", "--deep", "--data", &text(&dev.data())]);
+    assert!(stdout(&served).contains("in use by process"), "{}", stdout(&served));
+    dev.ok(&["key", "create", "kek"]);
+    let sealed = dev.file("plain", b"something");
+    dev.ok(&["encrypt", "--raw", &sealed, "--key", "kek", "-o", "sealed"]);
+    let data = dev.data();
+    let database = data.join("state/holdfast.db");
+    // The key's record as it is before it is suspended.
+    let read = |connection: &Connection| {
+        let row = "SELECT epoch, body, tag FROM record WHERE kind = 5";
+        connection.query_row(row, [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Vec<u8>>(2)?))
+        })
+    };
+    let older = read(&Connection::open(&database).unwrap()).unwrap();
+    dev.ok(&["key", "suspend", "kek"]);
+    let Dev { dir: _dir, server, environment: _ } = dev;
+    assert_eq!(code(server.stop().0), 0);
+    is_sound(&data);
+
+    let log = data.join("audit/dev");
+    let entries = only_file_below(&log.join("tile/entries"));
+    let tile = only_file_below(&log.join("tile/0"));
+    let segment = data.join("wal/0000000000000000.wal");
+    for (part, file, at) in [
+        ("root key", data.join("root.key"), 30),
+        // Somewhere in the key's own row, or in the index over it.
+        ("state", database.clone(), place_of(&database, b"kek")),
+        ("write-ahead file", segment, 200),
+        ("log", log.join("checkpoint"), 5),
+        ("log", log.join("log.vkey"), 60),
+        ("log", entries, 100),
+        ("log", tile, 40),
+    ] {
+        let place = text(&file);
+        // A key that is another one is noticed by what it does not fit.
+        let said = if part == "root key" { "root.key" } else { &place };
+        flip(&file, at);
+        if part == "root key" || part == "state" {
+            let (exit, wrong) = examined(&data);
+            assert!(
+                exit != 0 && !wrong.is_empty() && wrong.iter().all(|wrong| !wrong.2.is_empty()),
+                "{part}"
+            );
+        } else {
+            is_wrong(&data, part, said);
+        }
+        flip(&file, at);
+        is_sound(&data);
+    }
+
+    let spoilt = |sql: &str, undo: &str| {
+        let connection = Connection::open(&database).unwrap();
+        connection.execute_batch("CREATE TABLE saved AS SELECT * FROM record").unwrap();
+        assert_eq!(connection.execute(sql, []).unwrap(), 1);
+        drop(connection);
+        is_wrong(&data, "state", undo);
+        let connection = Connection::open(&database).unwrap();
+        connection
+            .execute_batch("DELETE FROM record; INSERT INTO record SELECT * FROM saved; DROP TABLE saved")
+            .unwrap();
+        drop(connection);
+        is_sound(&data);
+    };
+    spoilt(
+        "UPDATE record SET body = CAST(replace(CAST(body AS TEXT), '1', '2') AS BLOB) WHERE kind = 5",
+        "row `key ",
+    );
+    spoilt(
+        "DELETE FROM record WHERE kind = 2 AND row = (SELECT min(row) FROM record WHERE kind = 2)",
+        "row `all`",
+    );
+    // The whole row as it once was, with the tag that fits it: only the digest of all rows can tell.
+    let connection = Connection::open(&database).unwrap();
+    let (epoch, body, tag) = older;
+    let put = "UPDATE record SET epoch = ?1, body = ?2, tag = ?3 WHERE kind = 5";
+    assert_eq!(connection.execute(put, rusqlite::params![epoch, body, tag]).unwrap(), 1);
+    drop(connection);
+    is_wrong(&data, "state", "row `all`");
+
+    std::fs::remove_file(data.join("instance.toml")).unwrap();
+    assert_eq!(examined(&data).0, 5);
+}
+
+/// A founded gateway whose logs do not grow by themselves.
+struct Site {
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    fn found() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = text(&dir.path().join("data"));
+        let init = ["init", "--data", &data, "--origin", "audit.example.org", "--operator", "oscar"];
+        let founders = ["--first-tenant", "acme", "--custodian", "carol"];
+        let founded = holdfast(init.into_iter().chain(founders)).output().unwrap();
+        assert_eq!(code(founded.status), 0, "{}", stderr(&founded));
+        Self { dir }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn serve(&self) -> Server {
+        let data = text(&self.data());
+        Server::start(holdfast(["serve", "--data", &data, "--listen", "127.0.0.1:0", "--admin", "off"]))
+    }
+
+    fn run(&self, server: &Server, who: &str, line: &[&str]) -> Output {
+        let credentials = self.data().join("credentials");
+        let mut command = holdfast(line);
+        command
+            .env("HOLDFAST_URL", &server.url)
+            .env("HOLDFAST_CACERT", self.data().join("tls/ca.pem"))
+            .env("HOLDFAST_CERT", credentials.join(format!("{who}.pem")))
+            .env("HOLDFAST_KEY", credentials.join(format!("{who}.key")))
+            .env("HOLDFAST_TENANT", if who == "oscar" { "_gateway" } else { "acme" });
+        command.output().unwrap()
+    }
+
+    /// The status once this is among its notices.
+    fn status_with(&self, server: &Server, notice: &str) -> Value {
+        let began = std::time::Instant::now();
+        loop {
+            let output = self.run(server, "oscar", &["status", "--json"]);
+            let status: Value =
+                serde_json::from_str(&stdout(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+            if status["notices"].to_string().contains(notice) {
+                return status;
+            }
+            assert!(began.elapsed().as_secs() < 60, "{status}");
+        }
+    }
+}
+
+#[test]
+fn a_serving_gateway_finds_damage_by_itself_and_is_unready_only_for_the_state_s() {
+    let site = Site::found();
+    let server = site.serve();
+    assert_eq!(code(site.run(&server, "carol", &["key", "create", "kek"]).status), 0);
+    let said = site.status_with(&server, "root key lies in");
+    assert!(said["parts"].to_string().contains("MiB free"), "{said}");
+    assert_eq!(code(server.stop().0), 0);
+    let entries = only_file_below(&site.data().join("audit/acme/tile/entries"));
+    flip(&entries, 100);
+    let server = site.serve();
+    let status = site.status_with(&server, "damage was found");
+    assert!(status["notices"].to_string().contains(&text(&entries)), "{status}");
+    assert_eq!(status["ready"], true, "{status}");
+    let (ended, log) = server.stop();
+    assert_eq!(code(ended), 0);
+    assert!(log.contains("damage was found") && log.contains(&text(&entries)), "{log}");
+    flip(&entries, 100);
+
+    let connection = Connection::open(site.data().join("state/holdfast.db")).unwrap();
+    assert_eq!(connection.execute("UPDATE record SET tag = zeroblob(32) WHERE kind = 6", []).unwrap(), 1);
+    drop(connection);
+    let server = site.serve();
+    let status = site.status_with(&server, "damage was found");
+    assert!(status["notices"].to_string().contains("row `version "), "{status}");
+    assert_eq!(status["ready"], false, "{status}");
+}

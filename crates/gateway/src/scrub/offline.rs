@@ -1,0 +1,114 @@
+//! A reading of a directory that nobody serves.
+
+use super::{Damage, Ended, Part, Pass};
+use crate::directory::{Directory, Identity};
+use crate::fault::Fault;
+use crate::root;
+use crate::space;
+use crate::world::SystemWorld;
+use holdfast_audit::port::recovery;
+use holdfast_audit::scrub::write_ahead_file;
+use holdfast_core::pipeline;
+use holdfast_core::port::State as _;
+use holdfast_keystore::software::{SoftwareStore, root_file};
+use holdfast_state::{DirectoryLock, EmbeddedState, Opening, Settings};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// What was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records of the state.
+    pub records: u64,
+    /// Sealed keys that opened.
+    pub keys: u64,
+    /// Entries of all logs.
+    pub entries: u64,
+    /// Batches of the write-ahead file so far.
+    pub batches: u64,
+    /// Bytes of a torn write at its end, which the next start cuts off. Nobody was told that they were durable.
+    pub torn: u64,
+}
+
+/// Bytes that there are to read, about.
+pub fn extent(directory: &Directory) -> u64 {
+    space::Used::measure(directory).total()
+}
+
+/// Reads everything, and takes the directory's lock for that long. Changes no record and no log; the database's own write-ahead file is
+/// brought in, as by any start. `progress` is told of bytes, `found` of each damage. Blocks; to be called on no thread of the runtime.
+///
+/// # Errors
+/// When somebody serves the directory.
+pub fn offline(
+    directory: &Directory,
+    identity: &Identity,
+    runtime: Handle,
+    progress: &mut dyn FnMut(u64),
+    found: &mut dyn FnMut(Damage),
+) -> Result<Summary, Fault> {
+    let lock = DirectoryLock::take(directory.path())?;
+    let mut pace = |bytes| {
+        progress(bytes);
+        true
+    };
+    let mut pass = Pass { directory, runtime, pace: &mut pace, found };
+    let mut summary = Summary::default();
+    // Nobody ends it.
+    let _: Result<(), Ended> = read(&mut pass, identity, &lock, &mut summary);
+    Ok(summary)
+}
+
+fn read(
+    pass: &mut Pass<'_>,
+    identity: &Identity,
+    lock: &DirectoryLock,
+    summary: &mut Summary,
+) -> Result<(), Ended> {
+    let directory = pass.directory;
+    let path = directory.root_key();
+    let opened = root_file::load(&path).and_then(|root| {
+        let signing = root::signing(identity, &root)?;
+        let state_key = root::state_key(identity, &root)?;
+        let keys = SoftwareStore::open(root, Arc::new(SystemWorld::new()))?;
+        Ok((signing, state_key, keys))
+    });
+    let (signing, state_key, keys) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            // Without it nothing else can be judged.
+            (pass.found)(Damage::of(Part::RootKey, &path, &error));
+            return Ok(());
+        }
+    };
+    let wal = directory.path().join("wal");
+    let log = match write_ahead_file(directory.path()) {
+        Ok(log) => {
+            summary.batches = log.next_batch;
+            summary.torn = log.cut_bytes;
+            recovery(&log).map_err(|error| Damage::of(Part::WriteAheadFile, &wal, &error))
+        }
+        Err(refusal) => Err(Damage::of_log(Part::WriteAheadFile, refusal)),
+    };
+    let log = log.map_err(|damage| (pass.found)(damage)).ok();
+    pass.took(space::size_of(&wal))?;
+    let database = directory.path().join("state").join("holdfast.db");
+    let world = Arc::new(SystemWorld::new());
+    let mut tenants = Vec::new();
+    match EmbeddedState::open(lock, &state_key, world, Opening::Existing, Settings::default()) {
+        Ok(state) => {
+            summary.records = pass.state(&state)?;
+            if let Some(log) = log
+                && let Err(error) = pass.runtime.block_on(pipeline::agree(&state, &log))
+            {
+                (pass.found)(Damage::of(Part::State, &database, &error));
+            }
+            summary.keys = pass.keys(&state, &keys)?;
+            let known = pass.runtime.block_on(state.tenants()).unwrap_or_default();
+            tenants.extend(known.into_iter().map(|tenant| tenant.record.id));
+        }
+        Err(error) => (pass.found)(Damage::of(Part::State, &database, &error)),
+    }
+    summary.entries = pass.logs(&signing, &tenants)?;
+    pass.openings()
+}
