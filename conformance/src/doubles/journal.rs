@@ -5,13 +5,13 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use holdfast_core::action::Action;
-use holdfast_core::pipeline::{OpenIntent, Recovery};
-use holdfast_core::port::{AuditLog, Health, Mark, Position, Priority};
+use holdfast_core::pipeline::{Intent, OpenIntent, Recovery};
+use holdfast_core::port::{AuditLog, Expiry, Health, Mark, Position, Priority};
 use holdfast_core::query::AuditPath;
 use holdfast_core::receipt::{SignedReceipt, Statement};
 use holdfast_core::{Error, ErrorKind, OperationId, Stage, TenantId};
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 /// What has become of an entry.
@@ -87,6 +87,12 @@ struct Inner {
     faults: VecDeque<ErrorKind>,
     /// How many receipts were signed.
     attested: usize,
+    /// What may go of each log, as the test says.
+    prunable: HashMap<TenantId, u64>,
+    /// What is gone, each time.
+    pruned: Vec<(TenantId, u64)>,
+    /// How often pruning is to fail.
+    prune_faults: usize,
 }
 
 /// A promise that an entry becomes durable.
@@ -253,9 +259,36 @@ impl Journal {
         }
         inner.entries.truncate(kept);
         inner.entries.retain(|entry| entry.fate == Fate::Durable);
-        let Inner { entries: _, held, full, broken, faults, attested: _ } = &mut *inner;
+        let Inner {
+            entries: _,
+            held,
+            full,
+            broken,
+            faults,
+            attested: _,
+            prunable: _,
+            pruned: _,
+            prune_faults,
+        } = &mut *inner;
+        *prune_faults = 0;
         (*held, *full, *broken) = (false, false, false);
         faults.clear();
+    }
+
+    /// Says from where on a log's entries are to be kept, when somebody asks.
+    pub fn set_prunable(&self, log: &TenantId, keep: u64) {
+        lock(&self.0).prunable.insert(log.clone(), keep);
+    }
+
+    /// Lets the next prunings fail.
+    pub fn fail_prunings(&self, times: usize) {
+        lock(&self.0).prune_faults = times;
+    }
+
+    /// What was pruned, in order.
+    #[must_use]
+    pub fn pruned(&self) -> Vec<(TenantId, u64)> {
+        lock(&self.0).pruned.clone()
     }
 
     /// What opening the log again finds.
@@ -347,6 +380,30 @@ impl AuditLog for Journal {
             "checkpoint" => Ok(format!("{durable}\n").into_bytes()),
             _ => Err(Error::new(ErrorKind::NotFound, Stage::Perform, "the log has no such file")),
         }
+    }
+
+    async fn prunable(&self, log: &TenantId, expiry: Expiry) -> Result<Option<u64>, Error> {
+        let inner = lock(&self.0);
+        let gone = inner.pruned.iter().filter(|(tenant, _)| tenant == log).map(|(_, keep)| *keep).max();
+        let keep = inner.prunable.get(log).copied();
+        let keep = keep.map(|keep| expiry.needed.map_or(keep, |needed| keep.min(needed)));
+        Ok(keep.filter(|keep| *keep > gone.unwrap_or(0)))
+    }
+
+    async fn prune(&self, intent: &Intent, log: &TenantId, keep: u64) -> Result<(), Error> {
+        let operation = intent.operation();
+        let is_recorded = self.entries().iter().any(|entry| {
+            entry.tenant == *log && entry.mark == Mark::Intent(operation) && entry.fate == Fate::Durable
+        });
+        assert!(is_recorded, "nothing goes before its record is durable");
+        let mut inner = lock(&self.0);
+        if inner.prune_faults > 0 {
+            inner.prune_faults -= 1;
+            let detail = "the log was told not to prune";
+            return Err(Error::new(ErrorKind::AuditUnavailable, Stage::Perform, detail));
+        }
+        inner.pruned.push((log.clone(), keep));
+        Ok(())
     }
 
     fn health(&self) -> Health {

@@ -1,7 +1,8 @@
 //! One log's directory as it lies: tiles by their paths, hashes of subtrees out of them.
 
-use crate::disk::{Disk, read_if_there};
+use crate::disk::{Access, Disk, read_full, read_if_there};
 use crate::merkle::{Hash, Nodes, root_of_complete};
+use crate::pruned;
 use crate::refusal::Refusal;
 use crate::tile::{Entries, HASH_LEN, Kind, Tile, WIDTH, decode_hashes};
 use std::collections::HashMap;
@@ -11,6 +12,9 @@ use std::sync::Arc;
 pub(crate) const RESTORE: &str = "restore this log's directory from a copy; its entries can't be made again";
 const LATER: &str =
     "if the gateway is running, read the checkpoint again; otherwise restore the file from a copy";
+
+const PRUNED: &str =
+    "read it from a mirror that was made before; its leaf hash can still be proven without it";
 
 /// Where a log's files lie.
 #[derive(Clone)]
@@ -41,6 +45,16 @@ impl LogFiles {
         self.dir.join("log.vkey")
     }
 
+    pub(crate) fn pruned_path(&self) -> PathBuf {
+        self.dir.join("pruned")
+    }
+
+    /// From where on entries are kept, where a bundle's may have been pruned; nobody's signature is checked.
+    pub(crate) fn kept_from(&self, tile: &Tile) -> Option<u64> {
+        let first = pruned::read(self).ok()??.first;
+        (tile.kind == Kind::Entries && tile.number < first / WIDTH).then_some(first)
+    }
+
     pub(crate) fn damaged(&self, tile: &Tile, problem: &str) -> Refusal {
         Refusal::new(&self.path(tile), problem, RESTORE)
     }
@@ -69,7 +83,42 @@ impl LogFiles {
 
     /// The bytes of a tile, or of a wider form of it where the log has grown since: it then begins with this tile.
     pub(crate) fn tile(&self, tile: &Tile) -> Result<Vec<u8>, Refusal> {
-        self.find(tile)?.ok_or_else(|| Refusal::new(&self.path(tile), "this tile is missing", LATER))
+        self.find(tile)?.ok_or_else(|| match self.kept_from(tile) {
+            Some(first) => {
+                let problem = format!("its entries were pruned, those from {first} on are kept");
+                Refusal::new(&self.path(tile), problem, PRUNED)
+            }
+            None => Refusal::new(&self.path(tile), "this tile is missing", LATER),
+        })
+    }
+
+    /// Whether the bytes of a tile are there, in whatever form.
+    pub(crate) fn is_there(&self, tile: &Tile) -> Result<bool, Refusal> {
+        Ok(self.find(tile)?.is_some())
+    }
+
+    /// Whether a bundle is not there, and what lies beside the log says that its entries were pruned.
+    pub(crate) fn is_pruned(&self, tile: &Tile) -> bool {
+        self.kept_from(tile).is_some() && self.is_there(tile).is_ok_and(|is_there| !is_there)
+    }
+
+    /// The first entry of a bundle, without reading the others of a full one.
+    pub(crate) fn first_entry(&self, tile: &Tile) -> Result<Vec<u8>, Refusal> {
+        let path = self.path(&tile.full());
+        let ragged = || self.damaged(tile, "the bundle ends in the middle of an entry");
+        let file = match self.disk.open(&path, Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return self.bundle(tile)?.into_iter().next().ok_or_else(ragged);
+            }
+            Err(error) => return Err(Refusal::io(&path, error)),
+        };
+        let io = |error| Refusal::io(&path, error);
+        let mut len = [0; 2];
+        read_full(&*file, &mut len, 0).map_err(io)?;
+        let mut entry = vec![0; usize::from(u16::from_be_bytes(len))];
+        let read = read_full(&*file, &mut entry, 2).map_err(io)?;
+        if read == entry.len() { Ok(entry) } else { Err(ragged()) }
     }
 
     /// The bytes of a tile or of a wider form of it; nothing if there is neither.

@@ -3,6 +3,7 @@
 //!
 //! The crate handles entries as bytes; what they say is `holdfast-core`'s.
 
+mod age;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod disk;
@@ -14,6 +15,7 @@ pub mod merkle;
 pub mod note;
 pub mod port;
 pub mod proof;
+pub mod pruned;
 pub mod reader;
 pub mod receipt;
 mod refusal;
@@ -26,8 +28,10 @@ pub mod verify;
 pub mod wal;
 pub mod witness;
 
+pub use age::Age;
 pub use log::{
-    AppendError, Config, Continuity, FlushError, Health, Log, Priority, Recovered, Registered, WalHealth,
+    AppendError, Config, Continuity, FlushError, Health, Log, Priority, Pruner, Recovered, Registered,
+    WalHealth,
 };
 pub use log_id::{LogId, LogIdError};
 pub use refusal::Refusal;

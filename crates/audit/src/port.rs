@@ -1,5 +1,6 @@
 //! The log behind core's port.
 
+use crate::age::Age;
 use crate::checkpoint::Checkpoint;
 use crate::key::{Signer, VerifierKey};
 use crate::log::{AppendError, Config, Continuity, Health, Log, Priority, Recovered, WalHealth};
@@ -8,13 +9,14 @@ use crate::merkle::Hash;
 use crate::reader::LogReader;
 use crate::receipt::Receipt;
 use crate::refusal::Refusal;
+use crate::tile::WIDTH;
 use crate::wal::{Mark, OpenIntent, Position, StateMark, Ticket};
 use holdfast_core::action::Action;
-use holdfast_core::pipeline::{self, Recovery};
-use holdfast_core::port::{self, AuditLog};
+use holdfast_core::pipeline::{self, Intent, Recovery};
+use holdfast_core::port::{self, AuditLog, Expiry};
 use holdfast_core::query::AuditPath;
 use holdfast_core::receipt::{LeafHash, SignedReceipt, Statement};
-use holdfast_core::{Error, ErrorKind, OperationId, Secret, Stage, TenantId};
+use holdfast_core::{Error, ErrorKind, OperationId, Secret, Stage, TenantId, Timestamp};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -170,13 +172,50 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
     async fn read(&self, log: &OpenLog, file: &AuditPath) -> Result<Vec<u8>, Error> {
         let published = self.log.published(&log.id);
         let path = file.as_str().to_owned();
-        let read = tokio::task::spawn_blocking(move || published.read(&path)).await;
-        match read.map_err(|error| unreadable(error.into()))? {
-            Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Err(Error::new(ErrorKind::NotFound, Stage::Perform, "the log has no such file")
-                .remedy("read `checkpoint` first: it says how large the tree is")),
+        let read = tokio::task::spawn_blocking(move || {
+            let read = published.read(&path)?;
+            let pruned = if read.is_none() { published.pruned(&path) } else { None };
+            Ok::<_, Refusal>((read, pruned))
+        });
+        match read.await.map_err(|error| unreadable(error.into()))? {
+            Ok((Some(bytes), _)) => Ok(bytes),
+            Ok((None, Some(first))) => {
+                let detail = format!(
+                    "these entries were pruned under the log's retention; those from {first} on are kept"
+                );
+                Err(Error::new(ErrorKind::NotFound, Stage::Perform, detail)
+                    .remedy("read them from a mirror that was made before; hashes and proofs are still here"))
+            }
+            Ok((None, None)) => {
+                Err(Error::new(ErrorKind::NotFound, Stage::Perform, "the log has no such file")
+                    .remedy("read `checkpoint` first: it says how large the tree is"))
+            }
             Err(refusal) => Err(unreadable(refusal.into())),
         }
+    }
+
+    async fn prunable(&self, log: &OpenLog, expiry: Expiry) -> Result<Option<u64>, Error> {
+        let Expiry { retention, now, needed } = expiry;
+        let pruner = self.log.pruner(&log.id, Arc::clone(&log.signer));
+        let age = Age { retention: retention.micros(), now: now.micros() };
+        let found = tokio::task::spawn_blocking(move || {
+            let first = pruner.first()?;
+            let keep = pruner.keep_from(age, &written_at)?;
+            let keep = keep.map(|keep| needed.map_or(keep, |needed| keep.min(needed / WIDTH * WIDTH)));
+            Ok::<_, Refusal>(keep.filter(|keep| *keep > first))
+        });
+        found.await.map_err(|error| unreadable(error.into()))?.map_err(|refusal| unreadable(refusal.into()))
+    }
+
+    async fn prune(&self, intent: &Intent, log: &OpenLog, keep: u64) -> Result<(), Error> {
+        let pruner = self.log.pruner(&log.id, Arc::clone(&log.signer));
+        let operation = intent.operation().to_string();
+        let pruned = tokio::task::spawn_blocking(move || pruner.prune(&operation, keep));
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(ErrorKind::AuditUnavailable, Stage::Perform, "the log could not be pruned")
+                .because(error)
+        };
+        pruned.await.map_err(|error| failed(error.into()))?.map_err(|refusal| failed(refusal.into()))
     }
 
     fn health(&self) -> port::Health {
@@ -214,6 +253,17 @@ impl Future for Recorded {
             Err(error) => Err(unavailable("the record could not be made durable", error)),
         })
     }
+}
+
+/// When an entry was written, in microseconds since 1970, as its event says.
+fn written_at(entry: &[u8]) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Timed<'a> {
+        #[serde(borrow)]
+        time: std::borrow::Cow<'a, str>,
+    }
+    let Timed { time } = serde_json::from_slice(entry).ok()?;
+    Timestamp::parse(&time).map(Timestamp::micros)
 }
 
 /// What signs a tenant's log.
@@ -293,8 +343,18 @@ pub fn stop_orders(
 ) -> Result<Vec<pipeline::OpenIntent>, Error> {
     let log = log_id(tenant)?;
     let mut orders: Vec<pipeline::OpenIntent> = Vec::new();
+    let mut next = from;
     for entry in reader.entries(from) {
         let (index, entry) = entry.map_err(refused)?;
+        if index != next {
+            let detail = format!(
+                "entries {next} to {} of the log were pruned: stop orders may be among them",
+                index - 1
+            );
+            return Err(Error::new(ErrorKind::AuditUnavailable, Stage::Start, detail)
+                .remedy("give a mirror that holds them, or a younger backup"));
+        }
+        next = index + 1;
         let event: serde_json::Value = serde_json::from_slice(&entry).map_err(|_| unreadable_event())?;
         let text = |name: &str| event.get(name).and_then(serde_json::Value::as_str);
         let Some(operation) = text("operation").and_then(|id| id.parse::<OperationId>().ok()) else {

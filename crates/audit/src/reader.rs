@@ -4,9 +4,10 @@
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, RealDisk};
 use crate::files::{LogFiles, RESTORE, TileNodes};
-use crate::merkle::{Hash, consistency_proof, inclusion_proof, leaf_hash, verify_inclusion};
+use crate::merkle::{Hash, Nodes as _, consistency_proof, inclusion_proof, leaf_hash, verify_inclusion};
 use crate::note::Note;
 use crate::proof::TlogProof;
+use crate::pruned::{self, Pruned};
 use crate::refusal::Refusal;
 use crate::tile::{Kind, Tile, WIDTH};
 use std::path::Path;
@@ -70,7 +71,34 @@ impl LogReader {
         Ok(self.checkpoint.size > before)
     }
 
-    /// The entries from an index up to the checkpoint's size, with their indexes.
+    /// What the log says of entries that it no longer keeps; nobody's signature was checked. A copy may still hold some of them.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if that can't be read.
+    pub fn pruned(&self) -> Result<Option<Pruned>, Refusal> {
+        pruned::read(&self.files)
+    }
+
+    /// An entry's leaf hash, also of one that was pruned, with the check that it leads to the checkpoint's root.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if it is not under the checkpoint or the files don't prove it.
+    pub fn leaf(&self, index: u64) -> Result<Hash, Refusal> {
+        let Checkpoint { size, root, .. } = &self.checkpoint;
+        if index >= *size {
+            return Err(self.outside(index));
+        }
+        let mut nodes = TileNodes::new(&self.files, *size);
+        let leaf = nodes.node(0, index)?;
+        let hashes = inclusion_proof(&mut nodes, index, *size)?;
+        if !verify_inclusion(&leaf, index, *size, root, &hashes) {
+            let problem = format!("the leaf hash of entry {index} does not lead to the checkpoint's root");
+            return Err(Refusal::new(&self.files.dir, problem, RESTORE));
+        }
+        Ok(leaf)
+    }
+
+    /// The entries from an index up to the checkpoint's size, with their indexes. Those that were pruned are left out.
     #[must_use]
     pub fn entries(&self, from: u64) -> Entries<'_> {
         Entries { reader: self, next: from, bundle: Vec::new().into_iter() }
@@ -81,7 +109,14 @@ impl LogReader {
     /// # Errors
     /// A [`Refusal`] if it is not under the checkpoint or can't be read.
     pub fn entry(&self, index: u64) -> Result<Vec<u8>, Refusal> {
-        self.entries(index).next().unwrap_or_else(|| Err(self.outside(index))).map(|(_, entry)| entry)
+        match self.entries(index).next().unwrap_or_else(|| Err(self.outside(index)))? {
+            (found, entry) if found == index => Ok(entry),
+            (first, _) => {
+                let problem = format!("entry {index} was pruned, those from {first} on are kept");
+                let remedy = "read it from a mirror that was made before; its leaf hash can still be proven";
+                Err(Refusal::new(&self.files.pruned_path(), problem, remedy))
+            }
+        }
     }
 
     /// The proof that an entry stands in the log, as text that can be checked anywhere. `extra` is carried along
@@ -125,7 +160,7 @@ impl LogReader {
     }
 }
 
-fn read_checkpoint(files: &LogFiles) -> Result<(String, Checkpoint), Refusal> {
+pub(crate) fn read_checkpoint(files: &LogFiles) -> Result<(String, Checkpoint), Refusal> {
     let path = files.checkpoint_path();
     let none =
         || Refusal::new(&path, "there is no checkpoint", "give the directory of a log that has entries");
@@ -147,23 +182,24 @@ impl Iterator for Entries<'_> {
     type Item = Result<(u64, Vec<u8>), Refusal>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let index = self.next;
-        let size = self.reader.checkpoint.size;
-        if index >= size {
-            return None;
-        }
-        if self.bundle.len() == 0 {
-            let tile = Tile::holding(Kind::Entries, index, size)?;
-            match self.reader.files.bundle(&tile) {
+        let (size, files) = (self.reader.checkpoint.size, &self.reader.files);
+        while self.bundle.len() == 0 {
+            let tile = Tile::holding(Kind::Entries, self.next, size)?;
+            match files.bundle(&tile) {
                 Ok(entries) => self.bundle = entries.into_iter(),
+                Err(_) if files.is_pruned(&tile) => {
+                    self.next = tile.number.saturating_add(1).saturating_mul(WIDTH);
+                    continue;
+                }
                 Err(refusal) => {
                     self.next = size;
                     return Some(Err(refusal));
                 }
             }
-            let skip = usize::try_from(index % WIDTH).unwrap_or(0);
+            let skip = usize::try_from(self.next % WIDTH).unwrap_or(0);
             self.bundle.by_ref().take(skip).for_each(drop);
         }
+        let index = self.next;
         self.next = index + 1;
         Some(Ok((index, self.bundle.next()?)))
     }

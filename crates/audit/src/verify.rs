@@ -7,8 +7,9 @@ use crate::key::VerifierKey;
 use crate::merkle::{Hash, leaf_hash};
 use crate::note::{NoteError, Signed};
 use crate::proof::{ProofError, TlogProof};
+use crate::pruned::{self, Pruned};
 use crate::refusal::Refusal;
-use crate::tile::{Entries, Kind, Tile, WIDTH, push_entry};
+use crate::tile::{Entries, Kind, Tile, WIDTH, decode_hashes, push_entry};
 use crate::tree::Edge;
 use crate::witness::Cosigned;
 use std::path::Path;
@@ -50,6 +51,10 @@ pub struct Report {
     pub bytes: u64,
     /// Hash tiles and bundles that were compared as they lie.
     pub files: u64,
+    /// What the log no longer keeps, under a retention that it has recorded, if that is anything.
+    pub pruned: Option<Pruned>,
+    /// How many entries are not there for that reason; their leaf hashes are, and lead to the root.
+    pub absent: u64,
 }
 
 /// What witnesses vouch for: the tree at a size, which the whole log continues.
@@ -145,6 +150,8 @@ pub fn verify_on(
     };
     // Before the checkpoint: of a log that grows meanwhile it then covers no more.
     let cosigned = Cosigned::read(&files, &key, &trusted.witnesses)?;
+    // Before the checkpoint, which then covers the record of it.
+    let pruned = pruned::read_signed(&files, &key)?;
     let none =
         || Refusal::new(&path, "there is no checkpoint", "give the directory of a log that has entries");
     let bytes = files.read_if_there(&path)?.ok_or_else(none)?;
@@ -161,17 +168,30 @@ pub fn verify_on(
     {
         return Err(VerifyError::RolledBack { size: checkpoint.size, earlier });
     }
-    let mut walk = Walk { files: &files, edge: Edge::default(), bytes: 0, compared: 0, earlier, cosigned };
+    let mut walk = Walk {
+        files: &files,
+        edge: Edge::default(),
+        bytes: 0,
+        compared: 0,
+        earlier,
+        cosigned,
+        pruned,
+        absent: 0,
+        is_recorded: false,
+    };
     walk.entries(checkpoint.size, &mut progress)?;
     walk.partial_tiles()?;
     if walk.edge.root() != checkpoint.root {
         let problem = "the entries do not lead to the root that it signs";
         return Err(Refusal::new(&path, problem, "keep the directory as evidence").into());
     }
-    let Walk { bytes, compared: files, earlier, cosigned, .. } = walk;
+    if let Some(pruned) = walk.pruned.as_ref().filter(|_| !walk.is_recorded) {
+        return Err(pruned::unrecorded(&files, pruned).into());
+    }
+    let Walk { bytes, compared: files, earlier, cosigned, pruned, absent, .. } = walk;
     let continues = earlier.map(|earlier| earlier.size);
     let witnessed = cosigned.map(|Cosigned { checkpoint, by }| Witnessed { size: checkpoint.size, by });
-    Ok(Report { checkpoint, key: trust, continues, witnessed, bytes, files })
+    Ok(Report { checkpoint, key: trust, continues, witnessed, bytes, files, pruned, absent })
 }
 
 /// Verifies one entry by its `.tlog-proof`, without the log.
@@ -200,6 +220,11 @@ struct Walk<'a> {
     compared: u64,
     earlier: Option<Checkpoint>,
     cosigned: Option<Cosigned>,
+    pruned: Option<Pruned>,
+    /// Entries that are not there.
+    absent: u64,
+    /// Whether an entry records what was pruned.
+    is_recorded: bool,
 }
 
 impl Walk<'_> {
@@ -207,6 +232,12 @@ impl Walk<'_> {
     fn entries(&mut self, size: u64, progress: &mut impl FnMut(u64, u64)) -> Result<(), VerifyError> {
         self.check_earlier()?;
         for tile in Tile::row(Kind::Entries, size) {
+            let first = self.pruned.as_ref().map_or(0, |pruned| pruned.first);
+            if tile.number < first / WIDTH && !self.files.is_there(&tile)? {
+                self.leaves_of(&tile)?;
+                progress(self.edge.size(), size);
+                continue;
+            }
             let bytes = self.files.tile(&tile)?;
             let mut entries = Entries::new(&bytes);
             let mut own = Vec::new();
@@ -216,6 +247,10 @@ impl Walk<'_> {
                 self.bytes += entry.len() as u64;
                 let fits = push_entry(&mut own, entry);
                 debug_assert!(fits, "it came from a bundle");
+                if !self.is_recorded {
+                    self.is_recorded =
+                        self.pruned.as_ref().is_some_and(|pruned| pruned.is_recorded_by(entry));
+                }
                 self.leaf(leaf_hash(entry))?;
             }
             if self.edge.size() != tile.number * WIDTH + u64::from(tile.width) {
@@ -227,6 +262,18 @@ impl Walk<'_> {
             self.compared += 1;
             narrower(self.files, &tile, &own)?;
             progress(self.edge.size(), size);
+        }
+        Ok(())
+    }
+
+    /// Of a bundle that was pruned: its leaves are taken as they stand in the hash tile, and held to the root like all others.
+    fn leaves_of(&mut self, bundle: &Tile) -> Result<(), VerifyError> {
+        let tile = Tile { kind: Kind::Hashes(0), ..*bundle };
+        let bytes = self.files.tile(&tile)?;
+        let ragged = || self.files.damaged(&tile, "it is not a row of hashes");
+        for leaf in decode_hashes(&bytes, tile.width).ok_or_else(ragged)? {
+            self.leaf(leaf)?;
+            self.absent += 1;
         }
         Ok(())
     }

@@ -135,6 +135,8 @@ actions! {
         SuspendTenant = "suspend-tenant", Administer, Administer;
         /// Let the tenant's keys be used again.
         ResumeTenant = "resume-tenant", Administer, Administer;
+        /// Say for how long the log keeps its entries.
+        SetRetention = "set-retention", Administer, Administer;
         /// Create a tenant with its first custodians; an operator's action, in the gateway itself.
         CreateTenant = "create-tenant", Administer, Administer;
         /// Write an encrypted backup of the gateway; an operator's action, in the gateway itself.
@@ -162,6 +164,8 @@ actions! {
         Found = "found", Administer, Administer;
         /// The gateway's restoration from a backup: the first entry of a log that continues another one.
         Restore = "restore", Administer, Administer;
+        /// Entries of the log that its retention no longer demands go.
+        PruneAudit = "prune-audit", Administer, Administer;
         /// A summary of what could not be attributed to a caller.
         Noise = "noise", Read, Inspect;
         /// What a start found that a crash had left.
@@ -208,6 +212,7 @@ impl Action {
             | Self::SetPolicy
             | Self::SuspendTenant
             | Self::ResumeTenant
+            | Self::SetRetention
             | Self::CreateTenant
             | Self::BackUp
             | Self::ReadKey
@@ -220,6 +225,7 @@ impl Action {
             | Self::Undecoded
             | Self::Found
             | Self::Restore
+            | Self::PruneAudit
             | Self::Noise
             | Self::Recover => None,
         }

@@ -7,6 +7,7 @@ use crate::id::{CallerName, Epoch, KeyName, TenantId, TokenId};
 use crate::key::{Key, Labels, Legacy, Version};
 use crate::lifecycle::Transition;
 use crate::port::{Archived, Finding};
+use crate::retention::Retention;
 use crate::secret::Secret;
 use crate::tenant::Anchor;
 use crate::time::Timestamp;
@@ -111,6 +112,8 @@ pub enum Command {
     SuspendTenant,
     /// Lift that.
     ResumeTenant,
+    /// Say for how long the log keeps its entries; `None` for ever.
+    SetRetention(Option<Retention>),
     /// Create a tenant.
     CreateTenant(NewTenant),
     /// Write an encrypted backup to the place that the configuration names, for the recipients that it names.
@@ -146,6 +149,7 @@ impl Command {
             Self::SetPolicy { .. } | Self::RestorePolicy { .. } => Action::SetPolicy,
             Self::SuspendTenant => Action::SuspendTenant,
             Self::ResumeTenant => Action::ResumeTenant,
+            Self::SetRetention(_) => Action::SetRetention,
             Self::CreateTenant(_) => Action::CreateTenant,
             Self::BackUp => Action::BackUp,
         }
@@ -168,6 +172,7 @@ impl Command {
             | Self::RestorePolicy { .. }
             | Self::SuspendTenant
             | Self::ResumeTenant
+            | Self::SetRetention(_)
             | Self::CreateTenant(_)
             | Self::BackUp => None,
         }

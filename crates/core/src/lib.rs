@@ -21,6 +21,7 @@ pub mod pipeline;
 pub mod port;
 pub mod query;
 pub mod receipt;
+pub mod retention;
 pub mod secret;
 pub mod stop;
 mod sync;

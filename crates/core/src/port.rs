@@ -13,6 +13,7 @@ use crate::peer::Proof;
 use crate::pipeline::{Change as ChangeKind, Intent, OpenIntent, Permit, Use};
 use crate::query::AuditPath;
 use crate::receipt::{SignedReceipt, Statement};
+use crate::retention::Retention;
 use crate::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use crate::time::Timestamp;
 use crate::work::{Product, Work};
@@ -555,6 +556,17 @@ pub struct Position {
     pub index: u64,
 }
 
+/// What makes entries of a log old enough to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// For how long they must be kept.
+    pub retention: Retention,
+    /// The time now, by a clock that may be wrong.
+    pub now: Timestamp,
+    /// The first entry that somebody else still needs, if anybody does.
+    pub needed: Option<u64>,
+}
+
 /// The audit log.
 pub trait AuditLog: Send + Sync + 'static {
     /// One tenant's log, opened.
@@ -600,6 +612,31 @@ pub trait AuditLog: Send + Sync + 'static {
         log: &Self::Handle,
         file: &AuditPath,
     ) -> impl Future<Output = Result<Vec<u8>, Error>> + Send;
+
+    /// The first entry of a log that has to be kept, where earlier ones may go: all of them MUST be older than the retention, and none be
+    /// needed. A clock that is wrong once MUST NOT make everything old. `None` if nothing more may go. MUST NOT block the thread
+    /// that polls it.
+    ///
+    /// # Errors
+    /// `audit-unavailable`, when the log cannot be read.
+    fn prunable(
+        &self,
+        log: &Self::Handle,
+        expiry: Expiry,
+    ) -> impl Future<Output = Result<Option<u64>, Error>> + Send;
+
+    /// Removes the entries before an index, and what opens them, after their pruning has been recorded in the same log. The tree, its
+    /// checkpoints and its leaf hashes stay, and from then on the log itself tells what was pruned from what is missing. It MAY keep a few more.
+    /// Doing it again MUST finish what was interrupted. MUST NOT block the thread that polls it.
+    ///
+    /// # Errors
+    /// `audit-unavailable`; some of them may then be gone.
+    fn prune(
+        &self,
+        intent: &Intent,
+        log: &Self::Handle,
+        keep: u64,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Whether it can record now.
     fn health(&self) -> Health;

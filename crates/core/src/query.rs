@@ -57,7 +57,7 @@ pub enum Query {
     },
     /// The tenant's record.
     Tenant,
-    /// A file of the tenant's log, as C2SP tlog-tiles names it: `checkpoint`, `tile/…`; with `checkpoint.cosigned` and `log.vkey`.
+    /// A file of the tenant's log, as C2SP tlog-tiles names it: `checkpoint`, `tile/…`; with `checkpoint.cosigned`, `log.vkey` and `pruned`.
     AuditFile(AuditPath),
     /// The gateway's status; asked of the gateway itself.
     Status,
@@ -68,7 +68,7 @@ pub enum Query {
 pub struct AuditPath(Box<str>);
 
 impl AuditPath {
-    /// From a relative path: `checkpoint`, `checkpoint.cosigned`, `log.vkey` or `tile/…` of letters, digits, `/` and `.p/`.
+    /// From a relative path: `checkpoint`, `checkpoint.cosigned`, `log.vkey`, `pruned` or `tile/…` of letters, digits, `/` and `.p/`.
     pub fn new(path: &str) -> Option<Self> {
         let segment = |segment: &str| {
             let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -80,8 +80,8 @@ impl AuditPath {
         let tile = |path: &str| {
             path.len() <= 128 && path.strip_prefix("tile/").is_some_and(|rest| rest.split('/').all(segment))
         };
-        (matches!(path, "checkpoint" | "checkpoint.cosigned" | "log.vkey") || tile(path))
-            .then(|| Self(path.into()))
+        let named = matches!(path, "checkpoint" | "checkpoint.cosigned" | "log.vkey" | "pruned");
+        (named || tile(path)).then(|| Self(path.into()))
     }
 
     /// The relative path.
@@ -166,6 +166,7 @@ mod tests {
             "checkpoint",
             "checkpoint.cosigned",
             "log.vkey",
+            "pruned",
             "tile/0/000",
             "tile/entries/x001/234.p/17",
             "tile/1/000.p/1",

@@ -3,6 +3,7 @@
 use crate::caller::CallerRecord;
 use crate::id::{CallerName, Epoch, TenantId};
 use crate::key::SealedHandle;
+use crate::retention::Retention;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub struct TenantRecord {
     pub handle: Option<SealedHandle>,
     /// Of the gateway itself: the commit that its newest backup holds.
     pub backed_up: Option<u64>,
+    /// For how long its log keeps entries; `None` for ever.
+    pub retention: Option<Retention>,
     /// When it was created.
     pub created: Timestamp,
     /// How often its record, callers, anchors or policy have been written.

@@ -33,6 +33,8 @@ use tokio::task::JoinHandle;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// After how many of these noise is summarised: strangers must not fill the log, a thousand entries at a time.
 const SUMMARY_EVERY: u32 = 60;
+/// How often logs are pruned.
+const PRUNING: Duration = Duration::from_secs(86_400);
 /// How long a dev token lives.
 const DEV_TOKEN_SECONDS: u64 = 30 * 86_400;
 
@@ -192,6 +194,7 @@ pub async fn start(options: Options) -> Result<Running, Fault> {
         let site = Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
         (tokio::spawn(Arc::clone(outside).carry(site, ending)), last)
     };
+    tokio::spawn(prune_daily(Arc::clone(&gateway), stopping.clone()));
     tokio::spawn(space::watch(Arc::clone(&gateway), stopping.clone()));
     let background = Background::start(&gateway, stopping.clone())
         .map_err(|error| Fault::new("a thread cannot be started").because(error))?;
@@ -296,6 +299,24 @@ async fn housekeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     // A last time, so that what was counted is not forgotten.
     if let Err(error) = gateway.law.housekeep().await {
         tracing::error!(error = error.chain(), "something was left undone at the end");
+    }
+}
+
+/// Prunes what no log has to keep any more, at the start and once a day. A pass that has begun is one of the things that must end before the
+/// process may; one that does not is gone on with at the next start.
+async fn prune_daily(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let pass = async {
+            let _living = Arc::clone(&gateway.alive).try_acquire_owned();
+            gateway.law.prune(|_| None).await
+        };
+        if let Err(error) = pass.await {
+            tracing::warn!(error = error.chain(), remedy = error.remedy_text(), "a log could not be pruned");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PRUNING) => {}
+            () = stopped(&mut stop) => break,
+        }
     }
 }
 

@@ -139,6 +139,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::BackUp
         | Endpoint::ReadTenant
         | Endpoint::ResumeTenant
+        | Endpoint::SetRetention
         | Endpoint::ListCallers
         | Endpoint::PutCaller
         | Endpoint::ResumeCaller

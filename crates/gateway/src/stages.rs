@@ -7,10 +7,10 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{Caller, CallerRecord};
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::peer::Proof;
-use holdfast_core::pipeline::{Change, Permit, Use};
+use holdfast_core::pipeline::{Change, Intent, Permit, Use};
 use holdfast_core::port::{
-    AuditLog, Decide, Decision, Finding, Health, Identified, Identify, KeyStore, Mark, Position, Priority,
-    Question,
+    AuditLog, Decide, Decision, Expiry, Finding, Health, Identified, Identify, KeyStore, Mark, Position,
+    Priority, Question,
 };
 use holdfast_core::query::{AuditPath, Explanation};
 use holdfast_core::receipt::{SignedReceipt, Statement};
@@ -198,6 +198,14 @@ impl<T: AuditLog> AuditLog for Seen<T> {
 
     async fn read(&self, log: &T::Handle, file: &AuditPath) -> Result<Vec<u8>, Error> {
         self.inner.read(log, file).instrument(span(Stage::Perform)).await
+    }
+
+    async fn prunable(&self, log: &T::Handle, expiry: Expiry) -> Result<Option<u64>, Error> {
+        self.inner.prunable(log, expiry).await
+    }
+
+    async fn prune(&self, intent: &Intent, log: &T::Handle, keep: u64) -> Result<(), Error> {
+        self.inner.prune(intent, log, keep).await
     }
 
     fn health(&self) -> Health {

@@ -208,6 +208,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::SetPolicy
         | Action::SuspendTenant
         | Action::ResumeTenant
+        | Action::SetRetention
         | Action::CreateTenant
         | Action::BackUp
         | Action::ListKeys
@@ -216,9 +217,12 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::ReadTenant
         | Action::ReadAudit
         | Action::ReadStatus => About::Tenant,
-        Action::Undecoded | Action::Found | Action::Restore | Action::Noise | Action::Recover => {
-            About::Nothing
-        }
+        Action::Undecoded
+        | Action::Found
+        | Action::Restore
+        | Action::PruneAudit
+        | Action::Noise
+        | Action::Recover => About::Nothing,
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Progress {
 pub struct Mirrored {
     /// Entries that its checkpoint covers.
     pub size: u64,
+    /// The first entry that the gateway still keeps, where others could not be fetched; 0 where all were.
+    pub first: u64,
     /// Files that were fetched this time.
     pub fetched: u64,
     /// The checkpoint that lay there before: what the log must continue.
@@ -34,7 +36,7 @@ pub struct Mirrored {
 }
 
 impl Tenant {
-    /// One file of the tenant's log: `checkpoint`, `checkpoint.cosigned`, `log.vkey` or `tile/…`.
+    /// One file of the tenant's log: `checkpoint`, `checkpoint.cosigned`, `log.vkey`, `pruned` or `tile/…`.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -59,7 +61,7 @@ impl Tenant {
     ) -> Result<Mirrored, Error> {
         let earlier = read_if_there(&dir.join("checkpoint")).await?;
         self.pin_key(dir).await?;
-        let mut fetched = 0;
+        let (mut fetched, mut pruned) = (0, None::<Vec<u8>>);
         for _ in 0..PATIENCE {
             // Before the checkpoint, which then covers at least as much.
             let cosigned = self.cosigned(dir).await?;
@@ -68,14 +70,20 @@ impl Tenant {
             if let Some(earlier) = &earlier {
                 continues(dir, head(earlier)?, (&origin, size))?;
             }
-            if !self.fetch_files(dir, size, &mut fetched, &mut progress).await? {
+            let first = pruned.as_deref().map_or(Ok(0), first_kept)?;
+            if !self.fetch_files(dir, (first, size), &mut fetched, &mut progress).await? {
+                // The log has grown, or pruned. Asked before the checkpoint, which then covers the record of it.
+                pruned = self.pruned().await?.or(pruned);
                 continue;
             }
             if let Some(cosigned) = cosigned {
                 write(&dir.join("checkpoint.cosigned"), &cosigned).await?;
             }
+            if let Some(pruned) = pruned {
+                write(&dir.join("pruned"), &pruned).await?;
+            }
             write(&dir.join("checkpoint"), &checkpoint).await?;
-            return Ok(Mirrored { size, fetched, earlier });
+            return Ok(Mirrored { size, first, fetched, earlier });
         }
         Err(Error::new(
             Cause::Unreachable,
@@ -98,17 +106,29 @@ impl Tenant {
         Ok(Some(cosigned))
     }
 
-    /// Fetches the files of a log of this size; `false` when one of them is there no longer, since the log has grown.
+    /// What the log says of entries that it no longer keeps, if it says anything.
+    async fn pruned(&self) -> Result<Option<Vec<u8>>, Error> {
+        match self.log_file("pruned").await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == Some(ErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches the files of a log of this size that keeps the entries from `first` on; `false` when one of them is there no longer, since the log has grown.
     async fn fetch_files(
         &self,
         dir: &Path,
-        size: u64,
+        (first, size): (u64, u64),
         fetched: &mut u64,
         progress: &mut impl FnMut(Progress),
     ) -> Result<bool, Error> {
         let files = tiles::count(size);
         for (done, file) in (0..).zip(tiles::files(size)) {
             progress(Progress { done, files });
+            if file.is_before(first) {
+                continue;
+            }
             if exists(&dir.join(file.full())).await || exists(&dir.join(file.path())).await {
                 continue;
             }
@@ -167,6 +187,15 @@ fn head(checkpoint: &[u8]) -> Result<(String, u64), Error> {
     })
 }
 
+/// The first entry that is kept; the signature is the verifier's matter.
+fn first_kept(pruned: &[u8]) -> Result<u64, Error> {
+    let line = std::str::from_utf8(pruned).ok().and_then(|text| text.lines().nth(3));
+    let first = line.and_then(|line| line.strip_prefix("first ")?.parse().ok());
+    first.ok_or_else(|| {
+        Error::new(Cause::Integrity, "what the log no longer keeps cannot be read", "fetch it again")
+    })
+}
+
 fn continues(dir: &Path, earlier: (String, u64), now: (&str, u64)) -> Result<(), Error> {
     let refuse = |detail| {
         Err(Error::new(Cause::Integrity, detail, "keep the directory as evidence, and mirror into another"))
@@ -222,6 +251,12 @@ mod tests {
         assert!(continues(dir, ("a".into(), 5), ("a", 5)).is_ok());
         assert!(continues(dir, ("a".into(), 5), ("a", 4)).unwrap_err().to_string().contains("rolled back"));
         assert!(continues(dir, ("a".into(), 5), ("b", 6)).is_err());
+    }
+
+    #[test]
+    fn the_first_entry_that_is_kept() {
+        assert_eq!(first_kept(b"holdfast/pruned/v1\norigin\noperation X\nfirst 512\n\nsig").unwrap(), 512);
+        assert!(first_kept(b"holdfast/pruned/v1\norigin\n").is_err());
     }
 
     #[test]

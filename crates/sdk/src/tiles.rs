@@ -10,6 +10,8 @@ pub(crate) struct File {
     stem: String,
     /// How much of it a log of the size asked for has: 1 to 256.
     width: u64,
+    /// The number of the entry behind its last one, if it is a bundle of entries.
+    end: Option<u64>,
 }
 
 impl File {
@@ -21,6 +23,11 @@ impl File {
     /// Where it lies at that size: partial files have a name of their own.
     pub(crate) fn path(&self) -> String {
         if self.is_full() { self.full() } else { format!("{}.p/{}", self.stem, self.width) }
+    }
+
+    /// Whether all that it holds are entries before this one.
+    pub(crate) fn is_before(&self, first: u64) -> bool {
+        self.end.is_some_and(|end| end <= first)
     }
 
     /// Whether it will never grow.
@@ -37,6 +44,7 @@ pub(crate) fn files(size: u64) -> impl Iterator<Item = File> {
         (0..length.div_ceil(WIDTH)).map(move |number| File {
             stem: format!("tile/{name}/{}", number_path(number)),
             width: (length - number * WIDTH).min(WIDTH),
+            end: (name == "entries").then_some((number + 1) * WIDTH),
         })
     })
 }

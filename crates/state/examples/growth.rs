@@ -152,6 +152,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         suspended: false,
         handle: None,
         backed_up: None,
+        retention: None,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,
     };

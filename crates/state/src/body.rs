@@ -14,6 +14,7 @@ use holdfast_core::frame::Commitment;
 use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::pipeline::OpenIntent;
+use holdfast_core::retention::Retention;
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
 use holdfast_core::{Epoch, KeyId, KeyVersion, OperationId, Timestamp, TokenId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -63,6 +64,8 @@ struct TenantBody<'a> {
     handle: Option<Bytes<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backed_up: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retention_days: Option<u32>,
     created: u64,
 }
 
@@ -191,24 +194,28 @@ fn purpose(text: &str) -> Option<Purpose> {
 
 /// A tenant's body.
 pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
-    let TenantRecord { id: _, suspended, handle, backed_up, created, epoch: _ } = record;
+    let TenantRecord { id: _, suspended, handle, backed_up, retention, created, epoch: _ } = record;
     encode(&TenantBody {
         v: V,
         suspended: *suspended,
         handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
         backed_up: *backed_up,
+        retention_days: retention.map(Retention::days),
         created: created.micros(),
     })
 }
 
 /// A tenant of a row.
 pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
-    let TenantBody { v: _, suspended, handle, backed_up, created } = decode(row)?;
+    let TenantBody { v: _, suspended, handle, backed_up, retention_days, created } = decode(row)?;
+    let retention = retention_days
+        .map(|days| Retention::of_days(days).ok_or_else(|| row.damaged("its retention is none")));
     Ok(TenantRecord {
         id: parse(row, "tenant", row.tenant)?,
         suspended,
         handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
         backed_up,
+        retention: retention.transpose()?,
         created: Timestamp::from_micros(created),
         epoch: Epoch(row.epoch),
     })

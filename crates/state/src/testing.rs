@@ -69,6 +69,7 @@ pub(crate) fn tenant_record(id: &str) -> TenantRecord {
         suspended: false,
         handle: Some(SealedHandle::new(b"sealed")),
         backed_up: None,
+        retention: None,
         created: Timestamp::from_micros(1_000_000),
         epoch: Epoch::FIRST,
     }

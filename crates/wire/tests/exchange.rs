@@ -573,6 +573,11 @@ fn tenants_policies_and_the_log() {
     assert!(matches!(command(&request), Command::SuspendTenant));
     assert_eq!(done(&request, Done::Tenant(tenant(), Epoch(8))).epoch, 8);
     assert!(matches!(command(&client::resume_tenant(&tenant())), Command::ResumeTenant));
+    for (days, retention) in [(None, None), (Some(30), holdfast_core::retention::Retention::of_days(30))] {
+        let set = message::SetRetention { days: days.map(holdfast_wire::native::field::Bounded) };
+        let ordered = command(&client::set_retention(&tenant(), &set));
+        assert!(matches!(ordered, Command::SetRetention(ordered) if ordered == retention));
+    }
 
     let set = message::SetPolicy { text: PolicyText("// é \u{1F512} \n".into()), expected_version: Some(4) };
     let request = client::set_policy(&tenant(), &set);

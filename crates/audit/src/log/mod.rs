@@ -1,11 +1,13 @@
 //! The log of a gateway: append durably, grow a tree for each name, publish.
 
 mod continuity;
+mod prune;
 mod reread;
 mod sequencer;
 mod threads;
 
 pub use continuity::Continuity;
+pub use prune::Pruner;
 pub use sequencer::{AppendError, Priority};
 
 use crate::checkpoint::Checkpoint;
@@ -16,6 +18,7 @@ use crate::log_id::LogId;
 use crate::merkle::{Hash, empty_root};
 use crate::refusal::Refusal;
 use crate::sink::Feed;
+use crate::tile::Tile;
 use crate::tree::board::Board;
 use crate::tree::grow::Tree;
 use crate::tree::tiler::{Cursor, Tiler};
@@ -479,6 +482,11 @@ impl Published {
             self.board.wait_published_for(&self.log, self.appended, Self::PATIENCE);
         }
         self.files.read(path)
+    }
+
+    /// From where on entries are kept, if a file is not there because its entries were pruned.
+    pub(crate) fn pruned(&self, path: &str) -> Option<u64> {
+        Tile::from_path(path).and_then(|tile| self.files.kept_from(&tile))
     }
 }
 

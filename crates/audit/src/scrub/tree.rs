@@ -5,6 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::files::{LogFiles, RESTORE};
 use crate::key::VerifierKey;
 use crate::merkle::{Hash, leaf_hash, root_of_complete};
+use crate::pruned;
 use crate::refusal::Refusal;
 use crate::tile::{Entries, Kind, Tile, WIDTH, decode_hashes};
 use crate::tree::Edge;
@@ -16,8 +17,8 @@ pub(super) fn read(
     files: &LogFiles,
     key: Option<&VerifierKey>,
 ) -> Result<Option<Checkpoint>, Stopped> {
-    let Some(checkpoint) = scrub.note(checkpoint(files, key)) else { return Ok(None) };
-    let mut walk = Walk { files, checkpoint: &checkpoint, edge: Edge::default(), parents: None };
+    let Some((checkpoint, key)) = scrub.note(checkpoint(files, key)) else { return Ok(None) };
+    let mut walk = Walk { files, key: &key, checkpoint: &checkpoint, edge: Edge::default(), parents: None };
     for tile in Tile::row(Kind::Entries, checkpoint.size) {
         let Some(leaves) = walk.leaves(scrub, &tile)? else { return Ok(Some(checkpoint)) };
         walk.push(scrub, leaves)?;
@@ -33,7 +34,7 @@ pub(super) fn read(
     Ok(Some(checkpoint))
 }
 
-fn checkpoint(files: &LogFiles, key: Option<&VerifierKey>) -> Result<Checkpoint, Refusal> {
+fn checkpoint(files: &LogFiles, key: Option<&VerifierKey>) -> Result<(Checkpoint, VerifierKey), Refusal> {
     let path = files.checkpoint_path();
     let beside = key_beside(files);
     let key = match (key, beside) {
@@ -48,11 +49,14 @@ fn checkpoint(files: &LogFiles, key: Option<&VerifierKey>) -> Result<Checkpoint,
     let none = || Refusal::new(&path, "there is no checkpoint", RESTORE);
     let bytes = files.read_if_there(&path)?.ok_or_else(none)?;
     let opened = Checkpoint::open(&bytes, &key);
-    opened.map(|(checkpoint, _)| checkpoint).map_err(|error| Refusal::new(&path, error.to_string(), RESTORE))
+    opened
+        .map(|(checkpoint, _)| (checkpoint, key))
+        .map_err(|error| Refusal::new(&path, error.to_string(), RESTORE))
 }
 
 struct Walk<'a> {
     files: &'a LogFiles,
+    key: &'a VerifierKey,
     checkpoint: &'a Checkpoint,
     /// Made of what was judged to be right so far.
     edge: Edge,
@@ -82,6 +86,7 @@ impl Walk<'_> {
                 scrub.note(narrower(self.files, bundle, &bytes));
                 Some(entries)
             }
+            (Err(_), Ok(hashes)) if self.is_pruned(scrub, bundle) => Some(hashes),
             (Err(refusal), Ok(hashes)) => {
                 scrub.wrong(refusal)?;
                 Some(hashes)
@@ -92,6 +97,14 @@ impl Walk<'_> {
                 None
             }
         })
+    }
+
+    /// Whether a bundle is not there because the log has signed that its entries are no longer kept. Asked when it is needed, since that may
+    /// have happened just now.
+    fn is_pruned(&self, scrub: &mut Scrub<'_>, bundle: &Tile) -> bool {
+        let pruned = scrub.note(pruned::read_signed(self.files, self.key)).flatten();
+        pruned.is_some_and(|pruned| bundle.number < pruned.first / WIDTH)
+            && self.files.is_there(bundle).is_ok_and(|is_there| !is_there)
     }
 
     /// The leaf hashes of a bundle's entries, and its bytes.

@@ -68,6 +68,35 @@ impl Openings {
         erase().map_err(|error| Refusal::io(&path, error))
     }
 
+    /// Erases the openings of all entries before an index: whole files are removed, the rest is written over.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if a file can't be written; some of them may then still be there.
+    pub(crate) fn erase_before(&self, index: u64) -> Result<(), Refusal> {
+        let mut changed = BTreeSet::new();
+        for number in 0..index / PER_FILE {
+            let (path, _) = self.place(number * PER_FILE);
+            match self.disk.remove_file(&path) {
+                Ok(()) => changed.extend(path.parent().map(Path::to_path_buf)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Refusal::io(&path, error)),
+            }
+        }
+        let sync = |dir: &PathBuf| self.disk.sync_dir(dir).map_err(|error| Refusal::io(dir, error));
+        changed.iter().try_for_each(sync)?;
+        let (path, end) = self.place(index);
+        let erase = || match self.disk.open(&path, Access::Write) {
+            Ok(file) => {
+                let end = end.min(file.size()?);
+                file.write_all_at(&vec![0; usize::try_from(end).unwrap_or(0)], 0)?;
+                file.sync_data()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        erase().map_err(|error| Refusal::io(&path, error))
+    }
+
     /// Writes openings from `first` on, unsynced: names the files to sync, and the directories that got a name.
     pub(crate) fn stage(
         &self,

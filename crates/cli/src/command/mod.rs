@@ -17,6 +17,7 @@ mod mac;
 mod policy;
 mod random;
 mod restore;
+mod retention;
 mod rewrap;
 mod serve;
 mod sign;

@@ -1,5 +1,6 @@
 //! `holdfast tenant`.
 
+use super::retention::RetentionCommand;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::input::Input;
@@ -22,6 +23,9 @@ pub(crate) enum TenantCommand {
     Suspend,
     /// Let its keys be used again
     Resume,
+    /// Say for how long its log is kept
+    #[command(subcommand)]
+    Retention(RetentionCommand),
 }
 
 /// Create a tenant with those who will own it; an operator's command
@@ -49,6 +53,7 @@ impl TenantCommand {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         match self {
             Self::Create(create) => create.run(app),
+            Self::Retention(command) => command.run(app),
             Self::Show => {
                 let tenant = app.tenant()?;
                 app.printer.record(&app.block_on(tenant.read())?.body)

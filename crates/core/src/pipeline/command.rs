@@ -9,6 +9,7 @@ use crate::command::{Command, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::KeyId;
 use crate::port::{Committed, KeyEntry, KeyStore, Mark, Ports, Priority, Resource, State, StateChange};
+use crate::retention::Retention;
 use crate::stop::{StopEpoch, Target};
 use std::sync::Arc;
 
@@ -340,6 +341,7 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::PutAnchor(anchor) => anchor.name.as_str(),
         Command::RemoveAnchor(name) => name.as_str(),
         Command::CreateTenant(new) => new.tenant.as_str(),
+        Command::SetRetention(retention) => return Some(Retention::text(*retention)),
         Command::RestorePolicy { version, .. } => return Some(format!("version {version}").into()),
         Command::CreateKey(_)
         | Command::RotateKey(_)

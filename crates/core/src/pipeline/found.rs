@@ -72,6 +72,7 @@ impl<P: Ports> Pipeline<P> {
             suspended: false,
             handle: None,
             backed_up: None,
+            retention: None,
             created: now,
             epoch: Epoch::FIRST,
         };

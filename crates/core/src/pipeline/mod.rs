@@ -7,6 +7,7 @@ mod command;
 mod found;
 mod plan;
 mod proof;
+mod prune;
 mod query;
 mod record;
 mod recover;

@@ -75,7 +75,8 @@ impl<P: Ports> Pipeline<P> {
             | Command::SetPolicy { .. }
             | Command::RestorePolicy { .. }
             | Command::SuspendTenant
-            | Command::ResumeTenant => {
+            | Command::ResumeTenant
+            | Command::SetRetention(_) => {
                 // The view may be older than the state by now: what the changes are compared with is read here.
                 self.reload(tenant).await?;
                 let view = self.tenant(tenant).ok_or_else(|| vanished(tenant))?;
@@ -298,6 +299,10 @@ impl<P: Ports> Pipeline<P> {
                 })?;
                 self.new_policy(scene, facts, view, &earlier.text, *expected)?
             }
+            Command::SetRetention(retention) => {
+                record.retention = *retention;
+                (None, Done::Tenant(tenant.clone(), epoch))
+            }
             Command::SuspendTenant | Command::ResumeTenant => {
                 record.suspended = matches!(command, Command::SuspendTenant);
                 (None, Done::Tenant(tenant.clone(), epoch))
@@ -444,6 +449,7 @@ impl<P: Ports> Pipeline<P> {
             suspended: false,
             handle: Some(handle),
             backed_up: None,
+            retention: None,
             created: scene.inbound.now,
             epoch: Epoch::FIRST,
         };

@@ -82,6 +82,12 @@ impl Unfinished {
         self.intents.lock().unwrap_or_else(PoisonError::into_inner).push(open);
     }
 
+    /// Whether a pruning of this log waits to be finished.
+    pub(super) fn is_pruning(&self, tenant: &TenantId) -> bool {
+        let intents = self.intents.lock().unwrap_or_else(PoisonError::into_inner);
+        intents.iter().any(|open| open.tenant == *tenant && open.action == Action::PruneAudit)
+    }
+
     pub(super) fn rotation_is_due(&self, tenant: &TenantId, key: &KeyName) {
         let mut rotations = self.rotations.lock().unwrap_or_else(PoisonError::into_inner);
         rotations.insert((tenant.clone(), key.clone()));
@@ -105,7 +111,11 @@ impl<P: Ports> Pipeline<P> {
             pipeline.record_cut(recovery.cut_bytes).await?;
         }
         for intent in recovery.intents {
-            pipeline.close(intent).await?;
+            match pipeline.close(intent.clone()).await {
+                // Nothing depends on what is still to go.
+                Err(_) if intent.action == Action::PruneAudit => pipeline.unfinished.intent_is_open(intent),
+                closed => closed?,
+            }
         }
         for order in orders {
             pipeline.tell(order).await?;
@@ -324,6 +334,9 @@ impl<P: Ports> Pipeline<P> {
             let intent = Intent::urgent(permit, facts.open_intent(&tenant))?;
             let carried_out = self.carry_out(&scene, &mut facts, &intent, &command).await;
             impossible(carried_out)?.map_or(Ok(Done::Recovered), Err)
+        } else if action == Action::PruneAudit {
+            self.prune_on(&facts, &tenant).await?;
+            Ok(Done::Recovered)
         } else {
             Err((ErrorKind::Internal, Stage::Start, "interrupted before it changed anything".to_owned()))
         };

@@ -40,6 +40,10 @@ impl<P: Ports> Snapshots<P> {
         self.tenants.load().get(tenant).map(Arc::clone)
     }
 
+    pub(super) fn names(&self) -> Vec<TenantId> {
+        self.tenants.load().keys().cloned().collect()
+    }
+
     pub(super) fn count(&self) -> usize {
         self.tenants.load().len()
     }

@@ -22,6 +22,7 @@ mod receipts;
 mod recovery;
 mod refusals;
 mod release;
+mod retention;
 mod rewrap;
 mod separation;
 mod stops;

@@ -9,6 +9,7 @@ use crate::error::Error;
 use holdfast_core::TenantId;
 use holdfast_core::context::Context;
 use holdfast_wire::native::client as native;
+use holdfast_wire::native::field::Bounded;
 use holdfast_wire::native::field::ContextPairs;
 use holdfast_wire::native::message;
 
@@ -56,6 +57,15 @@ impl Tenant {
     /// Any [`Error`].
     pub async fn resume(&self) -> Result<Answered<message::TenantDone>, Error> {
         self.client.send(native::resume_tenant(&self.id), Repeat::Never).await
+    }
+
+    /// Says for how many days the log keeps its entries; `None` for ever.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn set_retention(&self, days: Option<u32>) -> Result<Answered<message::TenantDone>, Error> {
+        let retention = message::SetRetention { days: days.map(|days| Bounded(u64::from(days))) };
+        self.client.send(native::set_retention(&self.id, &retention), Repeat::Safe).await
     }
 }
 

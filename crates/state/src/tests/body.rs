@@ -11,6 +11,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{CallerKind, CallerRecord};
 use holdfast_core::key::{Custody, Key, Version};
 use holdfast_core::lifecycle::KeyState;
+use holdfast_core::retention::Retention;
 use holdfast_core::tenant::TenantRecord;
 use std::sync::Arc;
 
@@ -30,6 +31,12 @@ fn the_bytes_of_a_tenant() {
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), record);
     let gateway = br#"{"v":1,"suspended":false,"created":1}"#;
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, gateway)).unwrap().handle, None);
+    let kept = TenantRecord { retention: Retention::of_days(30), ..record };
+    let body = of_tenant(&kept).unwrap();
+    assert!(text(&body).contains(r#""retention_days":30"#), "{}", text(&body));
+    assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), kept);
+    let impossible = br#"{"v":1,"suspended":false,"retention_days":0,"created":1}"#;
+    assert!(tenant(&row(Kind::Tenant, b"acme", None, impossible)).is_err());
 }
 
 #[test]

@@ -6,8 +6,8 @@ use super::message::{
     CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, Encapsulate, EncapsulateAnswer,
     Encrypt, ExplainPolicy, Explanation, Findings, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer,
     PlaintextAnswer, Policy, PolicyDone, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer,
-    RestorePolicy, Rewrap, SetPolicy, Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued, Unwrap,
-    Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
+    RestorePolicy, Rewrap, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone,
+    TokenIssued, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -225,6 +225,11 @@ pub fn suspend_tenant(tenant: &TenantId) -> Request<TenantDone> {
 /// Lifts that.
 pub fn resume_tenant(tenant: &TenantId) -> Request<TenantDone> {
     Request::bare(Method::Post, in_tenant(tenant, "resume"))
+}
+
+/// Says for how long the log keeps its entries.
+pub fn set_retention(tenant: &TenantId, retention: &SetRetention) -> Request<TenantDone> {
+    Request::with(Method::Put, in_tenant(tenant, "retention"), retention, SMALL)
 }
 
 /// Lists callers and trust anchors.

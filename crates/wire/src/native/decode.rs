@@ -3,7 +3,7 @@
 use super::field::Bounded;
 use super::message::{
     BatchItems, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, IssueToken, LabelKey, PutAnchor,
-    PutCaller, Random, RandomLength, RestorePolicy, SetPolicy, Verb, decode_items,
+    PutCaller, Random, RandomLength, RestorePolicy, SetPolicy, SetRetention, Verb, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -147,6 +147,9 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::ResumeTenant => {
             body.json::<Empty>()?;
             command(Command::ResumeTenant)
+        }
+        Endpoint::SetRetention => {
+            command(Command::SetRetention(body.json::<SetRetention>()?.into_retention()))
         }
         Endpoint::PutCaller => command(Command::PutCaller(body.json::<PutCaller>()?.into_record(caller()?))),
         Endpoint::RemoveCaller => command(Command::RemoveCaller(caller()?)),

@@ -235,10 +235,18 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 suspended,
                 handle: _,
                 backed_up: _,
+                retention,
                 created,
                 epoch,
             } = record;
-            let shown = Tenant { tenant: Name(id), suspended, created: Time(created), epoch: epoch.0 };
+            let retention_days = retention.map(holdfast_core::retention::Retention::days);
+            let shown = Tenant {
+                tenant: Name(id),
+                suspended,
+                retention_days,
+                created: Time(created),
+                epoch: epoch.0,
+            };
             Response::json(200, &shown)
         }
         Found::AuditFile(path, bytes) => audit_file(&path, bytes),

@@ -62,6 +62,8 @@ pub enum Endpoint {
     SuspendTenant,
     /// Lift that.
     ResumeTenant,
+    /// Say for how long the log is kept.
+    SetRetention,
     /// List callers and anchors.
     ListCallers,
     /// Register a caller.

@@ -81,7 +81,7 @@ impl Check {
         if let (Some(path), Some(Found { entry: Some(entry), receipt, .. })) = (&proof, found.first()) {
             write_proof(&reader, receipt, entry, path)?;
         }
-        let missing = found.iter().filter(|found| found.entry.is_none()).count();
+        let missing = found.iter().filter(|found| !found.held).count();
         let shown: Vec<_> = found.iter().map(Found::shown).collect();
         app.printer.list(&shown, &["operation", "index", "held", "detail"])?;
         if missing == 0 {
@@ -101,6 +101,8 @@ impl Check {
 /// What became of one receipt.
 struct Found {
     receipt: Receipt,
+    /// Whether the log holds it, or has pruned it and proves its hash.
+    held: bool,
     /// The record, if the log holds it and proves it.
     entry: Option<Vec<u8>>,
     detail: String,
@@ -108,10 +110,10 @@ struct Found {
 
 impl Found {
     fn shown(&self) -> serde_json::Value {
-        let Self { receipt: Receipt { origin, operation, index, leaf }, entry, detail } = self;
+        let Self { receipt: Receipt { origin, operation, index, leaf }, held, entry: _, detail } = self;
         json!({
             "operation": operation, "log": origin, "index": index, "leaf": leaf.to_string(),
-            "held": entry.is_some(), "detail": detail,
+            "held": held, "detail": detail,
         })
     }
 }
@@ -124,17 +126,28 @@ fn look_up(reader: &LogReader, key: &VerifierKey, signed: &str) -> Result<Found,
     let size = reader.checkpoint().size;
     if receipt.index >= size {
         let detail = format!("MISSING: the log's checkpoint covers {size} records only");
-        return Ok(Found { receipt, entry: None, detail });
+        return Ok(Found { receipt, held: false, entry: None, detail });
     }
-    let entry = reader.entry(receipt.index)?;
+    let kept_from = reader.pruned()?.map_or(0, |pruned| pruned.first);
+    let entry = match reader.entry(receipt.index) {
+        Err(_) if receipt.index < kept_from => {
+            let held = reader.leaf(receipt.index)? == receipt.leaf;
+            let detail = match held {
+                true => format!("pruned under a recorded retention; its hash is proven under {size} records"),
+                false => "MISSING: the hash of another record stands in its place".to_owned(),
+            };
+            return Ok(Found { receipt, held, entry: None, detail });
+        }
+        entry => entry?,
+    };
     if !receipt.is_of(&entry) {
         let detail = "MISSING: another record stands in its place".to_owned();
-        return Ok(Found { receipt, entry: None, detail });
+        return Ok(Found { receipt, held: false, entry: None, detail });
     }
     // Checks that the record leads to the root that the log has signed.
     let _proof = reader.prove(receipt.index, None)?;
     let detail = format!("proven under {size} records");
-    Ok(Found { receipt, entry: Some(entry), detail })
+    Ok(Found { receipt, held: true, entry: Some(entry), detail })
 }
 
 fn write_proof(reader: &LogReader, receipt: &Receipt, entry: &[u8], path: &Path) -> Result<(), Failure> {

@@ -20,9 +20,9 @@ pub(crate) struct Mirror {
 impl Mirror {
     pub(super) fn run(self, app: &App) -> Result<(), Failure> {
         let tenant = app.tenant()?;
-        let Mirrored { size, fetched, earlier } = mirror(app, &tenant, &self.dir)?;
+        let Mirrored { size, first, fetched, earlier } = mirror(app, &tenant, &self.dir)?;
         app.printer.record(&serde_json::json!({
-            "directory": self.dir, "entries": size, "files_fetched": fetched, "continues_earlier": earlier.is_some()
+            "directory": self.dir, "entries": size, "kept_from": first, "files_fetched": fetched, "continues_earlier": earlier.is_some()
         }))
     }
 }

@@ -3,8 +3,10 @@
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::note;
 use holdfast_audit::checkpoint::Checkpoint;
 use holdfast_audit::note::Note;
+use holdfast_audit::pruned::Pruned;
 use holdfast_audit::reader::LogReader;
 use holdfast_audit::tile::{Entries, Kind, Tile, WIDTH};
 use holdfast_core::ErrorKind;
@@ -65,8 +67,13 @@ impl Source {
     ) -> Result<(), Failure> {
         match self {
             Self::Directory(reader) => {
+                let mut next = from;
                 for entry in reader.entries(from) {
                     let (index, entry) = entry?;
+                    if index != next {
+                        pruned(next, index);
+                    }
+                    next = index + 1;
                     if !each(index, &entry)? {
                         return Ok(());
                     }
@@ -91,6 +98,12 @@ fn from_gateway(
     let (mut index, mut patience) = (from, PATIENCE);
     while let Some(tile) = Tile::holding(Kind::Entries, index, size) {
         let Some(bundle) = fetch(app, tenant, tile)? else {
+            let first = if tile.is_full() { first_kept(app, tenant)? } else { 0 };
+            if index < first {
+                pruned(index, first);
+                index = first;
+                continue;
+            }
             // The log has grown since: the newest checkpoint's bundle holds what this one did.
             patience = patience.checked_sub(1).ok_or_else(|| damaged(&tile))?;
             size = newest(app, tenant)?.max(size);
@@ -139,6 +152,26 @@ fn newest(app: &App, tenant: &Tenant) -> Result<u64, Failure> {
     };
     let note = Note::parse(&bytes).map_err(|error| refused(&error))?;
     Ok(Checkpoint::from_text(note.text()).map_err(|error| refused(&error))?.size)
+}
+
+/// Says that entries are no longer there, and why that is right.
+fn pruned(from: u64, to: u64) {
+    note(&format!("entries {from} to {} were pruned under a recorded retention", to - 1));
+}
+
+/// The first entry that the gateway keeps.
+fn first_kept(app: &App, tenant: &Tenant) -> Result<u64, Failure> {
+    match app.block_on(tenant.log_file("pruned")) {
+        Ok(bytes) => {
+            let parsed = Pruned::parse(&bytes).map(|(pruned, _)| pruned.first);
+            parsed.ok_or_else(|| {
+                Failure::new(Exit::Integrity, "what the log no longer keeps cannot be read")
+                    .remedy("verify the log with `holdfast audit verify --mirror`")
+            })
+        }
+        Err(error) if error.kind() == Some(ErrorKind::NotFound) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A bundle as wide as asked for, or the full one if the log has grown meanwhile; nothing if neither is there any more.

@@ -74,7 +74,16 @@ impl Verify {
             "witnessed_entries": report.witnessed.as_ref().map(|witnessed| witnessed.size),
             "entries_after": report.witnessed.as_ref().map(|witnessed| report.checkpoint.size - witnessed.size),
             "witnessed_seconds_ago": report.witnessed.as_ref().and_then(oldest),
+            "kept_from": report.pruned.as_ref().map(|pruned| pruned.first),
+            "pruned_by": report.pruned.as_ref().map(|pruned| pruned.operation.as_str()),
+            "absent": report.absent,
         }))?;
+        if report.absent > 0 {
+            note(&format!(
+                "{} entries are not there: they were pruned under a recorded retention, and their hashes lead to the root",
+                report.absent
+            ));
+        }
         if !outside {
             note(
                 "WARNING: the key was taken from beside the log: whoever replaced the log could have replaced it too",

@@ -9,6 +9,7 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, CallerRecord};
 use holdfast_core::command::{self, MAX_TOKEN_SECONDS};
+use holdfast_core::retention::Retention;
 use holdfast_core::{CallerName, GroupName, KeyName, TenantId, tenant};
 
 /// The algorithm of a key that is created without naming one.
@@ -122,6 +123,24 @@ fn record(
             .map_or_else(Vec::new, |list| list.0.into_iter().map(|text| text.0).collect()),
         tokens: Vec::new(),
         suspended: false,
+    }
+}
+
+request! {
+    /// Says for how long the log keeps its entries.
+    pub struct SetRetention {
+        required {}
+        optional {
+            /// For so many days; for ever unless told.
+            days: Bounded<{ Retention::MIN_DAYS as u64 }, { Retention::MAX_DAYS as u64 }>,
+        }
+    }
+}
+
+impl SetRetention {
+    pub(crate) fn into_retention(self) -> Option<Retention> {
+        let Self { days } = self;
+        days.and_then(|Bounded(days)| u32::try_from(days).ok()).and_then(Retention::of_days)
     }
 }
 

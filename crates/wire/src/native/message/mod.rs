@@ -11,7 +11,7 @@ mod use_key;
 
 pub use administer::{
     CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, IssueToken, LabelKey, NewAnchor, NewCaller,
-    PutAnchor, PutCaller, RestorePolicy, SetPolicy,
+    PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
 };
 pub use answer::{
     AgreeAnswer, AnswerBody, CiphertextAnswer, DataKeyAnswer, EncapsulateAnswer, MacAnswer, PlaintextAnswer,

@@ -206,6 +206,9 @@ shown! {
         tenant: Name<TenantId>,
         /// Whether a custodian has stopped everything.
         suspended: bool,
+        /// For how many days its log keeps entries; for ever without.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retention_days: Option<u32>,
         /// When it was created.
         created: Time,
         /// How often its record, callers, anchors or policy have been written.

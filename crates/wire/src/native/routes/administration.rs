@@ -3,8 +3,8 @@
 use super::{LIMIT_DOCUMENT, LIMIT_SMALL};
 use crate::native::message::{
     Backup, Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation, Findings,
-    Health, IssueToken, Policy, PolicyDone, PutAnchor, PutCaller, RestorePolicy, SetPolicy, Status, Tenant,
-    TenantDone, TokenIssued,
+    Health, IssueToken, Policy, PolicyDone, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
+    Status, Tenant, TenantDone, TokenIssued,
 };
 use crate::native::route::{Endpoint, OpenEndpoint, Route};
 
@@ -29,6 +29,9 @@ pub(super) const ROUTES: &[Route] = &[
     Route::post("resume-tenant", "/v1/tenants/{tenant}/resume", Endpoint::ResumeTenant, "Let a tenant's keys be used again")
         .takes::<Empty>(LIMIT_SMALL, "{}")
         .or_nothing()
+        .gives::<TenantDone>(),
+    Route::put("set-retention", "/v1/tenants/{tenant}/retention", Endpoint::SetRetention, "Say for how long the log keeps its entries")
+        .takes::<SetRetention>(LIMIT_SMALL, r#"{"days":400}"#)
         .gives::<TenantDone>(),
     Route::get("list-callers", "/v1/tenants/{tenant}/callers", Endpoint::ListCallers, "List callers and trust anchors").gives::<Callers>(),
     Route::put("put-caller", "/v1/tenants/{tenant}/callers/{caller}", Endpoint::PutCaller, "Register a caller, or change a registration")
