@@ -308,7 +308,7 @@ async fn prune_daily(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     loop {
         let pass = async {
             let _living = Arc::clone(&gateway.alive).try_acquire_owned();
-            gateway.law.prune(|_| None).await
+            gateway.law.prune(|tenant| gateway.sinks.needed(tenant)).await
         };
         if let Err(error) = pass.await {
             tracing::warn!(error = error.chain(), remedy = error.remedy_text(), "a log could not be pruned");

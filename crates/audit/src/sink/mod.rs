@@ -244,6 +244,19 @@ impl Sink {
         self.progress.health(published, self.thread.is_finished())
     }
 
+    /// The first entry of a log that it still needs, by its cursor as it lies; `None` where it does not copy that log. Reads the disk.
+    #[must_use]
+    pub fn needs_from(&self, log: &LogId) -> Option<u64> {
+        let logs = &self.settings.logs;
+        if !logs.is_empty() && !logs.contains(log) {
+            return None;
+        }
+        // What cannot be read needs everything.
+        let cursor =
+            Cursor::load(self.feed.disk(), &self.feed.cursor_path(&self.settings.name)).unwrap_or_default();
+        Some(cursor.logs.get(log).map_or(0, |reached| reached.next))
+    }
+
     /// Hands over what is published by now, within `patience` or until a first failure, and stops. What is left comes
     /// after the next start. Whether everything was handed over.
     #[must_use]

@@ -90,6 +90,11 @@ pub fn a_filter_holds_and_later_logs_are_found<S: Site>(site: &S) {
     has(&site.got(), "acme", 0, 50, true);
     has(&site.got(), "later", 0, 50, true);
     has(&site.got(), "_gateway", 0, 0, true);
+    // What a sink still needs is not pruned; what it does not copy is none of its business.
+    let needs = |log: &str| sink.needs_from(&crate::common::id(log));
+    assert_eq!((needs("acme"), needs("later"), needs("_gateway")), (Some(50), Some(50), None));
+    std::fs::remove_file(rig.cursor()).unwrap();
+    assert_eq!(needs("acme"), Some(0), "nobody knows what it has had");
 }
 
 pub fn what_was_pruned_is_counted_and_skipped<S: Site>(site: &S) {

@@ -9,6 +9,7 @@ use crate::fault::Fault;
 use crate::world::SystemWorld;
 use holdfast_audit::Refusal;
 use holdfast_audit::sink::{Feed, Health, Sink};
+use holdfast_core::TenantId;
 use holdfast_core::port::World as _;
 use holdfast_wire::native::message::Part;
 use std::time::Duration;
@@ -46,6 +47,12 @@ impl Sinks {
     /// How each does, by its name.
     pub fn health(&self) -> Vec<(String, Health)> {
         self.0.iter().map(|sink| (sink.name().to_string(), sink.health())).collect()
+    }
+
+    /// The first entry of a tenant's log that one of them still needs. Reads the disk.
+    pub fn needed(&self, tenant: &TenantId) -> Option<u64> {
+        let log = tenant.as_str().parse().ok()?;
+        self.0.iter().filter_map(|sink| sink.needs_from(&log)).min()
     }
 
     /// Each as a part of the status.
