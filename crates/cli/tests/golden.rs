@@ -13,7 +13,7 @@
 #[test]
 fn help_and_wrong_uses() {
     let cases = trycmd::TestCases::new();
-    for name in ["URL", "CACERT", "CERT", "KEY", "TOKEN", "TENANT"] {
+    for name in ["URL", "CACERT", "CERT", "KEY", "TOKEN", "TENANT", "WITNESS"] {
         // An empty variable says nothing.
         cases.env(format!("HOLDFAST_{name}"), "");
     }
