@@ -474,6 +474,7 @@ async fn every_route_answers_as_the_document_says() {
         ("POST", "/policy/explain", json!({"caller": "c", "action": "encrypt", "key": "k"})),
         ("GET", "/audit/checkpoint", nothing.clone()),
         ("GET", "/audit/log.vkey", nothing.clone()),
+        ("PUT", "/retention", json!({"days": 400})),
         ("POST", "/suspend", nothing.clone()),
         ("POST", "/resume", nothing.clone()),
     ];
