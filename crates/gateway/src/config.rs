@@ -133,7 +133,7 @@ pub struct Limits {
     pub handshake_seconds: u64,
     /// Seconds until a request's header must have come, from when the connection is idle.
     pub header_seconds: u64,
-    /// Seconds that a request's body may take.
+    /// Seconds that a request's body may take to come, and an answer to be taken.
     pub body_seconds: u64,
     /// Requests at once on one HTTP/2 connection.
     pub streams_per_connection: u32,

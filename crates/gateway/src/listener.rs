@@ -3,6 +3,7 @@
 use crate::config::{Limits, Listen};
 use crate::fault::Fault;
 use crate::proxy;
+use crate::strangers::{Stranger, Strangers};
 use crate::tls::TlsState;
 use holdfast_core::peer::Peer;
 use std::collections::HashMap;
@@ -34,6 +35,8 @@ pub struct About {
     pub source: Option<IpAddr>,
     /// Whether HTTP/2 was agreed on.
     pub is_http2: bool,
+    /// Its place among the strangers, until a caller is served on it.
+    pub(crate) stranger: Stranger,
     /// Counted for as long as this lives.
     _places: (OwnedSemaphorePermit, AddressPlace),
 }
@@ -46,6 +49,7 @@ pub struct Listener {
     limits: Limits,
     places: Arc<Semaphore>,
     addresses: Arc<Addresses>,
+    strangers: Arc<Strangers>,
     count_noise: Arc<dyn Fn(Option<IpAddr>, &'static str) + Send + Sync>,
 }
 
@@ -72,6 +76,7 @@ impl Listener {
             limits: limits.clone(),
             places: Arc::new(Semaphore::new(limits.connections)),
             addresses: Arc::new(Addresses { most: limits.connections_per_address, counts: Mutex::default() }),
+            strangers: Arc::default(),
             count_noise,
         })
     }
@@ -93,25 +98,42 @@ impl Listener {
         F: Future<Output = ()> + Send + 'static,
     {
         loop {
-            // A place first: when all are taken, further peers wait in the kernel's queue.
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = crate::serve::stopped(&mut stop) => return,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_peer(&error) => continue,
+                Err(error) => {
+                    // Out of descriptors or memory: accepting again at once would only spin.
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Some(address_place) = self.place_of(address.ip().to_canonical()) else {
+                (self.count_noise)(Some(address.ip()), "throttled");
+                continue;
+            };
+            // When all places are taken by callers, further peers wait in the kernel's queue.
+            if self.places.available_permits() == 0 {
+                self.strangers.dismiss_oldest();
+            }
             let place = tokio::select! {
                 place = Arc::clone(&self.places).acquire_owned() => place,
                 () = crate::serve::stopped(&mut stop) => return,
             };
             let Ok(place) = place else { return };
-            let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
-                () = crate::serve::stopped(&mut stop) => return,
-            };
-            match accepted {
-                Ok((stream, address)) => self.welcome(stream, address, place, serve.clone()),
-                Err(error) if is_of_one_peer(&error) => {}
-                Err(error) => {
-                    // Out of descriptors or memory: accepting again at once would only spin.
-                    tracing::warn!(%error, "cannot accept connections");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
+            self.welcome(stream, address, (place, address_place), serve.clone());
+        }
+    }
+
+    /// A place among those of its address, if one is left.
+    fn place_of(&self, address: IpAddr) -> Option<AddressPlace> {
+        match self.settings.proxy_protocol_from.contains(&address) {
+            true => Some(AddressPlace::uncounted()),
+            false => self.addresses.take(address),
         }
     }
 
@@ -119,36 +141,38 @@ impl Listener {
         &self,
         stream: TcpStream,
         address: SocketAddr,
-        place: OwnedSemaphorePermit,
+        places: (OwnedSemaphorePermit, AddressPlace),
         serve: impl Fn(Connection) -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let is_balancer = self.settings.proxy_protocol_from.contains(&address.ip().to_canonical());
-        let address_place = if is_balancer {
-            Some(AddressPlace::uncounted())
-        } else {
-            self.addresses.take(address.ip().to_canonical())
-        };
-        let Some(address_place) = address_place else {
-            (self.count_noise)(Some(address.ip()), "throttled");
-            return;
-        };
         let tls = self.tls.current();
         let limit = Duration::from_secs(self.limits.handshake_seconds);
         let count_noise = Arc::clone(&self.count_noise);
+        let count_displaced = Arc::clone(&self.count_noise);
+        let stranger = self.strangers.join();
+        let leave = stranger.leave();
         tokio::spawn(async move {
-            let greeted = timeout(limit, greet(stream, address, is_balancer, tls)).await;
-            match greeted {
-                Ok(Ok((stream, source))) => {
-                    let about = about(&stream, source, (place, address_place));
-                    serve(Connection { stream, about }).await;
+            let served = async move {
+                match timeout(limit, greet(stream, address, is_balancer, tls)).await {
+                    Ok(Ok((stream, source))) => {
+                        let about = about(&stream, source, stranger, places);
+                        serve(Connection { stream, about }).await;
+                    }
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, peer = %address, "no handshake");
+                        count_noise(Some(address.ip()), "handshake");
+                    }
+                    Err(_elapsed) => count_noise(Some(address.ip()), "handshake-timeout"),
                 }
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, peer = %address, "no handshake");
-                    count_noise(Some(address.ip()), "handshake");
-                }
-                Err(_elapsed) => count_noise(Some(address.ip()), "handshake-timeout"),
+            };
+            let is_dismissed = tokio::select! {
+                () = served => false,
+                () = leave.notified() => true,
+            };
+            if is_dismissed {
+                count_displaced(Some(address.ip()), "displaced");
             }
         });
     }
@@ -193,13 +217,14 @@ async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<SocketAd
 fn about(
     stream: &TlsStream<TcpStream>,
     source: Option<IpAddr>,
+    stranger: Stranger,
     places: (OwnedSemaphorePermit, AddressPlace),
 ) -> About {
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates().unwrap_or_default();
     let peer = (!chain.is_empty()).then(|| Peer::new(chain.iter().map(|der| der.to_vec().into()).collect()));
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    About { peer, source, is_http2, _places: places }
+    About { peer, source, is_http2, stranger, _places: places }
 }
 
 /// Errors of `accept` that concern the one connection only (accept(2)).

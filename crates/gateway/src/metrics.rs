@@ -89,6 +89,24 @@ impl prometheus_client::encoding::EncodeMetric for Latencies {
     }
 }
 
+/// Counts one in a gauge for as long as it lives, however it ends.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    /// One more.
+    pub fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Everything that is measured.
 pub struct Metrics {
     registry: Registry,

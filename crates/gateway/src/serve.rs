@@ -6,8 +6,9 @@ use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::init;
 use crate::listener::{About, Connection, Listener};
-use crate::metrics::Metrics;
+use crate::metrics::{Counted, Metrics};
 use crate::outside::{Outside, Site};
+use crate::patience::Patient;
 use crate::process;
 use crate::root::{self, Law};
 use crate::scrub::{self, Background};
@@ -326,12 +327,12 @@ async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut sto
     let limits = &gateway.config.limits;
     let (is_http2, source) = (about.is_http2, about.source);
     let about: Arc<About> = Arc::new(about);
-    gateway.metrics.connections.inc();
+    let _open = Counted::new(&gateway.metrics.connections);
     let service = {
         let gateway = Arc::clone(&gateway);
         service_fn(move |request| service::answer(Arc::clone(&gateway), Arc::clone(&about), request))
     };
-    let io = TokioIo::new(stream);
+    let io = TokioIo::new(Patient::new(stream, Duration::from_secs(limits.body_seconds)));
     let ended = if is_http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder
@@ -365,7 +366,6 @@ async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut sto
             }
         }
     };
-    gateway.metrics.connections.dec();
     if let Err(error) = ended {
         // The library answers by itself, or not at all: nobody's request, so noise.
         if is_no_http(&error) {

@@ -2,6 +2,7 @@
 
 use crate::detach::Detach;
 use crate::listener::About;
+use crate::metrics::Counted;
 use crate::serve::Gateway;
 use bytes::Bytes;
 use holdfast_core::peer::Proof;
@@ -62,12 +63,12 @@ pub(crate) async fn answer(
         Ok(operation) => operation,
         Err(error) => return Ok(respond(encode::problem(&error, None), None)),
     };
-    gateway.metrics.in_flight.inc();
+    let in_flight = Counted::new(&gateway.metrics.in_flight);
     let span = tracing::debug_span!("request", %operation, trace = trace_id(request.headers()));
     let received = receive(&gateway, about, request, operation, ticks).instrument(span);
     let (name, answered) = received.await;
     let latency = gateway.law.engines().world.ticks().saturating_sub(ticks);
-    gateway.metrics.in_flight.dec();
+    drop(in_flight);
     gateway.metrics.ended(name, answered.refused, latency);
     if let Some(kind) = answered.refused {
         tracing::debug!(%operation, route = name, reason = kind.code(), latency, "refused");
@@ -194,7 +195,9 @@ async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[
     let call = native::decode(&matched, query, body);
     let answered = match call {
         Ok(Call::Open(endpoint)) => Ok(Answered::ok(open(gateway, endpoint))),
-        Ok(call) => dispatch(gateway, about, received, call).await,
+        Ok(call) => {
+            dispatch(gateway, about, received, call).await.inspect(|_served| about.stranger.is_known())
+        }
         Err(error) if received.route.access == Access::Open => Err(error),
         Err(error) => Err(Box::pin(undecoded(gateway, about, received, error)).await),
     };
