@@ -1,7 +1,7 @@
 //! The machine's file system.
 
 use super::{Access, Disk, File};
-use rustix::fs::{FallocateFlags, fallocate, fdatasync, fsync};
+use rustix::fs::{FallocateFlags, fallocate, fdatasync, fstat, fsync};
 use std::fs::{DirBuilder, File as StdFile, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -78,7 +78,12 @@ impl File for StdFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(fdatasync(self)?)
+        fdatasync(self)?;
+        // The sync of a file without a name succeeds, and whatever it holds is gone with its last descriptor.
+        match fstat(self)?.st_nlink {
+            0 => Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed while it was in use")),
+            _ => Ok(()),
+        }
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
@@ -100,5 +105,23 @@ impl File for StdFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_name_any_more_is_not_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("file"), dir.path().join("other"));
+        let file = RealDisk.open(&path, Access::Create).unwrap();
+        file.write_all_at(b"entry", 0).unwrap();
+        file.sync_data().unwrap();
+        std::fs::rename(&path, &other).unwrap();
+        file.sync_data().unwrap();
+        std::fs::remove_file(&other).unwrap();
+        assert_eq!(file.sync_data().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }
