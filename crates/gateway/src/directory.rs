@@ -162,6 +162,25 @@ impl Directory {
         self.root.join("credentials")
     }
 
+    /// Looks whether the log's write-ahead file is where a founded directory has it: opening it would begin a new one in its place.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn has_log(&self) -> Result<(), Fault> {
+        let path = self.root.join("wal");
+        let is_segment = |entry: fs::DirEntry| entry.path().extension().is_some_and(|end| end == "wal");
+        match fs::read_dir(&path).map(|entries| entries.flatten().any(is_segment)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Fault::new(format!("`{}` holds no segment of the log", path.display()))
+                .remedy("put back what was there, or follow `docs/operate/rollback.md`")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Fault::new(format!("the log's directory `{}` is missing", path.display()))
+                    .remedy("put back what was there, or follow `docs/operate/rollback.md`"))
+            }
+            Err(error) => Err(Fault::io("cannot read", &path, error)),
+        }
+    }
+
     fn identity_file(&self) -> PathBuf {
         self.root.join("instance.toml")
     }

@@ -150,6 +150,7 @@ pub async fn reopen(
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock), Fault> {
     let lock = DirectoryLock::take(directory.path())?;
+    directory.has_log()?;
     let Opened { engines, recovery } = open(directory, identity, &lock, backup, stages)?;
     // Before recovery appends anything: an older copy must not grow into a second history.
     Box::pin(outside.compare(directory, identity, &engines.log)).await?;
