@@ -21,6 +21,53 @@ use support::{dev, log, trust};
 const MARKER: &str = "TWFya2VyTWFya2VyTWFya2Vy";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_a_wrong_context_and_any_flipped_bit_are_one_and_the_same_refusal() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev(&directory.path().join("data")).await;
+    let mut peer = gateway.developer().await;
+    for key in ["right", "wrong"] {
+        peer.post(&format!("{T}/keys"), &json!({"name": key})).await.expect(201);
+    }
+    let context = json!({"invoice": "4711"});
+    let sealed = json!({"plaintext": base64(b"payload"), "context": context});
+    let sealed = peer.post(&format!("{T}/keys/right/encrypt"), &sealed).await.expect(200);
+    let sealed = support::api::bytes(&sealed.json()["ciphertext"]);
+    let flips = (0..8 * sealed.len()).step_by(5).map(|bit| {
+        let mut flipped = sealed.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        ("right", flipped, context.clone())
+    });
+    let cut =
+        (0..sealed.len()).step_by(7).map(|length| ("right", sealed[..length].to_vec(), context.clone()));
+    let others = [
+        ("wrong", sealed.clone(), context.clone()),
+        ("right", sealed.clone(), json!({"invoice": "4712"})),
+        ("right", sealed.clone(), json!({"Invoice": "4711"})),
+        ("right", sealed.clone(), json!({})),
+        ("right", [&sealed[..], &[0]].concat(), context.clone()),
+    ];
+    let mut seen = std::collections::HashSet::new();
+    let mut refused = vec![];
+    for (key, ciphertext, context) in flips.chain(cut).chain(others).collect::<Vec<_>>() {
+        let body = json!({"ciphertext": base64(&ciphertext), "context": context});
+        let answer = peer.post(&format!("{T}/keys/{key}/decrypt"), &body).await.refused(422, "integrity");
+        refused.push(answer.operation());
+        let mut problem = answer.json();
+        problem.as_object_mut().unwrap().remove("operation");
+        seen.insert(problem.to_string());
+    }
+    assert!(refused.len() > 80 && seen.len() == 1, "{seen:?}");
+    let right = json!({"ciphertext": base64(&sealed), "context": context});
+    peer.post(&format!("{T}/keys/right/decrypt"), &right).await.expect(200);
+    drop(peer);
+    gateway.running.shut_down().await.unwrap();
+    let events = log::events(&directory.path().join("data"), "dev");
+    for operation in &refused {
+        assert_eq!(log::closing(&events, operation)["reason"], "integrity");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_shape_of_nonsense_is_a_recorded_problem() {
     let directory = tempfile::tempdir().unwrap();
     let gateway = dev(&directory.path().join("data")).await;

@@ -11,6 +11,8 @@
     reason = "what fails here is a test, and each uses its own part"
 )]
 
+pub mod mount;
+
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -78,6 +80,17 @@ impl Server {
             .unwrap_or_default()
             .to_owned();
         Self { child, log: Some(log), ready, url }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the kernel says of its memory now, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
