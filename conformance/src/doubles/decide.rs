@@ -1,7 +1,7 @@
 //! What the policy says: a table of rules, one a line.
 //!
 //! ```text
-//! permit|forbid|fail|warn  NAME|kind:KIND|group:GROUP|*  ACTION|use|administer|read|*  KEY|*
+//! permit|forbid|fail|warn  NAME|kind:KIND|group:GROUP|*  ACTION|use|administer|read|*  KEY|*  [since:SECONDS|until:SECONDS]
 //! ```
 //!
 //! `fail` is a rule that cannot be evaluated, which denies; `warn` is one that a check remarks on. The id of a rule is `line-N`.
@@ -31,6 +31,9 @@ struct Rule {
     who: Box<str>,
     action: Box<str>,
     key: Box<str>,
+    /// From when on it applies, and until when, seconds since 1970.
+    since: u64,
+    until: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,15 @@ impl Rule {
             Error::new(ErrorKind::Malformed, Stage::Resolve, detail)
         };
         let words: Vec<_> = line.split_whitespace().collect();
-        let [effect, who, action, key] = words[..] else { return Err(refuse()) };
+        let [effect, who, action, key, ref when @ ..] = words[..] else { return Err(refuse()) };
+        let (mut since, mut until) = (0, u64::MAX);
+        for word in when {
+            match word.split_once(':') {
+                Some(("since", seconds)) => since = seconds.parse().map_err(|_| refuse())?,
+                Some(("until", seconds)) => until = seconds.parse().map_err(|_| refuse())?,
+                Some(_) | None => return Err(refuse()),
+            }
+        }
         let effect = match effect {
             "permit" => Effect::Permit,
             "forbid" => Effect::Forbid,
@@ -62,7 +73,7 @@ impl Rule {
             return Err(refuse());
         }
         let id = format!("line-{number}").parse().map_err(|_| refuse())?;
-        Ok(Self { id, effect, who: who.into(), action: action.into(), key: key.into() })
+        Ok(Self { id, effect, who: who.into(), action: action.into(), key: key.into(), since, until })
     }
 
     fn is_about(&self, who: &CallerRecord) -> bool {
@@ -90,7 +101,8 @@ impl Rule {
             Resource::Tenant(_) => None,
         };
         let fits = &*self.key == "*" || key.is_some_and(|key| key.as_str() == &*self.key);
-        fits && self.is_about(&question.caller.record) && self.covers(question.action)
+        let is_time = (self.since..self.until).contains(&question.circumstances.now.seconds());
+        fits && is_time && self.is_about(&question.caller.record) && self.covers(question.action)
     }
 }
 
@@ -102,7 +114,7 @@ impl Decide for Rules {
     }
 
     fn gateway_policy(&self) -> &'static str {
-        "permit kind:operator create-tenant *\npermit kind:operator back-up *\npermit kind:operator set-retention *\npermit kind:operator read *\npermit kind:auditor read *"
+        "permit kind:operator create-tenant *\npermit kind:operator back-up *\npermit kind:operator set-retention *\npermit kind:operator confirm-clock *\npermit kind:operator read *\npermit kind:auditor read *"
     }
 
     fn prepare(&self, _tenant: &TenantId, text: &str) -> Result<Table, Error> {

@@ -8,7 +8,8 @@ use holdfast_core::tenant::Anchor;
 use holdfast_core::{Error, ErrorKind, Secret, Stage, Timestamp, TokenId};
 use std::sync::{Arc, Mutex};
 
-/// A certificate that says `text` (`uri:…` or `dns:…`), issued by the authority with these bytes.
+/// A certificate that says `text` (`uri:…` or `dns:…`), issued by the authority with these bytes. `text` may end with ` since SECONDS` or
+/// ` until SECONDS`, since 1970.
 pub fn certificate(text: &str, authority: &[u8]) -> Peer {
     Peer::new(vec![text.as_bytes().into(), authority.into()])
 }
@@ -119,6 +120,18 @@ impl Identify for Registry {
                     return Err(unknown());
                 }
                 let text = core::str::from_utf8(leaf).map_err(|_| unknown())?;
+                let (text, is_valid) = match text.split(' ').collect::<Vec<_>>()[..] {
+                    [text, "since", seconds] => {
+                        (text, seconds.parse().is_ok_and(|since| now.seconds() >= since))
+                    }
+                    [text, "until", seconds] => {
+                        (text, seconds.parse().is_ok_and(|until| now.seconds() < until))
+                    }
+                    _ => (text, true),
+                };
+                if !is_valid {
+                    return Err(unknown());
+                }
                 let fits = |credential: &Credential| match credential {
                     Credential::Uri(uri) => text.strip_prefix("uri:") == Some(uri),
                     Credential::Dns(dns) => text.strip_prefix("dns:") == Some(dns),

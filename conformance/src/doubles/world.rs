@@ -1,7 +1,7 @@
 //! Clock and entropy: the same for the same seed.
 
 use super::lock;
-use holdfast_core::port::World;
+use holdfast_core::port::{Jump, World};
 use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
 use std::sync::{Arc, Mutex};
 
@@ -12,26 +12,56 @@ pub struct Sim(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     micros: u64,
+    /// Microseconds on the clock that never steps.
+    steady: u64,
+    /// The wall clock less the steady one, as it was trusted last, and as it is held.
+    trusted: i64,
+    held: Option<i64>,
     ticks: u64,
     random: u64,
     has_entropy: bool,
 }
 
+/// 23 November 2026, microseconds since 1970.
+const BEGIN: u64 = 1_795_460_597_000_000;
+
 impl Sim {
     /// A world on 23 November 2026.
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Inner {
-            micros: 1_795_460_597_000_000,
+            micros: BEGIN,
+            steady: 0,
+            trusted: BEGIN.cast_signed(),
+            held: None,
             ticks: 0,
             random: seed,
             has_entropy: true,
         })))
     }
 
-    /// Moves the wall clock by so many seconds, back if negative.
+    /// Moves the wall clock by so many seconds, back if negative, in steps that nobody notices.
     pub fn step(&self, seconds: i64) {
         let mut inner = lock(&self.0);
         inner.micros = inner.micros.saturating_add_signed(seconds * 1_000_000);
+        inner.trusted += seconds * 1_000_000;
+    }
+
+    /// Moves the wall clock by so many seconds at once, back if negative: noticed, if it is more than a minute.
+    pub fn jump(&self, seconds: i64) {
+        let mut inner = lock(&self.0);
+        inner.micros = inner.micros.saturating_add_signed(seconds * 1_000_000);
+    }
+
+    /// Lets time pass, on both clocks.
+    pub fn pass(&self, seconds: u64) {
+        let mut inner = lock(&self.0);
+        inner.micros += seconds * 1_000_000;
+        inner.steady += seconds * 1_000_000;
+    }
+
+    /// Another process on the same machine: it remembers nothing of what was held.
+    pub fn restart(&self) {
+        self.trust_clock();
     }
 
     /// Takes entropy away, or gives it back.
@@ -40,9 +70,42 @@ impl Sim {
     }
 }
 
+impl Inner {
+    fn offset(&self) -> i64 {
+        self.micros.cast_signed() - self.steady.cast_signed()
+    }
+}
+
 impl World for Sim {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(lock(&self.0).micros)
+    }
+
+    fn held_now(&self) -> Option<Timestamp> {
+        let inner = lock(&self.0);
+        inner.held.map(|held| Timestamp::from_micros(inner.steady.saturating_add_signed(held)))
+    }
+
+    fn notice_jump(&self) -> Option<Jump> {
+        let mut inner = lock(&self.0);
+        let (now, before) = (inner.offset(), inner.trusted);
+        if now.abs_diff(before) <= 60_000_000 {
+            return None;
+        }
+        inner.trusted = now;
+        inner.held = inner.held.or(Some(before));
+        let from = Timestamp::from_micros(inner.steady.saturating_add_signed(before));
+        Some(Jump { from, to: Timestamp::from_micros(inner.micros) })
+    }
+
+    fn hold_clock(&self, at: Timestamp) {
+        let mut inner = lock(&self.0);
+        inner.held = Some(at.micros().cast_signed() - inner.steady.cast_signed());
+    }
+
+    fn trust_clock(&self) {
+        let mut inner = lock(&self.0);
+        (inner.trusted, inner.held) = (inner.offset(), None);
     }
 
     fn ticks(&self) -> u64 {

@@ -141,6 +141,8 @@ actions! {
         CreateTenant = "create-tenant", Administer, Administer;
         /// Write an encrypted backup of the gateway; an operator's action, in the gateway itself.
         BackUp = "back-up", Administer, Administer;
+        /// Confirm that the clock is right after a jump; an operator's action, in the gateway itself.
+        ConfirmClock = "confirm-clock", Administer, Administer;
 
         /// Read a key's record.
         ReadKey = "read-key", Read, Inspect;
@@ -170,6 +172,8 @@ actions! {
         Noise = "noise", Read, Inspect;
         /// What a start found that a crash had left.
         Recover = "recover", Read, Inspect;
+        /// The clock jumped: the time from before is held until an operator confirms.
+        HoldClock = "hold-clock", Administer, Administer;
     }
 }
 
@@ -215,6 +219,7 @@ impl Action {
             | Self::SetRetention
             | Self::CreateTenant
             | Self::BackUp
+            | Self::ConfirmClock
             | Self::ReadKey
             | Self::ListKeys
             | Self::ReadCallers
@@ -227,7 +232,8 @@ impl Action {
             | Self::Restore
             | Self::PruneAudit
             | Self::Noise
-            | Self::Recover => None,
+            | Self::Recover
+            | Self::HoldClock => None,
         }
     }
 

@@ -118,6 +118,8 @@ pub enum Command {
     CreateTenant(NewTenant),
     /// Write an encrypted backup to the place that the configuration names, for the recipients that it names.
     BackUp,
+    /// Confirm that the clock is right after a jump.
+    ConfirmClock,
 }
 
 /// The longest life of a bearer token, in seconds: a day.
@@ -152,6 +154,7 @@ impl Command {
             Self::SetRetention(_) => Action::SetRetention,
             Self::CreateTenant(_) => Action::CreateTenant,
             Self::BackUp => Action::BackUp,
+            Self::ConfirmClock => Action::ConfirmClock,
         }
     }
 
@@ -174,7 +177,8 @@ impl Command {
             | Self::ResumeTenant
             | Self::SetRetention(_)
             | Self::CreateTenant(_)
-            | Self::BackUp => None,
+            | Self::BackUp
+            | Self::ConfirmClock => None,
         }
     }
 }

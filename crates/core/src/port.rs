@@ -62,10 +62,37 @@ pub struct Archived {
     pub state: Committed,
 }
 
+/// A step of the wall clock against the clock that never steps, of more than a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jump {
+    /// What the time would be without it.
+    pub from: Timestamp,
+    /// What the wall clock says.
+    pub to: Timestamp,
+}
+
 /// Clock and entropy.
 pub trait World: Send + Sync + 'static {
     /// The wall clock. MAY step back; order MUST come from the log, never from here.
     fn now(&self) -> Timestamp;
+
+    /// The time that is held while a jump of the wall clock waits to be confirmed: the time from before, carried on by a clock that does not
+    /// step and to which suspension counts; `None` while nothing is held, and in a world whose clock cannot jump. MUST then cost
+    /// no more than one load: every request asks.
+    fn held_now(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Compares the clocks. A jump is given back once, and holds the time from then on. To be called every second or so.
+    fn notice_jump(&self) -> Option<Jump> {
+        None
+    }
+
+    /// Holds the time at this point, from which it goes on: what a start finds unconfirmed.
+    fn hold_clock(&self, _at: Timestamp) {}
+
+    /// Takes the wall clock at its word from now on: whatever was held is confirmed.
+    fn trust_clock(&self) {}
 
     /// Microseconds on a clock that never steps back, from an arbitrary start.
     fn ticks(&self) -> u64;
@@ -89,6 +116,22 @@ pub trait World: Send + Sync + 'static {
 impl<W: World> World for Arc<W> {
     fn now(&self) -> Timestamp {
         W::now(self)
+    }
+
+    fn held_now(&self) -> Option<Timestamp> {
+        W::held_now(self)
+    }
+
+    fn notice_jump(&self) -> Option<Jump> {
+        W::notice_jump(self)
+    }
+
+    fn hold_clock(&self, at: Timestamp) {
+        W::hold_clock(self, at);
+    }
+
+    fn trust_clock(&self) {
+        W::trust_clock(self);
     }
 
     fn ticks(&self) -> u64 {

@@ -20,6 +20,8 @@ pub struct TenantRecord {
     pub backed_up: Option<u64>,
     /// For how long its log keeps entries; `None` for ever.
     pub retention: Option<Retention>,
+    /// Of the gateway itself: the time that was held when a jump of the clock was noticed which nobody has confirmed yet.
+    pub clock_held: Option<Timestamp>,
     /// When it was created.
     pub created: Timestamp,
     /// How often its record, callers, anchors or policy have been written.

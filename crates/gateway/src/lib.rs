@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod backup;
+mod clock;
 pub mod config;
 pub mod credential;
 mod detach;

@@ -119,6 +119,7 @@ pub struct Metrics {
     pub in_flight: Gauge,
     ready: Gauge,
     pending_stops: Gauge,
+    clock_held: Gauge,
     certificate_expiry: Gauge,
     log_entries: Gauge,
     log_entries_published: Gauge,
@@ -137,7 +138,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("holdfast");
         let requests = Family::<Ended, Counter>::default();
         let request = Latencies::default();
-        let [connections, in_flight, ready, pending_stops, certificate_expiry]: [Gauge; 5] =
+        let [connections, in_flight, ready, pending_stops, clock_held, certificate_expiry]: [Gauge; 6] =
             Default::default();
         let [log_entries, log_entries_published]: [Gauge; 2] = Default::default();
         let sinks = SinkMetrics::default();
@@ -161,6 +162,11 @@ impl Metrics {
             "stops_not_durable",
             "Stop orders in force that are not durable yet: page when this is not 0",
             pending_stops.clone(),
+        );
+        registry.register(
+            "clock_held",
+            "1 while a jump of the clock waits to be confirmed: page when this is not 0",
+            clock_held.clone(),
         );
         registry.register(
             "server_certificate_expiry_timestamp_seconds",
@@ -203,6 +209,7 @@ impl Metrics {
             in_flight,
             ready,
             pending_stops,
+            clock_held,
             certificate_expiry,
             log_entries,
             log_entries_published,
@@ -224,9 +231,16 @@ impl Metrics {
     }
 
     /// Sets what is read when somebody looks.
-    pub fn set_live(&self, ready: bool, pending_stops: usize, certificate_expiry: Option<u64>) {
+    pub fn set_live(
+        &self,
+        ready: bool,
+        pending_stops: usize,
+        clock_held: bool,
+        certificate_expiry: Option<u64>,
+    ) {
         self.ready.set(i64::from(ready));
         self.pending_stops.set(i64::try_from(pending_stops).unwrap_or(i64::MAX));
+        self.clock_held.set(i64::from(clock_held));
         if let Some(expiry) = certificate_expiry {
             self.certificate_expiry.set(i64::try_from(expiry).unwrap_or(i64::MAX));
         }
@@ -302,7 +316,7 @@ mod tests {
         let metrics = Metrics::new(&Stages::default(), &Figures::default(), &Findings::default());
         metrics.ended("encrypt", None, 70);
         metrics.ended("encrypt", Some(ErrorKind::Denied), 20_000_000);
-        metrics.set_live(true, 0, Some(1_800_000_000));
+        metrics.set_live(true, 0, true, Some(1_800_000_000));
         let log = holdfast_audit::Health { appended_entries: 7, published_entries: 6, ..Default::default() };
         metrics.set_log(&log);
         let health = sink::Health {
@@ -341,6 +355,7 @@ mod tests {
             r#"holdfast_disk_used_bytes{part="log"} 5"#,
             "holdfast_disk_growth_bytes_per_day 0",
             "holdfast_disk_days_to_full inf",
+            "\nholdfast_clock_held 1\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -63,6 +63,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// The law in force.
+    pub fn law(&self) -> &Law {
+        &self.law
+    }
+
     /// What an operator sees.
     pub fn status(&self) -> Status {
         status::gather(self)
@@ -77,7 +82,8 @@ impl Gateway {
     pub fn metrics_text(&self) -> String {
         let engines = self.law.engines();
         self.outside.measure(&engines.log, engines.world.now());
-        self.metrics.set_live(self.is_ready(), self.law.pending_stops(), self.tls.expires());
+        let clock_held = self.law.clock_held().is_some();
+        self.metrics.set_live(self.is_ready(), self.law.pending_stops(), clock_held, self.tls.expires());
         self.metrics.set_log(&engines.log.log().health());
         self.metrics.set_sinks(self.sinks.health());
         self.metrics.set_scrub(self.scrub.age(engines.world.ticks()), self.scrub.damages());

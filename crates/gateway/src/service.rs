@@ -138,6 +138,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::RotateKey
         | Endpoint::CreateTenant
         | Endpoint::BackUp
+        | Endpoint::ConfirmClock
         | Endpoint::ReadTenant
         | Endpoint::ResumeTenant
         | Endpoint::SetRetention

@@ -99,6 +99,12 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
     if identity.dev {
         notices.push("this is a dev directory, for ever: its token may do everything".to_owned());
     }
+    if let Some(held) = law.clock_held() {
+        notices.push(format!(
+            "the clock jumped and says {}; what time unlocks or locks must hold at {held}, too, until an operator runs `holdfast clock confirm`",
+            law.engines().world.now()
+        ));
+    }
     let pending = law.pending_stops();
     if pending > 0 {
         notices.push(format!("{pending} stop orders are in force and not yet durable; they are retried"));

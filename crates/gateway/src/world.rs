@@ -1,8 +1,10 @@
 //! The real clock and the real entropy: the only place that reads them.
 
+use crate::clock::{Clock, Steady};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use holdfast_core::port::World;
+use holdfast_core::port::{Jump, World};
 use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
 use std::cell::RefCell;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -47,13 +49,14 @@ impl Drawn {
 #[derive(Debug)]
 pub struct SystemWorld {
     started: Instant,
+    clock: Clock,
     random: SystemRandom,
 }
 
 impl SystemWorld {
     /// This machine.
     pub fn new() -> Self {
-        Self { started: Instant::now(), random: SystemRandom::new() }
+        Self { started: Instant::now(), clock: Clock::new(wall(), steady()), random: SystemRandom::new() }
     }
 }
 
@@ -63,11 +66,39 @@ impl Default for SystemWorld {
     }
 }
 
+fn wall() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Suspension counts as time: a machine that slept has not been tampered with.
+fn steady() -> Steady {
+    let since = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(since.tv_sec).unwrap_or_default();
+    let micros = u64::try_from(since.tv_nsec).unwrap_or_default() / 1_000;
+    Steady(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
 impl World for SystemWorld {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        wall()
+    }
+
+    fn held_now(&self) -> Option<Timestamp> {
+        self.clock.held(steady)
+    }
+
+    fn notice_jump(&self) -> Option<Jump> {
+        self.clock.compare(wall(), steady())
+    }
+
+    fn hold_clock(&self, at: Timestamp) {
+        self.clock.hold(at, steady());
+    }
+
+    fn trust_clock(&self) {
+        self.clock.trust(wall(), steady());
     }
 
     fn ticks(&self) -> u64 {

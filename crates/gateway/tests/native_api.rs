@@ -12,6 +12,7 @@
 
 mod support;
 
+use holdfast_core::port::World as _;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -502,6 +503,10 @@ async fn every_route_answers_as_the_document_says() {
     assert_eq!(status["ready"], true);
     let backup = api.post("/v1/backups", &json!({})).await.expect(201).json();
     assert!(directory.path().join("data/backups").join(backup["file"].as_str().unwrap()).is_file());
+    api.post("/v1/clock/confirm", &json!({})).await.refused(409, "conflict");
+    let world = &gateway.running.gateway().law().engines().world;
+    world.hold_clock(world.now());
+    api.post("/v1/clock/confirm", &json!({})).await.expect(200);
     api.get("/v1/tenants/acme/keys").await.refused(401, "unauthenticated");
     api.get("/v1/tenants/dev/keys").await.refused(401, "unauthenticated");
     drop(developer);

@@ -211,6 +211,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::SetRetention
         | Action::CreateTenant
         | Action::BackUp
+        | Action::ConfirmClock
         | Action::ListKeys
         | Action::ReadCallers
         | Action::ReadPolicy
@@ -222,7 +223,8 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::Restore
         | Action::PruneAudit
         | Action::Noise
-        | Action::Recover => About::Nothing,
+        | Action::Recover
+        | Action::HoldClock => About::Nothing,
     }
 }
 

@@ -128,6 +128,14 @@ impl Client {
         self.send(native::back_up(), Repeat::Never).await
     }
 
+    /// Confirms that the gateway's clock is right after a jump; an operator's action.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn confirm_clock(&self) -> Result<Answered<TenantDone>, Error> {
+        self.send(native::confirm_clock(), Repeat::Never).await
+    }
+
     /// Reads the gateway's status; an operator's action.
     ///
     /// # Errors

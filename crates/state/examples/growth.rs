@@ -153,6 +153,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         handle: None,
         backed_up: None,
         retention: None,
+        clock_held: None,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,
     };

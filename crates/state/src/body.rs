@@ -66,6 +66,8 @@ struct TenantBody<'a> {
     backed_up: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retention_days: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clock_held: Option<u64>,
     created: u64,
 }
 
@@ -194,20 +196,22 @@ fn purpose(text: &str) -> Option<Purpose> {
 
 /// A tenant's body.
 pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
-    let TenantRecord { id: _, suspended, handle, backed_up, retention, created, epoch: _ } = record;
+    let TenantRecord { id: _, suspended, handle, backed_up, retention, clock_held, created, epoch: _ } =
+        record;
     encode(&TenantBody {
         v: V,
         suspended: *suspended,
         handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
         backed_up: *backed_up,
         retention_days: retention.map(Retention::days),
+        clock_held: clock_held.map(Timestamp::micros),
         created: created.micros(),
     })
 }
 
 /// A tenant of a row.
 pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
-    let TenantBody { v: _, suspended, handle, backed_up, retention_days, created } = decode(row)?;
+    let TenantBody { v: _, suspended, handle, backed_up, retention_days, clock_held, created } = decode(row)?;
     let retention = retention_days
         .map(|days| Retention::of_days(days).ok_or_else(|| row.damaged("its retention is none")));
     Ok(TenantRecord {
@@ -216,6 +220,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
         backed_up,
         retention: retention.transpose()?,
+        clock_held: clock_held.map(Timestamp::from_micros),
         created: Timestamp::from_micros(created),
         epoch: Epoch(row.epoch),
     })

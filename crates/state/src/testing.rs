@@ -70,6 +70,7 @@ pub(crate) fn tenant_record(id: &str) -> TenantRecord {
         handle: Some(SealedHandle::new(b"sealed")),
         backed_up: None,
         retention: None,
+        clock_held: None,
         created: Timestamp::from_micros(1_000_000),
         epoch: Epoch::FIRST,
     }

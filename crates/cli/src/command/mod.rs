@@ -5,6 +5,7 @@ mod anchor;
 mod audit;
 mod backup;
 mod caller;
+mod clock;
 mod completions;
 mod datakey;
 mod decrypt;
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     Backup(backup::Backup),
     Restore(restore::Restore),
+    /// Confirm the gateway's clock after a jump
+    #[command(subcommand)]
+    Clock(clock::ClockCommand),
     /// Create, read, suspend or resume a tenant
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -88,6 +92,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(app),
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
+        Command::Clock(clock) => clock.run(app),
         Command::Tenant(tenant) => tenant.run(app),
         Command::Key(key) => key.run(app),
         Command::Policy(policy) => policy.run(app),

@@ -73,6 +73,7 @@ impl<P: Ports> Pipeline<P> {
             handle: None,
             backed_up: None,
             retention: None,
+            clock_held: None,
             created: now,
             epoch: Epoch::FIRST,
         };

@@ -3,6 +3,7 @@
 //! [`Pipeline::use_key`] uses keys, [`Pipeline::command`] changes the state, [`Pipeline::query`] reads it. All three identify, decide and
 //! record with the same functions, and everything that leaves them has been recorded, refusals included.
 
+mod clock;
 mod command;
 mod found;
 mod plan;
@@ -132,31 +133,50 @@ impl<P: Ports> Pipeline<P> {
 
     /// Who asks, of which tenant. Whatever fails here is nobody's and is counted as noise; an unknown tenant looks like an unknown caller.
     fn identify(&self, inbound: &Inbound<'_>) -> Result<(Arc<TenantView<P>>, Caller), Error> {
-        let found = self.try_identify(inbound);
+        self.identify_by(inbound, self.engines.world.held_now())
+    }
+
+    /// The same; while a time is held, a proof must hold at that time too.
+    fn identify_by(
+        &self,
+        inbound: &Inbound<'_>,
+        held: Option<Timestamp>,
+    ) -> Result<(Arc<TenantView<P>>, Caller), Error> {
+        let found = self.try_identify(inbound, held);
         if let Err(error) = &found {
             self.noise.count(inbound.source, error.kind().code());
         }
         found
     }
 
-    fn try_identify(&self, inbound: &Inbound<'_>) -> Result<(Arc<TenantView<P>>, Caller), Error> {
+    fn try_identify(
+        &self,
+        inbound: &Inbound<'_>,
+        held: Option<Timestamp>,
+    ) -> Result<(Arc<TenantView<P>>, Caller), Error> {
         let unknown =
             || Error::new(ErrorKind::Unauthenticated, Stage::Identify, "the caller is not known here");
         let view = self.snapshots.get(inbound.tenant).ok_or_else(unknown)?;
         let remembered = match &inbound.proof {
+            // What was found before the jump was noticed may have been found by the new time alone.
+            _ if held.is_some() => None,
             Proof::Certificate(peer) => peer.recall(inbound.tenant, view.generation, inbound.now),
             Proof::Bearer { .. } | Proof::None => None,
         };
         let identified = match remembered {
             Some(identified) => identified,
             None => {
-                let found = self.engines.identify.identify(&view.registrations, &inbound.proof, inbound.now);
+                let identify = |now| self.engines.identify.identify(&view.registrations, &inbound.proof, now);
+                let found = match held {
+                    None => identify(inbound.now),
+                    Some(held) => identify(held).and_then(|_| identify(inbound.now)),
+                };
                 // In one and the same words, whatever it was.
                 let found = found.map_err(|error| match error.kind() == ErrorKind::Unauthenticated {
                     true => unknown().because(error),
                     false => error,
                 })?;
-                if let Proof::Certificate(peer) = &inbound.proof {
+                if let (Proof::Certificate(peer), None) = (&inbound.proof, held) {
                     peer.remember(inbound.tenant, view.generation, &found);
                 }
                 found

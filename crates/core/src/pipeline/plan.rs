@@ -84,6 +84,7 @@ impl<P: Ports> Pipeline<P> {
             }
             Command::CreateTenant(new) => self.plan_new_tenant(scene, intent, new).await,
             Command::BackUp => self.plan_backup(scene, facts, intent).await,
+            Command::ConfirmClock => self.plan_confirm_clock(&scene.caller.tenant).await,
         }
     }
 
@@ -312,7 +313,8 @@ impl<P: Ports> Pipeline<P> {
             | Command::LabelKey { .. }
             | Command::TransitionKey { .. }
             | Command::CreateTenant(_)
-            | Command::BackUp => {
+            | Command::BackUp
+            | Command::ConfirmClock => {
                 return Err(Error::new(
                     ErrorKind::Internal,
                     Stage::Perform,
@@ -450,6 +452,7 @@ impl<P: Ports> Pipeline<P> {
             handle: Some(handle),
             backed_up: None,
             retention: None,
+            clock_held: None,
             created: scene.inbound.now,
             epoch: Epoch::FIRST,
         };

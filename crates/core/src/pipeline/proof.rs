@@ -16,6 +16,7 @@ use crate::port::{
 };
 use crate::receipt::{LeafHash, SignedReceipt, Statement};
 use crate::stop::{Concerned, Departing, StopEpoch, Stops};
+use crate::time::Timestamp;
 use crate::work::{Product, Work};
 use core::marker::PhantomData;
 use smallvec::SmallVec;
@@ -92,6 +93,8 @@ pub(super) struct Asking<'a> {
     pub(super) epoch: StopEpoch,
     pub(super) asks: &'a [(Action, Resource<'a>)],
     pub(super) circumstances: Circumstances<'a>,
+    /// The time that is held while a jump of the clock waits to be confirmed: the policy must allow it then, too.
+    pub(super) held: Option<Timestamp>,
 }
 
 impl<K> Permit<K> {
@@ -102,7 +105,7 @@ impl<K> Permit<K> {
         stops: &Stops,
         asking: &Asking<'_>,
     ) -> Verdict<K> {
-        let Asking { operation, caller, epoch, asks, circumstances } = asking;
+        let Asking { operation, caller, epoch, asks, circumstances, held } = asking;
         let keys = asks.iter().filter_map(|(_, resource)| match resource {
             Resource::Key(key) => Some(key.id),
             Resource::NoKey(_) | Resource::Tenant(_) => None,
@@ -126,13 +129,26 @@ impl<K> Permit<K> {
             }
             let question =
                 Question { caller, action: *action, resource: *resource, circumstances: *circumstances };
-            let Decision { allowed, policies: deciding, failed } = decide.decide(prepared, &question);
+            let mut decision = decide.decide(prepared, &question);
+            // What time unlocks stays locked until the jump is confirmed. A stop unlocks nothing, and to confirm is the way out.
+            let is_bound = !action.is_stop() && *action != Action::ConfirmClock;
+            let mut is_held = false;
+            if let Some(now) = held.filter(|_| is_bound && decision.allowed) {
+                let circumstances = Circumstances { now, ..*circumstances };
+                decision = decide.decide(prepared, &Question { circumstances, ..question });
+                is_held = !decision.allowed;
+            }
+            let Decision { allowed, policies: deciding, failed } = decision;
             policies = merge(policies, deciding);
             if failed {
                 return Verdict {
                     permit: Err(denied("a policy failed to evaluate, which denies")),
                     policies,
                 };
+            }
+            if is_held && !failed {
+                let detail = "the policy does not allow it at the time that is held until the clock's jump is confirmed";
+                return Verdict { permit: Err(denied(detail)), policies };
             }
             if !allowed {
                 return Verdict { permit: Err(denied("the policy does not allow it")), policies };

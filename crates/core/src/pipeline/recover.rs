@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, OperationId, TenantId, TokenId};
 use crate::lifecycle::Transition;
 use crate::noise::Summary;
-use crate::port::{Committed, Mark, Ports, Priority, State, World};
+use crate::port::{Committed, Jump, Mark, Ports, Priority, State, World};
 use crate::stop::{StopEpoch, Target};
 use crate::sync::Mutex;
 use std::collections::BTreeSet;
@@ -50,6 +50,7 @@ pub(super) struct Unfinished {
     stops: Mutex<Vec<PendingStop>>,
     intents: Mutex<Vec<OpenIntent>>,
     rotations: Mutex<BTreeSet<(TenantId, KeyName)>>,
+    pub(super) jump: Mutex<Option<Jump>>,
 }
 
 /// A stop order that is in force and not yet durable.
@@ -120,6 +121,7 @@ impl<P: Ports> Pipeline<P> {
         for order in orders {
             pipeline.tell(order).await?;
         }
+        pipeline.hold_clock_again();
         Ok(pipeline)
     }
 
@@ -139,12 +141,17 @@ impl<P: Ports> Pipeline<P> {
     }
 
     /// Does what should not wait: stop orders that are not durable yet, commands that could not be closed, rotations that a budget
-    /// demands. To be called every second or so; whatever fails is kept for the next time.
+    /// demands, a jump of the clock that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
     ///
     /// # Errors
     /// The first failure.
     pub async fn finish_what_waits(&self) -> Result<(), Error> {
-        let results = [self.retry_stops().await, self.close_open().await, self.rotate_due().await];
+        let results = [
+            self.retry_stops().await,
+            self.close_open().await,
+            self.rotate_due().await,
+            self.watch_clock().await,
+        ];
         results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
 

@@ -9,7 +9,7 @@ use crate::caller::Caller;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, OperationId};
 use crate::operation::{Answer, MAX_BATCH, MAX_RANDOM, Operation, Output};
-use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State};
+use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State, World};
 use crate::stop::StopEpoch;
 use crate::work::Product;
 use std::sync::Arc;
@@ -274,7 +274,9 @@ impl<P: Ports> Pipeline<P> {
     ) -> Result<Permit<K>, Error> {
         let Inbound { now, source, protocol, .. } = scene.inbound;
         let circumstances = Circumstances { context: scene.context, now: *now, source: *source, protocol };
-        let asking = Asking { operation: facts.operation, caller: scene.caller, epoch, asks, circumstances };
+        let held = self.engines.world.held_now();
+        let asking =
+            Asking { operation: facts.operation, caller: scene.caller, epoch, asks, circumstances, held };
         let verdict = Permit::ask(&self.engines.decide, &scene.view.policy, &self.stops, &asking);
         facts.deciding = verdict.policies;
         verdict.permit

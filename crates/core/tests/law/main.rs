@@ -13,6 +13,7 @@ mod backups;
 mod batches;
 mod budget;
 mod ciphertexts;
+mod clock;
 mod commands;
 mod identity;
 mod keys;

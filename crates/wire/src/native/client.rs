@@ -314,6 +314,11 @@ pub fn back_up() -> Request<Backup> {
     Request::bare(Method::Post, "/v1/backups".into())
 }
 
+/// Confirms that the clock is right after a jump.
+pub fn confirm_clock() -> Request<TenantDone> {
+    Request::bare(Method::Post, "/v1/clock/confirm".into())
+}
+
 /// Reads the gateway's status.
 pub fn status() -> Request<Status> {
     Request::bare(Method::Get, "/v1/status".into())

@@ -140,6 +140,10 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
             body.json::<Empty>()?;
             Ok(Call::Command { tenant: TenantId::gateway(), command: Command::BackUp })
         }
+        Endpoint::ConfirmClock => {
+            body.json::<Empty>()?;
+            Ok(Call::Command { tenant: TenantId::gateway(), command: Command::ConfirmClock })
+        }
         Endpoint::SuspendTenant => {
             body.json::<Empty>()?;
             command(Command::SuspendTenant)

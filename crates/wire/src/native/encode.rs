@@ -236,6 +236,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 handle: _,
                 backed_up: _,
                 retention,
+                clock_held: _,
                 created,
                 epoch,
             } = record;

@@ -56,6 +56,8 @@ pub enum Endpoint {
     CreateTenant,
     /// Write a backup.
     BackUp,
+    /// Confirm the clock.
+    ConfirmClock,
     /// Read a tenant.
     ReadTenant,
     /// Stop a tenant.

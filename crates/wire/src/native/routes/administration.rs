@@ -21,6 +21,10 @@ pub(super) const ROUTES: &[Route] = &[
         .or_nothing()
         .gives::<Backup>()
         .created(),
+    Route::post("confirm-clock", "/v1/clock/confirm", Endpoint::ConfirmClock, "Confirm that the clock is right after a jump; an operator's action")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<TenantDone>(),
     Route::get("read-tenant", "/v1/tenants/{tenant}", Endpoint::ReadTenant, "Read a tenant's record").gives::<Tenant>(),
     Route::post("suspend-tenant", "/v1/tenants/{tenant}/suspend", Endpoint::SuspendTenant, "Stop everything of a tenant")
         .takes::<Empty>(LIMIT_SMALL, "{}")
