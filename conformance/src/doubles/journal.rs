@@ -9,7 +9,7 @@ use holdfast_core::pipeline::{Intent, OpenIntent, Recovery};
 use holdfast_core::port::{AuditLog, Expiry, Health, Mark, Position, Priority};
 use holdfast_core::query::AuditPath;
 use holdfast_core::receipt::{SignedReceipt, Statement};
-use holdfast_core::{Error, ErrorKind, OperationId, Stage, TenantId};
+use holdfast_core::{Error, ErrorKind, OperationId, Stage, TenantId, Timestamp};
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -89,6 +89,8 @@ struct Inner {
     attested: usize,
     /// What may go of each log, as the test says.
     prunable: HashMap<TenantId, u64>,
+    /// The time by which that was last asked.
+    judged_at: Option<Timestamp>,
     /// What is gone, each time.
     pruned: Vec<(TenantId, u64)>,
     /// How often pruning is to fail.
@@ -267,6 +269,7 @@ impl Journal {
             faults,
             attested: _,
             prunable: _,
+            judged_at: _,
             pruned: _,
             prune_faults,
         } = &mut *inner;
@@ -283,6 +286,12 @@ impl Journal {
     /// Lets the next prunings fail.
     pub fn fail_prunings(&self, times: usize) {
         lock(&self.0).prune_faults = times;
+    }
+
+    /// By which time the age of entries was last judged.
+    #[must_use]
+    pub fn judged_at(&self) -> Option<Timestamp> {
+        lock(&self.0).judged_at
     }
 
     /// What was pruned, in order.
@@ -383,7 +392,8 @@ impl AuditLog for Journal {
     }
 
     async fn prunable(&self, log: &TenantId, expiry: Expiry) -> Result<Option<u64>, Error> {
-        let inner = lock(&self.0);
+        let mut inner = lock(&self.0);
+        inner.judged_at = Some(expiry.now);
         let gone = inner.pruned.iter().filter(|(tenant, _)| tenant == log).map(|(_, keep)| *keep).max();
         let keep = inner.prunable.get(log).copied();
         let keep = keep.map(|keep| expiry.needed.map_or(keep, |needed| keep.min(needed)));

@@ -35,7 +35,10 @@ impl<P: Ports> Pipeline<P> {
             return Ok(());
         }
         let world = &self.engines.world;
-        let expiry = Expiry { retention, now: world.now(), needed };
+        // What a clock that jumped makes old goes only once somebody has confirmed that it is.
+        let now = world.now();
+        let now = world.held_now().map_or(now, |held| held.min(now));
+        let expiry = Expiry { retention, now, needed };
         let Some(keep) = self.engines.log.prunable(&view.log, expiry).await? else { return Ok(()) };
         let own = own_caller(tenant)?;
         let operation = self.new_operation()?;

@@ -9,6 +9,7 @@ use holdfast_core::context::Context;
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::peer::Proof;
 use holdfast_core::port::World;
+use holdfast_core::retention::Retention;
 use holdfast_core::{Error, ErrorKind};
 
 const DAY: i64 = 86_400;
@@ -278,4 +279,20 @@ fn a_jump_that_cannot_be_recorded_is_held_all_the_same_and_recorded_later() {
     let (id, secret, _) = token("acme/alice", rig.world.now());
     let inbound = rig.inbound_with(&rig.acme, Proof::Bearer { id, secret });
     assert!(now(rig.pipeline.use_key(&inbound, call("kek", encrypt(b"data", Context::EMPTY)))).is_ok());
+}
+
+#[test]
+fn no_entry_grows_old_by_a_jump() {
+    let rig = rig();
+    now(rig.command("carol", Command::SetRetention(Retention::of_days(30)))).unwrap();
+    tick(&rig);
+    rig.world.jump(400 * DAY);
+    tick(&rig);
+    let judged = || {
+        now(rig.pipeline.prune(|_| None)).unwrap();
+        rig.log().judged_at().unwrap()
+    };
+    assert!(judged() < Rig::new().world.now().plus_seconds(3600), "by the time that is held");
+    confirm(&rig, "olga").unwrap();
+    assert_eq!(judged(), rig.world.now());
 }
