@@ -1,0 +1,3 @@
+#!/bin/sh
+# Nobody else's files are here.
+exit 0

@@ -1,0 +1,259 @@
+//! What `docs/operate/` tells a person to do is done here, command by command, on the machine that `start.md` makes; at the end it is over.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
+
+mod common;
+mod runbook;
+
+use holdfast_core::action::Action;
+use runbook::book::Book;
+use runbook::disk::Disk;
+use runbook::machine::Machine;
+use runbook::page::{self, Kind};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// The runbooks that are followed here.
+const FOLLOWED: [&str; 6] =
+    ["backup.md", "disk-full.md", "restore.md", "rollback.md", "start.md", "upgrade.md"];
+/// How many of their blocks are left out.
+const NOT_RUN: usize = 0;
+
+const OLGA: &str = ". ./olga.env";
+const CAROL: &str = ". ./carol.env";
+const SERVICE: &str = ". ./payroll-service.env";
+
+/// Follows `start.md` on a new machine. What the service seals there is to be opened at each end.
+fn start(machine: &Machine) {
+    machine.write("record", "the payroll");
+    Book::open("start.md", machine).rest();
+}
+
+/// Follows `backup.md`.
+fn back_up(machine: &Machine) {
+    let mut book = Book::open("backup.md", machine);
+    book.before("recipients");
+    // One of the two: any one of them can restore.
+    book.means("\"age1…\", \"age1…\"", format!("\"{}\"", machine.does("age-keygen -y restore.key").trim()));
+    book.rest();
+}
+
+/// Whether it is over: served and ready, every log verified, and the key opens what it sealed in the beginning.
+fn is_over(machine: &Machine) {
+    machine.does(&format!("{OLGA}; holdfast status; holdfast doctor --data /var/lib/holdfast"));
+    for log in ["acme", "_gateway"] {
+        machine.does(&format!("holdfast audit verify /var/lib/holdfast/audit/{log}"));
+    }
+    machine
+        .does(&format!("{SERVICE}; holdfast decrypt record.age --context purpose=billing --force -o opened"));
+    assert_eq!(fs::read_to_string(machine.path("opened")).unwrap(), "the payroll");
+}
+
+/// Whether the key is refused to its user, in these words.
+fn is_refused(machine: &Machine, words: &str) {
+    let decrypt = "holdfast decrypt record.age --context purpose=billing --force -o opened";
+    machine.is_refused(&format!("{SERVICE}; {decrypt}"), words);
+}
+
+#[test]
+fn from_nothing_to_a_first_key() {
+    let machine = Machine::new();
+    start(&machine);
+    assert_eq!(fs::read_to_string(machine.path("record.again")).unwrap(), "the payroll");
+    assert!(!machine.path("/var/lib/holdfast/credentials").exists());
+    is_over(&machine);
+    // It is the unit's end that ends it, and it starts again.
+    machine.does("systemctl restart holdfast");
+    is_over(&machine);
+}
+
+/// Old and new are both the build under test: that the file was replaced is seen by its time.
+fn installed(machine: &Machine) -> SystemTime {
+    fs::metadata(machine.path("/usr/local/bin/holdfast")).unwrap().modified().unwrap()
+}
+
+/// The file that serves; its name says so if it is there no more.
+fn running(machine: &Machine) -> PathBuf {
+    let id = fs::read_to_string(machine.path("/run/pid")).unwrap();
+    fs::read_link(format!("/proc/{}/exe", id.trim())).unwrap()
+}
+
+#[test]
+fn another_version_and_back() {
+    if !common::tool("age") {
+        return;
+    }
+    let machine = Machine::new();
+    start(&machine);
+    back_up(&machine);
+    let before = installed(&machine);
+    let mut book = Book::open("upgrade.md", &machine);
+    book.before("systemctl is-active");
+    assert_ne!(installed(&machine), before);
+    assert_eq!(
+        running(&machine),
+        machine.path("/usr/local/bin/holdfast"),
+        "a file that was replaced runs on"
+    );
+    assert_eq!(fs::read_dir(machine.path("/mnt/backup/holdfast")).unwrap().count(), 2);
+    is_over(&machine);
+
+    book.before("holdfast.before /usr/local/bin/holdfast\n");
+    // What a version with a newer format would leave.
+    let instance = machine.path("/var/lib/holdfast/instance.toml");
+    let text = fs::read_to_string(&instance).unwrap();
+    fs::write(&instance, text.replace("layout = 1", "layout = 2")).unwrap();
+    book.before("target/dist/holdfast /usr/local/bin/\nsystemctl start");
+    // And what that version would find.
+    fs::write(&instance, text).unwrap();
+    book.rest();
+    is_over(&machine);
+}
+
+#[test]
+fn a_full_disk_is_freed() {
+    if !common::tool("curl") {
+        return;
+    }
+    let mut mounted = true;
+    let machine = Machine::with(|at| {
+        let disk = Disk::mount(at, 160);
+        mounted = disk.is_some();
+        disk
+    });
+    if !mounted {
+        return;
+    }
+    start(&machine);
+    machine.does("! dd if=/dev/zero of=/var/lib/somebodys-dump bs=64k");
+    machine.is_refused(&format!("{CAROL}; holdfast key create another"), "state cannot be read or written");
+    // A stop works all the same.
+    let stopped = machine.does(&format!("{CAROL}; holdfast key suspend payroll"));
+    assert!(stopped.contains("in-force"), "{stopped}");
+    is_refused(&machine, "stopped by order");
+    machine.is_refused(&format!("{OLGA}; holdfast status"), "database or disk is full");
+
+    let mut book = Book::open("disk-full.md", &machine);
+    book.before("/health/ready");
+    machine.does("rm /var/lib/somebodys-dump");
+    book.rest();
+    // It is durable: a restart does not forget it.
+    machine.does("systemctl restart holdfast");
+    is_refused(&machine, "suspended");
+    machine.does(&format!("{CAROL}; holdfast key create another; holdfast key resume payroll"));
+    is_over(&machine);
+}
+
+#[test]
+fn an_older_state_and_an_older_directory_are_put_back() {
+    let machine = Machine::new();
+    start(&machine);
+    let mirror = "holdfast audit verify --mirror /srv/elsewhere/acme --vkey acme.vkey";
+    machine.does(&format!("{CAROL}; holdfast key create counted --algorithm aes-256-gcm; {mirror}"));
+    machine.does("systemctl stop holdfast; cp -a /var/lib/holdfast /mnt/older; systemctl start holdfast");
+    machine.does(&format!("{CAROL}; holdfast key create younger; systemctl stop holdfast"));
+    machine.does(
+        "mkdir /mnt/newest; mv /var/lib/holdfast/state /mnt/newest; cp -a /mnt/older/state /var/lib/holdfast",
+    );
+    machine.is_refused("systemctl start holdfast", "Job for holdfast.service failed");
+
+    let mut book = Book::open("rollback.md", &machine);
+    book.before("audit verify --mirror");
+    is_over(&machine);
+    machine.does(&format!("{CAROL}; holdfast key show younger"));
+
+    // Somebody puts the whole directory back, and with it revives a key.
+    machine.does(&format!("{CAROL}; holdfast key suspend payroll; {mirror}; systemctl stop holdfast"));
+    is_put_back(&machine);
+    is_over(&machine);
+    book.before("for action in");
+    let found = machine
+        .does("holdfast audit search --log /srv/elsewhere/acme --action suspend-key --outcome success");
+    assert!(found.contains("payroll"), "{found}");
+    book.rest();
+    is_refused(&machine, "suspended");
+    machine.does(&format!("{CAROL}; {mirror}; holdfast key resume payroll"));
+    is_over(&machine);
+}
+
+fn is_put_back(machine: &Machine) {
+    machine.does("rm -r /var/lib/holdfast; cp -a /mnt/older /var/lib/holdfast; systemctl start holdfast");
+}
+
+#[test]
+fn a_lost_directory_is_restored() {
+    if !common::tool("age") {
+        return;
+    }
+    let machine = Machine::new();
+    start(&machine);
+    back_up(&machine);
+    // After the backup, and so only in the copy of the log.
+    machine.does(&format!(
+        "{CAROL}; holdfast caller suspend payroll-service; holdfast audit mirror /srv/elsewhere/acme"
+    ));
+    machine.does("systemctl kill holdfast; rm -r /var/lib/holdfast");
+
+    let mut book = Book::open("restore.md", &machine);
+    book.before("holdfast key resume payroll");
+    machine.does(&format!("{CAROL}; holdfast key show payroll | grep -E '^state +suspended'"));
+    book.rest();
+    // Whoever was suspended after the backup is so again.
+    is_refused(&machine, "stopped by order");
+    machine.does(&format!("{CAROL}; holdfast caller resume payroll-service"));
+    is_over(&machine);
+}
+
+/// The index names runbooks, and each is followed here.
+#[test]
+fn every_runbook_of_the_index_is_followed() {
+    let index = fs::read_to_string(page::folder().join("README.md")).unwrap();
+    let (_, rest) = index.split_once("\n## Runbooks\n").unwrap();
+    let table = rest.split_once("\n## ").map_or(rest, |(table, _)| table);
+    let named = table.lines().filter_map(|line| line.strip_prefix("| [")?.split_once(']'));
+    let named: BTreeSet<_> = named.map(|(name, _)| name).collect();
+    assert_eq!(named, BTreeSet::from(FOLLOWED));
+}
+
+/// What a rollback has forgotten is looked for by the names of all stop orders.
+#[test]
+fn every_kind_of_stop_is_looked_for_after_a_rollback() {
+    let blocks = page::read("rollback.md");
+    let looks = blocks.iter().find(|block| block.text.starts_with("for action in")).unwrap();
+    let (list, _) = looks.text.split_once("; do").unwrap();
+    let named: BTreeSet<_> = list.split_ascii_whitespace().skip(3).filter(|word| *word != "\\").collect();
+    let stops = Action::ALL.iter().filter(|action| action.is_stop()).map(|action| action.name());
+    assert_eq!(named, stops.collect());
+}
+
+#[test]
+fn hardly_a_command_is_left_out() {
+    let mut left_out = 0;
+    for name in FOLLOWED {
+        for block in page::read(name) {
+            let is_command = ["sh", "console"].contains(&block.language.as_str());
+            assert!(
+                is_command || ["toml", "cedar", "text"].contains(&block.language.as_str()),
+                "{name}:{}: `{}`",
+                block.line,
+                block.language
+            );
+            if block.kind == Kind::NotRun {
+                eprintln!("not executed: {name}:{}", block.line);
+                left_out += 1;
+            }
+        }
+    }
+    eprintln!("{left_out} blocks of the runbooks are not executed");
+    assert_eq!(left_out, NOT_RUN, "one more is a decision");
+}
