@@ -443,7 +443,9 @@ fn a_second_copy_that_is_served_raises_the_alarm() {
     let server = site.serve(ANCHOR, "");
     site.create_keys(&server, &["a"]);
     until("the anchor follows", || site.anchored("acme") >= site.published("acme"));
-    // The other one, on another machine, knows nothing of an anchor; its checkpoint ends up there.
+    // The other one, on another machine, knows nothing of an anchor; its checkpoint ends up there. Both machines name the directory alike,
+    // so the first must not write while the name is the other's.
+    server.signal(Signal::STOP);
     std::fs::rename(site.data(), site.path("first")).unwrap();
     site.copy("twin", "data");
     let second = site.serve(NOTHING, "");
@@ -453,6 +455,7 @@ fn a_second_copy_that_is_served_raises_the_alarm() {
     std::fs::copy(site.data().join("audit/acme/checkpoint"), place).unwrap();
     std::fs::rename(site.data(), site.path("second")).unwrap();
     std::fs::rename(site.path("first"), site.data()).unwrap();
+    server.signal(Signal::CONT);
     site.create_keys(&server, &["b"]);
     until("the alarm is raised", || site.status(&server)["ready"] == false);
     // It goes on working: an alarm is for people.

@@ -286,13 +286,14 @@ fn no_entry_grows_old_by_a_jump() {
     let rig = rig();
     now(rig.command("carol", Command::SetRetention(Retention::of_days(30)))).unwrap();
     tick(&rig);
-    rig.world.jump(400 * DAY);
+    let before = rig.world.now();
+    rig.world.jump(3600);
     tick(&rig);
     let judged = || {
         now(rig.pipeline.prune(|_| None)).unwrap();
         rig.log().judged_at().unwrap()
     };
-    assert!(judged() < Rig::new().world.now().plus_seconds(3600), "by the time that is held");
+    assert!(judged() < before.plus_seconds(60), "by the time that is held");
     confirm(&rig, "olga").unwrap();
     assert_eq!(judged(), rig.world.now());
 }
