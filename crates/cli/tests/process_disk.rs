@@ -432,7 +432,16 @@ async fn a_flipped_byte_in_a_tree_or_in_the_state_is_refused_or_found_or_was_not
                         Err(_) => found += 1,
                         Ok(_) => {
                             let server = start(&data);
-                            told.is_kept(&data, &server, "k").await;
+                            match is_used(&tenant(&data, &server), &told).await {
+                                Ok(()) => told.is_kept(&data, &server, "k").await,
+                                // A row that is not what was written is refused when it is read.
+                                Err(error) => {
+                                    refusals += 1;
+                                    let kind = error.kind().expect("a problem");
+                                    assert_eq!(kind, ErrorKind::StateUnavailable, "{error}");
+                                    assert!(!error.remedy().is_empty());
+                                }
+                            }
                             server.stop();
                         }
                     }
@@ -443,6 +452,13 @@ async fn a_flipped_byte_in_a_tree_or_in_the_state_is_refused_or_found_or_was_not
         }
     }
     assert!(refusals >= 8 && found >= 1, "{refusals} flipped bytes were refused, {found} were found");
+}
+
+/// Whether what was encrypted opens.
+async fn is_used(tenant: &Tenant, told: &Told) -> Result<(), holdfast_sdk::Error> {
+    let opened = tenant.decrypt(&name("k"), told.sealed.last().unwrap(), &[]).await?;
+    assert_eq!(opened.body.plaintext.0.expose(), b"told");
+    Ok(())
 }
 
 /// A gateway, or what the start says that is refused.

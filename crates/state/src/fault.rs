@@ -109,7 +109,7 @@ fn advice(error: &rusqlite::Error) -> (&'static str, &'static str) {
             "check that the data directory exists and belongs to the gateway's user",
         ),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            ("the state's file is damaged", RESTORE)
+            ("the state's file `state/holdfast.db` is damaged", RESTORE)
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             "another process holds the state's file",
