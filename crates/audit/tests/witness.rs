@@ -302,7 +302,11 @@ proptest! {
                             newest = size;
                             continue;
                         }
-                        _ => (fork, 0, size, true),
+                        Verdict::Malformed(_)
+                        | Verdict::Untrusted(_)
+                        | Verdict::UnknownLog(_)
+                        | Verdict::Inconsistent(_)
+                        | Verdict::Failed(_) => (fork, 0, size, true),
                     }
                 }
                 Deed::Restart => {
