@@ -6,10 +6,10 @@ run=@ROOT@/run
 
 setting() { sed -n "s/^$1=//p" "$unit"; }
 
-is_active() { [ -e "$run/pid" ] && [ ! -e "$run/ended" ]; }
+is_active() { [ -e "$run/pid" ] && [ ! -s "$run/ended" ]; }
 
-# Its parent writes how it ended at once after that.
-wait_for_end() { until [ -e "$run/ended" ]; do sleep 0.01; done; }
+# Its parent writes how it ended at once after that. The file is there before what it says is.
+wait_for_end() { until [ -s "$run/ended" ]; do sleep 0.01; done; }
 
 start() {
     if is_active; then return; fi
