@@ -242,7 +242,7 @@ impl Metrics {
         self.pending_stops.set(i64::try_from(pending_stops).unwrap_or(i64::MAX));
         self.clock_held.set(i64::from(clock_held));
         if let Some(expiry) = certificate_expiry {
-            self.certificate_expiry.set(i64::try_from(expiry).unwrap_or(i64::MAX));
+            self.certificate_expiry.set(gauge(expiry));
         }
     }
 
@@ -271,8 +271,8 @@ impl Metrics {
 
     /// Sets what is known of the readings of everything.
     pub fn set_scrub(&self, age_seconds: u64, damages: u64) {
-        self.scrub_age.set(i64::try_from(age_seconds).unwrap_or(i64::MAX));
-        self.scrub_damages.set(i64::try_from(damages).unwrap_or(i64::MAX));
+        self.scrub_age.set(gauge(age_seconds));
+        self.scrub_damages.set(gauge(damages));
     }
 
     /// Sets what is known of the disk.
@@ -281,10 +281,10 @@ impl Metrics {
         for (part, bytes) in
             [("log", log), ("write-ahead", write_ahead), ("openings", openings), ("state", state)]
         {
-            self.used.get_or_create(&Lies { part }).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            self.used.get_or_create(&Lies { part }).set(gauge(bytes));
         }
         if let Some(free) = forecast.free {
-            self.free.set(i64::try_from(free).unwrap_or(i64::MAX));
+            self.free.set(gauge(free));
         }
         #[expect(clippy::cast_precision_loss, reason = "a forecast in a floating-point format")]
         let number = |number: u64| number as f64;

@@ -35,6 +35,7 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
     let state = engines.state.position();
     let log = engines.log.log().health();
     let now = engines.world.now();
+    let forecast = gateway.space.forecast(directory);
     let mut parts = vec![
         part("key-store", engines.keys.health(), Some(custody)),
         part("state", state_health(gateway), Some(format!("{} commits", state.sequence))),
@@ -44,7 +45,7 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
             Health::Ready,
             Some(format!("instance {}, {} tenants", identity.instance, law.tenant_count())),
         ),
-        part("disk", Health::Ready, Some(gateway.space.forecast(directory).line())),
+        part("disk", Health::Ready, Some(forecast.line())),
     ];
     parts.extend(outside.parts(now));
     let ready = parts.iter().all(|part| part.ready);
@@ -59,7 +60,7 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
         );
     }
     notices.extend(outside.notices(now));
-    notices.extend(gateway.space.forecast(directory).notices());
+    notices.extend(forecast.notices());
     notices.extend(gateway.scrub.shown().iter().map(|damage| format!("damage was found: {damage}")));
     Status { version: crate::BUILD.to_owned(), ready, parts, notices }
 }

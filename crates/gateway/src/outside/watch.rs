@@ -3,7 +3,6 @@
 use super::witnessing::Round;
 use super::{Discord, Outside, Site};
 use crate::serve::stopped;
-use crate::world::SystemWorld;
 use holdfast_core::TenantId;
 use holdfast_core::port::World as _;
 use std::collections::{BTreeSet, VecDeque};
@@ -59,7 +58,7 @@ impl Outside {
     }
 
     fn look(&self, site: &Arc<Site>, work: &mut Work) {
-        let now = SystemWorld::new().now();
+        let now = site.law.engines().world.now();
         let (round, grown) = site.log().log().grown_since(work.round);
         work.round = round;
         for (id, size) in grown {
