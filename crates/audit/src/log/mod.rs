@@ -26,7 +26,7 @@ use crate::tree::{Edge, Openings};
 use crate::wal::{
     Batch, Entry, Found, FoundLog, Mark, NotDurable, OpenIntent, Segments, StateMark, Ticket, recover,
 };
-use sequencer::{Idle, Place, Sequencer};
+use sequencer::{Place, Sequencer};
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -234,7 +234,7 @@ impl Log {
             failure: None,
             full: None,
             closing: false,
-            writer: Idle::No,
+            writer_waits: false,
         };
         let board = Arc::new(Board::new(next_batch, first_segment, logs.keys().cloned().collect()));
         let cursor = Cursor { segment: first_segment, offset: 0, batch: None };
@@ -334,13 +334,7 @@ impl Log {
     ) -> Result<(R, Ticket), AppendError> {
         let mut sequencer = self.shared.sequencer();
         let appended = sequencer.append(log, priority, mark, write)?;
-        let wake = match sequencer.writer {
-            Idle::Until(count) => priority == Priority::Stop || sequencer.batch.count >= count,
-            Idle::No => false,
-        };
-        if wake {
-            sequencer.writer = Idle::No;
-        }
+        let wake = std::mem::take(&mut sequencer.writer_waits);
         drop(sequencer);
         if wake {
             self.shared.writer_wake.notify_one();

@@ -80,16 +80,8 @@ pub(super) struct Sequencer {
     /// Why no spare could be made.
     pub(super) full: Option<Arc<str>>,
     pub(super) closing: bool,
-    pub(super) writer: Idle,
-}
-
-/// What the writer waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Idle {
-    /// Nothing: it is at work, and looks again before it waits.
-    No,
-    /// This many entries in the open batch, or a stop order.
-    Until(u32),
+    /// Whether the writer has nothing to do and waits to be woken.
+    pub(super) writer_waits: bool,
 }
 
 impl Sequencer {

@@ -2,19 +2,16 @@
 //! ready; and the tiler, which lives with the trees.
 
 use super::Shared;
-use super::sequencer::{Idle, Sealed, Sequencer};
+use super::sequencer::{Sealed, Sequencer};
 use crate::disk::{Access, File};
 use crate::tree::tiler::Tiler;
 use crate::wal::NotDurable;
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
 
 /// Free segments that are kept for reuse beside the spare one.
 const KEPT_FREE: usize = 2;
-/// How long entries may gather for one sync while many come at once.
-const GATHER: Duration = Duration::from_millis(1);
 
 pub(super) fn start(shared: &Arc<Shared>, previous: u32, tiler: Tiler) -> io::Result<Vec<JoinHandle<()>>> {
     let segment = shared.sequencer().place.segment;
@@ -22,8 +19,7 @@ pub(super) fn start(shared: &Arc<Shared>, previous: u32, tiler: Tiler) -> io::Re
     let (writer, keeper, tiling) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let named = |name: &str| Builder::new().name(name.to_owned());
     Ok(vec![
-        named("audit-writer")
-            .spawn(move || Writer { shared: &writer, file, segment, previous, lately: 0 }.run())?,
+        named("audit-writer").spawn(move || Writer { shared: &writer, file, segment, previous }.run())?,
         named("audit-keeper").spawn(move || keep(&keeper))?,
         named("audit-tiler").spawn(move || tiler.run(|segment| free(&tiling, segment)))?,
     ])
@@ -35,8 +31,6 @@ struct Writer<'a> {
     segment: u64,
     /// Header CRC of the batch before.
     previous: u32,
-    /// How many wait at once, of late: those of a batch, and those that came while it was written.
-    lately: u32,
 }
 
 impl Writer<'_> {
@@ -46,9 +40,6 @@ impl Writer<'_> {
             self.previous = batch.seal(place.segment, number, self.previous);
             match self.write(place.segment, place.offset, &batch.bytes) {
                 Ok(()) => {
-                    // Before they are woken, who may be back at once.
-                    let waiting = batch.count + self.shared.sequencer().batch.count;
-                    self.lately = waiting.max(self.lately / 8 * 7);
                     batch.completion.settle(Ok(()));
                     self.shared.board.durable(number + 1);
                     buffer = Some(batch.bytes);
@@ -69,23 +60,11 @@ impl Writer<'_> {
         self.shared.board.writer_stopped(None);
     }
 
-    /// Waits for entries; nothing once the log closes and all are written.
-    ///
-    /// Where several wait at once it lets most of them gather, for a moment: those who waited for one batch come back with
-    /// their next request together, and one sync for all of them costs less than several for a few each. Who is alone is
-    /// never kept waiting.
+    /// Waits for entries; nothing once the log closes and all are written. What came while one batch was written is the
+    /// next: to wait for more would keep those waiting who are here.
     fn next(&mut self, buffer: Option<Vec<u8>>) -> Option<Sealed> {
         let mut sequencer = self.shared.sequencer();
         sequencer.buffer = buffer.or(sequencer.buffer.take());
-        let wanted = self.lately / 4 * 3;
-        let gathered = |sequencer: &Sequencer| sequencer.batch.count >= wanted || sequencer.closing;
-        if wanted > 1 && !gathered(&sequencer) && sequencer.failure.is_none() {
-            sequencer.writer = Idle::Until(wanted);
-            let waiting = |sequencer: &mut Sequencer| sequencer.writer != Idle::No && !sequencer.closing;
-            let waited = self.shared.writer_wake.wait_timeout_while(sequencer, GATHER, waiting);
-            sequencer = waited.unwrap_or_else(PoisonError::into_inner).0;
-            sequencer.writer = Idle::No;
-        }
         loop {
             let had_spare = sequencer.spare.is_some();
             if let Some(sealed) = sequencer.take() {
@@ -97,7 +76,7 @@ impl Writer<'_> {
             if sequencer.closing {
                 return None;
             }
-            sequencer.writer = Idle::Until(1);
+            sequencer.writer_waits = true;
             sequencer = self.shared.writer_wake.wait(sequencer).unwrap_or_else(PoisonError::into_inner);
         }
     }
