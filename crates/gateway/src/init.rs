@@ -1,5 +1,6 @@
 //! Founding from the command line: `holdfast init`, and the first start of `serve --dev`.
 
+use crate::boxed::Boxed;
 use crate::config;
 use crate::credential::{self, Issued};
 use crate::directory::{Directory, Identity, write_private};
@@ -58,7 +59,11 @@ pub const DEV_CALLER: &str = "developer";
 ///
 /// # Errors
 /// When the directory is not empty or cannot be written, a certificate cannot be read, or two founders share one.
-pub async fn init(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> {
+pub fn init<'a>(directory: &'a Directory, plan: &'a Plan) -> Boxed<'a, Result<Founded, Fault>> {
+    Box::pin(found(directory, plan))
+}
+
+async fn found(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> {
     // Everything that can be wrong with the plan is, before anything is written.
     let world = SystemWorld::new();
     let identity = new_identity(&world, false, &plan.origin)?;

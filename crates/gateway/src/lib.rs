@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod backup;
+mod boxed;
 mod clock;
 pub mod config;
 pub mod credential;
@@ -30,6 +31,7 @@ mod tls;
 pub mod witness;
 mod world;
 
+pub use boxed::Boxed;
 pub use fault::Fault;
 /// The policy engine, for whoever tests a policy without a gateway.
 pub use holdfast_policy as policy;

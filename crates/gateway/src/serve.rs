@@ -1,6 +1,7 @@
 //! Serving: start, run, reload, stop.
 
 use crate::admin;
+use crate::boxed::Boxed;
 use crate::config::{Admin, Config};
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
@@ -134,7 +135,11 @@ pub struct Running {
 ///
 /// # Errors
 /// When the directory cannot be served, or an address is taken.
-pub async fn start(options: Options) -> Result<Running, Fault> {
+pub fn start(options: Options) -> Boxed<'static, Result<Running, Fault>> {
+    Box::pin(begin(options))
+}
+
+async fn begin(options: Options) -> Result<Running, Fault> {
     process::protect_memory();
     process::raise_file_limit();
     let Options { mut config, dev } = options;
@@ -405,7 +410,11 @@ impl Running {
     ///
     /// # Errors
     /// When a request did not finish in time, or the log's last entries could not be published; they are durable all the same.
-    pub async fn shut_down(self) -> Result<(), Fault> {
+    pub fn shut_down(self) -> Boxed<'static, Result<(), Fault>> {
+        Box::pin(self.end())
+    }
+
+    async fn end(self) -> Result<(), Fault> {
         let Self { gateway, stop, listening, carrying, background, lock, address: _, admin: _, dev: _ } =
             self;
         tracing::info!("shutting down: finishing what was accepted");

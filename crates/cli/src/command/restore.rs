@@ -41,8 +41,7 @@ impl Restore {
         let without_copies = logs.is_empty();
         let bar = progress::bar(None, "{spinner} {pos} keys");
         let source = Source { backup: from, identity, logs };
-        let summary =
-            app.block_on(Box::pin(backup::restore(&Directory::at(&data), source, |keys| bar.inc(keys))));
+        let summary = app.block_on(backup::restore(&Directory::at(&data), source, &mut |keys| bar.inc(keys)));
         bar.finish_and_clear();
         let Summary { manifest, instance, restored, logs } = summary?;
         let logs: Vec<_> = logs

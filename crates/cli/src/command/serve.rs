@@ -72,7 +72,7 @@ impl Serve {
         let systemd = Systemd::of(app);
         app.block_on(async {
             let mut signals = Signals::new()?;
-            let running = Box::pin(serve::start(Options { config, dev })).await?;
+            let running = serve::start(Options { config, dev }).await?;
             output::write_stdout(format!("{}\n", ready_line(&running, app.printer.is_json())).as_bytes())?;
             systemd.tell("READY=1");
             signals.wait(|| running.reload(), &systemd).await;

@@ -42,7 +42,7 @@ impl Stage {
         let mut config = Config { data: directory.path().to_path_buf(), ..Config::default() };
         config.listen.address = SocketAddr::from(([127, 0, 0, 1], 0));
         config.admin.enabled = false;
-        let running = Box::pin(serve::start(Options { config, dev: false })).await.map_err(at(step))?;
+        let running = serve::start(Options { config, dev: false }).await.map_err(at(step))?;
         let read = |path: PathBuf| std::fs::read(&path).map_err(|error| Failure::file("read", &path, &error));
         let credentials = directory.credentials();
         let operator = (read(credentials.join("operator.pem"))?, read(credentials.join("operator.key"))?);

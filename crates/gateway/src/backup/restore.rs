@@ -1,6 +1,7 @@
 //! A gateway comes back from a backup.
 
 use super::bundle::{Bundle, KnownLog, Manifest};
+use crate::boxed::Boxed;
 use crate::config;
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
@@ -49,10 +50,18 @@ pub struct Summary {
 ///
 /// # Errors
 /// When the directory is not empty, the backup does not open or is not whole, or a copy of a log does not continue what the backup knows.
-pub async fn restore(
+pub fn restore<'a>(
+    directory: &'a Directory,
+    source: Source,
+    progress: &'a mut (dyn FnMut(u64) + Send),
+) -> Boxed<'a, Result<Summary, Fault>> {
+    Box::pin(begin(directory, source, progress))
+}
+
+async fn begin(
     directory: &Directory,
     source: Source,
-    progress: impl FnMut(u64) + Send,
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Summary, Fault> {
     directory.prepare()?;
     let Source { backup, identity, logs } = source;
@@ -71,7 +80,7 @@ pub async fn restore(
         logs: earlier.clone(),
         stops,
     };
-    let restored = restored(directory, &identity, restoration, progress).await?;
+    let restored = Box::pin(restored(directory, &identity, restoration, progress)).await?;
     let logs = earlier.into_iter().map(|log| (log.tenant, log.checkpoint)).collect();
     Ok(Summary { manifest: bundle.manifest, instance, restored, logs })
 }

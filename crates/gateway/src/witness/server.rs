@@ -3,6 +3,7 @@
 //! TLS is optional: what is said is public and carries its own signatures.
 
 use super::{directory, logs};
+use crate::boxed::Boxed;
 use crate::config::{Tls, TlsVersion};
 use crate::directory::Directory;
 use crate::fault::Fault;
@@ -81,7 +82,11 @@ struct Shared {
 /// # Errors
 /// When the directory is no witness's, another process serves it, its memory is damaged, no log is named, or the address
 /// is taken.
-pub async fn start(options: Options) -> Result<Running, Fault> {
+pub fn start(options: Options) -> Boxed<'static, Result<Running, Fault>> {
+    Box::pin(begin(options))
+}
+
+async fn begin(options: Options) -> Result<Running, Fault> {
     process::protect_memory();
     process::raise_file_limit();
     let Options { data, listen, logs, logs_file, tls } = options;
@@ -147,7 +152,11 @@ impl Running {
     }
 
     /// Accepts no more, and finishes what was accepted, for as long as a request may take.
-    pub async fn shut_down(self) {
+    pub fn shut_down(self) -> Boxed<'static, ()> {
+        Box::pin(self.end())
+    }
+
+    async fn end(self) {
         self.stop.send_replace(true);
         let _ended = self.accepting.await;
         let _finished = timeout(PATIENCE * 2, self.shared.places.acquire_many(CONNECTIONS)).await;
