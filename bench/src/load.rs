@@ -47,16 +47,8 @@ pub(crate) enum Length {
 /// What came of it.
 pub(crate) struct Measured {
     pub(crate) elapsed: Duration,
-    /// Microseconds, sorted.
+    /// Microseconds.
     pub(crate) latencies: Vec<u32>,
-}
-
-impl Measured {
-    /// The latency below which this share of the requests stays, in percent.
-    pub(crate) fn percentile(&self, share: usize) -> u32 {
-        let at = self.latencies.len().saturating_sub(1) * share / 100;
-        self.latencies.get(at).copied().unwrap_or_default()
-    }
 }
 
 /// Loads a server over so many connections, which take the requests in turn.
@@ -105,7 +97,6 @@ pub(crate) async fn run(
         latencies.extend(task.await??);
     }
     let elapsed = begin.elapsed();
-    latencies.sort_unstable();
     Ok(Measured { elapsed, latencies })
 }
 

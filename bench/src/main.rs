@@ -12,11 +12,15 @@ mod report;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use gateway::Gateway;
 use growth::Sizes;
-use load::{Exchange, Length, Target};
-use report::{Report, Row};
+use load::Length;
+use report::{Report, Sum};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Turns of each closed loop.
+const TURNS: u32 = 5;
 
 /// Measures a gateway.
 #[derive(Debug, Parser)]
@@ -34,6 +38,9 @@ struct Run {
     /// The `rage` binary to measure a file against, its `rage-keygen` beside it
     #[arg(long)]
     rage: Option<PathBuf>,
+    /// Another build of `holdfast`, whose loops are measured in turns with this one's
+    #[arg(long)]
+    against: Option<PathBuf>,
     /// Seconds a measurement
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -116,29 +123,50 @@ impl Run {
         report.finish()
     }
 
+    /// In turns, so that whatever else the machine does meanwhile is the same for all.
     async fn load(&self, within: &Path, time: Duration, report: &mut Report) -> Result<()> {
         let bare = bare::start().await?;
-        let gateway = gateway::start(&self.holdfast, &within.join("load")).await?;
-        gateway.create(["encrypt".to_owned()].into_iter(), "xaes-256-gcm").await?;
-        gateway.create(["sign".to_owned()].into_iter(), "ecdsa-p256").await?;
-        let loads: [(&str, &machine::Server, Target, Exchange); 3] = [
-            ("bare hello-world", &bare.server, bare.target, bare.hello),
-            ("encrypt 32 bytes", &gateway.server, gateway.target, gateway.encrypt("encrypt")),
-            ("sign ecdsa-p256", &gateway.server, gateway.target, gateway.sign("sign")),
-        ];
+        let gateway = loaded(&self.holdfast, &within.join("load")).await?;
+        let other = match &self.against {
+            Some(other) => Some(loaded(other, &within.join("other")).await?),
+            None => None,
+        };
+        let mut loads = vec![("bare hello-world", &bare.server, bare.target, bare.hello.clone())];
+        loads.push(("encrypt 32 bytes", &gateway.server, gateway.target, gateway.encrypt("encrypt")));
+        loads.push(("sign ecdsa-p256", &gateway.server, gateway.target, gateway.sign("sign")));
+        if let Some(other) = &other {
+            loads.push(("the other: encrypt", &other.server, other.target, other.encrypt("encrypt")));
+            loads.push(("the other: sign", &other.server, other.target, other.sign("sign")));
+        }
         for connections in self.connections.iter().copied() {
-            for (name, server, target, exchange) in &loads {
-                progress(&format!("{name} over {connections} connections"));
-                let exchange = std::slice::from_ref(exchange);
-                // A short run first: caches, allocator and TCP windows as in the middle of a day.
-                load::run(*target, exchange, connections, Length::For(time / 5)).await?;
-                let before = server.cpu()?;
-                let measured = load::run(*target, exchange, connections, Length::For(time)).await?;
-                let cpu = server.cpu()?.saturating_sub(before);
-                report.add(Row::new(name, connections, &measured, cpu));
+            progress(&format!("{connections} connections"));
+            let mut sums = vec![Sum::default(); loads.len()];
+            // The first turn is thrown away: caches, allocator and TCP windows as in the middle of a day.
+            for turn in 0..=TURNS {
+                for ((_, server, target, exchange), sum) in loads.iter().zip(&mut sums) {
+                    let exchange = std::slice::from_ref(exchange);
+                    let before = server.cpu()?;
+                    let measured =
+                        load::run(*target, exchange, connections, Length::For(time / TURNS)).await?;
+                    let cpu = server.cpu()?.saturating_sub(before);
+                    if turn > 0 {
+                        sum.add(measured, cpu);
+                    }
+                }
+            }
+            for ((name, ..), sum) in loads.iter().zip(sums) {
+                report.add(sum.row(name, connections));
             }
         }
         report.resident_kib = Some(gateway.server.resident_kib()?);
         Ok(())
     }
+}
+
+/// A gateway with what the loads use.
+async fn loaded(holdfast: &Path, data: &Path) -> Result<Gateway> {
+    let gateway = gateway::start(holdfast, data).await?;
+    gateway.create(["encrypt".to_owned()].into_iter(), "xaes-256-gcm").await?;
+    gateway.create(["sign".to_owned()].into_iter(), "ecdsa-p256").await?;
+    Ok(gateway)
 }

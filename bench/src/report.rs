@@ -23,20 +23,41 @@ fn rate(count: usize, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64()
 }
 
-impl Row {
+/// What a closed loop's turns add up to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sum {
+    latencies: Vec<u32>,
+    elapsed: Duration,
+    cpu: Duration,
+}
+
+impl Sum {
+    pub(crate) fn add(&mut self, Measured { elapsed, latencies }: Measured, cpu: Duration) {
+        self.latencies.extend(latencies);
+        self.elapsed += elapsed;
+        self.cpu += cpu;
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    pub(crate) fn new(name: &str, connections: usize, measured: &Measured, cpu: Duration) -> Self {
-        let requests = measured.latencies.len();
-        Self {
+    pub(crate) fn row(mut self, name: &str, connections: usize) -> Row {
+        let requests = self.latencies.len();
+        self.latencies.sort_unstable();
+        Row {
             name: name.to_owned(),
             connections,
             requests,
-            requests_per_second: rate(requests, measured.elapsed),
-            server_cpu_us_per_request: cpu.as_secs_f64() * 1e6 / requests.max(1) as f64,
-            p50_us: measured.percentile(50),
-            p99_us: measured.percentile(99),
+            requests_per_second: rate(requests, self.elapsed),
+            server_cpu_us_per_request: self.cpu.as_secs_f64() * 1e6 / requests.max(1) as f64,
+            p50_us: percentile(&self.latencies, 50),
+            p99_us: percentile(&self.latencies, 99),
         }
     }
+}
+
+/// The value below which this share of them stays, in percent; they are sorted.
+pub(crate) fn percentile(sorted: &[u32], share: usize) -> u32 {
+    let at = sorted.len().saturating_sub(1) * share / 100;
+    sorted.get(at).copied().unwrap_or_default()
 }
 
 /// One figure with few and with many of something.
@@ -69,7 +90,7 @@ pub(crate) struct LogRate {
 impl LogRate {
     /// Waits in microseconds, sorted.
     pub(crate) fn new(writers: usize, waits: &[u32], elapsed: Duration) -> Self {
-        let at = |share: usize| waits.get(waits.len() * share / 100).copied().unwrap_or_default();
+        let at = |share| percentile(waits, share);
         Self { writers, events_per_second: rate(waits.len(), elapsed), p50_us: at(50), p99_us: at(99) }
     }
 }
