@@ -6,6 +6,7 @@ use crate::disk::Disk;
 use crate::files::LogFiles;
 use crate::log_id::LogId;
 use crate::merkle::leaf_hash;
+use crate::pruned;
 use crate::reader::LogReader;
 use crate::refusal::Refusal;
 use crate::tile::{Kind, Tile, WIDTH, decode_hashes};
@@ -90,7 +91,7 @@ impl Feed {
             return Err(Refusal::new(&dir.join("checkpoint"), problem, BEYOND));
         }
         let files = LogFiles::new(Arc::clone(&self.disk), &dir);
-        let first = first_kept(&files, from, size)?;
+        let first = self.first_kept(log, &files, from, size)?;
         let mut portion = Portion {
             origin,
             records: Vec::new(),
@@ -125,24 +126,31 @@ impl Feed {
         portion.has_more = portion.next < size;
         Ok(portion)
     }
-}
 
-/// The first index from `from` on whose bundle is there. Logs are pruned from their beginning on: a bundle that is missing
-/// although the first one is there was lost, not pruned.
-fn first_kept(files: &LogFiles, from: u64, size: u64) -> Result<u64, Refusal> {
-    let is_there = |number: u64| match Tile::holding(Kind::Entries, number * WIDTH, size) {
-        Some(tile) => files.find(&tile).map(|found| found.is_some()),
-        None => Ok(true),
-    };
-    let number = from / WIDTH;
-    if from >= size || is_there(number)? || is_there(0)? {
-        return Ok(from);
+    /// The first index from `from` on that is there. Only what the log has signed to be pruned may be missing before it.
+    fn first_kept(&self, log: &LogId, files: &LogFiles, from: u64, size: u64) -> Result<u64, Refusal> {
+        let Some(bundle) = Tile::holding(Kind::Entries, from, size) else {
+            return Ok(from);
+        };
+        if files.is_there(&bundle)? {
+            return Ok(from);
+        }
+        // Read after it was missed: a log signs before it prunes.
+        let pruned = self.board.key(log).map(|key| pruned::read_signed(files, &key)).transpose()?.flatten();
+        let kept = pruned.map_or(0, |pruned| pruned.first / WIDTH);
+        if bundle.number >= kept {
+            return Err(
+                files.damaged(&bundle, "this tile is missing, and the log has signed no pruning of it")
+            );
+        }
+        // Where a pruning is under way, or was interrupted, some of it is still there.
+        let is_gone = |number: &u64| match Tile::holding(Kind::Entries, number * WIDTH, size) {
+            Some(bundle) => !files.is_there(&bundle).unwrap_or(true),
+            None => false,
+        };
+        let first = (bundle.number + 1..kept).find(|number| !is_gone(number)).unwrap_or(kept);
+        Ok((first * WIDTH).min(size))
     }
-    let mut kept = number + 1;
-    while !is_there(kept)? {
-        kept += 1;
-    }
-    Ok((kept * WIDTH).min(size))
 }
 
 impl std::fmt::Debug for Feed {

@@ -9,7 +9,8 @@
 //!   and after every start, what lies behind the cursor is handed over again. Origin and index name an entry, so who
 //!   receives one twice can tell.
 //! - **In order, and without gaps, within a log**, apart from such repetitions. Between logs there is no order.
-//! - What was removed from the log before it was handed over is counted and reported as skipped.
+//! - What the log has signed to be pruned, and was before it was handed over, is counted and reported as skipped. What is missing
+//!   besides is damage: it is said, and nothing after it is handed over until it is back.
 
 mod backoff;
 mod control;

@@ -1,6 +1,7 @@
 //! What the tiler and the others tell each other.
 
 use super::grow::Tree;
+use crate::key::{Signer, VerifierKey};
 use crate::log::Health;
 use crate::log_id::LogId;
 use crate::wal::NotDurable;
@@ -25,6 +26,8 @@ struct Notices {
     awaited: HashSet<LogId>,
     /// What stands under published checkpoints.
     published: HashMap<LogId, Grown>,
+    /// What each of those logs signs with.
+    signers: HashMap<LogId, Arc<Signer>>,
     /// The sum of their sizes.
     entries: u64,
     /// How often one of them has changed: who knows the number asks for what came after it.
@@ -118,6 +121,7 @@ impl Board {
         let mut notices = self.lock();
         notices.awaited.remove(&tree.id);
         notices.publish(&tree.id, tree.size);
+        notices.signers.insert(tree.id.clone(), Arc::clone(&tree.signer));
         notices.adopted.push(tree);
         if notices.awaited.is_empty() {
             self.tiler_wake.notify_one();
@@ -190,6 +194,11 @@ impl Board {
     /// The same of one log.
     pub(crate) fn published_size(&self, log: &LogId) -> u64 {
         self.lock().published.get(log).map_or(0, |grown| grown.size)
+    }
+
+    /// The key of a log that is open.
+    pub(crate) fn key(&self, log: &LogId) -> Option<VerifierKey> {
+        self.lock().signers.get(log).map(|signer| signer.verifier().clone())
     }
 
     /// The oldest segment in use, and below which number batches are durable.

@@ -1,7 +1,8 @@
 //! What every target of a sink holds to.
 
-use crate::common::entry;
+use crate::common::{entry, id, signer};
 use crate::rig::{Got, Rig, Site, caught_up, until};
+use holdfast_audit::pruned::Pruned;
 use std::collections::BTreeMap;
 
 /// Every entry of a log from `from` on has arrived as it stands there, and in its order apart from repetitions.
@@ -100,27 +101,48 @@ pub fn a_filter_holds_and_later_logs_are_found<S: Site>(site: &S) {
 pub fn what_was_pruned_is_counted_and_skipped<S: Site>(site: &S) {
     let rig = Rig::new(&["acme", "other"]);
     rig.append("acme", 1000);
-    for number in 0..2 {
-        std::fs::remove_file(rig.bundle("acme", number)).unwrap();
-    }
+    rig.log.pruner(&id("acme"), signer("acme").into()).prune("OP1", 512).unwrap();
+    assert!(!rig.bundle("acme", 0).exists() && !rig.bundle("acme", 1).exists());
     let sink = rig.sink(&[], site.destination());
     let health = caught_up(&sink);
     assert_eq!((health.skipped, health.exported, health.position), (512, 488, 1000));
     let got = site.got();
     has(&got, "acme", 512, 1000, true);
-    // A hole is no pruning: nothing is skipped, it is said, and other logs go on.
+    // What is missing although nothing signed says that it was pruned is no pruning, be it at the beginning or in the middle: nothing
+    // is skipped, it is said, and other logs go on.
     rig.append("other", 1000);
     caught_up(&sink);
     drop(sink);
-    std::fs::remove_file(rig.cursor()).unwrap();
-    let hole = rig.bundle("other", 1);
     let aside = rig.dir.path().join("aside");
-    std::fs::rename(&hole, &aside).unwrap();
-    let sink = rig.sink(&[], site.destination());
-    until("the hole is found", || sink.health().problem.is_some_and(|why| why.contains("missing")));
-    until("the other log goes on", || sink.health().position == 1000 + 256);
-    assert!(sink.health().skipped == 512 && !sink.health().behind.is_zero());
-    std::fs::rename(&aside, &hole).unwrap();
-    until("it goes on by itself", || sink.health().lag == 0);
-    assert_eq!(caught_up(&sink).problem, None);
+    let pruned = rig.dir.path().join("audit/other/pruned");
+    for (hole, said, before) in [
+        (0, None, 0),
+        (1, None, 256),
+        (1, Some(note("other", "other", 256)), 256),
+        (1, Some(note("acme", "other", 512)), 256),
+        (1, Some(note("other", "acme", 512)), 256),
+    ] {
+        said.iter().for_each(|said| std::fs::write(&pruned, said).unwrap());
+        std::fs::remove_file(rig.cursor()).unwrap();
+        let hole = rig.bundle("other", hole);
+        std::fs::rename(&hole, &aside).unwrap();
+        let sink = rig.sink(&[], site.destination());
+        until("the hole is found", || sink.health().problem.is_some());
+        until("the other log goes on", || sink.health().position == 1000 + before);
+        assert!(sink.health().skipped == 512 && !sink.health().behind.is_zero());
+        std::fs::rename(&aside, &hole).unwrap();
+        until("it goes on by itself", || sink.health().lag == 0);
+        assert_eq!(caught_up(&sink).problem, None);
+        drop(sink);
+        if said.is_some() {
+            std::fs::remove_file(&pruned).unwrap();
+        }
+    }
+}
+
+/// What a log of one name says of its pruning, signed by that of another.
+fn note(origin: &str, signed_by: &str, first: u64) -> String {
+    let origin = signer(origin).verifier().name().to_owned();
+    let pruned = Pruned { origin, operation: "OP1".to_owned(), first };
+    pruned.sign(&signer(signed_by)).unwrap().to_string()
 }
