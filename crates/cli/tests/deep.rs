@@ -165,6 +165,7 @@ impl Site {
         let founders = ["--first-tenant", "acme", "--custodian", "carol"];
         let founded = holdfast(init.into_iter().chain(founders)).output().unwrap();
         assert_eq!(code(founded.status), 0, "{}", stderr(&founded));
+        std::fs::write(dir.path().join("config"), "[scrub]\nfirst_after_seconds = 0\n").unwrap();
         Self { dir }
     }
 
@@ -173,8 +174,9 @@ impl Site {
     }
 
     fn serve(&self) -> Server {
-        let data = text(&self.data());
-        Server::start(holdfast(["serve", "--data", &data, "--listen", "127.0.0.1:0", "--admin", "off"]))
+        let (data, config) = (text(&self.data()), text(&self.dir.path().join("config")));
+        let places = ["serve", "--config", &config, "--data", &data];
+        Server::start(holdfast(places.into_iter().chain(["--listen", "127.0.0.1:0", "--admin", "off"])))
     }
 
     fn run(&self, server: &Server, who: &str, line: &[&str]) -> Output {

@@ -13,6 +13,9 @@ pub const REFERENCE: &str = include_str!("reference.toml");
 /// A slower reading would never come to its end.
 const SLOWEST_SCRUB: u64 = 4096;
 
+/// Ten minutes: a start has the disk for itself, and so have those who come back all at once after it.
+const UNDISTURBED_SECONDS: u64 = 600;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -202,11 +205,18 @@ pub struct Scrub {
     pub bytes_per_second: u64,
     /// Hours from one beginning to the next.
     pub every_hours: u64,
+    /// Seconds from the start of the gateway to the first beginning.
+    pub first_after_seconds: u64,
 }
 
 impl Default for Scrub {
     fn default() -> Self {
-        Self { enabled: true, bytes_per_second: 2 << 20, every_hours: 24 }
+        Self {
+            enabled: true,
+            bytes_per_second: 2 << 20,
+            every_hours: 24,
+            first_after_seconds: UNDISTURBED_SECONDS,
+        }
     }
 }
 
@@ -287,7 +297,7 @@ impl Config {
                 return Err(Fault::new(format!("`limits.{name}` is 0")).remedy("every limit is at least 1"));
             }
         }
-        let Scrub { enabled, bytes_per_second, every_hours } = &self.scrub;
+        let Scrub { enabled, bytes_per_second, every_hours, first_after_seconds: _ } = &self.scrub;
         if *enabled && (*bytes_per_second < SLOWEST_SCRUB || *every_hours == 0) {
             return Err(Fault::new("`scrub.bytes_per_second` or `scrub.every_hours` is too small").remedy(
                 format!("read at least {SLOWEST_SCRUB} bytes a second, an hour apart; or set `scrub.enabled` to false"),

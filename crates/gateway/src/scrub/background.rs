@@ -1,4 +1,5 @@
-//! The reading that a serving gateway makes of itself: one thread, one reading a day, so many bytes a second and no more.
+//! The reading that a serving gateway makes of itself: one thread, one reading a day, so many bytes a second and no more, and none
+//! in the first minutes after a start.
 //!
 //! It stands in nobody's way: it has the lowest priority, holds no lock that a request takes, and reads the database in short
 //! transactions. What is damaged of a log is history that can be fetched from a mirror, and new work is as right as before: the gateway
@@ -124,8 +125,12 @@ impl Background {
 }
 
 fn run(gateway: &Gateway, runtime: &Handle, mut stop: watch::Receiver<bool>) {
-    let config::Scrub { enabled: _, bytes_per_second, every_hours } = gateway.config.scrub;
+    let config::Scrub { enabled: _, bytes_per_second, every_hours, first_after_seconds } =
+        gateway.config.scrub;
     let every = Duration::from_secs(every_hours.saturating_mul(3600));
+    if is_stopped_within(runtime, &mut stop, Duration::from_secs(first_after_seconds)) {
+        return;
+    }
     loop {
         let begun = gateway.law.engines().world.ticks();
         let mut throttle = Throttle { gateway, runtime, stop: &mut stop, begun, bytes_per_second, read: 0 };
