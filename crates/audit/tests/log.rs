@@ -474,6 +474,47 @@ fn one_damaged_directory_holds_up_no_other_log() {
     assert_eq!(verified.unwrap().checkpoint.size, 6);
 }
 
+/// What the tree would go on from is looked at when the log is opened, and not when there is something to append.
+#[test]
+fn a_damaged_unfinished_bundle_is_refused_at_the_start() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 256 + 7);
+    log.close().unwrap();
+    let path = Path::new("/audit/a/tile/entries/001.p/7");
+    let whole = disk.files()[path].clone();
+    let begins = holdfast_audit::tile::Entries::new(&whole).scan(0, |begin, entry| {
+        let begun = *begin;
+        *begin += entry.unwrap().len() + 2;
+        Some(begun)
+    });
+    let begins: Vec<_> = begins.collect();
+    assert_eq!(begins.len(), 7);
+    for at in (0..whole.len()).step_by(13).chain([whole.len() - 1]) {
+        disk.flip_bit(path, at, 3);
+        let refusal = open_with(&disk, &["a"]).map(drop).unwrap_err();
+        let nth = begins.iter().rposition(|begin| *begin <= at).unwrap();
+        assert_eq!((refusal.file.as_path(), refusal.offset), (path, Some(begins[nth] as u64)), "{at}");
+        assert_eq!(refusal.problem, format!("its entry {} is not that of the tree", 256 + nth), "{at}");
+        assert!(!refusal.remedy.is_empty());
+        disk.flip_bit(path, at, 3);
+    }
+    disk.remove_file(path).unwrap();
+    let refusal = open_with(&disk, &["a"]).map(drop).unwrap_err();
+    assert_eq!((refusal.file.as_path(), refusal.problem.as_str()), (path, "this tile is missing"));
+    write(&disk, path, &whole[..begins[6]]);
+    assert!(open_with(&disk, &["a"]).is_err());
+    write(&disk, path, &whole);
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 1);
+    log.close().unwrap();
+    verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ()).unwrap();
+}
+
+fn write(disk: &SimDisk, path: &Path, bytes: &[u8]) {
+    disk.open(path, Access::Create).unwrap().write_all_at(bytes, 0).unwrap();
+}
+
 #[test]
 fn many_writers_each_get_their_own_place() {
     let disk = SimDisk::new();

@@ -16,7 +16,7 @@ use common::{Dev, Server, code, holdfast, stderr, stdout, text};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 /// The exit code, and what is wrong: part, place and remedy.
 fn examined(data: &Path) -> (i32, Vec<(String, String, String)>) {
@@ -63,6 +63,15 @@ fn only_file_below(dir: &Path) -> PathBuf {
     entries.sort();
     let last = entries.pop().unwrap();
     if last.is_dir() { only_file_below(&last) } else { last }
+}
+
+/// The forms of the bundle that is not full, narrowest first: of earlier checkpoints, and of the present one.
+fn forms_of_the_last_bundle(log: &Path) -> Vec<PathBuf> {
+    let dir = log.join("tile/entries/000.p");
+    let entries = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut widths: Vec<u16> = entries.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
+    widths.sort_unstable();
+    widths.into_iter().map(|width| dir.join(width.to_string())).collect()
 }
 
 #[test]
@@ -173,10 +182,14 @@ impl Site {
         self.dir.path().join("data")
     }
 
-    fn serve(&self) -> Server {
+    fn serving(&self) -> Command {
         let (data, config) = (text(&self.data()), text(&self.dir.path().join("config")));
         let places = ["serve", "--config", &config, "--data", &data];
-        Server::start(holdfast(places.into_iter().chain(["--listen", "127.0.0.1:0", "--admin", "off"])))
+        holdfast(places.into_iter().chain(["--listen", "127.0.0.1:0", "--admin", "off"]))
+    }
+
+    fn serve(&self) -> Server {
+        Server::start(self.serving())
     }
 
     fn run(&self, server: &Server, who: &str, line: &[&str]) -> Output {
@@ -214,16 +227,27 @@ fn a_serving_gateway_finds_damage_by_itself_and_is_unready_only_for_the_state_s(
     let said = site.status_with(&server, "root key lies in");
     assert!(said["parts"].to_string().contains("MiB free"), "{said}");
     assert_eq!(code(server.stop().0), 0);
-    let entries = only_file_below(&site.data().join("audit/acme/tile/entries"));
-    flip(&entries, 100);
+    let server = site.serve();
+    assert_eq!(code(site.run(&server, "carol", &["key", "show", "kek"]).status), 0);
+    assert_eq!(code(server.stop().0), 0);
+    let forms = forms_of_the_last_bundle(&site.data().join("audit/acme"));
+    let [entries, .., newest] = forms.as_slice() else { panic!("{forms:?}") };
+    // What the log goes on from is looked at by the start itself.
+    flip(newest, 100);
+    let refused = site.serving().output().unwrap();
+    let said = stderr(&refused);
+    assert_ne!(code(refused.status), 0);
+    assert!(said.contains(&text(newest)), "{said}");
+    flip(newest, 100);
+    flip(entries, 100);
     let server = site.serve();
     let status = site.status_with(&server, "damage was found");
-    assert!(status["notices"].to_string().contains(&text(&entries)), "{status}");
+    assert!(status["notices"].to_string().contains(&text(entries)), "{status}");
     assert_eq!(status["ready"], true, "{status}");
     let (ended, log) = server.stop();
     assert_eq!(code(ended), 0);
-    assert!(log.contains("damage was found") && log.contains(&text(&entries)), "{log}");
-    flip(&entries, 100);
+    assert!(log.contains("damage was found") && log.contains(&text(entries)), "{log}");
+    flip(entries, 100);
 
     let connection = Connection::open(site.data().join("state/holdfast.db")).unwrap();
     assert_eq!(connection.execute("UPDATE record SET tag = zeroblob(32) WHERE kind = 6", []).unwrap(), 1);

@@ -22,7 +22,7 @@ use crate::tile::Tile;
 use crate::tree::board::Board;
 use crate::tree::grow::Tree;
 use crate::tree::tiler::{Cursor, Tiler};
-use crate::tree::{Edge, Openings};
+use crate::tree::{Edge, Openings, bundle};
 use crate::wal::{
     Batch, Entry, Found, FoundLog, Mark, NotDurable, OpenIntent, Segments, StateMark, Ticket, recover,
 };
@@ -277,6 +277,8 @@ impl Log {
             let problem = "its tiles do not lead to the root in its checkpoint";
             return Err(Refusal::new(&dir, problem, crate::files::RESTORE));
         }
+        // At the start, while somebody looks on, and not when the tree is to grow.
+        bundle::load(&files, &edge)?;
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let next_index = self.join(&files, size, found)?;
         let openings = Openings::new(Arc::clone(disk), &openings);

@@ -1,5 +1,6 @@
 //! One log's tree while it grows: tiles to disk as they fill, then the partial ones, then the checkpoint over them.
 
+use super::bundle;
 use super::edge::Edge;
 use super::openings::Openings;
 use crate::checkpoint::Checkpoint;
@@ -87,15 +88,7 @@ impl Tree {
             let problem = "its tiles no longer lead to the root that was signed";
             return Err(Refusal::new(&self.files.dir, problem, crate::files::RESTORE));
         }
-        let mut bundle = Vec::new();
-        if let Some(tile) = Tile::row_end(Kind::Entries, self.size) {
-            let entries = self.files.bundle(&tile)?;
-            if !entries.iter().map(|entry| leaf_hash(entry)).eq(edge.leaves().iter().copied()) {
-                return Err(self.files.damaged(&tile, "its entries are not those of the tree"));
-            }
-            let fit = entries.iter().all(|entry| push_entry(&mut bundle, entry));
-            debug_assert!(fit, "a bundle holds no longer ones");
-        }
+        let bundle = bundle::load(&self.files, &edge)?;
         Ok(Growing { edge, bundle, openings: Vec::new(), staged: Staged::default() })
     }
 

@@ -1,6 +1,7 @@
 //! The trees: durable entries become tiles, tiles a root, the root a signed checkpoint.
 
 pub(crate) mod board;
+pub(crate) mod bundle;
 mod edge;
 pub(crate) mod grow;
 mod openings;
