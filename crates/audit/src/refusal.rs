@@ -3,6 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What to do where the disk refused something and nothing goes on by itself.
+const MEND: &str = "mend the disk or the permissions, then start again";
+/// The same of what is tried again by itself.
+const MEND_ALONE: &str = "free space or mend the disk; no restart is needed, it is tried again by itself (`docs/operate/disk-full.md`)";
+
 /// What the log found on disk is not what it wrote; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -26,7 +31,13 @@ impl Refusal {
     }
 
     pub(crate) fn io(file: &Path, error: io::Error) -> Self {
-        Self::new(file, error.to_string(), "mend the disk or the permissions, then start again")
+        Self::new(file, error.to_string(), MEND)
+    }
+
+    /// As a thread says it that tries again by itself.
+    pub(crate) fn tried_again(self) -> Self {
+        let remedy = if self.remedy == MEND { MEND_ALONE } else { self.remedy };
+        Self { remedy, ..self }
     }
 }
 

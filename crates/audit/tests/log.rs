@@ -424,6 +424,35 @@ fn on_a_full_disk_only_stop_orders_are_taken_and_room_brings_the_rest_back() {
     assert_eq!(read_on(&disk, "a").checkpoint().size, back.index + 1);
 }
 
+/// Growth goes on by itself where there is space again, and what is said meanwhile asks nobody to restart.
+#[test]
+fn on_a_full_disk_the_trees_stand_still_and_grow_again_by_themselves() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 1);
+    log.flush_tree(&id("a")).unwrap();
+    while disk.used() < 2 * (192 << 10) {
+        std::thread::yield_now();
+    }
+    disk.set_capacity(disk.used());
+    append_many(&log, "a", 1);
+    let why = log.flush_tree(&id("a")).unwrap_err().to_string();
+    let said = log.health().tree.unwrap();
+    assert!(why.contains(&*said) && said.contains("no storage space"), "{why}: {said}");
+    assert!(said.contains("no restart is needed") && !said.contains("start again"), "{said}");
+    assert_eq!((log.health().stalled_logs, read_on(&disk, "a").checkpoint().size), (1, 1));
+    disk.set_capacity(u64::MAX);
+    while log.flush_tree(&id("a")).is_err() {
+        std::thread::yield_now();
+    }
+    assert_eq!((log.health().stalled_logs, read_on(&disk, "a").checkpoint().size), (0, 2));
+    // Who starts is asked to start again: there is nothing that would try it by itself.
+    log.close().unwrap();
+    disk.set_capacity(disk.used());
+    let refusal = open_with(&disk, &["a", "new"]).map(drop).unwrap_err();
+    assert!(refusal.remedy.contains("start again"), "{refusal}");
+}
+
 #[test]
 fn what_waits_is_bounded_but_never_for_stop_orders() {
     let disk = SimDisk::new();

@@ -114,7 +114,7 @@ impl std::error::Error for Failure {}
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { file, offset, problem, remedy } = refusal;
+        let Refusal { file, offset, problem, remedy } = refusal.tried_again();
         let at = offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
         Self::new(format!("`{}`{at}: {problem}", file.display()), remedy)
     }

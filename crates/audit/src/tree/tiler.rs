@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes of batches that one round takes at most.
 const ROUND: u64 = 16 << 20;
+/// A start refuses what cannot be read back.
+const READ_AGAIN: &str =
+    "check the disk, and do not restart: it is read again by itself (`docs/operate/damage.md`)";
 /// Logs whose edges stay in memory while they rest.
 const KEPT_EDGES: usize = 256;
 
@@ -105,6 +108,7 @@ impl Tiler {
                         }
                     }
                     Err(refusal) => {
+                        let refusal = refusal.tried_again();
                         tracing::error!(%refusal, "the write-ahead file can't be read back");
                         self.broken = Some(Arc::from(refusal.to_string()));
                         self.trees.values_mut().for_each(Tree::abandon);
@@ -161,12 +165,12 @@ impl Tiler {
                     )),
                 };
                 if let (Err(refusal), Ok(id)) = (pushed, record.log.parse()) {
-                    fall_behind(&mut self.lags, &mut self.trees, &id, start, &refusal);
+                    fall_behind(&mut self.lags, &mut self.trees, &id, start, refusal);
                 }
             }
         }
         for (id, refusal) in self.publish() {
-            fall_behind(&mut self.lags, &mut self.trees, &id, start, &refusal);
+            fall_behind(&mut self.lags, &mut self.trees, &id, start, refusal);
         }
         self.cursor = cursor;
         for (op, segment) in intents {
@@ -240,7 +244,7 @@ impl Tiler {
             match (failed.remove(&id), self.lags.get_mut(&id)) {
                 (Some(refusal), Some(lag)) => {
                     self.trees.get_mut(&id).into_iter().for_each(Tree::abandon);
-                    lag.why = Arc::from(refusal.to_string());
+                    lag.why = Arc::from(refusal.tried_again().to_string());
                 }
                 (_, _) => drop(self.lags.remove(&id)),
             }
@@ -284,8 +288,9 @@ fn fall_behind(
     trees: &mut HashMap<LogId, Tree>,
     id: &LogId,
     from: Cursor,
-    refusal: &Refusal,
+    refusal: Refusal,
 ) {
+    let refusal = refusal.tried_again();
     tracing::warn!(log = %id, %refusal, "an audit tree does not grow");
     trees.get_mut(id).into_iter().for_each(Tree::abandon);
     lags.entry(id.clone()).or_insert(Lag { from, why: Arc::from(refusal.to_string()) });
@@ -317,8 +322,7 @@ impl Reader {
             }
         }
         let problem = "a durable batch can't be read back";
-        let refusal =
-            Refusal::new(&self.segments.path(cursor.segment), problem, "check the disk, then restart");
+        let refusal = Refusal::new(&self.segments.path(cursor.segment), problem, READ_AGAIN);
         Err(refusal.at(cursor.offset))
     }
 
