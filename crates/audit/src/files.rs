@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) const RESTORE: &str = "restore this log's directory from a copy; its entries can't be made again";
-const LATER: &str =
-    "if the gateway is running, read the checkpoint again; otherwise restore the file from a copy";
+/// One log's files are damaged; nothing else is.
+pub(crate) const RESTORE: &str = "put the files back from a mirror of this log, where they are the same byte for byte: \
+                                  `docs/operate/damage.md`";
+const LATER: &str = "if the gateway is running, read the checkpoint again; otherwise put the file back from a mirror \
+                     of this log: `docs/operate/damage.md`";
 
 const PRUNED: &str =
     "read it from a mirror that was made before; its leaf hash can still be proven without it";

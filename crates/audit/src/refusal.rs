@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Parts of the data directory are of different moments, or one that all others depend on is damaged.
+pub(crate) const APART: &str = "put the parts of one and the same moment together, or restore a backup: follow \
+                                `docs/operate/rollback.md`";
 /// What to do where the disk refused something and nothing goes on by itself.
 const MEND: &str = "mend the disk or the permissions, then start again";
 /// The same of what is tried again by itself.

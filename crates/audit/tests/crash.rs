@@ -208,7 +208,7 @@ fn a_bad_batch_before_good_ones_is_refused_with_file_and_place() {
             (refusal.file.as_path(), refusal.offset),
             (Path::new(FIRST), Some(at as u64 / 4096 * 4096))
         );
-        assert!(refusal.to_string().contains("restore the data directory"), "{refusal}");
+        assert!(refusal.remedy.contains("docs/operate/rollback.md"), "{refusal}");
     }
 }
 

@@ -14,8 +14,9 @@ use holdfast_audit::key::Signer;
 use holdfast_audit::merkle::{leaf_hash, verify_consistency};
 use holdfast_audit::reader::LogReader;
 use holdfast_audit::verify::{Trust, Trusted, VerifyError, verify, verify_on, verify_proof};
-use holdfast_audit::{AppendError, Config, Continuity, Log, Mark, Priority, StateMark, WalHealth};
-use std::path::Path;
+use holdfast_audit::{AppendError, Config, Continuity, Log, Mark, Priority, Refusal, StateMark, WalHealth};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -501,6 +502,66 @@ fn one_damaged_directory_holds_up_no_other_log() {
     assert_eq!(read_on(&disk, "a").checkpoint().size, 6);
     let verified = verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ());
     assert_eq!(verified.unwrap().checkpoint.size, 6);
+}
+
+/// A problem as the runbook writes it: its numbers as N, and no names.
+fn as_in_the_runbook(problem: &str) -> String {
+    let words = problem.split(' ').map(|word| match word {
+        word if word.bytes().all(|byte| byte.is_ascii_digit()) => "N",
+        word if word.starts_with('`') => "…",
+        word => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_a_start_refuses_stands_in_the_runbook_and_the_remedy_names_one() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operate");
+    let runbook = std::fs::read_to_string(docs.join("rollback.md")).unwrap();
+    let known: Vec<_> =
+        runbook.split('`').skip(1).step_by(2).map(|said| said.replace(" M ", " N ")).collect();
+    let whole = SimDisk::new();
+    let (log, _) = open_with(&whole, &["a"]).unwrap();
+    for n in [100, 100, 100] {
+        appended(&log, "a", n);
+        log.flush_tree(&id("a")).unwrap();
+    }
+    log.close().unwrap();
+    let segments: Vec<_> = whole.files().into_keys().filter(|path| path.starts_with("/wal")).collect();
+    let gone = |path: &str| vec![(PathBuf::from(path), None)];
+    let flipped = |path: &str, at| vec![(PathBuf::from(path), Some(at))];
+    let mut seen = BTreeSet::new();
+    for (n, changes) in [
+        flipped("/audit/a/tile/entries/001.p/44", 9),
+        gone("/audit/a/tile/entries/001.p/44"),
+        flipped("/audit/a/tile/0/001.p/44", 9),
+        gone("/audit/a/checkpoint"),
+        flipped("/audit/a/log.vkey", 0),
+        flipped("/wal/0000000000000000.wal", 100),
+        segments.iter().map(|path| (path.clone(), None)).collect(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let disk = whole.after_power_loss(0);
+        for (path, change) in changes {
+            match change {
+                Some(at) => disk.flip_bit(&path, at, 1),
+                None => disk.remove_file(&path).unwrap(),
+            }
+        }
+        let Refusal { problem, remedy, .. } = open_with(&disk, &["a"]).map(drop).unwrap_err();
+        let said = as_in_the_runbook(&problem);
+        let stands = |known: &String| match known.split_once('…') {
+            Some((begin, _)) => !begin.is_empty() && said.starts_with(begin),
+            None => said == *known,
+        };
+        assert!(known.iter().any(stands), "{n}: `{said}` is not in the runbook");
+        let named = remedy.split('`').find_map(|word| word.strip_prefix("docs/operate/"));
+        assert!(named.is_some_and(|named| docs.join(named).is_file()), "{n}: {remedy}");
+        seen.insert(said);
+    }
+    assert_eq!(seen.len(), 7, "{seen:?}");
 }
 
 /// What the tree would go on from is looked at when the log is opened, and not when there is something to append.

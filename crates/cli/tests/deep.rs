@@ -237,7 +237,7 @@ fn a_serving_gateway_finds_damage_by_itself_and_is_unready_only_for_the_state_s(
     let refused = site.serving().output().unwrap();
     let said = stderr(&refused);
     assert_ne!(code(refused.status), 0);
-    assert!(said.contains(&text(newest)), "{said}");
+    assert!(said.contains(&text(newest)) && said.contains("docs/operate/damage.md"), "{said}");
     flip(newest, 100);
     flip(entries, 100);
     let server = site.serve();

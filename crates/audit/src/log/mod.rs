@@ -12,11 +12,11 @@ pub use sequencer::{AppendError, Priority};
 
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, RealDisk, create_dirs_durably, replace};
-use crate::files::LogFiles;
+use crate::files::{LogFiles, RESTORE};
 use crate::key::Signer;
 use crate::log_id::LogId;
 use crate::merkle::{Hash, empty_root};
-use crate::refusal::Refusal;
+use crate::refusal::{APART, Refusal};
 use crate::sink::Feed;
 use crate::tile::Tile;
 use crate::tree::board::Board;
@@ -275,7 +275,7 @@ impl Log {
         let edge = Edge::load(&files, size)?;
         if edge.root() != root {
             let problem = "its tiles do not lead to the root in its checkpoint";
-            return Err(Refusal::new(&dir, problem, crate::files::RESTORE));
+            return Err(Refusal::new(&dir, problem, RESTORE));
         }
         // At the start, while somebody looks on, and not when the tree is to grow.
         bundle::load(&files, &edge)?;
@@ -289,8 +289,7 @@ impl Log {
 
     /// Checks that the tree and the write-ahead file tell one story; gives the next index.
     fn join(&self, files: &LogFiles, size: u64, found: Option<FoundLog>) -> Result<u64, Refusal> {
-        const WAL: &str = "restore the whole data directory from one backup, or start with a new origin";
-        let refuse = |problem: String| Err(Refusal::new(&files.checkpoint_path(), problem, WAL));
+        let refuse = |problem: String| Err(Refusal::new(&files.checkpoint_path(), problem, APART));
         let Some(found) = found else {
             if size > 0 && self.fresh {
                 return refuse(format!("it covers {size} entries, yet the write-ahead file is new"));
@@ -503,11 +502,7 @@ fn hold_key(files: &LogFiles, signer: &Signer) -> Result<(), Refusal> {
         Some(there) if there == line.as_bytes() => Ok(()),
         Some(_) => {
             let problem = format!("it is not the key of `{}`", signer.verifier().name());
-            Err(Refusal::new(
-                &path,
-                problem,
-                "restore this log's own key, or open a new log with a new origin",
-            ))
+            Err(Refusal::new(&path, problem, RESTORE))
         }
         None => {
             let disk = &*files.disk;
@@ -524,7 +519,7 @@ fn published(files: &LogFiles, signer: &Signer) -> Result<(u64, Hash), Refusal> 
     let Some(bytes) = files.read_if_there(&path)? else { return first_checkpoint(files, signer) };
     match Checkpoint::open(&bytes, signer.verifier()) {
         Ok((checkpoint, _)) => Ok((checkpoint.size, checkpoint.root)),
-        Err(error) => Err(Refusal::new(&path, error.to_string(), crate::files::RESTORE)),
+        Err(error) => Err(Refusal::new(&path, error.to_string(), RESTORE)),
     }
 }
 
@@ -532,7 +527,7 @@ fn first_checkpoint(files: &LogFiles, signer: &Signer) -> Result<(u64, Hash), Re
     let path = files.checkpoint_path();
     let tiles = files.disk.list(&files.dir.join("tile")).unwrap_or_default();
     if !tiles.is_empty() {
-        return Err(Refusal::new(&path, "it is missing, yet the log has tiles", crate::files::RESTORE));
+        return Err(Refusal::new(&path, "it is missing, yet the log has tiles", RESTORE));
     }
     let origin = signer.verifier().name().to_owned();
     let checkpoint = Checkpoint { origin, size: 0, root: empty_root(), extensions: Vec::new() };

@@ -5,7 +5,7 @@ use super::edge::Edge;
 use super::openings::Openings;
 use crate::checkpoint::Checkpoint;
 use crate::disk::{stage, temporary};
-use crate::files::LogFiles;
+use crate::files::{LogFiles, RESTORE};
 use crate::key::Signer;
 use crate::log_id::LogId;
 use crate::merkle::{Hash, leaf_hash};
@@ -86,7 +86,7 @@ impl Tree {
         };
         if edge.size() != self.size || edge.root() != self.root {
             let problem = "its tiles no longer lead to the root that was signed";
-            return Err(Refusal::new(&self.files.dir, problem, crate::files::RESTORE));
+            return Err(Refusal::new(&self.files.dir, problem, RESTORE));
         }
         let bundle = bundle::load(&self.files, &edge)?;
         Ok(Growing { edge, bundle, openings: Vec::new(), staged: Staged::default() })

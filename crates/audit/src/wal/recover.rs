@@ -6,10 +6,8 @@ use super::segment::Segments;
 use crate::disk::{Access, File, read_full};
 use crate::log_id::LogId;
 use crate::merkle::{Hash, leaf_hash};
-use crate::refusal::Refusal;
+use crate::refusal::{APART, Refusal};
 use std::collections::HashMap;
-
-const RESTORE: &str = "restore the data directory from a backup, or move it away and start with a new origin";
 
 /// An intent whose outcome never came: what was in doubt when the gateway stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +121,7 @@ impl<'a> Scan<'a> {
         for (number, next) in numbers.iter().zip(numbers.iter().skip(1)) {
             if number + 1 != *next {
                 let path = self.segments.path(number + 1);
-                return Err(Refusal::new(&path, "this segment is missing", RESTORE));
+                return Err(Refusal::new(&path, "this segment is missing", APART));
             }
         }
         let rest = self.read_all(numbers)?;
@@ -169,9 +167,9 @@ impl<'a> Scan<'a> {
         let path = self.segments.path(*number);
         if self.anchored && header.previous != self.found.previous {
             let problem = format!("batch {} does not follow the one before it", header.batch);
-            return Err(Refusal::new(&path, problem, RESTORE).at(offset));
+            return Err(Refusal::new(&path, problem, APART).at(offset));
         }
-        self.note(&header).map_err(|problem| Refusal::new(&path, problem, RESTORE).at(offset))?;
+        self.note(&header).map_err(|problem| Refusal::new(&path, problem, APART).at(offset))?;
         self.anchored = true;
         self.last = Some((*number, offset, header.extent()));
         let found = &mut self.found;
@@ -263,7 +261,7 @@ impl<'a> Scan<'a> {
                             header.batch,
                             path.display()
                         );
-                        return Err(Refusal::new(&self.segments.path(end.0), missing, RESTORE).at(end.1));
+                        return Err(Refusal::new(&self.segments.path(end.0), missing, APART).at(end.1));
                     }
                     At::Torn(header) if header.batch == self.found.next_batch && offset == begin => {
                         torn.push((*number, offset, header.extent().min(len - offset)));
