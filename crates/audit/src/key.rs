@@ -92,6 +92,11 @@ impl VerifierKey {
         self.kind
     }
 
+    /// Whether both are of one public key, whatever their names.
+    pub(crate) fn is_same_key(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
+
     /// Whether `signature` is this key's Ed25519 signature of `message` (RFC 8032).
     pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.public).verify(message, signature).is_ok()

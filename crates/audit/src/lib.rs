@@ -13,6 +13,7 @@ pub mod log;
 mod log_id;
 pub mod merkle;
 pub mod note;
+pub mod policy;
 pub mod port;
 pub mod proof;
 pub mod pruned;

@@ -6,8 +6,10 @@ use crate::files::{LogFiles, RESTORE};
 use crate::key::VerifierKey;
 use crate::merkle::{Hash, leaf_hash};
 use crate::note::{NoteError, Signed};
+use crate::policy::Policy;
 use crate::proof::{ProofError, TlogProof};
 use crate::pruned::{self, Pruned};
+use crate::reader::read_checkpoint;
 use crate::refusal::Refusal;
 use crate::tile::{Entries, Kind, Tile, WIDTH, decode_hashes, push_entry};
 use crate::tree::Edge;
@@ -31,8 +33,9 @@ pub struct Trusted {
     pub key: Option<VerifierKey>,
     /// A checkpoint of the same log seen earlier, as the signed note; the log must continue it.
     pub earlier: Option<Vec<u8>>,
-    /// Witnesses each of which MUST have cosigned the log: its newest cosigned checkpoint, `checkpoint.cosigned`.
-    pub witnesses: Vec<VerifierKey>,
+    /// Whose logs are believed, and which witnesses MUST have cosigned the log: its newest cosigned checkpoint,
+    /// `checkpoint.cosigned`.
+    pub policy: Policy,
 }
 
 /// What was verified.
@@ -60,10 +63,12 @@ pub struct Report {
 /// What witnesses vouch for: the tree at a size, which the whole log continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witnessed {
-    /// The entries that all given witnesses cosigned.
+    /// The entries that they cosigned.
     pub size: u64,
     /// Each of them with the time it states.
     pub by: Vec<Signed>,
+    /// The witnesses that the policy knows and that did not cosign; it does without them.
+    pub missing: Vec<String>,
 }
 
 /// The log is not what it should be.
@@ -84,9 +89,21 @@ pub enum VerifyError {
     /// The cosigned checkpoint is not rightly signed by the log.
     #[error("the cosigned checkpoint was refused: {0}")]
     Cosigned(#[source] CheckpointError),
-    /// A given witness did not cosign the log's newest cosigned checkpoint.
-    #[error("`{0}` has not cosigned this log; ask who runs the gateway for `holdfast status`")]
-    NotCosigned(String),
+    /// The witnesses that cosigned the log's newest cosigned checkpoint are no quorum.
+    #[error(
+        "too few witnesses have cosigned this log: {} did, {} did not; ask who runs the gateway for `holdfast status`",
+        listed(cosigned),
+        listed(missing)
+    )]
+    NotCosigned {
+        /// The names of those that did.
+        cosigned: Vec<String>,
+        /// And of those that did not.
+        missing: Vec<String>,
+    },
+    /// The policy names logs, and this one is none of them.
+    #[error("the policy has no log `{0}` with this key; if you trust it, add its key in a line `log VKEY`")]
+    UnknownLog(String),
     /// Witnesses cosigned more entries than the log has.
     #[error(
         "the log has {size} entries, yet witnesses cosigned {cosigned}; it was rolled back: keep both as evidence"
@@ -123,6 +140,14 @@ pub enum VerifyError {
     },
 }
 
+/// Names for people.
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "nobody".to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
+}
+
 /// Verifies a log's directory on the machine's disk: every entry leads to its leaf, every leaf to its tile, every
 /// tile to the root, and the root is signed. `progress` is told how many of how many entries are done.
 ///
@@ -144,12 +169,9 @@ pub fn verify_on(
 ) -> Result<Report, VerifyError> {
     let files = LogFiles::new(disk, dir);
     let path = files.checkpoint_path();
-    let (key, trust) = match &trusted.key {
-        Some(key) => (key.clone(), Trust::Outside),
-        None => (key_beside(&files)?, Trust::BesideTheLog),
-    };
+    let (key, trust) = key_for(&files, trusted)?;
     // Before the checkpoint: of a log that grows meanwhile it then covers no more.
-    let cosigned = Cosigned::read(&files, &key, &trusted.witnesses)?;
+    let cosigned = Cosigned::read(&files, &key, &trusted.policy)?;
     // Before the checkpoint, which then covers the record of it.
     let pruned = pruned::read_signed(&files, &key)?;
     let none =
@@ -190,7 +212,8 @@ pub fn verify_on(
     }
     let Walk { bytes, compared: files, earlier, cosigned, pruned, absent, .. } = walk;
     let continues = earlier.map(|earlier| earlier.size);
-    let witnessed = cosigned.map(|Cosigned { checkpoint, by }| Witnessed { size: checkpoint.size, by });
+    let witnessed =
+        cosigned.map(|Cosigned { checkpoint, by, missing }| Witnessed { size: checkpoint.size, by, missing });
     Ok(Report { checkpoint, key: trust, continues, witnessed, bytes, files, pruned, absent })
 }
 
@@ -200,6 +223,25 @@ pub fn verify_on(
 /// Any [`ProofError`].
 pub fn verify_proof(proof: &[u8], entry: &[u8], key: &VerifierKey) -> Result<Checkpoint, ProofError> {
     TlogProof::parse(proof)?.verify(entry, key)
+}
+
+/// The key that the log must be signed with: the one that was given, the policy's for a log of this name, or else the one beside the log.
+/// Where the policy names logs it is one of theirs.
+fn key_for(files: &LogFiles, trusted: &Trusted) -> Result<(VerifierKey, Trust), VerifyError> {
+    let unknown = |name: &str| VerifyError::UnknownLog(name.to_owned());
+    match (&trusted.key, trusted.policy.logs()) {
+        (None, []) => Ok((key_beside(files)?, Trust::BesideTheLog)),
+        (Some(key), logs) if logs.is_empty() || logs.contains(key) => Ok((key.clone(), Trust::Outside)),
+        (Some(key), _) => Err(unknown(key.name())),
+        (None, logs) => {
+            // It says which log it wants to be; whether it is that one its signature says.
+            let (note, checkpoint) = read_checkpoint(files)?;
+            let named = logs.iter().filter(|key| key.name() == checkpoint.origin);
+            let signed = named.clone().find(|key| Checkpoint::open(note.as_bytes(), key).is_ok());
+            let key = signed.or(named.clone().next()).ok_or_else(|| unknown(&checkpoint.origin))?;
+            Ok((key.clone(), Trust::Outside))
+        }
+    }
 }
 
 pub(crate) fn key_beside(files: &LogFiles) -> Result<VerifierKey, Refusal> {

@@ -381,22 +381,57 @@ fn verify_asks_for_the_witness_and_says_what_it_vouches_for() {
     for name in ["witness.example.org/w2", "witness.example.org/w1"] {
         let other =
             Signer::cosigner_from_seed(name, &Zeroizing::new([9; 32])).unwrap().verifier().to_string();
-        fails(&["--witness", &other], "has not cosigned this log");
-        fails(&["--witness", &vkey, "--witness", &other], "has not cosigned this log");
+        fails(&["--witness", &other], "nobody did");
+        fails(&["--witness", &vkey, "--witness", &other], "`witness.example.org/w1` did, ");
     }
+    // A policy has the log's key as well, and says how many witnesses are enough. The environment's are then left aside.
+    let log_line = std::fs::read_to_string(&log_key).unwrap();
+    let other = Signer::cosigner_from_seed("witness.example.org/w2", &Zeroizing::new([9; 32])).unwrap();
+    let by_policy = |quorum: &str, more: &[&str]| {
+        let known = format!("log {log_line}witness ours {vkey}\nwitness other {}\n", other.verifier());
+        std::fs::write(site.path("policy"), format!("{known}{quorum}\n")).unwrap();
+        let mut command = holdfast(["audit", "verify", "mirror", "--policy", "policy", "--json"]);
+        command.args(more).env("HOLDFAST_WITNESS", other.verifier().to_string());
+        command.current_dir(site.dir.path()).output().unwrap()
+    };
+    let met = by_policy("group g any ours other\nquorum g", &[]);
+    assert_eq!((code(met.status), stderr(&met).as_str()), (0, ""));
+    let report: Value = serde_json::from_str(&stdout(&met)).unwrap();
+    assert_eq!((&report["quorum"], &report["key"]), (&"holds".into(), &"given from elsewhere".into()));
+    assert_eq!(report["witnesses"], serde_json::json!(["witness.example.org/w1"]));
+    assert_eq!(report["not_cosigned"], serde_json::json!(["witness.example.org/w2"]));
+    let nobody = by_policy("quorum none", &[]);
+    assert!(code(nobody.status) == 0 && stdout(&nobody).contains("asks for nobody"), "{}", stdout(&nobody));
+    for (quorum, exit, said) in [
+        (
+            "group g all ours other\nquorum g",
+            6,
+            "`witness.example.org/w1` did, `witness.example.org/w2` did not",
+        ),
+        ("quorum other", 6, "too few witnesses have cosigned this log"),
+        ("group g 3 ours other\nquorum g", 2, "line 4: `3` is no threshold for 2 members"),
+        ("", 2, "the policy has no quorum"),
+    ] {
+        let refused = by_policy(quorum, &[]);
+        let text = stderr(&refused);
+        assert!(
+            code(refused.status) == exit && text.contains(said) && text.contains("help"),
+            "{quorum}: {text}"
+        );
+    }
+    assert_eq!(code(by_policy("quorum none", &["--witness", &vkey]).status), 2, "one or the other");
     let cosigned = site.path("mirror/checkpoint.cosigned");
     let note = std::fs::read_to_string(&cosigned).unwrap();
     let stripped: String =
         note.lines().filter(|line| !line.contains("w1")).map(|line| format!("{line}\n")).collect();
     std::fs::write(&cosigned, stripped).unwrap();
-    fails(&["--witness", &vkey], "has not cosigned this log");
+    fails(&["--witness", &vkey], "too few witnesses have cosigned this log");
     std::fs::write(&cosigned, note.replacen("w1 ", "w1 A", 1)).unwrap();
     assert_ne!(code(verify(&["--witness", &vkey]).status), 0);
     std::fs::remove_file(&cosigned).unwrap();
-    fails(&["--witness", &vkey], "has not cosigned this log");
+    fails(&["--witness", &vkey], "too few witnesses have cosigned this log");
     std::fs::write(&cosigned, note).unwrap();
     assert_eq!(code(verify(&["--witness", &vkey]).status), 0);
-    let log_line = std::fs::read_to_string(&log_key).unwrap();
     assert_eq!(code(verify(&["--witness", log_line.trim_end()]).status), 2, "a log's key is no witness's");
     assert_eq!(code(verify(&["--witness", "no-such-file"]).status), 2);
 }

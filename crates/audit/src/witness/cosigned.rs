@@ -3,37 +3,61 @@
 use crate::checkpoint::Checkpoint;
 use crate::files::LogFiles;
 use crate::key::VerifierKey;
-use crate::note::{NoteError, Signed};
+use crate::note::{Note, NoteError, Signed};
+use crate::policy::Policy;
 use crate::verify::VerifyError;
 
-/// What all given witnesses have cosigned.
+/// What witnesses have cosigned.
 pub(crate) struct Cosigned {
     /// The log at that size.
     pub(crate) checkpoint: Checkpoint,
-    /// The witnesses, with their times.
+    /// The witnesses that did, with their times.
     pub(crate) by: Vec<Signed>,
+    /// The names of the known ones that did not.
+    pub(crate) missing: Vec<String>,
 }
 
 impl Cosigned {
-    /// Reads it, and checks the log's signature and one cosignature by each of these witnesses; nothing if none is given.
+    /// Reads it, checks the log's signature and the cosignatures of the witnesses that the policy knows, and whether they are its quorum.
+    /// Nothing if none of them cosigned and none has to.
     pub(crate) fn read(
         files: &LogFiles,
         log: &VerifierKey,
-        witnesses: &[VerifierKey],
+        policy: &Policy,
     ) -> Result<Option<Self>, VerifyError> {
-        let Some(first) = witnesses.first() else { return Ok(None) };
-        let missing = |key: &VerifierKey| VerifyError::NotCosigned(key.name().to_owned());
-        let bytes = files.read_if_there(&files.cosigned_path())?.ok_or_else(|| missing(first))?;
-        let (checkpoint, note) = Checkpoint::open(&bytes, log).map_err(VerifyError::Cosigned)?;
-        let mut by = Vec::with_capacity(witnesses.len());
-        for witness in witnesses {
-            let signed = note.verify(&[witness]).map_err(|error| match error {
-                NoteError::Unsigned => missing(witness),
-                error @ (NoteError::BadSignature(_) | NoteError::Malformed(_)) => VerifyError::Witness(error),
-            })?;
-            // A log's own key, given as a witness's, says no time: it vouches for nothing.
-            by.push(signed.into_iter().find(|signed| signed.time.is_some()).ok_or_else(|| missing(witness))?);
+        if policy.witnesses().next().is_none() {
+            return Ok(None);
         }
-        Ok(Some(Self { checkpoint, by }))
+        let bytes = files.read_if_there(&files.cosigned_path())?;
+        let opened = bytes.map(|bytes| Checkpoint::open(&bytes, log).map_err(VerifyError::Cosigned));
+        let opened = opened.transpose()?;
+        let (mut cosigners, mut by, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        for witness in policy.witnesses() {
+            let signed = opened.as_ref().map(|(_, note)| cosignature(note, witness)).transpose()?.flatten();
+            match signed {
+                Some(signed) => {
+                    cosigners.push(witness);
+                    by.push(signed);
+                }
+                None => missing.push(witness.name().to_owned()),
+            }
+        }
+        if !policy.is_met(|witness| cosigners.contains(&witness)) {
+            let cosigned = by.into_iter().map(|signed| signed.name).collect();
+            return Err(VerifyError::NotCosigned { cosigned, missing });
+        }
+        let opened = opened.filter(|_| !by.is_empty());
+        Ok(opened.map(|(checkpoint, _)| Self { checkpoint, by, missing }))
+    }
+}
+
+/// A witness's cosignature, if there is one. A log's own key, given as a witness's, says no time: it vouches for nothing.
+fn cosignature(note: &Note, witness: &VerifierKey) -> Result<Option<Signed>, VerifyError> {
+    match note.verify(&[witness]) {
+        Ok(signed) => Ok(signed.into_iter().find(|signed| signed.time.is_some())),
+        Err(NoteError::Unsigned) => Ok(None),
+        Err(error @ (NoteError::BadSignature(_) | NoteError::Malformed(_))) => {
+            Err(VerifyError::Witness(error))
+        }
     }
 }

@@ -150,7 +150,7 @@ fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<(Vec<EarlierLog>, Ve
         let trusted = Trusted {
             key: keys.get(&tenant).cloned(),
             earlier: bundle.logs.get(&tenant).map(|known| known.checkpoint.clone()),
-            witnesses: vec![],
+            ..Trusted::default()
         };
         verify::verify(copy, &trusted, |_, _| ()).map_err(|error| strange_copy(copy).because(error))?;
         stops.extend(stop_orders(&reader, &tenant, before.size)?);

@@ -10,6 +10,7 @@ use crate::output::note;
 use crate::progress;
 use clap::Args;
 use holdfast_audit::key::{KeyKind, VerifierKey};
+use holdfast_audit::policy::Policy;
 use holdfast_audit::verify::{self, Trust, Trusted, VerifyError, Witnessed};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// Verifies that every entry leads to the signed root, and that the log continues what a witness cosigned, or a checkpoint that you kept.
 ///
 /// Give the log's key and a witness's from elsewhere, `holdfast audit verify --mirror --vkey log.vkey --witness VKEY`: whoever can
-/// replace the log can replace what lies beside it too.
+/// replace the log can replace what lies beside it too. A policy names both, and says how many of the witnesses are enough.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The log's directory; with `--mirror` the directory to mirror into, a temporary one unless named
@@ -37,14 +38,24 @@ pub(crate) struct Verify {
     /// several [default: HOLDFAST_WITNESS, its keys separated by spaces]
     #[arg(long = "witness", value_name = "VKEY|FILE")]
     witnesses: Vec<String>,
+    /// A policy (C2SP tlog-policy) instead: the logs that you trust, the witnesses that you know, and the quorum of them that must
+    /// have cosigned
+    #[arg(long, value_name = "FILE", conflicts_with = "witnesses")]
+    policy: Option<PathBuf>,
 }
 
 impl Verify {
     pub(super) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { dir, mirror: mirrors, vkey, checkpoint, witnesses } = self;
+        let Self { dir, mirror: mirrors, vkey, checkpoint, witnesses, policy } = self;
         let key = vkey.as_deref().map(read_key).transpose()?;
-        let witnesses = if witnesses.is_empty() { app.environment.witnesses() } else { witnesses };
-        let witnesses = witnesses.iter().map(|text| witness(text)).collect::<Result<_, _>>()?;
+        let by_policy = policy.is_some();
+        let policy = match policy {
+            Some(file) => read_policy(&file)?,
+            None => {
+                let witnesses = if witnesses.is_empty() { app.environment.witnesses() } else { witnesses };
+                Policy::each_of(witnesses.iter().map(|text| witness(text)).collect::<Result<_, _>>()?)
+            }
+        };
         let mut earlier = checkpoint.as_deref().map(read).transpose()?;
         let place = Place::new(dir)?;
         if mirrors {
@@ -52,7 +63,7 @@ impl Verify {
             earlier = earlier.or(mirrored.earlier);
         }
         must_be_there(place.path())?;
-        let trusted = Trusted { key, earlier, witnesses };
+        let trusted = Trusted { key, earlier, policy };
         let bar = progress::count("entries");
         let report = verify::verify(place.path(), &trusted, |done, all| {
             bar.set_length(all);
@@ -62,6 +73,12 @@ impl Verify {
         let report = report.map_err(refused)?;
 
         let outside = report.key == Trust::Outside;
+        let quorum =
+            by_policy.then_some(if trusted.policy.has_quorum() { "holds" } else { "asks for nobody" });
+        let missing: Vec<_> = match &report.witnessed {
+            Some(witnessed) => witnessed.missing.iter().map(String::as_str).collect(),
+            None => trusted.policy.witnesses().map(VerifierKey::name).collect(),
+        };
         app.printer.record(&serde_json::json!({
             "log": report.checkpoint.origin,
             "entries": report.checkpoint.size,
@@ -71,6 +88,8 @@ impl Verify {
             "key": if outside { "given from elsewhere" } else { "FOUND BESIDE THE LOG" },
             "continues": report.continues,
             "witnesses": report.witnessed.iter().flat_map(|witnessed| &witnessed.by).map(|by| by.name.as_str()).collect::<Vec<_>>(),
+"quorum": quorum,
+            "not_cosigned": missing,
             "witnessed_entries": report.witnessed.as_ref().map(|witnessed| witnessed.size),
             "entries_after": report.witnessed.as_ref().map(|witnessed| report.checkpoint.size - witnessed.size),
             "witnessed_seconds_ago": report.witnessed.as_ref().and_then(oldest),
@@ -110,6 +129,14 @@ fn oldest(witnessed: &Witnessed) -> Option<u64> {
     Some(clock::now().seconds().saturating_sub(oldest))
 }
 
+fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    Policy::parse(&read(path)?).map_err(|error| {
+        Failure::usage(format!("`{}` is no policy", path.display()))
+            .because(&error)
+            .remedy("correct that line; `docs/operate/witness.md` shows a policy")
+    })
+}
+
 /// A witness's key: its line, or a file that has it.
 fn witness(text: &str) -> Result<VerifierKey, Failure> {
     let key = match text.parse::<VerifierKey>() {
@@ -136,7 +163,8 @@ fn refused(error: VerifyError) -> Failure {
         | VerifyError::Earlier(_)
         | VerifyError::Witness(_)
         | VerifyError::Cosigned(_)
-        | VerifyError::NotCosigned(_)
+        | VerifyError::NotCosigned { .. }
+        | VerifyError::UnknownLog(_)
         | VerifyError::CutBack { .. }
         | VerifyError::NotWhatWasCosigned { .. }
         | VerifyError::RolledBack { .. }
