@@ -12,38 +12,12 @@
 
 mod common;
 
-use common::{Server, code, holdfast, stderr, stdout, text};
+use common::{Server, Site, code, holdfast, stderr, stdout, text};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A founded gateway with an operator, a custodian and an application, all with certificates.
-struct Site {
-    dir: tempfile::TempDir,
-}
-
 impl Site {
-    fn found() -> Self {
-        let site = Self { dir: tempfile::tempdir().unwrap() };
-        let data = text(&site.data());
-        let init = ["init", "--data", &data, "--origin", "audit.example.org", "--operator", "oscar"];
-        let founded =
-            holdfast(init.into_iter().chain(["--first-tenant", "acme", "--custodian", "carol"])).output();
-        assert_eq!(code(founded.unwrap().status), 0);
-        // The credentials are handed out, so they outlive the directory.
-        std::fs::rename(site.data().join("credentials"), site.path("credentials")).unwrap();
-        std::fs::copy(site.data().join("tls/ca.pem"), site.path("ca.pem")).unwrap();
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn data(&self) -> PathBuf {
-        self.path("data")
-    }
-
     /// An age identity as `age-keygen` writes it; gives its recipient.
     fn identity(&self, name: &str) -> String {
         let made = Command::new("age-keygen").arg("-o").arg(self.path(name)).output().unwrap();
@@ -52,41 +26,11 @@ impl Site {
     }
 
     fn serve(&self, data: &Path, recipients: &[&str]) -> Server {
-        let config = self.path("holdfast.toml");
         let quoted: Vec<_> = recipients.iter().map(|recipient| format!("\"{recipient}\"")).collect();
-        let backups = self.path("backups");
-        let written = format!(
-            "data = \"{}\"\n[backup]\ndirectory = \"{}\"\nrecipients = [{}]\n",
-            data.display(),
-            backups.display(),
-            quoted.join(", ")
-        );
-        std::fs::write(&config, written).unwrap();
-        let config = text(&config);
-        Server::start(holdfast(["serve", "--config", &config, "--listen", "127.0.0.1:0", "--admin", "off"]))
-    }
-
-    fn run(&self, server: &Server, who: &str, line: &[&str]) -> Output {
-        let mut command = holdfast(line);
-        command
-            .env("HOLDFAST_URL", &server.url)
-            .env("HOLDFAST_CACERT", self.path("ca.pem"))
-            .env("HOLDFAST_CERT", self.path(&format!("credentials/{who}.pem")))
-            .env("HOLDFAST_KEY", self.path(&format!("credentials/{who}.key")))
-            .env("HOLDFAST_TENANT", if who == "oscar" { "_gateway" } else { "acme" })
-            .current_dir(self.dir.path());
-        command.output().unwrap()
-    }
-
-    fn ok(&self, server: &Server, who: &str, line: &[&str]) -> String {
-        let output = self.run(server, who, line);
-        assert_eq!(code(output.status), 0, "{who} {line:?}: {}", stderr(&output));
-        stdout(&output)
-    }
-
-    fn json(&self, server: &Server, who: &str, line: &[&str]) -> Value {
-        let line: Vec<_> = line.iter().copied().chain(["--json"]).collect();
-        serde_json::from_str(&self.ok(server, who, &line)).unwrap()
+        let (backups, recipients) = (self.path("backups"), quoted.join(", "));
+        let settings =
+            format!("[backup]\ndirectory = \"{}\"\nrecipients = [{recipients}]\n", backups.display());
+        Server::start(self.serving(data, &settings))
     }
 
     fn state(&self, server: &Server, key: &str) -> String {
@@ -100,12 +44,8 @@ impl Site {
 
     /// Registers an application that may use every key.
     fn register_application(&self, server: &Server) {
-        let made = self.run(
-            server,
-            "carol",
-            &["caller", "put", "app", "--kind", "application", "--issue", "credentials"],
-        );
-        assert_eq!(code(made.status), 0, "{}", stderr(&made));
+        let issue = ["caller", "put", "app", "--kind", "application", "--issue", "credentials"];
+        self.ok(server, "carol", &issue);
         let policy = self.ok(server, "carol", &["policy", "show"]);
         let policy = format!(
             "{policy}\n@id(\"app\") permit (principal, action in Holdfast::Action::\"use\", resource) when {{ principal.kind == \"application\" }};\n"
@@ -159,7 +99,7 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     site.ok(&server, "carol", &["audit", "mirror", "mirror"]);
     let instance = |data: &Path| std::fs::read_to_string(data.join("instance.toml")).unwrap();
     let before = instance(&site.data());
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
     std::fs::remove_dir_all(site.data()).unwrap();
 
     let file = text(&file);
@@ -211,10 +151,10 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
 
     // It can be lost again, and restarts like any other.
     let (second, _) = site.backup(&server);
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
     let server = site.serve(&site.data(), &[&mine]);
     assert_eq!(site.state(&server, "a"), "active");
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
     // What stock age decrypts is taken too.
     let mut age = Command::new("age");
     age.arg("-d").arg("-i").arg(site.path("mine.key")).arg(&second);
@@ -248,7 +188,7 @@ fn damaged_and_foreign_backups_are_refused() {
     site.ok(&server, "carol", &["key", "create", "a"]);
     let (file, _) = site.backup(&server);
     site.ok(&server, "carol", &["audit", "mirror", "older"]);
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
     let whole = std::fs::read(&file).unwrap();
     let mut number = 0;
     let mut refused = |bytes: &[u8], more: &[&str]| {

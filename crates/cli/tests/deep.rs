@@ -12,11 +12,11 @@
 
 mod common;
 
-use common::{Dev, Server, code, holdfast, stderr, stdout, text};
+use common::{Dev, Server, Site, code, holdfast, stderr, stdout, text};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 /// The exit code, and what is wrong: part, place and remedy.
 fn examined(data: &Path) -> (i32, Vec<(String, String, String)>) {
@@ -94,7 +94,7 @@ fn what_was_changed_in_a_directory_is_found_and_named() {
     let older = read(&Connection::open(&database).unwrap()).unwrap();
     dev.ok(&["key", "suspend", "kek"]);
     let Dev { dir: _dir, server, environment: _ } = dev;
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
     is_sound(&data);
 
     let log = data.join("audit/dev");
@@ -161,53 +161,17 @@ fn what_was_changed_in_a_directory_is_found_and_named() {
     assert_eq!(examined(&data).0, 5);
 }
 
-/// A founded gateway whose logs do not grow by themselves.
-struct Site {
-    dir: tempfile::TempDir,
-}
-
 impl Site {
-    fn found() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = text(&dir.path().join("data"));
-        let init = ["init", "--data", &data, "--origin", "audit.example.org", "--operator", "oscar"];
-        let founders = ["--first-tenant", "acme", "--custodian", "carol"];
-        let founded = holdfast(init.into_iter().chain(founders)).output().unwrap();
-        assert_eq!(code(founded.status), 0, "{}", stderr(&founded));
-        std::fs::write(dir.path().join("config"), "[scrub]\nfirst_after_seconds = 0\n").unwrap();
-        Self { dir }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
-    }
-
-    fn serving(&self) -> Command {
-        let (data, config) = (text(&self.data()), text(&self.dir.path().join("config")));
-        let places = ["serve", "--config", &config, "--data", &data];
-        holdfast(places.into_iter().chain(["--listen", "127.0.0.1:0", "--admin", "off"]))
-    }
-
-    fn serve(&self) -> Server {
-        Server::start(self.serving())
-    }
-
-    fn run(&self, server: &Server, who: &str, line: &[&str]) -> Output {
-        let credentials = self.data().join("credentials");
-        let mut command = holdfast(line);
-        command
-            .env("HOLDFAST_URL", &server.url)
-            .env("HOLDFAST_CACERT", self.data().join("tls/ca.pem"))
-            .env("HOLDFAST_CERT", credentials.join(format!("{who}.pem")))
-            .env("HOLDFAST_KEY", credentials.join(format!("{who}.key")))
-            .env("HOLDFAST_TENANT", if who == "oscar" { "_gateway" } else { "acme" });
-        command.output().unwrap()
+    /// What serves it and begins to read everything at once.
+    fn reading(&self) -> Command {
+        self.serving(&self.data(), "[scrub]\nfirst_after_seconds = 0\n")
     }
 
     /// The status once this is among its notices.
     fn status_with(&self, server: &Server, notice: &str) -> Value {
         let began = std::time::Instant::now();
         loop {
+            // Of a gateway that is not ready the exit code says so.
             let output = self.run(server, "oscar", &["status", "--json"]);
             let status: Value =
                 serde_json::from_str(&stdout(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)));
@@ -222,37 +186,36 @@ impl Site {
 #[test]
 fn a_serving_gateway_finds_damage_by_itself_and_is_unready_only_for_the_state_s() {
     let site = Site::found();
-    let server = site.serve();
-    assert_eq!(code(site.run(&server, "carol", &["key", "create", "kek"]).status), 0);
+    let server = Server::start(site.reading());
+    site.ok(&server, "carol", &["key", "create", "kek"]);
     let said = site.status_with(&server, "root key lies in");
     assert!(said["parts"].to_string().contains("MiB free"), "{said}");
-    assert_eq!(code(server.stop().0), 0);
-    let server = site.serve();
-    assert_eq!(code(site.run(&server, "carol", &["key", "show", "kek"]).status), 0);
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
+    let server = Server::start(site.reading());
+    site.ok(&server, "carol", &["key", "show", "kek"]);
+    server.ends();
     let forms = forms_of_the_last_bundle(&site.data().join("audit/acme"));
     let [entries, .., newest] = forms.as_slice() else { panic!("{forms:?}") };
     // What the log goes on from is looked at by the start itself.
     flip(newest, 100);
-    let refused = site.serving().output().unwrap();
+    let refused = site.reading().output().unwrap();
     let said = stderr(&refused);
     assert_ne!(code(refused.status), 0);
     assert!(said.contains(&text(newest)) && said.contains("docs/operate/damage.md"), "{said}");
     flip(newest, 100);
     flip(entries, 100);
-    let server = site.serve();
+    let server = Server::start(site.reading());
     let status = site.status_with(&server, "damage was found");
     assert!(status["notices"].to_string().contains(&text(entries)), "{status}");
     assert_eq!(status["ready"], true, "{status}");
-    let (ended, log) = server.stop();
-    assert_eq!(code(ended), 0);
+    let log = server.ends();
     assert!(log.contains("damage was found") && log.contains(&text(entries)), "{log}");
     flip(entries, 100);
 
     let connection = Connection::open(site.data().join("state/holdfast.db")).unwrap();
     assert_eq!(connection.execute("UPDATE record SET tag = zeroblob(32) WHERE kind = 6", []).unwrap(), 1);
     drop(connection);
-    let server = site.serve();
+    let server = Server::start(site.reading());
     let status = site.status_with(&server, "damage was found");
     assert!(status["notices"].to_string().contains("row `version "), "{status}");
     assert_eq!(status["ready"], false, "{status}");

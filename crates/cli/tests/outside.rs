@@ -13,19 +13,16 @@
 
 mod common;
 
-use common::{Server, code, holdfast, stderr, stdout, text};
+use common::wait::until;
+use common::{Server, Site, code, holdfast, stderr, stdout, text};
 use holdfast_audit::checkpoint::Checkpoint;
 use holdfast_audit::key::{Signer, VerifierKey};
 use holdfast_audit::note::Note;
 use rustix::process::Signal;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 use zeroize::Zeroizing;
-
-struct Site {
-    dir: tempfile::TempDir,
-}
 
 /// What the gateway is configured with.
 #[derive(Clone, Copy)]
@@ -40,28 +37,14 @@ const WITNESS: With = With { anchor: false, witness: true };
 const BOTH: With = With { anchor: true, witness: true };
 
 impl Site {
-    fn found() -> Self {
-        let site = Self { dir: tempfile::tempdir().unwrap() };
-        let data = text(&site.data());
-        let init = ["init", "--data", &data, "--origin", "audit.example.org", "--operator", "oscar"];
-        let founded =
-            holdfast(init.into_iter().chain(["--first-tenant", "acme", "--custodian", "carol"])).output();
-        assert_eq!(code(founded.unwrap().status), 0);
-        std::fs::rename(site.data().join("credentials"), site.path("credentials")).unwrap();
-        std::fs::copy(site.data().join("tls/ca.pem"), site.path("ca.pem")).unwrap();
+    /// Founded, with an empty anchor and a witness.
+    fn watched() -> Self {
+        let site = Self::found();
         std::fs::create_dir(site.path("anchor")).unwrap();
         let w = text(&site.path("witness"));
         let made = holdfast(["witness", "init", "--data", &w, "--name", "witness.example.org/w1"]).output();
         assert_eq!(code(made.unwrap().status), 0);
         site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn data(&self) -> PathBuf {
-        self.path("data")
     }
 
     fn instance(&self) -> String {
@@ -85,19 +68,17 @@ impl Site {
     }
 
     fn command(&self, with: With, witness_url: &str) -> Command {
-        let mut config = format!("data = \"{}\"\n", self.data().display());
+        let mut settings = String::new();
         if with.anchor {
-            config.push_str(&format!("[anchor]\ndirectory = \"{}\"\n", self.path("anchor").display()));
+            settings.push_str(&format!("[anchor]\ndirectory = \"{}\"\n", self.path("anchor").display()));
         }
         if with.witness {
             let vkey = self.vkey();
-            config.push_str(&format!(
+            settings.push_str(&format!(
                 "[[witness]]\nname = \"w1\"\nurl = \"{witness_url}\"\nvkey = \"{vkey}\"\n"
             ));
         }
-        let file = self.path("holdfast.toml");
-        std::fs::write(&file, config).unwrap();
-        holdfast(["serve", "--config", &text(&file), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        self.serving(&self.data(), &settings)
     }
 
     fn serve(&self, with: With, witness_url: &str) -> Server {
@@ -113,24 +94,6 @@ impl Site {
         said
     }
 
-    fn run(&self, server: &Server, who: &str, line: &[&str]) -> Output {
-        let mut command = holdfast(line);
-        command
-            .env("HOLDFAST_URL", &server.url)
-            .env("HOLDFAST_CACERT", self.path("ca.pem"))
-            .env("HOLDFAST_CERT", self.path(&format!("credentials/{who}.pem")))
-            .env("HOLDFAST_KEY", self.path(&format!("credentials/{who}.key")))
-            .env("HOLDFAST_TENANT", if who == "oscar" { "_gateway" } else { "acme" })
-            .current_dir(self.dir.path());
-        command.output().unwrap()
-    }
-
-    fn ok(&self, server: &Server, who: &str, line: &[&str]) -> String {
-        let output = self.run(server, who, line);
-        assert_eq!(code(output.status), 0, "{who} {line:?}: {}", stderr(&output));
-        stdout(&output)
-    }
-
     fn create_keys(&self, server: &Server, names: &[&str]) {
         for name in names {
             self.ok(server, "carol", &["key", "create", name]);
@@ -139,13 +102,11 @@ impl Site {
 
     /// What the operator sees.
     fn status(&self, server: &Server) -> Value {
-        let admin = server.ready.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
-        serde_json::from_slice(&get(&admin, "/status")).unwrap()
+        serde_json::from_str(&server.admin("/status")).unwrap()
     }
 
     fn metrics(&self, server: &Server) -> String {
-        let admin = server.ready.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
-        String::from_utf8(get(&admin, "/metrics")).unwrap()
+        server.admin("/metrics")
     }
 
     fn copy(&self, from: &str, to: &str) {
@@ -179,55 +140,29 @@ fn size(note: &[u8]) -> u64 {
     Checkpoint::from_text(Note::parse(note).unwrap().text()).unwrap().size
 }
 
-/// One request in clear; gives the body.
-fn get(address: &str, path: &str) -> Vec<u8> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).unwrap();
-    let end = all.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
-    all.split_off(end + 4)
-}
-
-/// Waits until something is so; a disk or a peer is slow at times.
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let begin = std::time::Instant::now();
-    while !so() {
-        assert!(begin.elapsed().as_secs() < 60, "it never came that {what}");
-        let (_keep, wait) = std::sync::mpsc::channel::<()>();
-        let _ = wait.recv_timeout(std::time::Duration::from_millis(50));
-    }
-}
-
 fn notices(status: &Value) -> String {
     status["notices"].to_string()
 }
 
-fn stop(server: Server) {
-    let (status, said) = server.stop();
-    assert_eq!(code(status), 0, "{said}");
-}
-
 #[test]
 fn an_older_copy_is_refused_by_the_anchor() {
-    let site = Site::found();
+    let site = Site::watched();
     let server = site.serve(NOTHING, "");
     assert!(notices(&site.status(&server)).contains("cannot be noticed"));
-    stop(server);
+    server.ends();
     let server = site.serve(ANCHOR, "");
     site.create_keys(&server, &["a"]);
     assert!(!notices(&site.status(&server)).contains("cannot be noticed"));
     // Nothing was there yet, and that was said.
     assert!(notices(&site.status(&server)).contains("holds no checkpoint of"), "{}", site.status(&server));
     until("the anchor follows", || site.anchored("acme") >= site.published("acme"));
-    stop(server);
+    server.ends();
     site.copy("data", "older");
     let server = site.serve(ANCHOR, "");
     assert!(!notices(&site.status(&server)).contains("holds no checkpoint of"), "{}", site.status(&server));
     site.create_keys(&server, &["b", "c"]);
     // A graceful end leaves the last entry there too.
-    stop(server);
+    server.ends();
     assert_eq!(site.anchored("acme"), site.published("acme"));
     assert_eq!(site.anchored("_gateway"), site.published("_gateway"));
 
@@ -248,7 +183,7 @@ fn an_older_copy_is_refused_by_the_anchor() {
     let unknown = site.path("anchor").join(site.instance()).join("later");
     std::fs::rename(site.data(), site.path("older-again")).unwrap();
     std::fs::rename(site.path("newest"), site.data()).unwrap();
-    stop(site.serve(ANCHOR, ""));
+    site.serve(ANCHOR, "").ends();
     std::fs::create_dir(&unknown).unwrap();
     std::fs::copy(&file, unknown.join("checkpoint")).unwrap();
     assert!(site.refused(ANCHOR, "").contains("is no checkpoint of this gateway's log"));
@@ -267,23 +202,23 @@ fn an_older_copy_is_refused_by_the_anchor() {
     site.create_keys(&server, &["without"]);
     assert!(notices(&site.status(&server)).contains("cannot be read"), "{}", site.status(&server));
     assert!(!site.path("anchor").exists(), "it was made, so that nobody notices that it is not mounted");
-    stop(server);
+    server.ends();
 }
 
 #[test]
 fn an_older_copy_is_refused_by_a_witness_alone() {
-    let site = Site::found();
+    let site = Site::watched();
     let witness = site.witness("127.0.0.1:0");
     let url = witness.url.clone();
     let server = site.serve(WITNESS, &url);
     site.create_keys(&server, &["a"]);
     until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
-    stop(server);
+    server.ends();
     site.copy("data", "older");
     let server = site.serve(WITNESS, &url);
     site.create_keys(&server, &["b", "c"]);
     until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
-    stop(server);
+    server.ends();
     site.put_back("older", "newest");
     let said = site.refused(WITNESS, &url);
     for word in [
@@ -295,7 +230,7 @@ fn an_older_copy_is_refused_by_a_witness_alone() {
         assert!(said.contains(word), "{word}: {said}");
     }
     // Without the witness it starts, and says that it does not know; when the witness is back, the alarm is raised.
-    stop(witness);
+    witness.ends();
     let server = site.serve(WITNESS, &url);
     assert!(notices(&site.status(&server)).contains("have not been compared with the witness"));
     assert_eq!(site.status(&server)["ready"], true);
@@ -305,19 +240,19 @@ fn an_older_copy_is_refused_by_a_witness_alone() {
     let log = status["parts"].as_array().unwrap().iter().find(|part| part["name"] == "log").unwrap();
     assert!(log["detail"].to_string().contains("an older copy"), "{log}");
     assert!(site.metrics(&server).contains("holdfast_log_alarm 1"));
-    stop(server);
-    stop(witness);
+    server.ends();
+    witness.ends();
 }
 
 #[test]
 fn a_witness_that_is_down_stops_nobody_and_catches_up() {
-    let site = Site::found();
+    let site = Site::watched();
     let witness = site.witness("127.0.0.1:0");
     let url = witness.url.clone();
     let server = site.serve(BOTH, &url);
     site.create_keys(&server, &["a"]);
     until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
-    stop(witness);
+    witness.ends();
     site.create_keys(&server, &["b", "c", "d"]);
     until("the status says so", || {
         notices(&site.status(&server)).contains("the witness `w1` does not answer")
@@ -335,18 +270,18 @@ fn a_witness_that_is_down_stops_nobody_and_catches_up() {
     until("it catches up", || site.cosigned("acme") >= site.published("acme"));
     until("the notice goes", || !notices(&site.status(&server)).contains("w1"));
     assert!(site.metrics(&server).contains(r#"holdfast_witness_logs_behind{witness="w1"} 0"#));
-    stop(server);
-    stop(witness);
+    server.ends();
+    witness.ends();
 }
 
 #[test]
 fn verify_asks_for_the_witness_and_says_what_it_vouches_for() {
-    let site = Site::found();
+    let site = Site::watched();
     let witness = site.witness("127.0.0.1:0");
     let server = site.serve(WITNESS, &witness.url);
     site.create_keys(&server, &["a", "b"]);
     until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
-    stop(witness);
+    witness.ends();
     site.create_keys(&server, &["c"]);
     let vkey = site.vkey();
     std::fs::write(site.path("w.vkey"), format!("{vkey}\n")).unwrap();
@@ -359,7 +294,7 @@ fn verify_asks_for_the_witness_and_says_what_it_vouches_for() {
     assert_eq!(number("witnessed_entries") + number("entries_after"), number("entries"));
     assert!(number("entries_after") > 0 && number("witnessed_seconds_ago") < 600, "{report}");
     assert_eq!(report["witnesses"][0], "witness.example.org/w1");
-    stop(server);
+    server.ends();
 
     let verify = |more: &[&str]| {
         let line = ["audit", "verify", "mirror", "--vkey", &log_key];
@@ -439,7 +374,7 @@ fn verify_asks_for_the_witness_and_says_what_it_vouches_for() {
 /// Root on the machine has the key and writes another history of the same length: everything inside fits.
 #[test]
 fn a_log_that_was_signed_anew_is_refused() {
-    let site = Site::found();
+    let site = Site::watched();
     let witness = site.witness("127.0.0.1:0");
     let url = witness.url.clone();
     // Two lives of one directory: the same root key, the same origins, other entries.
@@ -447,11 +382,11 @@ fn a_log_that_was_signed_anew_is_refused() {
     let server = site.serve(BOTH, &url);
     site.create_keys(&server, &["a", "b"]);
     until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
-    stop(server);
+    server.ends();
     site.put_back("twin", "honest");
     let server = site.serve(NOTHING, "");
     site.create_keys(&server, &["x", "y", "z", "more", "and-more", "longer"]);
-    stop(server);
+    server.ends();
     assert!(
         site.published("acme") > size(&std::fs::read(site.path("honest/audit/acme/checkpoint")).unwrap())
     );
@@ -466,14 +401,14 @@ fn a_log_that_was_signed_anew_is_refused() {
     assert!(said.contains("that this log does not continue") && said.contains("`w1`"), "{said}");
     // The honest one still starts, with both.
     site.put_back("honest", "forged");
-    stop(site.serve(BOTH, &url));
-    stop(witness);
+    site.serve(BOTH, &url).ends();
+    witness.ends();
 }
 
 /// Two copies of one directory, both served with one anchor: the second to write finds the first.
 #[test]
 fn a_second_copy_that_is_served_raises_the_alarm() {
-    let site = Site::found();
+    let site = Site::watched();
     site.copy("data", "twin");
     let server = site.serve(ANCHOR, "");
     site.create_keys(&server, &["a"]);
@@ -485,7 +420,7 @@ fn a_second_copy_that_is_served_raises_the_alarm() {
     site.copy("twin", "data");
     let second = site.serve(NOTHING, "");
     site.create_keys(&second, &["p", "q", "r", "s", "t"]);
-    stop(second);
+    second.ends();
     let place = site.path("anchor").join(site.instance()).join("acme/checkpoint");
     std::fs::copy(site.data().join("audit/acme/checkpoint"), place).unwrap();
     std::fs::rename(site.data(), site.path("second")).unwrap();
@@ -500,7 +435,7 @@ fn a_second_copy_that_is_served_raises_the_alarm() {
 
 #[test]
 fn wrong_settings_are_refused_with_a_remedy() {
-    let site = Site::found();
+    let site = Site::watched();
     let refused = |config: &str, with: &str| {
         let file = site.path("wrong.toml");
         std::fs::write(&file, format!("data = \"{}\"\n{config}", site.data().display())).unwrap();

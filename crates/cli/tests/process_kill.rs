@@ -11,15 +11,13 @@
 
 mod common;
 
-use common::{Server, holdfast, text};
+use common::dev::{new_key, start, tenant};
+use common::log::closing;
 use holdfast_audit::reader::LogReader;
 use holdfast_audit::verify::{Trusted, verify};
-use holdfast_sdk::message::CreateKey;
-use holdfast_sdk::{Client, KeyName, Tenant};
-use holdfast_wire::native::field::Name;
+use holdfast_sdk::{KeyName, Tenant};
 use rustix::process::Signal;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,23 +31,6 @@ const SLOW_KILLS: usize = 100;
 const USERS: usize = 4;
 /// Acknowledged operations before each kill.
 const LOAD: usize = 150;
-
-fn start(data: &str) -> Server {
-    Server::start(holdfast(["serve", "--dev", "--data", data, "--listen", "127.0.0.1:0"]))
-}
-
-fn tenant(data: &Path, server: &Server) -> Tenant {
-    let environment = std::fs::read_to_string(data.join("dev.env")).unwrap();
-    let token = environment.lines().find_map(|line| line.strip_prefix("export HOLDFAST_TOKEN=")).unwrap();
-    let client = Client::builder(&server.url)
-        .ca_pem(std::fs::read(data.join("tls/ca.pem")).unwrap())
-        .token(token)
-        .attempts(1)
-        .timeout(Duration::from_secs(60))
-        .connect()
-        .unwrap();
-    client.tenant("dev".parse().unwrap())
-}
 
 /// What clients were told before the kill.
 #[derive(Default)]
@@ -106,16 +87,7 @@ async fn stops(
     let mut told = Told::default();
     for number in 0.. {
         let name: KeyName = format!("stopped-{round}-{number}").parse().unwrap();
-        let new = CreateKey {
-            name: Name(name.clone()),
-            algorithm: None,
-            purpose: None,
-            exportable: None,
-            legacy: None,
-            labels: None,
-            prepared: None,
-        };
-        let Ok(made) = tenant.create_key(&new).await else { break };
+        let Ok(made) = tenant.create_key(&new_key(name.as_str())).await else { break };
         told.commands.push(made.operation.unwrap().to_string());
         let Ok(done) = tenant.transition_key(&name, holdfast_core::lifecycle::Transition::Suspend).await
         else {
@@ -134,17 +106,8 @@ async fn what_was_acknowledged_survives_every_kill() {
     let data = dir.path().join("data");
     let log = data.join("audit/dev");
     let key: KeyName = "used".parse().unwrap();
-    let mut server = start(&text(&data));
-    let new = CreateKey {
-        name: Name(key.clone()),
-        algorithm: None,
-        purpose: None,
-        exportable: None,
-        legacy: None,
-        labels: None,
-        prepared: None,
-    };
-    tenant(&data, &server).create_key(&new).await.unwrap();
+    let mut server = start(&data);
+    tenant(&data, &server.url).create_key(&new_key("used")).await.unwrap();
     let newest = Arc::new(AtomicU32::new(1));
     let stopped = Arc::default();
     let (mut encrypted, mut commands) = (vec![], vec![]);
@@ -152,7 +115,7 @@ async fn what_was_acknowledged_survives_every_kill() {
     let kills = if std::env::var_os("HOLDFAST_SLOW").is_some() { SLOW_KILLS } else { KILLS };
     for round in 0..kills {
         let load = Arc::new(Load { told: AtomicUsize::new(0), enough: Notify::new() });
-        let as_one = tenant(&data, &server);
+        let as_one = tenant(&data, &server.url);
         let mut tasks = vec![
             tokio::spawn(rotates(as_one.clone(), key.clone(), Arc::clone(&newest), Arc::clone(&load))),
             tokio::spawn(stops(as_one.clone(), round, Arc::clone(&stopped), Arc::clone(&load))),
@@ -172,7 +135,7 @@ async fn what_was_acknowledged_survives_every_kill() {
 
         // A checkpoint that left the machine before the restart is continued after it.
         let before = std::fs::read(log.join("checkpoint")).unwrap();
-        server = start(&text(&data));
+        server = start(&data);
         let known = earlier.as_ref().map_or(0, |(_, size)| *size);
         let grown = async {
             while LogReader::open(&log).unwrap().checkpoint().size <= known {
@@ -190,7 +153,7 @@ async fn what_was_acknowledged_survives_every_kill() {
         let seen = LogReader::open(&log).unwrap();
         earlier = Some((seen.note().into(), seen.checkpoint().size));
 
-        let tenant = tenant(&data, &server);
+        let tenant = tenant(&data, &server.url);
         let record = tenant.key(&key).await.unwrap();
         assert!(
             record.body.newest_version.0.get() >= newest.load(Ordering::Relaxed),
@@ -211,11 +174,7 @@ async fn what_was_acknowledged_survives_every_kill() {
     verify(&log, &trusted, |_, _| {}).unwrap();
     let mut closed: HashMap<String, usize> = HashMap::new();
     let mut contexts = HashMap::new();
-    for entry in LogReader::open(&log).unwrap().entries(0) {
-        let event: serde_json::Value = serde_json::from_slice(&entry.unwrap().1).unwrap();
-        if event["outcome"] == "intent" {
-            continue;
-        }
+    for event in closing(&log) {
         let operation = event["operation"].as_str().unwrap().to_owned();
         if let Some(id) = event["context"]["id"].as_str().filter(|_| event["action"] == "encrypt") {
             contexts.insert(operation.clone(), id.to_owned());

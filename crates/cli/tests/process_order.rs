@@ -11,6 +11,7 @@
 
 mod common;
 
+use common::dev::token;
 use common::{HOLDFAST, Server, bare, text};
 use std::collections::HashMap;
 use std::path::Path;
@@ -82,8 +83,7 @@ fn succeeded(line: &str, what: Seen) -> bool {
 
 /// The requests for one `curl` over one HTTP/1.1 connection, where nothing is sent but answers.
 fn requests(data: &Path, url: &str) -> String {
-    let environment = std::fs::read_to_string(data.join("dev.env")).unwrap();
-    let token = environment.lines().find_map(|line| line.strip_prefix("export HOLDFAST_TOKEN=")).unwrap();
+    let token = token(data);
     let mut requests = vec![("/keys", r#"{"name":"k"}"#)];
     for number in 0..REQUESTS {
         requests.push(match number % 4 {
@@ -136,8 +136,7 @@ fn no_answer_leaves_before_its_record_is_synced() {
         rustix::process::Signal::TERM,
     )
     .unwrap();
-    let (status, log) = server.stop();
-    assert!(status.success(), "{log}");
+    server.ends();
     let seen = read(&std::fs::read_to_string(&trace).unwrap(), &public);
 
     let (mut entry, mut synced, mut requests) = (false, false, 0);

@@ -11,6 +11,7 @@
 
 mod common;
 
+use common::dev::token;
 use common::{Server, holdfast, text};
 use std::process::Command;
 
@@ -31,8 +32,7 @@ fn the_log_of_the_process_repeats_nothing_that_was_sent() {
     );
     std::fs::write(&config, settings).unwrap();
     let server = Server::start(holdfast(["serve", "--dev", "--config", &text(&config)]));
-    let environment = std::fs::read_to_string(data.join("dev.env")).unwrap();
-    let token = environment.lines().find_map(|line| line.strip_prefix("export HOLDFAST_TOKEN=")).unwrap();
+    let token = token(&data);
     let header = dir.path().join("authorization");
     std::fs::write(&header, format!("authorization: Bearer {token}\n")).unwrap();
     let bodies = [

@@ -12,9 +12,10 @@
 
 mod common;
 
+use common::dev::token;
+use common::log::events;
 use common::mount::Tmpfs;
 use common::{Server, holdfast, text};
-use holdfast_audit::reader::LogReader;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -90,11 +91,6 @@ impl Gateway {
         TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await
     }
 
-    fn token(&self) -> String {
-        let environment = std::fs::read_to_string(self.data.join("dev.env")).unwrap();
-        environment.lines().find_map(|line| line.strip_prefix("export HOLDFAST_TOKEN=")).unwrap().to_owned()
-    }
-
     /// Posts as the developer, who is a custodian too, over a connection of its own; gives status and body.
     async fn post(&self, path: &str, body: &str) -> (u16, String) {
         let connected = tokio::time::timeout(PATIENCE, self.connect(1)).await.expect("a place");
@@ -102,7 +98,7 @@ impl Gateway {
         let request = format!(
             "POST /v1/tenants/dev/{path} HTTP/1.1\r\nhost: g\r\nconnection: close\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.token(),
+            token(&self.data),
             body.len()
         );
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -129,8 +125,7 @@ impl Gateway {
 /// What the log of `_gateway` says of noise, by reason; complete after the end.
 fn noise(data: &Path) -> HashMap<String, u64> {
     let mut counts = HashMap::new();
-    for entry in LogReader::open(&data.join("audit/_gateway")).unwrap().entries(0) {
-        let event: serde_json::Value = serde_json::from_slice(&entry.unwrap().1).unwrap();
+    for event in events(&data.join("audit/_gateway")) {
         if event["action"] == "noise" {
             assert_eq!(event["context"]["source"], "127.0.0.0/24", "{event}");
             let reason = event["context"]["reason"].as_str().unwrap().to_owned();
@@ -226,8 +221,7 @@ async fn any_number_of_anonymous_requests_costs_neither_memory_nor_disk_nor_a_st
     assert!(grown < 16 << 20, "{grown} bytes of memory for {sent:?}");
     gateway.stops_at_once("last").await;
     let Gateway { server, data, .. } = Arc::into_inner(gateway).unwrap();
-    let (status, log) = server.stop();
-    assert!(status.success(), "{log}");
+    let log = server.ends();
     assert!(log.len() < 64 << 10, "the daemon's own log grew to {} bytes", log.len());
     let written = free.saturating_sub(mounted.free());
     assert!(written < 4 << 20, "{written} bytes on disk for {sent:?}");
@@ -279,12 +273,11 @@ async fn ten_thousand_connections_are_held_and_make_way_for_a_custodian() {
         let nothing = stream.try_read(&mut end).map_err(|error| error.kind());
         assert_eq!(nothing, Err(io::ErrorKind::WouldBlock), "a younger one was let go");
     }
-    let (address, known) = (gateway.address, gateway.token());
+    let (address, known) = (gateway.address, token(&gateway.data));
     assert!(address.ip().is_loopback() && !known.is_empty());
     drop((held, greeted));
     let Gateway { server, data, .. } = gateway;
-    let (status, log) = server.stop();
-    assert!(status.success(), "{log}");
+    server.ends();
     let counts = noise(&data);
     // Three connections of the custodian's came when all places were taken or nearly so; the rest left by themselves.
     assert!((1..=3).contains(&counts["displaced"]), "{counts:?}");

@@ -12,6 +12,7 @@
 
 mod common;
 
+use common::dev::{environment, serving};
 use common::{Server, code, holdfast, stderr, stdout, text, tool};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -60,26 +61,16 @@ impl Site {
 
     /// Serves so many days ago.
     fn serve(&self, days_ago: u64) -> Server {
-        let data = text(&self.data());
-        let mut serve = holdfast(["serve", "--dev", "--listen", "127.0.0.1:0", "--data", &data]);
+        let mut serve = holdfast(serving(&self.data()));
         if days_ago > 0 {
             serve.env("LD_PRELOAD", self.path("clock.so")).env("CLOCK_BACK", (days_ago * 86_400).to_string());
         }
         Server::start(serve)
     }
 
-    fn environment(&self) -> Vec<(String, String)> {
-        let written = std::fs::read_to_string(self.data().join("dev.env")).unwrap();
-        let line = |line: &str| {
-            let (name, value) = line.strip_prefix("export ").unwrap().split_once('=').unwrap();
-            (name.to_owned(), value.trim_matches('\'').to_owned())
-        };
-        written.lines().map(line).collect()
-    }
-
     fn run(&self, line: &[&str]) -> Output {
         let mut command = holdfast(line);
-        command.envs(self.environment()).current_dir(self.dir.path()).output().unwrap()
+        command.envs(environment(&self.data())).current_dir(self.dir.path()).output().unwrap()
     }
 
     fn ok(&self, line: &[&str]) -> String {
@@ -95,7 +86,7 @@ impl Site {
 
     /// Records so many operations: a batch is one request, and each of its items is recorded.
     fn record(&self, url: &str, operations: usize) {
-        let environment = self.environment();
+        let environment = environment(&self.data());
         let value = |name: &str| &environment.iter().find(|(known, _)| known == name).unwrap().1;
         let item = r#"{"operation":"mac","key":"tag","message":"AAAA"}"#;
         let body = format!("{{\"items\":[{}]}}", vec![item; operations].join(","));
@@ -132,9 +123,9 @@ fn a_log_is_pruned_under_its_retention_and_verifies() {
     let server = site.serve(40);
     site.ok(&["key", "create", "tag", "--algorithm", "hmac-sha-256"]);
     (0..3).for_each(|_| site.record(&server.url, 200));
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
     for days_ago in [33, 26, 19, 12] {
-        assert_eq!(code(site.serve(days_ago).stop().0), 0);
+        site.serve(days_ago).ends();
     }
     let server = site.serve(5);
     site.ok(&["audit", "mirror", "mirror"]);
@@ -144,7 +135,7 @@ fn a_log_is_pruned_under_its_retention_and_verifies() {
     assert_eq!(code(site.run(&["tenant", "retention", "set"]).status), 2);
     site.ok(&["tenant", "retention", "set", "--days", "30"]);
     assert_eq!(site.json(&["tenant", "show"])["retention_days"], 30);
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
     assert!(site.bundle(0).exists() && site.bundle(1).exists());
 
     let server = site.serve(0);
@@ -163,7 +154,7 @@ fn a_log_is_pruned_under_its_retention_and_verifies() {
     assert_eq!((&report["kept_from"], &report["absent"]), (&Value::Null, &0.into()), "{report}");
     site.ok(&["tenant", "retention", "set", "--forever"]);
     assert_eq!(site.json(&["tenant", "show"]).get("retention_days"), None);
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
 
     let data = text(&site.data());
     let deep = site.run(&["doctor", "--deep", "--data", &data]);

@@ -78,8 +78,7 @@ fn founded_served_told_and_ended() {
     assert_eq!(heard(), "READY=1");
     assert_eq!(code(carol(&["key", "show", "k"]).status), 0);
 
-    let (status, log) = server.stop();
-    assert_eq!(code(status), 0, "{log}");
+    server.ends();
     assert_eq!(heard(), "STOPPING=1");
 
     let dev = holdfast(["serve", "--dev", "--data", &data, "--listen", "127.0.0.1:0"]).output().unwrap();
@@ -104,7 +103,7 @@ fn a_dev_directory_is_marked_for_ever() {
     let data = text(&dev.data());
     let Dev { dir: _kept, server, environment: _ } = dev;
     assert!(server.ready.contains("source ") && server.ready.contains("dev.env"), "{}", server.ready);
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
     let plain =
         holdfast(["serve", "--data", &data, "--listen", "127.0.0.1:0", "--admin", "off"]).output().unwrap();
     assert!(code(plain.status) == 1 && stderr(&plain).contains("for ever"), "{}", stderr(&plain));

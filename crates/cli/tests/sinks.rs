@@ -12,40 +12,25 @@
 
 mod common;
 
+use common::dev::{new_key, tenant};
+use common::wait::until;
 use common::{Server, holdfast, text};
 use holdfast_audit::reader::LogReader;
-use holdfast_sdk::message::CreateKey;
-use holdfast_sdk::{Client, Tenant};
-use holdfast_wire::native::field::Name;
+use holdfast_sdk::Tenant;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 const RSYSLOGD: &str = "/usr/sbin/rsyslogd";
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Long enough to send some things in one.
 const SESSION_SECONDS: u64 = 4;
 /// Operations in each part of the test.
 const LOAD: usize = 150;
 /// So few that a system takes all of them before anybody reads.
 const FEW: usize = 20;
-
-/// Waits until something holds.
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let (_keep, never) = mpsc::channel::<()>();
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
-        let _time_passed = never.recv_timeout(Duration::from_millis(20));
-    }
-}
 
 /// An authority, and certificates of the receiver and of the gateway.
 fn certificates(dir: &Path) {
@@ -136,7 +121,6 @@ impl Drop for Rsyslog {
 
 struct Gateway {
     server: Server,
-    admin: String,
     data: PathBuf,
 }
 
@@ -161,28 +145,15 @@ session_seconds = {SESSION_SECONDS}
         std::fs::write(&path, config).unwrap();
         let line = ["serve", "--dev", "--config", &text(&path), "--listen", "127.0.0.1:0"];
         let server = Server::start(holdfast(line));
-        let admin = server.ready.split("http://").nth(1).unwrap();
-        let admin = admin.split(['/', ' ', ';', '\n']).next().unwrap().to_owned();
-        Self { server, admin, data }
+        Self { server, data }
     }
 
     fn tenant(&self) -> Tenant {
-        let environment = std::fs::read_to_string(self.data.join("dev.env")).unwrap();
-        let token = environment.lines().find_map(|line| line.strip_prefix("export HOLDFAST_TOKEN=")).unwrap();
-        let client = Client::builder(&self.server.url)
-            .ca_pem(std::fs::read(self.data.join("tls/ca.pem")).unwrap())
-            .token(token)
-            .timeout(Duration::from_secs(60))
-            .connect();
-        client.unwrap().tenant("dev".parse().unwrap())
+        tenant(&self.data, &self.server.url)
     }
 
     fn metric(&self, name: &str) -> u64 {
-        let mut stream = TcpStream::connect(&self.admin).unwrap();
-        let request = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin);
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        let answer = self.server.admin("/metrics");
         let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {answer}")).trim().parse().unwrap()
     }
@@ -231,16 +202,7 @@ async fn every_acknowledged_operation_is_in_the_receiver_s_file() {
     let (rsyslog, port) = Rsyslog::start(dir, 0);
     let gateway = Gateway::start(dir, port);
     let tenant = gateway.tenant();
-    let key = CreateKey {
-        name: Name("k".parse().unwrap()),
-        algorithm: None,
-        purpose: None,
-        exportable: None,
-        legacy: None,
-        labels: None,
-        prepared: None,
-    };
-    tenant.create_key(&key).await.unwrap();
+    tenant.create_key(&new_key("k")).await.unwrap();
     let mut told = encrypt(&tenant, LOAD).await;
     until("rsyslog has everything", || gateway.is_complete());
 

@@ -193,7 +193,7 @@ fn its_directory_is_its_own() {
     fails(&mut place.command(&["--log", &place.vkey().to_string()]), "is a witness, not a log");
     let server = place.serve();
     fails(&mut place.command(&["--logs", &text(&list)]), "in use by process");
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
     fails(&mut place.command(&["--logs", &text(&list)]), "can be read by others");
     std::fs::remove_file(&key).unwrap();
@@ -247,7 +247,7 @@ fn a_new_log_is_known_after_sighup_over_tls() {
     // The signal is obeyed soon, not at once.
     let cosigned = (0..200).any(|_| submit().ends_with("200"));
     assert!(cosigned, "{}", submit());
-    assert_eq!(code(server.stop().0), 0);
+    server.ends();
 }
 
 /// Submits one size after the other until the connection breaks; gives the last that was cosigned.
@@ -314,7 +314,7 @@ fn a_killed_witness_remembers_all_that_it_signed() {
         for old in [remembered, last, 0] {
             assert_ne!(place.submit(&server, &History(2).request(old, last + 9)).0, 200);
         }
-        assert_eq!(code(server.stop().0), 0);
+        server.ends();
         known = remembered;
     }
 }

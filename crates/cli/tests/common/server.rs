@@ -1,0 +1,90 @@
+//! The real binary as it runs.
+
+use super::code;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+
+/// A running gateway; stopped when dropped.
+pub struct Server {
+    child: Child,
+    /// What it says on stderr, read to its end so that it never waits for us.
+    log: Option<JoinHandle<String>>,
+    pub ready: String,
+    pub url: String,
+}
+
+impl Server {
+    /// Starts it, and waits for its line.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = child.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            log.read_to_string(&mut text).unwrap();
+            text
+        });
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        if ready.is_empty() {
+            panic!("it did not start: {}", log.join().unwrap());
+        }
+        let url = ready
+            .split([' ', ';', '\n'])
+            .find(|word| word.starts_with("https://") || word.starts_with("http://"))
+            .unwrap_or_default()
+            .to_owned();
+        Self { child, log: Some(log), ready, url }
+    }
+
+    /// What its operator's own listener answers, in clear.
+    pub fn admin(&self, path: &str) -> String {
+        let address = self.ready.split("http://").nth(1).unwrap();
+        let address = address.split(['/', ' ', ';', '\n']).next().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the kernel says of its memory now, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Orders it to end, which it must do in order, and gives what it said.
+    #[track_caller]
+    pub fn ends(self) -> String {
+        let (status, said) = self.stop();
+        assert_eq!(code(status), 0, "{said}");
+        said
+    }
+
+    /// Orders it to end, and gives how it ended and what it said.
+    pub fn stop(mut self) -> (ExitStatus, String) {
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.child.wait().unwrap();
+        (status, self.log.take().unwrap().join().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Stopped already, most often.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,18 @@
+//! Waiting for what another process does.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// What takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something holds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let (_keep, never) = mpsc::channel::<()>();
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        let _time_passed = never.recv_timeout(Duration::from_millis(20));
+    }
+}
