@@ -161,7 +161,7 @@ impl Stops {
             return false;
         }
         let orders = self.orders.load();
-        epoch.0 < orders.floor || orders.concern(of, |target| orders.is_newer(target, epoch))
+        orders.concern(of, |target| orders.is_newer(target, epoch))
     }
 
     /// Whether the caller itself was ordered to stop after `epoch`.
@@ -357,6 +357,21 @@ mod tests {
     }
 
     #[test]
+    fn a_permit_that_is_newer_than_its_own_stop_outlives_the_stops_of_others() {
+        let stops = Stops::default();
+        let (tenant, caller) = ("acme".parse().unwrap(), "alice".parse().unwrap());
+        let keys = [KeyId::from_bytes([1; 16])];
+        let of = Concerned { tenant: &tenant, caller: &caller, keys: &keys };
+        for target in [Target::Key(keys[0]), Target::Caller(tenant.clone(), caller.clone())] {
+            stops.order(target);
+        }
+        let after = stops.epoch();
+        stops.order(Target::Key(KeyId::from_bytes([2; 16])));
+        assert!(!stops.stopped_since(after, of));
+        assert!(!stops.caller_stopped_since(after, &tenant, &caller));
+    }
+
+    #[test]
     fn beyond_the_bound_older_permits_release_nothing() {
         let stops = Stops::default();
         let before = stops.epoch();
@@ -384,5 +399,22 @@ mod tests {
         assert_eq!(poll_once(drain.as_mut()), Poll::Pending);
         drop(late);
         assert_eq!(poll_once(drain.as_mut()), Poll::Ready(()));
+    }
+
+    #[test]
+    fn departures_that_keep_coming_hold_up_no_stop() {
+        let stops = Arc::new(Stops::default());
+        let mut leaving = stops.depart();
+        // More often than there are phases.
+        for _ in 0..4 {
+            let mut drain = Box::pin(async { stops.drain().await });
+            for _ in 0..2 {
+                assert_eq!(poll_once(drain.as_mut()), Poll::Pending);
+                // Another one comes before the earlier one has left.
+                leaving = stops.depart();
+            }
+            assert_eq!(poll_once(drain.as_mut()), Poll::Ready(()));
+        }
+        drop(leaving);
     }
 }
