@@ -28,7 +28,7 @@ mod budget {
     pub(super) const PAGE: u64 = 1 << 30;
     pub(super) const ROTATE: u64 = 1 << 31;
     pub(super) const REFUSE: u64 = 1 << 32;
-    /// How often an alarm is repeated past the first.
+    /// How often an alarm is repeated past the first, which is a multiple of it.
     pub(super) const REPEAT: u64 = 1 << 24;
 }
 
@@ -287,7 +287,7 @@ impl<P: Ports> Pipeline<P> {
             return Err(Error::new(ErrorKind::BudgetExhausted, Stage::Perform, detail)
                 .remedy(format!("ask a custodian to run `holdfast key rotate {}`", key.name)));
         }
-        if used >= budget::PAGE && (used - budget::PAGE).is_multiple_of(budget::REPEAT) {
+        if used >= budget::PAGE && used.is_multiple_of(budget::REPEAT) {
             facts.alarm =
                 Some(format!("{used} of 4294967296 invocations of this key version are used").into());
         }
