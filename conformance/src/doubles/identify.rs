@@ -74,6 +74,12 @@ impl Identify for Registry {
                 return Err(Error::new(ErrorKind::Malformed, Stage::Resolve, detail));
             }
         }
+        for (index, one) in anchors.iter().enumerate() {
+            if anchors[index + 1..].iter().any(|other| one.name == other.name) {
+                let detail = "two trust anchors share a name";
+                return Err(Error::new(ErrorKind::Malformed, Stage::Resolve, detail));
+            }
+        }
         let authorities = anchors.iter().map(|anchor| Arc::clone(&anchor.certificate)).collect();
         Ok(Registered { callers: callers.to_vec(), authorities })
     }

@@ -61,6 +61,11 @@ impl Keys {
         lock(&self.inner).forgotten.clone()
     }
 
+    /// Whether it was told to erase a version's material.
+    pub fn is_erased(&self, key: KeyId, version: KeyVersion) -> bool {
+        lock(&self.inner).erased.contains(&(key, version))
+    }
+
     /// What somebody who has only the public key encrypts: a bare ciphertext.
     pub fn encrypt_outside(handle: &SealedHandle, padding: RsaPadding, plaintext: &[u8]) -> Vec<u8> {
         let seed = &handle.as_bytes()[..32];

@@ -3,10 +3,13 @@
 use super::{Gate, lock, sha256};
 use holdfast_core::caller::CallerRecord;
 use holdfast_core::key::{Key, Version};
+use holdfast_core::lifecycle::KeyState;
 use holdfast_core::pipeline::{Intent, OpenIntent};
 use holdfast_core::port::{Committed, Health, KeyEntry, Page, State, StateChange};
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
-use holdfast_core::{CallerName, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Stage, TenantId};
+use holdfast_core::{
+    CallerName, Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Stage, TenantId,
+};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
@@ -59,6 +62,11 @@ struct TenantRows {
 
 fn refuse(kind: ErrorKind, detail: &'static str) -> Error {
     Error::new(kind, Stage::Perform, detail)
+}
+
+/// A record that keeps its epoch would be written over by whoever read it before, and never be put in force.
+fn assert_raised(before: Epoch, after: Epoch) {
+    assert!(after > before, "a change of a record raises its epoch");
 }
 
 impl Records {
@@ -161,18 +169,25 @@ impl Tables {
                     };
                     self.tenants.insert(record.id.clone(), rows);
                 }
-                (Some(rows), Some(epoch)) if rows.record.epoch == *epoch => rows.record = record.clone(),
+                (Some(rows), Some(epoch)) if rows.record.epoch == *epoch => {
+                    assert_raised(*epoch, record.epoch);
+                    rows.record = record.clone();
+                }
                 (Some(_), None) => return exists(),
                 (Some(_) | None, Some(_)) => return conflict(),
             },
             StateChange::Key { key, expected } => {
                 let place = (key.tenant.clone(), key.name.clone());
                 match (self.keys.get(&place), expected) {
-                    (Some(_), None) => return exists(),
+                    // A destroyed key's name is free again.
+                    (Some(found), None) if found.state != KeyState::Destroyed => return exists(),
                     (None, Some(_)) => return conflict(),
                     (Some(found), Some(epoch)) if found.epoch != *epoch => return conflict(),
                     (found, _) => {
-                        let same = found.filter(|found| found.newest == key.newest);
+                        if let Some(epoch) = expected {
+                            assert_raised(*epoch, key.epoch);
+                        }
+                        let same = found.filter(|found| (found.id, found.newest) == (key.id, key.newest));
                         // `sequence` is still that of the commit before.
                         let renewed = same.map_or(self.sequence + 1, |found| found.renewed);
                         self.keys.insert(place, Key { renewed, ..key.clone() });
