@@ -368,6 +368,8 @@ mod tests {
         let mut out = Vec::new();
         event.encode(&mut out);
         assert!(out.len() <= 65_535, "{}", out.len());
-        assert!(std::str::from_utf8(&out).is_ok());
+        let text = std::str::from_utf8(&out).unwrap();
+        // As many names as fit, and how many more there were.
+        assert!(text.contains(&format!(r#""{}"],"more":84}}"#, "p".repeat(128))));
     }
 }

@@ -122,6 +122,21 @@ mod tests {
         assert!(!verify_opened(&committed, &[8; 32], "input", b"4711"));
         assert!(!verify_opened(&committed, &[7; 32], "output", b"4711"));
         assert!(!verify_opened(&committed, &[7; 32], "input", b"4712"));
+        let Committed::Hmac { tag, bytes } = committed else { panic!("of what can be guessed") };
+        let longer = Committed::Hmac { tag, bytes: bytes + 1 };
+        assert!(!verify_opened(&longer, &[7; 32], "input", b"4711"));
+    }
+
+    #[test]
+    fn a_hash_fits_its_own_value_and_length_only() {
+        let value = [1; 32];
+        let committed = Committer::new(&[7; 32]).public("output", &value);
+        let Committed::Sha256 { digest, bytes } = committed else { panic!("of what cannot be guessed") };
+        let fits = |committed, value: &[u8]| verify_opened(&committed, &[0; 32], "output", value);
+        assert!(fits(committed, &value));
+        assert!(!fits(committed, &[2; 32]));
+        assert!(!fits(Committed::Sha256 { digest, bytes: bytes + 1 }, &value));
+        assert!(!fits(Committed::Sha256 { digest: [0; 32], bytes }, &value));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What only this module can see; the law itself is tested in `tests/law`, from outside.
 
-use super::recover::stop_order;
+use super::proof::{Intent, Permit};
+use super::recover::{OpenIntent, stop_order};
 use crate::action::Action;
 use crate::command::Command;
 use crate::error::ErrorKind;
-use crate::id::TokenId;
+use crate::id::{OperationId, TenantId, TokenId};
+use crate::stop::StopEpoch;
 
 #[test]
 fn exactly_the_stop_orders_can_be_given_again_from_their_record() {
@@ -38,4 +40,17 @@ fn a_stop_is_given_up_only_for_what_will_not_pass() {
         "audit-unavailable",
     ];
     assert_eq!(passing, expected);
+}
+
+#[test]
+fn only_a_stop_order_s_own_permit_goes_ahead_of_the_log() {
+    let [this, another] = [1, 2].map(|byte| OperationId::from_bytes([byte; 16]));
+    let goes_ahead = |operation, action| {
+        let tenant: TenantId = "acme".parse().unwrap();
+        let permit = Permit::own(this, tenant.clone(), "carol".parse().unwrap(), StopEpoch::END);
+        Intent::urgent(permit, OpenIntent { operation, tenant, action, key: None, subject: None }).is_ok()
+    };
+    assert!(goes_ahead(this, Action::SuspendTenant));
+    assert!(!goes_ahead(another, Action::SuspendTenant));
+    assert!(!goes_ahead(this, Action::ResumeTenant));
 }

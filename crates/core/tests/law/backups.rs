@@ -115,6 +115,7 @@ fn every_log_begins_with_what_it_continues_and_every_key_is_suspended() {
     now(rig.transition("held", Transition::Suspend)).unwrap();
     let (pipeline, log, restored) = restored(&rig, vec![]);
     assert_eq!(restored, Restored { suspended: 2, stops: 0, unknown: 0 });
+    assert!(log.entries()[0].tenant.is_gateway(), "where an operator looks first");
     for tenant in ["_gateway", "acme", "other"] {
         let entries = log.of(tenant);
         assert_eq!(

@@ -8,6 +8,7 @@ use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::command::NewKey;
 use holdfast_core::context::Context;
 use holdfast_core::key::Key;
+use holdfast_core::lifecycle::Transition;
 use holdfast_core::operation::Operation;
 use holdfast_core::port::State;
 use holdfast_core::{KeyVersion, TenantId};
@@ -102,6 +103,17 @@ fn half_is_rotated_by_itself() {
     assert_eq!(rig.log().entries().len(), entries);
     assert!(now(rig.bytes("alice", "gcm", seal())).is_ok());
     assert_eq!(now(rig.bytes("alice", "gcm", decrypt(&old, Context::EMPTY))).unwrap(), b"data");
+}
+
+#[test]
+fn a_key_that_is_stopped_meanwhile_is_not_rotated() {
+    let (rig, key) = rig();
+    rig.state().set_count(key.id, V1, (1 << 31) - 1);
+    now(rig.bytes("alice", "gcm", seal())).unwrap();
+    now(rig.transition("gcm", Transition::Suspend)).unwrap();
+    let entries = rig.log().entries().len();
+    now(rig.pipeline.housekeep()).unwrap();
+    assert_eq!((newest(&rig, &rig.acme), rig.log().entries().len()), (1, entries));
 }
 
 #[test]

@@ -60,6 +60,10 @@ fn any_flipped_bit_is_the_same_refusal() {
             let error = refusal(&rig, "kek", decrypt(&sealed[..length], context()));
             assert_eq!(seen(&error), expected, "{algorithm}: cut to {length} bytes");
         }
+        // Which check it was, in the store's words, stands in the log alone.
+        let last = refusal(&rig, "kek", decrypt(&[&sealed[..sealed.len() - 1], &[0, 0]].concat(), context()));
+        assert_eq!(seen(&last), expected);
+        assert_eq!(rig.log().last().text("detail"), "the input does not verify: the tag is wrong");
         let longer = [&sealed[..], &[0]].concat();
         assert_eq!(seen(&refusal(&rig, "kek", decrypt(&longer, context()))), expected);
     }

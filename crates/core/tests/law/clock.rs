@@ -1,6 +1,6 @@
 //! Clocks that step: order stays, nothing comes back to life, and what time unlocks stays locked until an operator confirms.
 
-use holdfast_conformance::doubles::{certificate, token};
+use holdfast_conformance::doubles::{CommitFault, certificate, token};
 use holdfast_conformance::rig::{AUTHORITY, POLICY, Rig, call, encrypt, new_key, transition};
 use holdfast_conformance::task::now;
 use holdfast_core::algorithm::Algorithm;
@@ -232,6 +232,18 @@ fn only_an_operator_confirms_and_only_what_waits() {
     assert!(rig.pipeline.clock_held().is_some());
     confirm(&rig, "olga").unwrap();
     assert_eq!(confirm(&rig, "olga").unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[test]
+fn a_jump_is_confirmed_before_it_could_be_recorded_too() {
+    let rig = rig();
+    rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
+    rig.world.jump(3600);
+    assert!(now(rig.pipeline.finish_what_waits()).is_err());
+    confirm(&rig, "olga").unwrap();
+    assert_eq!(rig.pipeline.clock_held(), None);
+    tick(&rig);
+    assert_eq!(rig.log().last().summary(), "confirm-clock success", "there is nothing to hold any more");
 }
 
 #[test]

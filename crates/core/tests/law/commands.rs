@@ -11,7 +11,9 @@ use holdfast_core::key::Labels;
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::port::{Mark, State};
 use holdfast_core::query::{Found, Query};
+use holdfast_core::tenant::Anchor;
 use holdfast_core::{Epoch, ErrorKind};
+use std::sync::Arc;
 
 fn rig() -> Rig {
     let rig = Rig::new();
@@ -280,5 +282,36 @@ fn only_an_active_key_is_rotated() {
     now(rig.command("carol", transition("kek", Transition::Deactivate))).unwrap();
     let error = now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::KeyState);
+    assert_closed(&rig);
+}
+
+#[test]
+fn what_says_itself_that_nothing_was_written_is_closed_although_the_state_can_tell_nothing() {
+    let rig = rig();
+    rig.state().committing.hold();
+    let creating = Task::begun(rig.command("carol", Command::CreateKey(new_key("new", Algorithm::Ed25519))));
+    rig.state().fault(CommitFault::Before(ErrorKind::AlreadyExists));
+    rig.state().fail_reads(1);
+    rig.state().committing.release();
+    assert_eq!(creating.finish().unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_closed(&rig);
+}
+
+#[test]
+fn an_anchor_is_replaced_by_its_name_and_no_other_is() {
+    let rig = rig();
+    let anchor = |name: &str, revocations: Option<&[u8]>| Anchor {
+        name: name.parse().unwrap(),
+        certificate: Arc::from(name.as_bytes()),
+        revocations: revocations.map(Arc::from),
+    };
+    let put = |anchor| now(rig.command("carol", Command::PutAnchor(anchor))).map(drop).map_err(|e| e.kind());
+    put(anchor("new", Some(b"list"))).unwrap();
+    put(anchor("another", None)).unwrap();
+    put(anchor("new", Some(b"newer list"))).unwrap();
+    assert_eq!(put(anchor("new", None)), Err(ErrorKind::Conflict), "it would lose its list");
+    let view = rig.pipeline.tenant(&rig.acme).unwrap();
+    let kept: Vec<_> = view.data.anchors.iter().map(|anchor| anchor.name.as_str()).collect();
+    assert_eq!(kept, ["another", "new", "own"]);
     assert_closed(&rig);
 }

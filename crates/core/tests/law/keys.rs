@@ -1,8 +1,9 @@
 //! What a key's state, purpose and versions let it do.
 
-use holdfast_conformance::rig::{Rig, bytes, decrypt, encrypt, name, new_key, sign, verify, wrap};
+use holdfast_conformance::rig::{Rig, bytes, decrypt, encrypt, name, new_key, person, sign, verify, wrap};
 use holdfast_conformance::task::now;
 use holdfast_core::algorithm::{Algorithm, Family, Purpose};
+use holdfast_core::caller::CallerKind;
 use holdfast_core::command::{Command, Done, NewKey};
 use holdfast_core::context::Context;
 use holdfast_core::lifecycle::{KeyState, Transition};
@@ -112,13 +113,36 @@ fn a_destroyed_keys_material_is_gone_in_every_version() {
     let rig = Rig::new();
     let key = now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
     now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
-    bring(&rig, "kek", KeyState::Destroyed);
-    for number in [1, 2] {
-        let version = rig.state().find_version(key.id, KeyVersion::new(number).unwrap()).unwrap();
+    bring(&rig, "kek", KeyState::Deactivated);
+    let outcome = now(rig.transition("kek", Transition::Destroy)).unwrap();
+    let Done::Key(destroyed, newest) = outcome.done else { panic!("a key") };
+    assert_eq!([destroyed.state, newest.state], [KeyState::Destroyed; 2]);
+    assert_eq!(newest.number, destroyed.newest);
+    for number in [1, 2].map(|number| KeyVersion::new(number).unwrap()) {
+        let version = rig.state().find_version(key.id, number).unwrap();
         assert_eq!(version.state, KeyState::Destroyed);
         assert!(version.handle.as_bytes().is_empty());
+        assert!(rig.keys().is_erased(key.id, number), "the key store was told");
     }
     assert!(rig.keys().forgotten().contains(&key.id));
+}
+
+#[test]
+fn a_destroyed_keys_name_is_free_again_and_its_id_never_is() {
+    let rig = Rig::new();
+    let new = || new_key("kek", Algorithm::Xaes256Gcm);
+    let first = now(rig.create(new())).unwrap();
+    for state in [KeyState::Active, KeyState::Deactivated] {
+        bring(&rig, "kek", state);
+        rig.keys().fault(holdfast_conformance::doubles::KeyFault::Fail(ErrorKind::KeyStoreUnavailable));
+        // Refused before a key is made that nobody would get.
+        assert_eq!(now(rig.create(new())).unwrap_err().kind(), ErrorKind::AlreadyExists, "{state}");
+        rig.keys().heal();
+    }
+    now(rig.transition("kek", Transition::Destroy)).unwrap();
+    let second = now(rig.create(new())).unwrap();
+    assert_ne!(first.id, second.id);
+    assert!(now(rig.bytes("alice", "kek", encrypt(b"data", no_context()))).is_ok());
 }
 
 #[test]
@@ -264,6 +288,37 @@ fn a_suspended_caller_does_nothing_whoever_recognises_it() {
     assert_eq!(now(rig.query("dora", Query::Tenant)).unwrap_err().kind(), ErrorKind::Stopped);
     now(rig.command("carol", resume)).unwrap();
     assert!(now(rig.query("dora", Query::Tenant)).is_ok());
+}
+
+#[test]
+fn a_caller_that_is_registered_anew_stays_suspended_and_keeps_its_tokens() {
+    let rig = Rig::new();
+    now(rig.command("carol", Command::SuspendCaller("alice".parse().unwrap()))).unwrap();
+    let mut again = person("acme", "alice", CallerKind::Application, &rig.world);
+    again.tokens.clear();
+    let outcome = now(rig.command("carol", Command::PutCaller(again))).unwrap();
+    let Done::Caller(record) = outcome.done else { panic!("a caller") };
+    assert_eq!((record.suspended, record.tokens.len()), (true, 1));
+    assert_eq!(now(rig.random("alice", 16)).unwrap_err().kind(), ErrorKind::Stopped);
+    now(rig.command("carol", Command::ResumeCaller("alice".parse().unwrap()))).unwrap();
+    assert!(now(rig.random("alice", 16)).is_ok());
+}
+
+#[test]
+fn a_caller_has_32_live_tokens_at_most() {
+    let rig = Rig::new();
+    let issue =
+        || now(rig.command("carol", Command::IssueToken { caller: "bob".parse().unwrap(), seconds: 60 }));
+    // One has been there from the beginning.
+    for _ in 1..32 {
+        issue().unwrap();
+    }
+    assert_eq!(issue().unwrap_err().kind(), ErrorKind::Throttled);
+    rig.world.step(59);
+    assert_eq!(issue().unwrap_err().kind(), ErrorKind::Throttled);
+    // At the moment of its end a token is worth nothing.
+    rig.world.step(1);
+    issue().unwrap();
 }
 
 #[test]

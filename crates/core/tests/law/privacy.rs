@@ -1,13 +1,17 @@
 //! What the log says, and what it must not.
 
-use holdfast_conformance::rig::{Rig, context, decrypt, encrypt, new_key, rewrap, sign};
+use holdfast_conformance::rig::{Rig, call, context, decrypt, encrypt, new_key, rewrap, sign};
 use holdfast_conformance::task::now;
+use holdfast_core::ErrorKind;
+use holdfast_core::action::Action;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::{Command, NewKey};
+use holdfast_core::context::Context;
 use holdfast_core::event::{Committed, verify_opened};
 use holdfast_core::key::{HIDE_CONTEXT_LABEL, Labels};
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::operation::Operation;
+use holdfast_core::query::{AuditPath, Query};
 
 const SECRET: &str = "a-value-that-only-the-tenant-knows";
 
@@ -62,6 +66,19 @@ fn a_context_stands_in_clear_unless_a_label_hides_it() {
         let text = String::from_utf8(entry.bytes.clone()).unwrap();
         assert!(!text.contains(SECRET), "{text}");
     }
+}
+
+#[test]
+fn without_entropy_a_context_is_neither_hidden_nor_shown() {
+    let rig = Rig::new();
+    now(rig.create(hiding())).unwrap();
+    let inbound = rig.inbound("alice");
+    rig.world.set_entropy(false);
+    let seal = call("hiding", encrypt(b"4711", context(&[("who", SECRET)])));
+    assert_eq!(now(rig.pipeline.use_key(&inbound, seal)).unwrap_err().kind(), ErrorKind::Internal);
+    let last = rig.log().last();
+    assert_eq!(last.summary(), "encrypt refused internal");
+    assert!(!String::from_utf8(last.bytes).unwrap().contains(SECRET));
 }
 
 #[test]
@@ -127,5 +144,27 @@ fn an_event_says_who_did_what_how() {
     ];
     for (path, value) in expected {
         assert_eq!(last.text(path), value, "{path}");
+    }
+}
+
+#[test]
+fn the_event_of_a_query_says_what_was_looked_at() {
+    let rig = Rig::new();
+    let explain = Query::ExplainPolicy {
+        caller: "alice".parse().unwrap(),
+        action: Action::Encrypt,
+        key: None,
+        context: Context::EMPTY,
+    };
+    let asked = [
+        (Query::Policy { version: Some(1) }, "version 1"),
+        (explain, "alice encrypt"),
+        (Query::AuditFile(AuditPath::new("checkpoint").unwrap()), "checkpoint"),
+        (Query::Tenant, ""),
+    ];
+    for (query, subject) in asked {
+        // Whether there is such a file does not matter.
+        let _ = now(rig.query("audrey", query));
+        assert_eq!(rig.log().last().text("subject"), subject);
     }
 }

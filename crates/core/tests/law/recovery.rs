@@ -134,6 +134,19 @@ fn a_crash_during_recovery_changes_nothing_of_that() {
 }
 
 #[test]
+fn what_cannot_be_closed_is_not_started_with() {
+    let rig = rig();
+    run_to(&rig, Command::RotateKey(name("kek")), Moment::IntentDurable);
+    rig.log().crash(0);
+    rig.state().committing.release();
+    let recovery = rig.log().recovery();
+    rig.log().set_broken(true);
+    let opening =
+        Rig::open(rig.keys().clone(), rig.state().clone(), rig.log().clone(), rig.world.clone(), recovery);
+    assert_eq!(now(opening).map(drop).unwrap_err().kind(), ErrorKind::AuditUnavailable);
+}
+
+#[test]
 fn recovery_says_of_itself_what_it_did() {
     let rig = rig();
     run_to(&rig, Command::RotateKey(name("kek")), Moment::OutcomeLost);

@@ -3,6 +3,7 @@
 use holdfast_conformance::rig::Rig;
 use holdfast_conformance::task::now;
 use holdfast_core::command::Command;
+use holdfast_core::pipeline::Engines;
 use holdfast_core::port::Mark;
 use holdfast_core::retention::Retention;
 use holdfast_core::{ErrorKind, TenantId};
@@ -118,6 +119,34 @@ fn what_fails_is_finished_with_what_waits_and_begun_no_second_time() {
     now(rig.pipeline.finish_what_waits()).unwrap();
     assert_eq!(rig.log().pruned(), [(rig.acme.clone(), 512)]);
     assert_eq!(summaries(&rig, before), ["prune-audit intent", "prune-audit success"]);
+}
+
+#[test]
+fn a_log_that_cannot_be_pruned_keeps_no_other_from_it() {
+    let rig = expiring(512);
+    let inbound = rig.inbound_at(&rig.other, "carol");
+    now(rig.pipeline.command(&inbound, Command::SetRetention(Retention::of_days(30)))).unwrap();
+    rig.log().fail_prunings(1);
+    assert!(now(rig.pipeline.prune(|_| None)).is_err());
+    rig.log().set_prunable(&rig.other, 256);
+    now(rig.pipeline.prune(|_| None)).unwrap();
+    assert_eq!(rig.log().pruned(), [(rig.other.clone(), 256)]);
+}
+
+#[test]
+fn what_still_cannot_be_pruned_at_the_next_start_keeps_nobody_from_starting() {
+    let rig = expiring(512);
+    rig.log().fail_prunings(1);
+    assert!(now(rig.pipeline.prune(|_| None)).is_err());
+    let Engines { keys, state, log, .. } = rig.pipeline.engines();
+    let (keys, state, log) = (keys.clone(), state.clone(), log.clone());
+    let recovery = log.recovery();
+    log.fail_prunings(1);
+    let rig = now(Rig::open(keys, state, log, rig.world.clone(), recovery)).unwrap();
+    assert!(rig.log().pruned().is_empty());
+    now(rig.pipeline.finish_what_waits()).unwrap();
+    assert_eq!(rig.log().pruned(), [(rig.acme.clone(), 512)]);
+    assert_eq!(rig.log().last().summary(), "prune-audit success");
 }
 
 #[test]

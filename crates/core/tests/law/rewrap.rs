@@ -79,6 +79,20 @@ fn both_halves_must_be_allowed() {
 }
 
 #[test]
+fn each_policy_that_decided_stands_in_the_record_once() {
+    let halves = "permit alice encrypt *\npermit alice rewrap-from from\npermit alice rewrap-to to";
+    let policies = [
+        (POLICY.to_owned(), r#"["line-1"]"#),
+        (format!("{halves}\npermit kind:custodian administer *"), r#"["line-2","line-3"]"#),
+    ];
+    for (policy, deciding) in policies {
+        let (rig, sealed) = rig_under(&policy);
+        now(rig.bytes("alice", "from", rewrap(&sealed, context(CONTEXT), Some("to")))).unwrap();
+        assert_eq!(rig.log().last().text("policy.deciding"), deciding);
+    }
+}
+
+#[test]
 fn the_target_is_no_more_exportable_than_the_source() {
     let (rig, sealed) = rig_under(POLICY);
     let open = NewKey { exportable: true, ..new_key("open", Algorithm::Xaes256Gcm) };

@@ -267,7 +267,10 @@ fn a_stop_of_what_is_not_there_is_refused_and_stops_nothing() {
         rig.keys().performing.hold();
         let sealing = Task::begun(seal(&rig));
         let before = rig.log().entries().len();
-        assert_eq!(now(rig.command("carol", stop.clone())).unwrap_err().kind(), kind, "{stop:?}");
+        let error = now(rig.command("carol", stop.clone())).unwrap_err();
+        assert_eq!(error.kind(), kind, "{stop:?}");
+        let is_first = kind == ErrorKind::KeyState;
+        assert_eq!(error.remedy_text().contains("key deactivate kek"), is_first, "{stop:?}");
         assert_eq!(rig.log().entries().len(), before + 1);
         rig.keys().performing.release();
         assert!(sealing.finish().is_ok(), "{stop:?}");
@@ -305,6 +308,20 @@ fn a_stop_and_a_resumption_under_way_together_end_as_the_state_says() {
     assert!(stopping.finish().is_ok());
     assert_eq!(rig.state().find(&rig.acme, &name("kek")).unwrap().state, KeyState::Suspended);
     assert_in_force(&rig);
+}
+
+#[test]
+fn of_two_removals_under_way_together_one_is_done_and_the_other_refused() {
+    let rig = rig();
+    rig.state().committing.hold();
+    let first = Task::begun(rig.command("carol", Command::RemoveCaller(alice())));
+    let second = Task::begun(rig.command("dora", Command::RemoveCaller(alice())));
+    rig.state().committing.release();
+    assert!(first.finish().is_ok());
+    assert_eq!(second.finish().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(rig.log().last().summary(), "remove-caller refused not-found");
+    assert_eq!(rig.pipeline.pending_stops(), 0);
+    assert!(rig.log().recovery().intents.is_empty());
 }
 
 #[test]
