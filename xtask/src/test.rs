@@ -36,7 +36,7 @@ pub(crate) fn run(slow: bool) -> Result<()> {
 fn interleavings() -> Result<()> {
     let mut command = cargo();
     command
-        .args(["test", "--package", "holdfast-core", "--lib", "--target-dir", "target/loom", "loom"])
+        .args(["test", "--package", "holdfast-core", "--lib", "--target-dir", "target/loom", "interleavings"])
         .env("RUSTFLAGS", "--cfg loom")
         .env("LOOM_MAX_PREEMPTIONS", "3");
     shell::run("interleavings", &mut command)
