@@ -3,7 +3,7 @@
 use crate::fuzz;
 use crate::shell::{self, cargo};
 use crate::tools;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// Seconds that each fuzz target gets: four minutes in all.
 const FUZZ_SECONDS_IN_ALL: u64 = 240;
@@ -34,10 +34,17 @@ pub(crate) fn run(slow: bool) -> Result<()> {
 
 /// Every interleaving of a stop order with results on their way out; a build of its own, since loom replaces the atomics.
 fn interleavings() -> Result<()> {
-    let mut command = cargo();
-    command
-        .args(["test", "--package", "holdfast-core", "--lib", "--target-dir", "target/loom", "interleavings"])
-        .env("RUSTFLAGS", "--cfg loom")
-        .env("LOOM_MAX_PREEMPTIONS", "3");
-    shell::run("interleavings", &mut command)
+    const FILTER: &str = "stop::interleavings";
+    let command = || {
+        let mut command = cargo();
+        command
+            .args(["test", "--package", "holdfast-core", "--lib", "--target-dir", "target/loom", FILTER])
+            .env("RUSTFLAGS", "--cfg loom")
+            .env("LOOM_MAX_PREEMPTIONS", "3");
+        command
+    };
+    // A filter that matches nothing would pass.
+    let listed = command().args(["--", "--list"]).output()?;
+    ensure!(String::from_utf8_lossy(&listed.stdout).contains(FILTER), "no test is named `{FILTER}`");
+    shell::run("interleavings", &mut command())
 }
