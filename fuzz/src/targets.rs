@@ -10,7 +10,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "token", run: token },
@@ -23,6 +23,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "log-proof", run: log_proof },
     Target { name: "sink-cursor", run: sink_cursor },
     Target { name: "witness-request", run: witness_request },
+    Target { name: "witness-policy", run: witness_policy },
     Target { name: "proxy-header", run: proxy_header },
     Target { name: "configuration", run: configuration },
 ];
@@ -100,6 +101,13 @@ fn witness_request(input: &[u8]) -> bool {
     // What is read is written back the same: there is one form.
     assert_eq!(request.to_string().as_bytes(), input);
     request.old <= checkpoint.size
+}
+
+fn witness_policy(input: &[u8]) -> bool {
+    let Ok(policy) = holdfast_audit::policy::Policy::parse(input) else { return false };
+    // It asks for nobody whom it does not know.
+    assert!(policy.is_met(|_| true));
+    true
 }
 
 fn proxy_header(input: &[u8]) -> bool {
