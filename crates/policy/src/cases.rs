@@ -295,3 +295,28 @@ fn timestamp(at: toml::value::Datetime) -> Result<Timestamp, String> {
     let seconds = u64::try_from(seconds - offset * 60).map_err(|_| wrong())?;
     Ok(Timestamp::from_micros(seconds.saturating_mul(1_000_000)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        let seconds = |text: &str| timestamp(text.parse().unwrap()).map(|at| at.micros() / 1_000_000).ok();
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2000-02-29T23:59:59Z", 951_868_799),
+            ("2000-03-01T00:00:00Z", 951_868_800),
+            ("2026-11-23T09:30:00Z", 1_795_426_200),
+            ("2026-11-23T10:30:00+01:00", 1_795_426_200),
+            ("2026-11-23T04:00:00-05:30", 1_795_426_200),
+            ("2027-01-31T12:00:01Z", 1_801_396_801),
+            ("2099-12-31T23:59:59Z", 4_102_444_799),
+            ("2100-03-01T00:00:00Z", 4_107_542_400),
+            ("2401-02-28T00:00:00Z", 13_606_099_200),
+        ] {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+        }
+        assert_eq!([seconds("2026-11-23T09:30:00"), seconds("1969-12-31T23:59:59Z")], [None; 2]);
+    }
+}

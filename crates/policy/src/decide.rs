@@ -33,6 +33,15 @@ impl Default for Memory {
     }
 }
 
+impl Memory {
+    /// Where the plan of such questions is remembered. Others may be remembered there too.
+    fn place_of(&self, question: &Question<'_>, slot: Slot) -> u64 {
+        let mut hasher = self.plans.hasher();
+        (Arc::as_ptr(&question.caller.record).addr(), question.action, slot).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 /// Some policies, with what they look at together.
 struct Part {
     policies: PolicySet,
@@ -86,9 +95,7 @@ pub(crate) fn decide(prepared: &Prepared, question: &Question<'_>) -> Decision {
     let memory = &prepared.memory;
     let slot = prepared.index.slot(&question.resource);
     let record = &question.caller.record;
-    let mut hasher = memory.plans.hasher();
-    (Arc::as_ptr(record).addr(), question.action, slot).hash(&mut hasher);
-    let hash = hasher.finish();
+    let hash = memory.place_of(question, slot);
     let found = memory.plans.find(hash, |plan| {
         let same = Arc::ptr_eq(&plan.record, record) && plan.action == question.action && plan.slot == slot;
         same.then(|| match (&plan.settled, &plan.late) {
@@ -148,23 +155,25 @@ impl Plan {
             return settled.clone();
         }
         let answers = &prepared.memory.answers;
-        let mut hasher = answers.hasher();
-        hasher.write_u64(self.number);
-        self.early.reads.describe(&question.resource, &mut |bytes| hasher.write(bytes));
-        let hash = hasher.finish();
+        let hash = self.place_of(answers, &question.resource);
         let remembered = answers.find(hash, |answer| {
             let same = answer.plan == self.number && self.early.looks_like(&question.resource, &answer.looks);
             same.then(|| answer.settled.clone())
         });
         remembered.unwrap_or_else(|| {
             let settled = self.work_out(prepared, question);
-            let mut looks = Vec::new();
-            self.early.reads.describe(&question.resource, &mut |bytes| looks.extend_from_slice(bytes));
-            let answer =
-                Answer { plan: self.number, looks: looks.into_boxed_slice(), settled: settled.clone() };
-            answers.put(hash, answer);
+            let looks = self.early.looks(&question.resource);
+            answers.put(hash, Answer { plan: self.number, looks, settled: settled.clone() });
             settled
         })
+    }
+
+    /// Where its answer about such a resource is remembered. Others may be remembered there too.
+    fn place_of(&self, answers: &Memo<Answer>, resource: &Resource<'_>) -> u64 {
+        let mut hasher = answers.hasher();
+        hasher.write_u64(self.number);
+        self.early.reads.describe(resource, &mut |bytes| hasher.write(bytes));
+        hasher.finish()
     }
 
     fn work_out(&self, prepared: &Prepared, question: &Question<'_>) -> Settled {
@@ -179,6 +188,13 @@ impl Part {
         let mut reads = Reads::default();
         rules.iter().for_each(|rule| reads.merge(&rule.reads));
         Ok(Self { policies: PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()))?, reads })
+    }
+
+    /// What these policies see of a resource.
+    fn looks(&self, resource: &Resource<'_>) -> Box<[u8]> {
+        let mut looks = Vec::new();
+        self.reads.describe(resource, &mut |bytes| looks.extend_from_slice(bytes));
+        looks.into_boxed_slice()
     }
 
     fn looks_like(&self, resource: &Resource<'_>, looks: &[u8]) -> bool {
@@ -255,4 +271,97 @@ pub(crate) fn decision(prepared: &Prepared, question: &Question<'_>, outcome: &O
     let policies: Arc<[PolicyId]> =
         places.iter().filter_map(|place| prepared.rule(*place)).map(|rule| rule.id.clone()).collect();
     Decision { allowed, policies, failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CedarPolicy;
+    use holdfast_core::caller::{Authentication, Caller, CallerKind};
+    use holdfast_core::context::Context;
+    use holdfast_core::port::{Circumstances, Decide as _};
+    use holdfast_core::{KeyName, TenantId, Timestamp};
+
+    static NO_CONTEXT: Context = Context::EMPTY;
+
+    fn prepare(text: &str) -> Prepared {
+        CedarPolicy::new().unwrap().prepare(&"acme".parse().unwrap(), text).unwrap()
+    }
+
+    fn caller(name: &str) -> Caller {
+        let record = CallerRecord {
+            name: name.parse().unwrap(),
+            kind: CallerKind::Application,
+            groups: vec![],
+            credentials: vec![],
+            tokens: vec![],
+            suspended: false,
+        };
+        let authentication = Authentication::Gateway;
+        Caller { tenant: "acme".parse().unwrap(), record: Arc::new(record), authentication }
+    }
+
+    fn question<'a>(caller: &'a Caller, action: Action, resource: Resource<'a>) -> Question<'a> {
+        let now = Timestamp::from_micros(0);
+        let circumstances = Circumstances { context: &NO_CONTEXT, now, source: None, protocol: "native" };
+        Question { caller, action, resource, circumstances }
+    }
+
+    #[test]
+    fn what_is_remembered_in_the_same_place_of_another_question_decides_nothing() {
+        let prepared = prepare(
+            r#"@id("a") permit (principal == Holdfast::Caller::"alice", action == Holdfast::Action::"encrypt", resource == Holdfast::Key::"kek");"#,
+        );
+        let (alice, bob) = (caller("alice"), caller("bob"));
+        let [kek, another] = ["kek", "another"].map(|name| name.parse::<KeyName>().unwrap());
+        let permitted = question(&alice, Action::Encrypt, Resource::NoKey(&kek));
+        assert!(decide(&prepared, &permitted).allowed);
+        let slot = prepared.index.slot(&permitted.resource);
+        for other in [
+            question(&bob, Action::Encrypt, Resource::NoKey(&kek)),
+            question(&alice, Action::Decrypt, Resource::NoKey(&kek)),
+            question(&alice, Action::Encrypt, Resource::NoKey(&another)),
+        ] {
+            let place = prepared.memory.place_of(&other, prepared.index.slot(&other.resource));
+            prepared.memory.plans.put(place, Arc::new(Plan::new(&prepared, &permitted, slot).unwrap()));
+            assert!(!decide(&prepared, &other).allowed, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_in_the_same_place_of_another_resource_decides_nothing() {
+        let prepared = prepare(
+            r#"@id("a") permit (principal, action == Holdfast::Action::"encrypt", resource) when { resource.name == "kek" };"#,
+        );
+        let (alice, tenant) = (caller("alice"), "acme".parse::<TenantId>().unwrap());
+        let [kek, another] = ["kek", "another"].map(|name| name.parse::<KeyName>().unwrap());
+        let [permitted, other] =
+            [&kek, &another].map(|name| question(&alice, Action::Encrypt, Resource::NoKey(name)));
+        assert!(decide(&prepared, &permitted).allowed && !decide(&prepared, &other).allowed);
+        let place = prepared.memory.place_of(&other, prepared.index.slot(&other.resource));
+        let plan = prepared.memory.plans.find(place, |plan| Some(Arc::clone(plan))).unwrap();
+        let settled = || plan.work_out(&prepared, &permitted);
+        let place = plan.place_of(&prepared.memory.answers, &other.resource);
+        for (number, resource) in [
+            (plan.number, &permitted.resource),
+            (plan.number + 1, &other.resource),
+            (plan.number, &Resource::Tenant(&tenant)),
+        ] {
+            let answer = Answer { plan: number, looks: plan.early.looks(resource), settled: settled() };
+            prepared.memory.answers.put(place, answer);
+            assert!(!decide(&prepared, &other).allowed, "{resource:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_put_to_all_of_the_policies_is_denied_whatever_the_others_permit() {
+        let permits = || Outcome { permits: vec![1], ..Outcome::default() };
+        assert!(permits().allows());
+        let mut late = permits();
+        late.merge(Outcome::unposed());
+        assert!(!late.allows());
+        let mut early = Outcome::unposed();
+        early.merge(permits());
+        assert!(!early.allows());
+    }
 }

@@ -105,14 +105,6 @@ impl Index {
         found.dedup();
         found
     }
-
-    pub(crate) fn names_key(&self, name: &str) -> bool {
-        self.keys.contains_key(name)
-    }
-
-    pub(crate) fn names_caller(&self, name: &str) -> bool {
-        self.callers.contains_key(name)
-    }
 }
 
 fn number(numbers: &mut HashMap<Box<str>, u32>, name: &str) -> u32 {

@@ -81,6 +81,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_bound_is_the_most_that_there_may_be() {
+        let bounds: [(&str, usize); 11] = [
+            ("(", MAX_NESTING),
+            ("[", MAX_NESTING),
+            ("{", MAX_NESTING),
+            ("&&", MAX_OPERATORS),
+            ("||", MAX_OPERATORS),
+            ("+", MAX_OPERATORS),
+            ("-", MAX_OPERATORS),
+            ("*", MAX_OPERATORS),
+            ("!", MAX_OPERATORS),
+            (".", MAX_OPERATORS),
+            ("else ", MAX_OPERATORS),
+        ];
+        for (part, most) in bounds {
+            assert_eq!(check(&part.repeat(most)), Ok(()), "{part}");
+            assert!(check(&part.repeat(most + 1)).is_err(), "{part}");
+        }
+        // White space is none of a policy's bytes.
+        assert_eq!(check(&"e ".repeat(MAX_POLICY)), Ok(()));
+        assert!(check(&"e ".repeat(MAX_POLICY + 1)).is_err());
+        assert_eq!(check(&" ".repeat(MAX_TEXT)), Ok(()));
+    }
+
+    #[test]
     fn many_policies_are_fine_and_one_endless_one_is_not() {
         let one = "permit (principal, action, resource) when { \"(((\\\"\" == \";\" }; // (((((\n";
         assert_eq!(check(&one.repeat(10_000)), Ok(()));
@@ -96,6 +121,11 @@ mod tests {
         ] {
             assert!(check(&bad).is_err());
         }
+        // A comment hides its brackets, whatever else has a slash does not.
+        assert_eq!(check(&format!("// {}\n", "(".repeat(17))), Ok(()));
+        assert!(check(&format!("/ {}", "(".repeat(17))).is_err());
+        // A semicolon ends a policy where no bracket is open.
+        assert!(check(&"(;".repeat(17)).is_err());
         assert_eq!(
             check("\n\n((((((((((((((((((((((((((((((((((((((((((((((((((((((((").unwrap_err().line,
             3

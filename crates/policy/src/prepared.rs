@@ -7,7 +7,7 @@ use crate::rule::{self, Rule};
 use crate::schema::Vocabulary;
 use core::fmt;
 use holdfast_core::TenantId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// One tenant's policy set: parsed, validated, indexed, with what it remembers.
@@ -19,6 +19,8 @@ pub struct Prepared {
     pub(crate) index: Arc<Index>,
     pub(crate) memory: Memory,
     pub(crate) warnings: Arc<[(usize, String, &'static str)]>,
+    /// A name of which no policy speaks, neither as a caller's nor as a key's.
+    pub(crate) fresh_name: Arc<str>,
 }
 
 impl Prepared {
@@ -36,12 +38,13 @@ impl Prepared {
             memory: Memory::default(),
             rules: rules.into(),
             warnings: warnings.into(),
+            fresh_name: fresh_name(text).into(),
         })
     }
 
     /// The same policy, with nothing remembered.
     pub(crate) fn renewed(&self) -> Self {
-        let Self { vocabulary, tenant, rules, places, index, memory: _, warnings } = self;
+        let Self { vocabulary, tenant, rules, places, index, memory: _, warnings, fresh_name } = self;
         Self {
             vocabulary: Arc::clone(vocabulary),
             tenant: tenant.clone(),
@@ -50,6 +53,7 @@ impl Prepared {
             index: Arc::clone(index),
             memory: Memory::default(),
             warnings: Arc::clone(warnings),
+            fresh_name: Arc::clone(fresh_name),
         }
     }
 
@@ -66,6 +70,15 @@ impl Prepared {
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
+}
+
+/// A name that does not stand in a text, whether in scopes or in conditions.
+fn fresh_name(text: &str) -> String {
+    let numbers = text.split("somebody-").skip(1);
+    let number = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+    let taken: HashSet<u64> = numbers.filter_map(number).collect();
+    let free = (0..).find(|number| !taken.contains(number)).unwrap_or_default();
+    format!("somebody-{free}")
 }
 
 impl fmt::Debug for Prepared {

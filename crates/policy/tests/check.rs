@@ -110,6 +110,11 @@ fn a_permit_for_everybody_is_warned_of() {
             "warns all: permits `encrypt`, `decrypt`, `wrap`, `unwrap` and 11 more with every key, also those created later",
         ]
     );
+    // Every key is one of the tenant's.
+    let of_the_tenant = with_default(
+        r#"@id("all") permit (principal in Holdfast::Group::"payroll", action == Holdfast::Action::"sign", resource in Holdfast::Tenant::"acme");"#,
+    );
+    assert!(of_the_tenant[0].contains("with every key"), "{of_the_tenant:?}");
 }
 
 #[test]
@@ -142,6 +147,53 @@ fn a_policy_that_locks_custodians_out_is_refused() {
         hours,
         ["warns : custodians could do this under conditions only, perhaps not when it matters: `set-policy`"]
     );
+}
+
+#[test]
+fn who_may_never_administer_is_no_way_out_of_a_lockout() {
+    let found = found(
+        r#"@id("a") permit (principal, action in Holdfast::Action::"administer", resource) when { principal.kind == "application" };"#,
+    );
+    assert!(found[0].starts_with("refuses : no custodian could any more do this"), "{found:?}");
+}
+
+#[test]
+fn a_forbid_that_always_fails_locks_custodians_out() {
+    let found = with_default(
+        r#"@id("no") forbid (principal, action == Holdfast::Action::"suspend-tenant", resource) when { 9223372036854775807 + 1 == 0 };"#,
+    );
+    assert!(found[0].ends_with("no policy names: `suspend-tenant`"), "{found:?}");
+}
+
+#[test]
+fn where_nobody_administers_nobody_is_locked_out() {
+    let prepared =
+        prepare(r#"@id("read") permit (principal, action in Holdfast::Action::"read", resource);"#);
+    let mut callers = callers();
+    callers.retain(|record| record.kind != CallerKind::Custodian);
+    let findings = policy().check(&prepared, &caller(&callers[0]), &callers);
+    assert!(findings.iter().all(|finding| !finding.refuses), "{findings:?}");
+}
+
+/// The check imagines callers and keys that no policy names: a policy may name what it would have called them.
+#[test]
+fn a_name_that_the_check_would_make_up_is_like_any_other() {
+    for policy in [
+        r#"@id("a") permit (principal, action == Holdfast::Action::"encrypt", resource == Holdfast::Key::"NAME");"#,
+        r#"@id("a") forbid (principal, action in Holdfast::Action::"administer", resource == Holdfast::Key::"NAME");"#,
+        r#"@id("a") forbid (principal == Holdfast::Caller::"NAME", action, resource);"#,
+        r#"@id("a") permit (principal, action in Holdfast::Action::"use", resource) unless { principal == Holdfast::Caller::"NAME" };"#,
+        r#"@id("a") permit (principal, action in Holdfast::Action::"use", resource) unless { ["NAME", "another"].contains(principal.name) };"#,
+        r#"@id("a") permit (principal, action in Holdfast::Action::"use", resource);
+           @id("b") forbid (principal == Holdfast::Caller::"NAME", action in Holdfast::Action::"use", resource);"#,
+    ] {
+        let found = |name: &str| -> Vec<String> {
+            let found = with_default(&policy.replace("NAME", name));
+            found.into_iter().map(|finding| finding.replace(name, "NAME")).collect()
+        };
+        let [usual, made_up] = ["zoe", "somebody-0"].map(found);
+        assert_eq!(made_up, usual, "{policy}");
+    }
 }
 
 #[test]

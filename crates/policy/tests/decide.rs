@@ -255,4 +255,16 @@ fn explains_who_decided_and_who_did_not() {
          1 policy concerns other callers, actions or keys"
     );
     assert!(explain(&[("team", "x")]).starts_with("allowed: a policy permits it and none forbids it\n"));
+    let alone = |text: &str| {
+        let (prepared, key) = (prepare(text), key("kek", &[]));
+        let (resource, circumstances) = (Resource::Key(&key), circumstances(&EMPTY));
+        let question = Question { caller: &alice, action: Action::Encrypt, resource, circumstances };
+        policy().explain(&prepared, &question).reasons.remove(0)
+    };
+    let permit = "@id(\"permit\") permit (principal, action, resource);";
+    let forbid = "@id(\"forbid\") forbid (principal, action, resource) when { resource.hasTag(\"frozen\") };";
+    let fails = "@id(\"fails\") forbid (principal, action, resource) when { 9223372036854775807 + 1 == 0 };";
+    assert_eq!(alone(forbid), "denied: no policy speaks of this caller, action and key");
+    let failed = "denied: a policy that can apply cannot be evaluated";
+    assert_eq!(alone(&format!("{permit}\n{fails}")), failed);
 }

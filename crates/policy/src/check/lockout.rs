@@ -1,6 +1,6 @@
 //! Whether somebody could still change the policy and order every stop.
 
-use super::who::{Who, fresh_name};
+use super::who::Who;
 use crate::decide::evaluate;
 use crate::entities;
 use crate::index::Slot;
@@ -62,7 +62,7 @@ pub(super) fn locked_out(prepared: &Prepared, callers: &[Arc<CallerRecord>]) -> 
 }
 
 fn may(prepared: &Prepared, record: &Arc<CallerRecord>, action: Action) -> May {
-    let Ok(key) = fresh_name(prepared).parse::<KeyName>() else { return May::Never };
+    let Ok(key) = prepared.fresh_name.parse::<KeyName>() else { return May::Never };
     let (slot, resource) = match about(action) {
         About::Key => (Slot::Key(None), Resource::NoKey(&key)),
         About::Tenant => {

@@ -68,10 +68,9 @@ impl<'a> Who<'a> {
             .filter(|uid| prepared.vocabulary.sort(uid) == Sort::Group)
             .map(|uid| uid.id().unescaped())
             .collect();
-        let fresh = fresh_name(prepared);
         let name = match &self.rule.whom {
             Whom::Caller(name) => name,
-            Whom::Any | Whom::Group(_) => &*fresh,
+            Whom::Any | Whom::Group(_) => &*prepared.fresh_name,
         };
         let application = imagined(name, CallerKind::Application, &groups);
         application.is_none_or(|record| self.could_be(prepared, &record))
@@ -95,13 +94,7 @@ pub(crate) fn forbidden(prepared: &Prepared, record: &CallerRecord) -> Actions {
 
 /// A caller of this kind whom no policy names.
 pub(crate) fn stranger(prepared: &Prepared, kind: CallerKind) -> Option<CallerRecord> {
-    imagined(&fresh_name(prepared), kind, &[])
-}
-
-/// A name that no policy names, neither as a caller nor as a key.
-pub(crate) fn fresh_name(prepared: &Prepared) -> Box<str> {
-    let taken = |name: &str| prepared.index.names_key(name) || prepared.index.names_caller(name);
-    (0u64..).map(|number| format!("somebody-{number}")).find(|name| !taken(name)).unwrap_or_default().into()
+    imagined(&prepared.fresh_name, kind, &[])
 }
 
 /// Takes nested operators of one kind apart.
