@@ -222,6 +222,7 @@ mod tests {
         assert_eq!(paths(7), ["tile/0/000.p/7"]);
         assert_eq!(paths(0), Vec::<String>::new());
         assert_eq!(Tile::row(Kind::Entries, 70_000).count(), 274);
+        assert_eq!([0, 1, 255, 256, 65_535, 65_536, u64::MAX].map(levels), [0, 1, 1, 2, 2, 3, 8]);
     }
 
     #[test]

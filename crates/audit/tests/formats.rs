@@ -4,9 +4,9 @@
 
 use holdfast_audit::checkpoint::{Checkpoint, CheckpointError};
 use holdfast_audit::cosignature::cosign;
-use holdfast_audit::key::{KeyError, Signer, VerifierKey};
+use holdfast_audit::key::{KeyError, Signer, VerifierKey, is_key_name};
 use holdfast_audit::merkle::Hash;
-use holdfast_audit::note::{Note, NoteError};
+use holdfast_audit::note::{Note, NoteError, NoteSignature};
 use holdfast_audit::proof::{ProofError, TlogProof};
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -109,6 +109,16 @@ fn verifier_keys() {
 }
 
 #[test]
+fn key_names() {
+    for good in ["a", "audit.example.org/tenant-a", "witness.example.org/w1", &"x".repeat(255)] {
+        assert!(is_key_name(good), "{good}");
+    }
+    for bad in ["", " ", "a b", "a+b", "a\u{7}", "a\nb", "a\u{a0}b", &"x".repeat(256)] {
+        assert!(!is_key_name(bad), "{bad:?}");
+    }
+}
+
+#[test]
 fn strict_notes() {
     let good = checkpoint();
     let last = good.lines().last().unwrap();
@@ -136,6 +146,46 @@ fn strict_notes() {
     assert_eq!(Note::parse(sixteen.as_bytes()).unwrap().signatures().len(), 18);
     let split = Note::parse("a\n\nb\n\n— a AAAAAAAA\n".as_bytes()).unwrap();
     assert_eq!(split.text(), "a\n\nb\n", "the last empty line counts");
+}
+
+#[test]
+fn the_bounds_are_the_most_that_is_read() {
+    let (text, lines) = checkpoint().split_once("\n\n").unwrap();
+    let note = |bytes: usize| {
+        let padded = |pad: usize| format!("{text}\n{}\n\n{lines}", "x".repeat(pad));
+        Note::parse(padded(bytes - padded(0).len()).as_bytes())
+    };
+    assert!(note(262_144).is_ok());
+    assert_eq!(note(262_145), Err(NoteError::Malformed("it is larger than 256 KiB")));
+    let line = lines.lines().last().unwrap();
+    let signed = |count| Note::parse(format!("{text}\n\n{}", format!("{line}\n").repeat(count)).as_bytes());
+    assert_eq!(signed(64).unwrap().signatures().len(), 64);
+    assert!(signed(65).is_err());
+    // Parsing looks at the size alone of what stands behind the empty line.
+    let proof =
+        |bytes: usize| TlogProof::parse(format!("{PROOF}{}", "x".repeat(bytes - PROOF.len())).as_bytes());
+    assert!(proof(393_216).is_ok());
+    assert_eq!(proof(393_217), Err(ProofError::Malformed("it is too large")));
+    let extra = |len| TlogProof { extra: Some(vec![7; len]), ..TlogProof::parse(PROOF.as_bytes()).unwrap() };
+    assert_eq!(TlogProof::parse(extra(65_536).to_string().as_bytes()), Ok(extra(65_536)));
+    assert!(TlogProof::parse(extra(65_537).to_string().as_bytes()).is_err());
+}
+
+#[test]
+fn of_known_keys_the_first_line_is_kept_and_no_other() {
+    let mut note = Note::parse(checkpoint().as_bytes()).unwrap();
+    let [log, witness] = note.signatures() else { panic!("two lines") };
+    let (log, witness) = (log.clone(), witness.clone());
+    let same_name = NoteSignature { key_id: witness.key_id, ..log.clone() };
+    let same_id = NoteSignature { name: "audit.example.org/tenant-b".to_owned(), ..log.clone() };
+    let again = NoteSignature { signature: vec![7; 64], ..log.clone() };
+    for line in [same_name, same_id, again] {
+        note.add(line);
+    }
+    note.keep_only(&[&witness_key(), &log_key()]);
+    assert_eq!(note.signatures(), [log.clone(), witness]);
+    note.keep_only(&[&log_key()]);
+    assert_eq!(note.signatures(), [log]);
 }
 
 #[test]

@@ -117,6 +117,52 @@ fn the_directory_holds_what_the_checkpoint_needs_and_no_more() {
     ];
     assert_eq!(names, expected);
     assert_eq!(files[Path::new("/audit/a/tile/0/000")].len(), 8192);
+    let report = verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ()).unwrap();
+    let bytes = (0..302).map(|index| entry("a", index).len() as u64).sum();
+    // What an earlier checkpoint left is compared with what holds it, and not counted.
+    assert_eq!((report.bytes, report.files), (bytes, 5));
+}
+
+#[test]
+fn under_an_older_checkpoint_a_tile_that_has_grown_since_is_held_to_its_entries() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    let path = Path::new("/audit/a/checkpoint");
+    appended(&log, "a", 7);
+    log.flush_tree(&id("a")).unwrap();
+    let older = disk.files()[path].clone();
+    for n in [1, 12] {
+        appended(&log, "a", n);
+        log.flush_tree(&id("a")).unwrap();
+    }
+    log.close().unwrap();
+    let put = |path: &Path, bytes: &[u8]| {
+        disk.open(path, Access::Create).unwrap().write_all_at(bytes, 0).unwrap();
+    };
+    disk.remove_file(path).unwrap();
+    put(path, &older);
+    let size = || {
+        let verified =
+            verify_on(Arc::new(disk.clone()), Path::new("/audit/a"), &Trusted::default(), |_, _| ());
+        verified.map(|report| report.checkpoint.size).map_err(|error| error.to_string())
+    };
+    assert_eq!(size(), Ok(7));
+    let tiles: Vec<_> = disk.files().into_keys().filter(|path| path.starts_with("/audit/a/tile/0")).collect();
+    let exact = Path::new("/audit/a/tile/0/000.p/7");
+    assert!(!tiles.is_empty() && !tiles.iter().any(|tile| tile == exact));
+    for tile in &tiles {
+        disk.flip_bit(tile, 40, 0);
+    }
+    assert!(size().unwrap_err().contains("its hashes are not those of the entries"));
+    for tile in &tiles {
+        disk.flip_bit(tile, 40, 0);
+    }
+    // The tile of this very width holds no more than its hashes.
+    let longer = disk.files()[&tiles[0]][..8 * 32].to_vec();
+    put(exact, &longer[..7 * 32]);
+    assert_eq!(size(), Ok(7));
+    put(exact, &longer);
+    assert!(size().unwrap_err().contains("its hashes are not those of the entries"));
 }
 
 #[test]
@@ -132,6 +178,8 @@ fn whoever_reads_by_an_old_checkpoint_finds_its_tiles() {
     log.flush_tree(&id("a")).unwrap();
     let seen = whole(&paths);
     assert_eq!(seen[0].len(), 7 * 32);
+    let bundle = (0..7).map(|index| 2 + entry("a", index).len()).sum::<usize>();
+    assert_eq!(seen[1].len(), bundle);
     for n in [1, 50, 190, 20] {
         appended(&log, "a", n);
         log.flush_tree(&id("a")).unwrap();

@@ -157,6 +157,15 @@ fn proofs_of_the_wrong_shape_prove_nothing() {
     assert!(!verify_consistency(4, &leaves.root(4), 7, &root, &[]));
 }
 
+#[test]
+fn the_longest_proof_is_taken_and_no_longer_one() {
+    let leaf = leaf_hash(b"entry");
+    let longest = [leaf; MAX_PROOF];
+    let root = root_from_inclusion(&leaf, 0, 1 << 63, &longest).unwrap();
+    assert!(verify_consistency(1, &leaf, 1 << 63, &root, &longest));
+    assert_eq!(root_from_inclusion(&leaf, 0, u64::MAX, &[leaf; MAX_PROOF + 1]), None);
+}
+
 /// The other implementation keeps hashes in its own order.
 struct Oracle(Vec<tlog_tiles::Hash>);
 

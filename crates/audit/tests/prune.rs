@@ -126,6 +126,14 @@ fn what_was_pruned_is_told_from_what_is_missing() {
     assert_eq!(openings.read(511).unwrap(), None);
     assert_eq!(openings.read(512).unwrap(), Some(opening("a", 512)));
 
+    // An older order that is finished late brings nothing back and says nothing else.
+    append_bytes(&log, &record("OP0", 256));
+    pruner(&log).prune("OP0", 256).unwrap();
+    assert_eq!(
+        (pruner(&log).first().unwrap(), verified(&disk, None).unwrap().pruned.unwrap().first),
+        (512, 512)
+    );
+
     let reader = read(&disk);
     assert_eq!(reader.entries(0).next().unwrap().unwrap().0, 512);
     assert_eq!(reader.entries(700).next().unwrap().unwrap().0, 700);
@@ -139,6 +147,7 @@ fn what_was_pruned_is_told_from_what_is_missing() {
     let lost = Path::new("/audit/a/tile/entries/002");
     let kept = disk.files()[lost].clone();
     disk.remove_file(lost).unwrap();
+    assert!(reader.entries(600).next().unwrap().is_err(), "it is not passed over as pruned");
     assert!(verified(&disk, None).unwrap_err().to_string().contains("this tile is missing"));
     assert_eq!(scrubbed(&disk), [lost]);
     write(&disk, lost, &kept);
@@ -268,6 +277,8 @@ fn bundles_go_when_every_entry_is_old_enough() {
     let hourly = || (0..1500).map(|hour| hour * 3600);
     let now = 1500 * 3600;
     assert_eq!(kept(hourly(), 63 * DAY, now), None);
+    // Only the first entries of the first bundle are older: nothing goes, so nothing is to be recorded.
+    assert_eq!(kept(hourly(), 62 * DAY, now), None);
     // 1500 hours are 62.5 days; the first 512 entries are older than 40 days.
     assert_eq!(kept(hourly(), 40 * DAY, now), Some(512));
     assert_eq!(kept(hourly(), 30 * DAY, now), Some(768));
@@ -294,6 +305,15 @@ fn a_clock_that_jumps_prunes_no_more_than_a_quarter_early() {
     // A log that was silent for longer than its retention keeps what it has.
     assert_eq!(kept(0..600, 8 * DAY, 4 * DAY), None);
     assert_eq!(kept(0..600, 8 * DAY, 4000 * DAY), None);
+}
+
+#[test]
+fn wherever_a_log_ends_in_its_last_bundle_the_same_bundles_are_old() {
+    // The fourth bundle begins with the entry of hour 768, 32 days before.
+    for entries in 1535..=1537 {
+        let hourly = (0..entries).map(|hour| hour * 3600);
+        assert_eq!(kept(hourly, 32 * DAY, 1536 * 3600), Some(768), "{entries} entries");
+    }
 }
 
 #[test]
