@@ -1,7 +1,8 @@
-//! The project's own chores: `cargo xtask test`, `bench`, `fuzz`.
+//! The project's own chores: `cargo xtask test`, `bench`, `fuzz`, `mutants`.
 
 mod bench;
 mod fuzz;
+mod mutants;
 mod shell;
 mod test;
 mod tools;
@@ -35,6 +36,8 @@ enum Chore {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Changes the code in one place at a time and names the changes that no test notices (cargo-mutants)
+    Mutants(mutants::Mutants),
 }
 
 fn main() -> Result<()> {
@@ -44,5 +47,6 @@ fn main() -> Result<()> {
         Chore::Test { slow } => test::run(slow),
         Chore::Bench(bench) => bench.run(),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Chore::Mutants(mutants) => mutants.run(),
     }
 }
