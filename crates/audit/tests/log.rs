@@ -348,9 +348,11 @@ fn a_restart_continues_and_reports_open_intents_and_the_last_state() {
         log.flush_tree(&id("a")).unwrap();
     }
     assert_eq!(log.health().open_intents, 0);
+    // Those too many are removed by a thread of its own.
+    while disk.files().keys().filter(|path| path.starts_with("/wal")).count() > 5 {
+        std::thread::yield_now();
+    }
     log.close().unwrap();
-    let segments = disk.files().keys().filter(|path| path.starts_with("/wal")).count();
-    assert!(segments <= 5, "{segments} segments");
     let (_, recovered) = open_with(&disk, &["a"]).unwrap();
     assert_eq!((recovered.state, recovered.open_intents), (Some(state), vec![]));
     assert_eq!(read_on(&disk, "a").checkpoint().size, 14 + 1500 + 1 + 5000);
