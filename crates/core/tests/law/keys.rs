@@ -139,7 +139,9 @@ fn a_destroyed_keys_name_is_free_again_and_its_id_never_is() {
         assert_eq!(now(rig.create(new())).unwrap_err().kind(), ErrorKind::AlreadyExists, "{state}");
         rig.keys().heal();
     }
-    now(rig.transition("kek", Transition::Destroy)).unwrap();
+    let outcome = now(rig.transition("kek", Transition::Destroy)).unwrap();
+    let Done::Key(_, only) = outcome.done else { panic!("a key") };
+    assert_eq!(only.state, KeyState::Destroyed);
     let second = now(rig.create(new())).unwrap();
     assert_ne!(first.id, second.id);
     assert!(now(rig.bytes("alice", "kek", encrypt(b"data", no_context()))).is_ok());
