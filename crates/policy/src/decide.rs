@@ -358,8 +358,7 @@ mod tests {
         );
         let (alice, tenant) = (caller("alice"), "acme".parse::<TenantId>().unwrap());
         let keys = ["kek", "another"].map(key);
-        let [permitted, other] =
-            [0, 1].map(|at| question(&alice, Action::Encrypt, Resource::Key(&keys[at])));
+        let [permitted, other] = [0, 1].map(|at| question(&alice, Action::Encrypt, Resource::Key(&keys[at])));
         assert!(decide(&prepared, &permitted).allowed && !decide(&prepared, &other).allowed);
         let place = prepared.memory.place_of(&other, prepared.index.slot(&other.resource));
         let plan = prepared.memory.plans.find(place, |plan| Some(Arc::clone(plan))).unwrap();
