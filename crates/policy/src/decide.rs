@@ -277,13 +277,10 @@ pub(crate) fn decision(prepared: &Prepared, question: &Question<'_>, outcome: &O
 mod tests {
     use super::*;
     use crate::CedarPolicy;
-    use holdfast_core::algorithm::{Algorithm, Purpose};
     use holdfast_core::caller::{Authentication, Caller, CallerKind};
     use holdfast_core::context::Context;
-    use holdfast_core::key::{Custody, Key, Legacy};
-    use holdfast_core::lifecycle::KeyState;
     use holdfast_core::port::{Circumstances, Decide as _};
-    use holdfast_core::{Epoch, KeyId, KeyName, KeyVersion, TenantId, Timestamp};
+    use holdfast_core::{KeyName, TenantId, Timestamp};
 
     static NO_CONTEXT: Context = Context::EMPTY;
 
@@ -302,26 +299,6 @@ mod tests {
         };
         let authentication = Authentication::Gateway;
         Caller { tenant: "acme".parse().unwrap(), record: Arc::new(record), authentication }
-    }
-
-    fn key(name: &str) -> Key {
-        Key {
-            id: KeyId::from_bytes([7; 16]),
-            tenant: "acme".parse().unwrap(),
-            name: name.parse().unwrap(),
-            algorithm: Algorithm::Aes256Gcm,
-            purpose: Purpose::Encrypt,
-            state: KeyState::Active,
-            resumes_to: KeyState::Active,
-            exportable: false,
-            legacy: Legacy::default(),
-            labels: [].into(),
-            newest: KeyVersion::FIRST,
-            custody: Custody::Software,
-            renewed: 0,
-            created: Timestamp::from_micros(0),
-            epoch: Epoch::FIRST,
-        }
     }
 
     fn question<'a>(caller: &'a Caller, action: Action, resource: Resource<'a>) -> Question<'a> {
@@ -354,11 +331,12 @@ mod tests {
     #[test]
     fn what_is_remembered_in_the_same_place_of_another_resource_decides_nothing() {
         let prepared = prepare(
-            r#"@id("a") permit (principal, action == Holdfast::Action::"encrypt", resource) when { resource.name == "kek" };"#,
+            r#"@id("a") permit (principal, action == Holdfast::Action::"encrypt", resource) when { resource == Holdfast::Key::"kek" };"#,
         );
         let (alice, tenant) = (caller("alice"), "acme".parse::<TenantId>().unwrap());
-        let keys = ["kek", "another"].map(key);
-        let [permitted, other] = [0, 1].map(|at| question(&alice, Action::Encrypt, Resource::Key(&keys[at])));
+        let [kek, another] = ["kek", "another"].map(|name| name.parse::<KeyName>().unwrap());
+        let [permitted, other] =
+            [&kek, &another].map(|name| question(&alice, Action::Encrypt, Resource::NoKey(name)));
         assert!(decide(&prepared, &permitted).allowed && !decide(&prepared, &other).allowed);
         let place = prepared.memory.place_of(&other, prepared.index.slot(&other.resource));
         let plan = prepared.memory.plans.find(place, |plan| Some(Arc::clone(plan))).unwrap();
