@@ -132,3 +132,43 @@ impl Openings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::create_dirs_durably;
+    use crate::disk::sim::SimDisk;
+
+    #[test]
+    fn keys_stand_where_the_form_says_and_erasing_reaches_them_alone() {
+        let disk = SimDisk::new();
+        let dir = Path::new("/openings");
+        create_dirs_durably(&disk, Path::new("/"), dir).unwrap();
+        let openings = Openings::new(Arc::new(disk.clone()), dir);
+        let keys = [1, 2, 3, 4].map(|byte| [byte; 32]);
+        let (mut written, mut renamed) = (Vec::new(), BTreeSet::new());
+        openings.stage(65_534, &keys, &mut written, &mut renamed).unwrap();
+        let [first, second] = ["000", "001"].map(|name| dir.join(name));
+        assert_eq!(written, [first.clone(), second.clone()]);
+        let files = disk.files();
+        assert_eq!(
+            (files[&first].len(), &files[&first][65_534 * 32..]),
+            (65_536 * 32, keys[..2].as_flattened())
+        );
+        assert_eq!(files[&second], keys[2..].as_flattened());
+        let read =
+            || [65_533, 65_534, 65_535, 65_536, 65_537, 65_538].map(|index| openings.read(index).unwrap());
+        let [one, two, three, four] = keys.map(Some);
+        assert_eq!(read(), [None, one, two, three, four, None]);
+        openings.erase(65_535).unwrap();
+        assert_eq!(read(), [None, one, None, three, four, None]);
+        // Of an entry that never had one nothing is written.
+        openings.erase(65_538).unwrap();
+        assert_eq!(disk.files()[&second].len(), 64);
+        openings.erase_before(65_537).unwrap();
+        assert_eq!(read(), [None, None, None, None, four, None]);
+        assert!(!disk.files().contains_key(&first));
+        openings.erase_before(3 * 65_536).unwrap();
+        assert!(disk.files().is_empty());
+    }
+}
