@@ -127,6 +127,13 @@ fn the_worked_example_of_seven_entries() {
         assert_eq!(consistency_proof(&mut leaves, old, 7).unwrap(), proof, "from {old}");
         assert!(verify_consistency(old, &roots[old as usize - 1], 7, &roots[6], &proof), "from {old}");
     }
+    // Where there is nothing to prove the proof is empty.
+    for index in [7, 8] {
+        assert_eq!(inclusion_proof(&mut leaves, index, 7).unwrap(), []);
+    }
+    for (old, new) in [(0, 7), (7, 7), (8, 7), (0, 0)] {
+        assert_eq!(consistency_proof(&mut leaves, old, new).unwrap(), []);
+    }
 }
 
 #[test]

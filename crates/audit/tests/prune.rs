@@ -133,6 +133,10 @@ fn what_was_pruned_is_told_from_what_is_missing() {
         (pruner(&log).first().unwrap(), verified(&disk, None).unwrap().pruned.unwrap().first),
         (512, 512)
     );
+    // Nor does one of as much put its name in the place of the first one's.
+    append_bytes(&log, &record("OP9", 512));
+    pruner(&log).prune("OP9", 512).unwrap();
+    assert_eq!(verified(&disk, None).unwrap().pruned.unwrap().operation, "OP1");
 
     let reader = read(&disk);
     assert_eq!(reader.entries(0).next().unwrap().unwrap().0, 512);
