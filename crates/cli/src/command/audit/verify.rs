@@ -88,7 +88,7 @@ impl Verify {
             "key": if outside { "given from elsewhere" } else { "FOUND BESIDE THE LOG" },
             "continues": report.continues,
             "witnesses": report.witnessed.iter().flat_map(|witnessed| &witnessed.by).map(|by| by.name.as_str()).collect::<Vec<_>>(),
-"quorum": quorum,
+            "quorum": quorum,
             "not_cosigned": missing,
             "witnessed_entries": report.witnessed.as_ref().map(|witnessed| witnessed.size),
             "entries_after": report.witnessed.as_ref().map(|witnessed| report.checkpoint.size - witnessed.size),
