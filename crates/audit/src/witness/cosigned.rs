@@ -31,18 +31,17 @@ impl Cosigned {
         let bytes = files.read_if_there(&files.cosigned_path())?;
         let opened = bytes.map(|bytes| Checkpoint::open(&bytes, log).map_err(VerifyError::Cosigned));
         let opened = opened.transpose()?;
-        let (mut cosigners, mut by, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut signed, mut missing) = (Vec::new(), Vec::new());
         for witness in policy.witnesses() {
-            let signed = opened.as_ref().map(|(_, note)| cosignature(note, witness)).transpose()?.flatten();
-            match signed {
-                Some(signed) => {
-                    cosigners.push(witness);
-                    by.push(signed);
-                }
+            let found = opened.as_ref().map(|(_, note)| cosignature(note, witness)).transpose()?.flatten();
+            match found {
+                Some(cosignature) => signed.push((witness, cosignature)),
                 None => missing.push(witness.name().to_owned()),
             }
         }
-        if !policy.is_met(|witness| cosigners.contains(&witness)) {
+        let is_met = policy.is_met(|witness| signed.iter().any(|(cosigner, _)| *cosigner == witness));
+        let by: Vec<_> = signed.into_iter().map(|(_, cosignature)| cosignature).collect();
+        if !is_met {
             let cosigned = by.into_iter().map(|signed| signed.name).collect();
             return Err(VerifyError::NotCosigned { cosigned, missing });
         }
