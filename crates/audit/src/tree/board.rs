@@ -33,6 +33,9 @@ struct Notices {
     /// How often one of them has changed: who knows the number asks for what came after it.
     round: u64,
     urgent: bool,
+    /// How often someone asked that what failed be tried again at once, and how many of these the tiler has taken up.
+    asks: u64,
+    asks_taken: u64,
     tiler_idle: bool,
     writer_stopped: bool,
     tiler_stopped: bool,
@@ -60,19 +63,35 @@ pub(crate) struct Progress {
     pub(crate) broken: Option<Arc<str>>,
     /// Logs whose trees do not grow, and why.
     pub(crate) stalled: HashMap<LogId, Arc<str>>,
+    /// What failed was tried again since so many asked for it.
+    pub(crate) answered: u64,
 }
 
 /// What there is to do.
 pub(crate) enum Work {
     /// Batches below this number are durable.
     Read(u64),
-    /// Nothing new came in the time given.
+    /// Nothing new came in the time given, or before someone asked to try again.
     Retry,
     /// The writer has stopped and everything is read.
     Stop,
 }
 
+/// One turn of the tiler.
+pub(crate) struct Turn {
+    pub(crate) work: Work,
+    /// Newly registered trees.
+    pub(crate) adopted: Vec<Tree>,
+    /// Whether someone asked that what failed be tried again at once, and the number of the last who did.
+    pub(crate) asked: bool,
+    pub(crate) asks: u64,
+}
+
 impl Notices {
+    fn is_asked(&self) -> bool {
+        self.asks > self.asks_taken
+    }
+
     fn publish(&mut self, log: &LogId, size: u64) {
         let before = self.published.get(log).map(|grown| grown.size);
         if before != Some(size) {
@@ -128,16 +147,25 @@ impl Board {
         }
     }
 
-    /// Blocks until the log's checkpoint covers this many entries.
+    /// Blocks until the log's checkpoint covers this many entries. What failed before is tried once more at once: the
+    /// disk may have been mended since.
     pub(crate) fn wait_published(&self, log: &LogId, size: u64) -> Result<(), Arc<str>> {
         let mut notices = self.lock();
+        let mut ask = None;
         while notices.published.get(log).is_none_or(|published| published.size < size) {
-            let Progress { broken, stalled, .. } = &notices.progress;
-            if let Some(why) = stalled.get(log).or(broken.as_ref()).or(notices.failure.as_ref()) {
+            if let Some(why) = &notices.failure {
                 return Err(Arc::clone(why));
             }
-            if notices.tiler_stopped {
-                return Err(Arc::from("the log was closed"));
+            let Progress { broken, stalled, answered, .. } = &notices.progress;
+            match (stalled.get(log).or(broken.as_ref()), ask) {
+                (Some(why), Some(ask)) if *answered >= ask => return Err(Arc::clone(why)),
+                (Some(why), _) if notices.tiler_stopped => return Err(Arc::clone(why)),
+                (None, _) if notices.tiler_stopped => return Err(Arc::from("the log was closed")),
+                (Some(_), None) => {
+                    notices.asks += 1;
+                    ask = Some(notices.asks);
+                }
+                (_, _) => {}
             }
             notices.urgent = true;
             self.tiler_wake.notify_one();
@@ -166,7 +194,7 @@ impl Board {
 
     pub(crate) fn fill(&self, health: &mut Health) {
         let notices = self.lock();
-        let Progress { tiled, open_intents, first_segment, broken, stalled } = &notices.progress;
+        let Progress { tiled, open_intents, first_segment, broken, stalled, answered: _ } = &notices.progress;
         health.tree = broken.as_ref().or(stalled.values().next()).map(Arc::clone);
         health.stalled_logs = stalled.len();
         health.durable_batches = notices.durable;
@@ -216,10 +244,11 @@ impl Board {
     }
 
     /// The tiler: waits for batches from `next` on and lets them gather for `gather`; with `retry`, gives up waiting
-    /// after that time.
-    pub(crate) fn wait(&self, next: u64, gather: Duration, retry: Option<Duration>) -> (Work, Vec<Tree>) {
+    /// after that time. Whoever asks that what failed be tried again ends either.
+    pub(crate) fn wait(&self, next: u64, gather: Duration, retry: Option<Duration>) -> Turn {
         let mut notices = self.lock();
-        let nothing = |notices: &mut Notices| notices.durable <= next && !notices.writer_stopped;
+        let nothing =
+            |notices: &mut Notices| notices.durable <= next && !notices.writer_stopped && !notices.is_asked();
         while nothing(&mut notices) {
             notices.tiler_idle = true;
             match retry {
@@ -240,12 +269,15 @@ impl Board {
             (false, true) => Work::Stop,
             (false, false) => Work::Retry,
         };
-        (work, std::mem::take(&mut notices.adopted))
+        let asked = notices.is_asked();
+        notices.asks_taken = notices.asks;
+        Turn { work, adopted: std::mem::take(&mut notices.adopted), asked, asks: notices.asks }
     }
 
-    /// The tiler: waits so long, or until the writer stops; gives whether it did.
+    /// The tiler: waits so long, or until the writer stops or someone asks to try again; gives whether the writer did.
     pub(crate) fn pause(&self, time: Duration) -> bool {
-        let waited = self.tiler_wake.wait_timeout_while(self.lock(), time, |notices| !notices.writer_stopped);
+        let quiet = |notices: &mut Notices| !notices.writer_stopped && !notices.is_asked();
+        let waited = self.tiler_wake.wait_timeout_while(self.lock(), time, quiet);
         unpoisoned(waited).0.writer_stopped
     }
 

@@ -4,7 +4,7 @@
 //!
 //! A log whose tree can't grow holds up its own entries and their segments, no other log's tree.
 
-use super::board::{Board, Progress, Work};
+use super::board::{Board, Progress, Turn, Work};
 use super::grow::Tree;
 use crate::disk::{Access, Disk, File, read_full};
 use crate::log::Config;
@@ -59,6 +59,8 @@ pub(crate) struct Tiler {
     first_segment: u64,
     broken: Option<Arc<str>>,
     retried: Instant,
+    /// What failed was tried again since so many asked for it.
+    answered: u64,
     publish_interval: Duration,
     retry_interval: Duration,
 }
@@ -75,6 +77,7 @@ impl Tiler {
             first_segment: cursor.segment,
             broken: None,
             retried: Instant::now(),
+            answered: 0,
             publish_interval: config.publish_interval,
             retry_interval: config.retry_interval,
         }
@@ -92,12 +95,15 @@ impl Tiler {
         loop {
             let behind = !self.lags.is_empty();
             let next = self.cursor.batch.unwrap_or(0);
-            let (work, adopted) = self.board.wait(next, gather, behind.then_some(self.retry_interval));
+            let Turn { work, adopted, asked, asks } =
+                self.board.wait(next, gather, behind.then_some(self.retry_interval));
             self.trees.extend(adopted.into_iter().map(|tree| (tree.id.clone(), tree)));
-            if behind && (matches!(work, Work::Stop) || self.retried.elapsed() >= self.retry_interval) {
+            let due = asked || matches!(work, Work::Stop) || self.retried.elapsed() >= self.retry_interval;
+            if behind && due {
                 self.catch_up();
                 self.retried = Instant::now();
             }
+            self.answered = asks;
             gather = self.publish_interval;
             match work {
                 Work::Read(durable) => match self.round(durable) {
@@ -134,6 +140,7 @@ impl Tiler {
             first_segment: self.first_segment,
             broken: self.broken.clone(),
             stalled: self.lags.iter().map(|(id, lag)| (id.clone(), Arc::clone(&lag.why))).collect(),
+            answered: self.answered,
         };
         self.board.report(progress, self.trees.values());
     }
