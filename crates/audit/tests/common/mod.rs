@@ -3,12 +3,28 @@
 #![allow(dead_code, unreachable_pub)]
 
 use holdfast_audit::disk::sim::SimDisk;
+use holdfast_audit::disk::{Access, Disk as _};
 use holdfast_audit::key::Signer;
+use holdfast_audit::reader::LogReader;
 use holdfast_audit::{AppendError, Config, Log, LogId, Mark, Priority, Recovered, Refusal, Ticket};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until something holds that a thread of its own or another process does.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let (_keep, never) = mpsc::channel::<()>();
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        let _time_passed = never.recv_timeout(Duration::from_millis(2));
+    }
+}
 
 pub fn id(name: &str) -> LogId {
     name.parse().unwrap()
@@ -77,4 +93,27 @@ pub fn opening(name: &str, index: u64) -> [u8; 32] {
     let mut opening = [name.len() as u8; 32];
     opening[..8].copy_from_slice(&index.to_be_bytes());
     opening
+}
+
+pub fn append_many(log: &Log, name: &str, n: u64) {
+    let tickets: Vec<_> = (0..n).map(|_| append(log, name)).collect();
+    for ticket in tickets {
+        ticket.wait_blocking().unwrap();
+    }
+}
+
+pub fn appended(log: &Log, name: &str, n: u64) {
+    // Not more at once than may be pending.
+    for _ in 0..n / 50 {
+        append_many(log, name, 50);
+    }
+    append_many(log, name, n % 50);
+}
+
+pub fn read_on(disk: &SimDisk, name: &str) -> LogReader {
+    LogReader::open_on(Arc::new(disk.clone()), &Path::new("/audit").join(name)).unwrap()
+}
+
+pub fn write(disk: &SimDisk, path: &Path, bytes: &[u8]) {
+    disk.open(path, Access::Create).unwrap().write_all_at(bytes, 0).unwrap();
 }

@@ -1,7 +1,7 @@
 //! Cursors that do not fit the log, and logs that are not what was signed.
 
-use crate::common::id;
-use crate::rig::{FileSite, Rig, Site, caught_up, settings, until};
+use crate::common::{id, until};
+use crate::rig::{FileSite, Rig, Site, caught_up, settings};
 use holdfast_audit::sink::Sink;
 
 fn rewrite(rig: &Rig, from: &str, to: &str) {

@@ -1,8 +1,8 @@
 //! Receivers that take nothing, never end, or are somebody else.
 
-use crate::common::id;
+use crate::common::{id, until};
 use crate::receiver::{Authority, Mood};
-use crate::rig::{Rig, Site as _, SyslogSite, caught_up, settings, until};
+use crate::rig::{Rig, Site as _, SyslogSite, caught_up, settings};
 use holdfast_audit::sink::{Destination, Pace, Sink, syslog};
 use holdfast_audit::{Mark, Priority};
 use std::time::{Duration, Instant};

@@ -1,28 +1,13 @@
 //! A log on the machine's disk, and sites that sinks copy it to.
 
-use crate::common::{self, id, signer};
+use crate::common::{self, id, signer, until};
 use crate::receiver::{Authority, Mood, Receiver};
 use holdfast_audit::sink::syslog::{EXAMPLE_ENTERPRISE, Format};
 use holdfast_audit::sink::{Destination, Health, Pace, Settings, Sink, file, syslog};
 use holdfast_audit::{Config, Log};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
-
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Waits until something holds.
-#[track_caller]
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let (_keep, never) = mpsc::channel::<()>();
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
-        let _time_passed = never.recv_timeout(Duration::from_millis(2));
-    }
-}
 
 /// A log with its data directory.
 pub struct Rig {

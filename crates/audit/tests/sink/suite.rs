@@ -1,7 +1,7 @@
 //! What every target of a sink holds to.
 
-use crate::common::{entry, id, signer};
-use crate::rig::{Got, Rig, Site, caught_up, until};
+use crate::common::{entry, id, signer, until};
+use crate::rig::{Got, Rig, Site, caught_up};
 use holdfast_audit::pruned::Pruned;
 use std::collections::BTreeMap;
 

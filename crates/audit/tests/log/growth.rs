@@ -1,0 +1,174 @@
+//! What is appended stands in tiles, in order, and goes on after a restart.
+
+use crate::common::*;
+use holdfast_audit::checkpoint::Checkpoint;
+use holdfast_audit::disk::sim::SimDisk;
+use holdfast_audit::merkle::verify_consistency;
+use holdfast_audit::verify::{Trusted, verify_on, verify_proof};
+use holdfast_audit::{Mark, StateMark};
+use std::path::Path;
+use std::sync::Arc;
+
+#[test]
+fn entries_come_back_in_order_with_proofs_and_openings() {
+    let disk = SimDisk::new();
+    let (log, recovered) = open_with(&disk, &["tenant-a", "_gateway"]).unwrap();
+    assert_eq!((recovered.cut_bytes, recovered.next_batch), (0, 0));
+    appended(&log, "tenant-a", 300);
+    appended(&log, "_gateway", 3);
+    log.flush_tree(&id("tenant-a")).unwrap();
+    log.flush_tree(&id("_gateway")).unwrap();
+    let mut reader = read_on(&disk, "tenant-a");
+    let size = reader.checkpoint().size;
+    assert_eq!(size, 300);
+    for from in [0, 255, 256, 299] {
+        let read: Vec<_> = reader.entries(from).map(Result::unwrap).collect();
+        assert_eq!(read, (from..300).map(|index| (index, entry("tenant-a", index))).collect::<Vec<_>>());
+    }
+    assert_eq!(reader.entries(300).count(), 0);
+    let first = reader.checkpoint().clone();
+    let openings = log.openings(&id("tenant-a"));
+    for index in [0, 1, 255, 256, 299] {
+        let opening = openings.read(index).unwrap().unwrap();
+        assert_eq!(opening, opening_of(index));
+        let proof = reader.prove(index, Some(&opening)).unwrap().to_string();
+        let key = signer("tenant-a").verifier().clone();
+        verify_proof(proof.as_bytes(), &entry("tenant-a", index), &key).unwrap();
+        assert!(verify_proof(proof.as_bytes(), &entry("tenant-a", index + 1), &key).is_err());
+    }
+    assert!(reader.prove(300, None).is_err());
+    openings.erase(255).unwrap();
+    openings.erase(70_000).unwrap();
+    assert_eq!((openings.read(255).unwrap(), openings.read(70_000).unwrap()), (None, None));
+    assert_eq!(openings.read(256).unwrap(), Some(opening_of(256)));
+
+    assert!(!reader.refresh().unwrap());
+    appended(&log, "tenant-a", 1000);
+    log.close().unwrap();
+    assert!(reader.refresh().unwrap());
+    let second = reader.checkpoint().clone();
+    let proof = reader.prove_consistency(300).unwrap();
+    assert!(verify_consistency(300, &first.root, second.size, &second.root, &proof));
+    assert_eq!(read_on(&disk, "_gateway").checkpoint().size, 3);
+}
+
+fn opening_of(index: u64) -> [u8; 32] {
+    opening("tenant-a", index)
+}
+
+#[test]
+fn the_directory_holds_what_the_checkpoint_needs_and_no_more() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    for n in [1, 6, 100, 149, 1, 43, 1, 1] {
+        appended(&log, "a", n);
+        log.flush_tree(&id("a")).unwrap();
+    }
+    log.close().unwrap();
+    let files = disk.files();
+    let mut names: Vec<_> = files
+        .keys()
+        .filter_map(|path| path.strip_prefix("/audit/a").ok())
+        .map(|path| path.to_str().unwrap())
+        .collect();
+    names.sort_unstable();
+    let expected = [
+        "checkpoint",
+        "log.vkey",
+        "tile/0/000",
+        "tile/0/001.p/45",
+        "tile/0/001.p/46",
+        "tile/1/000.p/1",
+        "tile/entries/000",
+        "tile/entries/001.p/45",
+        "tile/entries/001.p/46",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(files[Path::new("/audit/a/tile/0/000")].len(), 8192);
+    let report = verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ()).unwrap();
+    let bytes = (0..302).map(|index| entry("a", index).len() as u64).sum();
+    // What an earlier checkpoint left is compared with what holds it, and not counted.
+    assert_eq!((report.bytes, report.files), (bytes, 5));
+}
+
+#[test]
+fn whoever_reads_by_an_old_checkpoint_finds_its_tiles() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 0, "a new log can be read");
+    let whole = |paths: &[&str]| {
+        paths.iter().map(|path| log.read(&id("a"), path).unwrap().unwrap()).collect::<Vec<_>>()
+    };
+    let paths = ["tile/0/000.p/7", "tile/entries/000.p/7"];
+    appended(&log, "a", 7);
+    log.flush_tree(&id("a")).unwrap();
+    let seen = whole(&paths);
+    assert_eq!(seen[0].len(), 7 * 32);
+    let bundle = (0..7).map(|index| 2 + entry("a", index).len()).sum::<usize>();
+    assert_eq!(seen[1].len(), bundle);
+    for n in [1, 50, 190, 20] {
+        appended(&log, "a", n);
+        log.flush_tree(&id("a")).unwrap();
+        assert!(whole(&paths) == seen, "the tree has grown by {n}");
+    }
+    assert!(!disk.files().contains_key(Path::new("/audit/a/tile/0/000.p/7")));
+    for none in ["tile/0/001.p/13", "tile/0/001", "tile/entries/001.p/255", "tile/1/000.p/2", "tile/x"] {
+        assert_eq!(log.read(&id("a"), none).unwrap(), None, "{none}");
+    }
+}
+
+#[test]
+fn checkpoints_are_signed_by_the_log_s_own_key() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 1);
+    log.close().unwrap();
+    let note = disk.files()[Path::new("/audit/a/checkpoint")].clone();
+    let (checkpoint, _) = Checkpoint::open(&note, signer("a").verifier()).unwrap();
+    assert_eq!((checkpoint.origin.as_str(), checkpoint.size), ("test.example/a", 1));
+    assert!(Checkpoint::open(&note, signer("bb").verifier()).is_err());
+}
+
+#[test]
+fn a_restart_continues_and_reports_open_intents_and_the_last_state() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 10);
+    let state = StateMark { seq: 41, digest: [5; 32] };
+    for mark in [
+        Mark::Intent([1; 16]),
+        Mark::Intent([2; 16]),
+        Mark::Outcome { op: [1; 16], state: Some(state) },
+        Mark::Outcome { op: [9; 16], state: None },
+    ] {
+        append_as(&log, "a", mark).wait_blocking().unwrap();
+    }
+    log.close().unwrap();
+    // The mark is carried along though its own segment is long gone.
+    for _ in 0..3 {
+        let (log, recovered) = open(&disk).unwrap();
+        assert_eq!(recovered.state, Some(state));
+        assert_eq!(recovered.logs, [id("a")]);
+        let open: Vec<_> = recovered.open_intents.iter().map(|intent| (intent.op, intent.index)).collect();
+        assert_eq!(open, [([2; 16], 11)]);
+        assert_eq!(recovered.open_intents[0].entry, entry("a", 11));
+        let registered = log.register(&id("a"), signer("a")).unwrap();
+        assert_eq!(registered.size, registered.next_index);
+        appended(&log, "a", 500);
+        log.close().unwrap();
+    }
+    // Closed at last, nothing holds its segment any more.
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    append_as(&log, "a", Mark::Outcome { op: [2; 16], state: None }).wait_blocking().unwrap();
+    for _ in 0..10 {
+        appended(&log, "a", 500);
+        log.flush_tree(&id("a")).unwrap();
+    }
+    assert_eq!(log.health().open_intents, 0);
+    let segments = || disk.files().into_keys().filter(|path| path.starts_with("/wal")).count();
+    until("segments too many are removed", || segments() <= 5);
+    log.close().unwrap();
+    let (_, recovered) = open_with(&disk, &["a"]).unwrap();
+    assert_eq!((recovered.state, recovered.open_intents), (Some(state), vec![]));
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 14 + 1500 + 1 + 5000);
+}
