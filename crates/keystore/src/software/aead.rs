@@ -2,8 +2,8 @@
 //!
 //! A frame's body is nonce ‖ ciphertext ‖ tag. The nonce is random: 24 bytes for XAES-256-GCM, 12 for the others.
 
-use super::refusal;
 use super::xaes::XaesKey;
+use crate::refusal;
 use aws_lc_rs::aead::{AES_256_GCM, AES_256_GCM_SIV, Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
 use holdfast_core::port::World;
 use holdfast_core::{Error, Secret};

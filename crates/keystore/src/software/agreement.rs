@@ -3,8 +3,8 @@
 //! A key's material is its private scalar, of the curve's length.
 
 use super::material::Fresh;
-use super::refusal;
 use super::signature::{rejected, spki};
+use crate::refusal;
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin, EcPrivateKeyBin};
 use holdfast_core::algorithm::Algorithm;

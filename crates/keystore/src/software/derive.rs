@@ -5,7 +5,7 @@
 //! HKDF-Expand(prk, info = label of the use, length)
 //! ```
 
-use super::refusal;
+use crate::refusal;
 use aws_lc_rs::hkdf;
 use holdfast_core::Error;
 

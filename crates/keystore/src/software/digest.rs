@@ -1,6 +1,6 @@
 //! The hashes that schemes let a caller choose, and a caller's own digests.
 
-use super::refusal;
+use crate::refusal;
 use aws_lc_rs::digest::{self, Digest};
 use holdfast_core::Error;
 use holdfast_core::algorithm::Hash;

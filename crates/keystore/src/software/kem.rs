@@ -4,8 +4,8 @@
 //! is given as the raw encapsulation key of 1,184 bytes.
 
 use super::material::Fresh;
-use super::refusal;
 use super::signature::{rejected, rejected_material};
+use crate::refusal;
 use aws_lc_rs::kem::{AlgorithmId, DecapsulationKey, EncapsulationKey, ML_KEM_768};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::{Error, Secret};

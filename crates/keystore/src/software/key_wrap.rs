@@ -1,6 +1,6 @@
 //! AES key wrap (RFC 3394) and AES key wrap with padding (RFC 5649), as in NIST SP 800-38F. No context and no associated data.
 
-use super::refusal;
+use crate::refusal;
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap, KeyWrapPadded};
 use holdfast_core::{Error, Secret};
 

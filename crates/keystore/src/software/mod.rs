@@ -21,13 +21,13 @@ mod mac;
 mod material;
 mod operate;
 mod pool;
-mod refusal;
 mod root;
 pub mod root_file;
 mod rsa;
 mod seal;
 mod signature;
 mod store;
+mod vault;
 mod xaes;
 
 #[cfg(test)]

@@ -5,10 +5,11 @@
 //! refusal. Whether a ciphertext was accepted still shows: that is what the padding itself gives away (Bleichenbacher's oracle), and why
 //! no key has this operation unless it was created with it.
 
+use super::digest;
 use super::ffi::RsaPkey;
 use super::material::Fresh;
 use super::signature::{rejected, rejected_material, spki};
-use super::{digest, refusal};
+use crate::refusal;
 use aws_lc_rs::digest::Digest;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};

@@ -1,7 +1,8 @@
 //! Elliptic-curve and lattice signatures: ECDSA (FIPS 186-5) in DER, Ed25519 (RFC 8032), ML-DSA-65 (FIPS 204).
 
+use super::digest;
 use super::material::Fresh;
-use super::{digest, refusal};
+use crate::refusal;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::error::{KeyRejected, Unspecified};
 use aws_lc_rs::rand::SystemRandom;

@@ -4,9 +4,10 @@ use super::cache::{Cache, CacheKey, Lookup, Ticket};
 use super::material::{self, Cost, Ready};
 use super::operate::Step;
 use super::pool::{Lane, Pool};
-use super::refusal;
 use super::root::{RootKey, SealerId};
-use super::seal::{Binding, Sealer, TENANT_KEY_LEN};
+use super::seal::Binding;
+use super::vault::Vault;
+use crate::refusal;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
@@ -36,17 +37,9 @@ impl Default for Options {
 
 /// Custody in software.
 pub struct SoftwareStore<W> {
-    world: Arc<W>,
-    root: Sealer,
-    tenants: Cache<TenantId, Tenant>,
+    vault: Vault<W>,
     keys: Cache<VersionKey, Held>,
     pool: Pool,
-}
-
-/// A tenant's sealing key, ready.
-struct Tenant {
-    handle: SealedHandle,
-    sealer: Sealer,
 }
 
 /// A key version, ready, with everything that it is bound to: a hit must be for exactly this.
@@ -70,14 +63,6 @@ impl CacheKey for VersionKey {
         // The random end of the id; all versions of a key together.
         let [.., a, b, c, d, e, f, g, h] = *self.key.as_bytes();
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
-    }
-}
-
-impl CacheKey for TenantId {
-    fn spread(&self) -> u64 {
-        // FNV-1a: names are chosen by operators, not by strangers.
-        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        self.as_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step)
     }
 }
 
@@ -107,12 +92,8 @@ impl<W: World> SoftwareStore<W> {
     /// As [`Self::open`].
     pub fn open_with(root: RootKey, world: Arc<W>, options: Options) -> Result<Self, Error> {
         let Options { cached_keys, cached_tenants, threads, queue } = options;
-        let sealer = Sealer::of_root(&root)?;
-        drop(root);
         Ok(Self {
-            world,
-            root: sealer,
-            tenants: Cache::new(cached_tenants),
+            vault: Vault::open(root, world, cached_tenants)?,
             keys: Cache::new(cached_keys),
             pool: Pool::start(threads, queue)?,
         })
@@ -120,7 +101,7 @@ impl<W: World> SoftwareStore<W> {
 
     /// The root key's public name, for `status`.
     pub fn root_id(&self) -> SealerId {
-        self.root.id()
+        self.vault.root_id()
     }
 
     /// Whether a version's blob still opens under its tenant's key, and that under the root key. Nothing of it is kept or used.
@@ -128,28 +109,21 @@ impl<W: World> SoftwareStore<W> {
     /// # Errors
     /// As for its use: the blob is not the one that was made for this version.
     pub fn examine(&self, version: KeyMaterial<'_>) -> Result<(), Error> {
-        let key = self.root.open(&Binding::Tenant(version.tenant), version.tenant_handle)?;
-        Sealer::of_tenant(&key)?.open(&Binding::of(&version), version.handle).map(drop)
-    }
-
-    /// As [`KeyStore::enroll`], without the proof.
-    pub(crate) fn enroll_tenant(&self, tenant: &TenantId) -> Result<SealedHandle, Error> {
-        let key = Secret::fill_with(TENANT_KEY_LEN, |out| self.world.fill(out))?;
-        self.root.seal(&*self.world, &Binding::Tenant(tenant), &key)
+        self.vault.examine(&version, &Binding::of(&version))
     }
 
     /// As [`KeyStore::generate`], without the proof.
     pub(crate) async fn generate_version(&self, version: NewVersion<'_>) -> Result<Generated, Error> {
-        let tenant = self.tenant(version.tenant, version.tenant_handle)?;
+        let tenant = self.vault.tenant(version.tenant, version.tenant_handle)?;
         let algorithm = version.algorithm;
         let fresh = match lane_of_generation(algorithm) {
-            None => material::generate(algorithm, &*self.world)?,
+            None => material::generate(algorithm, self.world())?,
             Some(lane) => {
-                let world = Arc::clone(&self.world);
+                let world = Arc::clone(&self.vault.world);
                 self.pool.run(lane, move || material::generate(algorithm, &*world))?.await?
             }
         };
-        let handle = tenant.sealer.seal(&*self.world, &Binding::of_new(&version), &fresh.material)?;
+        let handle = tenant.sealer.seal(self.world(), &Binding::of_new(&version), &fresh.material)?;
         let material::Fresh { material: _, public, commitment } = fresh;
         Ok(Generated { handle, public, commitment, custody: Custody::Software })
     }
@@ -164,10 +138,14 @@ impl<W: World> SoftwareStore<W> {
             Ok(held) => held,
             Err(ticket) => self.load(&material, ticket).await?,
         };
-        match held.ready.begin(&*self.world, work)? {
+        match held.ready.begin(self.world(), work)? {
             Step::Done(product) => Ok(product),
             Step::Slow(slow) => self.pool.run(Lane::Short, move || held.ready.finish(slow))?.await,
         }
+    }
+
+    fn world(&self) -> &W {
+        &self.vault.world
     }
 
     fn find(&self, material: &KeyMaterial<'_>) -> Result<Arc<Held>, Ticket> {
@@ -179,7 +157,7 @@ impl<W: World> SoftwareStore<W> {
     }
 
     async fn load(&self, material: &KeyMaterial<'_>, ticket: Ticket) -> Result<Arc<Held>, Error> {
-        let tenant = self.tenant(material.tenant, material.tenant_handle)?;
+        let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
         let opened = tenant.sealer.open(&Binding::of(material), material.handle)?;
         let algorithm = material.algorithm;
         let ready = match material::cost_of_loading(algorithm) {
@@ -201,36 +179,22 @@ impl<W: World> SoftwareStore<W> {
         Ok(held)
     }
 
-    fn tenant(&self, tenant: &TenantId, handle: &SealedHandle) -> Result<Arc<Tenant>, Error> {
-        let ticket = match self.tenants.get(tenant) {
-            Lookup::Hit(held, _) if held.handle == *handle => return Ok(held),
-            Lookup::Hit(_, ticket) | Lookup::Miss(ticket) => ticket,
-        };
-        let key = self.root.open(&Binding::Tenant(tenant), handle)?;
-        let held = Arc::new(Tenant { handle: handle.clone(), sealer: Sealer::of_tenant(&key)? });
-        self.tenants.insert(tenant.clone(), Arc::clone(&held), ticket);
-        Ok(held)
-    }
-
     /// The threads, for tests that keep them busy.
     #[cfg(test)]
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 
+    /// The sealing keys, for tests that have no proof.
+    #[cfg(test)]
+    pub(crate) fn vault(&self) -> &Vault<W> {
+        &self.vault
+    }
+
     /// How many key versions stand ready.
     #[cfg(test)]
     pub(crate) fn ready(&self) -> usize {
         self.keys.len()
-    }
-
-    /// Seals and opens under the root key, as every cold operation must.
-    fn probe(&self) -> Result<(), Error> {
-        let tenant = TenantId::gateway();
-        let binding = Binding::Tenant(&tenant);
-        let sent = Secret::fill_with(TENANT_KEY_LEN, |out| self.world.fill(out))?;
-        let back = self.root.open(&binding, &self.root.seal(&*self.world, &binding, &sent)?)?;
-        if back == sent { Ok(()) } else { Err(refusal::defect("what was sealed opens as something else")) }
     }
 }
 
@@ -260,7 +224,7 @@ const fn lane_of_generation(algorithm: Algorithm) -> Option<Lane> {
 
 impl<W: World> KeyStore for SoftwareStore<W> {
     async fn enroll(&self, _: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
-        self.enroll_tenant(tenant)
+        self.vault.enroll(tenant)
     }
 
     fn custody(&self, _: Algorithm) -> Custody {
@@ -284,7 +248,7 @@ impl<W: World> KeyStore for SoftwareStore<W> {
     }
 
     async fn random(&self, _: &Permit<Use>, length: usize) -> Result<Product, Error> {
-        Secret::fill_with(length, |out| self.world.fill(out)).map(Product::Secret)
+        Secret::fill_with(length, |out| self.world().fill(out)).map(Product::Secret)
     }
 
     fn forget(&self, key: KeyId) {
@@ -299,7 +263,7 @@ impl<W: World> KeyStore for SoftwareStore<W> {
     }
 
     fn health(&self) -> Health {
-        match (self.probe(), self.pool.check()) {
+        match (self.vault.probe(), self.pool.check()) {
             (Ok(()), Ok(())) => Health::Ready,
             (Err(error), _) => Health::Unready(error.chain()),
             (Ok(()), Err(why)) => Health::Unready(why.to_owned()),

@@ -40,7 +40,7 @@ impl House {
     fn new(options: Options) -> Self {
         let store = open(1, Entropy, options);
         let tenant = "acme".parse().unwrap();
-        let tenant_handle = store.enroll_tenant(&tenant).unwrap();
+        let tenant_handle = store.vault().enroll(&tenant).unwrap();
         Self { store, tenant, tenant_handle }
     }
 
@@ -259,7 +259,7 @@ fn a_handle_works_for_nothing_else_even_when_its_key_stands_ready() {
     let made = house.make(1, 1, Algorithm::Aes256Gcm);
     let plaintext = Secret::new(vec![9; 32]);
     let other: TenantId = "other".parse().unwrap();
-    let other_handle = house.store.enroll_tenant(&other).unwrap();
+    let other_handle = house.store.vault().enroll(&other).unwrap();
     let right = house.material(&made);
     let use_as = |material| block_on(house.store.use_version(material, seal(&plaintext, b"")));
     assert!(use_as(right).is_ok(), "it stands ready from now on");
@@ -409,7 +409,7 @@ fn health_comes_from_what_works_now() {
 #[test]
 fn without_entropy_nothing_is_made() {
     let store = open(1, Dry, Options::default());
-    assert!(store.enroll_tenant(&"acme".parse().unwrap()).is_err());
+    assert!(store.vault().enroll(&"acme".parse().unwrap()).is_err());
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub(super) fn same_refusal<T>(result: Result<T, Error>) -> Result<T, Error> {
 pub(super) fn verdict(result: Result<bool, Error>) -> Result<(), Error> {
     match result {
         Ok(true) => Ok(()),
-        Ok(false) => Err(super::refusal::integrity()),
+        Ok(false) => Err(crate::refusal::integrity()),
         Err(error) => Err(error),
     }
 }

@@ -1,4 +1,4 @@
-//! The errors of software custody, each worded in one place.
+//! The errors of key stores, each worded in one place.
 
 use aws_lc_rs::error::Unspecified;
 use holdfast_core::{Error, ErrorKind, Stage};
