@@ -1,8 +1,9 @@
 //! Custody back ends: a folder each, a file per operation family.
 //!
-//! [`software`] keeps keys sealed on disk and in this machine's memory while they are used. [`testing`] wraps any key store so that a
-//! test decides when its operations finish.
+//! [`software`] keeps keys sealed on disk and in this machine's memory while they are used; [`pkcs11`] has them made and used in the tenant's
+//! own tokens. [`testing`] wraps any key store so that a test decides when its operations finish.
 
+pub mod pkcs11;
 mod refusal;
 pub mod software;
 pub mod testing;

@@ -33,3 +33,8 @@ pub(crate) fn sealed(detail: &'static str) -> Error {
 pub(crate) fn defect(detail: &'static str) -> Error {
     Error::new(ErrorKind::Internal, Stage::Perform, detail)
 }
+
+/// A token or its module that does not do what it should.
+pub(crate) fn device(detail: &'static str) -> Error {
+    Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, detail)
+}

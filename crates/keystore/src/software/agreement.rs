@@ -78,33 +78,34 @@ impl AgreementKey {
     /// `malformed` for a peer's key that is not one of this curve, in one of the documented forms, or that leads to nothing: X25519's all
     /// zero output (RFC 7748 §6.1).
     pub(crate) fn agree(&self, peer: &[u8]) -> Result<Secret, Error> {
-        self.try_agree(peer).ok_or_else(|| {
-            refusal::malformed(
-                "the peer's public key is not a key of this key's curve",
-                "send it as DER SubjectPublicKeyInfo, as an uncompressed point, or as 32 bytes for X25519",
-            )
-        })
+        let point = point(self.1, peer).ok_or_else(no_peer)?;
+        let peer = UnparsedPublicKey::new(self.0.algorithm(), point);
+        agreement::agree(&self.0, peer, (), |secret| Ok(Secret::from(secret))).map_err(|()| no_peer())
     }
+}
 
-    fn try_agree(&self, peer: &[u8]) -> Option<Secret> {
-        let algorithm = self.0.algorithm();
-        let (spki, point_len) = match self.1 {
-            Group::P256 => (SPKI_P256, 65),
-            Group::P384 => (SPKI_P384, 97),
-            Group::X25519 => (SPKI_X25519, 32),
-        };
-        let point = peer.strip_prefix(spki).unwrap_or(peer);
-        // The library also takes compressed and hybrid points, and explicit curve parameters: other lengths and other prefixes.
-        let documented = match self.1 {
-            Group::P256 | Group::P384 => point.first() == Some(&UNCOMPRESSED),
-            Group::X25519 => true,
-        };
-        if point.len() != point_len || !documented {
-            return None;
-        }
-        let peer = UnparsedPublicKey::new(algorithm, point);
-        agreement::agree(&self.0, peer, (), |secret| Ok(Secret::from(secret))).ok()
-    }
+/// A peer's key that is none, or none of this curve.
+pub(crate) fn no_peer() -> Error {
+    refusal::malformed(
+        "the peer's public key is not a key of this key's curve",
+        "send it as DER SubjectPublicKeyInfo, as an uncompressed point, or as 32 bytes for X25519",
+    )
+}
+
+/// The point of a peer's key in one of the documented forms. Whether it lies on the curve is not looked at.
+pub(crate) fn point(group: Group, peer: &[u8]) -> Option<&[u8]> {
+    let (spki, point_len) = match group {
+        Group::P256 => (SPKI_P256, 65),
+        Group::P384 => (SPKI_P384, 97),
+        Group::X25519 => (SPKI_X25519, 32),
+    };
+    let point = peer.strip_prefix(spki).unwrap_or(peer);
+    // The library also takes compressed and hybrid points, and explicit curve parameters: other lengths and other prefixes.
+    let documented = match group {
+        Group::P256 | Group::P384 => point.first() == Some(&UNCOMPRESSED),
+        Group::X25519 => true,
+    };
+    (point.len() == point_len && documented).then_some(point)
 }
 
 #[cfg(test)]

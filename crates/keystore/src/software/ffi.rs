@@ -11,7 +11,7 @@ use core::ptr::{NonNull, null_mut};
 use holdfast_core::Secret;
 use holdfast_core::algorithm::{Hash, RsaPadding};
 
-/// An RSA private key with its public half.
+/// An RSA key: both halves, or the public one.
 pub(crate) struct RsaPkey(NonNull<lc::EVP_PKEY>);
 
 // SAFETY: an EVP_PKEY may be used by several threads at once as long as none calls a mutating function (AWS-LC's evp.h). After `parse`
@@ -23,7 +23,7 @@ unsafe impl Sync for RsaPkey {}
 
 impl Drop for RsaPkey {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `EVP_parse_private_key` and is freed once, here. AWS-LC wipes what it frees.
+        // SAFETY: the pointer came from one of the two parsers and is freed once, here. AWS-LC wipes what it frees.
         unsafe { lc::EVP_PKEY_free(self.0.as_ptr()) }
     }
 }
@@ -54,11 +54,29 @@ impl RsaPkey {
         };
         // SAFETY: `reader` is initialised; the result is null or a new reference that we own.
         let key = NonNull::new(unsafe { lc::EVP_parse_private_key(&raw mut reader) }).map(Self);
+        Self::checked(key, &reader)
+    }
+
+    /// The public half alone, from DER SubjectPublicKeyInfo (RFC 5280 §4.1). `None` for anything else.
+    pub(crate) fn parse_public(spki: &[u8]) -> Option<Self> {
+        let mut reader = MaybeUninit::<lc::CBS>::uninit();
+        // SAFETY: `CBS_init` writes the whole struct, which then borrows `spki`; that outlives this function.
+        let mut reader = unsafe {
+            lc::CBS_init(reader.as_mut_ptr(), spki.as_ptr(), spki.len());
+            reader.assume_init()
+        };
+        // SAFETY: `reader` is initialised; the result is null or a new reference that we own.
+        let key = NonNull::new(unsafe { lc::EVP_parse_public_key(&raw mut reader) }).map(Self);
+        Self::checked(key, &reader)
+    }
+
+    /// An RSA key after which nothing is left to read.
+    fn checked(key: Option<Self>, reader: &lc::CBS) -> Option<Self> {
         // SAFETY: no argument.
         unsafe { lc::ERR_clear_error() }
         let key = key?;
         // SAFETY: both point to live objects, which are only read.
-        let (kind, rest) = unsafe { (lc::EVP_PKEY_id(key.0.as_ptr()), lc::CBS_len(&raw const reader)) };
+        let (kind, rest) = unsafe { (lc::EVP_PKEY_id(key.0.as_ptr()), lc::CBS_len(reader)) };
         (kind == lc::EVP_PKEY_RSA && rest == 0).then_some(key)
     }
 
@@ -94,6 +112,28 @@ impl RsaPkey {
         .ok()?;
         plaintext.expose_mut().truncate(length);
         Some(plaintext)
+    }
+
+    /// RSA's bare operations (RFC 8017 §5.1): the public one for `encrypt`, else the private one.
+    #[cfg(test)]
+    pub(crate) fn bare(&self, input: &[u8], encrypt: bool) -> Option<Vec<u8>> {
+        let (init, run): (Init, Run) = match encrypt {
+            true => (lc::EVP_PKEY_encrypt_init, lc::EVP_PKEY_encrypt),
+            false => (lc::EVP_PKEY_decrypt_init, lc::EVP_PKEY_decrypt),
+        };
+        let mut out = vec![0; self.modulus_len()];
+        // SAFETY: as in `run`.
+        let operation =
+            Operation(NonNull::new(unsafe { lc::EVP_PKEY_CTX_new(self.0.as_ptr(), null_mut()) })?);
+        let context = operation.0.as_ptr();
+        let mut length = out.len();
+        // SAFETY: as in `run`.
+        unsafe {
+            succeeded(init(context))?;
+            succeeded(lc::EVP_PKEY_CTX_set_rsa_padding(context, lc::RSA_NO_PADDING))?;
+            succeeded(run(context, out.as_mut_ptr(), &raw mut length, input.as_ptr(), input.len()))?;
+        }
+        (length == out.len()).then_some(out)
     }
 
     fn run(

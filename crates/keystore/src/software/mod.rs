@@ -10,24 +10,24 @@
 //! One file per operation family: `aead` (with `xaes`), `key_wrap`, `rsa` (with `ffi`), `signature`, `mac`, `agreement`, `kem`.
 
 mod aead;
-mod agreement;
-mod cache;
+pub(crate) mod agreement;
+pub(crate) mod cache;
 mod derive;
-mod digest;
-mod ffi;
+pub(crate) mod digest;
+pub(crate) mod ffi;
 mod kem;
 mod key_wrap;
 mod mac;
-mod material;
+pub(crate) mod material;
 mod operate;
 mod pool;
-mod root;
+pub(crate) mod root;
 pub mod root_file;
-mod rsa;
-mod seal;
-mod signature;
+pub(crate) mod rsa;
+pub(crate) mod seal;
+pub(crate) mod signature;
 mod store;
-mod vault;
+pub(crate) mod vault;
 mod xaes;
 
 #[cfg(test)]

@@ -80,27 +80,12 @@ impl RsaKey {
     /// `unsupported` for PKCS#1 v1.5; `malformed` for a plaintext that the padding leaves no room for.
     pub(crate) fn encrypt(
         &self,
-        mut frame: Vec<u8>,
+        frame: Vec<u8>,
         padding: RsaPadding,
         label: &[u8],
         plaintext: &[u8],
     ) -> Result<Vec<u8>, Error> {
-        let RsaPadding::Oaep { hash, mgf1: _ } = padding else {
-            return Err(refusal::unsupported("PKCS#1 v1.5 is for decryption only"));
-        };
-        // RFC 8017 §7.1.1, step 1b.
-        let room = self.encryption.modulus_len().saturating_sub(2 * hash.len() + 2);
-        if plaintext.len() > room {
-            return Err(refusal::malformed(
-                "the plaintext is longer than this key and padding can take",
-                "encrypt a data key with it, and the data with that; or use a smaller hash or a larger key",
-            ));
-        }
-        let start = frame.len();
-        frame.resize(start.saturating_add(self.encryption.modulus_len()), 0);
-        let out = frame.get_mut(start..).unwrap_or_default();
-        let done = self.encryption.encrypt(padding, label, plaintext, out);
-        done.map(|()| frame).ok_or_else(|| refusal::library(aws_lc_rs::error::Unspecified))
+        encrypt(&self.encryption, frame, padding, label, plaintext)
     }
 
     /// Decrypts with the private half.
@@ -116,10 +101,7 @@ impl RsaKey {
     /// # Errors
     /// `unsupported` for another key's scheme; `malformed` for a digest of another length.
     pub(crate) fn digest(&self, scheme: SignatureScheme, message: Message<'_>) -> Result<Digest, Error> {
-        match (scheme.fits(self.algorithm), scheme.hash()) {
-            (true, Some(hash)) => digest::of(hash, message),
-            (false, _) | (_, None) => Err(refusal::unsupported("the key does not sign by this scheme")),
-        }
+        input(self.algorithm, scheme, message)
     }
 
     /// The part of signing that takes time.
@@ -144,6 +126,50 @@ impl RsaKey {
         let digest = self.digest(scheme, message)?;
         verify(&self.public, scheme, &digest, signature)
     }
+}
+
+/// What is signed or verified: the digest.
+///
+/// # Errors
+/// As [`RsaKey::digest`].
+pub(crate) fn input(
+    algorithm: Algorithm,
+    scheme: SignatureScheme,
+    message: Message<'_>,
+) -> Result<Digest, Error> {
+    match (scheme.fits(algorithm), scheme.hash()) {
+        (true, Some(hash)) => digest::of(hash, message),
+        (false, _) | (_, None) => Err(refusal::unsupported("the key does not sign by this scheme")),
+    }
+}
+
+/// Encrypts with a public half and appends the result to `frame`.
+///
+/// # Errors
+/// As [`RsaKey::encrypt`].
+pub(crate) fn encrypt(
+    key: &RsaPkey,
+    mut frame: Vec<u8>,
+    padding: RsaPadding,
+    label: &[u8],
+    plaintext: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let RsaPadding::Oaep { hash, mgf1: _ } = padding else {
+        return Err(refusal::unsupported("PKCS#1 v1.5 is for decryption only"));
+    };
+    // RFC 8017 §7.1.1, step 1b.
+    let room = key.modulus_len().saturating_sub(2 * hash.len() + 2);
+    if plaintext.len() > room {
+        return Err(refusal::malformed(
+            "the plaintext is longer than this key and padding can take",
+            "encrypt a data key with it, and the data with that; or use a smaller hash or a larger key",
+        ));
+    }
+    let start = frame.len();
+    frame.resize(start.saturating_add(key.modulus_len()), 0);
+    let out = frame.get_mut(start..).unwrap_or_default();
+    let done = key.encrypt(padding, label, plaintext, out);
+    done.map(|()| frame).ok_or_else(|| refusal::library(aws_lc_rs::error::Unspecified))
 }
 
 /// Verifies with a public half: DER RSAPublicKey or SubjectPublicKeyInfo.

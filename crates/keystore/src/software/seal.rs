@@ -4,6 +4,7 @@
 //! blob  = "HFK" ‖ 0x01 ‖ kind (1) ‖ sealer (8) ‖ nonce (12) ‖ ciphertext ‖ tag (16)
 //! kind  = 1: a tenant's sealing key, under the root key
 //!         2: a key version's material, under its tenant's sealing key
+//!         3: where in a token a key version is, under its tenant's sealing key
 //! ```
 //!
 //! `sealer` names the key that opens the blob (HKDF of it, label `name of a sealing key`). The cipher is AES-256-GCM-SIV (RFC 8452)
@@ -12,7 +13,7 @@
 //!
 //! ```text
 //! kind 1: "holdfast/sealed-key/v1", the blob's first 13 bytes, tenant
-//! kind 2: "holdfast/sealed-key/v1", the blob's first 13 bytes, tenant, key id (16), version (4, big-endian),
+//! kind 2, 3: "holdfast/sealed-key/v1", the blob's first 13 bytes, tenant, key id (16), version (4, big-endian),
 //!         algorithm code (1), exportable (1: 0 or 1)
 //! ```
 //!
@@ -50,6 +51,8 @@ pub enum Kind {
     TenantKey = 1,
     /// A key version's material.
     Material = 2,
+    /// Where in a token a key version is.
+    Reference = 3,
 }
 
 impl Kind {
@@ -57,9 +60,24 @@ impl Kind {
         match code {
             1 => Some(Self::TenantKey),
             2 => Some(Self::Material),
+            3 => Some(Self::Reference),
             _ => None,
         }
     }
+
+    const fn level(self) -> Level {
+        match self {
+            Self::TenantKey => Level::Root,
+            Self::Material | Self::Reference => Level::Tenant,
+        }
+    }
+}
+
+/// Whose key seals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Root,
+    Tenant,
 }
 
 /// The parts of a sealed blob, not yet opened.
@@ -116,26 +134,35 @@ fn header(kind: Kind, sealer: SealerId) -> Vec<u8> {
 pub(crate) enum Binding<'a> {
     /// A tenant's sealing key: to the tenant.
     Tenant(&'a TenantId),
-    /// A version's material.
-    Material { tenant: &'a TenantId, key: KeyId, version: KeyVersion, algorithm: Algorithm, exportable: bool },
+    /// A version's material, or where that is.
+    Version {
+        kind: Kind,
+        tenant: &'a TenantId,
+        key: KeyId,
+        version: KeyVersion,
+        algorithm: Algorithm,
+        exportable: bool,
+    },
 }
 
 impl<'a> Binding<'a> {
-    pub(crate) fn of_new(version: &NewVersion<'a>) -> Self {
+    /// Of what is sealed for a version that is being made.
+    pub(crate) fn of_new(kind: Kind, version: &NewVersion<'a>) -> Self {
         let NewVersion { tenant, tenant_handle: _, key, version, algorithm, exportable } = *version;
-        Self::Material { tenant, key, version, algorithm, exportable }
+        Self::Version { kind, tenant, key, version, algorithm, exportable }
     }
 
-    pub(crate) fn of(material: &KeyMaterial<'a>) -> Self {
+    /// Of what was sealed for a version.
+    pub(crate) fn of(kind: Kind, material: &KeyMaterial<'a>) -> Self {
         let KeyMaterial { tenant, tenant_handle: _, key, version, algorithm, exportable, handle: _ } =
             *material;
-        Self::Material { tenant, key, version, algorithm, exportable }
+        Self::Version { kind, tenant, key, version, algorithm, exportable }
     }
 
     const fn kind(&self) -> Kind {
         match self {
             Self::Tenant(_) => Kind::TenantKey,
-            Self::Material { .. } => Kind::Material,
+            Self::Version { kind, .. } => *kind,
         }
     }
 
@@ -146,7 +173,7 @@ impl<'a> Binding<'a> {
         field(&mut aad, &header(self.kind(), sealer));
         match self {
             Self::Tenant(tenant) => field(&mut aad, tenant.as_str().as_bytes()),
-            Self::Material { tenant, key, version, algorithm, exportable } => {
+            Self::Version { kind: _, tenant, key, version, algorithm, exportable } => {
                 field(&mut aad, tenant.as_str().as_bytes());
                 field(&mut aad, key.as_bytes());
                 field(&mut aad, &version.get().to_be_bytes());
@@ -165,17 +192,17 @@ fn field(aad: &mut Vec<u8>, bytes: &[u8]) {
     aad.extend_from_slice(bytes);
 }
 
-/// A key that seals and opens blobs of one kind.
+/// A key that seals and opens blobs of one level.
 pub(crate) struct Sealer {
     key: LessSafeKey,
     id: SealerId,
-    kind: Kind,
+    level: Level,
 }
 
 impl Sealer {
     /// What the root key seals with.
     pub(crate) fn of_root(root: &RootKey) -> Result<Self, Error> {
-        Self::derive(root.expose(), Use::SealTenantKeys, Kind::TenantKey)
+        Self::derive(root.expose(), Use::SealTenantKeys, Level::Root)
     }
 
     /// What a tenant's sealing key seals with.
@@ -183,13 +210,13 @@ impl Sealer {
         if key.len() != TENANT_KEY_LEN {
             return Err(refusal::sealed("a tenant's sealing key is damaged"));
         }
-        Self::derive(key.expose(), Use::SealMaterial, Kind::Material)
+        Self::derive(key.expose(), Use::SealMaterial, Level::Tenant)
     }
 
-    fn derive(secret: &[u8], purpose: Use, kind: Kind) -> Result<Self, Error> {
+    fn derive(secret: &[u8], purpose: Use, level: Level) -> Result<Self, Error> {
         let key = Secret::fill_with(32, |out| derive::fill(secret, purpose, out))?;
         let key = UnboundKey::new(&AES_256_GCM_SIV, key.expose()).map_err(refusal::library)?;
-        Ok(Self { key: LessSafeKey::new(key), id: SealerId::of(secret)?, kind })
+        Ok(Self { key: LessSafeKey::new(key), id: SealerId::of(secret)?, level })
     }
 
     /// Its public name.
@@ -215,7 +242,7 @@ impl Sealer {
         binding: &Binding<'_>,
         plaintext: &Secret,
     ) -> Result<SealedHandle, Error> {
-        if plaintext.is_empty() || binding.kind() != self.kind {
+        if plaintext.is_empty() || binding.kind().level() != self.level {
             return Err(refusal::defect("this sealing key does not seal such a thing"));
         }
         let mut buffer = Secret::from(plaintext.expose());
@@ -226,7 +253,8 @@ impl Sealer {
             .map_err(refusal::library)?;
         let mut tag = [0; TAG_LEN];
         tag.copy_from_slice(made.as_ref());
-        let blob = SealedBlob { kind: self.kind, sealer: self.id, nonce, ciphertext: buffer.expose(), tag };
+        let blob =
+            SealedBlob { kind: binding.kind(), sealer: self.id, nonce, ciphertext: buffer.expose(), tag };
         Ok(SealedHandle::new(&blob.to_bytes()))
     }
 
@@ -238,7 +266,7 @@ impl Sealer {
         if blob.sealer != self.id {
             return Err(refusal::sealed("a sealed key was sealed by another sealing key"));
         }
-        if blob.kind != self.kind || binding.kind() != self.kind {
+        if blob.kind != binding.kind() || blob.kind.level() != self.level {
             return Err(refusal::sealed("a sealed key is of another kind"));
         }
         let aad = Aad::from(binding.aad(self.id));
@@ -265,7 +293,8 @@ mod tests {
     }
 
     fn binding(tenant: &TenantId) -> Binding<'_> {
-        Binding::Material {
+        Binding::Version {
+            kind: Kind::Material,
             tenant,
             key: KeyId::from_bytes([3; 16]),
             version: KeyVersion::new(258).unwrap(),
@@ -311,15 +340,23 @@ mod tests {
         let (key, version) = (KeyId::from_bytes([3; 16]), KeyVersion::new(258).unwrap());
         let algorithm = Algorithm::Aes256GcmSiv;
         let tenant = &tenant;
-        let exportable = true;
+        let (kind, exportable) = (Kind::Material, true);
         let next = version.next().unwrap();
         let wrong = [
             Binding::Tenant(tenant),
-            Binding::Material { tenant: &other, key, version, algorithm, exportable },
-            Binding::Material { tenant, key: KeyId::from_bytes([4; 16]), version, algorithm, exportable },
-            Binding::Material { tenant, key, version: next, algorithm, exportable },
-            Binding::Material { tenant, key, version, algorithm: Algorithm::Aes256Gcm, exportable },
-            Binding::Material { tenant, key, version, algorithm, exportable: false },
+            Binding::Version { kind, tenant: &other, key, version, algorithm, exportable },
+            Binding::Version {
+                kind,
+                tenant,
+                key: KeyId::from_bytes([4; 16]),
+                version,
+                algorithm,
+                exportable,
+            },
+            Binding::Version { kind, tenant, key, version: next, algorithm, exportable },
+            Binding::Version { kind, tenant, key, version, algorithm: Algorithm::Aes256Gcm, exportable },
+            Binding::Version { kind, tenant, key, version, algorithm, exportable: false },
+            Binding::Version { kind: Kind::Reference, tenant, key, version, algorithm, exportable },
         ];
         for binding in &wrong {
             assert!(sealer.open(binding, &handle).is_err(), "{binding:?}");
@@ -354,7 +391,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_parsed_is_put_together_again(kind in 1u8..=2, rest in prop::collection::vec(any::<u8>(), 37..200)) {
+        fn what_is_parsed_is_put_together_again(kind in 1u8..=3, rest in prop::collection::vec(any::<u8>(), 37..200)) {
             let bytes = [&MAGIC[..], &[kind], &rest].concat();
             prop_assert_eq!(SealedBlob::parse(&bytes).map(|blob| blob.to_bytes()), Some(bytes));
         }

@@ -5,7 +5,7 @@ use super::material::{self, Cost, Ready};
 use super::operate::Step;
 use super::pool::{Lane, Pool};
 use super::root::{RootKey, SealerId};
-use super::seal::Binding;
+use super::seal::{Binding, Kind};
 use super::vault::Vault;
 use crate::refusal;
 use holdfast_core::algorithm::Algorithm;
@@ -109,7 +109,7 @@ impl<W: World> SoftwareStore<W> {
     /// # Errors
     /// As for its use: the blob is not the one that was made for this version.
     pub fn examine(&self, version: KeyMaterial<'_>) -> Result<(), Error> {
-        self.vault.examine(&version, &Binding::of(&version))
+        self.vault.examine(&version, &Binding::of(Kind::Material, &version))
     }
 
     /// As [`KeyStore::generate`], without the proof.
@@ -123,7 +123,8 @@ impl<W: World> SoftwareStore<W> {
                 self.pool.run(lane, move || material::generate(algorithm, &*world))?.await?
             }
         };
-        let handle = tenant.sealer.seal(self.world(), &Binding::of_new(&version), &fresh.material)?;
+        let handle =
+            tenant.sealer.seal(self.world(), &Binding::of_new(Kind::Material, &version), &fresh.material)?;
         let material::Fresh { material: _, public, commitment } = fresh;
         Ok(Generated { handle, public, commitment, custody: Custody::Software })
     }
@@ -158,7 +159,7 @@ impl<W: World> SoftwareStore<W> {
 
     async fn load(&self, material: &KeyMaterial<'_>, ticket: Ticket) -> Result<Arc<Held>, Error> {
         let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
-        let opened = tenant.sealer.open(&Binding::of(material), material.handle)?;
+        let opened = tenant.sealer.open(&Binding::of(Kind::Material, material), material.handle)?;
         let algorithm = material.algorithm;
         let ready = match material::cost_of_loading(algorithm) {
             Cost::Inline => material::load(algorithm, opened.expose())?,

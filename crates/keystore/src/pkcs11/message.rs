@@ -1,0 +1,741 @@
+//! What gateway and worker say to each other.
+//!
+//! ```text
+//! frame   = length of the rest (4, big-endian) ‖ number (4) ‖ code (1) ‖ fields
+//! bytes   = length (4) ‖ that many bytes
+//! ```
+//!
+//! The number of a reply is that of its request: a reply that comes late, after its request was given up, is recognised and dropped. Neither
+//! side trusts the other's lengths: no frame is longer than [`MAX_FRAME`], every field must be there, and nothing may follow the last.
+
+use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding, SignatureScheme};
+use zeroize::Zeroizing;
+
+/// Bytes of a frame after its length, at most: an input of 1 MiB with everything that goes with it.
+pub const MAX_FRAME: usize = (1 << 20) + (16 << 10);
+/// Bytes before a frame's fields.
+pub const HEAD: usize = 9;
+
+/// The CKA_ID of a key version.
+pub type Id = [u8; 16];
+/// Length of a GCM nonce in bytes.
+pub const NONCE_LEN: usize = 12;
+
+/// What a worker is told first, and once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// The module's path.
+    pub module: &'a str,
+    /// The token's label.
+    pub token: &'a str,
+    /// The user's PIN; the worker keeps it for the time when a session has to be opened again.
+    pub pin: &'a [u8],
+    /// How many lanes follow, each with a session of its own.
+    pub lanes: u32,
+}
+
+/// A primitive operation of one key, or a question to the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Whether the token answers at all.
+    Probe,
+    /// Random bytes of the token's own.
+    Random {
+        /// How many.
+        length: u32,
+    },
+    /// Makes a key.
+    Generate {
+        /// Of which kind.
+        algorithm: Algorithm,
+        /// Under which CKA_ID.
+        id: Id,
+        /// Under which CKA_LABEL, for people who look at the token.
+        label: &'a str,
+    },
+    /// Removes a key, both halves.
+    Destroy {
+        /// Its CKA_ID.
+        id: Id,
+    },
+    /// AES-GCM with a tag of 128 bits.
+    Seal {
+        /// The key.
+        id: Id,
+        /// The nonce.
+        nonce: [u8; NONCE_LEN],
+        /// Associated data.
+        aad: &'a [u8],
+        /// What to encrypt.
+        plaintext: &'a [u8],
+    },
+    /// The same back.
+    Open {
+        /// The key.
+        id: Id,
+        /// The nonce.
+        nonce: [u8; NONCE_LEN],
+        /// Associated data.
+        aad: &'a [u8],
+        /// Ciphertext and tag.
+        ciphertext: &'a [u8],
+    },
+    /// AES key wrap (RFC 3394), or with padding (RFC 5649).
+    Wrap {
+        /// The key.
+        id: Id,
+        /// Whether with padding.
+        padded: bool,
+        /// What to wrap.
+        bytes: &'a [u8],
+    },
+    /// The same back.
+    Unwrap {
+        /// The key.
+        id: Id,
+        /// Whether with padding.
+        padded: bool,
+        /// What to unwrap.
+        body: &'a [u8],
+    },
+    /// RSA decryption.
+    RsaDecrypt {
+        /// The key.
+        id: Id,
+        /// How.
+        padding: RsaPadding,
+        /// OAEP's label.
+        label: &'a [u8],
+        /// What to decrypt.
+        body: &'a [u8],
+    },
+    /// RSA's bare private operation (RFC 8017 §5.1.2).
+    RsaBare {
+        /// The key.
+        id: Id,
+        /// As long as the modulus.
+        body: &'a [u8],
+    },
+    /// A signature: raw r ‖ s for ECDSA.
+    Sign {
+        /// The key.
+        id: Id,
+        /// How.
+        scheme: SignatureScheme,
+        /// The digest, or the message where the scheme takes that.
+        input: &'a [u8],
+    },
+    /// An HMAC.
+    Mac {
+        /// The key.
+        id: Id,
+        /// With which hash.
+        hash: Hash,
+        /// Of what.
+        message: &'a [u8],
+    },
+    /// ECDH: the x-coordinate.
+    Agree {
+        /// The key.
+        id: Id,
+        /// The peer's uncompressed point.
+        peer: &'a [u8],
+    },
+}
+
+/// What the token says of a key that it has just made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made<'a> {
+    /// As read from the token.
+    pub evidence: Evidence,
+    /// An RSA modulus, or a point as CKA_EC_POINT has it; empty for a secret key.
+    pub public: &'a [u8],
+    /// The RSA public exponent; empty for all others.
+    pub exponent: &'a [u8],
+}
+
+/// CKA_LOCAL, CKA_SENSITIVE, CKA_ALWAYS_SENSITIVE, CKA_EXTRACTABLE and CKA_NEVER_EXTRACTABLE of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    /// Made in the token.
+    pub local: bool,
+    /// Not to be read in clear.
+    pub sensitive: bool,
+    /// Never was to be read in clear.
+    pub always_sensitive: bool,
+    /// To be taken out under a wrapping key.
+    pub extractable: bool,
+    /// Never was to be taken out.
+    pub never_extractable: bool,
+}
+
+impl Evidence {
+    /// Whether the token says that the key was made inside, and that nothing but its operations ever came out.
+    pub const fn is_confined(self) -> bool {
+        let Self { local, sensitive, always_sensitive, extractable, never_extractable } = self;
+        local && sensitive && always_sensitive && !extractable && never_extractable
+    }
+
+    const fn to_byte(self) -> u8 {
+        let Self { local, sensitive, always_sensitive, extractable, never_extractable } = self;
+        local as u8
+            | (sensitive as u8) << 1
+            | (always_sensitive as u8) << 2
+            | (extractable as u8) << 3
+            | (never_extractable as u8) << 4
+    }
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        if byte >= 1 << 5 {
+            return None;
+        }
+        Some(Self {
+            local: byte & 1 != 0,
+            sensitive: byte & 2 != 0,
+            always_sensitive: byte & 4 != 0,
+            extractable: byte & 8 != 0,
+            never_extractable: byte & 16 != 0,
+        })
+    }
+}
+
+/// What a worker says of its token before anything else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome<'a> {
+    /// CK_TOKEN_INFO.manufacturerID.
+    pub manufacturer: &'a str,
+    /// CK_TOKEN_INFO.model.
+    pub model: &'a str,
+    /// CK_TOKEN_INFO.serialNumber.
+    pub serial: &'a str,
+    /// CK_TOKEN_INFO.firmwareVersion.
+    pub firmware: &'a str,
+    /// The token's mechanisms: CK_MECHANISM_TYPE, 8 bytes each, big-endian.
+    pub mechanisms: &'a [u8],
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal<'a> {
+    /// The input does not verify.
+    Integrity,
+    /// The token cannot take input of this form.
+    Malformed,
+    /// The token has no such operation.
+    Unsupported,
+    /// The token has no key with this CKA_ID.
+    NoSuchKey,
+    /// The token or its module fails: the function's name and what it returned.
+    Fault(&'a str),
+}
+
+/// What a request leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply<'a> {
+    /// The operation's result.
+    Done(&'a [u8]),
+    /// A key.
+    Made(Made<'a>),
+    /// The token, at the beginning.
+    Welcome(Welcome<'a>),
+    /// None.
+    Refused(Refusal<'a>),
+}
+
+/// A frame that is none: what came is not by this document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAFrame;
+
+/// A buffer for frames. It is wiped, since they carry plaintext.
+pub type Buffer = Zeroizing<Vec<u8>>;
+
+mod code {
+    pub(super) const PROBE: u8 = 1;
+    pub(super) const RANDOM: u8 = 2;
+    pub(super) const GENERATE: u8 = 3;
+    pub(super) const DESTROY: u8 = 4;
+    pub(super) const SEAL: u8 = 5;
+    pub(super) const OPEN: u8 = 6;
+    pub(super) const WRAP: u8 = 7;
+    pub(super) const UNWRAP: u8 = 8;
+    pub(super) const RSA_DECRYPT: u8 = 9;
+    pub(super) const SIGN: u8 = 10;
+    pub(super) const MAC: u8 = 11;
+    pub(super) const AGREE: u8 = 12;
+    pub(super) const RSA_BARE: u8 = 13;
+    pub(super) const DONE: u8 = 64;
+    pub(super) const MADE: u8 = 65;
+    pub(super) const WELCOME: u8 = 66;
+    pub(super) const INTEGRITY: u8 = 80;
+    pub(super) const MALFORMED: u8 = 81;
+    pub(super) const UNSUPPORTED: u8 = 82;
+    pub(super) const NO_SUCH_KEY: u8 = 83;
+    pub(super) const FAULT: u8 = 84;
+    pub(super) const HELLO: u8 = 100;
+}
+
+/// Writes a frame over what the buffer holds.
+struct Writer<'b>(&'b mut Vec<u8>);
+
+impl<'b> Writer<'b> {
+    fn begin(buffer: &'b mut Buffer, number: u32) -> Self {
+        buffer.clear();
+        buffer.extend_from_slice(&[0; 4]);
+        buffer.extend_from_slice(&number.to_be_bytes());
+        Self(buffer)
+    }
+
+    fn code(self, code: u8) -> Self {
+        self.put(&[code])
+    }
+
+    fn put(self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn bytes(self, bytes: &[u8]) -> Self {
+        // What is longer than a frame is refused at the end.
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.put(&length.to_be_bytes()).put(bytes)
+    }
+
+    fn end(self) -> Result<(), NotAFrame> {
+        let length = self.0.len().saturating_sub(4);
+        let written = u32::try_from(length).ok().filter(|_| length <= MAX_FRAME);
+        match (written, self.0.first_chunk_mut::<4>()) {
+            (Some(written), Some(head)) => {
+                *head = written.to_be_bytes();
+                Ok(())
+            }
+            (_, _) => Err(NotAFrame),
+        }
+    }
+}
+
+/// Reads a frame's fields.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// From what follows a frame's length.
+    fn begin(frame: &'a [u8]) -> Result<(u32, u8, Self), NotAFrame> {
+        let mut reader = Self(frame);
+        let number = reader.u32()?;
+        let [code] = reader.array()?;
+        Ok((number, code, reader))
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], NotAFrame> {
+        let (array, rest) = self.0.split_first_chunk::<N>().ok_or(NotAFrame)?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    fn u32(&mut self) -> Result<u32, NotAFrame> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], NotAFrame> {
+        let length = usize::try_from(self.u32()?).map_err(|_| NotAFrame)?;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(NotAFrame)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn text(&mut self) -> Result<&'a str, NotAFrame> {
+        core::str::from_utf8(self.bytes()?).map_err(|_| NotAFrame)
+    }
+
+    fn flag(&mut self) -> Result<bool, NotAFrame> {
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [_] => Err(NotAFrame),
+        }
+    }
+
+    fn algorithm(&mut self) -> Result<Algorithm, NotAFrame> {
+        let [code] = self.array()?;
+        Algorithm::from_code(code).ok_or(NotAFrame)
+    }
+
+    fn hash(&mut self) -> Result<Hash, NotAFrame> {
+        let [code] = self.array()?;
+        hash_of(code).ok_or(NotAFrame)
+    }
+
+    fn scheme(&mut self) -> Result<SignatureScheme, NotAFrame> {
+        let [kind, hash] = self.array()?;
+        match (kind, hash_of(hash), hash) {
+            (1, Some(hash), _) => Ok(SignatureScheme::RsaPss(hash)),
+            (2, Some(hash), _) => Ok(SignatureScheme::RsaPkcs1v15(hash)),
+            (3, Some(hash), _) => Ok(SignatureScheme::Ecdsa(hash)),
+            (4, None, 0) => Ok(SignatureScheme::Ed25519),
+            (5, None, 0) => Ok(SignatureScheme::MlDsa65),
+            (_, _, _) => Err(NotAFrame),
+        }
+    }
+
+    fn padding(&mut self) -> Result<RsaPadding, NotAFrame> {
+        let [kind, hash, mgf1] = self.array()?;
+        match (kind, hash_of(hash), hash_of(mgf1)) {
+            (1, Some(hash), Some(mgf1)) => Ok(RsaPadding::Oaep { hash, mgf1 }),
+            (2, None, None) if hash == 0 && mgf1 == 0 => Ok(RsaPadding::Pkcs1v15),
+            (_, _, _) => Err(NotAFrame),
+        }
+    }
+
+    fn end<T>(self, value: T) -> Result<T, NotAFrame> {
+        if self.0.is_empty() { Ok(value) } else { Err(NotAFrame) }
+    }
+}
+
+const fn code_of(hash: Hash) -> u8 {
+    match hash {
+        Hash::Sha1 => 1,
+        Hash::Sha256 => 2,
+        Hash::Sha384 => 3,
+        Hash::Sha512 => 4,
+    }
+}
+
+const fn hash_of(code: u8) -> Option<Hash> {
+    match code {
+        1 => Some(Hash::Sha1),
+        2 => Some(Hash::Sha256),
+        3 => Some(Hash::Sha384),
+        4 => Some(Hash::Sha512),
+        _ => None,
+    }
+}
+
+const fn scheme_code(scheme: SignatureScheme) -> [u8; 2] {
+    match scheme {
+        SignatureScheme::RsaPss(hash) => [1, code_of(hash)],
+        SignatureScheme::RsaPkcs1v15(hash) => [2, code_of(hash)],
+        SignatureScheme::Ecdsa(hash) => [3, code_of(hash)],
+        SignatureScheme::Ed25519 => [4, 0],
+        SignatureScheme::MlDsa65 => [5, 0],
+    }
+}
+
+const fn padding_code(padding: RsaPadding) -> [u8; 3] {
+    match padding {
+        RsaPadding::Oaep { hash, mgf1 } => [1, code_of(hash), code_of(mgf1)],
+        RsaPadding::Pkcs1v15 => [2, 0, 0],
+    }
+}
+
+impl<'a> Hello<'a> {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// If it is longer than a frame.
+    pub fn encode(&self, buffer: &mut Buffer) -> Result<(), NotAFrame> {
+        let Self { module, token, pin, lanes } = self;
+        Writer::begin(buffer, 0)
+            .code(code::HELLO)
+            .bytes(module.as_bytes())
+            .bytes(token.as_bytes())
+            .bytes(pin)
+            .put(&lanes.to_be_bytes())
+            .end()
+    }
+
+    /// Reads it from what follows a frame's length.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn decode(frame: &'a [u8]) -> Result<Self, NotAFrame> {
+        let (0, code::HELLO, mut fields) = Reader::begin(frame)? else { return Err(NotAFrame) };
+        let hello = Self {
+            module: fields.text()?,
+            token: fields.text()?,
+            pin: fields.bytes()?,
+            lanes: fields.u32()?,
+        };
+        fields.end(hello)
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// If it is longer than a frame.
+    pub fn encode(&self, number: u32, buffer: &mut Buffer) -> Result<(), NotAFrame> {
+        let to = Writer::begin(buffer, number);
+        match *self {
+            Self::Probe => to.code(code::PROBE),
+            Self::Random { length } => to.code(code::RANDOM).put(&length.to_be_bytes()),
+            Self::Generate { algorithm, id, label } => {
+                to.code(code::GENERATE).put(&[algorithm.code()]).put(&id).bytes(label.as_bytes())
+            }
+            Self::Destroy { id } => to.code(code::DESTROY).put(&id),
+            Self::Seal { id, nonce, aad, plaintext } => {
+                to.code(code::SEAL).put(&id).put(&nonce).bytes(aad).bytes(plaintext)
+            }
+            Self::Open { id, nonce, aad, ciphertext } => {
+                to.code(code::OPEN).put(&id).put(&nonce).bytes(aad).bytes(ciphertext)
+            }
+            Self::Wrap { id, padded, bytes } => {
+                to.code(code::WRAP).put(&id).put(&[u8::from(padded)]).bytes(bytes)
+            }
+            Self::Unwrap { id, padded, body } => {
+                to.code(code::UNWRAP).put(&id).put(&[u8::from(padded)]).bytes(body)
+            }
+            Self::RsaDecrypt { id, padding, label, body } => {
+                to.code(code::RSA_DECRYPT).put(&id).put(&padding_code(padding)).bytes(label).bytes(body)
+            }
+            Self::RsaBare { id, body } => to.code(code::RSA_BARE).put(&id).bytes(body),
+            Self::Sign { id, scheme, input } => {
+                to.code(code::SIGN).put(&id).put(&scheme_code(scheme)).bytes(input)
+            }
+            Self::Mac { id, hash, message } => {
+                to.code(code::MAC).put(&id).put(&[code_of(hash)]).bytes(message)
+            }
+            Self::Agree { id, peer } => to.code(code::AGREE).put(&id).bytes(peer),
+        }
+        .end()
+    }
+
+    /// Reads it and its number from what follows a frame's length.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn decode(frame: &'a [u8]) -> Result<(u32, Self), NotAFrame> {
+        let (number, code, mut fields) = Reader::begin(frame)?;
+        let request = match code {
+            code::PROBE => Self::Probe,
+            code::RANDOM => Self::Random { length: fields.u32()? },
+            code::GENERATE => {
+                Self::Generate { algorithm: fields.algorithm()?, id: fields.array()?, label: fields.text()? }
+            }
+            code::DESTROY => Self::Destroy { id: fields.array()? },
+            code::SEAL => Self::Seal {
+                id: fields.array()?,
+                nonce: fields.array()?,
+                aad: fields.bytes()?,
+                plaintext: fields.bytes()?,
+            },
+            code::OPEN => Self::Open {
+                id: fields.array()?,
+                nonce: fields.array()?,
+                aad: fields.bytes()?,
+                ciphertext: fields.bytes()?,
+            },
+            code::WRAP => Self::Wrap { id: fields.array()?, padded: fields.flag()?, bytes: fields.bytes()? },
+            code::UNWRAP => {
+                Self::Unwrap { id: fields.array()?, padded: fields.flag()?, body: fields.bytes()? }
+            }
+            code::RSA_DECRYPT => Self::RsaDecrypt {
+                id: fields.array()?,
+                padding: fields.padding()?,
+                label: fields.bytes()?,
+                body: fields.bytes()?,
+            },
+            code::RSA_BARE => Self::RsaBare { id: fields.array()?, body: fields.bytes()? },
+            code::SIGN => {
+                Self::Sign { id: fields.array()?, scheme: fields.scheme()?, input: fields.bytes()? }
+            }
+            code::MAC => Self::Mac { id: fields.array()?, hash: fields.hash()?, message: fields.bytes()? },
+            code::AGREE => Self::Agree { id: fields.array()?, peer: fields.bytes()? },
+            _ => return Err(NotAFrame),
+        };
+        fields.end((number, request))
+    }
+}
+
+impl<'a> Reply<'a> {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// If it is longer than a frame.
+    pub fn encode(&self, number: u32, buffer: &mut Buffer) -> Result<(), NotAFrame> {
+        let to = Writer::begin(buffer, number);
+        match self {
+            Self::Done(bytes) => to.code(code::DONE).bytes(bytes),
+            Self::Made(Made { evidence, public, exponent }) => {
+                to.code(code::MADE).put(&[evidence.to_byte()]).bytes(public).bytes(exponent)
+            }
+            Self::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms }) => {
+                [manufacturer, model, serial, firmware]
+                    .into_iter()
+                    .fold(to.code(code::WELCOME), |writer, text| writer.bytes(text.as_bytes()))
+                    .bytes(mechanisms)
+            }
+            Self::Refused(Refusal::Integrity) => to.code(code::INTEGRITY),
+            Self::Refused(Refusal::Malformed) => to.code(code::MALFORMED),
+            Self::Refused(Refusal::Unsupported) => to.code(code::UNSUPPORTED),
+            Self::Refused(Refusal::NoSuchKey) => to.code(code::NO_SUCH_KEY),
+            Self::Refused(Refusal::Fault(why)) => to.code(code::FAULT).bytes(why.as_bytes()),
+        }
+        .end()
+    }
+
+    /// Reads it and its number from what follows a frame's length.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn decode(frame: &'a [u8]) -> Result<(u32, Self), NotAFrame> {
+        let (number, code, mut fields) = Reader::begin(frame)?;
+        let reply = match code {
+            code::DONE => Self::Done(fields.bytes()?),
+            code::MADE => {
+                let [evidence] = fields.array()?;
+                let evidence = Evidence::from_byte(evidence).ok_or(NotAFrame)?;
+                Self::Made(Made { evidence, public: fields.bytes()?, exponent: fields.bytes()? })
+            }
+            code::WELCOME => Self::Welcome(Welcome {
+                manufacturer: fields.text()?,
+                model: fields.text()?,
+                serial: fields.text()?,
+                firmware: fields.text()?,
+                mechanisms: fields.bytes()?,
+            }),
+            code::INTEGRITY => Self::Refused(Refusal::Integrity),
+            code::MALFORMED => Self::Refused(Refusal::Malformed),
+            code::UNSUPPORTED => Self::Refused(Refusal::Unsupported),
+            code::NO_SUCH_KEY => Self::Refused(Refusal::NoSuchKey),
+            code::FAULT => Self::Refused(Refusal::Fault(fields.text()?)),
+            _ => return Err(NotAFrame),
+        };
+        fields.end((number, reply))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ID: Id = [7; 16];
+    const HASHES: [Hash; 4] = [Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512];
+
+    fn requests() -> Vec<Request<'static>> {
+        let nonce = [9; NONCE_LEN];
+        let mut all = vec![
+            Request::Probe,
+            Request::Random { length: 32 },
+            Request::Destroy { id: ID },
+            Request::Seal { id: ID, nonce, aad: b"aad", plaintext: b"plain" },
+            Request::Open { id: ID, nonce, aad: b"", ciphertext: b"sealed" },
+            Request::Wrap { id: ID, padded: true, bytes: b"b" },
+            Request::Unwrap { id: ID, padded: false, body: b"b" },
+            Request::RsaDecrypt { id: ID, padding: RsaPadding::Pkcs1v15, label: b"", body: b"b" },
+            Request::Sign { id: ID, scheme: SignatureScheme::Ed25519, input: b"message" },
+            Request::Sign { id: ID, scheme: SignatureScheme::MlDsa65, input: b"" },
+            Request::Agree { id: ID, peer: b"point" },
+            Request::RsaBare { id: ID, body: b"b" },
+        ];
+        all.extend(Algorithm::ALL.iter().map(|algorithm| Request::Generate {
+            algorithm: *algorithm,
+            id: ID,
+            label: "acme/salaries/1",
+        }));
+        for hash in HASHES {
+            all.push(Request::Mac { id: ID, hash, message: b"m" });
+            for scheme in [
+                SignatureScheme::RsaPss(hash),
+                SignatureScheme::RsaPkcs1v15(hash),
+                SignatureScheme::Ecdsa(hash),
+            ] {
+                all.push(Request::Sign { id: ID, scheme, input: b"digest" });
+            }
+            let padding = RsaPadding::Oaep { hash, mgf1: Hash::Sha1 };
+            all.push(Request::RsaDecrypt { id: ID, padding, label: b"label", body: b"b" });
+        }
+        all
+    }
+
+    fn replies() -> Vec<Reply<'static>> {
+        let evidence = Evidence::from_byte(0b10111).unwrap();
+        assert!(evidence.is_confined());
+        vec![
+            Reply::Done(b"result"),
+            Reply::Made(Made { evidence, public: b"public", exponent: b"\x01\x00\x01" }),
+            Reply::Welcome(Welcome {
+                manufacturer: "m",
+                model: "o",
+                serial: "s",
+                firmware: "2.6",
+                mechanisms: b"12345678",
+            }),
+            Reply::Refused(Refusal::Integrity),
+            Reply::Refused(Refusal::Malformed),
+            Reply::Refused(Refusal::Unsupported),
+            Reply::Refused(Refusal::NoSuchKey),
+            Reply::Refused(Refusal::Fault("C_Sign: CKR_GENERAL_ERROR")),
+        ]
+    }
+
+    fn body(buffer: &Buffer) -> &[u8] {
+        let (head, body) = buffer.split_first_chunk::<4>().unwrap();
+        assert_eq!(u32::from_be_bytes(*head) as usize, body.len());
+        body
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_nothing_shorter_or_longer() {
+        let mut buffer = Buffer::default();
+        for (number, request) in (0..).zip(requests()) {
+            request.encode(number, &mut buffer).unwrap();
+            let frame = body(&buffer);
+            assert_eq!(Request::decode(frame), Ok((number, request)));
+            for length in 0..frame.len() {
+                assert_eq!(Request::decode(&frame[..length]), Err(NotAFrame), "{request:?} cut to {length}");
+            }
+            assert_eq!(Request::decode(&[frame, &[0]].concat()), Err(NotAFrame));
+            assert_eq!(Reply::decode(frame), Err(NotAFrame), "no request is a reply");
+        }
+        for (number, reply) in (0..).zip(replies()) {
+            reply.encode(number, &mut buffer).unwrap();
+            let frame = body(&buffer);
+            assert_eq!(Reply::decode(frame), Ok((number, reply.clone())));
+            for length in 0..frame.len() {
+                assert_eq!(Reply::decode(&frame[..length]), Err(NotAFrame), "{reply:?} cut to {length}");
+            }
+            assert_eq!(Reply::decode(&[frame, &[0]].concat()), Err(NotAFrame));
+            assert_eq!(Request::decode(frame), Err(NotAFrame), "no reply is a request");
+        }
+        let hello = Hello { module: "/m.so", token: "t", pin: b"1234", lanes: 4 };
+        hello.encode(&mut buffer).unwrap();
+        assert_eq!(Hello::decode(body(&buffer)), Ok(hello));
+        assert_eq!(Hello::decode(&body(&buffer)[..9]), Err(NotAFrame));
+    }
+
+    #[test]
+    fn a_longer_frame_is_not_written() {
+        let mut buffer = Buffer::default();
+        let message = vec![0; MAX_FRAME];
+        assert_eq!(
+            Request::Mac { id: ID, hash: Hash::Sha256, message: &message }.encode(1, &mut buffer),
+            Err(NotAFrame)
+        );
+        let fits = &message[..1 << 20];
+        Request::Mac { id: ID, hash: Hash::Sha256, message: fits }.encode(1, &mut buffer).unwrap();
+    }
+
+    #[test]
+    fn only_what_never_came_out_is_confined() {
+        let confined: Vec<u8> = (0..=u8::MAX)
+            .filter(|byte| Evidence::from_byte(*byte).is_some_and(Evidence::is_confined))
+            .collect();
+        assert_eq!(confined, [0b10111]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let mut buffer = Buffer::default();
+            if let Ok((number, request)) = Request::decode(&bytes) {
+                request.encode(number, &mut buffer).unwrap();
+                prop_assert_eq!(body(&buffer), &bytes);
+            }
+            if let Ok((number, reply)) = Reply::decode(&bytes) {
+                reply.encode(number, &mut buffer).unwrap();
+                prop_assert_eq!(body(&buffer), &bytes);
+            }
+        }
+    }
+}

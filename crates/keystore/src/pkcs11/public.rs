@@ -1,0 +1,147 @@
+//! The public halves of keys in tokens: what is done with them is done here, and what a token signed is checked with them.
+
+use super::der;
+use super::message::Made;
+use crate::refusal;
+use crate::software::agreement::Group;
+use crate::software::ffi::RsaPkey;
+use crate::software::rsa;
+use crate::software::signature::{Curve, PublicHalf};
+use holdfast_core::Error;
+use holdfast_core::algorithm::{Algorithm, Family};
+
+/// What stands before the point in DER SubjectPublicKeyInfo (RFC 5480 §2, RFC 8410 §4).
+const SPKI_P256: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+const SPKI_P384: &[u8] =
+    b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
+const SPKI_P521: &[u8] =
+    b"\x30\x81\x9b\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23\x03\x81\x86\x00";
+const SPKI_ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+const SPKI_X25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x6e\x03\x21\x00";
+
+/// DER SubjectPublicKeyInfo of what a token has made; `None` for secret keys.
+///
+/// # Errors
+/// `key-store-unavailable` if it is no such public key: the token's word is not taken for it.
+pub(super) fn spki(algorithm: Algorithm, made: &Made<'_>) -> Result<Option<Vec<u8>>, Error> {
+    if !algorithm.is_asymmetric() {
+        return Ok(None);
+    }
+    let spki = match algorithm {
+        Algorithm::EcdsaP256 | Algorithm::EcdhP256 => on_curve(SPKI_P256, 65, made),
+        Algorithm::EcdsaP384 | Algorithm::EcdhP384 => on_curve(SPKI_P384, 97, made),
+        Algorithm::EcdsaP521 => on_curve(SPKI_P521, 133, made),
+        Algorithm::Ed25519 => on_curve(SPKI_ED25519, 32, made),
+        Algorithm::X25519 => on_curve(SPKI_X25519, 32, made),
+        Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096 => {
+            Some(der::rsa_spki(made.public, made.exponent))
+        }
+        Algorithm::Xaes256Gcm
+        | Algorithm::Aes256Gcm
+        | Algorithm::Aes256GcmSiv
+        | Algorithm::Aes256Kw
+        | Algorithm::Aes256Kwp
+        | Algorithm::MlDsa65
+        | Algorithm::HmacSha256
+        | Algorithm::HmacSha384
+        | Algorithm::HmacSha512
+        | Algorithm::MlKem768 => None,
+    };
+    let spki =
+        spki.ok_or_else(|| refusal::device("the token's new key has no public half of its algorithm"))?;
+    Public::load(algorithm, &spki)?;
+    Ok(Some(spki))
+}
+
+fn on_curve(prefix: &[u8], length: usize, made: &Made<'_>) -> Option<Vec<u8>> {
+    der::point(made.public, length).map(|point| [prefix, point].concat())
+}
+
+/// A public half, ready.
+pub(super) enum Public {
+    /// A secret key has none.
+    None,
+    /// It verifies.
+    Signature(Box<PublicHalf>),
+    /// It verifies and encrypts.
+    Rsa { spki: Box<[u8]>, key: RsaPkey },
+    /// It is given to peers, and not used here.
+    Agreement(Group),
+}
+
+impl Public {
+    /// From DER SubjectPublicKeyInfo, which is empty for secret keys.
+    pub(super) fn load(algorithm: Algorithm, spki: &[u8]) -> Result<Self, Error> {
+        let signature = |half: Result<PublicHalf, Error>| half.map(|half| Self::Signature(Box::new(half)));
+        match algorithm {
+            Algorithm::EcdsaP256 => signature(PublicHalf::ecdsa(Curve::P256, spki)),
+            Algorithm::EcdsaP384 => signature(PublicHalf::ecdsa(Curve::P384, spki)),
+            Algorithm::EcdsaP521 => signature(PublicHalf::ecdsa(Curve::P521, spki)),
+            Algorithm::Ed25519 => signature(PublicHalf::ed25519(spki)),
+            Algorithm::MlDsa65 => signature(PublicHalf::ml_dsa(spki)),
+            Algorithm::Rsa2048 => Self::rsa(256, spki),
+            Algorithm::Rsa3072 => Self::rsa(384, spki),
+            Algorithm::Rsa4096 => Self::rsa(512, spki),
+            Algorithm::EcdhP256 => Ok(Self::Agreement(Group::P256)),
+            Algorithm::EcdhP384 => Ok(Self::Agreement(Group::P384)),
+            Algorithm::X25519 => Ok(Self::Agreement(Group::X25519)),
+            Algorithm::Xaes256Gcm
+            | Algorithm::Aes256Gcm
+            | Algorithm::Aes256GcmSiv
+            | Algorithm::Aes256Kw
+            | Algorithm::Aes256Kwp
+            | Algorithm::HmacSha256
+            | Algorithm::HmacSha384
+            | Algorithm::HmacSha512
+            | Algorithm::MlKem768 => Ok(Self::None),
+        }
+    }
+
+    fn rsa(modulus: usize, spki: &[u8]) -> Result<Self, Error> {
+        let key = RsaPkey::parse_public(spki).filter(|key| key.modulus_len() == modulus);
+        let key =
+            key.ok_or_else(|| refusal::device("the token's RSA key is not of the size it should have"))?;
+        Ok(Self::Rsa { spki: spki.into(), key })
+    }
+
+    pub(super) fn rsa_key(&self) -> Result<&RsaPkey, Error> {
+        match self {
+            Self::Rsa { key, .. } => Ok(key),
+            Self::None | Self::Signature(_) | Self::Agreement(_) => {
+                Err(refusal::unsupported("the key is not an RSA key"))
+            }
+        }
+    }
+
+    pub(super) fn group(&self) -> Result<Group, Error> {
+        match self {
+            Self::Agreement(group) => Ok(*group),
+            Self::None | Self::Signature(_) | Self::Rsa { .. } => {
+                Err(refusal::unsupported("the key does not agree on secrets"))
+            }
+        }
+    }
+
+    /// Whether it is the key's signature.
+    pub(super) fn verify(
+        &self,
+        algorithm: Algorithm,
+        scheme: holdfast_core::algorithm::SignatureScheme,
+        message: holdfast_core::work::Message<'_>,
+        signature: &[u8],
+    ) -> Result<bool, Error> {
+        match self {
+            Self::Signature(half) => half.verify(scheme, message, signature),
+            Self::Rsa { spki, .. } => {
+                let digest = rsa::input(algorithm, scheme, message)?;
+                rsa::verify(spki, scheme, &digest, signature)
+            }
+            Self::None | Self::Agreement(_) => Err(refusal::unsupported("the key does not sign")),
+        }
+    }
+}
+
+/// Whether a key of this algorithm signs.
+pub(super) const fn signs(algorithm: Algorithm) -> bool {
+    matches!(algorithm.family(), Family::Signature | Family::Rsa)
+}

@@ -1,0 +1,236 @@
+//! Making keys, finding them again, removing them.
+
+use super::super::message::{Buffer, Evidence, Id, Made, Reply};
+use super::fault::Fault;
+use super::token::{Class, Session};
+use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
+use holdfast_core::algorithm::{Algorithm, Hash};
+
+/// DER of the named curves' object identifiers (RFC 5480 §2.1.1.1, RFC 8410 §3).
+const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
+const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+const X25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x6e];
+
+/// How a key of an algorithm is made, and what it may do then.
+enum Recipe {
+    Secret {
+        with: Mechanism<'static>,
+        length: u64,
+        may: [Attribute; 2],
+        only: Vec<MechanismType>,
+    },
+    Pair {
+        with: Mechanism<'static>,
+        /// What describes the pair to be made.
+        parameters: Vec<Attribute>,
+        private_may: Vec<Attribute>,
+        public_may: Vec<Attribute>,
+        only: Vec<MechanismType>,
+    },
+}
+
+fn recipe(session: &Session, algorithm: Algorithm) -> Result<Recipe, Fault> {
+    let aes = |may, only| Recipe::Secret { with: Mechanism::AesKeyGen, length: 32, may, only };
+    let wraps = [Attribute::Wrap(true), Attribute::Unwrap(true)];
+    let hmac = |hash: Hash, only| Recipe::Secret {
+        with: Mechanism::GenericSecretKeyGen,
+        length: hash.len() as u64,
+        may: [Attribute::Sign(true), Attribute::Verify(true)],
+        only: vec![only],
+    };
+    let rsa = |bits: u64| Recipe::Pair {
+        with: Mechanism::RsaPkcsKeyPairGen,
+        parameters: vec![
+            Attribute::ModulusBits(bits.into()),
+            Attribute::PublicExponent(vec![0x01, 0x00, 0x01]),
+        ],
+        private_may: vec![Attribute::Sign(true), Attribute::Decrypt(true)],
+        public_may: vec![Attribute::Verify(true), Attribute::Encrypt(true)],
+        only: vec![
+            MechanismType::RSA_PKCS,
+            MechanismType::RSA_PKCS_PSS,
+            MechanismType::RSA_PKCS_OAEP,
+            MechanismType::RSA_X_509,
+        ],
+    };
+    let curve = |with, oid: &[u8], only| Recipe::Pair {
+        with,
+        parameters: vec![Attribute::EcParams(oid.to_vec())],
+        private_may: vec![Attribute::Sign(true)],
+        public_may: vec![Attribute::Verify(true)],
+        only: vec![only],
+    };
+    let agreement = |with, oid: &[u8]| Recipe::Pair {
+        with,
+        parameters: vec![Attribute::EcParams(oid.to_vec())],
+        private_may: vec![Attribute::Derive(true)],
+        public_may: vec![Attribute::Derive(true)],
+        only: vec![MechanismType::ECDH1_DERIVE],
+    };
+    let recipe = match algorithm {
+        Algorithm::Aes256Gcm => {
+            aes([Attribute::Encrypt(true), Attribute::Decrypt(true)], vec![MechanismType::AES_GCM])
+        }
+        Algorithm::Aes256Kw => aes(wraps, vec![MechanismType::AES_KEY_WRAP]),
+        Algorithm::Aes256Kwp => aes(wraps, vec![MechanismType::AES_KEY_WRAP_PAD]),
+        Algorithm::HmacSha256 => hmac(Hash::Sha256, MechanismType::SHA256_HMAC),
+        Algorithm::HmacSha384 => hmac(Hash::Sha384, MechanismType::SHA384_HMAC),
+        Algorithm::HmacSha512 => hmac(Hash::Sha512, MechanismType::SHA512_HMAC),
+        Algorithm::Rsa2048 => rsa(2048),
+        Algorithm::Rsa3072 => rsa(3072),
+        Algorithm::Rsa4096 => rsa(4096),
+        Algorithm::EcdsaP256 => curve(Mechanism::EccKeyPairGen, P256, MechanismType::ECDSA),
+        Algorithm::EcdsaP384 => curve(Mechanism::EccKeyPairGen, P384, MechanismType::ECDSA),
+        Algorithm::EcdsaP521 => curve(Mechanism::EccKeyPairGen, P521, MechanismType::ECDSA),
+        Algorithm::Ed25519 => curve(Mechanism::EccEdwardsKeyPairGen, ED25519, MechanismType::EDDSA),
+        Algorithm::EcdhP256 => agreement(Mechanism::EccKeyPairGen, P256),
+        Algorithm::EcdhP384 => agreement(Mechanism::EccKeyPairGen, P384),
+        Algorithm::X25519 => agreement(Mechanism::EccMontgomeryKeyPairGen, X25519),
+        Algorithm::Xaes256Gcm | Algorithm::Aes256GcmSiv | Algorithm::MlDsa65 | Algorithm::MlKem768 => {
+            return Err(Fault::Unsupported);
+        }
+    };
+    let (Recipe::Secret { with, only, .. } | Recipe::Pair { with, only, .. }) = &recipe;
+    let needed = only.iter().copied().chain([with.mechanism_type()]);
+    match needed.into_iter().all(|mechanism| session.token.has(mechanism)) {
+        true => Ok(recipe),
+        false => Err(Fault::Unsupported),
+    }
+}
+
+/// Makes a key in the token, and reads back what the token says of it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows")]
+pub(super) fn generate(
+    session: &Session,
+    algorithm: Algorithm,
+    id: Id,
+    label: &str,
+    number: u32,
+    reply: &mut Buffer,
+) -> Result<(), Fault> {
+    let named = || vec![Attribute::Token(true), Attribute::Id(id.to_vec()), Attribute::Label(label.into())];
+    let confined = || [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
+    match recipe(session, algorithm)? {
+        Recipe::Secret { with, length, may, only } => {
+            let mut template = named();
+            template.extend(confined());
+            template.push(Attribute::ValueLen(length.into()));
+            template.extend(may);
+            let key = limited(template, only, |template| session.inner.generate_key(&with, template))?;
+            session.token.remember(id, Class::Secret, key);
+            let evidence = evidence(session, key)?;
+            Ok(Reply::Made(Made { evidence, public: &[], exponent: &[] }).encode(number, reply)?)
+        }
+        Recipe::Pair { with, parameters, private_may, public_may, only } => {
+            let mut public_template = named();
+            public_template.push(Attribute::Private(false));
+            public_template.extend(parameters);
+            public_template.extend(public_may);
+            let mut private_template = named();
+            private_template.extend(confined());
+            private_template.extend(private_may);
+            let (public, private) = limited(private_template, only, |private_template| {
+                session.inner.generate_key_pair(&with, &public_template, private_template)
+            })?;
+            session.token.remember(id, Class::Private, private);
+            let evidence = evidence(session, private)?;
+            let wanted = [AttributeType::Modulus, AttributeType::PublicExponent, AttributeType::EcPoint];
+            let (mut value, mut exponent) = (Vec::new(), Vec::new());
+            for attribute in session.inner.get_attributes(public, &wanted)? {
+                match attribute {
+                    Attribute::Modulus(bytes) | Attribute::EcPoint(bytes) => value = bytes,
+                    Attribute::PublicExponent(bytes) => exponent = bytes,
+                    _ => {}
+                }
+            }
+            Ok(Reply::Made(Made { evidence, public: &value, exponent: &exponent }).encode(number, reply)?)
+        }
+    }
+}
+
+/// With CKA_ALLOWED_MECHANISMS, or without it where the token does not know that.
+fn limited<T>(
+    mut template: Vec<Attribute>,
+    only: Vec<MechanismType>,
+    make: impl Fn(&[Attribute]) -> Result<T, Error>,
+) -> Result<T, Fault> {
+    template.push(Attribute::AllowedMechanisms(only));
+    match make(&template) {
+        Err(Error::Pkcs11(
+            RvError::AttributeTypeInvalid | RvError::AttributeValueInvalid | RvError::TemplateInconsistent,
+            _,
+        )) => {
+            template.pop();
+            Ok(make(&template)?)
+        }
+        made => Ok(made?),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows")]
+fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence, Fault> {
+    let wanted = [
+        AttributeType::Local,
+        AttributeType::Sensitive,
+        AttributeType::AlwaysSensitive,
+        AttributeType::Extractable,
+        AttributeType::NeverExtractable,
+    ];
+    // What the token does not say counts against it.
+    let mut evidence = Evidence {
+        local: false,
+        sensitive: false,
+        always_sensitive: false,
+        extractable: true,
+        never_extractable: false,
+    };
+    for attribute in session.inner.get_attributes(key, &wanted)? {
+        match attribute {
+            Attribute::Local(yes) => evidence.local = yes,
+            Attribute::Sensitive(yes) => evidence.sensitive = yes,
+            Attribute::AlwaysSensitive(yes) => evidence.always_sensitive = yes,
+            Attribute::Extractable(yes) => evidence.extractable = yes,
+            Attribute::NeverExtractable(yes) => evidence.never_extractable = yes,
+            _ => {}
+        }
+    }
+    Ok(evidence)
+}
+
+/// A key's handle, looked up once.
+pub(super) fn find(session: &Session, id: Id, class: Class) -> Result<ObjectHandle, Fault> {
+    if let Some(handle) = session.token.handle(id, class) {
+        return Ok(handle);
+    }
+    let handle = search(session, id, class)?.ok_or(Fault::NoSuchKey)?;
+    session.token.remember(id, class, handle);
+    Ok(handle)
+}
+
+fn search(session: &Session, id: Id, class: Class) -> Result<Option<ObjectHandle>, Fault> {
+    let template = [Attribute::Token(true), Attribute::Class(class.object()), Attribute::Id(id.to_vec())];
+    match session.inner.find_objects(&template)?.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(*one)),
+        // Ours are random: somebody gave a second object the same one.
+        [..] => Err(Fault::new("two objects have one CKA_ID")),
+    }
+}
+
+/// Removes a key, both halves, and looks whether it is gone. None is as good as gone.
+pub(super) fn destroy(session: &Session, id: Id) -> Result<(), Fault> {
+    session.token.forget(id);
+    for class in [Class::Secret, Class::Private, Class::Public] {
+        if let Some(object) = search(session, id, class)? {
+            session.inner.destroy_object(object)?;
+            if search(session, id, class)?.is_some() {
+                return Err(Fault::new("an object is still there after C_DestroyObject"));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! The worker: the one process that loads a vendor's module. It knows no policy, no tenant and no gateway, only keys by their CKA_ID.
+//!
+//! It is started with one end of a socket pair as its standard input. There it is told what to load ([`Hello`]) and gets a socket for each
+//! lane; each lane has a thread and a session of its own. When the gateway's end closes, however that came about, the worker ends.
+
+mod fault;
+mod keys;
+mod operate;
+mod token;
+
+use super::message::{Buffer, Hello, MAX_FRAME, NotAFrame, Refusal, Reply, Request};
+use fault::Fault;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use token::{Session, Token};
+
+/// Lanes that one worker serves at most: as many descriptors as one message can carry, and to spare.
+pub const MAX_LANES: u32 = 64;
+
+/// Serves the gateway that started this process, until it goes away.
+pub fn run() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %error, "the worker of a key store ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let mut control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut buffer = Buffer::default();
+    read_frame(&mut control, &mut buffer)?;
+    let hello = Hello::decode(&buffer).map_err(broken)?;
+    let lanes = receive_lanes(&control, hello.lanes)?;
+    let token = match Token::open(&hello) {
+        Ok(token) => Arc::new(token),
+        Err(fault) => {
+            Reply::Refused(fault.refusal()).encode(0, &mut buffer).map_err(broken)?;
+            return control.write_all(&buffer);
+        }
+    };
+    let first = Session::open(&token);
+    let welcome = match &first {
+        Ok(_) => token.welcome(&mut buffer),
+        Err(fault) => Reply::Refused(fault.refusal()).encode(0, &mut buffer),
+    };
+    welcome.map_err(broken)?;
+    for (number, lane) in lanes.into_iter().enumerate() {
+        let token = Arc::clone(&token);
+        thread::Builder::new().name(format!("lane-{number}")).spawn(move || serve_lane(&token, lane))?;
+    }
+    control.write_all(&buffer)?;
+    // Nothing more comes here but the end. The first session stays open, so that the login lasts while lanes open theirs again.
+    let ended = control.read(&mut [0]);
+    drop(first);
+    ended.map(drop)
+}
+
+/// A lane that fails ends alone: the gateway sees its socket close.
+fn serve_lane(token: &Arc<Token>, lane: OwnedFd) {
+    let mut stream = UnixStream::from(lane);
+    let mut session = None;
+    let (mut request, mut reply) = (Buffer::default(), Buffer::default());
+    while read_frame(&mut stream, &mut request).is_ok() {
+        let answered = match Request::decode(&request) {
+            Ok((number, request)) => answer(token, &mut session, number, &request, &mut reply),
+            Err(NotAFrame) => return,
+        };
+        if answered.is_err() || stream.write_all(&reply).is_err() {
+            return;
+        }
+    }
+}
+
+/// Does one request, once more in a fresh session if the old one turns out to be none any longer.
+fn answer(
+    token: &Arc<Token>,
+    session: &mut Option<Session>,
+    number: u32,
+    request: &Request<'_>,
+    reply: &mut Buffer,
+) -> Result<(), NotAFrame> {
+    let mut done = attempt(token, session, number, request, reply);
+    if done.as_ref().is_err_and(Fault::is_of_the_session) {
+        *session = None;
+        token.forget_all();
+        done = attempt(token, session, number, request, reply);
+    } else if done.as_ref().is_err_and(Fault::is_of_a_handle) {
+        token.forget_all();
+        done = attempt(token, session, number, request, reply);
+    }
+    let Err(fault) = done else { return Ok(()) };
+    if fault.leaves_the_session_in_doubt() {
+        *session = None;
+    }
+    Reply::Refused(fault.refusal()).encode(number, reply)
+}
+
+fn attempt(
+    token: &Arc<Token>,
+    session: &mut Option<Session>,
+    number: u32,
+    request: &Request<'_>,
+    reply: &mut Buffer,
+) -> Result<(), Fault> {
+    let session = match session {
+        Some(session) => session,
+        None => session.insert(Session::open(token)?),
+    };
+    operate::perform(session, number, request, reply)
+}
+
+/// Reads a frame into the buffer, without its length.
+fn read_frame(stream: &mut UnixStream, buffer: &mut Buffer) -> io::Result<()> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head)?;
+    let length = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
+    if length > MAX_FRAME {
+        return Err(broken(NotAFrame));
+    }
+    buffer.resize(length, 0);
+    stream.read_exact(buffer)
+}
+
+fn receive_lanes(control: &UnixStream, count: u32) -> io::Result<Vec<OwnedFd>> {
+    if !(1..=MAX_LANES).contains(&count) {
+        return Err(broken(NotAFrame));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LANES as usize))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    rustix::net::recvmsg(
+        control,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let lanes: Vec<OwnedFd> = ancillary
+        .drain()
+        .filter_map(|message| {
+            let RecvAncillaryMessage::ScmRights(lanes) = message else { return None };
+            Some(lanes)
+        })
+        .flatten()
+        .collect();
+    if lanes.len() != usize::try_from(count).unwrap_or(usize::MAX) {
+        return Err(broken(NotAFrame));
+    }
+    Ok(lanes)
+}
+
+fn broken(_: NotAFrame) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "what came is not by the protocol of gateway and worker")
+}
+
+impl Fault {
+    fn refusal(&self) -> Refusal<'_> {
+        match self {
+            Self::Integrity => Refusal::Integrity,
+            Self::Malformed => Refusal::Malformed,
+            Self::Unsupported => Refusal::Unsupported,
+            Self::NoSuchKey => Refusal::NoSuchKey,
+            Self::Token { why, .. } => Refusal::Fault(why),
+        }
+    }
+}

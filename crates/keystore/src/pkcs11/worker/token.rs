@@ -1,0 +1,153 @@
+//! The module, the token in it, and sessions with that.
+
+use super::super::message::{Buffer, Hello, Id, NotAFrame, Reply, Welcome};
+use super::fault::Fault;
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::MechanismType;
+use cryptoki::object::{ObjectClass, ObjectHandle};
+use cryptoki::session::UserType;
+use cryptoki::slot::Slot;
+use holdfast_core::Secret;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A token that has been found.
+pub(super) struct Token {
+    pkcs11: Pkcs11,
+    label: String,
+    pin: Secret,
+    slot: RwLock<Slot>,
+    mechanisms: HashSet<u64>,
+    about: About,
+    /// Handles that were looked up; they hold for all sessions.
+    handles: RwLock<HashMap<(Id, Class), ObjectHandle>>,
+}
+
+struct About {
+    manufacturer: String,
+    model: String,
+    serial: String,
+    firmware: String,
+}
+
+/// Which object of a CKA_ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Class {
+    Secret,
+    Private,
+    Public,
+}
+
+impl Class {
+    pub(super) const fn object(self) -> ObjectClass {
+        match self {
+            Self::Secret => ObjectClass::SECRET_KEY,
+            Self::Private => ObjectClass::PRIVATE_KEY,
+            Self::Public => ObjectClass::PUBLIC_KEY,
+        }
+    }
+}
+
+impl Token {
+    /// Loads the module and looks for the token.
+    pub(super) fn open(hello: &Hello<'_>) -> Result<Self, Fault> {
+        let Hello { module, token, pin, lanes: _ } = *hello;
+        let pkcs11 = Pkcs11::new(module)?;
+        match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+            Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let slot = find(&pkcs11, token)?;
+        let info = pkcs11.get_token_info(slot)?;
+        let mechanisms = pkcs11.get_mechanism_list(slot)?.into_iter().map(|kind| *kind).collect();
+        let about = About {
+            manufacturer: info.manufacturer_id().to_owned(),
+            model: info.model().to_owned(),
+            serial: info.serial_number().to_owned(),
+            firmware: info.firmware_version().to_string(),
+        };
+        Ok(Self {
+            pkcs11,
+            label: token.to_owned(),
+            pin: Secret::from(pin),
+            slot: RwLock::new(slot),
+            mechanisms,
+            about,
+            handles: RwLock::new(HashMap::new()),
+        })
+    }
+
+    /// Writes what it is.
+    pub(super) fn welcome(&self, buffer: &mut Buffer) -> Result<(), NotAFrame> {
+        let About { manufacturer, model, serial, firmware } = &self.about;
+        let mut kinds: Vec<u64> = self.mechanisms.iter().copied().collect();
+        kinds.sort_unstable();
+        let mechanisms: Vec<u8> = kinds.into_iter().flat_map(u64::to_be_bytes).collect();
+        Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms: &mechanisms })
+            .encode(0, buffer)
+    }
+
+    /// Whether the token has a mechanism.
+    pub(super) fn has(&self, mechanism: MechanismType) -> bool {
+        self.mechanisms.contains(&*mechanism)
+    }
+
+    pub(super) fn handle(&self, id: Id, class: Class) -> Option<ObjectHandle> {
+        self.handles.read().unwrap_or_else(PoisonError::into_inner).get(&(id, class)).copied()
+    }
+
+    pub(super) fn remember(&self, id: Id, class: Class, handle: ObjectHandle) {
+        self.handles.write().unwrap_or_else(PoisonError::into_inner).insert((id, class), handle);
+    }
+
+    pub(super) fn forget(&self, id: Id) {
+        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
+        handles.retain(|(held, _), _| *held != id);
+    }
+
+    /// Forgets every handle: the token was restarted, or another one stands in its place.
+    pub(super) fn forget_all(&self) {
+        self.handles.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// The slot whose token has this label. Some modules give a token another slot when it comes back.
+fn find(pkcs11: &Pkcs11, label: &str) -> Result<Slot, Fault> {
+    let mut seen = Vec::new();
+    for slot in pkcs11.get_slots_with_token()? {
+        let info = pkcs11.get_token_info(slot)?;
+        if info.label() == label && info.token_initialized() {
+            return Ok(slot);
+        }
+        seen.push(format!("`{}`", info.label()));
+    }
+    Err(Fault::new(format!("the module has no token `{label}`; it has {}", seen.join(", "))))
+}
+
+/// A session with a token, logged in.
+pub(super) struct Session {
+    pub(super) token: Arc<Token>,
+    pub(super) inner: cryptoki::session::Session,
+}
+
+impl Session {
+    /// Opens one. Login is the application's, not the session's: where another session has logged in, so has this one.
+    pub(super) fn open(token: &Arc<Token>) -> Result<Self, Fault> {
+        let slot = *token.slot.read().unwrap_or_else(PoisonError::into_inner);
+        let inner = match token.pkcs11.open_rw_session(slot) {
+            Ok(session) => session,
+            Err(_) => {
+                let slot = find(&token.pkcs11, &token.label)?;
+                *token.slot.write().unwrap_or_else(PoisonError::into_inner) = slot;
+                token.pkcs11.open_rw_session(slot)?
+            }
+        };
+        let pin = Box::new(token.pin.expose().to_vec()).into();
+        match inner.login_with_raw(UserType::User, &pin) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Self { token: Arc::clone(token), inner })
+    }
+}
