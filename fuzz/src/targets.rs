@@ -10,12 +10,13 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "token", run: token },
     Target { name: "ciphertext", run: ciphertext },
     Target { name: "sealed-blob", run: sealed_blob },
+    Target { name: "token-worker", run: token_worker },
     Target { name: "certificate", run: certificate },
     Target { name: "anchor", run: anchor },
     Target { name: "policy", run: policy },
@@ -57,6 +58,19 @@ fn ciphertext(input: &[u8]) -> bool {
 
 fn sealed_blob(input: &[u8]) -> bool {
     holdfast_keystore::software::SealedBlob::parse(input).is_some()
+}
+
+/// Both directions: neither side trusts the other.
+fn token_worker(input: &[u8]) -> bool {
+    use holdfast_keystore::pkcs11::message::{Buffer, Hello, Reply, Request};
+    let mut buffer = Buffer::default();
+    let request = Request::decode(input).map(|(number, request)| request.encode(number, &mut buffer));
+    let reply = Reply::decode(input).map(|(number, reply)| reply.encode(number, &mut buffer));
+    if request.is_ok() || reply.is_ok() {
+        // What is read is written back the same: there is one form.
+        assert_eq!(buffer.get(4..), Some(input));
+    }
+    Hello::decode(input).is_ok() || request.is_ok() || reply.is_ok()
 }
 
 fn certificate(input: &[u8]) -> bool {
