@@ -1,11 +1,15 @@
 //! Tokens of SoftHSM2 against the suite of the key stores' port: real modules, in worker processes, one PIN each.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::large_futures, reason = "one of each test at a time")]
 
-use holdfast_conformance::doubles::Sim;
+use holdfast_conformance::doubles::{Journal, Records, Sim};
 use holdfast_conformance::keystore::suite;
-use holdfast_core::Secret;
+use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, new_key, sign};
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::context::Context;
+use holdfast_core::port::{Health, KeyStore as _};
+use holdfast_core::{ErrorKind, Secret};
 use holdfast_keystore::pkcs11::{Launch, Member, Patience, TokenStore, worker};
 use holdfast_keystore::software::RootKey;
 use std::ffi::OsString;
@@ -78,10 +82,53 @@ fn patience() -> Patience {
 }
 
 async fn store(hsm: &SoftHsm, label: &str, seed: u64) -> TokenStore<Sim> {
-    let member = Member::start(hsm.launch(label));
-    member.ready(Duration::from_secs(30)).await.unwrap();
+    over(hsm.launch(label), seed, patience()).await
+}
+
+async fn over(launch: Launch, seed: u64, patience: Patience) -> TokenStore<Sim> {
+    let member = Member::start(launch);
+    member.ready(READY).await.unwrap();
     let root = RootKey::new(Secret::new((0..32).collect())).unwrap();
-    TokenStore::open(root, Arc::new(Sim::new(seed)), member, patience()).unwrap()
+    TokenStore::open(root, Arc::new(Sim::new(seed)), member, patience).unwrap()
+}
+
+/// Longer than a worker takes to come up on a busy machine.
+const READY: Duration = Duration::from_secs(60);
+
+type Bench = Rig<TokenStore<Sim>, Records, Journal>;
+
+async fn found(store: TokenStore<Sim>) -> Bench {
+    Rig::found(store, Records::default(), Journal::default(), POLICY).await.unwrap()
+}
+
+fn signal(pid: u32, name: &str) {
+    let done = Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+    assert!(done.success());
+}
+
+/// Stops a process; a signal reaches its threads one by one.
+async fn stop(pid: u32) {
+    signal(pid, "-STOP");
+    let is_stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+    let all_stopped = || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let mut stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+        stats.all(is_stopped)
+    };
+    while !all_stopped() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until the member has another worker than this one.
+async fn another_worker(rig: &Bench, than: u32) -> u32 {
+    loop {
+        rig.keys().member().ready(READY).await.unwrap();
+        match rig.keys().member().worker() {
+            Some(pid) if pid != than => return pid,
+            Some(_) | None => tokio::task::yield_now().await,
+        }
+    }
 }
 
 #[test]
@@ -105,4 +152,142 @@ fn a_token_of_softhsm_does_all_that_it_offers() {
     let expected: Vec<_> =
         Algorithm::ALL.iter().copied().filter(|algorithm| !never.contains(algorithm)).collect();
     assert_eq!(held, expected);
+}
+
+#[test]
+fn a_killed_worker_is_an_error_with_a_cause_and_then_there_is_another() {
+    let hsm = SoftHsm::new("two");
+    runtime().block_on(async {
+        let rig = found(store(&hsm, "two", 1).await).await;
+        rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[("row", "1")]))).await.unwrap();
+        for _ in 0..3 {
+            let killed = rig.keys().member().worker().unwrap();
+            signal(killed, "-KILL");
+            // Whatever is asked until the next one is there has an answer.
+            let next = another_worker(&rig, killed);
+            tokio::pin!(next);
+            loop {
+                let open = rig.bytes("alice", "k", decrypt(&sealed, context(&[("row", "1")])));
+                let opened = tokio::select! {
+                    biased;
+                    opened = open => opened,
+                    _ = &mut next => break,
+                };
+                if let Err(error) = opened {
+                    assert_eq!(error.kind(), ErrorKind::KeyStoreUnavailable, "{}", error.chain());
+                    assert!(error.chain().contains("worker"), "{}", error.chain());
+                    tokio::task::yield_now().await;
+                }
+                if rig.keys().member().worker().is_some_and(|pid| pid != killed) {
+                    break;
+                }
+            }
+            // Its keys are found again by their CKA_ID.
+            rig.keys().member().ready(READY).await.unwrap();
+            let opened = rig.bytes("alice", "k", decrypt(&sealed, context(&[("row", "1")]))).await.unwrap();
+            assert_eq!(opened, b"4711");
+            assert_eq!(rig.keys().health(), Health::Ready);
+        }
+    });
+}
+
+#[test]
+fn a_worker_that_hangs_costs_a_deadline_each_and_is_replaced() {
+    let hsm = SoftHsm::new("three");
+    runtime().block_on(async {
+        let launch = Launch { hang: Duration::from_millis(500), ..hsm.launch("three") };
+        let short = Patience { operation: Duration::from_millis(300), ..patience() };
+        let rig = found(over(launch, 1, short).await).await;
+        rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
+        let hung = rig.keys().member().worker().unwrap();
+        stop(hung).await;
+        let error = rig.bytes("alice", "k", sign(b"message")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::KeyStoreUnavailable);
+        assert!(error.to_string().contains("in time"), "{}", error.chain());
+        assert!(matches!(rig.keys().health(), Health::Unready(_)), "nobody is told that all is well");
+        assert_ne!(another_worker(&rig, hung).await, hung);
+        rig.bytes("alice", "k", sign(b"message")).await.unwrap();
+        assert_eq!(rig.keys().health(), Health::Ready);
+    });
+}
+
+#[test]
+fn more_than_may_wait_are_refused_at_once() {
+    let hsm = SoftHsm::new("four");
+    runtime().block_on(async {
+        let launch = Launch { lanes: 1, queue: 2, ..hsm.launch("four") };
+        let rig = found(over(launch, 1, patience()).await).await;
+        rig.create(new_key("k", Algorithm::Rsa2048)).await.unwrap();
+        stop(rig.keys().member().worker().unwrap()).await;
+        let mut asked: Vec<_> = (0..5).map(|_| Box::pin(rig.bytes("alice", "k", sign(b"message")))).collect();
+        let mut refused = 0;
+        for one in &mut asked {
+            // One holds the lane and two wait; what is refused is refused when it is first looked at.
+            let polled =
+                std::future::poll_fn(|context| std::task::Poll::Ready(one.as_mut().poll(context))).await;
+            if let std::task::Poll::Ready(done) = polled {
+                assert_eq!(done.unwrap_err().kind(), ErrorKind::Throttled);
+                refused += 1;
+            }
+        }
+        assert_eq!(refused, 2);
+        signal(rig.keys().member().worker().unwrap(), "-CONT");
+        for one in asked.into_iter().take(3) {
+            one.await.unwrap();
+        }
+    });
+}
+
+/// Nothing that a token's own people can do to it brings more than an error with a remedy.
+#[test]
+fn a_token_without_the_key_says_so() {
+    let hsm = SoftHsm::new("five");
+    runtime().block_on(async {
+        let rig = found(store(&hsm, "five", 1).await).await;
+        rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", Context::EMPTY)).await.unwrap();
+        for token in std::fs::read_dir(hsm.dir.path().join("tokens")).unwrap() {
+            for object in std::fs::read_dir(token.unwrap().path()).unwrap() {
+                let object = object.unwrap().path();
+                if object.file_name().unwrap() != "token.object"
+                    && object.extension().is_some_and(|kind| kind == "object")
+                {
+                    std::fs::remove_file(object).unwrap();
+                }
+            }
+        }
+        let before = rig.keys().member().worker().unwrap();
+        signal(before, "-KILL");
+        another_worker(&rig, before).await;
+        let error = rig.bytes("alice", "k", decrypt(&sealed, Context::EMPTY)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::KeyStoreUnavailable);
+        assert!(error.to_string().contains("does not hold this key"), "{}", error.chain());
+        assert!(error.remedy_text().contains("backup"), "{}", error.remedy_text());
+    });
+}
+
+#[test]
+fn what_does_not_come_up_says_why() {
+    let hsm = SoftHsm::new("six");
+    let pin = "never-to-be-seen";
+    runtime().block_on(async {
+        for (launch, said) in [
+            (hsm.launch("another"), "the module has no token `another`; it has `six`"),
+            (Launch { module: "/nowhere.so".to_owned(), ..hsm.launch("six") }, "/nowhere.so"),
+            (Launch { pin: Secret::from(pin.as_bytes()), ..hsm.launch("six") }, "C_Login: CKR_PIN_INCORRECT"),
+            (Launch { program: "/bin/false".into(), ..hsm.launch("six") }, ""),
+            (Launch { program: "/nowhere".into(), ..hsm.launch("six") }, "No such file"),
+        ] {
+            let member = Member::start(launch);
+            let mut why = String::new();
+            for _ in 0..200 {
+                why = member.ready(Duration::from_millis(50)).await.unwrap_err().to_string();
+                if why.contains(said) && !why.contains("being started") {
+                    break;
+                }
+            }
+            assert!(why.contains(said) && !why.contains(pin), "`{why}` should say `{said}`");
+        }
+    });
 }

@@ -88,6 +88,7 @@ enum State {
 
 /// One worker process, for as long as it lives.
 struct Worker {
+    pid: u32,
     idle: Mutex<Vec<Lane>>,
     free: Arc<Semaphore>,
     about: About,
@@ -177,6 +178,14 @@ impl Member {
             },
             State::Down(why) => Err(Arc::clone(why)),
             State::Closed => Err(closed_words()),
+        }
+    }
+
+    /// Its worker's process, while there is one.
+    pub fn worker(&self) -> Option<u32> {
+        match &*unpoisoned(&self.shared.state) {
+            State::Up(worker) => Some(worker.pid),
+            State::Down(_) | State::Closed => None,
         }
     }
 
@@ -473,6 +482,7 @@ impl Shared {
         let about =
             tokio::time::timeout(self.launch.start, welcomed).await.unwrap_or_else(|_| Err(late()))?;
         let worker = Worker {
+            pid: child.0.id(),
             free: Arc::new(Semaphore::new(idle.len())),
             idle: Mutex::new(idle),
             about,
