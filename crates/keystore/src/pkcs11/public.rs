@@ -47,9 +47,9 @@ pub(super) fn spki(algorithm: Algorithm, made: &Made<'_>) -> Result<Option<Vec<u
         | Algorithm::HmacSha512
         | Algorithm::MlKem768 => None,
     };
-    let spki =
-        spki.ok_or_else(|| refusal::device("the token's new key has no public half of its algorithm"))?;
-    Public::load(algorithm, &spki)?;
+    let none = || refusal::device("the token's new key has no public half of its algorithm");
+    let spki = spki.ok_or_else(none)?;
+    Public::load(algorithm, &spki).map_err(|_| none())?;
     Ok(Some(spki))
 }
 

@@ -28,6 +28,15 @@ fn a_worker_process() {
     worker::run();
 }
 
+/// A worker that speaks the protocol and lies, as its environment says.
+#[test]
+#[ignore = "started by the other tests, as a process of its own"]
+fn a_lying_worker() {
+    liar::run();
+}
+
+mod liar;
+
 /// A directory with a token in it.
 struct SoftHsm {
     dir: TempDir,
@@ -289,5 +298,36 @@ fn what_does_not_come_up_says_why() {
             }
             assert!(why.contains(said) && !why.contains(pin), "`{why}` should say `{said}`");
         }
+    });
+}
+
+/// A module, or whoever took its process over, can refuse service; it can't have a wrong result taken for a right one.
+#[test]
+fn a_lie_is_no_result() {
+    runtime().block_on(async {
+        let lies = |lie: &str| Launch {
+            arguments: ["a_lying_worker", "--exact", "--ignored", "--nocapture"].map(OsString::from).to_vec(),
+            environment: vec![("LIE".into(), lie.into())],
+            lanes: 1,
+            ..Launch::new("module", "token", Secret::from(PIN))
+        };
+        for (lie, algorithm, said) in [
+            ("extractable", Algorithm::EcdsaP256, "made inside and can never leave"),
+            ("no-point", Algorithm::EcdsaP256, "no public half"),
+            ("another-question", Algorithm::EcdsaP256, "to another question"),
+            ("wrong-at-once", Algorithm::EcdsaP256, "does not verify"),
+            ("short", Algorithm::Aes256Gcm, "not what its name says"),
+            ("garbage", Algorithm::EcdsaP256, "cannot be reached"),
+            ("endless", Algorithm::EcdsaP256, "cannot be reached"),
+        ] {
+            let rig = found(over(lies(lie), 1, patience()).await).await;
+            let error = rig.create(new_key("k", algorithm)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::KeyStoreUnavailable, "{lie}: {}", error.chain());
+            assert!(error.to_string().contains(said), "{lie}: {}", error.chain());
+        }
+        let rig = found(over(lies("wrong-later"), 1, patience()).await).await;
+        rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
+        let error = rig.bytes("alice", "k", sign(b"message")).await.unwrap_err();
+        assert!(error.to_string().contains("does not verify"), "{}", error.chain());
     });
 }

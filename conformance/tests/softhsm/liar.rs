@@ -1,0 +1,91 @@
+//! A worker that keeps to the protocol's form and not to the truth.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use holdfast_keystore::pkcs11::message::{Buffer, Evidence, Made, Reply, Request, Welcome};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+
+#[expect(clippy::disallowed_methods, reason = "whoever starts it has no other way to say it")]
+pub(crate) fn run() {
+    let lie = std::env::var("LIE").unwrap();
+    let mut control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    frame(&mut control).unwrap();
+    let mut lane = lane(&control);
+    let about = Welcome { manufacturer: "l", model: "i", serial: "a", firmware: "r", mechanisms: &[] };
+    send(&mut control, 0, &Reply::Welcome(about));
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let mut signed = 0;
+    while let Some(request) = frame(&mut lane) {
+        let (number, request) = Request::decode(&request).unwrap();
+        match request {
+            Request::Generate { .. } => {
+                let evidence = Evidence {
+                    local: true,
+                    sensitive: true,
+                    always_sensitive: true,
+                    extractable: lie == "extractable",
+                    never_extractable: true,
+                };
+                let point = if lie == "no-point" { &[4; 65] } else { pair.public_key().as_ref() };
+                match lie.as_str() {
+                    "garbage" => lane.write_all(&[0, 0, 0, 5, 1, 2, 3, 4, 5]).unwrap(),
+                    "endless" => lane.write_all(&[0xff; 64]).unwrap(),
+                    "another-question" => send(&mut lane, number, &Reply::Done(point)),
+                    _ => {
+                        send(&mut lane, number, &Reply::Made(Made { evidence, public: point, exponent: &[] }))
+                    }
+                }
+            }
+            Request::Sign { .. } => {
+                signed += 1;
+                let right = lie == "wrong-later" && signed == 1;
+                let message: &[u8] =
+                    if right { b"holdfast/key-commitment/v1: in the token" } else { b"other" };
+                let made = pair.sign(&SystemRandom::new(), message).unwrap();
+                send(&mut lane, number, &Reply::Done(made.as_ref()));
+            }
+            Request::Probe
+            | Request::Random { .. }
+            | Request::Destroy { .. }
+            | Request::Seal { .. }
+            | Request::Open { .. }
+            | Request::Wrap { .. }
+            | Request::Unwrap { .. }
+            | Request::RsaDecrypt { .. }
+            | Request::RsaBare { .. }
+            | Request::Mac { .. }
+            | Request::Agree { .. } => send(&mut lane, number, &Reply::Done(b"short")),
+        }
+    }
+}
+
+fn frame(stream: &mut UnixStream) -> Option<Vec<u8>> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).ok()?;
+    let mut frame = vec![0; u32::from_be_bytes(head) as usize];
+    stream.read_exact(&mut frame).ok()?;
+    Some(frame)
+}
+
+fn send(stream: &mut UnixStream, number: u32, reply: &Reply<'_>) {
+    let mut buffer = Buffer::default();
+    reply.encode(number, &mut buffer).unwrap();
+    stream.write_all(&buffer).unwrap();
+}
+
+fn lane(control: &UnixStream) -> UnixStream {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    rustix::net::recvmsg(control, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, flags).unwrap();
+    let mut lanes = ancillary.drain().filter_map(|message| {
+        let RecvAncillaryMessage::ScmRights(lanes) = message else { return None };
+        Some(lanes)
+    });
+    UnixStream::from(lanes.next().unwrap().next().unwrap())
+}
