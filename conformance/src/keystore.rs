@@ -31,6 +31,10 @@ pub async fn suite<K: KeyStore>(open: impl AsyncFn() -> K) -> Vec<Algorithm> {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{algorithm}: {}", error.chain()),
         }
     }
+    let unsaid =
+        rig.create(NewKey { algorithm: None, ..new_key("unsaid", Algorithm::Ed25519) }).await.unwrap();
+    assert_eq!(unsaid.algorithm, rig.keys().default_algorithm());
+    assert_eq!((unsaid.algorithm.family(), unsaid.purpose), (Family::Aead, Purpose::Encrypt));
     for algorithm in &held {
         match algorithm.family() {
             Family::Aead => {

@@ -295,7 +295,7 @@ pub fn transition(key: &str, verb: Transition) -> Command {
 pub fn new_key(key: &str, algorithm: Algorithm) -> NewKey {
     NewKey {
         name: name(key),
-        algorithm,
+        algorithm: Some(algorithm),
         purpose: None,
         exportable: false,
         legacy: Legacy::default(),

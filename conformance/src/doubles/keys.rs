@@ -279,6 +279,10 @@ impl KeyStore for Keys {
         Ok(SealedHandle::new(&sha256(&[b"tenant", tenant.as_str().as_bytes(), &self.unique()])))
     }
 
+    fn default_algorithm(&self) -> Algorithm {
+        Algorithm::Xaes256Gcm
+    }
+
     fn custody(&self, _: Algorithm) -> Custody {
         Custody::Software
     }

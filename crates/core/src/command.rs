@@ -18,8 +18,8 @@ use std::sync::Arc;
 pub struct NewKey {
     /// Its name.
     pub name: KeyName,
-    /// Its algorithm.
-    pub algorithm: Algorithm,
+    /// Its algorithm; the key store's default unless told.
+    pub algorithm: Option<Algorithm>,
     /// What it is for; the algorithm's first purpose unless told.
     pub purpose: Option<Purpose>,
     /// Whether its material may ever leave custody.

@@ -326,6 +326,9 @@ pub trait KeyStore: Send + Sync + 'static {
         version: NewVersion<'_>,
     ) -> impl Future<Output = Result<Generated, Error>> + Send;
 
+    /// What a key that encrypts is made of unless its creator says: what this store is best at.
+    fn default_algorithm(&self) -> Algorithm;
+
     /// The custody that a key of this algorithm would be in if it were made now: what [`Self::generate`] MUST then give.
     fn custody(&self, algorithm: Algorithm) -> Custody;
 

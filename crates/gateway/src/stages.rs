@@ -139,6 +139,10 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         self.inner.generate(permit, version).instrument(span(Stage::Perform)).await
     }
 
+    fn default_algorithm(&self) -> Algorithm {
+        self.inner.default_algorithm()
+    }
+
     fn custody(&self, algorithm: Algorithm) -> Custody {
         self.inner.custody(algorithm)
     }

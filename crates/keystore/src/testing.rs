@@ -157,6 +157,10 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
         self.inner.enroll(permit, tenant).await
     }
 
+    fn default_algorithm(&self) -> Algorithm {
+        self.inner.default_algorithm()
+    }
+
     fn custody(&self, algorithm: Algorithm) -> Custody {
         self.inner.custody(algorithm)
     }

@@ -57,9 +57,9 @@ pub(crate) struct Named {
 pub(crate) struct Create {
     /// Its name, which never changes
     key: KeyName,
-    /// Its algorithm
-    #[arg(long, default_value = "xaes-256-gcm", value_parser = word::<Algorithm>, hide_possible_values = true)]
-    algorithm: Algorithm,
+    /// Its algorithm [default: the key store's, xaes-256-gcm in software and aes-256-gcm in a token]
+    #[arg(long, value_parser = word::<Algorithm>, hide_possible_values = true)]
+    algorithm: Option<Algorithm>,
     /// What it is for [default: the algorithm's first purpose]
     #[arg(long, value_parser = word::<Purpose>)]
     purpose: Option<Purpose>,
@@ -225,7 +225,7 @@ impl Create {
         }
         Ok(CreateKey {
             name: Name(key),
-            algorithm: Some(Word(algorithm)),
+            algorithm: algorithm.map(Word),
             purpose: purpose.map(Word),
             exportable: Some(exportable),
             legacy: Some(LegacyList(allowed)),

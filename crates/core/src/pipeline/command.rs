@@ -126,9 +126,10 @@ impl<P: Ports> Pipeline<P> {
         facts.key = Some(NamedKey::unknown(name.clone()));
         if let Command::CreateKey(new) = command {
             // Asked about the record that it would get, so that a policy can say which keys may be made.
-            let custody = self.engines.keys.custody(new.algorithm);
+            let algorithm = self.algorithm_of(new);
+            let custody = self.engines.keys.custody(algorithm);
             let none_yet = KeyId::from_bytes([0; 16]);
-            let planned = planned_key(tenant, none_yet, new, custody, scene.inbound.now)?;
+            let planned = planned_key(tenant, none_yet, new, (algorithm, custody), scene.inbound.now)?;
             return Ok((self.decide(scene, facts, epoch, &[(facts.action, Resource::Key(&planned))])?, None));
         }
         let entry = self.resolve(scene, facts, epoch, name).await?;

@@ -4,6 +4,7 @@ use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
 use super::work::{material, purpose_for};
 use super::{Pipeline, TenantView};
+use crate::algorithm::Algorithm;
 use crate::caller::{CallerKind, CallerRecord, Token};
 use crate::command::{Command, Done, MAX_TOKEN_SECONDS, NewKey, NewTenant};
 use crate::error::{Error, ErrorKind, Stage};
@@ -92,6 +93,10 @@ impl<P: Ports> Pipeline<P> {
         self.engines.state.key(tenant, name).await?.ok_or_else(super::no_such_key)
     }
 
+    pub(super) fn algorithm_of(&self, new: &NewKey) -> Algorithm {
+        new.algorithm.unwrap_or_else(|| self.engines.keys.default_algorithm())
+    }
+
     async fn plan_create(
         &self,
         scene: &Scene<'_, P>,
@@ -114,8 +119,9 @@ impl<P: Ports> Pipeline<P> {
         self.engines.world.fill(&mut entropy)?;
         let id = KeyId::new(scene.inbound.now, entropy);
         let number = KeyVersion::FIRST;
-        let generated = self.generate(scene, intent, id, number, new.algorithm, new.exportable).await?;
-        let key = planned_key(tenant, id, new, generated.custody, scene.inbound.now)?;
+        let algorithm = self.algorithm_of(new);
+        let generated = self.generate(scene, intent, id, number, algorithm, new.exportable).await?;
+        let key = planned_key(tenant, id, new, (algorithm, generated.custody), scene.inbound.now)?;
         facts.key = Some(NamedKey::of(&key, Some(number)));
         let version = version(id, number, generated, scene);
         let changes = vec![
@@ -626,16 +632,16 @@ pub(super) fn planned_key(
     tenant: &TenantId,
     id: KeyId,
     new: &NewKey,
-    custody: Custody,
+    (algorithm, custody): (Algorithm, Custody),
     now: Timestamp,
 ) -> Result<Key, Error> {
-    let NewKey { name, algorithm, purpose, exportable, legacy, labels, prepared } = new;
+    let NewKey { name, algorithm: _, purpose, exportable, legacy, labels, prepared } = new;
     Ok(Key {
         id,
         tenant: tenant.clone(),
         name: name.clone(),
-        algorithm: *algorithm,
-        purpose: purpose_for(*algorithm, *purpose)?,
+        algorithm,
+        purpose: purpose_for(algorithm, *purpose)?,
         state: if *prepared { KeyState::PreActivation } else { KeyState::Active },
         resumes_to: KeyState::Active,
         exportable: *exportable,

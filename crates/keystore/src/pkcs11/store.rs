@@ -8,7 +8,6 @@ use super::oaep;
 use super::public::{self, Public};
 use super::reference::{Decoder, Paddings, Reference};
 use crate::refusal;
-use crate::software::RootKey;
 use crate::software::agreement;
 use crate::software::cache::{Cache, CacheKey, Lookup};
 use crate::software::digest;
@@ -17,6 +16,7 @@ use crate::software::material::Fresh;
 use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
 use crate::software::vault::Vault;
+use crate::software::{RootKey, SoftwareStore};
 use aws_lc_rs::digest::{Context, SHA256};
 use holdfast_core::algorithm::{Algorithm, Family, Hash, RsaPadding, SignatureScheme};
 use holdfast_core::frame::Commitment;
@@ -31,6 +31,9 @@ use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
 const TAG_LEN: usize = 16;
+/// References held ready, about; some hundred bytes each, a thousand with an RSA key's public half.
+const CACHED_KEYS: usize = 4096;
+const CACHED_TENANTS: usize = 1024;
 
 /// How long the store waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +52,7 @@ impl Default for Patience {
 
 /// Custody in a token.
 pub struct TokenStore<W> {
-    vault: Vault<W>,
+    vault: Arc<Vault<W>>,
     member: Member,
     keys: Cache<VersionKey, Held>,
     patience: Patience,
@@ -92,13 +95,21 @@ impl Held {
 }
 
 impl<W: World> TokenStore<W> {
-    /// Over a member, whose keys' references are sealed under a root key.
+    /// Over a member, whose keys' references are sealed under a root key of its own.
     ///
     /// # Errors
     /// `key-store-unavailable`, when the cryptographic library fails.
     pub fn open(root: RootKey, world: Arc<W>, member: Member, patience: Patience) -> Result<Self, Error> {
-        let vault = Vault::open(root, world, 1024)?;
-        Ok(Self { vault, member, keys: Cache::new(4096), patience })
+        Ok(Self::over(Arc::new(Vault::open(root, world, CACHED_TENANTS)?), member, patience))
+    }
+
+    /// The same beside a software store, under the same root key.
+    pub fn beside(software: &SoftwareStore<W>, member: Member, patience: Patience) -> Self {
+        Self::over(Arc::clone(software.vault()), member, patience)
+    }
+
+    fn over(vault: Arc<Vault<W>>, member: Member, patience: Patience) -> Self {
+        Self { vault, member, keys: Cache::new(CACHED_KEYS), patience }
     }
 
     /// The member.
@@ -557,7 +568,7 @@ fn refuse(refused: Refusal<'_>) -> Error {
             "for `aes-256-kw`, wrap a multiple of 8 bytes, 16 or more; or use an `aes-256-kwp` key, which takes any number but none",
         ),
         Refusal::Unsupported => refusal::unsupported("the token does not do this")
-            .remedy("choose another algorithm or padding, or software custody; `holdfast key algorithms` lists what there is"),
+            .remedy("choose an algorithm or padding that the token has; `pkcs11-tool -M` lists its mechanisms"),
         Refusal::NoSuchKey => refusal::device("the token does not hold this key")
             .remedy("an operator must look whether it is the right token, and restore its objects from its own backup"),
         Refusal::Fault(why) => unavailable("the token failed", why.to_owned()),
@@ -571,6 +582,10 @@ fn unavailable(detail: &'static str, why: String) -> Error {
 impl<W: World> KeyStore for TokenStore<W> {
     async fn enroll(&self, _: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
         self.vault.enroll(tenant)
+    }
+
+    fn default_algorithm(&self) -> Algorithm {
+        Algorithm::Aes256Gcm
     }
 
     fn custody(&self, _: Algorithm) -> Custody {

@@ -5,7 +5,7 @@ use super::material::{self, Cost, Ready};
 use super::operate::Step;
 use super::pool::{Lane, Pool};
 use super::root::{RootKey, SealerId};
-use super::seal::{Binding, Kind};
+use super::seal::{Binding, Kind, SealedBlob};
 use super::vault::Vault;
 use crate::refusal;
 use holdfast_core::algorithm::Algorithm;
@@ -37,7 +37,7 @@ impl Default for Options {
 
 /// Custody in software.
 pub struct SoftwareStore<W> {
-    vault: Vault<W>,
+    vault: Arc<Vault<W>>,
     keys: Cache<VersionKey, Held>,
     pool: Pool,
 }
@@ -93,7 +93,7 @@ impl<W: World> SoftwareStore<W> {
     pub fn open_with(root: RootKey, world: Arc<W>, options: Options) -> Result<Self, Error> {
         let Options { cached_keys, cached_tenants, threads, queue } = options;
         Ok(Self {
-            vault: Vault::open(root, world, cached_tenants)?,
+            vault: Arc::new(Vault::open(root, world, cached_tenants)?),
             keys: Cache::new(cached_keys),
             pool: Pool::start(threads, queue)?,
         })
@@ -104,12 +104,13 @@ impl<W: World> SoftwareStore<W> {
         self.vault.root_id()
     }
 
-    /// Whether a version's blob still opens under its tenant's key, and that under the root key. Nothing of it is kept or used.
+    /// Whether a version's blob, of material or of where that is, still opens under its tenant's key, and that under the root key. Nothing of it is kept or used.
     ///
     /// # Errors
     /// As for its use: the blob is not the one that was made for this version.
     pub fn examine(&self, version: KeyMaterial<'_>) -> Result<(), Error> {
-        self.vault.examine(&version, &Binding::of(Kind::Material, &version))
+        let kind = SealedBlob::parse(version.handle.as_bytes()).map_or(Kind::Material, |blob| blob.kind);
+        self.vault.examine(&version, &Binding::of(kind, &version))
     }
 
     /// As [`KeyStore::generate`], without the proof.
@@ -186,9 +187,8 @@ impl<W: World> SoftwareStore<W> {
         &self.pool
     }
 
-    /// The sealing keys, for tests that have no proof.
-    #[cfg(test)]
-    pub(crate) fn vault(&self) -> &Vault<W> {
+    /// The sealing keys, which other stores of the same gateway share.
+    pub(crate) fn vault(&self) -> &Arc<Vault<W>> {
         &self.vault
     }
 
@@ -226,6 +226,10 @@ const fn lane_of_generation(algorithm: Algorithm) -> Option<Lane> {
 impl<W: World> KeyStore for SoftwareStore<W> {
     async fn enroll(&self, _: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
         self.vault.enroll(tenant)
+    }
+
+    fn default_algorithm(&self) -> Algorithm {
+        Algorithm::Xaes256Gcm
     }
 
     fn custody(&self, _: Algorithm) -> Custody {

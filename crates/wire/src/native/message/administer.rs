@@ -12,9 +12,6 @@ use holdfast_core::command::{self, MAX_TOKEN_SECONDS};
 use holdfast_core::retention::Retention;
 use holdfast_core::{CallerName, GroupName, KeyName, TenantId, tenant};
 
-/// The algorithm of a key that is created without naming one.
-const DEFAULT_ALGORITHM: Algorithm = Algorithm::Xaes256Gcm;
-
 request! {
     /// Creates a key.
     pub struct CreateKey {
@@ -23,7 +20,7 @@ request! {
             name: Name<KeyName>,
         }
         optional {
-            /// Its algorithm; `xaes-256-gcm` unless told.
+            /// Its algorithm; the key store's default unless told: `xaes-256-gcm` in software custody, `aes-256-gcm` in a token.
             algorithm: Word<Algorithm>,
             /// What it is for; the algorithm's first purpose unless told.
             purpose: Word<Purpose>,
@@ -44,7 +41,7 @@ impl CreateKey {
         let Self { name, algorithm, purpose, exportable, legacy, labels, prepared } = self;
         command::NewKey {
             name: name.0,
-            algorithm: algorithm.map_or(DEFAULT_ALGORITHM, |word| word.0),
+            algorithm: algorithm.map(|word| word.0),
             purpose: purpose.map(|word| word.0),
             exportable: exportable.unwrap_or(false),
             legacy: legacy.unwrap_or_default().0,
