@@ -115,9 +115,12 @@ impl Key {
     /// [`Key::renewed`] of what is not committed yet: no backup holds it.
     pub const UNCOMMITTED: u64 = u64::MAX;
 
-    /// Whether a backup holds its newest version, if the newest backup is of this commit.
+    /// Whether a backup holds its newest version, if the newest backup is of this commit. Of a key in a device a backup only knows where it is.
     pub fn is_protected(&self, backed_up: Option<u64>) -> bool {
-        backed_up.is_some_and(|commit| self.renewed <= commit)
+        match self.custody {
+            Custody::Software => backed_up.is_some_and(|commit| self.renewed <= commit),
+            Custody::Token | Custody::VendorAttested => false,
+        }
     }
 
     /// Whether native contexts must not stand in the log in clear.

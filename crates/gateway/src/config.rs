@@ -3,6 +3,7 @@
 use crate::backup::Recipients;
 use crate::fault::Fault;
 use crate::sinks::{self, SinkTable};
+use crate::token::{self, TokenTable};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ pub struct Config {
     pub limits: Limits,
     /// Backups.
     pub backup: Backup,
+    /// The token that keys are made and used in; none: custody is in software.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token: Vec<TokenTable>,
     /// Copies of the audit logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sink: Vec<SinkTable>,
@@ -54,6 +58,7 @@ impl Default for Config {
             admin: Admin::default(),
             limits: Limits::default(),
             backup: Backup::default(),
+            token: vec![],
             sink: vec![],
             anchor: Anchor::default(),
             witness: vec![],
@@ -283,6 +288,7 @@ impl Config {
                 .remedy("set both, or neither for the certificate that `init` made"));
         }
         Recipients::parse(&self.backup.recipients)?;
+        token::check(&self.token)?;
         sinks::check(&self.sink)?;
         let Limits { connections, handshake_seconds, header_seconds, body_seconds, requests, .. } =
             &self.limits;

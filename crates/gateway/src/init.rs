@@ -1,7 +1,7 @@
 //! Founding from the command line: `holdfast init`, and the first start of `serve --dev`.
 
 use crate::boxed::Boxed;
-use crate::config;
+use crate::config::Config;
 use crate::credential::{self, Issued};
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
@@ -82,7 +82,7 @@ async fn found(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> {
         tenants.push(NewTenant { tenant: tenant.clone(), callers, anchors: vec![], policy: None });
     }
     let founding = Founding { instance: identity.instance, build: crate::BUILD, operators, tenants };
-    let none = config::Backup::default();
+    let none = Config::default();
     let (law, lock) =
         Box::pin(root::found(directory, &identity, founding, &none, &Stages::default())).await?;
     drop((law, lock));
@@ -100,7 +100,7 @@ async fn found(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> {
 /// As [`init`].
 pub(crate) async fn init_dev(
     directory: &Directory,
-    backup: &config::Backup,
+    config: &Config,
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock, Identity), Fault> {
     let world = SystemWorld::new();
@@ -133,7 +133,7 @@ pub(crate) async fn init_dev(
         operators: vec![operator],
         tenants: vec![tenant],
     };
-    let (law, lock) = Box::pin(root::found(directory, &identity, founding, backup, stages)).await?;
+    let (law, lock) = Box::pin(root::found(directory, &identity, founding, config, stages)).await?;
     for (name, credential) in issued {
         store(directory, &name, &credential)?;
     }

@@ -28,11 +28,14 @@ pub mod stages;
 pub mod status;
 mod strangers;
 mod tls;
+mod token;
 pub mod witness;
 mod world;
 
 pub use boxed::Boxed;
 pub use fault::Fault;
+/// What a worker process runs: it serves the gateway that started it.
+pub use holdfast_keystore::pkcs11::worker::run as hsm_worker;
 /// The policy engine, for whoever tests a policy without a gateway.
 pub use holdfast_policy as policy;
 pub use world::SystemWorld;

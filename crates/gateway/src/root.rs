@@ -1,7 +1,7 @@
 //! The composition root: the ports that this gateway is made of, and what opens them.
 
 use crate::backup::Backups;
-use crate::config;
+use crate::config::Config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::outside::Outside;
@@ -12,19 +12,21 @@ use holdfast_core::pipeline::{Engines, Founding, Pipeline, Recovery};
 use holdfast_core::port::Ports;
 use holdfast_core::{Error, Secret, TenantId};
 use holdfast_identity::Registrations;
+use holdfast_keystore::Custodian;
+use holdfast_keystore::pkcs11::{Member, Patience, TokenStore};
 use holdfast_keystore::software::{RootKey, SoftwareStore, root_file};
 use holdfast_policy::CedarPolicy;
 use holdfast_state::{DirectoryLock, EmbeddedState, Opening, Settings};
 use std::sync::Arc;
 
-/// The embedded gateway: software custody, embedded state, Cedar policies.
+/// The embedded gateway: custody in software or a token, embedded state, Cedar policies.
 #[derive(Debug)]
 pub enum Embedded {}
 
 impl Ports for Embedded {
     type Identify = Seen<Registrations>;
     type Decide = Seen<CedarPolicy>;
-    type Keys = Seen<SoftwareStore<SystemWorld>>;
+    type Keys = Seen<Custodian<SystemWorld>>;
     type State = EmbeddedState<SystemWorld>;
     type Log = Seen<Log>;
     type Archive = Backups;
@@ -69,12 +71,12 @@ pub fn open(
     directory: &Directory,
     identity: &Identity,
     lock: &DirectoryLock,
-    backup: &config::Backup,
+    config: &Config,
     stages: &Stages,
 ) -> Result<Opened, Fault> {
     let world = Arc::new(SystemWorld::new());
     let root = root_file::load(&directory.root_key())?;
-    open_with((directory, identity, lock), backup, world, root, Opening::Existing, stages)
+    open_with((directory, identity, lock), config, world, root, Opening::Existing, stages)
 }
 
 /// What the state's rows are authenticated with.
@@ -91,7 +93,7 @@ pub(crate) fn signing(identity: &Identity, root: &RootKey) -> Result<LogSigning,
 
 fn open_with(
     (directory, identity, lock): (&Directory, &Identity, &DirectoryLock),
-    backup: &config::Backup,
+    config: &Config,
     world: Arc<SystemWorld>,
     root: RootKey,
     opening: Opening,
@@ -102,8 +104,12 @@ fn open_with(
     let (log, recovery) = GatewayLog::open(holdfast_audit::Config::new(directory.path()), signing)?;
     let settings = Settings::default();
     let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;
-    let keys = SoftwareStore::open(root, Arc::clone(&world))?;
-    let archive = Backups::new(directory, identity, backup, state.copier(), Arc::clone(&world))?;
+    let software = SoftwareStore::open(root, Arc::clone(&world))?;
+    // Its worker comes up by itself: a gateway without its token still takes stop orders.
+    let beside = |launch| TokenStore::beside(&software, Member::start(launch), Patience::default());
+    let token = config.token.first().map(|table| table.launch().map(beside)).transpose()?;
+    let keys = Custodian::new(software, token);
+    let archive = Backups::new(directory, identity, &config.backup, state.copier(), Arc::clone(&world))?;
     let engines = Engines {
         identify: Seen::new(Registrations::new(), &stages.identify),
         decide: Seen::new(CedarPolicy::new()?, &stages.decide),
@@ -124,7 +130,7 @@ pub async fn found(
     directory: &Directory,
     identity: &Identity,
     founding: Founding<'_>,
-    backup: &config::Backup,
+    config: &Config,
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock), Fault> {
     directory.prepare()?;
@@ -132,7 +138,7 @@ pub async fn found(
     let world = Arc::new(SystemWorld::new());
     let root = root_file::create(&directory.root_key(), &*world)?;
     let Opened { engines, recovery: _ } =
-        open_with((directory, identity, &lock), backup, world, root, Opening::CreateIfAbsent, stages)?;
+        open_with((directory, identity, &lock), config, world, root, Opening::CreateIfAbsent, stages)?;
     let law = Box::pin(Pipeline::found(engines, identity.dev, founding)).await?;
     directory.seal(identity)?;
     Ok((law, lock))
@@ -145,13 +151,13 @@ pub async fn found(
 pub async fn reopen(
     directory: &Directory,
     identity: &Identity,
-    backup: &config::Backup,
+    config: &Config,
     outside: &Outside,
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock), Fault> {
     let lock = DirectoryLock::take(directory.path())?;
     directory.has_log()?;
-    let Opened { engines, recovery } = open(directory, identity, &lock, backup, stages)?;
+    let Opened { engines, recovery } = open(directory, identity, &lock, config, stages)?;
     // Before recovery appends anything: an older copy must not grow into a second history.
     Box::pin(outside.compare(directory, identity, &engines.log)).await?;
     let law = Box::pin(Pipeline::open(engines, identity.dev, recovery)).await?;

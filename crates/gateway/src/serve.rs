@@ -154,7 +154,7 @@ async fn begin(options: Options) -> Result<Running, Fault> {
     let directory = Directory::at(&config.data);
     let stages = Stages::default();
     let outside = Arc::new(Outside::new(&config, &directory)?);
-    let (law, lock, identity) = Box::pin(open(&directory, dev, &config.backup, &outside, &stages)).await?;
+    let (law, lock, identity) = Box::pin(open(&directory, dev, &config, &outside, &stages)).await?;
     let tls = Arc::new(TlsState::load(&config.tls, &directory)?);
     let law = Arc::new(law);
     let sinks = Sinks::start(&config.sink, &law.engines().log.log().feed(), &law.engines().world)?;
@@ -229,7 +229,7 @@ async fn begin(options: Options) -> Result<Running, Fault> {
 async fn open(
     directory: &Directory,
     dev: bool,
-    backup: &crate::config::Backup,
+    config: &Config,
     outside: &Outside,
     stages: &Stages,
 ) -> Result<(Law, holdfast_state::DirectoryLock, Identity), Fault> {
@@ -245,10 +245,10 @@ async fn open(
             ))
         }
         (Some(identity), _) => {
-            let (law, lock) = Box::pin(root::reopen(directory, &identity, backup, outside, stages)).await?;
+            let (law, lock) = Box::pin(root::reopen(directory, &identity, config, outside, stages)).await?;
             Ok((law, lock, identity))
         }
-        (None, true) => init::init_dev(directory, backup, stages).await,
+        (None, true) => init::init_dev(directory, config, stages).await,
         (None, false) => {
             let problem = format!("there is no gateway in `{}`", directory.path().display());
             Err(Fault::new(problem)

@@ -6,6 +6,7 @@ use crate::serve::Gateway;
 use crate::tls::TlsState;
 use holdfast_core::Timestamp;
 use holdfast_core::port::{AuditLog as _, Health, KeyStore as _, State as _, World as _};
+use holdfast_keystore::pkcs11::About;
 use holdfast_wire::native::message::{Part, Status};
 
 /// Days before the server's certificate expires from which on the status says so.
@@ -31,7 +32,15 @@ fn part(name: &str, health: Health, about: Option<String>) -> Part {
 pub(crate) fn gather(gateway: &Gateway) -> Status {
     let Gateway { law, directory, identity, tls, sinks, outside, .. } = gateway;
     let engines = law.engines();
-    let custody = format!("software custody, root key in the file `{}`", directory.root_key().display());
+    let root = directory.root_key();
+    let custody = match engines.keys.token().map(|token| token.member().about()) {
+        None => format!("software custody, root key in the file `{}`", root.display()),
+        Some(None) => format!("custody in a token, root key in the file `{}`", root.display()),
+        Some(Some(About { manufacturer, model, serial, firmware, .. })) => format!(
+            "custody in a token ({manufacturer} {model}, serial {serial}, firmware {firmware}), root key in the file `{}`",
+            root.display()
+        ),
+    };
     let state = engines.state.position();
     let log = engines.log.log().health();
     let now = engines.world.now();

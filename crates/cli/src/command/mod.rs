@@ -12,6 +12,7 @@ mod decrypt;
 mod demo;
 mod doctor;
 mod encrypt;
+mod hsm_worker;
 mod init;
 mod key;
 mod mac;
@@ -82,6 +83,8 @@ pub(crate) enum Command {
     Status(status::Status),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
+    #[command(hide = true)]
+    HsmWorker(hsm_worker::HsmWorker),
 }
 
 /// Runs a command.
@@ -114,6 +117,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Status(status) => status.run(app),
         Command::Doctor(doctor) => doctor.run(app),
         Command::Completions(completions) => completions.run(),
+        Command::HsmWorker(worker) => worker.run(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::bundle::{Bundle, KnownLog, Manifest};
 use crate::boxed::Boxed;
-use crate::config;
+use crate::config::Config;
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
 use crate::root;
@@ -184,7 +184,7 @@ async fn restored(
     progress: impl FnMut(u64) + Send,
 ) -> Result<Restored, Fault> {
     let lock = holdfast_state::DirectoryLock::take(directory.path())?;
-    let none = config::Backup::default();
+    let none = Config::default();
     let opened = root::open(directory, identity, &lock, &none, &Stages::default())?;
     let (law, restored) = root::Law::restore(opened.engines, identity.dev, restoration, progress).await?;
     law.engines().log.flush_all()?;

@@ -154,7 +154,7 @@ fn pass(gateway: &Gateway, runtime: &Handle, pace: &mut dyn FnMut(u64) -> bool) 
     let mut found = |damage| gateway.scrub.found(damage);
     let mut pass = Pass { directory: &gateway.directory, runtime: runtime.clone(), pace, found: &mut found };
     pass.state(&engines.state)?;
-    pass.keys(&engines.state, &engines.keys)?;
+    pass.keys(&engines.state, engines.keys.software())?;
     if let Err(refusal) = engines.log.log().reread(pass.pace) {
         let refusal = Refusal { remedy: STILL_THERE, ..refusal };
         (pass.found)(Damage::of_log(Part::WriteAheadFile, refusal));

@@ -181,6 +181,14 @@ impl Member {
         }
     }
 
+    /// The token as it says itself, while there is a worker.
+    pub fn about(&self) -> Option<About> {
+        match &*unpoisoned(&self.shared.state) {
+            State::Up(worker) => Some(worker.about.clone()),
+            State::Down(_) | State::Closed => None,
+        }
+    }
+
     /// Its worker's process, while there is one.
     pub fn worker(&self) -> Option<u32> {
         match &*unpoisoned(&self.shared.state) {

@@ -1,0 +1,186 @@
+//! A gateway whose keys are in a token of SoftHSM2: the real binary, the real module, a worker process between them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
+
+mod common;
+
+use common::dev::{environment, serving};
+use common::wait::until;
+use common::{Dev, Server, code, holdfast, stderr, text};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+const PIN: &str = "pin-that-nobody-sees-7743";
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
+/// A token, and the settings that name it.
+struct SoftHsm {
+    dir: TempDir,
+}
+
+impl SoftHsm {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let made = Self { dir };
+        fs::create_dir(made.path("tokens")).unwrap();
+        let tokens = text(&made.path("tokens"));
+        fs::write(made.path("conf"), format!("directories.tokendir = {tokens}\nlog.level = ERROR\n"))
+            .unwrap();
+        fs::write(made.path("pin"), format!("{PIN}\n")).unwrap();
+        fs::set_permissions(made.path("pin"), fs::Permissions::from_mode(0o600)).unwrap();
+        let done = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", "holdfast", "--so-pin", "so-pin-1234", "--pin", PIN])
+            .env("SOFTHSM2_CONF", made.path("conf"))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        made
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn settings(&self) -> String {
+        format!(
+            "[[token]]\nmodule = \"{MODULE}\"\nlabel = \"holdfast\"\npin_file = \"{}\"\nsessions = 4\nenvironment = {{ SOFTHSM2_CONF = \"{}\" }}\n",
+            text(&self.path("pin")),
+            text(&self.path("conf")),
+        )
+    }
+}
+
+/// A dev gateway with settings of its own.
+fn start(dir: TempDir, settings: &str) -> Dev {
+    let data = dir.path().join("data");
+    let config = dir.path().join("holdfast.toml");
+    fs::write(&config, settings).unwrap();
+    let line = serving(&data).into_iter().chain(["--config".to_owned(), text(&config)]);
+    let server = Server::start(holdfast(line.chain(["--admin".to_owned(), "off".to_owned()])));
+    let environment = environment(&data);
+    Dev { dir, server, environment }
+}
+
+/// The workers below a process, by their arguments.
+fn workers(gateway: u32) -> Vec<u32> {
+    let below = fs::read_to_string(format!("/proc/{gateway}/task/{gateway}/children")).unwrap_or_default();
+    let all = fs::read_dir(format!("/proc/{gateway}/task"))
+        .unwrap()
+        .flatten()
+        .map(|task| task.path().join("children"));
+    let children = all.filter_map(|path| fs::read_to_string(path).ok()).chain([below]);
+    let mut pids: Vec<u32> = children
+        .flat_map(|line| line.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    let is_worker = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains("hsm-worker"))
+    };
+    pids.into_iter().filter(is_worker).collect()
+}
+
+fn the_worker(gateway: u32) -> u32 {
+    until("there is a worker", || workers(gateway).len() == 1);
+    workers(gateway)[0]
+}
+
+fn json(dev: &Dev, line: &[&str]) -> Value {
+    let line: Vec<_> = line.iter().copied().chain(["--json"]).collect();
+    serde_json::from_str(&dev.ok(&line)).unwrap()
+}
+
+fn opens(dev: &Dev, sealed: &str) -> bool {
+    let opened = dev.run(&["decrypt", "--key", "k", sealed, "--context", "row=1"]);
+    opened.status.success() && opened.stdout == b"4711"
+}
+
+#[test]
+fn keys_are_made_and_used_in_the_token_and_its_worker_may_die() {
+    let hsm = SoftHsm::new();
+    let dev = start(TempDir::new().unwrap(), &hsm.settings());
+    let gateway = dev.server.pid();
+    let worker = the_worker(gateway);
+    let made = json(&dev, &["key", "create", "k"]);
+    assert_eq!((&made["algorithm"], &made["custody"]), (&"aes-256-gcm".into(), &"token".into()), "{made}");
+    let plain = dev.file("plain", b"4711");
+    let sealed = text(&dev.path("sealed"));
+    dev.ok(&["encrypt", "--key", "k", "--raw", &plain, "--context", "row=1", "-o", &sealed]);
+    assert!(opens(&dev, &sealed));
+    for file in ["cmdline", "environ"] {
+        for pid in [gateway, worker] {
+            let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap();
+            assert!(!String::from_utf8_lossy(&bytes).contains(PIN), "{file} of {pid} says the PIN");
+        }
+    }
+    for _ in 0..2 {
+        let worker = the_worker(gateway);
+        assert!(Command::new("kill").args(["-KILL", &worker.to_string()]).status().unwrap().success());
+        until("the key is used again", || opens(&dev, &sealed));
+        assert_ne!(the_worker(gateway), worker);
+    }
+    let refused = dev.fails(&["key", "create", "x", "--algorithm", "xaes-256-gcm"], 2);
+    assert!(refused.contains("the token does not do this"), "{refused}");
+    dev.ok(&["audit", "verify", &text(&dev.data().join("audit/dev"))]);
+    // Nothing of the worker outlives its gateway.
+    let worker = the_worker(gateway);
+    let (ended, said) = dev.server.stop();
+    assert!(ended.success() && !said.contains(PIN), "{said}");
+    until("the worker has ended", || !Path::new(&format!("/proc/{worker}")).exists());
+}
+
+#[test]
+fn what_was_made_before_is_used_where_it_is() {
+    let hsm = SoftHsm::new();
+    let dev = start(TempDir::new().unwrap(), "");
+    let made = json(&dev, &["key", "create", "k"]);
+    assert_eq!((&made["algorithm"], &made["custody"]), (&"xaes-256-gcm".into(), &"software".into()));
+    let (plain, sealed) = (dev.file("plain", b"4711"), text(&dev.path("sealed")));
+    dev.ok(&["encrypt", "--key", "k", "--raw", &plain, "--context", "row=1", "-o", &sealed]);
+    let Dev { dir, server, .. } = dev;
+    server.stop();
+
+    let dev = start(dir, &hsm.settings());
+    assert!(opens(&dev, &sealed));
+    until("the token takes keys", || dev.run(&["key", "create", "in-token"]).status.success());
+    let Dev { dir, server, .. } = dev;
+    server.stop();
+
+    // Without its token a key says what is missing, and the others work.
+    let dev = start(dir, "");
+    assert!(opens(&dev, &sealed));
+    let said = dev.fails(&["encrypt", "--key", "in-token", "--raw", &plain], 7);
+    assert!(said.contains("the key store cannot be reached"), "{said}");
+    dev.ok(&["key", "suspend", "in-token"]);
+    let (_, log) = dev.server.stop();
+    assert!(log.contains("the key is in a token, and none is configured"), "{log}");
+}
+
+#[test]
+fn a_pin_that_others_can_read_is_refused_at_the_start() {
+    let hsm = SoftHsm::new();
+    fs::set_permissions(hsm.path("pin"), fs::Permissions::from_mode(0o644)).unwrap();
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("holdfast.toml");
+    fs::write(&config, hsm.settings()).unwrap();
+    let line = serving(&dir.path().join("data")).into_iter().chain(["--config".to_owned(), text(&config)]);
+    let refused = holdfast(line).output().unwrap();
+    assert_ne!(code(refused.status), 0);
+    let said = stderr(&refused);
+    assert!(
+        said.contains("open to other users") && said.contains("chmod 600") && !said.contains(PIN),
+        "{said}"
+    );
+}

@@ -1,0 +1,199 @@
+//! Tokens as they are configured: what a worker is started with, and where its PIN comes from.
+
+use crate::fault::Fault;
+use holdfast_core::Secret;
+use holdfast_keystore::pkcs11::Launch;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Longer than any PIN: PKCS#11 leaves the length to the token.
+const LONGEST_PIN: u64 = 1024;
+const MOST_SESSIONS: u32 = holdfast_keystore::pkcs11::worker::MAX_LANES;
+
+/// A token (PKCS#11).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenTable {
+    /// The vendor's module.
+    pub module: PathBuf,
+    /// The token's label.
+    pub label: String,
+    /// A file with the user's PIN and nothing else, closed to everybody but the gateway's user; or a descriptor, as `/dev/fd/3`.
+    #[serde(default)]
+    pub pin_file: PathBuf,
+    /// Instead of it: a command that writes the PIN to its stdout, as program and arguments.
+    #[serde(default)]
+    pub pin_command: Vec<String>,
+    /// Sessions, and so operations at once.
+    #[serde(default = "sessions")]
+    pub sessions: u32,
+    /// What the module's process has in its environment besides the gateway's.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+fn sessions() -> u32 {
+    8
+}
+
+/// What can be seen to be wrong without starting anything.
+///
+/// # Errors
+/// Names the setting.
+pub(crate) fn check(tables: &[TokenTable]) -> Result<(), Fault> {
+    if tables.len() > 1 {
+        return Err(Fault::new("there is more than one `[[token]]`")
+            .remedy("name one: keys are made and used in one token"));
+    }
+    for TokenTable { module, label, pin_file, pin_command, sessions, environment: _ } in tables {
+        if module.to_str().is_none_or(str::is_empty) || label.is_empty() {
+            return Err(Fault::new("`token.module` or `token.label` is empty").remedy(
+                "name the vendor's module and the token; `pkcs11-tool --module FILE -L` lists tokens",
+            ));
+        }
+        if pin_file.as_os_str().is_empty() == pin_command.is_empty() {
+            return Err(Fault::new("none or both of `token.pin_file` and `token.pin_command` are set")
+                .remedy("set one of them"));
+        }
+        if !(1..=MOST_SESSIONS).contains(sessions) {
+            return Err(Fault::new(format!("`token.sessions` is {sessions}"))
+                .remedy(format!("use a number from 1 to {MOST_SESSIONS}")));
+        }
+    }
+    Ok(())
+}
+
+impl TokenTable {
+    /// What its worker is started with. Reads the PIN.
+    ///
+    /// # Errors
+    /// When there is none to be read, or it lies open to others.
+    pub(crate) fn launch(&self) -> Result<Launch, Fault> {
+        let Self { module, label, pin_file, pin_command, sessions, environment } = self;
+        let pin = match pin_command.split_first() {
+            Some((program, arguments)) => from_command(program, arguments)?,
+            None => from_file(pin_file)?,
+        };
+        let environment =
+            environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+        // `check` has seen that it is text.
+        let module = module.to_str().unwrap_or_default();
+        Ok(Launch { lanes: *sessions, environment, ..Launch::new(module, label, pin) })
+    }
+}
+
+fn from_file(path: &Path) -> Result<Secret, Fault> {
+    let failed = |error| Fault::io("cannot read the PIN from", path, error);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if meta.is_file() && meta.mode() & 0o077 != 0 {
+        return Err(Fault::new(format!("the PIN in `{}` is open to other users", path.display()))
+            .remedy("run `chmod 600` on it, and change the PIN if others may have read it"));
+    }
+    let pin = read(&file).map_err(failed)?;
+    not_empty(pin, || format!("there is no PIN in `{}`", path.display()))
+}
+
+fn from_command(program: &str, arguments: &[String]) -> Result<Secret, Fault> {
+    let failed = |error| Fault::io("cannot run", Path::new(program), error);
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let read = child.stdout.take().map(read).transpose();
+    let status = child.wait().map_err(failed)?;
+    let pin = read.map_err(failed)?.unwrap_or_else(|| Secret::new(Vec::new()));
+    if !status.success() {
+        return Err(Fault::new(format!("`{program}`, which should say the PIN, ended with {status}"))
+            .remedy("run it as the gateway's user to see why"));
+    }
+    not_empty(pin, || format!("`{program}` said no PIN"))
+}
+
+/// A line end after it is not part of it.
+fn read(from: impl Read) -> std::io::Result<Secret> {
+    let mut pin = Secret::new(Vec::with_capacity(usize::try_from(LONGEST_PIN).unwrap_or(0)));
+    from.take(LONGEST_PIN).read_to_end(pin.expose_mut())?;
+    while pin.expose().last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        pin.expose_mut().pop();
+    }
+    Ok(pin)
+}
+
+fn not_empty(pin: Secret, problem: impl FnOnce() -> String) -> Result<Secret, Fault> {
+    match pin.is_empty() {
+        false => Ok(pin),
+        true => Err(Fault::new(problem()).remedy("write the token's user PIN there, and nothing else")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn table(text: &str) -> Result<TokenTable, Fault> {
+        let table: TokenTable = toml::from_str(text).map_err(|error| Fault::new(error.to_string()))?;
+        check(std::slice::from_ref(&table)).map(|()| table)
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_setting() {
+        let good = "module = '/m.so'\nlabel = 'holdfast'\npin_file = '/pin'\n";
+        assert_eq!(table(good).unwrap().sessions, 8);
+        for (text, named) in [
+            (good.replace("/m.so", ""), "token.module"),
+            (good.replace("holdfast", ""), "token.label"),
+            (good.replace("pin_file = '/pin'", ""), "token.pin_file"),
+            (format!("{good}pin_command = ['cat']"), "token.pin_command"),
+            (format!("{good}sessions = 0"), "token.sessions"),
+            (format!("{good}sessions = 65"), "token.sessions"),
+            (format!("{good}pin = '1234'"), "unknown field `pin`"),
+        ] {
+            let problem = table(&text).unwrap_err().to_string();
+            assert!(problem.contains(named), "{text}: {problem}");
+        }
+        let one = table(good).unwrap();
+        assert!(check(&[one.clone(), one]).unwrap_err().to_string().contains("more than one"));
+    }
+
+    #[test]
+    fn a_pin_comes_from_a_file_that_nobody_else_reads_or_from_a_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pin");
+        let mut table = table("module = '/m.so'\nlabel = 'l'\npin_file = '/pin'").unwrap();
+        table.pin_file = path.clone();
+        assert!(table.launch().is_err(), "there is none");
+        for (mode, text, pin) in [
+            (0o600, "5678\n", Some("5678")),
+            (0o400, "56 78", Some("56 78")),
+            (0o600, "\n", None),
+            (0o640, "5678", None),
+            (0o604, "5678", None),
+        ] {
+            drop(std::fs::remove_file(&path));
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let read = table.launch().map(|launch| launch.pin);
+            assert_eq!(read.ok(), pin.map(|pin| Secret::from(pin.as_bytes())), "{mode:o} {text:?}");
+        }
+        table.pin_file = PathBuf::new();
+        for (command, pin) in [
+            (["echo", "5678"], Some("5678")),
+            (["false", ""], None),
+            (["true", ""], None),
+            (["/nowhere", ""], None),
+        ] {
+            table.pin_command = command.map(str::to_owned).to_vec();
+            let read = table.launch().map(|launch| launch.pin);
+            assert_eq!(read.ok(), pin.map(|pin| Secret::from(pin.as_bytes())), "{command:?}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Custody as a gateway has it: in software, or, where a token is configured, in that for whatever is made from then on. What was made in
+//! either is used where it is: a sealed handle says where.
+
+use crate::pkcs11::TokenStore;
+use crate::refusal;
+use crate::software::{Kind, SealedBlob, SoftwareStore};
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::pipeline::{Change, Permit, Use};
+use holdfast_core::port::{Health, KeyStore, World};
+use holdfast_core::work::{Product, Work};
+use holdfast_core::{Error, KeyId, TenantId};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Both stores, as one.
+pub struct Custodian<W> {
+    software: SoftwareStore<W>,
+    token: Option<TokenStore<W>>,
+    /// Whether the operator has been told that there are keys in a token that is not configured.
+    told: AtomicBool,
+}
+
+impl<W: World> Custodian<W> {
+    /// From stores under the same root key.
+    pub fn new(software: SoftwareStore<W>, token: Option<TokenStore<W>>) -> Self {
+        Self { software, token, told: AtomicBool::new(false) }
+    }
+
+    /// The software store, which also knows what every handle is sealed with.
+    pub fn software(&self) -> &SoftwareStore<W> {
+        &self.software
+    }
+
+    /// The token's, where there is one.
+    pub fn token(&self) -> Option<&TokenStore<W>> {
+        self.token.as_ref()
+    }
+
+    /// The token that holds a key version; nothing if it is sealed material.
+    fn holder(&self, handle: &SealedHandle) -> Result<Option<&TokenStore<W>>, Error> {
+        match SealedBlob::parse(handle.as_bytes()).map(|blob| blob.kind) {
+            Some(Kind::Reference) => match &self.token {
+                Some(token) => Ok(Some(token)),
+                None => Err(self.no_token()),
+            },
+            Some(Kind::Material | Kind::TenantKey) | None => Ok(None),
+        }
+    }
+}
+
+impl<W> Custodian<W> {
+    /// Told to the operator once: callers are told no more than that the key store can't be reached.
+    fn no_token(&self) -> Error {
+        let error = refusal::device("the key is in a token, and none is configured")
+            .remedy("an operator must name the token that it was made in as `[[token]]`, and start again");
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, help = error.remedy_text(), "a key cannot be used");
+        }
+        error
+    }
+}
+
+impl<W: World> KeyStore for Custodian<W> {
+    async fn enroll(&self, permit: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
+        self.software.enroll(permit, tenant).await
+    }
+
+    fn default_algorithm(&self) -> Algorithm {
+        match &self.token {
+            Some(token) => token.default_algorithm(),
+            None => self.software.default_algorithm(),
+        }
+    }
+
+    fn custody(&self, algorithm: Algorithm) -> Custody {
+        match &self.token {
+            Some(token) => token.custody(algorithm),
+            None => self.software.custody(algorithm),
+        }
+    }
+
+    async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
+        match &self.token {
+            Some(token) => token.generate(permit, version).await,
+            None => self.software.generate(permit, version).await,
+        }
+    }
+
+    async fn perform(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+    ) -> Result<Product, Error> {
+        match self.holder(key.handle)? {
+            // Boxed: what waits for a token is large, and what software does at once need not carry it.
+            Some(token) => Box::pin(token.perform(permit, key, work)).await,
+            None => self.software.perform(permit, key, work).await,
+        }
+    }
+
+    async fn random(&self, permit: &Permit<Use>, length: usize) -> Result<Product, Error> {
+        match &self.token {
+            Some(token) => token.random(permit, length).await,
+            None => self.software.random(permit, length).await,
+        }
+    }
+
+    fn forget(&self, key: KeyId) {
+        self.software.forget(key);
+        if let Some(token) = &self.token {
+            token.forget(key);
+        }
+    }
+
+    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+        match self.holder(key.handle)? {
+            Some(token) => token.erase(permit, key).await,
+            None => self.software.erase(permit, key).await,
+        }
+    }
+
+    fn health(&self) -> Health {
+        match (self.software.health(), self.token.as_ref().map(KeyStore::health)) {
+            (Health::Ready, None | Some(Health::Ready)) => Health::Ready,
+            (Health::Unready(why), _) | (Health::Ready, Some(Health::Unready(why))) => Health::Unready(why),
+        }
+    }
+}
