@@ -198,6 +198,45 @@ fn a_torn_tail_is_cut_and_reported_and_the_log_goes_on() {
     }
 }
 
+/// Only what stands at the end, under the next number, is a tail: the rest is older, and is written over in its turn.
+#[test]
+fn what_stands_behind_the_end_and_is_no_tail_of_it_is_left_as_it_is() {
+    const NEXT: &str = "/wal/0000000000000001.wal";
+    let disk = three_batches();
+    let [whole, torn, damaged] = [None, Some(100), Some(20)].map(|flip| {
+        let mut batch = disk.files()[Path::new(FIRST)][4096..2 * 4096].to_vec();
+        flip.into_iter().for_each(|at: usize| batch[at] ^= 8);
+        batch
+    });
+    let first = disk.open(Path::new(FIRST), Access::Write).unwrap();
+    for (at, batch) in [(3, &torn), (4, &whole), (5, &torn), (6, &damaged)] {
+        first.write_all_at(batch, at * 4096).unwrap();
+    }
+    let mut next = vec![0; 192 << 10];
+    next[..4096].copy_from_slice(&damaged);
+    write(&disk, Path::new(NEXT), &next);
+    let before = disk.files();
+    let (log, recovered) = open_with(&disk, &["a"]).unwrap();
+    assert_eq!((recovered.cut_bytes, recovered.next_batch), (0, 3));
+    for path in [FIRST, NEXT].map(Path::new) {
+        assert!(disk.files()[path] == before[path], "{}", path.display());
+    }
+    assert_eq!(append(&log, "a").wait_blocking().unwrap().index, 3);
+    log.close().unwrap();
+}
+
+#[test]
+fn of_a_tail_that_its_file_cuts_off_no_more_is_reported_than_there_is() {
+    for left in [50, 100] {
+        let disk = three_batches();
+        let whole = disk.files()[Path::new(FIRST)].clone();
+        write(&disk, Path::new(FIRST), &whole[..2 * 4096 + left]);
+        let (log, recovered) = open_with(&disk, &["a"]).unwrap();
+        assert_eq!((recovered.cut_bytes, recovered.next_batch), (left as u64, 2));
+        log.close().unwrap();
+    }
+}
+
 #[test]
 fn a_bad_batch_before_good_ones_is_refused_with_file_and_place() {
     for at in [0, 20, 100, 4096, 4096 + 60, 4096 + 200] {
