@@ -216,3 +216,43 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_be_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_reads_back_with_a_state_and_without_and_no_bit_of_it_can_change() {
+        for state in [None, Some(StateMark::default()), Some(StateMark { seq: 7, digest: [9; 32] })] {
+            let header =
+                BatchHeader { segment: 1, batch: 2, count: 3, body_len: 4, body_crc: 5, previous: 6, state };
+            let (bytes, crc) = header.encode();
+            assert_eq!(BatchHeader::decode(&bytes), Ok((header, crc)));
+            for bit in 0..8 * HEADER_LEN {
+                let mut bad = bytes;
+                bad[bit / 8] ^= 1 << (bit % 8);
+                let why = if bit < 8 * MAGIC.len() { NotAHeader::Blank } else { NotAHeader::Damaged };
+                assert_eq!(BatchHeader::decode(&bad), Err(why), "bit {bit} with {state:?}");
+            }
+            assert_eq!(BatchHeader::decode(&bytes[..HEADER_LEN - 1]), Err(NotAHeader::Blank));
+        }
+    }
+
+    #[test]
+    fn a_later_version_s_header_says_which() {
+        let header = BatchHeader {
+            segment: 1,
+            batch: 2,
+            count: 3,
+            body_len: 4,
+            body_crc: 5,
+            previous: 6,
+            state: None,
+        };
+        let (mut bytes, _) = header.encode();
+        bytes[8..10].copy_from_slice(&0x0102_u16.to_be_bytes());
+        let (covered, crc) = bytes.split_last_chunk_mut::<4>().unwrap();
+        *crc = crc32c(covered).to_be_bytes();
+        assert_eq!(BatchHeader::decode(&bytes), Err(NotAHeader::Version(0x0102)));
+    }
+}
