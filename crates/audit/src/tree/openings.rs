@@ -171,4 +171,28 @@ mod tests {
         openings.erase_before(3 * 65_536).unwrap();
         assert!(disk.files().is_empty());
     }
+
+    /// Only what is not there has no key: what can't be read or written is never taken for it.
+    #[test]
+    fn what_the_disk_refuses_is_not_taken_for_a_file_that_is_not_there() {
+        let disk = SimDisk::new();
+        let dir = Path::new("/openings");
+        create_dirs_durably(&disk, Path::new("/"), dir).unwrap();
+        let openings = Openings::new(Arc::new(disk.clone()), dir);
+        let stage = || openings.stage(0, &[[1; 32]], &mut Vec::new(), &mut BTreeSet::new());
+        assert_eq!(openings.read(0).unwrap(), None);
+        openings.erase(0).unwrap();
+        openings.erase_before(65_537).unwrap();
+        // No file opens where a directory stands.
+        let path = dir.join("000");
+        disk.create_dir(&path).unwrap();
+        assert_eq!(openings.read(0).unwrap_err().file, path);
+        assert_eq!(openings.erase(0).unwrap_err().file, path);
+        assert_eq!(openings.erase_before(1).unwrap_err().file, path);
+        assert_eq!(openings.erase_before(65_536).unwrap_err().file, path);
+        assert_eq!(stage().unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        disk.remove_dir(&path).unwrap();
+        stage().unwrap();
+        assert_eq!(openings.read(0).unwrap(), Some([1; 32]));
+    }
 }
