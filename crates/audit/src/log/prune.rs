@@ -151,3 +151,60 @@ impl Pruner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::disk::{Access, Disk as _, create_dirs_durably};
+    use crate::log::Config;
+    use zeroize::Zeroizing;
+
+    /// Of a log that is long enough: beyond the first thousand bundles lie in directories of a thousand each.
+    #[test]
+    fn a_directory_that_pruning_emptied_goes_and_one_that_is_yet_to_be_filled_stays() {
+        let disk = SimDisk::new();
+        let small = Config {
+            segment_len: 192 << 10,
+            reserve: 32 << 10,
+            max_pending: 24 << 10,
+            ..Config::new(Path::new("/"))
+        };
+        let (log, _) = Log::open_on(Arc::new(disk.clone()), small).unwrap();
+        let id: LogId = "a".parse().unwrap();
+        let signer = || Signer::from_seed("test.example/a", &Zeroizing::new([1; 32])).unwrap();
+        log.register(&id, signer()).unwrap();
+        let pruner = log.pruner(&id, Arc::new(signer()));
+        let entries = Path::new("/audit/a/tile/entries");
+        for number in [0, 999, 1000, 1999, 2000, 2001, 999_999, 1_000_000, 1_000_001, 1_001_000] {
+            let path = pruner.files.path(&Tile { kind: Kind::Entries, number, width: 256 });
+            create_dirs_durably(&disk, Path::new("/"), path.parent().unwrap()).unwrap();
+            disk.open(&path, Access::Create).unwrap().write_all_at(b"x", 0).unwrap();
+        }
+        // Made for a bundle that is not there yet.
+        create_dirs_durably(&disk, Path::new("/"), &entries.join("x003")).unwrap();
+        for (first, left) in [
+            (1000, "x001 [000 999 x000 [000 001] x001 [000]] x002 [000 001] x003 [] x999 [999]"),
+            (1999, "x001 [999 x000 [000 001] x001 [000]] x002 [000 001] x003 [] x999 [999]"),
+            (2001, "x001 [x000 [000 001] x001 [000]] x002 [001] x003 [] x999 [999]"),
+            (2002, "x001 [x000 [000 001] x001 [000]] x003 [] x999 [999]"),
+            (1_000_001, "x001 [x000 [001] x001 [000]] x003 []"),
+            (1_000_002, "x001 [x001 [000]] x003 []"),
+            (1_001_001, "x003 []"),
+        ] {
+            pruner.remove_bundles(first * WIDTH).unwrap();
+            assert_eq!(listed(&disk, entries), left, "{first}");
+        }
+    }
+
+    /// The names in a directory, and in brackets those in each directory there.
+    fn listed(disk: &SimDisk, dir: &Path) -> String {
+        let mut names = disk.list(dir).unwrap();
+        names.sort_unstable();
+        let inside = |name: String| match disk.list(&dir.join(&name)) {
+            Ok(_) => format!("{name} [{}]", listed(disk, &dir.join(&name))),
+            Err(_) => name,
+        };
+        names.into_iter().map(inside).collect::<Vec<_>>().join(" ")
+    }
+}
