@@ -213,3 +213,76 @@ pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<
     drop(file);
     disk.rename(&temporary, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::sim::SimDisk;
+    use super::*;
+
+    /// A file that is read a few bytes at a time, as a system may.
+    struct Slow(Vec<u8>);
+
+    impl File for Slow {
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            let rest = self.0.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+            let len = rest.len().min(buf.len()).min(3);
+            buf[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        }
+
+        fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn allocate(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+    }
+
+    #[test]
+    fn a_read_that_comes_in_parts_is_put_together() {
+        let file = Slow((0..20).collect());
+        let mut bytes = [0xff; 12];
+        assert_eq!(read_full(&file, &mut bytes, 4).unwrap(), 12);
+        assert_eq!(bytes.to_vec(), (4..16).collect::<Vec<u8>>());
+        assert_eq!(read_full(&file, &mut bytes, 13).unwrap(), 7);
+        assert_eq!(bytes[..7].to_vec(), (13..20).collect::<Vec<u8>>());
+        assert_eq!(read_full(&file, &mut bytes, 20).unwrap(), 0);
+    }
+
+    #[test]
+    fn only_what_is_not_there_is_nothing() {
+        let disk = SimDisk::new();
+        disk.create_dir(Path::new("/dir")).unwrap();
+        assert_eq!(read_if_there(&disk, Path::new("/none")).unwrap(), None);
+        assert!(read_if_there(&disk, Path::new("/dir")).is_err());
+        replace(&disk, Path::new("/file"), b"x").unwrap();
+        assert_eq!(read_if_there(&disk, Path::new("/file")).unwrap().as_deref(), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn directories_are_made_below_the_base_and_never_the_base_itself() {
+        let disk = SimDisk::new();
+        let made = |base: &str, path: &str| {
+            let mut renamed = BTreeSet::new();
+            create_dirs(&disk, Path::new(base), Path::new(path), &mut renamed).map(|()| renamed)
+        };
+        let named = |dirs: &[&str]| dirs.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
+        assert_eq!(made("/base", "/base/a/b").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(made("/base", "/base").unwrap(), named(&[]));
+        assert_eq!(made("/base", "/elsewhere").unwrap(), named(&[]));
+        assert_eq!(disk.list(Path::new("/")).unwrap(), Vec::<String>::new());
+        disk.create_dir(Path::new("/base")).unwrap();
+        assert_eq!(made("/base", "/base/a/b").unwrap(), named(&["/base", "/base/a"]));
+        assert_eq!(made("/base", "/base/a/b").unwrap(), named(&[]));
+        assert_eq!(made("/base", "/base/a/c").unwrap(), named(&["/base/a"]));
+    }
+}

@@ -124,4 +124,39 @@ mod tests {
         std::fs::remove_file(&other).unwrap();
         assert_eq!(file.sync_data().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
+
+    #[test]
+    fn what_is_allocated_is_there_and_reads_as_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("file"), Access::Create).unwrap();
+        file.write_all_at(b"entry", 0).unwrap();
+        let len = (1 << 20) + 5;
+        file.allocate(len).unwrap();
+        assert_eq!(file.size().unwrap(), len);
+        let mut bytes = vec![1; 8];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 8);
+        assert_eq!(bytes, [0; 8]);
+    }
+
+    #[test]
+    fn a_directory_goes_when_it_is_empty_and_what_is_not_there_cannot_be_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, file) = (dir.path().join("inner"), dir.path().join("inner/file"));
+        RealDisk.create_dir(&inner).unwrap();
+        RealDisk.open(&file, Access::Create).unwrap();
+        assert!(RealDisk.remove_dir(&inner).is_err());
+        RealDisk.sync_dir(&inner).unwrap();
+        RealDisk.sync_files(&[]).unwrap();
+        RealDisk.sync_files(std::slice::from_ref(&file)).unwrap();
+        // One of many is missed, wherever it stands.
+        for missing in 0..40 {
+            let paths: Vec<_> =
+                (0..40).map(|n| if n == missing { inner.join("none") } else { file.clone() }).collect();
+            assert_eq!(RealDisk.sync_files(&paths).unwrap_err().kind(), io::ErrorKind::NotFound, "{missing}");
+        }
+        RealDisk.remove_file(&file).unwrap();
+        RealDisk.remove_dir(&inner).unwrap();
+        assert!(!inner.exists());
+        assert_eq!(RealDisk.sync_dir(&inner).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }
