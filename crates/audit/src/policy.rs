@@ -337,6 +337,7 @@ mod tests {
         assert!(Policy::parse(&bytes).unwrap().is_met(|_| true));
         let nobody = Policy::parse(b"quorum none\n").unwrap();
         assert!(nobody.is_met(|_| false) && nobody.logs().is_empty() && nobody == Policy::default());
+        assert!(policy.has_quorum() && !nobody.has_quorum());
         assert!(Policy::each_of(vec![]).is_met(|_| false));
         let both = Policy::each_of(vec![witness_key(1), witness_key(2)]);
         assert!(both.is_met(|_| true) && !both.is_met(|key| *key == witness_key(1)));
@@ -387,8 +388,10 @@ mod tests {
         }
         let error = Policy::parse(b"witness w \xff\nquorum none\n").unwrap_err();
         assert!(error.problem.contains("not UTF-8"), "{error}");
-        let error = Policy::parse(&vec![b'\n'; MAX_POLICY + 1]).unwrap_err();
-        assert!(error.problem.contains("larger than 256 KiB"), "{error}");
+        for (len, problem) in [(262_144, "no quorum"), (262_145, "larger than 256 KiB")] {
+            let error = Policy::parse(&vec![b'\n'; len]).unwrap_err();
+            assert!(error.problem.contains(problem), "{len}: {error}");
+        }
     }
 
     #[test]

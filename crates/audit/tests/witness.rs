@@ -9,6 +9,8 @@
     reason = "a test may fail"
 )]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use holdfast_audit::checkpoint::Checkpoint;
 use holdfast_audit::disk::sim::SimDisk;
 use holdfast_audit::key::{Signer, VerifierKey};
@@ -195,6 +197,13 @@ fn strict_bodies() {
         assert!(Request::parse(body.as_bytes()).is_err(), "{what}");
     }
     assert!(Request::parse(b"old 0\n\n\xff\n").is_err());
+    let origin = WORKED.split_once("\n\n").unwrap().1.lines().next().unwrap();
+    let longer = |by: usize| {
+        let body = WORKED.replacen(origin, &format!("{origin}{}", "x".repeat(by)), 1);
+        (body.len(), Request::parse(body.as_bytes()).is_ok())
+    };
+    let by = MAX_REQUEST - WORKED.len();
+    assert_eq!([longer(by), longer(by + 1)], [(65_536, true), (65_537, false)]);
     assert!(Request::parse(WORKED.replace(hash, &hash.repeat(60)).as_bytes()).is_ok(), "63 hashes are taken");
 }
 
@@ -207,6 +216,15 @@ fn a_private_key_is_read_as_it_was_written() {
     for bad in ["", "PRIVATE+KEY+a+b+c", &line.replace("6d7e", "6d7f"), &line.replace("w1", "w2"), &line[1..]]
     {
         assert!(key_file::decode(bad).is_none(), "{bad}");
+    }
+    // What is decoded is the type and 32 bytes of seed: neither another type nor another length.
+    let (head, secret) = line.trim_end().rsplit_once('+').unwrap();
+    let typed = STANDARD.decode(secret).unwrap();
+    assert_eq!((typed[0], typed.len()), (4, 33));
+    let again = |typed: &[u8]| key_file::decode(&format!("{head}+{}", STANDARD.encode(typed)));
+    assert!(again(&typed).is_some());
+    for bad in [&[], &typed[..1], &typed[..32], &[&typed[..], &[0]].concat(), &[&[1], &typed[1..]].concat()] {
+        assert!(again(bad).is_none(), "{bad:?}");
     }
     assert!(key_file::encode("two words", &Zeroizing::new([2; 32])).is_err());
 }
