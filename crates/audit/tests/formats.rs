@@ -179,11 +179,19 @@ fn of_known_keys_the_first_line_is_kept_and_no_other() {
     let same_name = NoteSignature { key_id: witness.key_id, ..log.clone() };
     let same_id = NoteSignature { name: "audit.example.org/tenant-b".to_owned(), ..log.clone() };
     let again = NoteSignature { signature: vec![7; 64], ..log.clone() };
-    for line in [same_name, same_id, again] {
+    for line in [same_name.clone(), same_id.clone(), again] {
         note.add(line);
     }
     note.keep_only(&[&witness_key(), &log_key()]);
     assert_eq!(note.signatures(), [log.clone(), witness]);
+    note.keep_only(&[&log_key()]);
+    assert_eq!(note.signatures(), std::slice::from_ref(&log));
+    note.keep_only(&[]);
+    assert_eq!(note.signatures(), []);
+    // Nor does a line that is only like it take its place.
+    for line in [same_name, same_id, log.clone()] {
+        note.add(line);
+    }
     note.keep_only(&[&log_key()]);
     assert_eq!(note.signatures(), [log]);
 }

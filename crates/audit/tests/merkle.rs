@@ -240,3 +240,12 @@ proptest! {
         }
     }
 }
+
+/// Whoever signs both trees could find such roots.
+#[test]
+fn no_proof_shows_a_larger_tree_to_be_the_beginning_of_a_smaller_one() {
+    let [old, added] = [1, 2].map(|byte| Hash([byte; 32]));
+    let new = node_hash(&old, &added);
+    assert!(!verify_consistency(3, &old, 2, &new, &[old, added]));
+    assert!(!verify_consistency(1, &old, 0, &empty_root(), &[]));
+}

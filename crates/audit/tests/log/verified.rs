@@ -159,3 +159,15 @@ fn under_an_older_checkpoint_a_tile_that_has_grown_since_is_held_to_its_entries(
     put(exact, &longer);
     assert!(size().unwrap_err().contains("its hashes are not those of the entries"));
 }
+
+#[test]
+fn what_is_beyond_the_checkpoint_is_proven_by_nothing() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 5);
+    log.close().unwrap();
+    let reader = read_on(&disk, "a");
+    assert_eq!(reader.prove_consistency(5), Ok(vec![]));
+    let refusal = reader.prove_consistency(6).unwrap_err();
+    assert!(refusal.problem.contains("has 5 entries") && refusal.problem.contains("none at 6"), "{refusal}");
+}
