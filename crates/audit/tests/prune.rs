@@ -329,3 +329,24 @@ fn an_entry_without_a_time_stops_all_of_it() {
     let refusal = pruner(&log).keep_from(Age { retention: DAY, now: 9000 * DAY }, &time).unwrap_err();
     assert!(refusal.problem.contains("does not say when"), "{refusal}");
 }
+
+#[test]
+fn what_is_exactly_as_old_as_the_retention_may_go() {
+    let times = || [0; 257].into_iter().chain([25, 50, 75]);
+    assert_eq!(kept(times(), 100, 100), Some(256));
+    assert_eq!(kept(times(), 101, 100), None);
+}
+
+/// A full bundle that can't be read is not taken for one that is not there yet.
+#[test]
+fn a_bundle_that_cannot_be_read_has_no_age() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    (0..260).for_each(|_| append_at(&log, 0));
+    log.flush_tree(&id("a")).unwrap();
+    let keep_from = || pruner(&log).keep_from(Age { retention: 100, now: 1000 }, &time);
+    assert_eq!(keep_from(), Ok(None), "one silence counts as a quarter");
+    let full = Path::new("/audit/a/tile/entries/001");
+    disk.create_dir(full).unwrap();
+    assert_eq!(keep_from().unwrap_err().file, full);
+}

@@ -159,6 +159,23 @@ fn the_write_ahead_file_is_read_again_while_it_is_written() {
     }
 }
 
+#[test]
+fn a_segment_that_is_gone_is_told_from_one_that_cannot_be_opened() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    append(&log, "a").wait_blocking().unwrap();
+    log.reread(&mut |_| true).unwrap();
+    let first = Path::new("/wal/0000000000000000.wal");
+    disk.remove_file(first).unwrap();
+    let refused = || log.reread(&mut |_| true).unwrap_err();
+    let gone = refused();
+    assert_eq!((gone.file.as_path(), gone.problem.as_str()), (first, "a durable batch can't be read back"));
+    disk.create_dir(first).unwrap();
+    let unopened = refused();
+    assert_eq!(unopened.file, first);
+    assert!(unopened.problem.contains("directory"), "{unopened}");
+}
+
 /// What stands in tiles needs no segment: however much is written, few of them are on the disk.
 #[test]
 fn segments_are_used_again_and_the_directory_stays_bounded() {
