@@ -172,3 +172,52 @@ fn one_damaged_directory_holds_up_no_other_log() {
     let verified = verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ());
     assert_eq!(verified.unwrap().checkpoint.size, 6);
 }
+
+/// What others may have changed on disk is never signed: the tree is held to the root that was, whichever hash is another.
+#[test]
+fn a_tree_that_is_read_again_must_lead_to_the_root_that_was_signed() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 256 + 3);
+    log.flush_tree(&id("a")).unwrap();
+    let row = Path::new("/audit/a/tile/1/000.p/1");
+    disk.flip_bit(row, 7, 1);
+    // What is in memory is forgotten when it can't be written.
+    disk.fail_next_write(Path::new("/audit/a"));
+    append_many(&log, "a", 1);
+    let why = log.flush_tree(&id("a")).unwrap_err().to_string();
+    assert!(why.contains("no longer lead to the root that was signed"), "{why}");
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 256 + 3);
+    disk.flip_bit(row, 7, 1);
+    log.flush_tree(&id("a")).unwrap();
+    log.close().unwrap();
+    let verified = verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ());
+    assert_eq!(verified.unwrap().checkpoint.size, 256 + 4);
+}
+
+#[test]
+fn a_start_on_a_full_disk_has_the_segment_that_was_ready() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 1);
+    log.flush_tree(&id("a")).unwrap();
+    let_nothing_grow(&disk);
+    log.close().unwrap();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    let mut taken = 0;
+    loop {
+        match log.append(&id("a"), Priority::Ordinary, Mark::Plain, |to| to.push(&[b'x'; 4000])) {
+            Ok((_, ticket)) => {
+                ticket.wait_blocking().unwrap();
+                taken += 1;
+            }
+            Err(AppendError::Overloaded) => std::thread::yield_now(),
+            Err(refused) => {
+                assert!(matches!(refused, AppendError::Full(_)), "{refused}");
+                break;
+            }
+        }
+    }
+    // Two blocks each: more than one segment of 48 holds.
+    assert!(taken > 24, "{taken}");
+}

@@ -5,9 +5,10 @@ use holdfast_audit::checkpoint::Checkpoint;
 use holdfast_audit::disk::sim::SimDisk;
 use holdfast_audit::merkle::verify_consistency;
 use holdfast_audit::verify::{Trusted, verify_on, verify_proof};
-use holdfast_audit::{Mark, StateMark};
+use holdfast_audit::{AppendError, Config, Log, Mark, Priority, StateMark};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[test]
 fn entries_come_back_in_order_with_proofs_and_openings() {
@@ -171,4 +172,45 @@ fn a_restart_continues_and_reports_open_intents_and_the_last_state() {
     let (_, recovered) = open_with(&disk, &["a"]).unwrap();
     assert_eq!((recovered.state, recovered.open_intents), (Some(state), vec![]));
     assert_eq!(read_on(&disk, "a").checkpoint().size, 14 + 1500 + 1 + 5000);
+}
+
+#[test]
+fn a_log_that_is_dropped_has_everything_in_its_tree() {
+    let disk = SimDisk::new();
+    let slow = Config { publish_interval: Duration::from_secs(3600), ..config(root()) };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), slow).unwrap();
+    log.register(&id("a"), signer("a")).unwrap();
+    let tickets: Vec<_> = (0..3).map(|_| append(&log, "a")).collect();
+    drop(log);
+    assert!(tickets.into_iter().all(|ticket| ticket.wait_blocking().is_ok()));
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 3);
+}
+
+/// However far a tree is behind, what it takes at once is bounded, and so is the memory for it.
+#[test]
+fn much_is_taken_in_rounds_and_each_ends_with_a_checkpoint() {
+    const LARGEST: usize = 65_535;
+    let disk = SimDisk::new();
+    let (segment_len, max_pending) = (2 << 20, 256 << 10);
+    let slow =
+        Config { segment_len, max_pending, publish_interval: Duration::from_secs(3600), ..config(root()) };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), slow).unwrap();
+    log.register(&id("a"), signer("a")).unwrap();
+    let mut left = 300;
+    while left > 0 {
+        match log.append(&id("a"), Priority::Ordinary, Mark::Plain, |to| to.push(&[b'x'; LARGEST])) {
+            Ok((_, ticket)) => {
+                ticket.wait_blocking().unwrap();
+                left -= 1;
+            }
+            Err(AppendError::Overloaded) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    log.close().unwrap();
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 300);
+    // 17 blocks each: 240 of them are less than 16 MiB, the next one is more. Its checkpoint's partial tiles are kept.
+    let partial = |path: &Path| Some(path.strip_prefix("/audit/a/tile/entries").ok()?.to_str()?.to_owned());
+    let bundles: Vec<_> = disk.files().keys().filter_map(|path| partial(path)).collect();
+    assert_eq!(bundles, ["000", "000.p/241", "001.p/44"]);
 }
