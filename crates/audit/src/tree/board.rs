@@ -308,6 +308,7 @@ mod tests {
     use std::convert::Infallible;
     use std::path::Path;
     use std::sync::mpsc::{Receiver, channel};
+    use std::time::Instant;
     use zeroize::Zeroizing;
 
     /// Nothing here takes as long, unless it is broken.
@@ -317,13 +318,17 @@ mod tests {
         "a".parse().unwrap()
     }
 
-    /// A tree of so many entries.
+    /// That log's tree, of so many entries.
     fn tree(size: u64) -> Tree {
+        tree_of(log(), size)
+    }
+
+    fn tree_of(log: LogId, size: u64) -> Tree {
         let (disk, dir) = (Arc::new(SimDisk::new()), Path::new("/"));
         let mut edge = Edge::default();
         (0..size).for_each(|_| edge.push(leaf_hash(b"x"), |_, _| Ok::<_, Infallible>(())).unwrap());
         let signer = Arc::new(Signer::from_seed("test.example/a", &Zeroizing::new([1; 32])).unwrap());
-        Tree::new(log(), LogFiles::new(disk.clone(), dir), Openings::new(disk, dir), signer, edge)
+        Tree::new(log, LogFiles::new(disk.clone(), dir), Openings::new(disk, dir), signer, edge)
     }
 
     fn stalled(why: &str, answered: u64) -> Progress {
@@ -358,6 +363,40 @@ mod tests {
         assert_eq!(turn(LONG).asks, 2);
         board.report(Progress { answered: 2, ..Progress::default() }, [&tree(1)].into_iter());
         assert_eq!(answer.recv_timeout(LONG).unwrap(), Ok(()));
+    }
+
+    #[test]
+    fn the_tiler_waits_for_so_long_and_no_longer_than_there_is_a_writer() {
+        const BRIEF: Duration = Duration::from_millis(5);
+        const HOUR: Duration = Duration::from_secs(3600);
+        let board = Arc::new(Board::new(1, 0, [log()].into()));
+        let takes_a_while = |holds: &dyn Fn() -> bool| {
+            let begun = Instant::now();
+            holds() && begun.elapsed() >= BRIEF
+        };
+        assert!(takes_a_while(&|| !board.wait_registered(BRIEF)));
+        assert!(takes_a_while(&|| !board.pause(BRIEF)));
+        assert!(takes_a_while(&|| matches!(board.wait(0, BRIEF, None).work, Work::Read(1))), "it gathers");
+        assert!(takes_a_while(&|| matches!(board.wait(1, BRIEF, Some(BRIEF)).work, Work::Retry)));
+        board.writer_stopped(None);
+        let ends = meanwhile(&board, |board| {
+            let stops = matches!(board.wait(1, HOUR, Some(HOUR)).work, Work::Stop);
+            (board.wait_registered(HOUR), board.pause(HOUR), stops)
+        });
+        assert_eq!(ends.recv_timeout(LONG), Ok((true, true, true)));
+        board.adopt(tree(0));
+        assert!(!board.wait_registered(HOUR), "somebody took it up");
+    }
+
+    #[test]
+    fn who_follows_is_told_of_each_log_once() {
+        let board = Board::new(0, 0, HashSet::new());
+        let other: LogId = "other".parse().unwrap();
+        board.adopt(tree(1));
+        let (round, grown) = board.grown_since(0);
+        assert_eq!(grown, [(log(), 1)]);
+        board.adopt(tree_of(other.clone(), 2));
+        assert_eq!(board.grown_since(round).1, [(other, 2)]);
     }
 
     #[test]
