@@ -87,3 +87,67 @@ impl Control {
         (!orders.abandoned).then(act)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const BRIEF: Duration = Duration::from_millis(5);
+
+    fn told(order: impl FnOnce(&Control)) -> Arc<Control> {
+        let control = Arc::new(Control::default());
+        order(&control);
+        control
+    }
+
+    /// Does it in a thread of its own; panics if that takes as long as it never does.
+    fn at_once(control: &Arc<Control>, act: fn(&Control)) {
+        let (control, (told, done)) = (Arc::clone(control), channel());
+        std::thread::spawn(move || {
+            act(&control);
+            told.send(())
+        });
+        done.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+
+    #[track_caller]
+    fn takes_a_while(act: impl FnOnce()) {
+        let begun = Instant::now();
+        act();
+        assert!(begun.elapsed() >= BRIEF);
+    }
+
+    #[test]
+    fn who_was_told_nothing_goes_on_and_waits_for_as_long_as_it_likes() {
+        let control = told(|_| ());
+        assert!(!control.is_stopping() && !control.is_over());
+        takes_a_while(|| control.pause(BRIEF));
+        takes_a_while(|| control.poll(BRIEF));
+        assert_eq!(control.unless_abandoned(|| 7), Some(7));
+    }
+
+    #[test]
+    fn who_is_to_finish_has_until_then() {
+        let control = told(|control| control.stop(Instant::now() + HOUR));
+        assert!(control.is_stopping() && !control.is_over());
+        at_once(&control, |control| control.pause(HOUR));
+        takes_a_while(|| control.poll(BRIEF));
+        assert_eq!(control.unless_abandoned(|| 7), Some(7));
+        let control = told(|control| control.stop(Instant::now()));
+        assert!(control.is_stopping() && control.is_over());
+        at_once(&control, |control| control.poll(HOUR));
+        assert_eq!(control.unless_abandoned(|| 7), Some(7));
+    }
+
+    #[test]
+    fn who_was_abandoned_waits_for_nothing_and_does_nothing_more() {
+        let control = told(Control::abandon);
+        assert!(control.is_stopping() && control.is_over());
+        at_once(&control, |control| control.pause(HOUR));
+        at_once(&control, |control| control.poll(HOUR));
+        assert_eq!(control.unless_abandoned(|| 7), None);
+    }
+}

@@ -238,6 +238,20 @@ mod tests {
         let mut third = target(&path, None);
         third.send(&[record(3)], &control).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), lines([0, 1, 2, 3, 3].into_iter()));
+        drop(third);
+        // Whole lines stay as they are, be it a cursor's or not, and so does what is left where it was longer.
+        let about = std::fs::metadata(&path).unwrap();
+        let longer = Place { device: about.dev(), inode: about.ino(), length: about.size() + 1 };
+        target(&path, Some(longer)).send(&[record(4)], &control).unwrap();
+        target(&path, None).send(&[record(5)], &control).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"l").unwrap();
+        target(&path, None).send(&[record(6)], &control).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), lines([0, 1, 2, 3, 3, 4, 5, 6].into_iter()));
+        // A torn line may be longer than what is read at once.
+        let torn = [BEGIN, &[b'x'; 70_000]].concat();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(&torn).unwrap();
+        target(&path, None).send(&[record(7)], &control).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), lines([0, 1, 2, 3, 3, 4, 5, 6, 7].into_iter()));
     }
 
     #[test]
@@ -253,7 +267,8 @@ mod tests {
         let about = std::fs::metadata(&path).unwrap();
         let place = Place { device: about.dev(), inode: about.ino(), length: 3 };
         assert!(target(&path, Some(place)).send(&[record(0)], &Control::default()).is_err());
-        assert!(target(dir.path(), None).send(&[record(0)], &Control::default()).is_err());
+        let failure = target(dir.path(), None).send(&[record(0)], &Control::default()).unwrap_err();
+        assert!(failure.problem.contains("is not a file"), "{failure}");
         assert!(target(&dir.path().join("no/file"), None).send(&[record(0)], &Control::default()).is_err());
     }
 

@@ -287,7 +287,8 @@ mod tests {
     #[test]
     fn names_are_bounded_and_can_be_directories() {
         for good in ["a", "siem-2", &"x".repeat(63)] {
-            assert_eq!(good.parse::<SinkName>().unwrap().as_str(), good);
+            let name: SinkName = good.parse().unwrap();
+            assert_eq!((name.as_str(), name.to_string().as_str()), (good, good));
         }
         for bad in ["", "-a", "..", "a/b", "A", "a_b", "é", &"x".repeat(64)] {
             assert!(bad.parse::<SinkName>().is_err(), "{bad}");

@@ -194,6 +194,17 @@ mod tests {
 
     const FORMAT: Format = Format { hostname: String::new(), enterprise: EXAMPLE_ENTERPRISE };
 
+    #[test]
+    fn a_time_has_the_one_shape_that_events_give_it() {
+        let time = "2026-11-23T19:03:17.123456Z";
+        assert!(is_timestamp(time));
+        for at in 0..time.len() {
+            let changed = format!("{}x{}", &time[..at], &time[at + 1..]);
+            assert!(!is_timestamp(&changed) && !is_timestamp(&time[..at]), "{changed}");
+        }
+        assert!(!is_timestamp(&format!("{time}Z")));
+    }
+
     fn record(entry: &str) -> Record {
         let entry = entry.as_bytes().to_vec();
         let origin = Arc::from("audit.example.org/01J/acme");

@@ -66,3 +66,18 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(format!("cannot read a certificate or key from `{}`: {error}", path.display()), FILES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_what_stands_before_the_port() {
+        for (address, name) in
+            [("siem.example:6514", "siem.example"), ("10.0.0.7:6514", "10.0.0.7"), ("[::1]:6514", "::1")]
+        {
+            assert_eq!(host(address), name);
+        }
+        assert_eq!(host("siem.example"), "siem.example");
+    }
+}
