@@ -1,6 +1,6 @@
 //! Cursors that do not fit the log, and logs that are not what was signed.
 
-use crate::common::{id, until};
+use crate::common::{id, signer, until};
 use crate::rig::{FileSite, Rig, Site, caught_up, settings};
 use holdfast_audit::sink::Sink;
 
@@ -105,6 +105,31 @@ fn entries_are_counted_as_appended_published_and_exported() {
     let log = rig.log.health();
     assert_eq!((log.appended_entries, log.published_entries, health.position), (100, 100, 100));
     assert_eq!(health.exported, 50, "since the start");
-    rig.log.register(&id("third"), crate::common::signer("third")).unwrap();
+    rig.log.register(&id("third"), signer("third")).unwrap();
     assert_eq!(rig.log.health().appended_entries, 100);
+}
+
+#[test]
+fn a_sink_that_starts_with_nothing_to_do_has_caught_up() {
+    let site = FileSite::new();
+    let rig = exported(&site);
+    let sink = rig.sink(&[], site.destination());
+    assert_eq!((caught_up(&sink).position, sink.health().exported), (50, 0));
+}
+
+/// Where a pruning was interrupted, what is still there is copied, and only what is gone is skipped.
+#[test]
+fn what_an_interrupted_pruning_left_is_copied() {
+    let site = FileSite::new();
+    let rig = Rig::new(&["acme"]);
+    rig.append("acme", 1000);
+    let left = rig.bundle("acme", 2);
+    let bytes = std::fs::read(&left).unwrap();
+    rig.log.pruner(&id("acme"), signer("acme").into()).prune("OP1", 768).unwrap();
+    std::fs::write(&left, bytes).unwrap();
+    let sink = rig.sink(&[], site.destination());
+    let health = caught_up(&sink);
+    assert_eq!((health.skipped, health.exported, health.position), (512, 488, 1000));
+    let indexes: Vec<_> = site.got().into_iter().map(|(_, index, _)| index).collect();
+    assert_eq!(indexes, (512..1000).collect::<Vec<_>>());
 }

@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use std::io::Read as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use tempfile::TempDir;
@@ -66,6 +66,8 @@ pub enum Mood {
     Resetting { after: usize },
     /// Shakes hands and reads nothing more.
     Deaf,
+    /// Shakes hands, says that it ends, and reads nothing.
+    Leaving,
     /// Reads and keeps everything, and never ends.
     Endless,
 }
@@ -137,6 +139,11 @@ impl Shared {
             drop(self.changed.wait_while(self.mood.lock().unwrap(), |mood| *mood == Mood::Deaf).unwrap());
             return None;
         }
+        if mood == Mood::Leaving {
+            tcp.shutdown(Shutdown::Write).ok()?;
+            drop(self.changed.wait_while(self.mood.lock().unwrap(), |mood| *mood == Mood::Leaving).unwrap());
+            return None;
+        }
         let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
         let (mut buffer, mut kept) = (Vec::new(), Vec::new());
         let mut chunk = [0; 4096];
@@ -156,7 +163,7 @@ impl Shared {
                 kept.push(message);
             }
             match mood {
-                Mood::Resetting { .. } | Mood::Deaf => {}
+                Mood::Resetting { .. } | Mood::Deaf | Mood::Leaving => {}
                 Mood::Reading | Mood::Endless => self.messages.lock().unwrap().append(&mut kept),
             }
             if n == 0 {
