@@ -109,6 +109,32 @@ fn whoever_looks_on_can_end_it() {
 }
 
 #[test]
+fn on_the_machine_s_disk_what_is_missing_or_cannot_be_read_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    let (file, none) = (data.path().join("file"), data.path().join("none"));
+    std::fs::write(&file, vec![7; 100_000]).unwrap();
+    let (mut read, mut refusals) = (0, Vec::new());
+    let mut pace = |bytes| {
+        read += bytes;
+        true
+    };
+    let mut found = |refusal| refusals.push(refusal);
+    let mut scrub = Scrub::new(&mut pace, &mut found);
+    scrub.file(&file).unwrap();
+    // Erased meanwhile.
+    scrub.file(&none).unwrap();
+    // No file at all.
+    scrub.file(data.path()).unwrap();
+    scrub.file(&file.join("below")).unwrap();
+    assert_eq!(scrub.log(&none, Some(signer("a").verifier())), Ok(None));
+    assert_eq!(read, 100_000);
+    let named = [data.path().to_path_buf(), file.join("below"), none.join("log.vkey")];
+    assert_eq!(files_of(&refusals), named);
+    let refusal = holdfast_audit::scrub::write_ahead_file(data.path()).unwrap_err();
+    assert_eq!(refusal.file, data.path().join("wal"));
+}
+
+#[test]
 fn the_write_ahead_file_is_inspected_and_nothing_is_changed() {
     let disk = grown();
     let before = disk.files();
@@ -164,6 +190,7 @@ fn a_segment_that_is_gone_is_told_from_one_that_cannot_be_opened() {
     let disk = SimDisk::new();
     let (log, _) = open_with(&disk, &["a"]).unwrap();
     append(&log, "a").wait_blocking().unwrap();
+    log.flush_tree(&id("a")).unwrap();
     log.reread(&mut |_| true).unwrap();
     let first = Path::new("/wal/0000000000000000.wal");
     disk.remove_file(first).unwrap();
