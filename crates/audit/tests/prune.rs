@@ -116,8 +116,10 @@ fn what_was_pruned_is_told_from_what_is_missing() {
     let (disk, log) = grown();
     let before = verified(&disk, None).unwrap();
     assert_eq!((before.pruned, before.absent), (None, 0));
+    assert_eq!(read(&disk).pruned().unwrap(), None);
     prune(&log, "OP1", 512);
     assert_eq!(bundles(&disk), ["002"], "whole bundles only");
+    assert_eq!(read(&disk).pruned().unwrap().map(|pruned| pruned.first), Some(512));
     let report = verified(&disk, None).unwrap();
     assert_eq!((report.absent, report.pruned.unwrap().first, report.checkpoint.size), (512, 512, 1001));
     assert!(scrubbed(&disk).is_empty());
