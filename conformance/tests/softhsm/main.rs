@@ -284,7 +284,10 @@ fn what_does_not_come_up_says_why() {
         for (launch, said) in [
             (hsm.launch("another"), "the module has no token `another`; it has `six`"),
             (Launch { module: "/nowhere.so".to_owned(), ..hsm.launch("six") }, "/nowhere.so"),
-            (Launch { pin: Secret::from(pin.as_bytes()), ..hsm.launch("six") }, "C_Login: CKR_PIN_INCORRECT"),
+            (
+                Launch { pin: Secret::from(pin.as_bytes()), ..hsm.launch("six") },
+                "C_Login: CKR_PIN_INCORRECT; it is not tried again",
+            ),
             (Launch { program: "/bin/false".into(), ..hsm.launch("six") }, ""),
             (Launch { program: "/nowhere".into(), ..hsm.launch("six") }, "No such file"),
         ] {

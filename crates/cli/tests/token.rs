@@ -67,7 +67,7 @@ fn start(dir: TempDir, settings: &str) -> Dev {
     let config = dir.path().join("holdfast.toml");
     fs::write(&config, settings).unwrap();
     let line = serving(&data).into_iter().chain(["--config".to_owned(), text(&config)]);
-    let server = Server::start(holdfast(line.chain(["--admin".to_owned(), "off".to_owned()])));
+    let server = Server::start(holdfast(line.chain(["--admin".to_owned(), "127.0.0.1:0".to_owned()])));
     let environment = environment(&data);
     Dev { dir, server, environment }
 }
@@ -166,6 +166,29 @@ fn what_was_made_before_is_used_where_it_is() {
     dev.ok(&["key", "suspend", "in-token"]);
     let (_, log) = dev.server.stop();
     assert!(log.contains("the key is in a token, and none is configured"), "{log}");
+}
+
+/// Tokens lock themselves: a wrong PIN is tried once.
+#[test]
+fn a_wrong_pin_is_tried_once_and_said() {
+    let hsm = SoftHsm::new();
+    fs::write(hsm.path("pin"), "another-pin").unwrap();
+    let dev = start(TempDir::new().unwrap(), &hsm.settings());
+    let said = || dev.server.admin("/status");
+    until("the status says why", || said().contains("C_Login: CKR_PIN_INCORRECT; it is not tried again"));
+    let refused = dev.run(&["key", "create", "k"]);
+    assert_eq!(code(refused.status), 7, "{}", stderr(&refused));
+    assert!(workers(dev.server.pid()).is_empty());
+    let (_, log) = dev.server.stop();
+    assert_eq!(log.matches("does not take its PIN").count(), 1, "{log}");
+    assert!(!log.contains("another-pin"));
+}
+
+#[test]
+fn typed_by_a_person_the_worker_says_who_starts_it() {
+    let typed = holdfast(["hsm-worker"]).output().unwrap();
+    assert_ne!(code(typed.status), 0);
+    assert!(stderr(&typed).contains("started by a gateway"), "{}", stderr(&typed));
 }
 
 #[test]

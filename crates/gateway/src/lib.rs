@@ -34,11 +34,16 @@ mod world;
 
 pub use boxed::Boxed;
 pub use fault::Fault;
-/// What a worker process runs: it serves the gateway that started it.
-pub use holdfast_keystore::pkcs11::worker::run as hsm_worker;
 /// The policy engine, for whoever tests a policy without a gateway.
 pub use holdfast_policy as policy;
 pub use world::SystemWorld;
 
 /// The build that runs: name and version.
 pub const BUILD: &str = concat!("holdfast ", env!("CARGO_PKG_VERSION"));
+
+/// What the process that loads a token's module runs: it serves the gateway that started it, which is at the other end of its stdin. Its memory,
+/// which has the PIN, is closed to other processes of the same user.
+pub fn hsm_worker() -> std::process::ExitCode {
+    process::protect_memory();
+    holdfast_keystore::pkcs11::worker::run()
+}

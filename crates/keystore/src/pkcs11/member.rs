@@ -218,7 +218,7 @@ impl Member {
         };
         let replied = tokio::select! {
             biased;
-            replied = held.lane.ask(request) => replied,
+            replied = held.ask(request) => replied,
             () = &mut sleep => {
                 worker.note(Some("it does not answer in time"));
                 return Err(NoReply::Late);
@@ -247,35 +247,26 @@ impl Drop for Member {
 
 /// A lane, taken for one request.
 struct Held {
-    lane: Spare,
+    /// There until it is dropped.
+    lane: Option<Lane>,
     worker: Arc<Worker>,
     permit: Option<OwnedSemaphorePermit>,
     runtime: Handle,
     hang: Duration,
 }
 
-/// A lane that can be taken out when its holder is dropped.
-struct Spare(Option<Lane>);
-
-impl std::ops::Deref for Spare {
-    type Target = Lane;
-
-    #[expect(clippy::expect_used, reason = "it is taken out in `drop` alone")]
-    fn deref(&self) -> &Lane {
-        self.0.as_ref().expect("a lane is held until it is dropped")
-    }
-}
-
-impl std::ops::DerefMut for Spare {
-    #[expect(clippy::expect_used, reason = "it is taken out in `drop` alone")]
-    fn deref_mut(&mut self) -> &mut Lane {
-        self.0.as_mut().expect("a lane is held until it is dropped")
+impl Held {
+    async fn ask(&mut self, request: &Request<'_>) -> io::Result<Reply<'_>> {
+        match &mut self.lane {
+            Some(lane) => lane.ask(request).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let (Some(mut lane), permit) = (self.lane.0.take(), self.permit.take()) else { return };
+        let (Some(mut lane), permit) = (self.lane.take(), self.permit.take()) else { return };
         let worker = Arc::clone(&self.worker);
         match lane.place() {
             Place::Idle => {
@@ -315,7 +306,7 @@ impl Worker {
         };
         let lane = unpoisoned(&self.idle).pop().ok_or_else(|| NoReply::Down(self.why()))?;
         Ok(Held {
-            lane: Spare(Some(lane)),
+            lane: Some(lane),
             worker: Arc::clone(self),
             permit: Some(permit),
             runtime: runtime.clone(),
@@ -367,7 +358,7 @@ impl Drop for Waiting<'_> {
 /// Why the token failed, if it did.
 fn fault_of<'a>(reply: &Reply<'a>) -> Option<&'a str> {
     match reply {
-        Reply::Refused(Refusal::Fault(why)) => Some(why),
+        Reply::Refused(Refusal::Fault(why) | Refusal::Pin(why)) => Some(why),
         Reply::Refused(_) | Reply::Done(_) | Reply::Made(_) | Reply::Welcome(_) => None,
     }
 }
@@ -408,7 +399,14 @@ impl Shared {
                     drop(runtime.spawn_blocking(move || drop(child)).await);
                     why
                 }
-                Err(why) => Arc::from(why.to_string()),
+                Err(NotStarted::Pin(why)) => {
+                    tracing::error!(token = %self.launch.token, %why, "a token does not take its PIN");
+                    if !self.set(State::Down(Arc::from(why))) {
+                        self.closed.notified().await;
+                    }
+                    return;
+                }
+                Err(NotStarted::Other(error)) => Arc::from(error.to_string()),
             };
             tracing::warn!(token = %self.launch.token, why = %why, "a key store's worker is not there; it is started again");
             if self.set(State::Down(why)) {
@@ -439,7 +437,7 @@ impl Shared {
             }
             let probed = async {
                 let mut held = worker.take(self, &runtime).await.ok()?;
-                let reply = held.lane.ask(&Request::Probe).await.ok()?;
+                let reply = held.ask(&Request::Probe).await.ok()?;
                 Some(fault_of(&reply).map(str::to_owned))
             };
             match tokio::time::timeout(self.launch.probe, probed).await {
@@ -450,7 +448,7 @@ impl Shared {
         }
     }
 
-    async fn start(&self) -> io::Result<(Process, UnixStream, Arc<Worker>)> {
+    async fn start(&self) -> Result<(Process, UnixStream, Arc<Worker>), NotStarted> {
         let Launch { program, arguments, environment, module, token, pin, lanes, .. } = &self.launch;
         let (ours, theirs) = StdStream::pair()?;
         let child = Command::new(program)
@@ -480,7 +478,7 @@ impl Shared {
             control.read_exact(&mut head).await?;
             let length = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
             if length > MAX_FRAME {
-                return Err(io::ErrorKind::InvalidData.into());
+                return Err(NotStarted::Other(io::ErrorKind::InvalidData.into()));
             }
             buffer.resize(length, 0);
             control.read_exact(&mut buffer).await?;
@@ -488,7 +486,7 @@ impl Shared {
         };
         let late = || io::Error::other("its worker does not come up in time");
         let about =
-            tokio::time::timeout(self.launch.start, welcomed).await.unwrap_or_else(|_| Err(late()))?;
+            tokio::time::timeout(self.launch.start, welcomed).await.unwrap_or_else(|_| Err(late().into()))?;
         let worker = Worker {
             pid: child.0.id(),
             free: Arc::new(Semaphore::new(idle.len())),
@@ -501,6 +499,20 @@ impl Shared {
             failure: Notify::new(),
         };
         Ok((child, control, Arc::new(worker)))
+    }
+}
+
+/// Why a worker did not come up.
+enum NotStarted {
+    /// The token does not take the PIN: not to be tried again.
+    Pin(String),
+    /// Anything else.
+    Other(io::Error),
+}
+
+impl From<io::Error> for NotStarted {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error)
     }
 }
 
@@ -526,7 +538,7 @@ fn send_lanes(control: &UnixStream, lanes: &[StdStream]) -> io::Result<()> {
     Ok(())
 }
 
-fn about(frame: &[u8]) -> io::Result<About> {
+fn about(frame: &[u8]) -> Result<About, NotStarted> {
     match Reply::decode(frame) {
         Ok((0, Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms }))) => Ok(About {
             manufacturer: manufacturer.to_owned(),
@@ -535,7 +547,13 @@ fn about(frame: &[u8]) -> io::Result<About> {
             firmware: firmware.to_owned(),
             mechanisms: mechanisms.as_chunks::<8>().0.iter().copied().map(u64::from_be_bytes).collect(),
         }),
-        Ok((_, Reply::Refused(Refusal::Fault(why)))) => Err(io::Error::other(why.to_owned())),
-        Ok(_) | Err(_) => Err(io::Error::other("its worker's first answer is not by the protocol")),
+        Ok((_, Reply::Refused(Refusal::Pin(why)))) => {
+            let why = format!(
+                "{why}; it is not tried again, lest the token lock itself: set the right PIN, and start again"
+            );
+            Err(NotStarted::Pin(why))
+        }
+        Ok((_, Reply::Refused(Refusal::Fault(why)))) => Err(io::Error::other(why.to_owned()).into()),
+        Ok(_) | Err(_) => Err(io::Error::other("its worker's first answer is not by the protocol").into()),
     }
 }

@@ -225,6 +225,8 @@ pub enum Refusal<'a> {
     Unsupported,
     /// The token has no key with this CKA_ID.
     NoSuchKey,
+    /// The token does not take the PIN: what C_Login returned. It is not to be tried again, since tokens lock themselves.
+    Pin(&'a str),
     /// The token or its module fails: the function's name and what it returned.
     Fault(&'a str),
 }
@@ -271,6 +273,7 @@ mod code {
     pub(super) const UNSUPPORTED: u8 = 82;
     pub(super) const NO_SUCH_KEY: u8 = 83;
     pub(super) const FAULT: u8 = 84;
+    pub(super) const PIN: u8 = 85;
     pub(super) const HELLO: u8 = 100;
 }
 
@@ -568,6 +571,7 @@ impl<'a> Reply<'a> {
             Self::Refused(Refusal::Malformed) => to.code(code::MALFORMED),
             Self::Refused(Refusal::Unsupported) => to.code(code::UNSUPPORTED),
             Self::Refused(Refusal::NoSuchKey) => to.code(code::NO_SUCH_KEY),
+            Self::Refused(Refusal::Pin(why)) => to.code(code::PIN).bytes(why.as_bytes()),
             Self::Refused(Refusal::Fault(why)) => to.code(code::FAULT).bytes(why.as_bytes()),
         }
         .end()
@@ -597,6 +601,7 @@ impl<'a> Reply<'a> {
             code::MALFORMED => Self::Refused(Refusal::Malformed),
             code::UNSUPPORTED => Self::Refused(Refusal::Unsupported),
             code::NO_SUCH_KEY => Self::Refused(Refusal::NoSuchKey),
+            code::PIN => Self::Refused(Refusal::Pin(fields.text()?)),
             code::FAULT => Self::Refused(Refusal::Fault(fields.text()?)),
             _ => return Err(NotAFrame),
         };
@@ -665,6 +670,7 @@ mod tests {
             Reply::Refused(Refusal::Malformed),
             Reply::Refused(Refusal::Unsupported),
             Reply::Refused(Refusal::NoSuchKey),
+            Reply::Refused(Refusal::Pin("C_Login: CKR_PIN_INCORRECT")),
             Reply::Refused(Refusal::Fault("C_Sign: CKR_GENERAL_ERROR")),
         ]
     }

@@ -571,7 +571,7 @@ fn refuse(refused: Refusal<'_>) -> Error {
             .remedy("choose an algorithm or padding that the token has; `pkcs11-tool -M` lists its mechanisms"),
         Refusal::NoSuchKey => refusal::device("the token does not hold this key")
             .remedy("an operator must look whether it is the right token, and restore its objects from its own backup"),
-        Refusal::Fault(why) => unavailable("the token failed", why.to_owned()),
+        Refusal::Pin(why) | Refusal::Fault(why) => unavailable("the token failed", why.to_owned()),
     }
 }
 

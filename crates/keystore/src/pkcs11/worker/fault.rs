@@ -14,6 +14,8 @@ pub(super) enum Fault {
     Unsupported,
     /// No key has this CKA_ID.
     NoSuchKey,
+    /// The token does not take the PIN.
+    Pin(String),
     /// The token or its module fails.
     Token {
         /// The code, if the module gave one.
@@ -99,6 +101,14 @@ impl From<Error> for Fault {
             | Error::NullFunctionPointer => Self::Unsupported,
             // What SoftHSM says of OAEP hashes that it does not have. Our own arguments are always the same.
             Error::Pkcs11(RvError::ArgumentsBad, Function::DecryptInit) => Self::Unsupported,
+            Error::Pkcs11(
+                RvError::PinIncorrect
+                | RvError::PinInvalid
+                | RvError::PinLenRange
+                | RvError::PinExpired
+                | RvError::PinLocked,
+                Function::Login,
+            ) => Self::Pin(why),
             Error::Pkcs11(code, function) => match (opens(function), code) {
                 (
                     true,

@@ -35,7 +35,10 @@ pub fn run() -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
-    let mut control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let control = io::stdin().as_fd().try_clone_to_owned()?;
+    // Typed by somebody, or started by something else.
+    rustix::net::sockopt::socket_type(&control)?;
+    let mut control = UnixStream::from(control);
     let mut buffer = Buffer::default();
     read_frame(&mut control, &mut buffer)?;
     let hello = Hello::decode(&buffer).map_err(broken)?;
@@ -89,13 +92,19 @@ fn answer(
     reply: &mut Buffer,
 ) -> Result<(), NotAFrame> {
     let mut done = attempt(token, session, number, request, reply);
-    if done.as_ref().is_err_and(Fault::is_of_the_session) {
-        *session = None;
+    let lost = done.as_ref().is_err_and(Fault::is_of_the_session);
+    if lost || done.as_ref().is_err_and(Fault::is_of_a_handle) {
+        if lost {
+            *session = None;
+        }
         token.forget_all();
-        done = attempt(token, session, number, request, reply);
-    } else if done.as_ref().is_err_and(Fault::is_of_a_handle) {
-        token.forget_all();
-        done = attempt(token, session, number, request, reply);
+        if let Request::Generate { id, .. } = *request {
+            // It may have been made before the session was lost.
+            done = attempt(token, session, number, &Request::Destroy { id }, reply);
+        } else {
+            done = Ok(());
+        }
+        done = done.and_then(|()| attempt(token, session, number, request, reply));
     }
     let Err(fault) = done else { return Ok(()) };
     if fault.leaves_the_session_in_doubt() {
@@ -168,6 +177,7 @@ impl Fault {
             Self::Malformed => Refusal::Malformed,
             Self::Unsupported => Refusal::Unsupported,
             Self::NoSuchKey => Refusal::NoSuchKey,
+            Self::Pin(why) => Refusal::Pin(why),
             Self::Token { why, .. } => Refusal::Fault(why),
         }
     }

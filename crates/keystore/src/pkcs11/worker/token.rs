@@ -10,13 +10,15 @@ use cryptoki::session::UserType;
 use cryptoki::slot::Slot;
 use holdfast_core::Secret;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// A token that has been found.
 pub(super) struct Token {
     pkcs11: Pkcs11,
     label: String,
     pin: Secret,
+    /// What the token said of the PIN when it did not take it: it is not asked again, lest it lock itself.
+    pin_refused: OnceLock<String>,
     slot: RwLock<Slot>,
     mechanisms: HashSet<u64>,
     about: About,
@@ -71,6 +73,7 @@ impl Token {
             pkcs11,
             label: token.to_owned(),
             pin: Secret::from(pin),
+            pin_refused: OnceLock::new(),
             slot: RwLock::new(slot),
             mechanisms,
             about,
@@ -143,10 +146,15 @@ impl Session {
                 token.pkcs11.open_rw_session(slot)?
             }
         };
+        if let Some(why) = token.pin_refused.get() {
+            return Err(Fault::Pin(why.clone()));
+        }
         let pin = Box::new(token.pin.expose().to_vec()).into();
-        match inner.login_with_raw(UserType::User, &pin) {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
-            Err(error) => return Err(error.into()),
+        match inner.login_with_raw(UserType::User, &pin).map_err(Fault::from) {
+            Ok(()) => {}
+            Err(Fault::Token { code: Some(RvError::UserAlreadyLoggedIn), .. }) => {}
+            Err(Fault::Pin(why)) => return Err(Fault::Pin(token.pin_refused.get_or_init(|| why).clone())),
+            Err(fault) => return Err(fault),
         }
         Ok(Self { token: Arc::clone(token), inner })
     }
