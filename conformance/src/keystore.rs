@@ -105,6 +105,11 @@ async fn aead<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm) {
         assert!(length < 16 || !bare.windows(16).any(|window| *window == plaintext[..16]), "{algorithm}");
         sealed.push((plaintext, ciphertext));
     }
+    let long = "x".repeat(Context::MAX_BYTES - 5);
+    let all = [("a", &*long)];
+    let most = rig.bytes("alice", &key, encrypt(&vec![7; 1 << 20], context(&all))).await.unwrap();
+    let opened = rig.bytes("alice", &key, decrypt(&most, context(&all))).await.unwrap();
+    assert_eq!(opened.len(), 1 << 20, "{algorithm}: the longest input with the longest context");
     rotate(rig, &key).await;
     for (plaintext, ciphertext) in &sealed {
         let opened = rig.bytes("alice", &key, decrypt(ciphertext, context(CONTEXT))).await.unwrap();

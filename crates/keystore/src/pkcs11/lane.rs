@@ -43,10 +43,11 @@ impl Lane {
     /// Sends a request and waits for its reply.
     ///
     /// # Errors
-    /// When the worker is gone or does not keep to the protocol.
+    /// When the worker is gone or does not keep to the protocol; `InvalidInput` when the request is longer than a frame, and nothing was sent.
     pub(super) async fn ask(&mut self, request: &Request<'_>) -> io::Result<Reply<'_>> {
         self.number = self.number.wrapping_add(1);
-        request.encode(self.number, &mut self.request).map_err(broken)?;
+        let written = request.encode(self.number, &mut self.request);
+        written.map_err(|NotAFrame| io::Error::from(io::ErrorKind::InvalidInput))?;
         self.place = Place::Writing;
         self.stream.write_all(&self.request).await?;
         // It may have held plaintext.
@@ -165,6 +166,20 @@ mod tests {
             lane.wipe();
             assert!(lane.incoming.iter().all(|byte| *byte == 0));
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_too_long_is_not_sent_and_the_lane_goes_on() {
+        let (mut lane, mut worker) = pair();
+        let body = vec![0; MAX_FRAME];
+        let refused = lane.ask(&Request::RsaBare { id: [0; 16], body: &body }).await.map(drop);
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(lane.place(), Place::Idle);
+        let (asked, ()) = tokio::join!(lane.ask(&Request::Probe), async {
+            let number = request(&mut worker).await;
+            reply(&mut worker, number, &Reply::Done(b"")).await;
+        });
+        assert_eq!(asked.unwrap(), Reply::Done(b""));
     }
 
     #[tokio::test]

@@ -126,6 +126,8 @@ pub(super) enum NoReply {
     Late,
     /// Too many wait already.
     Full,
+    /// It is longer than a worker takes.
+    TooLong,
 }
 
 fn closed_words() -> Arc<str> {
@@ -229,6 +231,7 @@ impl Member {
                 worker.note(fault_of(&reply));
                 Ok(read(reply))
             }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(NoReply::TooLong),
             Err(error) => {
                 let why: Arc<str> = Arc::from(format!("its worker went away: {error}"));
                 worker.fail(Arc::clone(&why));

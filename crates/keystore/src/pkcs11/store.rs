@@ -146,6 +146,10 @@ impl<W: World> TokenStore<W> {
             Err(NoReply::Late) => {
                 Err(unavailable("the token does not answer in time", "the deadline has passed".to_owned()))
             }
+            Err(NoReply::TooLong) => {
+                let detail = "the input is larger than a token's worker takes";
+                Err(Error::new(ErrorKind::TooLarge, Stage::Perform, detail))
+            }
             Err(NoReply::Full) => Err(Error::new(
                 ErrorKind::Throttled,
                 Stage::Perform,
