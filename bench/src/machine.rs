@@ -84,13 +84,9 @@ impl Server {
         Ok(fs::read_to_string(format!("/proc/{id}/{file}"))?)
     }
 
-    /// User and system time that it has used so far (proc_pid_stat(5), fields 14 and 15).
+    /// User and system time that it has used so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = self.proc("stat")?;
-        let (_, fields) = stat.rsplit_once(')').context("no such format of /proc/PID/stat")?;
-        let ticks: u64 =
-            fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(Duration::from_nanos(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second()))
+        cpu_of(self.child.id().context("the server has ended")?)
     }
 
     /// Resident memory.
@@ -99,4 +95,13 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
+}
+
+/// User and system time that a process has used so far (proc_pid_stat(5), fields 14 and 15).
+pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("no such format of /proc/PID/stat")?;
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(Duration::from_nanos(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second()))
 }

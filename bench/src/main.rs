@@ -9,6 +9,7 @@ mod load;
 mod log;
 mod machine;
 mod report;
+mod token;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -27,6 +28,19 @@ const TURNS: u32 = 5;
 enum Arguments {
     /// The bare server: a process of its own, so that its CPU time can be told apart from the load's
     Bare,
+    /// A token's module, called directly: a process of its own, so that its CPU time can be told apart
+    #[command(hide = true)]
+    Module {
+        /// Which operation
+        operation: usize,
+        /// Threads
+        at_once: u32,
+        /// For how long
+        milliseconds: u64,
+    },
+    /// What loads a token's module for a member
+    #[command(hide = true)]
+    HsmWorker,
     /// Everything, or the parts that are named
     Run(Run),
 }
@@ -77,11 +91,20 @@ enum Part {
     Growth,
     /// A large file
     Files,
+    /// A token of SoftHSM2, if that is installed
+    Token,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Bare => bare::serve(),
+        Arguments::Module { operation, at_once, milliseconds } => {
+            token::module(operation, at_once, Duration::from_millis(milliseconds))
+        }
+        Arguments::HsmWorker => {
+            holdfast_keystore::pkcs11::worker::run();
+            Ok(())
+        }
         Arguments::Run(run) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(run.measure())
@@ -114,6 +137,10 @@ impl Run {
         if let Some(rage) = self.rage.as_deref().filter(|_| wanted(Part::Files)) {
             progress("a large file");
             files::measure(&self.holdfast, rage, within, self.mib, &mut report).await?;
+        }
+        if wanted(Part::Token) && token::is_there() {
+            progress("a token");
+            token::measure(within, time / 2, &mut report).await?;
         }
         if wanted(Part::Growth) {
             progress("growth");

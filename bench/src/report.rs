@@ -2,6 +2,7 @@
 
 use crate::load::Measured;
 use crate::machine::Machine;
+use crate::token::Figures;
 use anyhow::Result;
 use serde::Serialize;
 use std::time::Duration;
@@ -112,6 +113,21 @@ impl Files {
     }
 }
 
+/// An operation of a token, called directly and through a worker.
+#[derive(Debug, Serialize)]
+pub(crate) struct TokenRow {
+    operation: String,
+    at_once: u32,
+    direct: Figures,
+    through: Figures,
+}
+
+impl TokenRow {
+    pub(crate) fn new(operation: &str, at_once: u32, direct: Figures, through: Figures) -> Self {
+        Self { operation: operation.to_owned(), at_once, direct, through }
+    }
+}
+
 /// Everything that was measured in one run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -120,6 +136,7 @@ pub(crate) struct Report {
     growth: Vec<Growth>,
     pub(crate) log: Vec<LogRate>,
     pub(crate) files: Option<Files>,
+    pub(crate) tokens: Vec<TokenRow>,
     /// The gateway's resident memory after the closed loops.
     pub(crate) resident_kib: Option<u64>,
     pub(crate) resident_with_1000_keys_kib: Option<u64>,
@@ -136,6 +153,7 @@ impl Report {
             growth: vec![],
             log: vec![],
             files: None,
+            tokens: vec![],
             resident_kib: None,
             resident_with_1000_keys_kib: None,
             start_with_many_keys_ms: None,
@@ -174,6 +192,36 @@ impl Report {
         if let Some(Files { mib, holdfast_ms, rage_ms, ratio }) = &self.files {
             println!(
                 "a file of {mib} MiB: holdfast {holdfast_ms} ms, rage {rage_ms} ms: {ratio:.2} of its speed"
+            );
+        }
+        if !self.tokens.is_empty() {
+            println!(
+                "{:<24}{:>8}{:>11}{:>11}{:>7}{:>9}{:>9}{:>8}{:>9}{:>9}{:>8}",
+                "token",
+                "at once",
+                "direct/s",
+                "worker/s",
+                "ratio",
+                "CPU us",
+                "CPU us",
+                "more",
+                "p50 us",
+                "p50 us",
+                "more"
+            );
+        }
+        for TokenRow { operation, at_once, direct, through } in &self.tokens {
+            println!(
+                "{operation:<24}{at_once:>8}{:>11.0}{:>11.0}{:>7.2}{:>9.1}{:>9.1}{:>8.1}{:>9.1}{:>9.1}{:>8.1}",
+                direct.per_second,
+                through.per_second,
+                through.per_second / direct.per_second,
+                direct.cpu_us,
+                through.cpu_us,
+                through.cpu_us - direct.cpu_us,
+                direct.p50_us,
+                through.p50_us,
+                through.p50_us - direct.p50_us,
             );
         }
         let singles = [

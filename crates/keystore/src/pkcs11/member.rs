@@ -119,7 +119,7 @@ pub struct About {
 
 /// Why a member gave no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NoReply {
+pub enum NoReply {
     /// Its worker is not there, or went away.
     Down(Arc<str>),
     /// It took too long.
@@ -200,7 +200,10 @@ impl Member {
     }
 
     /// Asks the token for something and gives what `read` makes of the reply.
-    pub(super) async fn ask<T>(
+    ///
+    /// # Errors
+    /// Why there is no reply.
+    pub async fn ask<T>(
         &self,
         request: &Request<'_>,
         deadline: Instant,

@@ -23,5 +23,5 @@ mod reference;
 mod store;
 pub mod worker;
 
-pub use member::{About, Launch, Member};
+pub use member::{About, Launch, Member, NoReply};
 pub use store::{Patience, TokenStore};
