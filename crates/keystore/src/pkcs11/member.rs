@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -92,6 +92,8 @@ struct Worker {
     idle: Mutex<Vec<Lane>>,
     free: Arc<Semaphore>,
     about: About,
+    /// Replies so far: whoever answers callers need not be asked whether it answers.
+    replies: AtomicU64,
     /// Requests that wait for a lane.
     waiting: AtomicUsize,
     /// What the last operation or probe said of the token, if that was no good.
@@ -231,6 +233,7 @@ impl Member {
         };
         match replied {
             Ok(reply) => {
+                worker.replies.fetch_add(1, Ordering::Relaxed);
                 worker.note(fault_of(&reply));
                 Ok(read(reply))
             }
@@ -434,12 +437,17 @@ impl Shared {
         let runtime = Handle::current();
         let mut byte = [0];
         let mut ended = std::pin::pin!(control.read(&mut byte));
+        let mut seen = 0;
         loop {
             tokio::select! {
                 _ = &mut ended => return Arc::from("its worker ended"),
                 () = worker.failure.notified() => return worker.why(),
                 () = self.closed.notified() => return closed_words(),
                 () = tokio::time::sleep(self.launch.probe) => {}
+            }
+            let replies = worker.replies.load(Ordering::Relaxed);
+            if std::mem::replace(&mut seen, replies) != replies {
+                continue;
             }
             let probed = async {
                 let mut held = worker.take(self, &runtime).await.ok()?;
@@ -498,6 +506,7 @@ impl Shared {
             free: Arc::new(Semaphore::new(idle.len())),
             idle: Mutex::new(idle),
             about,
+            replies: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             trouble: Mutex::new(None),
             troubled: AtomicBool::new(false),

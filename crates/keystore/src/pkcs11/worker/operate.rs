@@ -5,6 +5,7 @@ use super::super::message::{Buffer, Id, NONCE_LEN, NotAFrame, Reply, Request};
 use super::fault::Fault;
 use super::keys::{self, find};
 use super::token::{Class, Session};
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
@@ -35,9 +36,14 @@ pub(super) fn perform(
             return keys::generate(session, algorithm, id, label, number, reply);
         }
         Request::Destroy { id } => keys::destroy(session, id).map(|()| Secret::new(Vec::new())),
-        Request::Probe => {
-            session.inner.get_session_info().map(|_| Secret::new(Vec::new())).map_err(Fault::from)
-        }
+        // Not what the module may know by itself: the device has to answer.
+        Request::Probe => match session.inner.generate_random_vec(8) {
+            Ok(_) => Ok(Secret::new(Vec::new())),
+            Err(Error::Pkcs11(RvError::RandomNoRng | RvError::FunctionNotSupported, _)) => {
+                session.inner.get_session_info().map(|_| Secret::new(Vec::new())).map_err(Fault::from)
+            }
+            Err(error) => Err(error.into()),
+        },
         Request::Random { length } => Ok(Secret::new(session.inner.generate_random_vec(length)?)),
         Request::Seal { id, nonce, aad, plaintext } => {
             let key = find(session, id, Class::Secret)?;
