@@ -97,6 +97,15 @@ fn the_worker(gateway: u32) -> u32 {
     workers(gateway)[0]
 }
 
+/// The token's objects of a kind, by OpenSC.
+fn listed(hsm: &SoftHsm, kind: &str) -> String {
+    let list = ["--module", MODULE, "--login", "--pin", PIN, "--list-objects", "--type", kind];
+    let output =
+        Command::new("pkcs11-tool").args(list).env("SOFTHSM2_CONF", hsm.path("conf")).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 fn json(dev: &Dev, line: &[&str]) -> Value {
     let line: Vec<_> = line.iter().copied().chain(["--json"]).collect();
     serde_json::from_str(&dev.ok(&line)).unwrap()
@@ -119,6 +128,26 @@ fn keys_are_made_and_used_in_the_token_and_its_worker_may_die() {
     let sealed = text(&dev.path("sealed"));
     dev.ok(&["encrypt", "--key", "k", "--raw", &plain, "--context", "row=1", "-o", &sealed]);
     assert!(opens(&dev, &sealed));
+    // As others see it: what it may do, and that it never was and never will be outside.
+    let seen = listed(&hsm, "secrkey");
+    let expected =
+        ["AES length 32", "Usage:      encrypt, decrypt\n", "never extractable, local", "always sensitive"];
+    assert!(expected.iter().all(|line| seen.contains(line)), "{seen}");
+    for (algorithm, usage) in [
+        ("ecdsa-p256", "sign"),
+        ("rsa-2048", "decrypt, sign"),
+        ("ecdh-p256", "derive"),
+        // OpenSC tells of signing for private keys only.
+        ("hmac-sha-256", "verify"),
+        ("aes-256-kw", "wrap, unwrap"),
+    ] {
+        let key = json(&dev, &["key", "create", algorithm, "--algorithm", algorithm]);
+        let label = format!("holdfast/dev/{}/1", key["id"].as_str().unwrap());
+        let all = listed(&hsm, "secrkey") + &listed(&hsm, "privkey");
+        let (_, own) = all.split_once(&label).unwrap();
+        let line = own.lines().find_map(|line| line.trim().strip_prefix("Usage:")).unwrap();
+        assert_eq!(line.trim(), usage, "{algorithm}: {all}");
+    }
     for file in ["cmdline", "environ"] {
         for pid in [gateway, worker] {
             let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap();

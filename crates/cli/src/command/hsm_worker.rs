@@ -13,7 +13,8 @@ pub(crate) struct HsmWorker {}
 impl HsmWorker {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let Self {} = self;
-        log_to_stderr(&Logging::default())?;
+        // The binding tells of each mechanism that it does not know; a token may have hundreds.
+        log_to_stderr(&Logging { filter: "info,cryptoki=off".to_owned(), ..Logging::default() })?;
         match holdfast_gateway::hsm_worker() == ExitCode::SUCCESS {
             true => Ok(()),
             false => Err(Failure::usage("this is started by a gateway that has a `[[token]]`")

@@ -417,10 +417,10 @@ impl Shared {
                 }
                 Err(NotStarted::Other(error)) => Arc::from(error.to_string()),
             };
-            tracing::warn!(token = %self.launch.token, why = %why, "a key store's worker is not there; it is started again");
-            if self.set(State::Down(why)) {
+            if self.set(State::Down(Arc::clone(&why))) {
                 return;
             }
+            tracing::warn!(token = %self.launch.token, %why, "a key store's worker is not there; it is started again");
             // What ran for long is started at once.
             if begun.elapsed() > LONGEST_PAUSE {
                 pause = FIRST_PAUSE;

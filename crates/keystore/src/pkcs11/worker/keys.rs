@@ -120,7 +120,9 @@ pub(super) fn generate(
             template.extend(confined());
             template.push(Attribute::ValueLen(length.into()));
             template.extend(may);
-            let key = limited(template, only, |template| session.inner.generate_key(&with, template))?;
+            let key = limited(&template, only, |limits| {
+                session.inner.generate_key(&with, &[&template, limits].concat())
+            })?;
             session.token.remember(id, Class::Secret, key);
             let evidence = evidence(session, key)?;
             Ok(Reply::Made(Made { evidence, public: &[], exponent: &[] }).encode(number, reply)?)
@@ -133,8 +135,12 @@ pub(super) fn generate(
             let mut private_template = named();
             private_template.extend(confined());
             private_template.extend(private_may);
-            let (public, private) = limited(private_template, only, |private_template| {
-                session.inner.generate_key_pair(&with, &public_template, private_template)
+            let (public, private) = limited(&private_template, only, |limits| {
+                session.inner.generate_key_pair(
+                    &with,
+                    &public_template,
+                    &[&private_template, limits].concat(),
+                )
             })?;
             session.token.remember(id, Class::Private, private);
             let evidence = evidence(session, private)?;
@@ -152,23 +158,59 @@ pub(super) fn generate(
     }
 }
 
-/// With CKA_ALLOWED_MECHANISMS, or without it where the token does not know that.
+/// Makes a key that can do nothing else and stays so, as far as the token goes along: with CKA_ALLOWED_MECHANISMS where it knows that, and with every other
+/// use denied, since many tokens allow what is not said, and who may both wrap and decrypt with one key can take others out.
 fn limited<T>(
-    mut template: Vec<Attribute>,
+    template: &[Attribute],
     only: Vec<MechanismType>,
     make: impl Fn(&[Attribute]) -> Result<T, Error>,
 ) -> Result<T, Fault> {
-    template.push(Attribute::AllowedMechanisms(only));
-    match make(&template) {
-        Err(Error::Pkcs11(
-            RvError::AttributeTypeInvalid | RvError::AttributeValueInvalid | RvError::TemplateInconsistent,
-            _,
-        )) => {
-            template.pop();
-            Ok(make(&template)?)
+    let is_said =
+        |other: &Attribute| template.iter().any(|said| said.attribute_type() == other.attribute_type());
+    // Which uses there are at all (PKCS#11 2.40 §4.9 and §4.10).
+    let is_secret = template.iter().any(|said| matches!(said, Attribute::ValueLen(_)));
+    let uses = match is_secret {
+        true => vec![
+            Attribute::Encrypt(false),
+            Attribute::Decrypt(false),
+            Attribute::Sign(false),
+            Attribute::Verify(false),
+            Attribute::Wrap(false),
+            Attribute::Unwrap(false),
+            Attribute::Derive(false),
+        ],
+        false => vec![
+            Attribute::Decrypt(false),
+            Attribute::Sign(false),
+            Attribute::SignRecover(false),
+            Attribute::Unwrap(false),
+            Attribute::Derive(false),
+        ],
+    };
+    let denied: Vec<_> = uses.into_iter().filter(|other| !is_said(other)).collect();
+    let lasting = [Attribute::Modifiable(false), Attribute::Copyable(false)];
+    let mechanisms = [Attribute::AllowedMechanisms(only)];
+    let mut last = None;
+    for limits in [
+        [&denied[..], &lasting, &mechanisms].concat(),
+        [&denied[..], &lasting].concat(),
+        [&denied[..], &mechanisms].concat(),
+        denied.clone(),
+    ] {
+        match make(&limits) {
+            Err(
+                error @ Error::Pkcs11(
+                    RvError::AttributeTypeInvalid
+                    | RvError::AttributeValueInvalid
+                    | RvError::AttributeReadOnly
+                    | RvError::TemplateInconsistent,
+                    _,
+                ),
+            ) => last = Some(error),
+            made => return Ok(made?),
         }
-        made => Ok(made?),
     }
+    Err(last.map_or(Fault::Unsupported, Fault::from))
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows")]
