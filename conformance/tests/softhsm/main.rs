@@ -206,7 +206,8 @@ fn a_worker_that_hangs_costs_a_deadline_each_and_is_replaced() {
     let hsm = SoftHsm::new("three");
     runtime().block_on(async {
         let launch = Launch { hang: Duration::from_millis(500), ..hsm.launch("three") };
-        let short = Patience { operation: Duration::from_millis(300), ..patience() };
+        // Long enough for a busy machine to make a key.
+        let short = Patience { operation: Duration::from_secs(2), ..patience() };
         let rig = found(over(launch, 1, short).await).await;
         rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
         let hung = rig.keys().member().worker().unwrap();
