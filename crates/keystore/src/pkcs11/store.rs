@@ -9,9 +9,9 @@ use super::public::{self, Public};
 use super::reference::{Decoder, Paddings, Reference};
 use crate::refusal;
 use crate::software::agreement;
-use crate::software::cache::{Cache, CacheKey, Lookup};
 use crate::software::digest;
 use crate::software::ffi::RsaPkey;
+use crate::software::held::{Held, Versions};
 use crate::software::material::Fresh;
 use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
@@ -24,7 +24,7 @@ use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHand
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, World};
 use holdfast_core::work::{Message, Product, Work};
-use holdfast_core::{Error, ErrorKind, KeyId, KeyVersion, Secret, Stage, TenantId};
+use holdfast_core::{Error, ErrorKind, KeyId, Secret, Stage, TenantId};
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
@@ -54,44 +54,15 @@ impl Default for Patience {
 pub struct TokenStore<W> {
     vault: Arc<Vault<W>>,
     member: Member,
-    keys: Cache<VersionKey, Held>,
+    keys: Versions<Found>,
     patience: Patience,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct VersionKey {
-    key: KeyId,
-    version: KeyVersion,
-}
-
-impl CacheKey for VersionKey {
-    fn spread(&self) -> u64 {
-        // The random end of the id; all versions of a key together.
-        let [.., a, b, c, d, e, f, g, h] = *self.key.as_bytes();
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
-    }
-}
-
-/// A key version's reference, opened, with everything that it is bound to.
-struct Held {
-    tenant: TenantId,
-    tenant_handle: SealedHandle,
-    algorithm: Algorithm,
-    exportable: bool,
-    handle: SealedHandle,
+/// A key version's reference, opened.
+struct Found {
     id: Id,
     paddings: Paddings,
     public: Public,
-}
-
-impl Held {
-    fn fits(&self, asked: &KeyMaterial<'_>) -> bool {
-        self.tenant == *asked.tenant
-            && self.tenant_handle == *asked.tenant_handle
-            && self.algorithm == asked.algorithm
-            && self.exportable == asked.exportable
-            && self.handle == *asked.handle
-    }
 }
 
 impl<W: World> TokenStore<W> {
@@ -109,7 +80,7 @@ impl<W: World> TokenStore<W> {
     }
 
     fn over(vault: Arc<Vault<W>>, member: Member, patience: Patience) -> Self {
-        Self { vault, member, keys: Cache::new(CACHED_KEYS), patience }
+        Self { vault, member, keys: Versions::new(CACHED_KEYS), patience }
     }
 
     /// The member.
@@ -358,33 +329,22 @@ impl<W: World> TokenStore<W> {
         }
     }
 
-    fn find(&self, material: &KeyMaterial<'_>) -> Result<Arc<Held>, Error> {
-        let at = VersionKey { key: material.key, version: material.version };
-        let ticket = match self.keys.get(&at) {
-            Lookup::Hit(held, _) if held.fits(material) => return Ok(held),
-            Lookup::Hit(_, ticket) | Lookup::Miss(ticket) => ticket,
+    fn find(&self, material: &KeyMaterial<'_>) -> Result<Arc<Held<Found>>, Error> {
+        let ticket = match self.keys.find(material) {
+            Ok(held) => return Ok(held),
+            Err(ticket) => ticket,
         };
         let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
         let opened = tenant.sealer.open(&Binding::of(Kind::Reference, material), material.handle)?;
         let Reference { id, paddings, spki } = Reference::parse(opened.expose())?;
-        let KeyMaterial { tenant, tenant_handle, algorithm, exportable, handle, .. } = *material;
-        let held = Arc::new(Held {
-            tenant: tenant.clone(),
-            tenant_handle: tenant_handle.clone(),
-            algorithm,
-            exportable,
-            handle: handle.clone(),
-            id,
-            paddings,
-            public: Public::load(algorithm, &spki)?,
-        });
-        self.keys.insert(at, Arc::clone(&held), ticket);
-        Ok(held)
+        let found = Found { id, paddings, public: Public::load(material.algorithm, &spki)? };
+        Ok(self.keys.insert(material, found, ticket))
     }
 
-    async fn work(&self, held: &Held, work: Work<'_>) -> Result<Product, Error> {
-        let Held { id, algorithm, public, paddings, .. } = held;
-        let (id, algorithm) = (*id, *algorithm);
+    async fn work(&self, held: &Held<Found>, work: Work<'_>) -> Result<Product, Error> {
+        let algorithm = held.algorithm;
+        let Found { id, paddings, public } = &held.ready;
+        let id = *id;
         match work {
             Work::Seal { frame, plaintext, aad } => {
                 aead(algorithm)?;
@@ -618,14 +578,13 @@ impl<W: World> KeyStore for TokenStore<W> {
     }
 
     fn forget(&self, key: KeyId) {
-        let any = VersionKey { key, version: KeyVersion::FIRST };
-        self.keys.forget(&any, |held| held.key == key);
+        self.keys.forget(key);
     }
 
     async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
         let held = self.find(&key)?;
         self.forget(key.key);
-        self.done(Request::Destroy { id: held.id }).await.map(drop)
+        self.done(Request::Destroy { id: held.ready.id }).await.map(drop)
     }
 
     fn health(&self) -> Health {

@@ -11,10 +11,11 @@
 
 mod aead;
 pub(crate) mod agreement;
-pub(crate) mod cache;
+mod cache;
 mod derive;
 pub(crate) mod digest;
 pub(crate) mod ffi;
+pub(crate) mod held;
 mod kem;
 mod key_wrap;
 mod mac;

@@ -1,6 +1,7 @@
 //! The store itself: the port's functions as a thin layer over what the other files do.
 
-use super::cache::{Cache, CacheKey, Lookup, Ticket};
+use super::cache::Ticket;
+use super::held::{Held, Versions};
 use super::material::{self, Cost, Ready};
 use super::operate::Step;
 use super::pool::{Lane, Pool};
@@ -13,7 +14,7 @@ use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHand
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, World};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, KeyVersion, Secret, TenantId};
+use holdfast_core::{Error, KeyId, Secret, TenantId};
 use std::sync::Arc;
 
 /// How much memory and how many threads the store takes.
@@ -38,43 +39,8 @@ impl Default for Options {
 /// Custody in software.
 pub struct SoftwareStore<W> {
     vault: Arc<Vault<W>>,
-    keys: Cache<VersionKey, Held>,
+    keys: Versions<Ready>,
     pool: Pool,
-}
-
-/// A key version, ready, with everything that it is bound to: a hit must be for exactly this.
-struct Held {
-    tenant: TenantId,
-    tenant_handle: SealedHandle,
-    algorithm: Algorithm,
-    exportable: bool,
-    handle: SealedHandle,
-    ready: Ready,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct VersionKey {
-    key: KeyId,
-    version: KeyVersion,
-}
-
-impl CacheKey for VersionKey {
-    fn spread(&self) -> u64 {
-        // The random end of the id; all versions of a key together.
-        let [.., a, b, c, d, e, f, g, h] = *self.key.as_bytes();
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
-    }
-}
-
-impl Held {
-    fn fits(&self, asked: &KeyMaterial<'_>) -> bool {
-        let Self { tenant, tenant_handle, algorithm, exportable, handle, ready: _ } = self;
-        tenant == asked.tenant
-            && tenant_handle == asked.tenant_handle
-            && *algorithm == asked.algorithm
-            && *exportable == asked.exportable
-            && handle == asked.handle
-    }
 }
 
 impl<W: World> SoftwareStore<W> {
@@ -94,7 +60,7 @@ impl<W: World> SoftwareStore<W> {
         let Options { cached_keys, cached_tenants, threads, queue } = options;
         Ok(Self {
             vault: Arc::new(Vault::open(root, world, cached_tenants)?),
-            keys: Cache::new(cached_keys),
+            keys: Versions::new(cached_keys),
             pool: Pool::start(threads, queue)?,
         })
     }
@@ -136,7 +102,7 @@ impl<W: World> SoftwareStore<W> {
         material: KeyMaterial<'_>,
         work: Work<'_>,
     ) -> Result<Product, Error> {
-        let held = match self.find(&material) {
+        let held = match self.keys.find(&material) {
             Ok(held) => held,
             Err(ticket) => self.load(&material, ticket).await?,
         };
@@ -150,15 +116,7 @@ impl<W: World> SoftwareStore<W> {
         &self.vault.world
     }
 
-    fn find(&self, material: &KeyMaterial<'_>) -> Result<Arc<Held>, Ticket> {
-        match self.keys.get(&VersionKey { key: material.key, version: material.version }) {
-            Lookup::Hit(held, _) if held.fits(material) => Ok(held),
-            // Held under another binding: the blob decides.
-            Lookup::Hit(_, ticket) | Lookup::Miss(ticket) => Err(ticket),
-        }
-    }
-
-    async fn load(&self, material: &KeyMaterial<'_>, ticket: Ticket) -> Result<Arc<Held>, Error> {
+    async fn load(&self, material: &KeyMaterial<'_>, ticket: Ticket) -> Result<Arc<Held<Ready>>, Error> {
         let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
         let opened = tenant.sealer.open(&Binding::of(Kind::Material, material), material.handle)?;
         let algorithm = material.algorithm;
@@ -168,17 +126,7 @@ impl<W: World> SoftwareStore<W> {
                 self.pool.run(Lane::Short, move || material::load(algorithm, opened.expose()))?.await?
             }
         };
-        let KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, handle } = *material;
-        let held = Arc::new(Held {
-            tenant: tenant.clone(),
-            tenant_handle: tenant_handle.clone(),
-            algorithm,
-            exportable,
-            handle: handle.clone(),
-            ready,
-        });
-        self.keys.insert(VersionKey { key, version }, Arc::clone(&held), ticket);
-        Ok(held)
+        Ok(self.keys.insert(material, ready, ticket))
     }
 
     /// The threads, for tests that keep them busy.
@@ -257,8 +205,7 @@ impl<W: World> KeyStore for SoftwareStore<W> {
     }
 
     fn forget(&self, key: KeyId) {
-        let any = VersionKey { key, version: KeyVersion::FIRST };
-        self.keys.forget(&any, |held| held.key == key);
+        self.keys.forget(key);
     }
 
     /// Nothing of a key lies in this store: with the handle, which the state forgets, the material is gone.
