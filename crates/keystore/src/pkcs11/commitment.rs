@@ -7,5 +7,5 @@ use super::message::NONCE_LEN;
 pub(super) const TEXT: &[u8; 40] = b"holdfast/key-commitment/v1: in the token";
 /// Under a nonce that no random one will meet.
 pub(super) const NONCE: [u8; NONCE_LEN] = *b"hf-commit-v1";
-/// With this as associated data, and before the digest that is published.
-pub(super) const DOMAIN: &[u8] = b"holdfast/key-commitment/v1";
+/// With this as associated data.
+pub(super) use crate::software::material::COMMITMENT_DOMAIN as DOMAIN;

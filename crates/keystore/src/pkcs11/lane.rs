@@ -1,6 +1,6 @@
 //! The gateway's end of a lane: one request at a time, and its reply.
 
-use super::message::{Buffer, MAX_FRAME, NotAFrame, Reply, Request};
+use super::message::{Buffer, NotAFrame, Reply, Request, frame_len};
 use std::io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -83,38 +83,27 @@ impl Lane {
     /// Reads until a whole frame is there; gives its length with its head. Nothing is lost when it is given up.
     async fn receive(&mut self) -> io::Result<usize> {
         loop {
-            let wanted = match self.incoming.get(..self.filled).and_then(<[u8]>::first_chunk::<4>) {
-                Some(head) => {
-                    let length = usize::try_from(u32::from_be_bytes(*head)).unwrap_or(usize::MAX);
-                    if length > MAX_FRAME {
-                        return Err(broken(NotAFrame));
+            let wanted = self.incoming.get(..self.filled).and_then(<[u8]>::first_chunk::<4>);
+            let wanted =
+                wanted.map(|head| frame_len(*head).map(|length| 4 + length)).transpose().map_err(broken)?;
+            match wanted {
+                Some(wanted) if self.filled == wanted => return Ok(wanted),
+                // One reply at a time: more than it is not by the protocol.
+                Some(wanted) if self.filled > wanted => return Err(broken(NotAFrame)),
+                Some(wanted) if wanted > self.incoming.len() => {
+                    // A new one, and the old one wiped.
+                    let mut larger = Buffer::new(vec![0; wanted]);
+                    for (to, from) in larger.iter_mut().zip(self.incoming.iter()) {
+                        *to = *from;
                     }
-                    4 + length
+                    self.incoming = larger;
                 }
-                None => FIRST_READ,
-            };
-            if self.filled == wanted && self.filled >= 4 {
-                return Ok(wanted);
-            }
-            if wanted > self.incoming.len() {
-                // A new one, and the old one wiped.
-                let mut larger = Buffer::new(vec![0; wanted]);
-                for (to, from) in larger.iter_mut().zip(self.incoming.iter()) {
-                    *to = *from;
-                }
-                self.incoming = larger;
+                Some(_) | None => {}
             }
             let room = self.incoming.get_mut(self.filled..).unwrap_or_default();
             match self.stream.read(room).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 read => self.filled += read,
-            }
-            // One reply at a time: more than it is not by the protocol.
-            if let Some(head) = self.incoming.get(..self.filled).and_then(<[u8]>::first_chunk::<4>) {
-                let length = usize::try_from(u32::from_be_bytes(*head)).unwrap_or(usize::MAX);
-                if self.filled > length.saturating_add(4) {
-                    return Err(broken(NotAFrame));
-                }
             }
         }
     }
@@ -127,7 +116,7 @@ fn broken(_: NotAFrame) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pkcs11::message::Refusal;
+    use crate::pkcs11::message::{MAX_FRAME, Refusal};
 
     fn pair() -> (Lane, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();

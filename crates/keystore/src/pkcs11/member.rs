@@ -1,7 +1,7 @@
 //! A member: one token, behind one worker process, which is started again whenever it ends.
 
 use super::lane::{Lane, Place};
-use super::message::{Buffer, Hello, MAX_FRAME, Refusal, Reply, Request, Welcome};
+use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, Welcome, frame_len};
 use holdfast_core::Secret;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use std::ffi::OsString;
@@ -490,10 +490,7 @@ impl Shared {
             drop(theirs);
             let mut head = [0; 4];
             control.read_exact(&mut head).await?;
-            let length = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
-            if length > MAX_FRAME {
-                return Err(NotStarted::Other(io::ErrorKind::InvalidData.into()));
-            }
+            let length = frame_len(head).map_err(|NotAFrame| io::Error::from(io::ErrorKind::InvalidData))?;
             buffer.resize(length, 0);
             control.read_exact(&mut buffer).await?;
             about(&buffer)

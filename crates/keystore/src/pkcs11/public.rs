@@ -7,17 +7,10 @@ use crate::software::agreement::Group;
 use crate::software::ffi::RsaPkey;
 use crate::software::rsa;
 use crate::software::signature::{Curve, PublicHalf};
+use crate::software::spki::{SPKI_ED25519, SPKI_P256, SPKI_P384, SPKI_P521, SPKI_X25519};
 use holdfast_core::Error;
-use holdfast_core::algorithm::{Algorithm, Family};
-
-/// What stands before the point in DER SubjectPublicKeyInfo (RFC 5480 §2, RFC 8410 §4).
-const SPKI_P256: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
-const SPKI_P384: &[u8] =
-    b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
-const SPKI_P521: &[u8] =
-    b"\x30\x81\x9b\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23\x03\x81\x86\x00";
-const SPKI_ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
-const SPKI_X25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x6e\x03\x21\x00";
+use holdfast_core::algorithm::{Algorithm, Family, SignatureScheme};
+use holdfast_core::work::Message;
 
 /// DER SubjectPublicKeyInfo of what a token has made; `None` for secret keys.
 ///
@@ -126,8 +119,8 @@ impl Public {
     pub(super) fn verify(
         &self,
         algorithm: Algorithm,
-        scheme: holdfast_core::algorithm::SignatureScheme,
-        message: holdfast_core::work::Message<'_>,
+        scheme: SignatureScheme,
+        message: Message<'_>,
         signature: &[u8],
     ) -> Result<bool, Error> {
         match self {

@@ -12,12 +12,11 @@ use crate::software::agreement;
 use crate::software::digest;
 use crate::software::ffi::RsaPkey;
 use crate::software::held::{Held, Versions};
-use crate::software::material::Fresh;
+use crate::software::material;
 use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
 use crate::software::vault::Vault;
 use crate::software::{RootKey, SoftwareStore};
-use aws_lc_rs::digest::{Context, SHA256};
 use holdfast_core::algorithm::{Algorithm, Family, Hash, RsaPadding, SignatureScheme};
 use holdfast_core::frame::Commitment;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
@@ -175,7 +174,7 @@ impl<W: World> TokenStore<W> {
         let spki = spki?;
         let mut paddings = Paddings::default();
         let commitment = match &spki {
-            Some(spki) => Fresh::asymmetric(algorithm, Secret::new(Vec::new()), spki)?.commitment,
+            Some(spki) => material::commitment(algorithm, spki),
             None => self.commit(algorithm, id).await?,
         };
         if algorithm.family() == Family::KeyWrap {
@@ -212,13 +211,7 @@ impl<W: World> TokenStore<W> {
         if made.len() != length {
             return Err(refusal::device("the token's mechanism is not what its name says"));
         }
-        let mut hash = Context::new(&SHA256);
-        hash.update(commitment::DOMAIN);
-        hash.update(&[algorithm.code()]);
-        hash.update(made.expose());
-        let mut published = [0; 32];
-        published.copy_from_slice(hash.finish().as_ref());
-        Ok(Commitment(published))
+        Ok(material::commitment(algorithm, made.expose()))
     }
 
     /// Which OAEP paddings the token decrypts, with a label, and whether it does RSA bare: tried, since the list of mechanisms does not say.

@@ -4,17 +4,13 @@
 
 use super::material::Fresh;
 use super::signature::{rejected, spki};
+use super::spki::{SPKI_P256, SPKI_P384, SPKI_X25519};
 use crate::refusal;
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin, EcPrivateKeyBin};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::{Error, Secret};
 
-/// What DER SubjectPublicKeyInfo has before the point, each with its curve by name (RFC 5480 §2, RFC 8410 §4): there is one encoding only.
-const SPKI_P256: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
-const SPKI_P384: &[u8] =
-    b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
-const SPKI_X25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x6e\x03\x21\x00";
 /// The first byte of an uncompressed point (SEC 1 §2.3.3).
 const UNCOMPRESSED: u8 = 4;
 

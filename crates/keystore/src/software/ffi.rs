@@ -40,43 +40,36 @@ impl Drop for Operation {
     }
 }
 
+type Parser = unsafe extern "C" fn(*mut lc::CBS) -> *mut lc::EVP_PKEY;
 type Init = unsafe extern "C" fn(*mut lc::EVP_PKEY_CTX) -> c_int;
 type Run = unsafe extern "C" fn(*mut lc::EVP_PKEY_CTX, *mut u8, *mut usize, *const u8, usize) -> c_int;
 
 impl RsaPkey {
     /// From PKCS#8 (RFC 5208). AWS-LC checks the key's consistency. `None` for anything else.
     pub(crate) fn parse(pkcs8: &[u8]) -> Option<Self> {
-        let mut reader = MaybeUninit::<lc::CBS>::uninit();
-        // SAFETY: `CBS_init` writes the whole struct, which then borrows `pkcs8`; that outlives this function.
-        let mut reader = unsafe {
-            lc::CBS_init(reader.as_mut_ptr(), pkcs8.as_ptr(), pkcs8.len());
-            reader.assume_init()
-        };
-        // SAFETY: `reader` is initialised; the result is null or a new reference that we own.
-        let key = NonNull::new(unsafe { lc::EVP_parse_private_key(&raw mut reader) }).map(Self);
-        Self::checked(key, &reader)
+        Self::parse_with(lc::EVP_parse_private_key, pkcs8)
     }
 
     /// The public half alone, from DER SubjectPublicKeyInfo (RFC 5280 §4.1). `None` for anything else.
     pub(crate) fn parse_public(spki: &[u8]) -> Option<Self> {
-        let mut reader = MaybeUninit::<lc::CBS>::uninit();
-        // SAFETY: `CBS_init` writes the whole struct, which then borrows `spki`; that outlives this function.
-        let mut reader = unsafe {
-            lc::CBS_init(reader.as_mut_ptr(), spki.as_ptr(), spki.len());
-            reader.assume_init()
-        };
-        // SAFETY: `reader` is initialised; the result is null or a new reference that we own.
-        let key = NonNull::new(unsafe { lc::EVP_parse_public_key(&raw mut reader) }).map(Self);
-        Self::checked(key, &reader)
+        Self::parse_with(lc::EVP_parse_public_key, spki)
     }
 
     /// An RSA key after which nothing is left to read.
-    fn checked(key: Option<Self>, reader: &lc::CBS) -> Option<Self> {
+    fn parse_with(parser: Parser, der: &[u8]) -> Option<Self> {
+        let mut reader = MaybeUninit::<lc::CBS>::uninit();
+        // SAFETY: `CBS_init` writes the whole struct, which then borrows `der`; that outlives this function.
+        let mut reader = unsafe {
+            lc::CBS_init(reader.as_mut_ptr(), der.as_ptr(), der.len());
+            reader.assume_init()
+        };
+        // SAFETY: `reader` is initialised; the result is null or a new reference that we own.
+        let key = NonNull::new(unsafe { parser(&raw mut reader) }).map(Self);
         // SAFETY: no argument.
         unsafe { lc::ERR_clear_error() }
         let key = key?;
         // SAFETY: both point to live objects, which are only read.
-        let (kind, rest) = unsafe { (lc::EVP_PKEY_id(key.0.as_ptr()), lc::CBS_len(reader)) };
+        let (kind, rest) = unsafe { (lc::EVP_PKEY_id(key.0.as_ptr()), lc::CBS_len(&raw const reader)) };
         (kind == lc::EVP_PKEY_RSA && rest == 0).then_some(key)
     }
 

@@ -16,8 +16,8 @@ use holdfast_core::port::World;
 use holdfast_core::{Error, Secret};
 use std::sync::Arc;
 
-/// What stands before an asymmetric key's commitment.
-const COMMITMENT_DOMAIN: &[u8] = b"holdfast/key-commitment/v1";
+/// What stands before what is hashed to a commitment.
+pub(crate) const COMMITMENT_DOMAIN: &[u8] = b"holdfast/key-commitment/v1";
 
 /// Key material that has just been made.
 #[derive(Debug)]
@@ -40,14 +40,19 @@ impl Fresh {
     }
 
     pub(crate) fn asymmetric(algorithm: Algorithm, material: Secret, public: &[u8]) -> Result<Self, Error> {
-        let mut hash = Context::new(&SHA256);
-        hash.update(COMMITMENT_DOMAIN);
-        hash.update(&[algorithm.code()]);
-        hash.update(public);
-        let mut commitment = [0; 32];
-        commitment.copy_from_slice(hash.finish().as_ref());
-        Ok(Self { material, public: Some(Arc::from(public)), commitment: Commitment(commitment) })
+        Ok(Self { material, public: Some(Arc::from(public)), commitment: commitment(algorithm, public) })
     }
+}
+
+/// SHA-256("holdfast/key-commitment/v1" ‖ algorithm code ‖ `of`).
+pub(crate) fn commitment(algorithm: Algorithm, of: &[u8]) -> Commitment {
+    let mut hash = Context::new(&SHA256);
+    hash.update(COMMITMENT_DOMAIN);
+    hash.update(&[algorithm.code()]);
+    hash.update(of);
+    let mut commitment = [0; 32];
+    commitment.copy_from_slice(hash.finish().as_ref());
+    Commitment(commitment)
 }
 
 /// Makes a key.

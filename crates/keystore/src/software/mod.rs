@@ -27,6 +27,7 @@ pub mod root_file;
 pub(crate) mod rsa;
 pub(crate) mod seal;
 pub(crate) mod signature;
+pub(crate) mod spki;
 mod store;
 pub(crate) mod vault;
 mod xaes;

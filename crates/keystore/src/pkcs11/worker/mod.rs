@@ -8,7 +8,7 @@ mod keys;
 mod operate;
 mod token;
 
-use super::message::{Buffer, Hello, MAX_FRAME, NotAFrame, Refusal, Reply, Request};
+use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len};
 use fault::Fault;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use std::io::{self, IoSliceMut, Read, Write};
@@ -131,11 +131,7 @@ fn attempt(
 fn read_frame(stream: &mut UnixStream, buffer: &mut Buffer) -> io::Result<()> {
     let mut head = [0; 4];
     stream.read_exact(&mut head)?;
-    let length = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
-    if length > MAX_FRAME {
-        return Err(broken(NotAFrame));
-    }
-    buffer.resize(length, 0);
+    buffer.resize(frame_len(head).map_err(broken)?, 0);
     stream.read_exact(buffer)
 }
 
