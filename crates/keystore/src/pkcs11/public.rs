@@ -9,16 +9,16 @@ use crate::software::rsa;
 use crate::software::signature::{Curve, PublicHalf};
 use crate::software::spki::{SPKI_ED25519, SPKI_P256, SPKI_P384, SPKI_P521, SPKI_X25519};
 use holdfast_core::Error;
-use holdfast_core::algorithm::{Algorithm, Family, SignatureScheme};
+use holdfast_core::algorithm::{Algorithm, SignatureScheme};
 use holdfast_core::work::Message;
 
-/// DER SubjectPublicKeyInfo of what a token has made; `None` for secret keys.
+/// DER SubjectPublicKeyInfo of what a token has made, and that ready; empty for secret keys.
 ///
 /// # Errors
 /// `key-store-unavailable` if it is no such public key: the token's word is not taken for it.
-pub(super) fn spki(algorithm: Algorithm, made: &Made<'_>) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn made(algorithm: Algorithm, made: &Made<'_>) -> Result<(Vec<u8>, Public), Error> {
     if !algorithm.is_asymmetric() {
-        return Ok(None);
+        return Ok((Vec::new(), Public::None));
     }
     let spki = match algorithm {
         Algorithm::EcdsaP256 | Algorithm::EcdhP256 => on_curve(SPKI_P256, 65, made),
@@ -42,8 +42,8 @@ pub(super) fn spki(algorithm: Algorithm, made: &Made<'_>) -> Result<Option<Vec<u
     };
     let none = || refusal::device("the token's new key has no public half of its algorithm");
     let spki = spki.ok_or_else(none)?;
-    Public::load(algorithm, &spki).map_err(|_| none())?;
-    Ok(Some(spki))
+    let public = Public::load(algorithm, &spki).map_err(|_| none())?;
+    Ok((spki, public))
 }
 
 fn on_curve(prefix: &[u8], length: usize, made: &Made<'_>) -> Option<Vec<u8>> {
@@ -132,9 +132,4 @@ impl Public {
             Self::None | Self::Agreement(_) => Err(refusal::unsupported("the key does not sign")),
         }
     }
-}
-
-/// Whether a key of this algorithm signs.
-pub(super) const fn signs(algorithm: Algorithm) -> bool {
-    matches!(algorithm.family(), Family::Signature | Family::Rsa)
 }

@@ -140,11 +140,11 @@ impl<W: World> TokenStore<W> {
         let label = format!("holdfast/{}/{}/{}", version.tenant, version.key, version.version);
         let request = Request::Generate { algorithm, id, label: &label };
         let made = self.ask(request, self.patience.generation, |reply| match reply {
-            Reply::Made(made) => Some((made.evidence, public::spki(algorithm, made))),
+            Reply::Made(made) => Some((made.evidence, public::made(algorithm, made))),
             Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => None,
         });
-        let (evidence, spki) = made.await?;
-        match self.finish(algorithm, id, evidence, spki).await {
+        let (evidence, public) = made.await?;
+        match self.finish(algorithm, id, evidence, public).await {
             Ok((reference, public, commitment)) => {
                 let binding = Binding::of_new(Kind::Reference, &version);
                 let handle = tenant.sealer.seal(&*self.vault.world, &binding, &reference.to_bytes())?;
@@ -164,30 +164,30 @@ impl<W: World> TokenStore<W> {
         algorithm: Algorithm,
         id: Id,
         evidence: Evidence,
-        spki: Result<Option<Vec<u8>>, Error>,
+        public: Result<(Vec<u8>, Public), Error>,
     ) -> Result<(Reference, Option<Arc<[u8]>>, Commitment), Error> {
         if !evidence.is_confined() {
             return Err(refusal::device(
                 "the token does not say of its new key that it was made inside and can never leave",
             ));
         }
-        let spki = spki?;
-        let mut paddings = Paddings::default();
-        let commitment = match &spki {
-            Some(spki) => material::commitment(algorithm, spki),
-            None => self.commit(algorithm, id).await?,
+        let (spki, public) = public?;
+        let commitment = match algorithm.is_asymmetric() {
+            true => material::commitment(algorithm, &spki),
+            false => self.commit(algorithm, id).await?,
         };
-        if algorithm.family() == Family::KeyWrap {
-            self.try_wrapping(id, wraps(algorithm)?).await?;
+        let mut paddings = Paddings::default();
+        match algorithm.family() {
+            Family::KeyWrap => self.try_wrapping(id, wraps(algorithm)?).await?,
+            Family::Rsa => {
+                paddings = self.try_paddings(id, public.rsa_key()?).await?;
+                self.try_signing(algorithm, id, &public).await?;
+            }
+            Family::Signature => self.try_signing(algorithm, id, &public).await?,
+            Family::Aead | Family::Hmac | Family::Agreement | Family::Kem => {}
         }
-        if let (Family::Rsa, Some(spki)) = (algorithm.family(), &spki) {
-            paddings = self.try_paddings(algorithm, id, spki).await?;
-        }
-        if let (true, Some(spki)) = (public::signs(algorithm), &spki) {
-            self.try_signing(algorithm, id, spki).await?;
-        }
-        let public = spki.as_deref().map(Arc::from);
-        Ok((Reference { id, paddings, spki: spki.unwrap_or_default() }, public, commitment))
+        let published = algorithm.is_asymmetric().then(|| Arc::from(&*spki));
+        Ok((Reference { id, paddings, spki }, published, commitment))
     }
 
     /// A secret key commits by what the token makes of a fixed input: SHA-256("holdfast/key-commitment/v1" ‖ algorithm code ‖ that). Nothing of
@@ -215,16 +215,15 @@ impl<W: World> TokenStore<W> {
     }
 
     /// Which OAEP paddings the token decrypts, with a label, and whether it does RSA bare: tried, since the list of mechanisms does not say.
-    async fn try_paddings(&self, algorithm: Algorithm, id: Id, spki: &[u8]) -> Result<Paddings, Error> {
+    async fn try_paddings(&self, id: Id, key: &RsaPkey) -> Result<Paddings, Error> {
         let mut paddings = Paddings::default();
-        let public = Public::load(algorithm, spki)?;
         let (label, sent) = (commitment::DOMAIN, b"to and fro");
         let right = |back: &Secret| match back.expose() == sent {
             true => Ok(()),
             false => Err(refusal::device("the token decrypts to something else")),
         };
         for padding in Paddings::all() {
-            let body = rsa::encrypt(public.rsa_key()?, Vec::new(), padding, label, sent)?;
+            let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
             if let Ok(back) = self.done(Request::RsaDecrypt { id, padding, label, body: &body }).await {
                 right(&back)?;
                 paddings.add(padding);
@@ -232,8 +231,8 @@ impl<W: World> TokenStore<W> {
         }
         let (hash, mgf1) = (Hash::Sha256, Hash::Sha256);
         let padding = RsaPadding::Oaep { hash, mgf1 };
-        let body = rsa::encrypt(public.rsa_key()?, Vec::new(), padding, label, sent)?;
-        if let Ok(back) = self.rsa_bare(id, public.rsa_key()?, hash, mgf1, label, &body).await {
+        let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
+        if let Ok(back) = self.rsa_bare(id, key, hash, mgf1, label, &body).await {
             right(&back)?;
             paddings.bare = true;
         }
@@ -276,10 +275,9 @@ impl<W: World> TokenStore<W> {
         }
     }
 
-    async fn try_signing(&self, algorithm: Algorithm, id: Id, spki: &[u8]) -> Result<(), Error> {
+    async fn try_signing(&self, algorithm: Algorithm, id: Id, public: &Public) -> Result<(), Error> {
         let Some(scheme) = SignatureScheme::default_for(algorithm) else { return Ok(()) };
-        let public = Public::load(algorithm, spki)?;
-        self.sign(algorithm, id, &public, scheme, Message::Whole(commitment::TEXT)).await.map(drop)
+        self.sign(algorithm, id, public, scheme, Message::Whole(commitment::TEXT)).await.map(drop)
     }
 
     /// Signs, and verifies before the signature is anybody's.
