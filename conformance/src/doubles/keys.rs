@@ -38,12 +38,18 @@ struct Inner {
     erased: HashSet<(KeyId, KeyVersion)>,
     forgotten: Vec<KeyId>,
     performed: Vec<OperationId>,
+    repeats: u64,
 }
 
 impl Keys {
     /// Lets one of the next operations fail; faults are used up in order.
     pub fn fault(&self, fault: KeyFault) {
         lock(&self.inner).faults.push_back(fault);
+    }
+
+    /// Says of each operation that it may be repeated so often.
+    pub fn repeat(&self, times: u64) {
+        lock(&self.inner).repeats = times;
     }
 
     /// Forgets faults that nobody ran into.
@@ -285,6 +291,10 @@ impl KeyStore for Keys {
 
     fn custody(&self, _: Algorithm) -> Custody {
         Custody::Software
+    }
+
+    fn invocations(&self, _: &SealedHandle) -> u64 {
+        1 + lock(&self.inner).repeats
     }
 
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {

@@ -1,6 +1,6 @@
 //! Tokens of SoftHSM2 against the suite of the key stores' port: real modules, in worker processes, one PIN each.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 #![allow(clippy::large_futures, reason = "one of each test at a time")]
 
 use holdfast_conformance::doubles::{Journal, Records, Sim};
@@ -10,7 +10,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::context::Context;
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{ErrorKind, Secret};
-use holdfast_keystore::pkcs11::{Launch, Member, Patience, TokenStore, worker};
+use holdfast_keystore::pkcs11::{Launch, Member, Patience, Pool, TokenStore, worker};
 use holdfast_keystore::software::RootKey;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,7 @@ fn a_lying_worker() {
 }
 
 mod liar;
+mod pool;
 
 /// A directory with a token in it.
 struct SoftHsm {
@@ -60,6 +61,40 @@ impl SoftHsm {
             .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         made
+    }
+
+    /// Another one, of a replicated group with this one: it has the same objects, under the same keys.
+    fn twin(&self) -> Self {
+        let twin = Self { dir: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(twin.tokens()).unwrap();
+        let conf = std::fs::read_to_string(self.conf()).unwrap();
+        let conf = conf.replace(self.dir.path().to_str().unwrap(), twin.dir.path().to_str().unwrap());
+        std::fs::write(twin.conf(), conf).unwrap();
+        self.replicate(&twin);
+        twin
+    }
+
+    /// What a vendor's replication does.
+    fn replicate(&self, to: &Self) {
+        for token in std::fs::read_dir(self.tokens()).unwrap() {
+            let token = token.unwrap();
+            let there = to.tokens().join(token.file_name());
+            std::fs::create_dir_all(&there).unwrap();
+            for file in std::fs::read_dir(token.path()).unwrap() {
+                let file = file.unwrap();
+                // Written beside it, since its module may be reading.
+                let (beside, place) = (to.dir.path().join("beside"), there.join(file.file_name()));
+                if std::fs::read(file.path()).ok() != std::fs::read(&place).ok()
+                    && std::fs::copy(file.path(), &beside).is_ok()
+                {
+                    std::fs::rename(beside, place).unwrap();
+                }
+            }
+        }
+    }
+
+    fn tokens(&self) -> PathBuf {
+        self.dir.path().join("tokens")
     }
 
     fn conf(&self) -> PathBuf {
@@ -98,7 +133,8 @@ async fn over(launch: Launch, seed: u64, patience: Patience) -> TokenStore<Sim> 
     let member = Member::start(launch);
     member.ready(READY).await.unwrap();
     let root = RootKey::new(Secret::new((0..32).collect())).unwrap();
-    TokenStore::open(root, Arc::new(Sim::new(seed)), member, patience).unwrap()
+    let pool = Pool::of(vec![member], 1).unwrap();
+    TokenStore::open(root, Arc::new(Sim::new(seed)), pool, patience).unwrap()
 }
 
 /// Longer than a worker takes to come up on a busy machine.
@@ -132,8 +168,8 @@ async fn stop(pid: u32) {
 /// Waits until the member has another worker than this one.
 async fn another_worker(rig: &Bench, than: u32) -> u32 {
     loop {
-        rig.keys().member().ready(READY).await.unwrap();
-        match rig.keys().member().worker() {
+        rig.keys().pool().members()[0].ready(READY).await.unwrap();
+        match rig.keys().pool().members()[0].worker() {
             Some(pid) if pid != than => return pid,
             Some(_) | None => tokio::task::yield_now().await,
         }
@@ -171,7 +207,7 @@ fn a_killed_worker_is_an_error_with_a_cause_and_then_there_is_another() {
         rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
         let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[("row", "1")]))).await.unwrap();
         for _ in 0..3 {
-            let killed = rig.keys().member().worker().unwrap();
+            let killed = rig.keys().pool().members()[0].worker().unwrap();
             signal(killed, "-KILL");
             // Whatever is asked until the next one is there has an answer.
             let next = another_worker(&rig, killed);
@@ -188,12 +224,12 @@ fn a_killed_worker_is_an_error_with_a_cause_and_then_there_is_another() {
                     assert!(error.chain().contains("worker"), "{}", error.chain());
                     tokio::task::yield_now().await;
                 }
-                if rig.keys().member().worker().is_some_and(|pid| pid != killed) {
+                if rig.keys().pool().members()[0].worker().is_some_and(|pid| pid != killed) {
                     break;
                 }
             }
             // Its keys are found again by their CKA_ID.
-            rig.keys().member().ready(READY).await.unwrap();
+            rig.keys().pool().members()[0].ready(READY).await.unwrap();
             let opened = rig.bytes("alice", "k", decrypt(&sealed, context(&[("row", "1")]))).await.unwrap();
             assert_eq!(opened, b"4711");
             assert_eq!(rig.keys().health(), Health::Ready);
@@ -205,12 +241,13 @@ fn a_killed_worker_is_an_error_with_a_cause_and_then_there_is_another() {
 fn a_worker_that_hangs_costs_a_deadline_each_and_is_replaced() {
     let hsm = SoftHsm::new("three");
     runtime().block_on(async {
-        let launch = Launch { hang: Duration::from_millis(500), ..hsm.launch("three") };
+        // Longer than what waits for an answer, so that it waits in vain.
+        let launch = Launch { hang: Duration::from_secs(4), ..hsm.launch("three") };
         // Long enough for a busy machine to make a key.
         let short = Patience { operation: Duration::from_secs(2), ..patience() };
         let rig = found(over(launch, 1, short).await).await;
         rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
-        let hung = rig.keys().member().worker().unwrap();
+        let hung = rig.keys().pool().members()[0].worker().unwrap();
         stop(hung).await;
         let error = rig.bytes("alice", "k", sign(b"message")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::KeyStoreUnavailable);
@@ -229,7 +266,7 @@ fn more_than_may_wait_are_refused_at_once() {
         let launch = Launch { lanes: 1, queue: 2, ..hsm.launch("four") };
         let rig = found(over(launch, 1, patience()).await).await;
         rig.create(new_key("k", Algorithm::Rsa2048)).await.unwrap();
-        stop(rig.keys().member().worker().unwrap()).await;
+        stop(rig.keys().pool().members()[0].worker().unwrap()).await;
         let mut asked: Vec<_> = (0..5).map(|_| Box::pin(rig.bytes("alice", "k", sign(b"message")))).collect();
         let mut refused = 0;
         for one in &mut asked {
@@ -242,7 +279,7 @@ fn more_than_may_wait_are_refused_at_once() {
             }
         }
         assert_eq!(refused, 2);
-        signal(rig.keys().member().worker().unwrap(), "-CONT");
+        signal(rig.keys().pool().members()[0].worker().unwrap(), "-CONT");
         for one in asked.into_iter().take(3) {
             one.await.unwrap();
         }
@@ -267,7 +304,7 @@ fn a_token_without_the_key_says_so() {
                 }
             }
         }
-        let before = rig.keys().member().worker().unwrap();
+        let before = rig.keys().pool().members()[0].worker().unwrap();
         signal(before, "-KILL");
         another_worker(&rig, before).await;
         let error = rig.bytes("alice", "k", decrypt(&sealed, Context::EMPTY)).await.unwrap_err();

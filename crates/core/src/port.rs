@@ -332,6 +332,10 @@ pub trait KeyStore: Send + Sync + 'static {
     /// The custody that a key of this algorithm would be in if it were made now: what [`Self::generate`] MUST then give.
     fn custody(&self, algorithm: Algorithm) -> Custody;
 
+    /// How many invocations of its algorithm one operation with a key version may come to, at most: repetitions after a failure and hedges
+    /// included. So many are counted towards a budget before the operation.
+    fn invocations(&self, handle: &SealedHandle) -> u64;
+
     /// Uses a key version.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use crate::backup::Recipients;
 use crate::fault::Fault;
 use crate::sinks::{self, SinkTable};
-use crate::token::{self, TokenTable};
+use crate::token::{self, PoolTable, TokenTable};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -33,9 +33,11 @@ pub struct Config {
     pub limits: Limits,
     /// Backups.
     pub backup: Backup,
-    /// The token that keys are made and used in; none: custody is in software.
+    /// The tokens that keys are made and used in; none: custody is in software.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token: Vec<TokenTable>,
+    /// How they work together.
+    pub pool: PoolTable,
     /// Copies of the audit logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sink: Vec<SinkTable>,
@@ -59,6 +61,7 @@ impl Default for Config {
             limits: Limits::default(),
             backup: Backup::default(),
             token: vec![],
+            pool: PoolTable::default(),
             sink: vec![],
             anchor: Anchor::default(),
             witness: vec![],
@@ -288,7 +291,7 @@ impl Config {
                 .remedy("set both, or neither for the certificate that `init` made"));
         }
         Recipients::parse(&self.backup.recipients)?;
-        token::check(&self.token)?;
+        token::check(&self.token, &self.pool)?;
         sinks::check(&self.sink)?;
         let Limits { connections, handshake_seconds, header_seconds, body_seconds, requests, .. } =
             &self.limits;

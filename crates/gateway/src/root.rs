@@ -13,7 +13,7 @@ use holdfast_core::port::Ports;
 use holdfast_core::{Error, Secret, TenantId};
 use holdfast_identity::Registrations;
 use holdfast_keystore::Custodian;
-use holdfast_keystore::pkcs11::{Member, Patience, TokenStore};
+use holdfast_keystore::pkcs11::{Patience, TokenStore};
 use holdfast_keystore::software::{RootKey, SoftwareStore, root_file};
 use holdfast_policy::CedarPolicy;
 use holdfast_state::{DirectoryLock, EmbeddedState, Opening, Settings};
@@ -105,9 +105,9 @@ fn open_with(
     let settings = Settings::default();
     let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;
     let software = SoftwareStore::open(root, Arc::clone(&world))?;
-    // Its worker comes up by itself: a gateway without its token still takes stop orders.
-    let beside = |launch| TokenStore::beside(&software, Member::start(launch), Patience::default());
-    let token = config.token.first().map(|table| table.launch().map(beside)).transpose()?;
+    // Workers come up by themselves: a gateway without its tokens still takes stop orders.
+    let pool = config.pool.start(&config.token)?;
+    let token = pool.map(|pool| TokenStore::beside(&software, pool, Patience::default()));
     let keys = Custodian::new(software, token);
     let archive = Backups::new(directory, identity, &config.backup, state.copier(), Arc::clone(&world))?;
     let engines = Engines {

@@ -147,6 +147,10 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         self.inner.custody(algorithm)
     }
 
+    fn invocations(&self, handle: &SealedHandle) -> u64 {
+        self.inner.invocations(handle)
+    }
+
     async fn perform(
         &self,
         permit: &Permit<Use>,

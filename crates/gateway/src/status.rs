@@ -6,7 +6,7 @@ use crate::serve::Gateway;
 use crate::tls::TlsState;
 use holdfast_core::Timestamp;
 use holdfast_core::port::{AuditLog as _, Health, KeyStore as _, State as _, World as _};
-use holdfast_keystore::pkcs11::About;
+use holdfast_keystore::pkcs11::{About, Condition, Report};
 use holdfast_wire::native::message::{Part, Status};
 
 /// Days before the server's certificate expires from which on the status says so.
@@ -33,14 +33,8 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
     let Gateway { law, directory, identity, tls, sinks, outside, .. } = gateway;
     let engines = law.engines();
     let root = directory.root_key();
-    let custody = match engines.keys.token().map(|token| token.member().about()) {
-        None => format!("software custody, root key in the file `{}`", root.display()),
-        Some(None) => format!("custody in a token, root key in the file `{}`", root.display()),
-        Some(Some(About { manufacturer, model, serial, firmware, .. })) => format!(
-            "custody in a token ({manufacturer} {model}, serial {serial}, firmware {firmware}), root key in the file `{}`",
-            root.display()
-        ),
-    };
+    let members = engines.keys.token().map(|token| token.pool().reports()).unwrap_or_default();
+    let custody = format!("{}, root key in the file `{}`", custody(&members), root.display());
     let state = engines.state.position();
     let log = engines.log.log().health();
     let now = engines.world.now();
@@ -60,6 +54,9 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
     let ready = parts.iter().all(|part| part.ready);
     // Nothing waits for them.
     parts.extend(sinks.parts());
+    if members.len() > 1 {
+        parts.extend(members.iter().map(member));
+    }
     let mut notices = notices(law, directory, identity, tls);
     if !outside.remembers() {
         notices.push(
@@ -72,6 +69,33 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
     notices.extend(forecast.notices());
     notices.extend(gateway.scrub.shown().iter().map(|damage| format!("damage was found: {damage}")));
     Status { version: crate::BUILD.to_owned(), ready, parts, notices }
+}
+
+fn custody(members: &[Report]) -> String {
+    match members {
+        [] => "software custody".to_owned(),
+        [Report { about: None, .. }] => "custody in a token".to_owned(),
+        [Report { about: Some(about), .. }] => format!("custody in a token ({})", token(about)),
+        several => {
+            let up = several.iter().filter(|member| member.condition == Condition::Up).count();
+            format!("custody in a pool of tokens, {up} of {} up", several.len())
+        }
+    }
+}
+
+fn token(about: &About) -> String {
+    let About { manufacturer, model, serial, firmware, .. } = about;
+    format!("{manufacturer} {model}, serial {serial}, firmware {firmware}")
+}
+
+fn member(report: &Report) -> Part {
+    let ready = report.condition == Condition::Up;
+    let detail = match (report.condition.why(), &report.about) {
+        (Some(why), _) => Some(format!("{}: {why}", report.condition.name())),
+        (None, Some(about)) if ready => Some(token(about)),
+        (None, _) => Some(report.condition.name().to_owned()),
+    };
+    Part { name: format!("token {}", report.name), ready, detail }
 }
 
 /// What is damaged of the state decides who may do what: whatever it answers, nobody should be sent here.

@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use holdfast_core::Secret;
-use holdfast_keystore::pkcs11::Launch;
+use holdfast_keystore::pkcs11::{Launch, MAX_MEMBERS, Pool};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,10 +15,31 @@ use std::process::{Command, Stdio};
 const LONGEST_PIN: u64 = 1024;
 const MOST_SESSIONS: u32 = holdfast_keystore::pkcs11::worker::MAX_LANES;
 
+/// How the tokens work together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolTable {
+    /// How a key gets to every token.
+    pub distribution: Option<Distributed>,
+    /// How many tokens must hold a new key before it is one: two where there are as many, unless told.
+    pub copies: Option<usize>,
+}
+
+/// How a key gets to every token of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distributed {
+    /// The vendor brings it there.
+    Vendor,
+}
+
 /// A token (PKCS#11).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenTable {
+    /// What the pool calls it; its label unless told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// The vendor's module.
     pub module: PathBuf,
     /// The token's label.
@@ -45,12 +66,32 @@ fn sessions() -> u32 {
 ///
 /// # Errors
 /// Names the setting.
-pub(crate) fn check(tables: &[TokenTable]) -> Result<(), Fault> {
-    if tables.len() > 1 {
-        return Err(Fault::new("there is more than one `[[token]]`")
-            .remedy("name one: keys are made and used in one token"));
+pub(crate) fn check(tables: &[TokenTable], pool: &PoolTable) -> Result<(), Fault> {
+    if tables.len() > MAX_MEMBERS {
+        return Err(Fault::new(format!("there are {} `[[token]]`s", tables.len()))
+            .remedy(format!("a pool has {MAX_MEMBERS} members at most")));
     }
-    for TokenTable { module, label, pin_file, pin_command, sessions, environment: _ } in tables {
+    if tables.len() > 1 && pool.distribution.is_none() {
+        return Err(Fault::new(
+            "there are several `[[token]]`s, and `pool.distribution` does not say how a key gets to each",
+        )
+        .remedy(
+            "set it to \"vendor\" if the vendor replicates them, so that what one makes the others have",
+        ));
+    }
+    if let Some(copies) = pool.copies
+        && !(1..=tables.len()).contains(&copies)
+    {
+        return Err(Fault::new(format!("`pool.copies` is {copies} with {} `[[token]]`s", tables.len()))
+            .remedy("use a number from 1 to as many as there are"));
+    }
+    for (place, table) in tables.iter().enumerate() {
+        if tables.iter().take(place).any(|other| other.name() == table.name()) {
+            return Err(Fault::new(format!("two `[[token]]`s are called `{}`", table.name()))
+                .remedy("give each a `name` of its own"));
+        }
+    }
+    for TokenTable { name: _, module, label, pin_file, pin_command, sessions, environment: _ } in tables {
         if module.to_str().is_none_or(str::is_empty) || label.is_empty() {
             return Err(Fault::new("`token.module` or `token.label` is empty").remedy(
                 "name the vendor's module and the token; `pkcs11-tool --module FILE -L` lists tokens",
@@ -68,13 +109,31 @@ pub(crate) fn check(tables: &[TokenTable]) -> Result<(), Fault> {
     Ok(())
 }
 
+impl PoolTable {
+    /// The pool, started on the runtime that this is called from; none without tokens. Reads the PINs.
+    ///
+    /// # Errors
+    /// As [`TokenTable::launch`].
+    pub(crate) fn start(&self, tables: &[TokenTable]) -> Result<Option<Pool>, Fault> {
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        let launches = tables.iter().map(TokenTable::launch).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(Pool::start(launches, self.copies.unwrap_or(2))?))
+    }
+}
+
 impl TokenTable {
+    fn name(&self) -> &str {
+        if self.name.is_empty() { &self.label } else { &self.name }
+    }
+
     /// What its worker is started with. Reads the PIN.
     ///
     /// # Errors
     /// When there is none to be read, or it lies open to others.
     pub(crate) fn launch(&self) -> Result<Launch, Fault> {
-        let Self { module, label, pin_file, pin_command, sessions, environment } = self;
+        let Self { name: _, module, label, pin_file, pin_command, sessions, environment } = self;
         let pin = match pin_command.split_first() {
             Some((program, arguments)) => from_command(program, arguments)?,
             None => from_file(pin_file)?,
@@ -83,7 +142,8 @@ impl TokenTable {
             environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
         // `check` has seen that it is text.
         let module = module.to_str().unwrap_or_default();
-        Ok(Launch { lanes: *sessions, environment, ..Launch::new(module, label, pin) })
+        let name = self.name().to_owned();
+        Ok(Launch { name, lanes: *sessions, environment, ..Launch::new(module, label, pin) })
     }
 }
 
@@ -141,7 +201,7 @@ mod tests {
 
     fn table(text: &str) -> Result<TokenTable, Fault> {
         let table: TokenTable = toml::from_str(text).map_err(|error| Fault::new(error.to_string()))?;
-        check(std::slice::from_ref(&table)).map(|()| table)
+        check(std::slice::from_ref(&table), &PoolTable::default()).map(|()| table)
     }
 
     #[test]
@@ -161,7 +221,19 @@ mod tests {
             assert!(problem.contains(named), "{text}: {problem}");
         }
         let one = table(good).unwrap();
-        assert!(check(&[one.clone(), one]).unwrap_err().to_string().contains("more than one"));
+        let two = TokenTable { name: "second".to_owned(), ..one.clone() };
+        let vendor = PoolTable { distribution: Some(Distributed::Vendor), copies: None };
+        assert!(check(&[one.clone(), two.clone()], &vendor).is_ok());
+        for (tables, pool, named) in [
+            (vec![one.clone(), two.clone()], PoolTable::default(), "pool.distribution"),
+            (vec![one.clone(), one.clone()], vendor.clone(), "two `[[token]]`s are called `holdfast`"),
+            (vec![one.clone(), two], PoolTable { copies: Some(3), ..vendor.clone() }, "pool.copies"),
+            (vec![one.clone()], PoolTable { copies: Some(0), ..vendor.clone() }, "pool.copies"),
+            (vec![one; 17], vendor, "17"),
+        ] {
+            let problem = check(&tables, &pool).unwrap_err().to_string();
+            assert!(problem.contains(named), "{problem}");
+        }
     }
 
     #[test]

@@ -86,6 +86,13 @@ impl<W: World> KeyStore for Custodian<W> {
         }
     }
 
+    fn invocations(&self, handle: &SealedHandle) -> u64 {
+        match self.holder(handle) {
+            Ok(Some(token)) => token.invocations(handle),
+            Ok(None) | Err(_) => self.software.invocations(handle),
+        }
+    }
+
     async fn perform(
         &self,
         permit: &Permit<Use>,

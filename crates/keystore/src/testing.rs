@@ -169,6 +169,10 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
         self.inner.generate(permit, version).await
     }
 
+    fn invocations(&self, handle: &SealedHandle) -> u64 {
+        self.inner.invocations(handle)
+    }
+
     async fn perform(
         &self,
         permit: &Permit<Use>,

@@ -12,7 +12,7 @@ use crate::frame::Header;
 use crate::id::{KeyName, KeyVersion};
 use crate::key::{Key, KeyMaterial, Version};
 use crate::operation::{Answer, MAX_INPUT, MAX_RANDOM, Operation, Output};
-use crate::port::{KeyEntry, Ports, Resource, State};
+use crate::port::{KeyEntry, KeyStore as _, Ports, Resource, State};
 use crate::stop::StopEpoch;
 use crate::work::{Message, Product, Work};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl<P: Ports> Pipeline<P> {
             return Ok(Withheld::inspect(permit, answer(output)));
         }
         if makes_nonce(key, operation) {
-            self.spend(scene, facts, key, version.number).await?;
+            self.spend(scene, facts, key, &version).await?;
         }
         let mut aad = Vec::with_capacity(192);
         let class = match parsed {
@@ -137,7 +137,7 @@ impl<P: Ports> Pipeline<P> {
         let committer = facts.committer(&self.engines.world)?;
         facts.input = Some(committer.public("input", ciphertext));
         if to.key.algorithm.has_budget() {
-            self.spend(scene, facts, &to.key, to.newest.number).await?;
+            self.spend(scene, facts, &to.key, &to.newest).await?;
         }
         let open_aad = self.binding(scene, &from.key, class, version.number).encode();
         let seal_aad = self.binding(scene, &to.key, class, to.newest.number).encode();
@@ -273,21 +273,24 @@ impl<P: Ports> Pipeline<P> {
         Ok(version)
     }
 
-    /// Counts an invocation before it happens.
+    /// Counts what an operation may come to, before it happens.
     async fn spend(
         &self,
         scene: &Scene<'_, P>,
         facts: &mut Facts,
         key: &Key,
-        version: KeyVersion,
+        version: &Version,
     ) -> Result<(), Error> {
-        let used = self.engines.state.count(key.id, version, 1).await?;
+        let invocations = self.engines.keys.invocations(&version.handle);
+        let used = self.engines.state.count(key.id, version.number, invocations).await?;
         if used > budget::REFUSE {
-            let detail = format!("version {version} of key `{}` has made 2^32 random nonces", key.name);
+            let detail =
+                format!("version {} of key `{}` has made 2^32 random nonces", version.number, key.name);
             return Err(Error::new(ErrorKind::BudgetExhausted, Stage::Perform, detail)
                 .remedy(format!("ask a custodian to run `holdfast key rotate {}`", key.name)));
         }
-        if used >= budget::PAGE && used.is_multiple_of(budget::REPEAT) {
+        let is_repeat = used / budget::REPEAT != used.saturating_sub(invocations) / budget::REPEAT;
+        if used >= budget::PAGE && is_repeat {
             facts.alarm =
                 Some(format!("{used} of 4294967296 invocations of this key version are used").into());
         }

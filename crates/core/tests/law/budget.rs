@@ -52,6 +52,21 @@ fn what_makes_a_nonce_is_counted_before_it_happens_and_nothing_else() {
 }
 
 #[test]
+fn repetitions_count_and_no_alarm_is_stepped_over() {
+    let (rig, key) = rig();
+    rig.keys().repeat(2);
+    now(rig.bytes("alice", "gcm", seal())).unwrap();
+    assert_eq!(now(rig.state().count(key.id, V1, 0)).unwrap(), 3);
+    rig.state().set_count(key.id, V1, (1 << 30) - 4);
+    let mut alarms = Vec::new();
+    for _ in 0..3 {
+        now(rig.bytes("alice", "gcm", seal())).unwrap();
+        alarms.push(!rig.log().last().text("alarm").is_empty());
+    }
+    assert_eq!(alarms, [false, true, false]);
+}
+
+#[test]
 fn an_invocation_that_cannot_be_counted_does_not_happen() {
     let (rig, _) = rig();
     let performed = rig.keys().performed().len();

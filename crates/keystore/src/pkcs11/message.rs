@@ -225,6 +225,8 @@ pub enum Refusal<'a> {
     Unsupported,
     /// The token has no key with this CKA_ID.
     NoSuchKey,
+    /// The token had this key before, and does not have it any more.
+    Gone,
     /// The token does not take the PIN: what C_Login returned. It is not to be tried again, since tokens lock themselves.
     Pin(&'a str),
     /// The token or its module fails: the function's name and what it returned.
@@ -282,6 +284,7 @@ mod code {
     pub(super) const NO_SUCH_KEY: u8 = 83;
     pub(super) const FAULT: u8 = 84;
     pub(super) const PIN: u8 = 85;
+    pub(super) const GONE: u8 = 86;
     pub(super) const HELLO: u8 = 100;
 }
 
@@ -579,6 +582,7 @@ impl<'a> Reply<'a> {
             Self::Refused(Refusal::Malformed) => to.code(code::MALFORMED),
             Self::Refused(Refusal::Unsupported) => to.code(code::UNSUPPORTED),
             Self::Refused(Refusal::NoSuchKey) => to.code(code::NO_SUCH_KEY),
+            Self::Refused(Refusal::Gone) => to.code(code::GONE),
             Self::Refused(Refusal::Pin(why)) => to.code(code::PIN).bytes(why.as_bytes()),
             Self::Refused(Refusal::Fault(why)) => to.code(code::FAULT).bytes(why.as_bytes()),
         }
@@ -609,6 +613,7 @@ impl<'a> Reply<'a> {
             code::MALFORMED => Self::Refused(Refusal::Malformed),
             code::UNSUPPORTED => Self::Refused(Refusal::Unsupported),
             code::NO_SUCH_KEY => Self::Refused(Refusal::NoSuchKey),
+            code::GONE => Self::Refused(Refusal::Gone),
             code::PIN => Self::Refused(Refusal::Pin(fields.text()?)),
             code::FAULT => Self::Refused(Refusal::Fault(fields.text()?)),
             _ => return Err(NotAFrame),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! gateway                                     │ worker: a process for each member
-//! store ─► member ─► lane ══ socket pair ═════╪═► thread ─► session ─► the vendor's module ─► token
+//! store ─► pool ─► member ─► lane ══ socket ══╪═► thread ─► session ─► the vendor's module ─► token
 //! ```
 //!
 //! A vendor's module is other people's code: it crashes, hangs, leaks and forks badly. So each member has a process of its own
@@ -18,10 +18,12 @@ mod lane;
 mod member;
 pub mod message;
 mod oaep;
+mod pool;
 mod public;
 mod reference;
 mod store;
 pub mod worker;
 
-pub use member::{About, Launch, Member, NoReply};
+pub use member::{About, Condition, Launch, Member, NoReply, Report};
+pub use pool::{Distribution, MAX_MEMBERS, Pool, Quantiles};
 pub use store::{Patience, TokenStore};

@@ -188,6 +188,10 @@ impl<W: World> KeyStore for SoftwareStore<W> {
         self.generate_version(version).await
     }
 
+    fn invocations(&self, _: &SealedHandle) -> u64 {
+        1
+    }
+
     async fn perform(
         &self,
         permit: &Permit<Use>,

@@ -14,6 +14,8 @@ pub(super) enum Fault {
     Unsupported,
     /// No key has this CKA_ID.
     NoSuchKey,
+    /// A key that was there is not there any more.
+    Gone,
     /// The token does not take the PIN.
     Pin(String),
     /// The token or its module fails.

@@ -248,7 +248,9 @@ pub(super) fn find(session: &Session, id: Id, class: Class) -> Result<ObjectHand
     if let Some(handle) = session.token.handle(id, class) {
         return Ok(handle);
     }
-    let handle = search(session, id, class)?.ok_or(Fault::NoSuchKey)?;
+    let Some(handle) = search(session, id, class)? else {
+        return Err(if session.token.had(id, class) { Fault::Gone } else { Fault::NoSuchKey });
+    };
     session.token.remember(id, class, handle);
     Ok(handle)
 }
@@ -261,6 +263,14 @@ fn search(session: &Session, id: Id, class: Class) -> Result<Option<ObjectHandle
         // Ours are random: somebody gave a second object the same one.
         [..] => Err(Fault::new("two objects have one CKA_ID")),
     }
+}
+
+/// Whether a key that was there still is, if there was one: a module may answer all by itself, long after its device has gone.
+pub(super) fn look(session: &Session) -> Result<(), Fault> {
+    let Some((id, class)) = session.token.some_key() else { return Ok(()) };
+    let key = find(session, id, class)?;
+    session.inner.get_attributes(key, &[AttributeType::Class])?;
+    Ok(())
 }
 
 /// Removes a key, both halves, and looks whether it is gone. None is as good as gone.

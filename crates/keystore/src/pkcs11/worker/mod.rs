@@ -173,6 +173,7 @@ impl Fault {
             Self::Malformed => Refusal::Malformed,
             Self::Unsupported => Refusal::Unsupported,
             Self::NoSuchKey => Refusal::NoSuchKey,
+            Self::Gone => Refusal::Gone,
             Self::Pin(why) => Refusal::Pin(why),
             Self::Token { why, .. } => Refusal::Fault(why),
         }

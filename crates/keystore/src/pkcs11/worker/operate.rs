@@ -37,13 +37,16 @@ pub(super) fn perform(
         }
         Request::Destroy { id } => keys::destroy(session, id).map(|()| Secret::new(Vec::new())),
         // Not what the module may know by itself: the device has to answer.
-        Request::Probe => match session.inner.generate_random_vec(8) {
-            Ok(_) => Ok(Secret::new(Vec::new())),
-            Err(Error::Pkcs11(RvError::RandomNoRng | RvError::FunctionNotSupported, _)) => {
-                session.inner.get_session_info().map(|_| Secret::new(Vec::new())).map_err(Fault::from)
+        Request::Probe => {
+            match session.inner.generate_random_vec(8) {
+                Ok(_) => {}
+                Err(Error::Pkcs11(RvError::RandomNoRng | RvError::FunctionNotSupported, _)) => {
+                    session.inner.get_session_info()?;
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
-        },
+            keys::look(session).map(|()| Secret::new(Vec::new()))
+        }
         Request::Random { length } => Ok(Secret::new(session.inner.generate_random_vec(length)?)),
         Request::Seal { id, nonce, aad, plaintext } => {
             let key = find(session, id, Class::Secret)?;

@@ -22,8 +22,8 @@ pub(super) struct Token {
     slot: RwLock<Slot>,
     mechanisms: HashSet<u64>,
     about: About,
-    /// Handles that were looked up; they hold for all sessions.
-    handles: RwLock<HashMap<(Id, Class), ObjectHandle>>,
+    /// Handles that were looked up; they hold for all sessions. None where a key was there and has to be looked up again.
+    handles: RwLock<HashMap<(Id, Class), Option<ObjectHandle>>>,
 }
 
 struct About {
@@ -97,13 +97,24 @@ impl Token {
     }
 
     pub(super) fn handle(&self, id: Id, class: Class) -> Option<ObjectHandle> {
-        self.handles.read().unwrap_or_else(PoisonError::into_inner).get(&(id, class)).copied()
+        self.handles.read().unwrap_or_else(PoisonError::into_inner).get(&(id, class)).copied().flatten()
     }
 
     pub(super) fn remember(&self, id: Id, class: Class, handle: ObjectHandle) {
-        self.handles.write().unwrap_or_else(PoisonError::into_inner).insert((id, class), handle);
+        self.handles.write().unwrap_or_else(PoisonError::into_inner).insert((id, class), Some(handle));
     }
 
+    /// Whether a key was there.
+    pub(super) fn had(&self, id: Id, class: Class) -> bool {
+        self.handles.read().unwrap_or_else(PoisonError::into_inner).contains_key(&(id, class))
+    }
+
+    /// A key that was there.
+    pub(super) fn some_key(&self) -> Option<(Id, Class)> {
+        self.handles.read().unwrap_or_else(PoisonError::into_inner).keys().next().copied()
+    }
+
+    /// It is gone because it should be.
     pub(super) fn forget(&self, id: Id) {
         let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
         handles.retain(|(held, _), _| *held != id);
@@ -111,7 +122,8 @@ impl Token {
 
     /// Forgets every handle: the token was restarted, or another one stands in its place.
     pub(super) fn forget_all(&self) {
-        self.handles.write().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
+        handles.values_mut().for_each(|handle| *handle = None);
     }
 }
 

@@ -1,0 +1,255 @@
+//! Several tokens as one: what one of them can't do, another does.
+
+use super::{PIN, READY, SoftHsm, patience, runtime, signal, stop};
+use holdfast_conformance::doubles::{Journal, Records, Sim};
+use holdfast_conformance::keystore::suite;
+use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, new_key, sign};
+use holdfast_core::ErrorKind;
+use holdfast_core::Secret;
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::port::{Health, KeyStore as _};
+use holdfast_keystore::pkcs11::{Condition, Launch, Member, Patience, Pool, TokenStore};
+use holdfast_keystore::software::RootKey;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+type Bench = Rig<TokenStore<Sim>, Records, Journal>;
+
+fn named(name: &str, launch: Launch) -> Launch {
+    Launch { name: name.to_owned(), ..launch }
+}
+
+async fn over(launches: Vec<Launch>, copies: usize, seed: u64, patience: Patience) -> TokenStore<Sim> {
+    let pool = Pool::start(launches, copies).unwrap();
+    for member in pool.members() {
+        member.ready(READY).await.unwrap();
+    }
+    let root = RootKey::new(Secret::new((0..32).collect())).unwrap();
+    TokenStore::open(root, Arc::new(Sim::new(seed)), pool, patience).unwrap()
+}
+
+async fn found(store: TokenStore<Sim>) -> Bench {
+    Rig::found(store, Records::default(), Journal::default(), POLICY).await.unwrap()
+}
+
+fn member<'a>(rig: &'a Bench, name: &str) -> &'a Member {
+    rig.keys().pool().members().iter().find(|member| member.name() == name).unwrap()
+}
+
+/// Waits until a member is as it should be.
+async fn until(rig: &Bench, name: &str, is: impl Fn(&Condition) -> bool) {
+    let waited = tokio::time::timeout(READY, async {
+        while !is(&member(rig, name).condition()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{name} is {:?}", member(rig, name).condition());
+}
+
+/// Two workers on one token: what one makes, the other has.
+#[test]
+fn a_replicated_pool_does_all_that_one_token_does() {
+    let hsm = SoftHsm::new("pool");
+    let seeds = std::cell::Cell::new(200);
+    let held = runtime().block_on(suite(async || {
+        seeds.set(seeds.get() + 1);
+        // However busy the machine is with making RSA keys.
+        let launches = ["a", "b"].map(|name| Launch { overdue: READY, ..named(name, hsm.launch("pool")) });
+        over(launches.into(), 2, seeds.get(), patience()).await
+    }));
+    assert_eq!(held.len(), 14, "{held:?}");
+}
+
+/// Callers in a closed loop, who count what they got.
+#[derive(Default)]
+struct Callers {
+    stop: AtomicBool,
+    done: AtomicUsize,
+}
+
+impl Callers {
+    async fn run(&self, rig: &Bench, sealed: &[u8]) {
+        let calls = (0..16).map(async |caller| {
+            while !self.stop.load(Ordering::Relaxed) {
+                let (key, operation) = match caller % 3 {
+                    0 => ("signs", sign(b"message")),
+                    1 => ("k", decrypt(sealed, context(&[("row", "1")]))),
+                    _ => ("k", encrypt(b"4711", context(&[]))),
+                };
+                let done = rig.bytes("alice", key, operation).await;
+                let done = done.unwrap_or_else(|error| {
+                    let members: Vec<_> = rig
+                        .keys()
+                        .pool()
+                        .reports()
+                        .into_iter()
+                        .map(|one| (one.name, one.condition))
+                        .collect();
+                    panic!("{} with {members:?}", error.chain());
+                });
+                assert!(caller % 3 != 1 || done == b"4711");
+                self.done.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut calls: Vec<_> = calls.map(Box::pin).collect();
+        std::future::poll_fn(|context| {
+            calls.retain_mut(|call| call.as_mut().poll(context).is_pending());
+            match calls.is_empty() {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// Waits until so many more have been answered.
+    async fn answered(&self, more: usize) {
+        let goal = self.done.load(Ordering::Relaxed) + more;
+        while self.done.load(Ordering::Relaxed) < goal {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Whatever happens to one of two members, nobody is refused, and then there are two again without a hand.
+#[test]
+fn what_happens_to_one_member_fails_no_request() {
+    let a = SoftHsm::new("pool");
+    runtime().block_on(async {
+        let b = a.twin();
+        let launches = [("a", &a), ("b", &b)]
+            .map(|(name, hsm)| Launch { hang: Duration::from_secs(1), ..named(name, hsm.launch("pool")) });
+        // A busy machine may take its time; the deadline itself is measured by the benchmark.
+        let patience = Patience { operation: Duration::from_secs(3), ..patience() };
+        let rig = found(over(launches.into(), 1, 1, patience).await).await;
+        member(&rig, "b").drain();
+        rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
+        rig.create(new_key("signs", Algorithm::EcdsaP256)).await.unwrap();
+        a.replicate(&b);
+        member(&rig, "b").join();
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[("row", "1")]))).await.unwrap();
+        let before = rig.log().entries().len();
+        let callers = Callers::default();
+        let faults = async {
+            callers.answered(200).await;
+            for (name, hsm) in [("a", &a), ("b", &b), ("a", &a)] {
+                let killed = member(&rig, name).worker().unwrap();
+                signal(killed, "-KILL");
+                callers.answered(100).await;
+                until(&rig, name, |condition| *condition == Condition::Up).await;
+
+                let hung = loop {
+                    match member(&rig, name).worker() {
+                        Some(pid) if pid != killed => break pid,
+                        Some(_) | None => tokio::time::sleep(Duration::from_millis(1)).await,
+                    }
+                };
+                callers.answered(100).await;
+                stop(hung).await;
+                callers.answered(100).await;
+                until(&rig, name, |condition| *condition != Condition::Up).await;
+                callers.answered(100).await;
+                until(&rig, name, |condition| *condition == Condition::Up).await;
+                assert_ne!(member(&rig, name).worker(), Some(hung));
+
+                let aside = hsm.dir.path().join("aside");
+                std::fs::rename(hsm.tokens(), &aside).unwrap();
+                until(&rig, name, |condition| *condition != Condition::Up).await;
+                callers.answered(100).await;
+                std::fs::rename(&aside, hsm.tokens()).unwrap();
+                callers.answered(100).await;
+                until(&rig, name, |condition| *condition == Condition::Up).await;
+            }
+            callers.answered(100).await;
+            callers.stop.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(callers.run(&rig, &sealed), faults);
+        // Each has its entry, and nothing else has.
+        assert_eq!(rig.log().entries().len() - before, callers.done.load(Ordering::Relaxed));
+        assert_eq!(rig.keys().health(), Health::Ready);
+        for report in rig.keys().pool().reports() {
+            assert!(report.answered > 100, "{report:?}");
+        }
+    });
+}
+
+#[test]
+fn without_any_member_there_is_an_answer_at_once_and_everything_again_when_one_is_back() {
+    let hsm = SoftHsm::new("pool");
+    runtime().block_on(async {
+        let launches = ["a", "b"].map(|name| named(name, hsm.launch("pool")));
+        let rig = found(over(launches.into(), 2, 1, patience()).await).await;
+        rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
+        member(&rig, "a").drain();
+        let error = rig.create(new_key("another", Algorithm::EcdsaP256)).await.unwrap_err();
+        assert!(
+            error.to_string().contains("held by 2 members") && error.remedy_text().contains("`a`"),
+            "{error}"
+        );
+        rig.bytes("alice", "k", sign(b"message")).await.unwrap();
+        member(&rig, "b").drain();
+        let error = rig.bytes("alice", "k", sign(b"message")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::KeyStoreUnavailable);
+        assert!(error.chain().contains("a: an operator took it out"), "{}", error.chain());
+        assert!(matches!(rig.keys().health(), Health::Unready(_)));
+        member(&rig, "a").join();
+        rig.bytes("alice", "k", sign(b"message")).await.unwrap();
+        assert_eq!(rig.keys().health(), Health::Ready);
+        member(&rig, "b").join();
+        rig.create(new_key("another", Algorithm::EcdsaP256)).await.unwrap();
+    });
+}
+
+/// A member that signs wrongly is out for good, and its callers are none the wiser.
+#[test]
+fn a_wrong_result_ejects_its_member() {
+    let hsm = SoftHsm::new("pool");
+    runtime().block_on(async {
+        let liar = Launch {
+            arguments: ["a_lying_worker", "--exact", "--ignored", "--nocapture"].map(OsString::from).to_vec(),
+            environment: vec![("LIE".into(), "wrong-later".into())],
+            lanes: 1,
+            ..Launch::new("module", "token", Secret::from(PIN))
+        };
+        let launches = vec![named("honest", hsm.launch("pool")), named("liar", liar)];
+        let rig = found(over(launches, 1, 1, patience()).await).await;
+        member(&rig, "liar").drain();
+        rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
+        member(&rig, "liar").join();
+        // It says what it likes of a key that it does not hold.
+        while member(&rig, "liar").condition() == Condition::Up {
+            rig.bytes("alice", "k", sign(b"message")).await.unwrap();
+        }
+        let Condition::Ejected(why) = member(&rig, "liar").condition() else { panic!() };
+        assert!(why.contains("does not verify"), "{why}");
+        rig.bytes("alice", "k", sign(b"message")).await.unwrap();
+        assert_eq!(rig.keys().health(), Health::Ready);
+    });
+}
+
+/// A key must be where the configuration wants it before it is one.
+#[test]
+fn a_key_that_does_not_reach_the_others_is_none() {
+    let a = SoftHsm::new("pool");
+    runtime().block_on(async {
+        let b = a.twin();
+        let launches = vec![named("a", a.launch("pool")), named("b", b.launch("pool"))];
+        let short = Patience { generation: Duration::from_millis(700), ..patience() };
+        let rig = found(over(launches, 2, 1, short).await).await;
+        let error = rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap_err();
+        assert!(error.to_string().contains("did not reach as many members"), "{}", error.chain());
+        for hsm in [&a, &b] {
+            assert_eq!(objects(hsm.tokens().as_path()), 0, "what is no key is not left behind");
+        }
+    });
+}
+
+fn objects(tokens: &Path) -> usize {
+    let token = std::fs::read_dir(tokens).unwrap().next().unwrap().unwrap().path();
+    let names = std::fs::read_dir(token).unwrap().map(|file| file.unwrap().file_name());
+    names.filter(|name| name != "token.object" && name.to_string_lossy().ends_with(".object")).count()
+}

@@ -1,0 +1,429 @@
+//! A member of a pool: one token, behind one worker process, which is started again whenever it ends.
+
+mod held;
+mod start;
+mod supervise;
+
+use super::message::{Refusal, Reply, Request};
+use super::pool::breaker::{Breaker, Standing};
+use super::pool::latency::{Class, Latency, Quantiles};
+use held::{Worker, fault_of};
+use holdfast_core::Secret;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// How a member is started, and how long it is waited for.
+#[derive(Debug)]
+pub struct Launch {
+    /// What the pool calls it.
+    pub name: String,
+    /// The program whose process the worker is: this one again, as `/proc/self/exe`, so that it is the same inode.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// What its environment has besides this process's: modules are told by it where their configuration is.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The module's path.
+    pub module: String,
+    /// The token's label.
+    pub token: String,
+    /// The user's PIN.
+    pub pin: Secret,
+    /// Sessions, each with a lane of its own.
+    pub lanes: u32,
+    /// Requests that may wait for a lane; more are refused.
+    pub queue: usize,
+    /// How long a worker may take to load its module and log in.
+    pub start: Duration,
+    /// Within which time it is noticed that an idle token does not answer any more.
+    pub probe: Duration,
+    /// From when on an operation counts as not answered.
+    pub overdue: Duration,
+    /// From when on a worker that does not answer is killed.
+    pub hang: Duration,
+}
+
+impl Launch {
+    /// With this process's own binary and the usual limits; named as the token is.
+    #[must_use]
+    pub fn new(module: impl Into<String>, token: impl Into<String>, pin: Secret) -> Self {
+        let token = token.into();
+        Self {
+            name: token.clone(),
+            program: PathBuf::from("/proc/self/exe"),
+            arguments: vec![OsString::from("hsm-worker")],
+            environment: Vec::new(),
+            module: module.into(),
+            token,
+            pin,
+            lanes: 8,
+            queue: 256,
+            start: Duration::from_secs(30),
+            probe: Duration::from_secs(1),
+            overdue: Duration::from_millis(120),
+            hang: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A member of a pool.
+pub struct Member {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+struct Shared {
+    launch: Launch,
+    state: Mutex<State>,
+    changed: Notify,
+    closed: Notify,
+    breaker: Breaker,
+    latency: [Latency; Class::COUNT],
+    counts: Counts,
+    drained: AtomicBool,
+}
+
+#[derive(Default)]
+struct Counts {
+    answered: AtomicU64,
+    failed: AtomicU64,
+    late: AtomicU64,
+    restarts: AtomicU64,
+}
+
+enum State {
+    Down(Arc<str>),
+    Up(Arc<Worker>),
+    Closed,
+}
+
+/// The token, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// CK_TOKEN_INFO.manufacturerID.
+    pub manufacturer: String,
+    /// CK_TOKEN_INFO.model.
+    pub model: String,
+    /// CK_TOKEN_INFO.serialNumber.
+    pub serial: String,
+    /// CK_TOKEN_INFO.firmwareVersion.
+    pub firmware: String,
+    /// CK_MECHANISM_TYPEs.
+    pub mechanisms: Vec<u64>,
+}
+
+/// Why a member gave no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoReply {
+    /// Its worker is not there, or went away.
+    Down(Arc<str>),
+    /// It took too long.
+    Late,
+    /// Too many wait already.
+    Full,
+    /// It is longer than a worker takes.
+    TooLong,
+}
+
+/// Whether a member works, and why it does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// It takes operations.
+    Up,
+    /// An operator took it out.
+    Drained,
+    /// It has no worker: that could not be started, or ended.
+    Down(Arc<str>),
+    /// Its breaker is open: it is tried again by itself.
+    Open(Arc<str>),
+    /// It gave a wrong result: only an operator lets it in again.
+    Ejected(Arc<str>),
+}
+
+impl Condition {
+    /// Its name in tables and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Drained => "drained",
+            Self::Down(_) => "down",
+            Self::Open(_) => "open",
+            Self::Ejected(_) => "ejected",
+        }
+    }
+
+    /// Why, where there is a reason to give.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Up | Self::Drained => None,
+            Self::Down(why) | Self::Open(why) | Self::Ejected(why) => Some(why),
+        }
+    }
+}
+
+/// What a member has done and how it fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Its name.
+    pub name: String,
+    /// Whether it works.
+    pub condition: Condition,
+    /// Operations that it is doing or that wait for one of its lanes.
+    pub in_flight: usize,
+    /// Its lanes.
+    pub lanes: u32,
+    /// Operations that it answered, refusals of the input included.
+    pub answered: u64,
+    /// Operations that failed with it.
+    pub failed: u64,
+    /// Operations that it did not answer in time.
+    pub late: u64,
+    /// Workers that were started after the first.
+    pub restarts: u64,
+    /// Latencies of symmetric operations, of those with elliptic curves, and of RSA.
+    pub latency: [Quantiles; 3],
+    /// The token as it says itself, while there is a worker.
+    pub about: Option<About>,
+}
+
+fn closed_words() -> Arc<str> {
+    Arc::from("the member was closed")
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Member {
+    /// Starts it, on the runtime that this is called from. Whether its worker comes up shows later.
+    pub fn start(launch: Launch) -> Self {
+        let shared = Arc::new(Shared {
+            launch,
+            state: Mutex::new(State::Down(Arc::from("the worker is being started"))),
+            changed: Notify::new(),
+            closed: Notify::new(),
+            breaker: Breaker::default(),
+            latency: Default::default(),
+            counts: Counts::default(),
+            drained: AtomicBool::new(false),
+        });
+        let runtime = Handle::current();
+        runtime.spawn(Arc::clone(&shared).supervise(runtime.clone()));
+        Self { shared, runtime }
+    }
+
+    /// What the pool calls it.
+    pub fn name(&self) -> &str {
+        &self.shared.launch.name
+    }
+
+    /// Waits until its worker answers, or for so long.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ready(&self, patience: Duration) -> Result<About, Arc<str>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let changed = self.shared.changed.notified();
+            let why = match &*unpoisoned(&self.shared.state) {
+                State::Up(worker) => return Ok(worker.about.clone()),
+                State::Down(why) => Arc::clone(why),
+                State::Closed => return Err(closed_words()),
+            };
+            tokio::select! {
+                () = changed => {}
+                () = sleep_until(deadline) => return Err(why),
+            }
+        }
+    }
+
+    /// Whether it works: what its last operations and probes say.
+    pub fn condition(&self) -> Condition {
+        if self.shared.drained.load(Ordering::Relaxed) {
+            return Condition::Drained;
+        }
+        match self.shared.breaker.standing() {
+            Standing::Ejected(why) => Condition::Ejected(why),
+            standing @ (Standing::Closed | Standing::Open(_)) => match &*unpoisoned(&self.shared.state) {
+                State::Down(why) => Condition::Down(Arc::clone(why)),
+                State::Closed => Condition::Down(closed_words()),
+                State::Up(_) => match standing {
+                    Standing::Open(why) => Condition::Open(why),
+                    Standing::Closed | Standing::Ejected(_) => Condition::Up,
+                },
+            },
+        }
+    }
+
+    /// Whether operations may be sent there, and how many are there already.
+    pub(super) fn load(&self) -> Option<usize> {
+        let shared = &*self.shared;
+        if shared.drained.load(Ordering::Relaxed) || !shared.breaker.is_closed() {
+            return None;
+        }
+        match &*unpoisoned(&shared.state) {
+            State::Up(worker) => Some(worker.in_flight()),
+            State::Down(_) | State::Closed => None,
+        }
+    }
+
+    pub(super) fn quantiles(&self, class: Class) -> Quantiles {
+        let [symmetric, curve, rsa] = &self.shared.latency;
+        match class {
+            Class::Symmetric => symmetric.quantiles(),
+            Class::Curve => curve.quantiles(),
+            Class::Rsa => rsa.quantiles(),
+        }
+    }
+
+    /// It gave a wrong result: nothing is asked of it until an operator says so.
+    pub(super) fn eject(&self, why: &str) {
+        tracing::error!(member = self.name(), %why, "a member of the pool gave a wrong result and is out");
+        self.shared.breaker.eject(why);
+    }
+
+    /// It does not hold a key that another member holds. Where that is so of whatever it is asked, another worker may see its device again.
+    pub(super) fn lacks(&self) {
+        const WHY: &str = "it does not hold keys that another member holds";
+        self.shared.counts.failed.fetch_add(1, Ordering::Relaxed);
+        self.shared.breaker.miss(Instant::now(), WHY);
+        if !self.shared.breaker.is_closed()
+            && let Ok(worker) = self.shared.worker()
+        {
+            worker.fail(Arc::from(WHY));
+        }
+    }
+
+    /// Takes it out: what is under way is finished, nothing new is asked of it.
+    pub fn drain(&self) {
+        self.shared.drained.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets it in again, whatever put it out.
+    pub fn join(&self) {
+        self.shared.drained.store(false, Ordering::Relaxed);
+        self.shared.breaker.readmit();
+    }
+
+    /// What it has done and how it fares.
+    pub fn report(&self) -> Report {
+        let Shared { launch, latency, counts, .. } = &*self.shared;
+        let (in_flight, about) = match &*unpoisoned(&self.shared.state) {
+            State::Up(worker) => (worker.in_flight(), Some(worker.about.clone())),
+            State::Down(_) | State::Closed => (0, None),
+        };
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Report {
+            name: launch.name.clone(),
+            condition: self.condition(),
+            in_flight,
+            lanes: launch.lanes,
+            answered: count(&counts.answered),
+            failed: count(&counts.failed),
+            late: count(&counts.late),
+            restarts: count(&counts.restarts),
+            latency: std::array::from_fn(|class| {
+                latency.get(class).map(Latency::quantiles).unwrap_or_default()
+            }),
+            about,
+        }
+    }
+
+    /// Its worker's process, while there is one.
+    pub fn worker(&self) -> Option<u32> {
+        match &*unpoisoned(&self.shared.state) {
+            State::Up(worker) => Some(worker.pid),
+            State::Down(_) | State::Closed => None,
+        }
+    }
+
+    /// Asks the token for something and gives what `read` makes of the reply, by a deadline.
+    ///
+    /// # Errors
+    /// Why there is no reply.
+    pub async fn ask<T>(
+        &self,
+        request: &Request<'_>,
+        deadline: Instant,
+        read: impl FnOnce(Reply<'_>) -> T,
+    ) -> Result<T, NoReply> {
+        let sleep = self.sleep_until(deadline);
+        tokio::pin!(sleep);
+        tokio::select! {
+            biased;
+            replied = self.ask_patiently(request, read) => replied,
+            () = &mut sleep => Err(NoReply::Late),
+        }
+    }
+
+    /// The same for as long as somebody waits for it.
+    pub(super) async fn ask_patiently<T>(
+        &self,
+        request: &Request<'_>,
+        read: impl FnOnce(Reply<'_>) -> T,
+    ) -> Result<T, NoReply> {
+        let worker = self.shared.worker()?;
+        let mut held = worker.take(&self.shared, &self.runtime, Class::of(request)).await?;
+        match held.ask(request).await {
+            Ok(reply) => {
+                self.shared.judge(&reply);
+                Ok(read(reply))
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(NoReply::TooLong),
+            Err(error) => {
+                let why: Arc<str> = Arc::from(format!("its worker went away: {error}"));
+                worker.fail(Arc::clone(&why));
+                Err(NoReply::Down(why))
+            }
+        }
+    }
+
+    /// Whoever polls this need not be a thread of the runtime.
+    pub(super) fn sleep_until(&self, at: Instant) -> tokio::time::Sleep {
+        let _timers = self.runtime.enter();
+        sleep_until(at)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        *unpoisoned(&self.shared.state) = State::Closed;
+        self.shared.closed.notify_one();
+    }
+}
+
+impl Shared {
+    fn worker(&self) -> Result<Arc<Worker>, NoReply> {
+        match &*unpoisoned(&self.state) {
+            State::Up(worker) => Ok(Arc::clone(worker)),
+            State::Down(why) => Err(NoReply::Down(Arc::clone(why))),
+            State::Closed => Err(NoReply::Down(closed_words())),
+        }
+    }
+
+    /// What a reply says of the token.
+    fn judge(&self, reply: &Reply<'_>) {
+        let Some(why) = fault_of(reply) else {
+            self.counts.answered.fetch_add(1, Ordering::Relaxed);
+            // That it does not hold a key is no sign of health.
+            if !matches!(reply, Reply::Refused(Refusal::NoSuchKey)) {
+                self.breaker.hit();
+            }
+            return;
+        };
+        self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        match reply {
+            Reply::Refused(Refusal::Pin(_)) => self.breaker.trip(Instant::now(), why),
+            Reply::Refused(_) | Reply::Done(_) | Reply::Made(_) | Reply::Welcome(_) => {
+                self.breaker.miss(Instant::now(), why);
+            }
+        }
+    }
+}

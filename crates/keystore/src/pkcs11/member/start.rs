@@ -1,0 +1,113 @@
+//! The start of a worker: its process, its lanes, and what it says first.
+
+use super::super::lane::Lane;
+use super::super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Welcome, frame_len};
+use super::super::worker::MAX_LANES;
+use super::held::Worker;
+use super::{About, Launch, Shared};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+impl Shared {
+    pub(super) async fn start(&self) -> Result<(Process, UnixStream, Arc<Worker>), NotStarted> {
+        let Launch { program, arguments, environment, module, token, pin, lanes, .. } = &self.launch;
+        let (ours, theirs) = StdStream::pair()?;
+        let child = Command::new(program)
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()?;
+        let child = Process(child);
+        let mut buffer = Buffer::default();
+        let hello = Hello { module, token, pin: pin.expose(), lanes: *lanes };
+        hello.encode(&mut buffer).map_err(|_| io::Error::other("the key store's settings are too long"))?;
+        ours.set_nonblocking(true)?;
+        let mut control = UnixStream::from_std(ours)?;
+        let (mut idle, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..*lanes {
+            let (ours, other) = StdStream::pair()?;
+            ours.set_nonblocking(true)?;
+            idle.push(Lane::new(UnixStream::from_std(ours)?));
+            theirs.push(other);
+        }
+        let welcomed = async {
+            control.write_all(&buffer).await?;
+            send_lanes(&control, &theirs)?;
+            drop(theirs);
+            let mut head = [0; 4];
+            control.read_exact(&mut head).await?;
+            let length = frame_len(head).map_err(|NotAFrame| io::Error::from(io::ErrorKind::InvalidData))?;
+            buffer.resize(length, 0);
+            control.read_exact(&mut buffer).await?;
+            about(&buffer)
+        };
+        let late = || io::Error::other("its worker does not come up in time");
+        let about =
+            tokio::time::timeout(self.launch.start, welcomed).await.unwrap_or_else(|_| Err(late().into()))?;
+        let worker = Worker::new(child.0.id(), about, idle);
+        Ok((child, control, Arc::new(worker)))
+    }
+}
+
+/// Why a worker did not come up.
+pub(super) enum NotStarted {
+    /// The token does not take the PIN: not to be tried again.
+    Pin(String),
+    /// Anything else.
+    Other(io::Error),
+}
+
+impl From<io::Error> for NotStarted {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// A worker's process. Dropping it kills it and waits for its end.
+pub(super) struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn send_lanes(control: &UnixStream, lanes: &[StdStream]) -> io::Result<()> {
+    let lanes: Vec<_> = lanes.iter().map(|lane| lane.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LANES as usize))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&lanes)) {
+        return Err(io::Error::other("more sessions than a worker can have"));
+    }
+    rustix::net::sendmsg(control, &[IoSlice::new(&[0])], &mut ancillary, SendFlags::empty())?;
+    Ok(())
+}
+
+fn about(frame: &[u8]) -> Result<About, NotStarted> {
+    match Reply::decode(frame) {
+        Ok((0, Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms }))) => Ok(About {
+            manufacturer: manufacturer.to_owned(),
+            model: model.to_owned(),
+            serial: serial.to_owned(),
+            firmware: firmware.to_owned(),
+            mechanisms: mechanisms.as_chunks::<8>().0.iter().copied().map(u64::from_be_bytes).collect(),
+        }),
+        Ok((_, Reply::Refused(Refusal::Pin(why)))) => {
+            let why = format!(
+                "{why}; it is not tried again, lest the token lock itself: set the right PIN, and start again"
+            );
+            Err(NotStarted::Pin(why))
+        }
+        Ok((_, Reply::Refused(Refusal::Fault(why)))) => Err(io::Error::other(why.to_owned()).into()),
+        Ok(_) | Err(_) => Err(io::Error::other("its worker's first answer is not by the protocol").into()),
+    }
+}

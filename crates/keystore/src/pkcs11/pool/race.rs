@@ -1,0 +1,201 @@
+//! One operation, asked of as many members as it takes.
+
+use super::{Asked, Class, Judged, Pool, judge, no_reply};
+use crate::pkcs11::member::{Member, NoReply};
+use crate::pkcs11::message::{Reply, Request};
+use holdfast_core::Error;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Nobody is hedged before that: what is quicker costs less than a second operation.
+const SOONEST: Duration = Duration::from_millis(5);
+
+impl Pool {
+    /// Asks for something and gives what `read` makes of it; what `read` does not take is a wrong result, and its member is out.
+    ///
+    /// A request that can be repeated without harm is asked of another member if the first one fails or is slow.
+    ///
+    /// # Errors
+    /// The last failure, when no member gave a result by then.
+    pub(in crate::pkcs11) async fn ask<T>(
+        &self,
+        request: &Request<'_>,
+        patience: Duration,
+        read: impl Fn(&Reply<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let begun = Instant::now();
+        let mut asked = Asked::default();
+        let first = self.choose(asked).ok_or_else(|| self.nobody())?;
+        asked.add(first);
+        let Some(member) = self.members.get(first) else { return Err(self.nobody()) };
+        let deadline = begun + patience;
+        let mut sleep = pin!(member.sleep_until(deadline));
+        let mut lead = pin!(attempt(member, request, &read));
+        let class = match self.members.len() {
+            1 => None,
+            _ => Class::of(request),
+        };
+        let Some(class) = class else {
+            return tokio::select! {
+                biased;
+                judged = lead => self.settle(member, judged),
+                () = sleep => Err(no_reply(NoReply::Late)),
+            };
+        };
+        self.allowance.earn();
+        let (hedge_at, late_at) = schedule(begun, patience, member.quantiles(class).p95);
+        sleep.as_mut().reset(hedge_at);
+        let mut hedging = true;
+        let mut leads = true;
+        let begin = |member| (member, Box::pin(attempt(member, request, &read)));
+        // None yet; a value, so that its type is known.
+        let mut other = false.then(|| begin(member));
+        let mut last = no_reply(NoReply::Late);
+        let mut lacking: Option<&Member> = None;
+        loop {
+            let event = poll_fn(|context| {
+                if leads && let Poll::Ready(judged) = lead.as_mut().poll(context) {
+                    return Poll::Ready(Event::Judged(member, judged, true));
+                }
+                if let Some((member, attempt)) = &mut other
+                    && let Poll::Ready(judged) = attempt.as_mut().poll(context)
+                {
+                    return Poll::Ready(Event::Judged(member, judged, false));
+                }
+                sleep.as_mut().poll(context).map(|()| Event::Time)
+            });
+            let next = match event.await {
+                Event::Judged(by, judged, was_lead) => {
+                    match judged {
+                        Judged::Done(done) => {
+                            if let Some(other) = lacking {
+                                other.lacks();
+                            }
+                            return Ok(done);
+                        }
+                        Judged::Refused(error) => return Err(error),
+                        judged @ (Judged::Failed(_) | Judged::Wrong(_) | Judged::Lacking(_)) => {
+                            if matches!(judged, Judged::Lacking(_)) {
+                                lacking = Some(by);
+                            }
+                            last = self.settle(by, judged).err().unwrap_or(last);
+                        }
+                    }
+                    match was_lead {
+                        true => leads = false,
+                        false => other = None,
+                    }
+                    if other.is_some() {
+                        continue;
+                    }
+                    self.retried.fetch_add(1, Ordering::Relaxed);
+                    self.choose(asked)
+                }
+                Event::Time if Instant::now() >= deadline => return Err(last),
+                Event::Time => {
+                    let is_late = !hedging;
+                    sleep.as_mut().reset(if is_late { deadline } else { late_at });
+                    hedging = false;
+                    if other.is_some() {
+                        continue;
+                    }
+                    match self.choose(asked) {
+                        Some(next) if is_late => {
+                            self.retried.fetch_add(1, Ordering::Relaxed);
+                            Some(next)
+                        }
+                        Some(next) if self.allowance.spend() => {
+                            self.hedged.fetch_add(1, Ordering::Relaxed);
+                            Some(next)
+                        }
+                        Some(_) | None => continue,
+                    }
+                }
+            };
+            match next.and_then(|next| Some((next, self.members.get(next)?))) {
+                Some((place, member)) => {
+                    asked.add(place);
+                    other = Some(begin(member));
+                }
+                // The first one may answer yet.
+                None if leads => {}
+                None => return Err(last),
+            }
+        }
+    }
+
+    /// The same of one member alone.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(in crate::pkcs11) async fn ask_of<T>(
+        &self,
+        member: &Member,
+        request: &Request<'_>,
+        patience: Duration,
+        read: impl Fn(&Reply<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let sleep = member.sleep_until(Instant::now() + patience);
+        tokio::select! {
+            biased;
+            judged = attempt(member, request, &read) => self.settle(member, judged),
+            () = sleep => Err(no_reply(NoReply::Late)),
+        }
+    }
+
+    fn settle<T>(&self, member: &Member, judged: Judged<T>) -> Result<T, Error> {
+        match judged {
+            Judged::Done(done) => Ok(done),
+            Judged::Refused(error) | Judged::Failed(error) | Judged::Lacking(error) => Err(error),
+            Judged::Wrong(error) => {
+                member.eject(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+}
+
+enum Event<'a, T> {
+    Judged(&'a Member, Judged<T>, bool),
+    Time,
+}
+
+async fn attempt<T>(
+    member: &Member,
+    request: &Request<'_>,
+    read: &impl Fn(&Reply<'_>) -> Result<T, Error>,
+) -> Judged<T> {
+    match member.ask_patiently(request, |reply| judge(&reply, read)).await {
+        Ok(judged) => judged,
+        Err(NoReply::TooLong) => Judged::Refused(no_reply(NoReply::TooLong)),
+        Err(why @ (NoReply::Down(_) | NoReply::Late | NoReply::Full)) => Judged::Failed(no_reply(why)),
+    }
+}
+
+/// When another member is asked beside a slow one, if that is allowed, and when in any case.
+fn schedule(begun: Instant, patience: Duration, p95: u32) -> (Instant, Instant) {
+    let usual = Duration::from_micros(p95.into());
+    let late = (patience / 3).max(usual * 2).min(patience * 2 / 3);
+    let hedge = SOONEST.max(usual + usual / 4).min(late);
+    (begun + hedge, begun + late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_time_left_for_the_other_one() {
+        let (begun, patience) = (Instant::now(), Duration::from_millis(120));
+        for p95 in [0, 100, 3_000, 20_000, 70_000, 1_000_000, u32::MAX] {
+            let (hedge, late) = schedule(begun, patience, p95);
+            assert!(hedge > begun && hedge <= late && late <= begun + patience * 2 / 3, "{p95}");
+        }
+        let (hedge, late) = schedule(begun, patience, 100);
+        assert_eq!((hedge - begun, late - begun), (SOONEST, patience / 3));
+    }
+}

@@ -1,0 +1,442 @@
+//! The store: the port's functions over a pool's requests.
+
+mod make;
+
+use super::der;
+use super::member::Member;
+use super::message::{Id, NONCE_LEN, Reply, Request};
+use super::oaep;
+use super::pool::Pool;
+use super::public::Public;
+use super::reference::{Decoder, Paddings, Reference};
+use crate::refusal;
+use crate::software::agreement;
+use crate::software::digest;
+use crate::software::ffi::RsaPkey;
+use crate::software::held::{Held, Versions};
+use crate::software::rsa;
+use crate::software::seal::{Binding, Kind};
+use crate::software::vault::Vault;
+use crate::software::{RootKey, SoftwareStore};
+use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding, SignatureScheme};
+use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::pipeline::{Change, Permit, Use};
+use holdfast_core::port::{Health, KeyStore, World};
+use holdfast_core::work::{Message, Product, Work};
+use holdfast_core::{Error, KeyId, Secret, TenantId};
+use std::sync::Arc;
+use std::time::Duration;
+use subtle::ConstantTimeEq as _;
+
+const TAG_LEN: usize = 16;
+/// References held ready, about; some hundred bytes each, a thousand with an RSA key's public half.
+const CACHED_KEYS: usize = 4096;
+const CACHED_TENANTS: usize = 1024;
+
+/// How long the store waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For an operation.
+    pub operation: Duration,
+    /// For a key to be made.
+    pub generation: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { operation: Duration::from_millis(120), generation: Duration::from_secs(60) }
+    }
+}
+
+/// Custody in tokens: one, or a pool of them.
+pub struct TokenStore<W> {
+    vault: Arc<Vault<W>>,
+    pool: Pool,
+    keys: Versions<Found>,
+    patience: Patience,
+}
+
+/// Whom something is asked.
+#[derive(Clone, Copy)]
+enum Whom<'a> {
+    /// Whichever member is best.
+    Any,
+    /// This one.
+    Only(&'a Member),
+}
+
+/// A key version's reference, opened.
+struct Found {
+    id: Id,
+    paddings: Paddings,
+    public: Public,
+}
+
+impl<W: World> TokenStore<W> {
+    /// Over a pool, whose keys' references are sealed under a root key of its own.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`, when the cryptographic library fails.
+    pub fn open(root: RootKey, world: Arc<W>, pool: Pool, patience: Patience) -> Result<Self, Error> {
+        Ok(Self::over(Arc::new(Vault::open(root, world, CACHED_TENANTS)?), pool, patience))
+    }
+
+    /// The same beside a software store, under the same root key.
+    pub fn beside(software: &SoftwareStore<W>, pool: Pool, patience: Patience) -> Self {
+        Self::over(Arc::clone(software.vault()), pool, patience)
+    }
+
+    fn over(vault: Arc<Vault<W>>, pool: Pool, patience: Patience) -> Self {
+        Self { vault, pool, keys: Versions::new(CACHED_KEYS), patience }
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// A request whose result is bytes, which `read` checks: what it does not take is a wrong result, and its member is out.
+    async fn done<T>(
+        &self,
+        whom: Whom<'_>,
+        request: Request<'_>,
+        read: impl Fn(&[u8]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let read = |reply: &Reply<'_>| match reply {
+            Reply::Done(bytes) => read(bytes),
+            Reply::Made(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+        };
+        match whom {
+            Whom::Any => self.pool.ask(&request, self.patience.operation, read).await,
+            Whom::Only(member) => self.pool.ask_of(member, &request, self.patience.operation, read).await,
+        }
+    }
+
+    /// The same where the bytes can be any.
+    async fn bytes(&self, whom: Whom<'_>, request: Request<'_>) -> Result<Secret, Error> {
+        self.done(whom, request, |bytes| Ok(Secret::from(bytes))).await
+    }
+
+    /// Signs, and verifies before the signature is anybody's.
+    async fn sign(
+        &self,
+        whom: Whom<'_>,
+        algorithm: Algorithm,
+        id: Id,
+        public: &Public,
+        scheme: SignatureScheme,
+        message: Message<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        if !scheme.fits(algorithm) {
+            return Err(refusal::unsupported("the key does not sign by this scheme"));
+        }
+        let hashed;
+        let input = match (scheme.hash(), message) {
+            (Some(hash), message) => {
+                hashed = digest::of(hash, message)?;
+                let digest: &[u8] = hashed.as_ref();
+                digest
+            }
+            (None, Message::Whole(message)) => message,
+            (None, Message::Digest(_)) => {
+                return Err(refusal::unsupported("this scheme signs messages, not digests"));
+            }
+        };
+        let wrong = || refusal::device("the token's signature does not verify");
+        self.done(whom, Request::Sign { id, scheme, input }, |made| {
+            let signature = match scheme {
+                SignatureScheme::Ecdsa(_) => der::ecdsa_signature(made).ok_or_else(wrong)?,
+                SignatureScheme::RsaPss(_)
+                | SignatureScheme::RsaPkcs1v15(_)
+                | SignatureScheme::Ed25519
+                | SignatureScheme::MlDsa65 => made.to_vec(),
+            };
+            match public.verify(algorithm, scheme, message, &signature)? {
+                true => Ok(signature),
+                false => Err(wrong()),
+            }
+        })
+        .await
+    }
+
+    /// RSA's bare operation: what is encoded, as long as the modulus.
+    async fn rsa_bare(&self, whom: Whom<'_>, id: Id, key: &RsaPkey, body: &[u8]) -> Result<Secret, Error> {
+        let bare = self.bytes(whom, Request::RsaBare { id, body }).await?;
+        // Some modules leave the leading zeros out.
+        let missing = key.modulus_len().checked_sub(bare.len());
+        let missing =
+            missing.ok_or_else(|| refusal::device("the token's RSA result is longer than its key"))?;
+        let mut encoded = Secret::new(vec![0; key.modulus_len()]);
+        encoded.expose_mut().get_mut(missing..).unwrap_or_default().copy_from_slice(bare.expose());
+        Ok(encoded)
+    }
+
+    fn find(&self, material: &KeyMaterial<'_>) -> Result<Arc<Held<Found>>, Error> {
+        let ticket = match self.keys.find(material) {
+            Ok(held) => return Ok(held),
+            Err(ticket) => ticket,
+        };
+        let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
+        let opened = tenant.sealer.open(&Binding::of(Kind::Reference, material), material.handle)?;
+        let Reference { id, paddings, spki } = Reference::parse(opened.expose())?;
+        let found = Found { id, paddings, public: Public::load(material.algorithm, &spki)? };
+        Ok(self.keys.insert(material, found, ticket))
+    }
+
+    async fn work(&self, held: &Held<Found>, work: Work<'_>) -> Result<Product, Error> {
+        let algorithm = held.algorithm;
+        let Found { id, paddings, public } = &held.ready;
+        let (id, any) = (*id, Whom::Any);
+        match work {
+            Work::Seal { frame, plaintext, aad } => {
+                aead(algorithm)?;
+                self.seal(id, frame, plaintext.expose(), aad).await.map(Product::Bytes)
+            }
+            Work::SealRandom { frame, length, aad } => {
+                aead(algorithm)?;
+                let plaintext = self.random_bytes(length).await?;
+                let frame = self.seal(id, frame, plaintext.expose(), aad).await?;
+                Ok(Product::DataKey { frame, plaintext })
+            }
+            Work::Open { body, aad } => {
+                aead(algorithm)?;
+                let (nonce, ciphertext) = body.split_first_chunk().ok_or_else(refusal::integrity)?;
+                if ciphertext.len() < TAG_LEN {
+                    return Err(refusal::integrity());
+                }
+                let opened = self.bytes(any, Request::Open { id, nonce: *nonce, aad, ciphertext }).await?;
+                Ok(Product::Secret(opened))
+            }
+            Work::WrapKey { mut frame, bytes } => {
+                let padded = wraps(algorithm)?;
+                let wrapped = self.bytes(any, Request::Wrap { id, padded, bytes: bytes.expose() }).await?;
+                frame.extend_from_slice(wrapped.expose());
+                Ok(Product::Bytes(frame))
+            }
+            Work::UnwrapKey { body } => {
+                let padded = wraps(algorithm)?;
+                self.bytes(any, Request::Unwrap { id, padded, body }).await.map(Product::Secret)
+            }
+            Work::RsaEncrypt { frame, plaintext, padding, label } => {
+                let key = public.rsa_key()?;
+                // What nobody could decrypt is not encrypted.
+                decoder(*paddings, padding)?;
+                rsa::encrypt(key, frame, padding, label, plaintext.expose()).map(Product::Bytes)
+            }
+            Work::RsaDecrypt { body, padding, label } => {
+                let key = public.rsa_key()?;
+                if body.len() != key.modulus_len() {
+                    return Err(refusal::integrity());
+                }
+                let by = match padding {
+                    RsaPadding::Pkcs1v15 => Decoder::Token,
+                    RsaPadding::Oaep { .. } => decoder(*paddings, padding)?,
+                };
+                let opened = match by {
+                    Decoder::Token => self.bytes(any, Request::RsaDecrypt { id, padding, label, body }).await,
+                    Decoder::Gateway { hash, mgf1 } => {
+                        let encoded = self.rsa_bare(any, id, key, body).await?;
+                        oaep::decode(hash, mgf1, label, encoded).ok_or_else(refusal::integrity)
+                    }
+                };
+                opened.map(Product::Secret)
+            }
+            Work::Sign { scheme, message } => {
+                self.sign(any, algorithm, id, public, scheme, message).await.map(Product::Bytes)
+            }
+            Work::Verify { scheme, message, signature } => {
+                public.verify(algorithm, scheme, message, signature).map(Product::Valid)
+            }
+            Work::Mac { message } => {
+                let hash = mac_hash(algorithm)?;
+                self.mac(id, hash, message).await.map(|mac| Product::Bytes(mac.expose().to_vec()))
+            }
+            Work::VerifyMac { message, mac } => {
+                let hash = mac_hash(algorithm)?;
+                let right = self.mac(id, hash, message).await?;
+                Ok(Product::Valid(right.expose().ct_eq(mac).into()))
+            }
+            Work::Agree { peer } => {
+                let peer = agreement::point(public.group()?, peer).ok_or_else(agreement::no_peer)?;
+                match self.bytes(any, Request::Agree { id, peer }).await {
+                    Ok(secret) if secret.expose().iter().any(|byte| *byte != 0) => {
+                        Ok(Product::Secret(secret))
+                    }
+                    Ok(_) => Err(agreement::no_peer()),
+                    Err(error) => Err(error),
+                }
+            }
+            Work::Encapsulate | Work::Decapsulate { .. } => {
+                Err(refusal::unsupported("the key does not encapsulate"))
+            }
+        }
+    }
+
+    async fn seal(&self, id: Id, mut frame: Vec<u8>, plaintext: &[u8], aad: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut nonce = [0; NONCE_LEN];
+        self.vault.world.fill(&mut nonce)?;
+        let length = NONCE_LEN + plaintext.len() + TAG_LEN;
+        // The same nonce whoever is asked, and however often: a repetition makes the same ciphertext again.
+        let request = Request::Seal { id, nonce, aad, plaintext };
+        let sealed = self.done(Whom::Any, request, |sealed| match sealed.len() == length {
+            true => Ok(sealed.to_vec()),
+            false => Err(refusal::device("the token's ciphertext is not of the length it should have")),
+        });
+        frame.extend_from_slice(&sealed.await?);
+        Ok(frame)
+    }
+
+    async fn mac(&self, id: Id, hash: Hash, message: &[u8]) -> Result<Secret, Error> {
+        self.done(Whom::Any, Request::Mac { id, hash, message }, |mac| match mac.len() == hash.len() {
+            true => Ok(Secret::from(mac)),
+            false => Err(refusal::device("the token's code is not of the length it should have")),
+        })
+        .await
+    }
+
+    async fn random_bytes(&self, length: usize) -> Result<Secret, Error> {
+        let wanted = u32::try_from(length).map_err(|_| refusal::defect("more random bytes than a frame"))?;
+        self.done(Whom::Any, Request::Random { length: wanted }, |bytes| match bytes.len() == length {
+            true => Ok(Secret::from(bytes)),
+            false => Err(refusal::device("the token gave another number of random bytes")),
+        })
+        .await
+    }
+}
+
+/// Who takes a padding off.
+fn decoder(paddings: Paddings, padding: RsaPadding) -> Result<Decoder, Error> {
+    paddings.decoder(padding).ok_or_else(|| {
+        refusal::unsupported("the token does not decrypt with this padding")
+            .remedy("choose OAEP with other hashes, or a key in software custody")
+    })
+}
+
+/// What a key of an algorithm does in a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Aead,
+    Wrap {
+        padded: bool,
+    },
+    Mac(Hash),
+    /// Its public half decides.
+    Asymmetric,
+    /// It is in no token.
+    Elsewhere,
+}
+
+impl Role {
+    const fn of(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Aes256Gcm => Self::Aead,
+            Algorithm::Aes256Kw => Self::Wrap { padded: false },
+            Algorithm::Aes256Kwp => Self::Wrap { padded: true },
+            Algorithm::HmacSha256 => Self::Mac(Hash::Sha256),
+            Algorithm::HmacSha384 => Self::Mac(Hash::Sha384),
+            Algorithm::HmacSha512 => Self::Mac(Hash::Sha512),
+            Algorithm::Rsa2048
+            | Algorithm::Rsa3072
+            | Algorithm::Rsa4096
+            | Algorithm::EcdsaP256
+            | Algorithm::EcdsaP384
+            | Algorithm::EcdsaP521
+            | Algorithm::Ed25519
+            | Algorithm::EcdhP256
+            | Algorithm::EcdhP384
+            | Algorithm::X25519 => Self::Asymmetric,
+            Algorithm::Xaes256Gcm | Algorithm::Aes256GcmSiv | Algorithm::MlDsa65 | Algorithm::MlKem768 => {
+                Self::Elsewhere
+            }
+        }
+    }
+}
+
+fn aead(algorithm: Algorithm) -> Result<(), Error> {
+    match Role::of(algorithm) {
+        Role::Aead => Ok(()),
+        Role::Wrap { .. } | Role::Mac(_) | Role::Asymmetric | Role::Elsewhere => {
+            Err(refusal::unsupported("the key does not encrypt"))
+        }
+    }
+}
+
+fn wraps(algorithm: Algorithm) -> Result<bool, Error> {
+    match Role::of(algorithm) {
+        Role::Wrap { padded } => Ok(padded),
+        Role::Aead | Role::Mac(_) | Role::Asymmetric | Role::Elsewhere => {
+            Err(refusal::unsupported("the key does not wrap by AES key wrap"))
+        }
+    }
+}
+
+fn mac_hash(algorithm: Algorithm) -> Result<Hash, Error> {
+    match Role::of(algorithm) {
+        Role::Mac(hash) => Ok(hash),
+        Role::Aead | Role::Wrap { .. } | Role::Asymmetric | Role::Elsewhere => {
+            Err(refusal::unsupported("the key makes no message authentication codes"))
+        }
+    }
+}
+
+fn another_question() -> Error {
+    refusal::device("the token's answer is to another question")
+}
+
+impl<W: World> KeyStore for TokenStore<W> {
+    async fn enroll(&self, _: &Permit<Change>, tenant: &TenantId) -> Result<SealedHandle, Error> {
+        self.vault.enroll(tenant)
+    }
+
+    fn default_algorithm(&self) -> Algorithm {
+        Algorithm::Aes256Gcm
+    }
+
+    fn custody(&self, _: Algorithm) -> Custody {
+        Custody::Token
+    }
+
+    async fn generate(&self, _: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
+        self.make(version).await
+    }
+
+    /// Each member may be asked once. They are all given the same nonce, but a device may choose its own.
+    fn invocations(&self, _: &SealedHandle) -> u64 {
+        u64::try_from(self.pool.members().len()).unwrap_or(u64::MAX)
+    }
+
+    async fn perform(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+    ) -> Result<Product, Error> {
+        if permit.tenant() != key.tenant {
+            return Err(refusal::defect("a permit of one tenant with a key of another"));
+        }
+        let held = self.find(&key)?;
+        self.work(&held, work).await
+    }
+
+    async fn random(&self, _: &Permit<Use>, length: usize) -> Result<Product, Error> {
+        self.random_bytes(length).await.map(Product::Secret)
+    }
+
+    fn forget(&self, key: KeyId) {
+        self.keys.forget(key);
+    }
+
+    async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+        let held = self.find(&key)?;
+        self.forget(key.key);
+        self.destroy(held.ready.id).await
+    }
+
+    fn health(&self) -> Health {
+        match (self.vault.probe(), self.pool.check()) {
+            (Ok(()), Ok(())) => Health::Ready,
+            (Err(error), _) => Health::Unready(error.chain()),
+            (Ok(()), Err(why)) => Health::Unready(why.to_string()),
+        }
+    }
+}
