@@ -5,9 +5,9 @@ use holdfast_core::algorithm::{Algorithm, Family, RsaPadding};
 use holdfast_core::frame::Commitment;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore};
+use holdfast_core::port::{Health, KeyStore, Membership};
 use holdfast_core::work::{Message, Product, Work};
-use holdfast_core::{Error, ErrorKind, KeyId, KeyVersion, OperationId, Secret, Stage, TenantId};
+use holdfast_core::{Error, ErrorKind, KeyId, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId};
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
@@ -39,6 +39,7 @@ struct Inner {
     forgotten: Vec<KeyId>,
     performed: Vec<OperationId>,
     repeats: u64,
+    drained: HashSet<MemberName>,
 }
 
 impl Keys {
@@ -50,6 +51,11 @@ impl Keys {
     /// Says of each operation that it may be repeated so often.
     pub fn repeat(&self, times: u64) {
         lock(&self.inner).repeats = times;
+    }
+
+    /// The members that are out, of a pool of any.
+    pub fn drained(&self) -> Vec<MemberName> {
+        lock(&self.inner).drained.iter().cloned().collect()
     }
 
     /// Forgets faults that nobody ran into.
@@ -360,5 +366,15 @@ impl KeyStore for Keys {
 
     fn health(&self) -> Health {
         Health::Ready
+    }
+
+    fn move_member(&self, permit: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
+        self.begin(permit.operation())?;
+        let mut inner = lock(&self.inner);
+        match to {
+            Membership::Drained => inner.drained.insert(member.clone()),
+            Membership::Joined => inner.drained.remove(member),
+        };
+        Ok(())
     }
 }

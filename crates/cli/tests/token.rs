@@ -11,91 +11,16 @@
 
 mod common;
 
-use common::dev::{environment, serving};
+use common::dev::serving;
+use common::softhsm::{MODULE, PIN, SoftHsm, start, the_worker, workers};
 use common::wait::until;
-use common::{Dev, Server, code, holdfast, stderr, text};
+use common::{Dev, code, holdfast, stderr, text};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
-
-const PIN: &str = "pin-that-nobody-sees-7743";
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-
-/// A token, and the settings that name it.
-struct SoftHsm {
-    dir: TempDir,
-}
-
-impl SoftHsm {
-    fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        let made = Self { dir };
-        fs::create_dir(made.path("tokens")).unwrap();
-        let tokens = text(&made.path("tokens"));
-        fs::write(made.path("conf"), format!("directories.tokendir = {tokens}\nlog.level = ERROR\n"))
-            .unwrap();
-        fs::write(made.path("pin"), format!("{PIN}\n")).unwrap();
-        fs::set_permissions(made.path("pin"), fs::Permissions::from_mode(0o600)).unwrap();
-        let done = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", "holdfast", "--so-pin", "so-pin-1234", "--pin", PIN])
-            .env("SOFTHSM2_CONF", made.path("conf"))
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{}", stderr(&done));
-        made
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn settings(&self) -> String {
-        format!(
-            "[[token]]\nmodule = \"{MODULE}\"\nlabel = \"holdfast\"\npin_file = \"{}\"\nsessions = 4\nenvironment = {{ SOFTHSM2_CONF = \"{}\" }}\n",
-            text(&self.path("pin")),
-            text(&self.path("conf")),
-        )
-    }
-}
-
-/// A dev gateway with settings of its own.
-fn start(dir: TempDir, settings: &str) -> Dev {
-    let data = dir.path().join("data");
-    let config = dir.path().join("holdfast.toml");
-    fs::write(&config, settings).unwrap();
-    let line = serving(&data).into_iter().chain(["--config".to_owned(), text(&config)]);
-    let server = Server::start(holdfast(line.chain(["--admin".to_owned(), "127.0.0.1:0".to_owned()])));
-    let environment = environment(&data);
-    Dev { dir, server, environment }
-}
-
-/// The workers below a process, by their arguments.
-fn workers(gateway: u32) -> Vec<u32> {
-    let below = fs::read_to_string(format!("/proc/{gateway}/task/{gateway}/children")).unwrap_or_default();
-    let all = fs::read_dir(format!("/proc/{gateway}/task"))
-        .unwrap()
-        .flatten()
-        .map(|task| task.path().join("children"));
-    let children = all.filter_map(|path| fs::read_to_string(path).ok()).chain([below]);
-    let mut pids: Vec<u32> = children
-        .flat_map(|line| line.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
-        .collect();
-    pids.sort_unstable();
-    pids.dedup();
-    let is_worker = |pid: &u32| {
-        fs::read(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|line| String::from_utf8_lossy(&line).contains("hsm-worker"))
-    };
-    pids.into_iter().filter(is_worker).collect()
-}
-
-fn the_worker(gateway: u32) -> u32 {
-    until("there is a worker", || workers(gateway).len() == 1);
-    workers(gateway)[0]
-}
 
 /// The token's objects of a kind, by OpenSC.
 fn listed(hsm: &SoftHsm, kind: &str) -> String {

@@ -143,6 +143,10 @@ actions! {
         BackUp = "back-up", Administer, Administer;
         /// Confirm that the clock is right after a jump; an operator's action, in the gateway itself.
         ConfirmClock = "confirm-clock", Administer, Administer;
+        /// Take a member out of the key store's pool; an operator's action, in the gateway itself.
+        DrainMember = "drain-member", Administer, Administer;
+        /// Let a member of the key store's pool work again; an operator's action, in the gateway itself.
+        JoinMember = "join-member", Administer, Administer;
 
         /// Read a key's record.
         ReadKey = "read-key", Read, Inspect;
@@ -220,6 +224,8 @@ impl Action {
             | Self::CreateTenant
             | Self::BackUp
             | Self::ConfirmClock
+            | Self::DrainMember
+            | Self::JoinMember
             | Self::ReadKey
             | Self::ListKeys
             | Self::ReadCallers

@@ -3,10 +3,10 @@
 use crate::action::Action;
 use crate::algorithm::{Algorithm, Purpose};
 use crate::caller::CallerRecord;
-use crate::id::{CallerName, Epoch, KeyName, TenantId, TokenId};
+use crate::id::{CallerName, Epoch, KeyName, MemberName, TenantId, TokenId};
 use crate::key::{Key, Labels, Legacy, Version};
 use crate::lifecycle::Transition;
-use crate::port::{Archived, Finding};
+use crate::port::{Archived, Finding, Membership};
 use crate::retention::Retention;
 use crate::secret::Secret;
 use crate::tenant::Anchor;
@@ -120,6 +120,13 @@ pub enum Command {
     BackUp,
     /// Confirm that the clock is right after a jump.
     ConfirmClock,
+    /// Take a member out of the key store's pool, or let it work again.
+    MoveMember {
+        /// The member.
+        member: MemberName,
+        /// Where to.
+        to: Membership,
+    },
 }
 
 /// The longest life of a bearer token, in seconds: a day.
@@ -155,6 +162,8 @@ impl Command {
             Self::CreateTenant(_) => Action::CreateTenant,
             Self::BackUp => Action::BackUp,
             Self::ConfirmClock => Action::ConfirmClock,
+            Self::MoveMember { to: Membership::Drained, .. } => Action::DrainMember,
+            Self::MoveMember { to: Membership::Joined, .. } => Action::JoinMember,
         }
     }
 
@@ -178,7 +187,8 @@ impl Command {
             | Self::SetRetention(_)
             | Self::CreateTenant(_)
             | Self::BackUp
-            | Self::ConfirmClock => None,
+            | Self::ConfirmClock
+            | Self::MoveMember { .. } => None,
         }
     }
 }

@@ -113,6 +113,12 @@ name! {
 }
 
 name! {
+    /// The name of a member of the key store's pool, as the configuration has it.
+    MemberName, "member name", "1 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit",
+    |text| is_name(text, 128)
+}
+
+name! {
     /// A group of callers, within its tenant.
     GroupName, "group name", "1 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit",
     |text| is_name(text, 128)

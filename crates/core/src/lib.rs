@@ -31,8 +31,8 @@ pub mod work;
 
 pub use error::{Error, ErrorKind, Stage};
 pub use id::{
-    CallerName, Epoch, GroupName, InstanceId, KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId,
-    TokenId,
+    CallerName, Epoch, GroupName, InstanceId, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId,
+    TenantId, TokenId,
 };
 pub use secret::Secret;
 pub use time::Timestamp;

@@ -7,7 +7,7 @@ use crate::algorithm::Algorithm;
 use crate::caller::{Authentication, Caller, CallerRecord};
 use crate::context::Context;
 use crate::error::Error;
-use crate::id::{Epoch, KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
+use crate::id::{Epoch, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId, TenantId};
 use crate::key::{Custody, Generated, Key, KeyMaterial, NewVersion, SealedHandle, Version};
 use crate::peer::Proof;
 use crate::pipeline::{Change as ChangeKind, Intent, OpenIntent, Permit, Use};
@@ -373,6 +373,26 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Whether it can work now. MUST come from live operations or a live probe, never from a constant.
     fn health(&self) -> Health;
+
+    /// Takes a member of its pool out, or lets it work again. What is under way there is finished.
+    ///
+    /// # Errors
+    /// `not-found` where there is no such member, `conflict` for the last one that works.
+    fn move_member(
+        &self,
+        permit: &Permit<ChangeKind>,
+        member: &MemberName,
+        to: Membership,
+    ) -> Result<(), Error>;
+}
+
+/// Whether a member of a key store's pool is to work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// It works.
+    Joined,
+    /// Nothing new is asked of it, until it is let in again or the gateway is started again.
+    Drained,
 }
 
 /// A key's record with the version that new work takes.

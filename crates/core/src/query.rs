@@ -61,6 +61,8 @@ pub enum Query {
     AuditFile(AuditPath),
     /// The gateway's status; asked of the gateway itself.
     Status,
+    /// The members of the key store's pool; asked of the gateway itself.
+    Pool,
 }
 
 /// A path below a tenant's log directory that can be nothing else.
@@ -100,7 +102,7 @@ impl Query {
             Self::Policy { .. } | Self::CheckPolicy { .. } | Self::ExplainPolicy { .. } => Action::ReadPolicy,
             Self::Tenant => Action::ReadTenant,
             Self::AuditFile(_) => Action::ReadAudit,
-            Self::Status => Action::ReadStatus,
+            Self::Status | Self::Pool => Action::ReadStatus,
         }
     }
 
@@ -115,7 +117,8 @@ impl Query {
             | Self::ExplainPolicy { .. }
             | Self::Tenant
             | Self::AuditFile(_)
-            | Self::Status => None,
+            | Self::Status
+            | Self::Pool => None,
         }
     }
 }
@@ -154,6 +157,8 @@ pub enum Found {
     AuditFile(AuditPath, Vec<u8>),
     /// The status is to be gathered; the gatherer is outside of core.
     Status,
+    /// The members of the pool are to be looked at.
+    Pool,
 }
 
 #[cfg(test)]

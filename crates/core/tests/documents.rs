@@ -406,14 +406,24 @@ fn the_catalogue_of_errors_says_what_the_table_says() {
 fn the_page_of_metrics_has_every_metric_and_no_other() {
     let source = concat!(
         include_str!("../../gateway/src/metrics.rs"),
-        include_str!("../../gateway/src/outside/figures.rs")
+        include_str!("../../gateway/src/outside/figures.rs"),
+        include_str!("../../gateway/src/pool.rs")
     );
     let mut registered = BTreeSet::new();
     for part in source.split("registry.register").skip(1) {
         let with_unit = part.starts_with("_with_unit(");
         let name = part.split('"').nth(1).unwrap();
-        let counters =
-            ["requests", "sink_exported_entries", "sink_skipped_entries", "scrub_passes", "scrub_bytes"];
+        let counters = [
+            "requests",
+            "sink_exported_entries",
+            "sink_skipped_entries",
+            "scrub_passes",
+            "scrub_bytes",
+            "pool_member_operations",
+            "pool_member_restarts",
+            "pool_hedged",
+            "pool_retried",
+        ];
         let is_counter = counters.contains(&name) || name.ends_with("_failures");
         let kind = if is_counter { "_total" } else { "" };
         registered.insert(format!("holdfast_{name}{}{kind}", if with_unit { "_seconds" } else { "" }));

@@ -16,6 +16,7 @@ pub mod listener;
 pub mod metrics;
 pub mod outside;
 mod patience;
+mod pool;
 mod process;
 pub mod proxy;
 pub mod root;

@@ -3,6 +3,7 @@
 //! Every label has a closed set of values: routes, outcomes, stages and configured sinks, never a tenant's, a key's or a caller's name.
 
 use crate::outside::Figures;
+use crate::pool::PoolMetrics;
 use crate::scrub::Findings;
 use crate::space::{Forecast, Used};
 use crate::stages::Stages;
@@ -124,6 +125,7 @@ pub struct Metrics {
     log_entries: Gauge,
     log_entries_published: Gauge,
     sinks: SinkMetrics,
+    pub(crate) pool: PoolMetrics,
     scrub_age: Gauge,
     scrub_damages: Gauge,
     used: Family<Lies, Gauge>,
@@ -195,6 +197,8 @@ impl Metrics {
             scrub_age.clone(),
         );
         registry.register("scrub_damages", "Damages on disk that are known", scrub_damages.clone());
+        let pool = PoolMetrics::default();
+        pool.register(&mut registry);
         let used = Family::<Lies, Gauge>::default();
         let [growth, days_to_full]: [Gauge<f64, AtomicU64>; 2] = Default::default();
         registry.register("disk_used_bytes", "On disk, by part of the data directory", used.clone());
@@ -214,6 +218,7 @@ impl Metrics {
             log_entries,
             log_entries_published,
             sinks,
+            pool,
             scrub_age,
             scrub_damages,
             used,

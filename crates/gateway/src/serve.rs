@@ -10,6 +10,7 @@ use crate::listener::{About, Connection, Listener};
 use crate::metrics::{Counted, Metrics};
 use crate::outside::{Outside, Site};
 use crate::patience::Patient;
+use crate::pool;
 use crate::process;
 use crate::root::{self, Law};
 use crate::scrub::{self, Background};
@@ -87,6 +88,7 @@ impl Gateway {
         self.metrics.set_live(self.is_ready(), self.law.pending_stops(), clock_held, self.tls.expires());
         self.metrics.set_log(&engines.log.log().health());
         self.metrics.set_sinks(self.sinks.health());
+        self.metrics.pool.set(&pool::gather(self));
         self.metrics.set_scrub(self.scrub.age(engines.world.ticks()), self.scrub.damages());
         self.metrics.set_space(&self.space.forecast(&self.directory));
         self.metrics.text()

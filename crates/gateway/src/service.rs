@@ -3,6 +3,7 @@
 use crate::detach::Detach;
 use crate::listener::About;
 use crate::metrics::Counted;
+use crate::pool;
 use crate::serve::Gateway;
 use bytes::Bytes;
 use holdfast_core::peer::Proof;
@@ -155,6 +156,8 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::ExplainPolicy
         | Endpoint::ReadAudit
         | Endpoint::ReadStatus
+        | Endpoint::ReadPool
+        | Endpoint::MoveMember(_)
         | Endpoint::Open(_) => false,
     }
 }
@@ -339,6 +342,7 @@ async fn dispatch(
             let answer = match encode::found(found, backups(gateway)) {
                 Encoded::Response(response) => response,
                 Encoded::Status => encode::status(&gateway.status()),
+                Encoded::Pool => encode::pool(&pool::gather(gateway)),
             };
             Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }

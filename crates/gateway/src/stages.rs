@@ -9,14 +9,14 @@ use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHand
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Change, Intent, Permit, Use};
 use holdfast_core::port::{
-    AuditLog, Decide, Decision, Expiry, Finding, Health, Identified, Identify, KeyStore, Mark, Position,
-    Priority, Question,
+    AuditLog, Decide, Decision, Expiry, Finding, Health, Identified, Identify, KeyStore, Mark, Membership,
+    Position, Priority, Question,
 };
 use holdfast_core::query::{AuditPath, Explanation};
 use holdfast_core::receipt::{SignedReceipt, Statement};
 use holdfast_core::tenant::Anchor;
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, Stage, TenantId, Timestamp};
+use holdfast_core::{Error, KeyId, MemberName, Stage, TenantId, Timestamp};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -177,6 +177,10 @@ impl<T: KeyStore> KeyStore for Seen<T> {
 
     fn health(&self) -> Health {
         self.inner.health()
+    }
+
+    fn move_member(&self, permit: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
+        self.inner.move_member(permit, member, to)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Health and status, from live state: no constant answers here.
 
 use crate::directory::{Directory, Identity};
+use crate::pool::token;
 use crate::root::Law;
 use crate::serve::Gateway;
 use crate::tls::TlsState;
 use holdfast_core::Timestamp;
 use holdfast_core::port::{AuditLog as _, Health, KeyStore as _, State as _, World as _};
-use holdfast_keystore::pkcs11::{About, Condition, Report};
+use holdfast_keystore::pkcs11::{Condition, Report};
 use holdfast_wire::native::message::{Part, Status};
 
 /// Days before the server's certificate expires from which on the status says so.
@@ -81,11 +82,6 @@ fn custody(members: &[Report]) -> String {
             format!("custody in a pool of tokens, {up} of {} up", several.len())
         }
     }
-}
-
-fn token(about: &About) -> String {
-    let About { manufacturer, model, serial, firmware, .. } = about;
-    format!("{manufacturer} {model}, serial {serial}, firmware {firmware}")
 }
 
 fn member(report: &Report) -> Part {

@@ -7,9 +7,9 @@ use crate::software::{Kind, SealedBlob, SoftwareStore};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore, World};
+use holdfast_core::port::{Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, TenantId};
+use holdfast_core::{Error, KeyId, MemberName, TenantId};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Both stores, as one.
@@ -131,6 +131,13 @@ impl<W: World> KeyStore for Custodian<W> {
         match (self.software.health(), self.token.as_ref().map(KeyStore::health)) {
             (Health::Ready, None | Some(Health::Ready)) => Health::Ready,
             (Health::Unready(why), _) | (Health::Ready, Some(Health::Unready(why))) => Health::Unready(why),
+        }
+    }
+
+    fn move_member(&self, permit: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
+        match &self.token {
+            Some(token) => token.move_member(permit, member, to),
+            None => self.software.move_member(permit, member, to),
         }
     }
 }

@@ -38,3 +38,8 @@ pub(crate) fn defect(detail: &'static str) -> Error {
 pub(crate) fn device(detail: &'static str) -> Error {
     Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, detail)
 }
+
+/// A member of the pool that there is not.
+pub(crate) fn no_member(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::NotFound, Stage::Perform, detail).remedy("`holdfast pool status` lists the members")
+}

@@ -17,9 +17,9 @@ use core::task::{Context, Poll, Waker};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore};
+use holdfast_core::port::{Health, KeyStore, Membership};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, TenantId};
+use holdfast_core::{Error, KeyId, MemberName, TenantId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A key store that forwards everything, and holds the results of [`KeyStore::perform`] back while its [`Valve`] is held.
@@ -196,6 +196,10 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
 
     fn health(&self) -> Health {
         self.inner.health()
+    }
+
+    fn move_member(&self, permit: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
+        self.inner.move_member(permit, member, to)
     }
 }
 

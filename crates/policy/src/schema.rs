@@ -212,6 +212,8 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::CreateTenant
         | Action::BackUp
         | Action::ConfirmClock
+        | Action::DrainMember
+        | Action::JoinMember
         | Action::ListKeys
         | Action::ReadCallers
         | Action::ReadPolicy

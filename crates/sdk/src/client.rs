@@ -4,9 +4,10 @@ use crate::builder::{ClientBuilder, Receipts};
 use crate::error::{self, Cause, Error};
 use crate::tenant::Tenant;
 use holdfast_core::error::Retry;
-use holdfast_core::{OperationId, TenantId};
+use holdfast_core::port::Membership;
+use holdfast_core::{MemberName, OperationId, TenantId};
 use holdfast_wire::native::client::{self as native, Failure, Request};
-use holdfast_wire::native::message::{Backup, CreateTenant, Health, Status, TenantDone};
+use holdfast_wire::native::message::{Backup, CreateTenant, Health, Pool, Status, TenantDone};
 use holdfast_wire::native::{Method, OPERATION_HEADER, RECEIPT_HEADER, RECEIPT_WANTED};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -134,6 +135,26 @@ impl Client {
     /// Any [`Error`].
     pub async fn confirm_clock(&self) -> Result<Answered<TenantDone>, Error> {
         self.send(native::confirm_clock(), Repeat::Never).await
+    }
+
+    /// Looks at the members of the key store's pool; an operator's action.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn pool(&self) -> Result<Answered<Pool>, Error> {
+        self.send(native::pool(), Repeat::Safe).await
+    }
+
+    /// Takes a member of the key store's pool out, or lets it in again; an operator's action.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn move_member(
+        &self,
+        member: &MemberName,
+        to: Membership,
+    ) -> Result<Answered<TenantDone>, Error> {
+        self.send(native::move_member(member, to), Repeat::Never).await
     }
 
     /// Reads the gateway's status; an operator's action.

@@ -386,7 +386,7 @@ fn response(encoded: Encoded) -> Response {
             assert!(!String::from_utf8_lossy(response.body.as_bytes()).contains("hunter2"));
             response
         }
-        other @ Encoded::Status => panic!("{other:?}"),
+        other @ (Encoded::Status | Encoded::Pool) => panic!("{other:?}"),
     }
 }
 

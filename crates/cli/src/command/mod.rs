@@ -17,6 +17,7 @@ mod init;
 mod key;
 mod mac;
 mod policy;
+mod pool;
 mod random;
 mod restore;
 mod retention;
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     /// Confirm the gateway's clock after a jump
     #[command(subcommand)]
     Clock(clock::ClockCommand),
+    /// Look at the key store's pool of tokens, take a member out, let it in again; an operator's commands
+    #[command(subcommand)]
+    Pool(pool::PoolCommand),
     /// Create, read, suspend or resume a tenant
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -96,6 +100,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
         Command::Clock(clock) => clock.run(app),
+        Command::Pool(pool) => pool.run(app),
         Command::Tenant(tenant) => tenant.run(app),
         Command::Key(key) => key.run(app),
         Command::Policy(policy) => policy.run(app),

@@ -17,6 +17,7 @@ pub mod log;
 pub mod mount;
 pub mod server;
 pub mod site;
+pub mod softhsm;
 pub mod wait;
 
 pub use dev::Dev;

@@ -350,6 +350,7 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::PutAnchor(anchor) => anchor.name.as_str(),
         Command::RemoveAnchor(name) => name.as_str(),
         Command::CreateTenant(new) => new.tenant.as_str(),
+        Command::MoveMember { member, .. } => member.as_str(),
         Command::SetRetention(retention) => return Some(Retention::text(*retention)),
         Command::RestorePolicy { version, .. } => return Some(format!("version {version}").into()),
         Command::CreateKey(_)

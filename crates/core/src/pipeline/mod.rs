@@ -7,6 +7,7 @@ mod clock;
 mod command;
 mod found;
 mod plan;
+mod pool;
 mod proof;
 mod prune;
 mod query;

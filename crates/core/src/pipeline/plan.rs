@@ -86,6 +86,9 @@ impl<P: Ports> Pipeline<P> {
             Command::CreateTenant(new) => self.plan_new_tenant(scene, intent, new).await,
             Command::BackUp => self.plan_backup(scene, facts, intent).await,
             Command::ConfirmClock => self.plan_confirm_clock(&scene.caller.tenant).await,
+            Command::MoveMember { member, to } => {
+                self.plan_move_member(&scene.caller.tenant, intent, member, *to).await
+            }
         }
     }
 
@@ -320,7 +323,8 @@ impl<P: Ports> Pipeline<P> {
             | Command::TransitionKey { .. }
             | Command::CreateTenant(_)
             | Command::BackUp
-            | Command::ConfirmClock => {
+            | Command::ConfirmClock
+            | Command::MoveMember { .. } => {
                 return Err(Error::new(
                     ErrorKind::Internal,
                     Stage::Perform,

@@ -137,6 +137,7 @@ impl<P: Ports> Pipeline<P> {
                 Ok(Found::AuditFile(path, bytes))
             }
             Query::Status => Ok(Found::Status),
+            Query::Pool => Ok(Found::Pool),
         }
     }
 }
@@ -161,6 +162,7 @@ fn subject(query: &Query) -> Option<Box<str>> {
         | Query::Policy { version: None }
         | Query::CheckPolicy { .. }
         | Query::Tenant
-        | Query::Status => None,
+        | Query::Status
+        | Query::Pool => None,
     }
 }

@@ -12,9 +12,9 @@ use crate::refusal;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore, World};
+use holdfast_core::port::{Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, Secret, TenantId};
+use holdfast_core::{Error, KeyId, MemberName, Secret, TenantId};
 use std::sync::Arc;
 
 /// How much memory and how many threads the store takes.
@@ -224,5 +224,9 @@ impl<W: World> KeyStore for SoftwareStore<W> {
             (Err(error), _) => Health::Unready(error.chain()),
             (Ok(()), Err(why)) => Health::Unready(why.to_owned()),
         }
+    }
+
+    fn move_member(&self, _: &Permit<Change>, _: &MemberName, _: Membership) -> Result<(), Error> {
+        Err(refusal::no_member("custody in software has no members"))
     }
 }

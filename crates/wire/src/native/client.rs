@@ -5,7 +5,7 @@ use super::message::{
     Agree, AgreeAnswer, Backup, Batch, BatchAnswer, Caller, Callers, Change, CheckPolicy, CiphertextAnswer,
     CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, Encapsulate, EncapsulateAnswer,
     Encrypt, ExplainPolicy, Explanation, Findings, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer,
-    PlaintextAnswer, Policy, PolicyDone, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer,
+    PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer,
     RestorePolicy, Rewrap, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone,
     TokenIssued, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
 };
@@ -16,8 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 use core::fmt;
 use core::marker::PhantomData;
 use holdfast_core::lifecycle::Transition;
+use holdfast_core::port::Membership;
 use holdfast_core::query::AuditPath;
-use holdfast_core::{CallerName, KeyName, KeyVersion, TenantId, TokenId};
+use holdfast_core::{CallerName, KeyName, KeyVersion, MemberName, TenantId, TokenId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -317,6 +318,20 @@ pub fn back_up() -> Request<Backup> {
 /// Confirms that the clock is right after a jump.
 pub fn confirm_clock() -> Request<TenantDone> {
     Request::bare(Method::Post, "/v1/clock/confirm".into())
+}
+
+/// Looks at the members of the pool.
+pub fn pool() -> Request<Pool> {
+    Request::bare(Method::Get, "/v1/pool".into())
+}
+
+/// Takes a member of the pool out, or lets it in again.
+pub fn move_member(member: &MemberName, to: Membership) -> Request<TenantDone> {
+    let verb = match to {
+        Membership::Drained => "drain",
+        Membership::Joined => "join",
+    };
+    Request::bare(Method::Post, format!("/v1/pool/members/{member}/{verb}"))
 }
 
 /// Reads the gateway's status.

@@ -13,7 +13,7 @@ use core::str::FromStr;
 use holdfast_core::command::Command;
 use holdfast_core::operation::Operation;
 use holdfast_core::query::{AuditPath, MAX_PAGE, Query};
-use holdfast_core::{CallerName, Epoch, Error, KeyName, KeyVersion, TenantId, TokenId};
+use holdfast_core::{CallerName, Epoch, Error, KeyName, KeyVersion, MemberName, TenantId, TokenId};
 
 /// The rows of a page unless told.
 const DEFAULT_PAGE: usize = 100;
@@ -144,6 +144,11 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
             body.json::<Empty>()?;
             Ok(Call::Command { tenant: TenantId::gateway(), command: Command::ConfirmClock })
         }
+        Endpoint::MoveMember(to) => {
+            body.json::<Empty>()?;
+            let member = segment("member", first, MemberName::GRAMMAR)?;
+            Ok(Call::Command { tenant: TenantId::gateway(), command: Command::MoveMember { member, to } })
+        }
         Endpoint::SuspendTenant => {
             body.json::<Empty>()?;
             command(Command::SuspendTenant)
@@ -214,6 +219,7 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
                     .within("file"))
             }
         },
+        Endpoint::ReadPool => Ok(Call::Query { tenant: TenantId::gateway(), query: Query::Pool }),
         Endpoint::ReadStatus => Ok(Call::Query { tenant: TenantId::gateway(), query: Query::Status }),
         Endpoint::Open(endpoint) => Ok(Call::Open(endpoint)),
     }

@@ -4,7 +4,7 @@ use super::field::{Name, SecretText, Time, VersionNumber, Word};
 pub use super::message::Backups;
 use super::message::{
     Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings,
-    Health, Key, Keys, Policy, PolicyDone, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
+    Health, Key, Keys, Policy, PolicyDone, Pool, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
@@ -199,6 +199,8 @@ pub enum Encoded {
     Response(Response),
     /// The status is to be gathered, and then given to [`status`].
     Status,
+    /// The pool is to be looked at, and what is seen given to [`pool`].
+    Pool,
 }
 
 /// What a query found, as far as core has it.
@@ -252,6 +254,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
         }
         Found::AuditFile(path, bytes) => audit_file(&path, bytes),
         Found::Status => return Encoded::Status,
+        Found::Pool => return Encoded::Pool,
     })
 }
 
@@ -272,6 +275,11 @@ fn audit_file(path: &AuditPath, bytes: Vec<u8>) -> Response {
 /// The gateway's status.
 pub fn status(status: &Status) -> Response {
     Response::json(200, status)
+}
+
+/// The members of the key store's pool.
+pub fn pool(pool: &Pool) -> Response {
+    Response::json(200, pool)
 }
 
 /// Whether the gateway lives, or is ready.

@@ -2,6 +2,7 @@
 
 use super::message::Verb;
 use holdfast_core::lifecycle::Transition;
+use holdfast_core::port::Membership;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 /// An HTTP method that some endpoint takes.
@@ -100,6 +101,10 @@ pub enum Endpoint {
     ReadAudit,
     /// Read the gateway's status.
     ReadStatus,
+    /// Look at the members of the key store's pool.
+    ReadPool,
+    /// Take a member of the pool out, or let it in again.
+    MoveMember(Membership),
     /// What anybody may ask.
     Open(OpenEndpoint),
 }

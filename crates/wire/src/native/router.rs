@@ -26,8 +26,10 @@ impl<'p> Matched<'p> {
         let [tenant, ..] = self.parameters;
         match (self.route.access, tenant) {
             (Access::Open, _) => None,
-            (Access::Authenticated, "") => Some(TenantId::gateway()),
-            (Access::Authenticated, tenant) => tenant.parse().ok(),
+            (Access::Authenticated, tenant) if self.route.path.starts_with("/v1/tenants/{") => {
+                tenant.parse().ok()
+            }
+            (Access::Authenticated, _) => Some(TenantId::gateway()),
         }
     }
 

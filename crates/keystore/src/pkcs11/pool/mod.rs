@@ -12,7 +12,8 @@ use super::member::{Condition, Launch, Member, NoReply, Report};
 use super::message::{Refusal, Reply};
 use crate::refusal;
 use allowance::Allowance;
-use holdfast_core::{Error, ErrorKind, Stage};
+use holdfast_core::port::Membership;
+use holdfast_core::{Error, ErrorKind, MemberName, Stage};
 use latency::Class;
 pub use latency::Quantiles;
 use std::sync::Arc;
@@ -190,8 +191,32 @@ impl Pool {
         }
     }
 
+    /// Takes a member out, or lets it in again.
+    ///
+    /// # Errors
+    /// `not-found` where there is no such member, `conflict` for the last one that works.
+    pub fn move_member(&self, name: &MemberName, to: Membership) -> Result<(), Error> {
+        let member = self.members.iter().find(|member| member.name() == name.as_str());
+        let member = member.ok_or_else(|| refusal::no_member(format!("the pool has no member `{name}`")))?;
+        match to {
+            Membership::Joined => member.join(),
+            Membership::Drained => {
+                let is_up = |other: &Member| other.condition() == Condition::Up;
+                if is_up(member)
+                    && !self.members.iter().any(|other| other.name() != member.name() && is_up(other))
+                {
+                    let detail = format!("`{name}` is the last member that works");
+                    return Err(Error::new(ErrorKind::Conflict, Stage::Perform, detail)
+                        .remedy("let another one in first; or suspend the tenants, if all keys shall stop"));
+                }
+                member.drain();
+            }
+        }
+        Ok(())
+    }
+
     /// How many members must hold a new key.
-    pub(super) fn copies(&self) -> usize {
+    pub fn copies(&self) -> usize {
         self.copies
     }
 

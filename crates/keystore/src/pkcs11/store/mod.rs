@@ -21,9 +21,9 @@ use crate::software::{RootKey, SoftwareStore};
 use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding, SignatureScheme};
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore, World};
+use holdfast_core::port::{Health, KeyStore, Membership, World};
 use holdfast_core::work::{Message, Product, Work};
-use holdfast_core::{Error, KeyId, Secret, TenantId};
+use holdfast_core::{Error, KeyId, MemberName, Secret, TenantId};
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
@@ -438,5 +438,9 @@ impl<W: World> KeyStore for TokenStore<W> {
             (Err(error), _) => Health::Unready(error.chain()),
             (Ok(()), Err(why)) => Health::Unready(why.to_string()),
         }
+    }
+
+    fn move_member(&self, _: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
+        self.pool.move_member(member, to)
     }
 }

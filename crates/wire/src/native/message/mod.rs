@@ -21,7 +21,8 @@ pub use batch::{Batch, BatchAnswer, BatchItem, BatchResult, OperationResult, Use
 pub(crate) use batch::{BatchItems, decode_items};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,
-    Part, Policy, PolicyDone, Status, Tenant, TenantDone, Token, TokenIssued, Version, Versions,
+    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Status, Tenant, TenantDone, Token, TokenIssued,
+    Version, Versions,
 };
 pub use use_key::{
     Agree, DataKey, Decapsulate, Decrypt, Empty, Encapsulate, Encrypt, Mac, PublicKey, Random, RandomLength,

@@ -268,6 +268,58 @@ shown! {
         notices: Vec<String>,
     }
 
+    /// How long a kind of operation takes in a member, in microseconds; 0 while nothing is known.
+    pub struct MemberLatency {
+        /// `symmetric`, `curve` (ECDSA, EdDSA, ECDH) or `rsa`.
+        operations: String,
+        /// The median.
+        p50_us: u64,
+        /// The 95th percentile.
+        p95_us: u64,
+        /// The 99th percentile.
+        p99_us: u64,
+    }
+
+    /// A member of the key store's pool.
+    pub struct Member {
+        /// Its name.
+        name: String,
+        /// `up`, `drained`, `down`, `open` (its breaker) or `ejected` (it gave a wrong result).
+        state: String,
+        /// Why it does not work.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        /// Operations that it is doing or that wait for it.
+        in_flight: u64,
+        /// Operations that it can do at once.
+        sessions: u64,
+        /// Operations that it has answered.
+        answered: u64,
+        /// Operations that failed with it.
+        failed: u64,
+        /// Operations that it did not answer in time.
+        late: u64,
+        /// How often its worker was started again.
+        restarts: u64,
+        /// How long it takes.
+        latency: Vec<MemberLatency>,
+        /// The token as it says itself: manufacturer, model, serial number, firmware.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+    }
+
+    /// The key store's pool.
+    pub struct Pool {
+        /// Its members; none where custody is in software.
+        members: Vec<Member>,
+        /// How many of them must hold a new key before it is one.
+        copies: u64,
+        /// Operations that were asked of a second member because the first was slow.
+        hedged: u64,
+        /// Operations that were asked of another member because one failed.
+        retried: u64,
+    }
+
     /// Whether the gateway lives, or is ready.
     pub struct Health {
         /// Yes or no.

@@ -3,10 +3,11 @@
 use super::{LIMIT_DOCUMENT, LIMIT_SMALL};
 use crate::native::message::{
     Backup, Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation, Findings,
-    Health, IssueToken, Policy, PolicyDone, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
-    Status, Tenant, TenantDone, TokenIssued,
+    Health, IssueToken, Policy, PolicyDone, Pool, PutAnchor, PutCaller, RestorePolicy, SetPolicy,
+    SetRetention, Status, Tenant, TenantDone, TokenIssued,
 };
 use crate::native::route::{Endpoint, OpenEndpoint, Route};
+use holdfast_core::port::Membership;
 
 pub(super) const ROUTES: &[Route] = &[
     Route::post("create-tenant", "/v1/tenants", Endpoint::CreateTenant, "Create a tenant with those who will own it; an operator's action")
@@ -83,6 +84,15 @@ pub(super) const ROUTES: &[Route] = &[
         .gives::<Explanation>(),
     Route::get("read-audit", "/v1/tenants/{tenant}/audit/{+file}", Endpoint::ReadAudit, "Read a file of the audit log (C2SP tlog-tiles): `checkpoint`, `checkpoint.cosigned`, `log.vkey`, `tile/…`"),
     Route::get("read-status", "/v1/status", Endpoint::ReadStatus, "Read the gateway's status; an operator's action").gives::<Status>(),
+    Route::get("read-pool", "/v1/pool", Endpoint::ReadPool, "Look at the members of the key store's pool; an operator's action").gives::<Pool>(),
+    Route::post("drain-member", "/v1/pool/members/{member}/drain", Endpoint::MoveMember(Membership::Drained), "Take a member out of the pool; an operator's action")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<TenantDone>(),
+    Route::post("join-member", "/v1/pool/members/{member}/join", Endpoint::MoveMember(Membership::Joined), "Let a member of the pool work again; an operator's action")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<TenantDone>(),
     Route::get("openapi", "/openapi.json", Endpoint::Open(OpenEndpoint::OpenApi), "Read this document").gives::<serde_json::Value>().open(),
     Route::get("live", "/health/live", Endpoint::Open(OpenEndpoint::Live), "Whether the process lives").gives::<Health>().open(),
     Route::get("ready", "/health/ready", Endpoint::Open(OpenEndpoint::Ready), "Whether it can work: key store, state and log").gives::<Health>().open(),

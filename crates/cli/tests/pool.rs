@@ -1,0 +1,287 @@
+//! A gateway with two tokens: the real binary, real modules, and everything that happens to one of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
+
+mod common;
+
+use common::dev::tenant;
+use common::log::closing;
+use common::softhsm::{SoftHsm, start, workers};
+use common::wait::until;
+use common::{Dev, code, stderr, text};
+use holdfast_sdk::field::Bytes;
+use holdfast_sdk::message::Sign;
+use serde_json::Value;
+use std::fs;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use tempfile::TempDir;
+
+/// A gateway with a replicated pool of two, `a` and `b`, with the keys `k` and `signs` in both.
+struct Pool {
+    a: SoftHsm,
+    b: SoftHsm,
+    dev: Dev,
+}
+
+impl Pool {
+    fn new() -> Self {
+        let a = SoftHsm::new();
+        let b = a.twin();
+        let pool = "[pool]\ndistribution = \"vendor\"\ncopies = 1\n";
+        let settings = format!("{}{}{pool}", a.settings_of("a"), b.settings_of("b"));
+        let pool = Self { dev: start(TempDir::new().unwrap(), &settings), a, b };
+        pool.until_up("a", true);
+        pool.until_up("b", true);
+        pool.operates(&["pool", "drain", "b"]);
+        pool.dev.ok(&["key", "create", "k"]);
+        pool.dev.ok(&["key", "create", "signs", "--algorithm", "ecdsa-p256"]);
+        pool.a.replicate(&pool.b);
+        pool.operates(&["pool", "join", "b"]);
+        pool
+    }
+
+    fn hsm(&self, name: &str) -> &SoftHsm {
+        if name == "a" { &self.a } else { &self.b }
+    }
+
+    /// A command of the operator's.
+    fn operator(&self, line: &[&str]) -> Output {
+        let credentials = self.dev.data().join("credentials");
+        let (certificate, key) =
+            (text(&credentials.join("operator.pem")), text(&credentials.join("operator.key")));
+        let line: Vec<_> = line.iter().copied().chain(["--cert", &certificate, "--cert-key", &key]).collect();
+        self.dev.run(&line)
+    }
+
+    fn operates(&self, line: &[&str]) -> String {
+        let output = self.operator(line);
+        assert_eq!(code(output.status), 0, "{line:?}: {}", stderr(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn members(&self) -> Value {
+        let shown: Value = serde_json::from_str(&self.operates(&["pool", "status", "--json"])).unwrap();
+        shown["members"].clone()
+    }
+
+    fn member(&self, name: &str) -> Value {
+        let members = self.members();
+        members.as_array().unwrap().iter().find(|member| member["name"] == name).unwrap().clone()
+    }
+
+    fn is_up(&self, name: &str) -> bool {
+        let metrics = self.dev.server.admin("/metrics");
+        metrics.contains(&format!("holdfast_pool_member_up{{member=\"{name}\"}} 1"))
+    }
+
+    #[track_caller]
+    fn until_up(&self, name: &str, up: bool) {
+        until(&format!("{name} is up: {up}"), || self.is_up(name) == up);
+    }
+
+    /// A member's worker.
+    fn worker(&self, name: &str) -> Option<u32> {
+        let conf = format!("SOFTHSM2_CONF={}\0", text(&self.hsm(name).path("conf")));
+        let is_its = |pid: &u32| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|environment| String::from_utf8_lossy(&environment).contains(&conf))
+        };
+        workers(self.dev.server.pid()).into_iter().find(is_its)
+    }
+
+    fn signal(&self, name: &str, signal: &str) -> u32 {
+        let pid = self.worker(name).unwrap();
+        assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+        pid
+    }
+
+    fn take_away(&self, name: &str) {
+        fs::rename(self.hsm(name).path("tokens"), self.hsm(name).path("aside")).unwrap();
+    }
+
+    fn bring_back(&self, name: &str) {
+        fs::rename(self.hsm(name).path("aside"), self.hsm(name).path("tokens")).unwrap();
+    }
+}
+
+/// Callers in a closed loop, each on a connection of its own.
+struct Callers {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    all: Vec<thread::JoinHandle<Vec<String>>>,
+}
+
+impl Callers {
+    fn start(pool: &Pool, count: usize) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let all = (0..count).map(|caller| {
+            let (data, url) = (pool.dev.data(), pool.dev.server.url.clone());
+            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let tenant = tenant(&data, &url);
+                    let (k, signs) = ("k".parse().unwrap(), "signs".parse().unwrap());
+                    let mut problems = vec![];
+                    while !stop.load(Ordering::Relaxed) {
+                        let asked = match caller % 2 {
+                            0 => tenant.encrypt(&k, b"4711", &[("row", "1")]).await.map(drop),
+                            _ => tenant.use_key(&signs, &message()).await.map(drop),
+                        };
+                        done.fetch_add(1, Ordering::Relaxed);
+                        if let Err(error) = asked {
+                            problems.push(error.to_string());
+                        }
+                    }
+                    problems
+                })
+            })
+        });
+        let all = all.collect();
+        Self { stop, done, all }
+    }
+
+    /// Waits until so many more were answered.
+    fn answered(&self, more: usize) {
+        let goal = self.done.load(Ordering::Relaxed) + more;
+        until("they are answered", || self.done.load(Ordering::Relaxed) >= goal);
+    }
+
+    /// How many requests there were, and what went wrong.
+    fn end(self) -> (usize, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let problems = self.all.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
+        (self.done.load(Ordering::Relaxed), problems)
+    }
+}
+
+fn message() -> Sign {
+    Sign { message: Some(Bytes(b"message".to_vec())), digest: None, scheme: None }
+}
+
+/// Killed, stopped, taken away: nobody is refused, and then there are two again without a hand.
+#[test]
+fn what_happens_to_one_token_fails_no_request_and_each_has_its_record() {
+    let pool = Pool::new();
+    let log = pool.dev.data().join("audit/dev");
+    let callers = Callers::start(&pool, 16);
+    callers.answered(200);
+    for name in ["a", "b"] {
+        let killed = pool.signal(name, "-KILL");
+        callers.answered(100);
+        until("there is another worker", || pool.worker(name).is_some_and(|pid| pid != killed));
+        pool.until_up(name, true);
+        callers.answered(100);
+
+        let stopped = pool.signal(name, "-STOP");
+        pool.until_up(name, false);
+        callers.answered(100);
+        until("it was killed", || pool.worker(name).is_some_and(|pid| pid != stopped));
+        pool.until_up(name, true);
+        callers.answered(100);
+
+        pool.take_away(name);
+        pool.until_up(name, false);
+        callers.answered(100);
+        pool.bring_back(name);
+        pool.until_up(name, true);
+        callers.answered(100);
+    }
+    let (asked, problems) = callers.end();
+    assert!(problems.is_empty(), "{} of {asked}: {:?}", problems.len(), problems.first());
+    let used = |action: &str| closing(&log).iter().filter(|event| event["action"] == action).count();
+    until("the log is published", || used("encrypt") + used("sign") >= asked);
+    assert_eq!(used("encrypt") + used("sign"), asked);
+    assert!(closing(&log).iter().all(|event| event["outcome"] == "success"));
+    let members = pool.members();
+    for member in members.as_array().unwrap() {
+        assert!(member["state"] == "up" && member["restarts"].as_u64() >= Some(3), "{members}");
+    }
+    assert!(pool.dev.server.admin("/metrics").contains("holdfast_ready 1"));
+}
+
+#[test]
+fn without_any_token_there_is_an_answer_and_a_stop_and_everything_again_when_one_is_back() {
+    let pool = Pool::new();
+    let plain = pool.dev.file("plain", b"4711");
+    let sealed = text(&pool.dev.path("sealed"));
+    pool.dev.ok(&["encrypt", "--key", "k", "--raw", &plain, "-o", &sealed]);
+    let opens = || pool.dev.run(&["decrypt", "--key", "k", &sealed]).status.success();
+    assert!(opens());
+    for name in ["a", "b"] {
+        pool.take_away(name);
+        pool.until_up(name, false);
+    }
+    let said = pool.dev.fails(&["decrypt", "--key", "k", &sealed], 7);
+    assert!(said.contains("the key store cannot be reached"), "{said}");
+    until("it is not ready", || pool.dev.server.admin("/metrics").contains("holdfast_ready 0"));
+    let status = pool.dev.server.admin("/status");
+    assert!(status.contains("a: ") && status.contains("b: "), "{status}");
+    // What stops keys does not need them.
+    pool.dev.ok(&["key", "suspend", "k"]);
+    pool.dev.ok(&["key", "resume", "k"]);
+    pool.bring_back("b");
+    until("one is enough", opens);
+    until("it is ready", || pool.dev.server.admin("/metrics").contains("holdfast_ready 1"));
+    assert!(!pool.is_up("a"));
+    pool.bring_back("a");
+    pool.until_up("a", true);
+}
+
+#[test]
+fn members_are_drained_and_joined_by_an_operator_and_it_is_recorded() {
+    let pool = Pool::new();
+    let plain = pool.dev.file("plain", b"4711");
+    pool.operates(&["pool", "drain", "a"]);
+    let before = pool.member("a")["answered"].clone();
+    for _ in 0..8 {
+        pool.dev.ok(&[
+            "encrypt",
+            "--key",
+            "k",
+            "--raw",
+            &plain,
+            "-o",
+            &text(&pool.dev.path("sealed")),
+            "--force",
+        ]);
+    }
+    assert_eq!(pool.member("a")["answered"], before, "nothing is asked of it");
+    assert_eq!(pool.member("a")["state"], "drained");
+    for (line, with, words) in [
+        (["pool", "drain", "b"], 5, "the last member that works"),
+        (["pool", "join", "c"], 5, "no member `c`"),
+        (["pool", "drain", "c"], 5, "no member `c`"),
+    ] {
+        let refused = pool.operator(&line);
+        assert_eq!(code(refused.status), with, "{}", stderr(&refused));
+        assert!(
+            stderr(&refused).contains(words) && stderr(&refused).contains("help: "),
+            "{}",
+            stderr(&refused)
+        );
+    }
+    // Nobody but an operator.
+    pool.dev.fails(&["pool", "drain", "b"], 4);
+    pool.operates(&["pool", "join", "a"]);
+    assert_eq!(pool.member("a")["state"], "up");
+    let table = pool.operates(&["pool", "status"]);
+    assert!(table.contains("SoftHSM") && table.contains("0 of 4"), "{table}");
+    let log = pool.dev.data().join("audit/_gateway");
+    let moved = || {
+        let events = closing(&log).into_iter().filter(|event| event["subject"] == "a");
+        events.map(|event| format!("{} {}", event["action"], event["outcome"])).collect::<Vec<_>>()
+    };
+    until("it is published", || moved().len() >= 2);
+    assert_eq!(moved(), ["\"drain-member\" \"success\"", "\"join-member\" \"success\""]);
+}
