@@ -97,7 +97,7 @@ pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) 
     let member = Arc::new(Member::start(launch));
     member.ready(Duration::from_secs(60)).await.map_err(|why| anyhow::anyhow!("{why}"))?;
     for Operation { algorithm, id, .. } in OPERATIONS {
-        let request = Request::Generate { algorithm, id, label: "bench" };
+        let request = Request::Generate { algorithm, id, label: "bench", travels: false };
         let made = ask(&member, &request, |reply| matches!(reply, Reply::Made(_))).await?;
         if !made {
             bail!("the token does not make {algorithm}");

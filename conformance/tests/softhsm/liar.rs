@@ -15,7 +15,8 @@ pub(crate) fn run() {
     let mut control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     frame(&mut control).unwrap();
     let mut lane = lane(&control);
-    let about = Welcome { manufacturer: "l", model: "i", serial: "a", firmware: "r", mechanisms: &[] };
+    let about =
+        Welcome { manufacturer: "l", model: "i", serial: "a", firmware: "r", mechanisms: &[], kek: &[] };
     send(&mut control, 0, &Reply::Welcome(about));
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let mut signed = 0;
@@ -29,6 +30,7 @@ pub(crate) fn run() {
                     always_sensitive: true,
                     extractable: lie == "extractable",
                     never_extractable: true,
+                    wrap_with_trusted: false,
                 };
                 let point = if lie == "no-point" { &[4; 65] } else { pair.public_key().as_ref() };
                 match lie.as_str() {
@@ -51,6 +53,8 @@ pub(crate) fn run() {
             Request::Probe
             | Request::Random { .. }
             | Request::Destroy { .. }
+            | Request::WrapOut { .. }
+            | Request::UnwrapIn { .. }
             | Request::Seal { .. }
             | Request::Open { .. }
             | Request::Wrap { .. }

@@ -10,7 +10,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::context::Context;
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{ErrorKind, Secret};
-use holdfast_keystore::pkcs11::{Launch, Member, Patience, Pool, TokenStore, worker};
+use holdfast_keystore::pkcs11::{Distribution, Launch, Member, Patience, Pool, TokenStore, worker};
 use holdfast_keystore::software::RootKey;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ fn a_lying_worker() {
 
 mod liar;
 mod pool;
+mod travel;
 
 /// A directory with a token in it.
 struct SoftHsm {
@@ -93,6 +94,13 @@ impl SoftHsm {
         }
     }
 
+    /// How many objects there are.
+    fn objects(&self) -> usize {
+        let token = std::fs::read_dir(self.tokens()).unwrap().next().unwrap().unwrap().path();
+        let names = std::fs::read_dir(token).unwrap().map(|file| file.unwrap().file_name());
+        names.filter(|name| name != "token.object" && name.to_string_lossy().ends_with(".object")).count()
+    }
+
     fn tokens(&self) -> PathBuf {
         self.dir.path().join("tokens")
     }
@@ -133,7 +141,7 @@ async fn over(launch: Launch, seed: u64, patience: Patience) -> TokenStore<Sim> 
     let member = Member::start(launch);
     member.ready(READY).await.unwrap();
     let root = RootKey::new(Secret::new((0..32).collect())).unwrap();
-    let pool = Pool::of(vec![member], 1).unwrap();
+    let pool = Pool::of(vec![member], Distribution::Vendor, 1).unwrap();
     TokenStore::open(root, Arc::new(Sim::new(seed)), pool, patience).unwrap()
 }
 

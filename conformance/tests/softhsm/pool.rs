@@ -8,22 +8,28 @@ use holdfast_core::ErrorKind;
 use holdfast_core::Secret;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::port::{Health, KeyStore as _};
-use holdfast_keystore::pkcs11::{Condition, Launch, Member, Patience, Pool, TokenStore};
+use holdfast_keystore::pkcs11::{Condition, Distribution, Launch, Member, Patience, Pool, TokenStore};
 use holdfast_keystore::software::RootKey;
 use std::ffi::OsString;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-type Bench = Rig<TokenStore<Sim>, Records, Journal>;
+pub(crate) type Bench = Rig<TokenStore<Sim>, Records, Journal>;
 
-fn named(name: &str, launch: Launch) -> Launch {
+pub(crate) fn named(name: &str, launch: Launch) -> Launch {
     Launch { name: name.to_owned(), ..launch }
 }
 
-async fn over(launches: Vec<Launch>, copies: usize, seed: u64, patience: Patience) -> TokenStore<Sim> {
-    let pool = Pool::start(launches, copies).unwrap();
+pub(crate) async fn over(
+    launches: Vec<Launch>,
+    copies: usize,
+    seed: u64,
+    patience: Patience,
+) -> TokenStore<Sim> {
+    let travels = launches.iter().any(|launch| !launch.kek.is_empty());
+    let distribution = if travels { Distribution::Wrapped } else { Distribution::Vendor };
+    let pool = Pool::start(launches, distribution, copies).unwrap();
     for member in pool.members() {
         member.ready(READY).await.unwrap();
     }
@@ -31,11 +37,11 @@ async fn over(launches: Vec<Launch>, copies: usize, seed: u64, patience: Patienc
     TokenStore::open(root, Arc::new(Sim::new(seed)), pool, patience).unwrap()
 }
 
-async fn found(store: TokenStore<Sim>) -> Bench {
+pub(crate) async fn found(store: TokenStore<Sim>) -> Bench {
     Rig::found(store, Records::default(), Journal::default(), POLICY).await.unwrap()
 }
 
-fn member<'a>(rig: &'a Bench, name: &str) -> &'a Member {
+pub(crate) fn member<'a>(rig: &'a Bench, name: &str) -> &'a Member {
     rig.keys().pool().members().iter().find(|member| member.name() == name).unwrap()
 }
 
@@ -243,13 +249,7 @@ fn a_key_that_does_not_reach_the_others_is_none() {
         let error = rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap_err();
         assert!(error.to_string().contains("did not reach as many members"), "{}", error.chain());
         for hsm in [&a, &b] {
-            assert_eq!(objects(hsm.tokens().as_path()), 0, "what is no key is not left behind");
+            assert_eq!(hsm.objects(), 0, "what is no key is not left behind");
         }
     });
-}
-
-fn objects(tokens: &Path) -> usize {
-    let token = std::fs::read_dir(tokens).unwrap().next().unwrap().unwrap().path();
-    let names = std::fs::read_dir(token).unwrap().map(|file| file.unwrap().file_name());
-    names.filter(|name| name != "token.object" && name.to_string_lossy().ends_with(".object")).count()
 }

@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use holdfast_core::Secret;
-use holdfast_keystore::pkcs11::{Launch, MAX_MEMBERS, Pool};
+use holdfast_keystore::pkcs11::{Distribution, Launch, MAX_MEMBERS, Pool};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,13 +16,21 @@ const LONGEST_PIN: u64 = 1024;
 const MOST_SESSIONS: u32 = holdfast_keystore::pkcs11::worker::MAX_LANES;
 
 /// How the tokens work together.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolTable {
     /// How a key gets to every token.
     pub distribution: Option<Distributed>,
     /// How many tokens must hold a new key before it is one: two where there are as many, unless told.
     pub copies: Option<usize>,
+    /// With `wrapped`: the label of the wrapping key.
+    pub kek: String,
+}
+
+impl Default for PoolTable {
+    fn default() -> Self {
+        Self { distribution: None, copies: None, kek: "holdfast-kek".to_owned() }
+    }
 }
 
 /// How a key gets to every token of a pool.
@@ -31,6 +39,8 @@ pub struct PoolTable {
 pub enum Distributed {
     /// The vendor brings it there.
     Vendor,
+    /// It travels under a trusted wrapping key.
+    Wrapped,
 }
 
 /// A token (PKCS#11).
@@ -76,7 +86,7 @@ pub(crate) fn check(tables: &[TokenTable], pool: &PoolTable) -> Result<(), Fault
             "there are several `[[token]]`s, and `pool.distribution` does not say how a key gets to each",
         )
         .remedy(
-            "set it to \"vendor\" if the vendor replicates them, so that what one makes the others have",
+            "set it to \"vendor\" if the vendor replicates them, so that what one makes the others have; to \"wrapped\" if they are single devices",
         ));
     }
     if let Some(copies) = pool.copies
@@ -118,8 +128,17 @@ impl PoolTable {
         if tables.is_empty() {
             return Ok(None);
         }
-        let launches = tables.iter().map(TokenTable::launch).collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(Pool::start(launches, self.copies.unwrap_or(2))?))
+        let distribution = match self.distribution {
+            Some(Distributed::Wrapped) => Distribution::Wrapped,
+            Some(Distributed::Vendor) | None => Distribution::Vendor,
+        };
+        let kek = match distribution {
+            Distribution::Wrapped => self.kek.as_str(),
+            Distribution::Vendor => "",
+        };
+        let launch = |table: &TokenTable| Ok::<_, Fault>(Launch { kek: kek.to_owned(), ..table.launch()? });
+        let launches = tables.iter().map(launch).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(Pool::start(launches, distribution, self.copies.unwrap_or(2))?))
     }
 }
 
@@ -222,7 +241,7 @@ mod tests {
         }
         let one = table(good).unwrap();
         let two = TokenTable { name: "second".to_owned(), ..one.clone() };
-        let vendor = PoolTable { distribution: Some(Distributed::Vendor), copies: None };
+        let vendor = PoolTable { distribution: Some(Distributed::Vendor), ..PoolTable::default() };
         assert!(check(&[one.clone(), two.clone()], &vendor).is_ok());
         for (tables, pool, named) in [
             (vec![one.clone(), two.clone()], PoolTable::default(), "pool.distribution"),

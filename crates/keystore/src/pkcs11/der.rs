@@ -42,6 +42,17 @@ pub(super) fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     item(SEQUENCE, &[RSA_ENCRYPTION, &bits].concat())
 }
 
+/// Modulus and public exponent of a SubjectPublicKeyInfo with a modulus of this length; `None` for any other.
+pub(super) fn rsa_parts(spki: &[u8], modulus_len: usize) -> Option<(&[u8], &[u8])> {
+    (1..=8).find_map(|exponent_len| {
+        let (rest, exponent) = spki.split_at_checked(spki.len().checked_sub(exponent_len)?)?;
+        // Tag and length of the exponent.
+        let (rest, _) = rest.split_last_chunk::<2>()?;
+        let (_, modulus) = rest.split_at_checked(rest.len().checked_sub(modulus_len)?)?;
+        (rsa_spki(modulus, exponent) == spki).then_some((modulus, exponent))
+    })
+}
+
 /// ECDSA-Sig-Value (RFC 3279 §2.2.3) of a token's r ‖ s; `None` for anything that has no two halves.
 pub(super) fn ecdsa_signature(raw: &[u8]) -> Option<Vec<u8>> {
     if raw.is_empty() || !raw.len().is_multiple_of(2) {
@@ -80,6 +91,9 @@ mod tests {
             let expected = AsDer::<aws_lc_rs::encoding::PublicKeyX509Der<'_>>::as_der(public).unwrap();
             assert_eq!(rsa_spki(modulus, exponent), expected.as_ref());
             assert_eq!(rsa_spki(&[&[0, 0], modulus].concat(), &[0, 1, 0, 1]), expected.as_ref());
+            assert_eq!(rsa_parts(expected.as_ref(), modulus.len()), Some((modulus, exponent)));
+            assert_eq!(rsa_parts(expected.as_ref(), modulus.len() - 1), None);
+            assert_eq!(rsa_parts(&expected.as_ref()[1..], modulus.len()), None);
         }
     }
 

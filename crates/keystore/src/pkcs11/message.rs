@@ -30,6 +30,8 @@ pub struct Hello<'a> {
     pub token: &'a str,
     /// The user's PIN; the worker keeps it for the time when a session has to be opened again.
     pub pin: &'a [u8],
+    /// The label of the key under which the pool's keys travel; empty where they don't.
+    pub kek: &'a str,
     /// How many lanes follow, each with a session of its own.
     pub lanes: u32,
 }
@@ -52,6 +54,30 @@ pub enum Request<'a> {
         id: Id,
         /// Under which CKA_LABEL, for people who look at the token.
         label: &'a str,
+        /// Whether it shall be able to leave under a trusted wrapping key, and under no other.
+        travels: bool,
+    },
+    /// Wraps a key that can travel under the pool's wrapping key.
+    WrapOut {
+        /// The key's CKA_ID.
+        id: Id,
+        /// Whether it is a private key.
+        private: bool,
+    },
+    /// Brings in what another member has wrapped, as a key that can't leave.
+    UnwrapIn {
+        /// Of which kind.
+        algorithm: Algorithm,
+        /// Under which CKA_ID.
+        id: Id,
+        /// Under which CKA_LABEL.
+        label: &'a str,
+        /// What the other one has wrapped.
+        wrapped: &'a [u8],
+        /// An RSA modulus, for the public half that stands beside it; empty for all others.
+        modulus: &'a [u8],
+        /// The RSA public exponent; empty for all others.
+        exponent: &'a [u8],
     },
     /// Removes a key, both halves.
     Destroy {
@@ -154,7 +180,7 @@ pub struct Made<'a> {
     pub exponent: &'a [u8],
 }
 
-/// CKA_LOCAL, CKA_SENSITIVE, CKA_ALWAYS_SENSITIVE, CKA_EXTRACTABLE and CKA_NEVER_EXTRACTABLE of a key.
+/// CKA_LOCAL, CKA_SENSITIVE, CKA_ALWAYS_SENSITIVE, CKA_EXTRACTABLE, CKA_NEVER_EXTRACTABLE and CKA_WRAP_WITH_TRUSTED of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     /// Made in the token.
@@ -167,26 +193,41 @@ pub struct Evidence {
     pub extractable: bool,
     /// Never was to be taken out.
     pub never_extractable: bool,
+    /// To be taken out under nothing but a trusted wrapping key.
+    pub wrap_with_trusted: bool,
 }
 
 impl Evidence {
     /// Whether the token says that the key was made inside, and that nothing but its operations ever came out.
     pub const fn is_confined(self) -> bool {
-        let Self { local, sensitive, always_sensitive, extractable, never_extractable } = self;
+        let Self { local, sensitive, always_sensitive, extractable, never_extractable, .. } = self;
         local && sensitive && always_sensitive && !extractable && never_extractable
     }
 
+    /// Whether the token says that the key was made inside, and that it leaves under a trusted wrapping key only.
+    pub const fn travels(self) -> bool {
+        let Self { local, sensitive, always_sensitive, wrap_with_trusted, .. } = self;
+        local && sensitive && always_sensitive && wrap_with_trusted
+    }
+
+    /// Whether the token says of what was brought in that it does not leave.
+    pub const fn stays(self) -> bool {
+        self.sensitive && !self.extractable
+    }
+
     const fn to_byte(self) -> u8 {
-        let Self { local, sensitive, always_sensitive, extractable, never_extractable } = self;
+        let Self { local, sensitive, always_sensitive, extractable, never_extractable, wrap_with_trusted } =
+            self;
         local as u8
             | (sensitive as u8) << 1
             | (always_sensitive as u8) << 2
             | (extractable as u8) << 3
             | (never_extractable as u8) << 4
+            | (wrap_with_trusted as u8) << 5
     }
 
     const fn from_byte(byte: u8) -> Option<Self> {
-        if byte >= 1 << 5 {
+        if byte >= 1 << 6 {
             return None;
         }
         Some(Self {
@@ -195,6 +236,7 @@ impl Evidence {
             always_sensitive: byte & 4 != 0,
             extractable: byte & 8 != 0,
             never_extractable: byte & 16 != 0,
+            wrap_with_trusted: byte & 32 != 0,
         })
     }
 }
@@ -212,6 +254,8 @@ pub struct Welcome<'a> {
     pub firmware: &'a str,
     /// The token's mechanisms: CK_MECHANISM_TYPE, 8 bytes each, big-endian.
     pub mechanisms: &'a [u8],
+    /// The fingerprint of the key under which the pool's keys travel; empty where they don't.
+    pub kek: &'a [u8],
 }
 
 /// Why there is no result.
@@ -275,6 +319,8 @@ mod code {
     pub(super) const MAC: u8 = 11;
     pub(super) const AGREE: u8 = 12;
     pub(super) const RSA_BARE: u8 = 13;
+    pub(super) const WRAP_OUT: u8 = 14;
+    pub(super) const UNWRAP_IN: u8 = 15;
     pub(super) const DONE: u8 = 64;
     pub(super) const MADE: u8 = 65;
     pub(super) const WELCOME: u8 = 66;
@@ -446,12 +492,13 @@ impl<'a> Hello<'a> {
     /// # Errors
     /// If it is longer than a frame.
     pub fn encode(&self, buffer: &mut Buffer) -> Result<(), NotAFrame> {
-        let Self { module, token, pin, lanes } = self;
+        let Self { module, token, pin, kek, lanes } = self;
         Writer::begin(buffer, 0)
             .code(code::HELLO)
             .bytes(module.as_bytes())
             .bytes(token.as_bytes())
             .bytes(pin)
+            .bytes(kek.as_bytes())
             .put(&lanes.to_be_bytes())
             .end()
     }
@@ -466,6 +513,7 @@ impl<'a> Hello<'a> {
             module: fields.text()?,
             token: fields.text()?,
             pin: fields.bytes()?,
+            kek: fields.text()?,
             lanes: fields.u32()?,
         };
         fields.end(hello)
@@ -482,9 +530,20 @@ impl<'a> Request<'a> {
         match *self {
             Self::Probe => to.code(code::PROBE),
             Self::Random { length } => to.code(code::RANDOM).put(&length.to_be_bytes()),
-            Self::Generate { algorithm, id, label } => {
-                to.code(code::GENERATE).put(&[algorithm.code()]).put(&id).bytes(label.as_bytes())
-            }
+            Self::Generate { algorithm, id, label, travels } => to
+                .code(code::GENERATE)
+                .put(&[algorithm.code(), u8::from(travels)])
+                .put(&id)
+                .bytes(label.as_bytes()),
+            Self::WrapOut { id, private } => to.code(code::WRAP_OUT).put(&[u8::from(private)]).put(&id),
+            Self::UnwrapIn { algorithm, id, label, wrapped, modulus, exponent } => to
+                .code(code::UNWRAP_IN)
+                .put(&[algorithm.code()])
+                .put(&id)
+                .bytes(label.as_bytes())
+                .bytes(wrapped)
+                .bytes(modulus)
+                .bytes(exponent),
             Self::Destroy { id } => to.code(code::DESTROY).put(&id),
             Self::Seal { id, nonce, aad, plaintext } => {
                 to.code(code::SEAL).put(&id).put(&nonce).bytes(aad).bytes(plaintext)
@@ -522,9 +581,21 @@ impl<'a> Request<'a> {
         let request = match code {
             code::PROBE => Self::Probe,
             code::RANDOM => Self::Random { length: fields.u32()? },
-            code::GENERATE => {
-                Self::Generate { algorithm: fields.algorithm()?, id: fields.array()?, label: fields.text()? }
-            }
+            code::GENERATE => Self::Generate {
+                algorithm: fields.algorithm()?,
+                travels: fields.flag()?,
+                id: fields.array()?,
+                label: fields.text()?,
+            },
+            code::WRAP_OUT => Self::WrapOut { private: fields.flag()?, id: fields.array()? },
+            code::UNWRAP_IN => Self::UnwrapIn {
+                algorithm: fields.algorithm()?,
+                id: fields.array()?,
+                label: fields.text()?,
+                wrapped: fields.bytes()?,
+                modulus: fields.bytes()?,
+                exponent: fields.bytes()?,
+            },
             code::DESTROY => Self::Destroy { id: fields.array()? },
             code::SEAL => Self::Seal {
                 id: fields.array()?,
@@ -572,11 +643,12 @@ impl<'a> Reply<'a> {
             Self::Made(Made { evidence, public, exponent }) => {
                 to.code(code::MADE).put(&[evidence.to_byte()]).bytes(public).bytes(exponent)
             }
-            Self::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms }) => {
+            Self::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek }) => {
                 [manufacturer, model, serial, firmware]
                     .into_iter()
                     .fold(to.code(code::WELCOME), |writer, text| writer.bytes(text.as_bytes()))
                     .bytes(mechanisms)
+                    .bytes(kek)
             }
             Self::Refused(Refusal::Integrity) => to.code(code::INTEGRITY),
             Self::Refused(Refusal::Malformed) => to.code(code::MALFORMED),
@@ -608,6 +680,7 @@ impl<'a> Reply<'a> {
                 serial: fields.text()?,
                 firmware: fields.text()?,
                 mechanisms: fields.bytes()?,
+                kek: fields.bytes()?,
             }),
             code::INTEGRITY => Self::Refused(Refusal::Integrity),
             code::MALFORMED => Self::Refused(Refusal::Malformed),

@@ -1,15 +1,20 @@
 //! Where a key version is: what a sealed handle of this store holds.
 //!
 //! ```text
-//! reference = 0x01 ‖ CKA_ID (16) ‖ OAEP paddings that the token has (2) ‖ whether it does RSA bare (1) ‖ DER SubjectPublicKeyInfo, or nothing
+//! reference = 0x01 ‖ place ‖ DER SubjectPublicKeyInfo, or nothing
+//!           | 0x02 ‖ place ‖ copy ‖ DER SubjectPublicKeyInfo, or nothing
+//! place     = CKA_ID (16) ‖ OAEP paddings that the token has (2) ‖ whether it does RSA bare (1)
+//! copy      = fingerprint of the wrapping key (16) ‖ SHA-256 of what shows that a member holds the key (32) ‖ length (2) ‖ wrapped key
 //! ```
 
 use super::message::Id;
+use super::worker::kek::FINGERPRINT_LEN;
 use crate::refusal;
 use holdfast_core::algorithm::{Hash, RsaPadding};
 use holdfast_core::{Error, Secret};
 
 const FORMAT: u8 = 1;
+const FORMAT_WITH_COPY: u8 = 2;
 const HASHES: [Hash; 4] = [Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512];
 
 /// Which OAEP paddings a token decrypts, labels included: found out when the key was made, a bit for each pair of hashes.
@@ -58,18 +63,41 @@ impl Paddings {
 pub(super) struct Reference {
     pub(super) id: Id,
     pub(super) paddings: Paddings,
+    /// What brings it to other members; nothing where the vendor does that.
+    pub(super) copy: Option<Copy>,
     pub(super) spki: Vec<u8>,
 }
 
+/// What brings a key version to other members of its pool.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Copy {
+    /// The fingerprint of the wrapping key.
+    pub(super) kek: [u8; FINGERPRINT_LEN],
+    /// SHA-256 of what shows that a member holds it.
+    pub(super) shown: [u8; 32],
+    /// The key, under the wrapping key.
+    pub(super) wrapped: Vec<u8>,
+}
+
 impl Reference {
-    pub(super) fn to_bytes(&self) -> Secret {
-        let Self { id, paddings, spki } = self;
-        let mut bytes = vec![FORMAT];
+    /// # Errors
+    /// `internal` for a wrapped key of more than 65,535 bytes.
+    pub(super) fn to_bytes(&self) -> Result<Secret, Error> {
+        let Self { id, paddings, copy, spki } = self;
+        let mut bytes = vec![if copy.is_some() { FORMAT_WITH_COPY } else { FORMAT }];
         bytes.extend_from_slice(id);
         bytes.extend_from_slice(&paddings.whole.to_be_bytes());
         bytes.push(u8::from(paddings.bare));
+        if let Some(Copy { kek, shown, wrapped }) = copy {
+            let length = u16::try_from(wrapped.len())
+                .map_err(|_| refusal::device("the token's wrapped key is longer than any key"))?;
+            bytes.extend_from_slice(kek);
+            bytes.extend_from_slice(shown);
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(wrapped);
+        }
         bytes.extend_from_slice(spki);
-        Secret::new(bytes)
+        Ok(Secret::new(bytes))
     }
 
     /// # Errors
@@ -79,12 +107,24 @@ impl Reference {
     }
 
     fn try_parse(bytes: &[u8]) -> Option<Self> {
-        let ([FORMAT], rest) = bytes.split_first_chunk::<1>()? else { return None };
+        let ([format @ (FORMAT | FORMAT_WITH_COPY)], rest) = bytes.split_first_chunk::<1>()? else {
+            return None;
+        };
         let (id, rest) = rest.split_first_chunk::<16>()?;
         let (whole, rest) = rest.split_first_chunk::<2>()?;
-        let ([bare @ (0 | 1)], spki) = rest.split_first_chunk::<1>()? else { return None };
+        let ([bare @ (0 | 1)], rest) = rest.split_first_chunk::<1>()? else { return None };
         let paddings = Paddings { whole: u16::from_be_bytes(*whole), bare: *bare == 1 };
-        Some(Self { id: *id, paddings, spki: spki.to_vec() })
+        let (copy, spki) = match *format {
+            FORMAT => (None, rest),
+            _ => {
+                let (kek, rest) = rest.split_first_chunk::<FINGERPRINT_LEN>()?;
+                let (shown, rest) = rest.split_first_chunk::<32>()?;
+                let (length, rest) = rest.split_first_chunk::<2>()?;
+                let (wrapped, spki) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+                (Some(Copy { kek: *kek, shown: *shown, wrapped: wrapped.to_vec() }), spki)
+            }
+        };
+        Some(Self { id: *id, paddings, copy, spki: spki.to_vec() })
     }
 }
 
@@ -111,15 +151,22 @@ mod tests {
         #[test]
         fn any_bytes_are_parsed_or_refused(bytes: Vec<u8>) {
             if let Ok(reference) = Reference::parse(&bytes) {
-                let written = reference.to_bytes();
+                let written = reference.to_bytes().unwrap();
                 prop_assert_eq!(written.expose(), bytes);
             }
         }
 
         #[test]
-        fn what_is_written_is_read_again(id: [u8; 16], whole: u16, bare: bool, spki: Vec<u8>) {
-            let reference = Reference { id, paddings: Paddings { whole, bare }, spki };
-            prop_assert_eq!(Reference::parse(reference.to_bytes().expose()).unwrap(), reference);
+        fn what_is_written_is_read_again(
+            id: [u8; 16],
+            whole: u16,
+            bare: bool,
+            copy: Option<([u8; 16], [u8; 32], Vec<u8>)>,
+            spki: Vec<u8>,
+        ) {
+            let copy = copy.map(|(kek, shown, wrapped)| Copy { kek, shown, wrapped });
+            let reference = Reference { id, paddings: Paddings { whole, bare }, copy, spki };
+            prop_assert_eq!(Reference::parse(reference.to_bytes().unwrap().expose()).unwrap(), reference);
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Launch {
     pub token: String,
     /// The user's PIN.
     pub pin: Secret,
+    /// The label of the key under which the pool's keys travel; empty where they don't.
+    pub kek: String,
     /// Sessions, each with a lane of its own.
     pub lanes: u32,
     /// Requests that may wait for a lane; more are refused.
@@ -63,6 +65,7 @@ impl Launch {
             module: module.into(),
             token,
             pin,
+            kek: String::new(),
             lanes: 8,
             queue: 256,
             start: Duration::from_secs(30),
@@ -117,6 +120,8 @@ pub struct About {
     pub firmware: String,
     /// CK_MECHANISM_TYPEs.
     pub mechanisms: Vec<u64>,
+    /// The fingerprint of the key under which the pool's keys travel; empty where they don't.
+    pub kek: Vec<u8>,
 }
 
 /// Why a member gave no reply.
@@ -333,6 +338,14 @@ impl Member {
                 latency.get(class).map(Latency::quantiles).unwrap_or_default()
             }),
             about,
+        }
+    }
+
+    /// The token as it says itself, while there is a worker.
+    pub fn about(&self) -> Option<About> {
+        match &*unpoisoned(&self.shared.state) {
+            State::Up(worker) => Some(worker.about.clone()),
+            State::Down(_) | State::Closed => None,
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 
 impl Shared {
     pub(super) async fn start(&self) -> Result<(Process, UnixStream, Arc<Worker>), NotStarted> {
-        let Launch { program, arguments, environment, module, token, pin, lanes, .. } = &self.launch;
+        let Launch { program, arguments, environment, module, token, pin, kek, lanes, .. } = &self.launch;
         let (ours, theirs) = StdStream::pair()?;
         let child = Command::new(program)
             .args(arguments)
@@ -27,7 +27,7 @@ impl Shared {
             .spawn()?;
         let child = Process(child);
         let mut buffer = Buffer::default();
-        let hello = Hello { module, token, pin: pin.expose(), lanes: *lanes };
+        let hello = Hello { module, token, pin: pin.expose(), kek, lanes: *lanes };
         hello.encode(&mut buffer).map_err(|_| io::Error::other("the key store's settings are too long"))?;
         ours.set_nonblocking(true)?;
         let mut control = UnixStream::from_std(ours)?;
@@ -94,13 +94,16 @@ fn send_lanes(control: &UnixStream, lanes: &[StdStream]) -> io::Result<()> {
 
 fn about(frame: &[u8]) -> Result<About, NotStarted> {
     match Reply::decode(frame) {
-        Ok((0, Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms }))) => Ok(About {
-            manufacturer: manufacturer.to_owned(),
-            model: model.to_owned(),
-            serial: serial.to_owned(),
-            firmware: firmware.to_owned(),
-            mechanisms: mechanisms.as_chunks::<8>().0.iter().copied().map(u64::from_be_bytes).collect(),
-        }),
+        Ok((0, Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek }))) => {
+            Ok(About {
+                manufacturer: manufacturer.to_owned(),
+                model: model.to_owned(),
+                serial: serial.to_owned(),
+                firmware: firmware.to_owned(),
+                mechanisms: mechanisms.as_chunks::<8>().0.iter().copied().map(u64::from_be_bytes).collect(),
+                kek: kek.to_owned(),
+            })
+        }
         Ok((_, Reply::Refused(Refusal::Pin(why)))) => {
             let why = format!(
                 "{why}; it is not tried again, lest the token lock itself: set the right PIN, and start again"

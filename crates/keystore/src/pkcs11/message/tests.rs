@@ -26,7 +26,17 @@ fn requests() -> Vec<Request<'static>> {
         algorithm: *algorithm,
         id: ID,
         label: "acme/salaries/1",
+        travels: algorithm.is_asymmetric(),
     }));
+    all.push(Request::WrapOut { id: ID, private: true });
+    all.push(Request::UnwrapIn {
+        algorithm: Algorithm::Rsa2048,
+        id: ID,
+        label: "acme/salaries/1",
+        wrapped: b"wrapped",
+        modulus: b"modulus",
+        exponent: b"exponent",
+    });
     for hash in HASHES {
         all.push(Request::Mac { id: ID, hash, message: b"m" });
         for scheme in
@@ -52,6 +62,7 @@ fn replies() -> Vec<Reply<'static>> {
             serial: "s",
             firmware: "2.6",
             mechanisms: b"12345678",
+            kek: b"fingerprint",
         }),
         Reply::Refused(Refusal::Integrity),
         Reply::Refused(Refusal::Malformed),
@@ -92,7 +103,7 @@ fn what_is_written_is_read_again_and_nothing_shorter_or_longer() {
         assert_eq!(Reply::decode(&[frame, &[0]].concat()), Err(NotAFrame));
         assert_eq!(Request::decode(frame), Err(NotAFrame), "no reply is a request");
     }
-    let hello = Hello { module: "/m.so", token: "t", pin: b"1234", lanes: 4 };
+    let hello = Hello { module: "/m.so", token: "t", pin: b"1234", kek: "k", lanes: 4 };
     hello.encode(&mut buffer).unwrap();
     assert_eq!(Hello::decode(body(&buffer)), Ok(hello));
     assert_eq!(Hello::decode(&body(&buffer)[..9]), Err(NotAFrame));
@@ -114,7 +125,7 @@ fn a_longer_frame_is_not_written() {
 fn only_what_never_came_out_is_confined() {
     let confined: Vec<u8> =
         (0..=u8::MAX).filter(|byte| Evidence::from_byte(*byte).is_some_and(Evidence::is_confined)).collect();
-    assert_eq!(confined, [0b10111]);
+    assert_eq!(confined, [0b10111, 0b110111]);
 }
 
 proptest! {

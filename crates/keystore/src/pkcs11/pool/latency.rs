@@ -36,7 +36,11 @@ impl Class {
             },
             Request::Agree { .. } => Some(Self::Curve),
             Request::RsaDecrypt { .. } | Request::RsaBare { .. } => Some(Self::Rsa),
-            Request::Probe | Request::Generate { .. } | Request::Destroy { .. } => None,
+            Request::Probe
+            | Request::Generate { .. }
+            | Request::Destroy { .. }
+            | Request::WrapOut { .. }
+            | Request::UnwrapIn { .. } => None,
         }
     }
 }

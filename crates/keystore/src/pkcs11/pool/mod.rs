@@ -16,6 +16,7 @@ use holdfast_core::port::Membership;
 use holdfast_core::{Error, ErrorKind, MemberName, Stage};
 use latency::Class;
 pub use latency::Quantiles;
+pub(super) use race::Answered;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,11 +30,14 @@ pub const MAX_MEMBERS: usize = 16;
 pub enum Distribution {
     /// The members are one replicated group: what one makes, the vendor brings to the others.
     Vendor,
+    /// Each key travels under a trusted wrapping key that every member has, and can leave under no other.
+    Wrapped,
 }
 
 /// Members, as one.
 pub struct Pool {
     members: Box<[Member]>,
+    distribution: Distribution,
     /// How many members must hold a new key before it is one.
     copies: usize,
     allowance: Allowance,
@@ -128,15 +132,15 @@ impl Pool {
     ///
     /// # Errors
     /// `malformed` for no members, or more than [`MAX_MEMBERS`].
-    pub fn start(launches: Vec<Launch>, copies: usize) -> Result<Self, Error> {
-        Self::of(launches.into_iter().map(Member::start).collect(), copies)
+    pub fn start(launches: Vec<Launch>, distribution: Distribution, copies: usize) -> Result<Self, Error> {
+        Self::of(launches.into_iter().map(Member::start).collect(), distribution, copies)
     }
 
     /// From members that were started.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn of(members: Vec<Member>, copies: usize) -> Result<Self, Error> {
+    pub fn of(members: Vec<Member>, distribution: Distribution, copies: usize) -> Result<Self, Error> {
         if members.is_empty() || members.len() > MAX_MEMBERS {
             let detail = format!("a pool has 1 to {MAX_MEMBERS} members");
             return Err(Error::new(ErrorKind::Malformed, Stage::Start, detail));
@@ -144,11 +148,22 @@ impl Pool {
         Ok(Self {
             copies: copies.clamp(1, members.len()),
             members: members.into(),
+            distribution,
             allowance: Allowance::default(),
             turn: AtomicUsize::new(0),
             hedged: AtomicU64::new(0),
             retried: AtomicU64::new(0),
         })
+    }
+
+    /// How a key gets to every member.
+    pub fn distribution(&self) -> Distribution {
+        self.distribution
+    }
+
+    /// A member's place among the others.
+    pub(super) fn place(&self, member: &Member) -> usize {
+        self.members.iter().position(|other| other.name() == member.name()).unwrap_or(0)
     }
 
     /// The members, in the order in which they were given.

@@ -26,7 +26,7 @@ impl Pool {
         request: &Request<'_>,
         patience: Duration,
         read: impl Fn(&Reply<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    ) -> Result<Answered<'_, T>, Error> {
         let begun = Instant::now();
         let mut asked = Asked::default();
         let first = self.choose(asked).ok_or_else(|| self.nobody())?;
@@ -42,7 +42,7 @@ impl Pool {
         let Some(class) = class else {
             return tokio::select! {
                 biased;
-                judged = lead => self.settle(member, judged),
+                judged = lead => self.settle(member, judged).map(|done| Answered { done, lacking: None }),
                 () = sleep => Err(no_reply(NoReply::Late)),
             };
         };
@@ -71,12 +71,7 @@ impl Pool {
             let next = match event.await {
                 Event::Judged(by, judged, was_lead) => {
                     match judged {
-                        Judged::Done(done) => {
-                            if let Some(other) = lacking {
-                                other.lacks();
-                            }
-                            return Ok(done);
-                        }
+                        Judged::Done(done) => return Ok(Answered { done, lacking }),
                         Judged::Refused(error) => return Err(error),
                         judged @ (Judged::Failed(_) | Judged::Wrong(_) | Judged::Lacking(_)) => {
                             if matches!(judged, Judged::Lacking(_)) {
@@ -157,6 +152,13 @@ impl Pool {
             }
         }
     }
+}
+
+/// A result, and who could not give it.
+pub(in crate::pkcs11) struct Answered<'a, T> {
+    pub(in crate::pkcs11) done: T,
+    /// A member that does not hold the key, while another does.
+    pub(in crate::pkcs11) lacking: Option<&'a Member>,
 }
 
 enum Event<'a, T> {

@@ -1,10 +1,12 @@
-//! New keys: made in one member, tried there, and seen in as many others as must hold them.
+//! New keys: made in one member, tried there, and brought to as many others as must hold them.
 
-use super::{Role, TAG_LEN, TokenStore, Whom, another_question, wraps};
+use super::copies::{Traveller, digest_of};
+use super::{Role, TAG_LEN, TokenStore, Whom, another_question, label, wraps};
 use crate::pkcs11::commitment;
 use crate::pkcs11::member::Member;
-use crate::pkcs11::message::{Evidence, Id, NONCE_LEN, Reply, Request};
+use crate::pkcs11::message::{Id, NONCE_LEN, Reply, Request};
 use crate::pkcs11::oaep;
+use crate::pkcs11::pool::Distribution;
 use crate::pkcs11::public::{self, Public};
 use crate::pkcs11::reference::{Paddings, Reference};
 use crate::refusal;
@@ -18,16 +20,21 @@ use holdfast_core::frame::Commitment;
 use holdfast_core::key::{Custody, Generated, NewVersion};
 use holdfast_core::port::World;
 use holdfast_core::work::Message;
-use holdfast_core::{Error, ErrorKind, Secret, Stage};
+use holdfast_core::{Error, ErrorKind, Secret};
 use std::sync::Arc;
 use std::time::Duration;
-use subtle::ConstantTimeEq as _;
-use tokio::time::Instant;
 
 /// How long a new key waits for members that cannot work just now.
 const MISSING: Duration = Duration::from_secs(3);
-/// How often it is looked whether a key has reached a member.
-const REPLICATION: Duration = Duration::from_millis(50);
+
+/// A key that was made and has yet to show what it is.
+pub(super) struct New {
+    pub(super) algorithm: Algorithm,
+    pub(super) id: Id,
+    pub(super) label: String,
+    pub(super) spki: Vec<u8>,
+    pub(super) public: Public,
+}
 
 impl<W: World> TokenStore<W> {
     /// Makes a key version in the pool.
@@ -43,7 +50,8 @@ impl<W: World> TokenStore<W> {
             match self.make_in(member, &version).await {
                 Ok((reference, public, commitment)) => {
                     let binding = Binding::of_new(Kind::Reference, &version);
-                    let handle = tenant.sealer.seal(&*self.vault.world, &binding, &reference.to_bytes())?;
+                    let bytes = reference.to_bytes()?;
+                    let handle = tenant.sealer.seal(&*self.vault.world, &binding, &bytes)?;
                     return Ok(Generated { handle, public, commitment, custody: Custody::Token });
                 }
                 Err(error) if error.kind() == ErrorKind::KeyStoreUnavailable => {
@@ -63,19 +71,37 @@ impl<W: World> TokenStore<W> {
         let algorithm = version.algorithm;
         let mut id = Id::default();
         self.vault.world.fill(&mut id)?;
-        let label = format!("holdfast/{}/{}/{}", version.tenant, version.key, version.version);
-        let request = Request::Generate { algorithm, id, label: &label };
+        let label = label(version.tenant, version.key, version.version);
+        let travels = self.pool.distribution() == Distribution::Wrapped;
+        let request = Request::Generate { algorithm, id, label: &label, travels };
         let made = self.pool.ask_of(member, &request, self.patience.generation, |reply| match reply {
             Reply::Made(made) => Ok((made.evidence, public::made(algorithm, made))),
             Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
         });
         let made = match made.await {
-            Ok((evidence, public)) => self.finish(member, algorithm, id, evidence, public).await,
+            Ok((evidence, public)) => {
+                let is_so = if travels { evidence.travels() } else { evidence.is_confined() };
+                match (is_so, public) {
+                    (true, Ok((spki, public))) => {
+                        let new = New { algorithm, id, label, spki, public };
+                        self.finish(member, new).await
+                    }
+                    (true, Err(error)) => Err(error),
+                    (false, _) if travels => Err(refusal::device(
+                        "the token does not say of its new key that it was made inside and leaves under trusted keys only",
+                    )),
+                    (false, _) => Err(refusal::device(
+                        "the token does not say of its new key that it was made inside and can never leave",
+                    )),
+                }
+            }
             Err(error) => Err(error),
         };
         if made.is_err() {
-            // It may be there all the same. Nobody knows it, and nobody ever will.
-            drop(self.bytes(Whom::Only(member), Request::Destroy { id }).await);
+            // It may be there all the same, and copies of it. Nobody knows it, and nobody ever will.
+            for member in self.pool.by_load() {
+                drop(self.bytes(Whom::Only(member), Request::Destroy { id }).await);
+            }
         }
         made
     }
@@ -83,22 +109,14 @@ impl<W: World> TokenStore<W> {
     /// What a new key has to show before it is one.
     async fn finish(
         &self,
-        member: &Member,
-        algorithm: Algorithm,
-        id: Id,
-        evidence: Evidence,
-        public: Result<(Vec<u8>, Public), Error>,
+        maker: &Member,
+        new: New,
     ) -> Result<(Reference, Option<Arc<[u8]>>, Commitment), Error> {
-        if !evidence.is_confined() {
-            return Err(refusal::device(
-                "the token does not say of its new key that it was made inside and can never leave",
-            ));
-        }
-        let (spki, public) = public?;
-        let whom = Whom::Only(member);
-        let shown = self.show(whom, algorithm, id, &spki, &public).await?;
+        let whom = Whom::Only(maker);
+        let New { algorithm, id, ref label, ref spki, ref public } = new;
+        let shown = self.show(whom, algorithm, id, spki, public).await?;
         let commitment = match algorithm.is_asymmetric() {
-            true => material::commitment(algorithm, &spki),
+            true => material::commitment(algorithm, spki),
             false => material::commitment(algorithm, shown.expose()),
         };
         let mut paddings = Paddings::default();
@@ -107,61 +125,32 @@ impl<W: World> TokenStore<W> {
             Family::Rsa => paddings = self.try_paddings(whom, id, public.rsa_key()?).await?,
             Family::Signature | Family::Aead | Family::Hmac | Family::Agreement | Family::Kem => {}
         }
-        self.spread(member, algorithm, id, &spki, &public, &shown).await?;
-        let published = algorithm.is_asymmetric().then(|| Arc::from(&*spki));
-        Ok((Reference { id, paddings, spki }, published, commitment))
-    }
-
-    /// Waits until as many members as must hold the new key show that they do.
-    async fn spread(
-        &self,
-        maker: &Member,
-        algorithm: Algorithm,
-        id: Id,
-        spki: &[u8],
-        public: &Public,
-        shown: &Secret,
-    ) -> Result<(), Error> {
-        let deadline = Instant::now() + self.patience.generation;
-        let mut holders = vec![maker.name()];
-        let mut why = None;
-        while holders.len() < self.pool.copies() {
-            for other in self.pool.members() {
-                if holders.contains(&other.name()) || other.load().is_none() {
-                    continue;
-                }
-                match self.show(Whom::Only(other), algorithm, id, spki, public).await {
-                    Ok(same) if same.expose().ct_eq(shown.expose()).into() => holders.push(other.name()),
-                    Ok(_) => return Err(refusal::device("two members of the pool hold different keys")),
-                    Err(error) => why = Some(error),
-                }
+        let shown = digest_of(&shown);
+        let copy = match self.pool.distribution() {
+            Distribution::Vendor => {
+                self.await_replication(maker, &new, &shown).await?;
+                None
             }
-            if holders.len() < self.pool.copies() {
-                self.pool.can_copy()?;
-                if Instant::now() > deadline {
-                    break;
-                }
-                self.pool.sleep(REPLICATION).await;
+            Distribution::Wrapped => {
+                let traveller = Traveller::new(
+                    algorithm,
+                    id,
+                    label.clone(),
+                    self.wrap_out(maker, &new, shown).await?,
+                    spki.clone(),
+                );
+                self.spread(maker, &traveller, public).await?;
+                Some(traveller.copy)
             }
-        }
-        match holders.len() < self.pool.copies() {
-            true => {
-                let detail = "the new key did not reach as many members of the pool as must hold it";
-                let remedy = "look at the vendor's replication, or lower `pool.copies`";
-                let error = refusal::device(detail).remedy(remedy);
-                Err(match why {
-                    Some(why) => error.because(why),
-                    None => error,
-                })
-            }
-            false => Ok(()),
-        }
+        };
+        let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
+        Ok((Reference { id, paddings, copy, spki: new.spki }, published, commitment))
     }
 
     /// What shows that a member holds a key: what it makes of a fixed input. A secret key commits by it:
     /// SHA-256("holdfast/key-commitment/v1" ‖ algorithm code ‖ that). Nothing of it can be found in what the key makes for callers, and what is
     /// published is a digest. Of a key that signs the signature is verified, and nothing is left to be shown.
-    async fn show(
+    pub(super) async fn show(
         &self,
         whom: Whom<'_>,
         algorithm: Algorithm,
@@ -198,19 +187,6 @@ impl<W: World> TokenStore<W> {
             true => Ok(shown),
             false => Err(refusal::device("the token's mechanism is not what its name says")),
         }
-    }
-
-    /// Removes a key from every member. Whether it is gone has to be seen: while a member cannot be reached, it is not.
-    pub(super) async fn destroy(&self, id: Id) -> Result<(), Error> {
-        for member in self.pool.members() {
-            self.bytes(Whom::Only(member), Request::Destroy { id }).await.map_err(|error| {
-                let detail = format!("member `{}` of the pool cannot say that it has destroyed the key", member.name());
-                Error::new(error.kind(), Stage::Perform, detail).because(error).remedy(
-                    "an operator must bring it back, or take it out of the configuration for good; then order it again",
-                )
-            })?;
-        }
-        Ok(())
     }
 
     /// Which OAEP paddings the token decrypts, with a label, and whether it does RSA bare: tried, since the list of mechanisms does not say.

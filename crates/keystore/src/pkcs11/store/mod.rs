@@ -1,12 +1,15 @@
 //! The store: the port's functions over a pool's requests.
 
+mod copies;
 mod make;
+
+use copies::Traveller;
 
 use super::der;
 use super::member::Member;
 use super::message::{Id, NONCE_LEN, Reply, Request};
 use super::oaep;
-use super::pool::Pool;
+use super::pool::{Answered, Pool};
 use super::public::Public;
 use super::reference::{Decoder, Paddings, Reference};
 use crate::refusal;
@@ -23,7 +26,7 @@ use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHand
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, Membership, World};
 use holdfast_core::work::{Message, Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, Secret, TenantId};
+use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId};
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
@@ -61,6 +64,8 @@ pub struct TokenStore<W> {
 enum Whom<'a> {
     /// Whichever member is best.
     Any,
+    /// Whichever is best of those that hold the key; who turns out not to is given it.
+    Holders(&'a Found),
     /// This one.
     Only(&'a Member),
 }
@@ -70,6 +75,8 @@ struct Found {
     id: Id,
     paddings: Paddings,
     public: Public,
+    /// What brings it to a member that does not hold it.
+    traveller: Option<Traveller>,
 }
 
 impl<W: World> TokenStore<W> {
@@ -107,7 +114,16 @@ impl<W: World> TokenStore<W> {
             Reply::Made(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
         };
         match whom {
-            Whom::Any => self.pool.ask(&request, self.patience.operation, read).await,
+            Whom::Any => Ok(self.pool.ask(&request, self.patience.operation, read).await?.done),
+            Whom::Holders(found) => {
+                let Answered { done, lacking } =
+                    self.pool.ask(&request, self.patience.operation, read).await?;
+                if let Some(member) = lacking {
+                    // Rare, and it asks in turn.
+                    Box::pin(self.mend(member, found)).await;
+                }
+                Ok(done)
+            }
             Whom::Only(member) => self.pool.ask_of(member, &request, self.patience.operation, read).await,
         }
     }
@@ -178,24 +194,27 @@ impl<W: World> TokenStore<W> {
         };
         let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
         let opened = tenant.sealer.open(&Binding::of(Kind::Reference, material), material.handle)?;
-        let Reference { id, paddings, spki } = Reference::parse(opened.expose())?;
-        let found = Found { id, paddings, public: Public::load(material.algorithm, &spki)? };
+        let Reference { id, paddings, copy, spki } = Reference::parse(opened.expose())?;
+        let public = Public::load(material.algorithm, &spki)?;
+        let label = || label(material.tenant, material.key, material.version);
+        let traveller = copy.map(|copy| Traveller::new(material.algorithm, id, label(), copy, spki));
+        let found = Found { id, paddings, public, traveller };
         Ok(self.keys.insert(material, found, ticket))
     }
 
     async fn work(&self, held: &Held<Found>, work: Work<'_>) -> Result<Product, Error> {
         let algorithm = held.algorithm;
-        let Found { id, paddings, public } = &held.ready;
-        let (id, any) = (*id, Whom::Any);
+        let Found { id, paddings, public, .. } = &held.ready;
+        let (id, whom) = (*id, Whom::Holders(&held.ready));
         match work {
             Work::Seal { frame, plaintext, aad } => {
                 aead(algorithm)?;
-                self.seal(id, frame, plaintext.expose(), aad).await.map(Product::Bytes)
+                self.seal(whom, id, frame, plaintext.expose(), aad).await.map(Product::Bytes)
             }
             Work::SealRandom { frame, length, aad } => {
                 aead(algorithm)?;
                 let plaintext = self.random_bytes(length).await?;
-                let frame = self.seal(id, frame, plaintext.expose(), aad).await?;
+                let frame = self.seal(whom, id, frame, plaintext.expose(), aad).await?;
                 Ok(Product::DataKey { frame, plaintext })
             }
             Work::Open { body, aad } => {
@@ -204,18 +223,18 @@ impl<W: World> TokenStore<W> {
                 if ciphertext.len() < TAG_LEN {
                     return Err(refusal::integrity());
                 }
-                let opened = self.bytes(any, Request::Open { id, nonce: *nonce, aad, ciphertext }).await?;
+                let opened = self.bytes(whom, Request::Open { id, nonce: *nonce, aad, ciphertext }).await?;
                 Ok(Product::Secret(opened))
             }
             Work::WrapKey { mut frame, bytes } => {
                 let padded = wraps(algorithm)?;
-                let wrapped = self.bytes(any, Request::Wrap { id, padded, bytes: bytes.expose() }).await?;
+                let wrapped = self.bytes(whom, Request::Wrap { id, padded, bytes: bytes.expose() }).await?;
                 frame.extend_from_slice(wrapped.expose());
                 Ok(Product::Bytes(frame))
             }
             Work::UnwrapKey { body } => {
                 let padded = wraps(algorithm)?;
-                self.bytes(any, Request::Unwrap { id, padded, body }).await.map(Product::Secret)
+                self.bytes(whom, Request::Unwrap { id, padded, body }).await.map(Product::Secret)
             }
             Work::RsaEncrypt { frame, plaintext, padding, label } => {
                 let key = public.rsa_key()?;
@@ -233,32 +252,34 @@ impl<W: World> TokenStore<W> {
                     RsaPadding::Oaep { .. } => decoder(*paddings, padding)?,
                 };
                 let opened = match by {
-                    Decoder::Token => self.bytes(any, Request::RsaDecrypt { id, padding, label, body }).await,
+                    Decoder::Token => {
+                        self.bytes(whom, Request::RsaDecrypt { id, padding, label, body }).await
+                    }
                     Decoder::Gateway { hash, mgf1 } => {
-                        let encoded = self.rsa_bare(any, id, key, body).await?;
+                        let encoded = self.rsa_bare(whom, id, key, body).await?;
                         oaep::decode(hash, mgf1, label, encoded).ok_or_else(refusal::integrity)
                     }
                 };
                 opened.map(Product::Secret)
             }
             Work::Sign { scheme, message } => {
-                self.sign(any, algorithm, id, public, scheme, message).await.map(Product::Bytes)
+                self.sign(whom, algorithm, id, public, scheme, message).await.map(Product::Bytes)
             }
             Work::Verify { scheme, message, signature } => {
                 public.verify(algorithm, scheme, message, signature).map(Product::Valid)
             }
             Work::Mac { message } => {
                 let hash = mac_hash(algorithm)?;
-                self.mac(id, hash, message).await.map(|mac| Product::Bytes(mac.expose().to_vec()))
+                self.mac(whom, id, hash, message).await.map(|mac| Product::Bytes(mac.expose().to_vec()))
             }
             Work::VerifyMac { message, mac } => {
                 let hash = mac_hash(algorithm)?;
-                let right = self.mac(id, hash, message).await?;
+                let right = self.mac(whom, id, hash, message).await?;
                 Ok(Product::Valid(right.expose().ct_eq(mac).into()))
             }
             Work::Agree { peer } => {
                 let peer = agreement::point(public.group()?, peer).ok_or_else(agreement::no_peer)?;
-                match self.bytes(any, Request::Agree { id, peer }).await {
+                match self.bytes(whom, Request::Agree { id, peer }).await {
                     Ok(secret) if secret.expose().iter().any(|byte| *byte != 0) => {
                         Ok(Product::Secret(secret))
                     }
@@ -272,13 +293,20 @@ impl<W: World> TokenStore<W> {
         }
     }
 
-    async fn seal(&self, id: Id, mut frame: Vec<u8>, plaintext: &[u8], aad: &[u8]) -> Result<Vec<u8>, Error> {
+    async fn seal(
+        &self,
+        whom: Whom<'_>,
+        id: Id,
+        mut frame: Vec<u8>,
+        plaintext: &[u8],
+        aad: &[u8],
+    ) -> Result<Vec<u8>, Error> {
         let mut nonce = [0; NONCE_LEN];
         self.vault.world.fill(&mut nonce)?;
         let length = NONCE_LEN + plaintext.len() + TAG_LEN;
         // The same nonce whoever is asked, and however often: a repetition makes the same ciphertext again.
         let request = Request::Seal { id, nonce, aad, plaintext };
-        let sealed = self.done(Whom::Any, request, |sealed| match sealed.len() == length {
+        let sealed = self.done(whom, request, |sealed| match sealed.len() == length {
             true => Ok(sealed.to_vec()),
             false => Err(refusal::device("the token's ciphertext is not of the length it should have")),
         });
@@ -286,8 +314,8 @@ impl<W: World> TokenStore<W> {
         Ok(frame)
     }
 
-    async fn mac(&self, id: Id, hash: Hash, message: &[u8]) -> Result<Secret, Error> {
-        self.done(Whom::Any, Request::Mac { id, hash, message }, |mac| match mac.len() == hash.len() {
+    async fn mac(&self, whom: Whom<'_>, id: Id, hash: Hash, message: &[u8]) -> Result<Secret, Error> {
+        self.done(whom, Request::Mac { id, hash, message }, |mac| match mac.len() == hash.len() {
             true => Ok(Secret::from(mac)),
             false => Err(refusal::device("the token's code is not of the length it should have")),
         })
@@ -377,6 +405,11 @@ fn mac_hash(algorithm: Algorithm) -> Result<Hash, Error> {
             Err(refusal::unsupported("the key makes no message authentication codes"))
         }
     }
+}
+
+/// What people see of a key version who look at the token.
+fn label(tenant: &TenantId, key: KeyId, version: KeyVersion) -> String {
+    format!("holdfast/{tenant}/{key}/{version}")
 }
 
 fn another_question() -> Error {

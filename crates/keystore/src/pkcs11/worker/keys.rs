@@ -2,10 +2,12 @@
 
 use super::super::message::{Buffer, Evidence, Id, Made, Reply};
 use super::fault::Fault;
+use super::kek;
+use super::operate::wrapping;
 use super::token::{Class, Session};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use holdfast_core::algorithm::{Algorithm, Hash};
 
 /// DER of the named curves' object identifiers (RFC 5480 §2.1.1.1, RFC 8410 §3).
@@ -107,20 +109,27 @@ fn recipe(session: &Session, algorithm: Algorithm) -> Result<Recipe, Fault> {
 pub(super) fn generate(
     session: &Session,
     algorithm: Algorithm,
-    id: Id,
-    label: &str,
+    (id, label): (Id, &str),
+    travels: bool,
     number: u32,
     reply: &mut Buffer,
 ) -> Result<(), Fault> {
-    let named = || vec![Attribute::Token(true), Attribute::Id(id.to_vec()), Attribute::Label(label.into())];
-    let confined = || [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
+    let named = || named(id, label);
+    let confined = || {
+        let mut template =
+            vec![Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(travels)];
+        if travels {
+            template.push(Attribute::WrapWithTrusted(true));
+        }
+        template
+    };
     match recipe(session, algorithm)? {
         Recipe::Secret { with, length, may, only } => {
             let mut template = named();
             template.extend(confined());
             template.push(Attribute::ValueLen(length.into()));
             template.extend(may);
-            let key = limited(&template, only, |limits| {
+            let key = limited(&template, Class::Secret, only, |limits| {
                 session.inner.generate_key(&with, &[&template, limits].concat())
             })?;
             session.token.remember(id, Class::Secret, key);
@@ -135,7 +144,7 @@ pub(super) fn generate(
             let mut private_template = named();
             private_template.extend(confined());
             private_template.extend(private_may);
-            let (public, private) = limited(&private_template, only, |limits| {
+            let (public, private) = limited(&private_template, Class::Private, only, |limits| {
                 session.inner.generate_key_pair(
                     &with,
                     &public_template,
@@ -162,15 +171,15 @@ pub(super) fn generate(
 /// use denied, since many tokens allow what is not said, and who may both wrap and decrypt with one key can take others out.
 fn limited<T>(
     template: &[Attribute],
+    class: Class,
     only: Vec<MechanismType>,
     make: impl Fn(&[Attribute]) -> Result<T, Error>,
 ) -> Result<T, Fault> {
     let is_said =
         |other: &Attribute| template.iter().any(|said| said.attribute_type() == other.attribute_type());
     // Which uses there are at all (PKCS#11 2.40 §4.9 and §4.10).
-    let is_secret = template.iter().any(|said| matches!(said, Attribute::ValueLen(_)));
-    let uses = match is_secret {
-        true => vec![
+    let uses = match class {
+        Class::Secret => vec![
             Attribute::Encrypt(false),
             Attribute::Decrypt(false),
             Attribute::Sign(false),
@@ -179,7 +188,7 @@ fn limited<T>(
             Attribute::Unwrap(false),
             Attribute::Derive(false),
         ],
-        false => vec![
+        Class::Private | Class::Public => vec![
             Attribute::Decrypt(false),
             Attribute::Sign(false),
             Attribute::SignRecover(false),
@@ -192,7 +201,8 @@ fn limited<T>(
     let mechanisms = [Attribute::AllowedMechanisms(only)];
     let mut last = None;
     for limits in [
-        [&denied[..], &lasting, &mechanisms].concat(),
+        // What lasts comes last, since some tokens take nothing after it.
+        [&denied[..], &mechanisms, &lasting].concat(),
         [&denied[..], &lasting].concat(),
         [&denied[..], &mechanisms].concat(),
         denied.clone(),
@@ -221,6 +231,7 @@ fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence, Fault> {
         AttributeType::AlwaysSensitive,
         AttributeType::Extractable,
         AttributeType::NeverExtractable,
+        AttributeType::WrapWithTrusted,
     ];
     // What the token does not say counts against it.
     let mut evidence = Evidence {
@@ -229,6 +240,7 @@ fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence, Fault> {
         always_sensitive: false,
         extractable: true,
         never_extractable: false,
+        wrap_with_trusted: false,
     };
     for attribute in session.inner.get_attributes(key, &wanted)? {
         match attribute {
@@ -237,10 +249,94 @@ fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence, Fault> {
             Attribute::AlwaysSensitive(yes) => evidence.always_sensitive = yes,
             Attribute::Extractable(yes) => evidence.extractable = yes,
             Attribute::NeverExtractable(yes) => evidence.never_extractable = yes,
+            Attribute::WrapWithTrusted(yes) => evidence.wrap_with_trusted = yes,
             _ => {}
         }
     }
     Ok(evidence)
+}
+
+/// Where people and gateways find it.
+fn named(id: Id, label: &str) -> Vec<Attribute> {
+    vec![Attribute::Token(true), Attribute::Id(id.to_vec()), Attribute::Label(label.into())]
+}
+
+/// Wraps a key for another member. A private key is of any length, so that it takes padding.
+pub(super) fn wrap_out(session: &Session, id: Id, private: bool) -> Result<Vec<u8>, Fault> {
+    let key = find(session, id, if private { Class::Private } else { Class::Secret })?;
+    let kek = kek::find(session)?;
+    match session.inner.wrap_key(&wrapping(private), kek, key) {
+        // What SoftHSM says of an Edwards key.
+        Err(Error::Pkcs11(RvError::KeyUnextractable | RvError::KeyNotWrappable, _)) => {
+            Err(Fault::Unsupported)
+        }
+        wrapped => Ok(wrapped?),
+    }
+}
+
+/// Brings in what another member has wrapped; what is there already makes way.
+pub(super) fn unwrap_in(
+    session: &Session,
+    algorithm: Algorithm,
+    (id, label): (Id, &str),
+    wrapped: &[u8],
+    (modulus, exponent): (&[u8], &[u8]),
+    number: u32,
+    reply: &mut Buffer,
+) -> Result<(), Fault> {
+    destroy(session, id)?;
+    let kek = kek::find(session)?;
+    let (class, may, only) = match recipe(session, algorithm)? {
+        Recipe::Secret { may, only, .. } => (Class::Secret, may.to_vec(), only),
+        Recipe::Pair { private_may, only, .. } => (Class::Private, private_may, only),
+    };
+    let mut template = named(id, label);
+    template.extend([
+        Attribute::Class(class.object()),
+        Attribute::KeyType(key_type(algorithm)?),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+    ]);
+    template.extend(may);
+    let mechanism = wrapping(matches!(class, Class::Private));
+    let key = limited(&template, class, only, |limits| {
+        session.inner.unwrap_key(&mechanism, kek, wrapped, &[&template, limits].concat())
+    })?;
+    if !modulus.is_empty() {
+        let mut public = named(id, label);
+        public.extend([
+            Attribute::Class(ObjectClass::PUBLIC_KEY),
+            Attribute::KeyType(KeyType::RSA),
+            Attribute::Private(false),
+            Attribute::Verify(true),
+            Attribute::Encrypt(true),
+            Attribute::Modulus(modulus.to_vec()),
+            Attribute::PublicExponent(exponent.to_vec()),
+        ]);
+        session.inner.create_object(&public)?;
+    }
+    session.token.remember(id, class, key);
+    let evidence = evidence(session, key)?;
+    Ok(Reply::Made(Made { evidence, public: &[], exponent: &[] }).encode(number, reply)?)
+}
+
+fn key_type(algorithm: Algorithm) -> Result<KeyType, Fault> {
+    match algorithm {
+        Algorithm::Aes256Gcm | Algorithm::Aes256Kw | Algorithm::Aes256Kwp => Ok(KeyType::AES),
+        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => Ok(KeyType::GENERIC_SECRET),
+        Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096 => Ok(KeyType::RSA),
+        Algorithm::EcdsaP256
+        | Algorithm::EcdsaP384
+        | Algorithm::EcdsaP521
+        | Algorithm::EcdhP256
+        | Algorithm::EcdhP384 => Ok(KeyType::EC),
+        Algorithm::Ed25519 => Ok(KeyType::EC_EDWARDS),
+        Algorithm::X25519 => Ok(KeyType::EC_MONTGOMERY),
+        Algorithm::Xaes256Gcm | Algorithm::Aes256GcmSiv | Algorithm::MlDsa65 | Algorithm::MlKem768 => {
+            Err(Fault::Unsupported)
+        }
+    }
 }
 
 /// A key's handle, looked up once.

@@ -4,7 +4,9 @@
 //! lane; each lane has a thread and a session of its own. When the gateway's end closes, however that came about, the worker ends.
 
 mod fault;
+pub mod kek;
 mod keys;
+pub mod officer;
 mod operate;
 mod token;
 
@@ -50,9 +52,15 @@ fn serve() -> io::Result<()> {
             return control.write_all(&buffer);
         }
     };
-    let first = Session::open(&token);
+    let first = Session::open(&token).and_then(|session| {
+        let kek = match token.kek_label() {
+            "" => Vec::new(),
+            _ => kek::check(&session)?.to_vec(),
+        };
+        Ok((session, kek))
+    });
     let welcome = match &first {
-        Ok(_) => token.welcome(&mut buffer),
+        Ok((_, kek)) => token.welcome(kek, &mut buffer),
         Err(fault) => Reply::Refused(fault.refusal()).encode(0, &mut buffer),
     };
     welcome.map_err(broken)?;

@@ -32,9 +32,14 @@ pub(super) fn perform(
     reply: &mut Buffer,
 ) -> Result<(), Fault> {
     let done = match *request {
-        Request::Generate { algorithm, id, label } => {
-            return keys::generate(session, algorithm, id, label, number, reply);
+        Request::Generate { algorithm, id, label, travels } => {
+            return keys::generate(session, algorithm, (id, label), travels, number, reply);
         }
+        Request::UnwrapIn { algorithm, id, label, wrapped, modulus, exponent } => {
+            let half = (modulus, exponent);
+            return keys::unwrap_in(session, algorithm, (id, label), wrapped, half, number, reply);
+        }
+        Request::WrapOut { id, private } => keys::wrap_out(session, id, private).map(Secret::new),
         Request::Destroy { id } => keys::destroy(session, id).map(|()| Secret::new(Vec::new())),
         // Not what the module may know by itself: the device has to answer.
         Request::Probe => {
@@ -169,7 +174,7 @@ fn read_and_remove(session: &Session, object: ObjectHandle) -> Result<Secret, Fa
     value.ok_or_else(|| Fault::new("a session object has no CKA_VALUE"))
 }
 
-const fn wrapping(padded: bool) -> Mechanism<'static> {
+pub(super) const fn wrapping(padded: bool) -> Mechanism<'static> {
     match padded {
         false => Mechanism::AesKeyWrap,
         true => Mechanism::AesKeyWrapPad,
@@ -189,7 +194,12 @@ fn wrap(session: &Session, id: Id, padded: bool, bytes: &[u8]) -> Result<Secret,
     wrap_with(session, key, padded, bytes).map(Secret::new)
 }
 
-fn wrap_with(session: &Session, key: ObjectHandle, padded: bool, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
+pub(super) fn wrap_with(
+    session: &Session,
+    key: ObjectHandle,
+    padded: bool,
+    bytes: &[u8],
+) -> Result<Vec<u8>, Fault> {
     let mut template = readable();
     template.push(Attribute::Value(bytes.to_vec()));
     let object = session.inner.create_object(&template)?;
@@ -249,7 +259,7 @@ const fn digest_info(hash: Hash) -> &'static [u8] {
     }
 }
 
-const fn hash_mechanism(hash: Hash) -> MechanismType {
+pub(super) const fn hash_mechanism(hash: Hash) -> MechanismType {
     match hash {
         Hash::Sha1 => MechanismType::SHA1,
         Hash::Sha256 => MechanismType::SHA256,
@@ -258,7 +268,7 @@ const fn hash_mechanism(hash: Hash) -> MechanismType {
     }
 }
 
-const fn mgf(hash: Hash) -> PkcsMgfType {
+pub(super) const fn mgf(hash: Hash) -> PkcsMgfType {
     match hash {
         Hash::Sha1 => PkcsMgfType::MGF1_SHA1,
         Hash::Sha256 => PkcsMgfType::MGF1_SHA256,

@@ -22,6 +22,7 @@ pub(super) struct Token {
     slot: RwLock<Slot>,
     mechanisms: HashSet<u64>,
     about: About,
+    kek: String,
     /// Handles that were looked up; they hold for all sessions. None where a key was there and has to be looked up again.
     handles: RwLock<HashMap<(Id, Class), Option<ObjectHandle>>>,
 }
@@ -54,7 +55,7 @@ impl Class {
 impl Token {
     /// Loads the module and looks for the token.
     pub(super) fn open(hello: &Hello<'_>) -> Result<Self, Fault> {
-        let Hello { module, token, pin, lanes: _ } = *hello;
+        let Hello { module, token, pin, kek, lanes: _ } = *hello;
         let pkcs11 = Pkcs11::new(module)?;
         match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
@@ -77,17 +78,23 @@ impl Token {
             slot: RwLock::new(slot),
             mechanisms,
             about,
+            kek: kek.to_owned(),
             handles: RwLock::new(HashMap::new()),
         })
     }
 
-    /// Writes what it is.
-    pub(super) fn welcome(&self, buffer: &mut Buffer) -> Result<(), NotAFrame> {
+    /// The label of the key under which the pool's keys travel; empty where they don't.
+    pub(super) fn kek_label(&self) -> &str {
+        &self.kek
+    }
+
+    /// Writes what it is, with its wrapping key's fingerprint.
+    pub(super) fn welcome(&self, kek: &[u8], buffer: &mut Buffer) -> Result<(), NotAFrame> {
         let About { manufacturer, model, serial, firmware } = &self.about;
         let mut kinds: Vec<u64> = self.mechanisms.iter().copied().collect();
         kinds.sort_unstable();
         let mechanisms: Vec<u8> = kinds.into_iter().flat_map(u64::to_be_bytes).collect();
-        Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms: &mechanisms })
+        Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms: &mechanisms, kek })
             .encode(0, buffer)
     }
 
@@ -128,7 +135,7 @@ impl Token {
 }
 
 /// The slot whose token has this label. Some modules give a token another slot when it comes back.
-fn find(pkcs11: &Pkcs11, label: &str) -> Result<Slot, Fault> {
+pub(super) fn find(pkcs11: &Pkcs11, label: &str) -> Result<Slot, Fault> {
     let mut seen = Vec::new();
     for slot in pkcs11.get_slots_with_token()? {
         let info = pkcs11.get_token_info(slot)?;

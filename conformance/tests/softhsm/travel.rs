@@ -1,0 +1,215 @@
+//! Single tokens whose keys travel under a wrapping key that only their security officers can give them.
+
+use super::pool::{found, member, named, over};
+use super::{PIN, READY, SoftHsm, module, patience, runtime};
+use holdfast_conformance::keystore::suite;
+use holdfast_conformance::rig::{context, decrypt, encrypt, new_key, sign};
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::{ErrorKind, Secret};
+use holdfast_keystore::pkcs11::worker::officer::{Offer, Officer};
+use holdfast_keystore::pkcs11::{Condition, Launch, Member};
+use std::io::{BufRead, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const KEK: &str = "holdfast-kek";
+const SO_PIN: &[u8] = b"so-pin-1234";
+
+/// A security officer at a token, in a process of its own: a module reads its settings once.
+fn officer(hsm: &SoftHsm, does: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["travel::an_officer", "--exact", "--ignored", "--nocapture"])
+        .env("SOFTHSM2_CONF", hsm.conf())
+        .env("DOES", does)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+#[ignore = "started by the other tests, as a process of its own"]
+#[expect(clippy::disallowed_methods, reason = "whoever starts it has no other way to say it")]
+fn an_officer() {
+    let officer = Officer::open(module().to_str().unwrap(), "pool", &Secret::from(SO_PIN)).unwrap();
+    let line = || std::io::stdin().lock().lines().next().unwrap().unwrap();
+    match std::env::var("DOES").unwrap().as_str() {
+        "make" => {
+            assert_eq!(officer.fingerprint(KEK).unwrap_err().kind(), ErrorKind::NotFound);
+            say(&officer.make(KEK).unwrap().to_string());
+            assert_eq!(officer.make(KEK).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        }
+        "send" => {
+            let offer = Offer::parse(&unhex(&line())).unwrap();
+            say(&hex(&officer.send(KEK, &offer).unwrap()));
+        }
+        _ => {
+            let transport = officer.transport(KEK).unwrap();
+            say(&hex(transport.offer().spki()));
+            let wrapped = unhex(&line());
+            // What was sent to somebody else, or was changed on its way.
+            let mut changed = wrapped.clone();
+            changed[9] ^= 1;
+            assert!(officer.receive(KEK, &transport, &changed).is_err());
+            assert!(officer.receive(KEK, &officer.transport(KEK).unwrap(), &wrapped).is_err());
+            say(&officer.receive(KEK, &transport, &wrapped).unwrap().to_string());
+            assert_eq!(officer.make(KEK).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "it is how its parent hears of it")]
+fn say(what: &str) {
+    println!("said: {what}");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2)
+        .map(|place| u8::from_str_radix(&text[2 * place..2 * place + 2], 16).unwrap())
+        .collect()
+}
+
+/// What a process says next.
+fn heard(from: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    while !line.contains("said: ") {
+        line.clear();
+        assert!(from.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    line.split("said: ").nth(1).unwrap().trim().to_owned()
+}
+
+/// What a process has said at its end.
+fn ended(process: Child) -> String {
+    let output = process.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    heard(&mut &output.stdout[..])
+}
+
+/// Two single tokens that have the same wrapping key.
+fn with_wrapping_key() -> (SoftHsm, SoftHsm) {
+    let (a, b) = (SoftHsm::new("pool"), SoftHsm::new("pool"));
+    let made = ended(officer(&a, "make"));
+    let mut receiver = officer(&b, "receive");
+    let mut said = BufReader::new(receiver.stdout.take().unwrap());
+    let offer = heard(&mut said);
+    let mut sender = officer(&a, "send");
+    writeln!(sender.stdin.take().unwrap(), "{offer}").unwrap();
+    let wrapped = ended(sender);
+    writeln!(receiver.stdin.take().unwrap(), "{wrapped}").unwrap();
+    assert_eq!(heard(&mut said), made, "it is the same key");
+    std::io::copy(&mut said, &mut std::io::sink()).unwrap();
+    assert!(receiver.wait().unwrap().success());
+    (a, b)
+}
+
+fn travelling(a: &SoftHsm, b: &SoftHsm) -> Vec<Launch> {
+    let launch = |(name, hsm): (&str, &SoftHsm)| Launch {
+        kek: KEK.to_owned(),
+        // However busy the machine is with making RSA keys.
+        overdue: READY,
+        ..named(name, hsm.launch("pool"))
+    };
+    [("a", a), ("b", b)].map(launch).into()
+}
+
+/// Two single devices: what one makes travels to the other under a trusted key.
+#[test]
+fn a_pool_of_single_tokens_does_all_that_can_travel() {
+    let (a, b) = with_wrapping_key();
+    let seeds = std::cell::Cell::new(300);
+    let held = runtime().block_on(suite(async || {
+        seeds.set(seeds.get() + 1);
+        over(travelling(&a, &b), 2, seeds.get(), patience()).await
+    }));
+    // SoftHSM does not wrap Edwards keys.
+    assert_eq!(held.len(), 13, "{held:?}");
+    assert!(!held.contains(&Algorithm::Ed25519));
+}
+
+#[test]
+fn whoever_was_away_is_brought_what_was_made_meanwhile() {
+    let (a, b) = with_wrapping_key();
+    runtime().block_on(async {
+        let rig = found(over(travelling(&a, &b), 1, 1, patience()).await).await;
+        member(&rig, "b").drain();
+        for algorithm in [Algorithm::Aes256Gcm, Algorithm::EcdsaP256, Algorithm::Rsa2048] {
+            rig.create(new_key(algorithm.name(), algorithm)).await.unwrap();
+        }
+        assert_eq!(b.objects(), 1, "its wrapping key");
+        let context = || context(&[("row", "1")]);
+        let sealed = rig.bytes("alice", "aes-256-gcm", encrypt(b"4711", context())).await.unwrap();
+        let uses_all = async || {
+            let opened = rig.bytes("alice", "aes-256-gcm", decrypt(&sealed, context())).await;
+            assert_eq!(opened.unwrap(), b"4711");
+            rig.bytes("alice", "ecdsa-p256", sign(b"message")).await.unwrap();
+            rig.bytes("alice", "rsa-2048", sign(b"message")).await.unwrap();
+        };
+        member(&rig, "b").join();
+        // In turns: each is asked of one that does not hold it, and then it does.
+        for _ in 0..4 {
+            uses_all().await;
+        }
+        assert_eq!(member(&rig, "b").condition(), Condition::Up);
+        member(&rig, "a").drain();
+        let asked = member(&rig, "a").report().answered;
+        uses_all().await;
+        assert_eq!(member(&rig, "a").report().answered, asked);
+    });
+}
+
+/// The wrapping key must be one that lets nothing out.
+#[test]
+fn a_token_without_a_wrapping_key_or_with_a_weak_one_is_not_used() {
+    let hsm = SoftHsm::new("pool");
+    runtime().block_on(async {
+        let why = async || {
+            let member = Member::start(Launch { kek: KEK.to_owned(), ..hsm.launch("pool") });
+            let waited = tokio::time::timeout(READY, async {
+                loop {
+                    let why = member.ready(Duration::from_millis(50)).await.unwrap_err().to_string();
+                    if !why.contains("being started") {
+                        return why;
+                    }
+                }
+            });
+            waited.await.unwrap()
+        };
+        let said = why().await;
+        assert!(said.contains("no wrapping key `holdfast-kek`") && said.contains("token kek"), "{said}");
+        // What its user can make is not trusted.
+        let pin = std::str::from_utf8(PIN).unwrap();
+        let made = Command::new("pkcs11-tool")
+            .args(["--module", module().to_str().unwrap(), "--login", "--pin", pin, "--keygen"])
+            .args(["--key-type", "AES:32", "--usage-wrap", "--label", KEK, "--sensitive"])
+            .env("SOFTHSM2_CONF", hsm.conf())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let said = why().await;
+        assert!(
+            said.contains("wrapping key's") && said.contains("not made by `holdfast token kek`"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn members_with_different_wrapping_keys_hold_no_key_together() {
+    let (a, b) = (SoftHsm::new("pool"), SoftHsm::new("pool"));
+    for hsm in [&a, &b] {
+        assert!(officer(hsm, "make").wait_with_output().unwrap().status.success());
+    }
+    runtime().block_on(async {
+        let rig = found(over(travelling(&a, &b), 2, 1, patience()).await).await;
+        let error = rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap_err();
+        assert!(error.chain().contains("has another wrapping key"), "{}", error.chain());
+        for hsm in [&a, &b] {
+            assert_eq!(hsm.objects(), 1, "what is no key is not left behind");
+        }
+    });
+}

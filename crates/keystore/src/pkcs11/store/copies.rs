@@ -1,0 +1,197 @@
+//! Where a key is: how it gets to the members of a pool, how it is seen there, and how it goes.
+
+use super::make::New;
+use super::{Found, TokenStore, Whom, another_question};
+use crate::pkcs11::der;
+use crate::pkcs11::member::Member;
+use crate::pkcs11::message::{Id, Reply, Request};
+use crate::pkcs11::public::Public;
+use crate::pkcs11::reference::Copy;
+use crate::pkcs11::worker::kek::FINGERPRINT_LEN;
+use crate::refusal;
+use aws_lc_rs::digest;
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::port::World;
+use holdfast_core::{Error, Secret, Stage};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often it is looked whether a key has reached a member.
+const REPLICATION: Duration = Duration::from_millis(50);
+
+/// A key on its way to other members.
+pub(super) struct Traveller {
+    algorithm: Algorithm,
+    id: Id,
+    label: String,
+    pub(super) copy: Copy,
+    spki: Vec<u8>,
+    /// Members that it was brought to since it was looked up, a bit each: who loses it again is not mended with every operation.
+    mended: AtomicU16,
+}
+
+impl Traveller {
+    pub(super) fn new(algorithm: Algorithm, id: Id, label: String, copy: Copy, spki: Vec<u8>) -> Self {
+        Self { algorithm, id, label, copy, spki, mended: AtomicU16::new(0) }
+    }
+}
+
+/// What is kept of what shows that a member holds a key: enough to compare.
+pub(super) fn digest_of(shown: &Secret) -> [u8; 32] {
+    let mut of = [0; 32];
+    for (to, from) in of.iter_mut().zip(digest::digest(&digest::SHA256, shown.expose()).as_ref()) {
+        *to = *from;
+    }
+    of
+}
+
+fn wrapping_key(member: &Member) -> Result<[u8; FINGERPRINT_LEN], Error> {
+    let about = member.about().and_then(|about| about.kek.first_chunk().copied());
+    about.ok_or_else(|| refusal::device("a member of the pool has no wrapping key"))
+}
+
+impl<W: World> TokenStore<W> {
+    /// What brings a new key to other members.
+    pub(super) async fn wrap_out(&self, maker: &Member, new: &New, shown: [u8; 32]) -> Result<Copy, Error> {
+        let request = Request::WrapOut { id: new.id, private: new.algorithm.is_asymmetric() };
+        let wrapped = self.bytes(Whom::Only(maker), request).await?;
+        Ok(Copy { kek: wrapping_key(maker)?, shown, wrapped: wrapped.expose().to_vec() })
+    }
+
+    /// Brings a new key to the other members that can work: to as many as must hold it, at least.
+    pub(super) async fn spread(
+        &self,
+        maker: &Member,
+        traveller: &Traveller,
+        public: &Public,
+    ) -> Result<(), Error> {
+        let (mut holders, mut why) = (1, None);
+        for other in self.pool.by_load() {
+            if other.name() == maker.name() {
+                continue;
+            }
+            match self.bring(other, traveller, public).await {
+                Ok(()) => holders += 1,
+                Err(error) => why = Some(error),
+            }
+        }
+        self.enough(holders, why, "look at the members that did not take it, or lower `pool.copies`")
+    }
+
+    /// Waits until as many members as must hold a new key show that they do.
+    pub(super) async fn await_replication(
+        &self,
+        maker: &Member,
+        new: &New,
+        shown: &[u8; 32],
+    ) -> Result<(), Error> {
+        let New { algorithm, id, label: _, spki, public } = new;
+        let deadline = Instant::now() + self.patience.generation;
+        let mut holders = vec![maker.name()];
+        let mut why = None;
+        loop {
+            for other in self.pool.by_load() {
+                if holders.contains(&other.name()) || holders.len() >= self.pool.copies() {
+                    continue;
+                }
+                match self.show(Whom::Only(other), *algorithm, *id, spki, public).await {
+                    Ok(same) if digest_of(&same) == *shown => holders.push(other.name()),
+                    Ok(_) => return Err(refusal::device("two members of the pool hold different keys")),
+                    Err(error) => why = Some(error),
+                }
+            }
+            if holders.len() >= self.pool.copies() || Instant::now() > deadline {
+                let remedy = "look at the vendor's replication, or lower `pool.copies`";
+                return self.enough(holders.len(), why, remedy);
+            }
+            self.pool.can_copy()?;
+            self.pool.sleep(REPLICATION).await;
+        }
+    }
+
+    fn enough(&self, holders: usize, why: Option<Error>, remedy: &'static str) -> Result<(), Error> {
+        if holders >= self.pool.copies() {
+            return Ok(());
+        }
+        let error = refusal::device("the new key did not reach as many members of the pool as must hold it")
+            .remedy(remedy);
+        Err(match why {
+            Some(why) => error.because(why),
+            None => error,
+        })
+    }
+
+    /// Brings a key to a member and has it shown there.
+    async fn bring(&self, member: &Member, traveller: &Traveller, public: &Public) -> Result<(), Error> {
+        let Traveller { algorithm, id, label, copy, spki, mended: _ } = traveller;
+        if wrapping_key(member)? != copy.kek {
+            let detail = format!("member `{}` of the pool has another wrapping key", member.name());
+            return Err(Error::new(holdfast_core::ErrorKind::KeyStoreUnavailable, Stage::Perform, detail)
+                .remedy("bring it the wrapping key of the others: `holdfast token kek`"));
+        }
+        let (modulus, exponent) = match public {
+            Public::Rsa { key, .. } => der::rsa_parts(spki, key.modulus_len()).unwrap_or_default(),
+            Public::None | Public::Signature(_) | Public::Agreement(_) => Default::default(),
+        };
+        let (algorithm, id, wrapped) = (*algorithm, *id, &copy.wrapped);
+        let request = Request::UnwrapIn { algorithm, id, label, wrapped, modulus, exponent };
+        let brought = self.pool.ask_of(member, &request, self.patience.operation, |reply| match reply {
+            Reply::Made(made) => Ok(made.evidence),
+            Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+        });
+        let evidence = brought.await?;
+        let holds = match evidence.stays() {
+            true => self.show(Whom::Only(member), algorithm, id, spki, public).await,
+            false => {
+                Err(refusal::device("the token does not say of what it was brought that it stays inside"))
+            }
+        };
+        let right = match holds {
+            Ok(shown) if digest_of(&shown) == copy.shown => return Ok(()),
+            Ok(_) => Err(refusal::device("what the token was brought is another key")),
+            Err(error) => Err(error),
+        };
+        drop(self.bytes(Whom::Only(member), Request::Destroy { id }).await);
+        right
+    }
+
+    /// A member does not hold a key that another holds. It is brought there, once; where that can't be, it counts against the member.
+    pub(super) async fn mend(&self, member: &Member, found: &Found) {
+        let Some(traveller) = &found.traveller else { return member.lacks() };
+        let bit = 1 << self.pool.place(member);
+        if traveller.mended.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return member.lacks();
+        }
+        match self.bring(member, traveller, &found.public).await {
+            Ok(()) => tracing::info!(
+                member = member.name(),
+                key = traveller.label,
+                "a copy of a key was brought to a member that lacked it"
+            ),
+            Err(error) => {
+                tracing::warn!(
+                    member = member.name(),
+                    key = traveller.label,
+                    error = error.chain(),
+                    help = error.remedy_text(),
+                    "a member of the pool lacks a key and cannot be given it"
+                );
+                member.lacks();
+            }
+        }
+    }
+
+    /// Removes a key from every member. Whether it is gone has to be seen: while a member cannot be reached, it is not.
+    pub(super) async fn destroy(&self, id: Id) -> Result<(), Error> {
+        for member in self.pool.members() {
+            self.bytes(Whom::Only(member), Request::Destroy { id }).await.map_err(|error| {
+                let detail = format!("member `{}` of the pool cannot say that it has destroyed the key", member.name());
+                Error::new(error.kind(), Stage::Perform, detail).because(error).remedy(
+                    "an operator must bring it back, or take it out of the configuration for good; then order it again",
+                )
+            })?;
+        }
+        Ok(())
+    }
+}
