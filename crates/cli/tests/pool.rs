@@ -15,12 +15,14 @@ use common::dev::tenant;
 use common::log::closing;
 use common::softhsm::{SoftHsm, start, workers};
 use common::wait::until;
-use common::{Dev, code, stderr, text};
+use common::{Dev, code, holdfast, stderr, text};
 use holdfast_sdk::field::Bytes;
 use holdfast_sdk::message::Sign;
 use serde_json::Value;
 use std::fs;
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -284,4 +286,70 @@ fn members_are_drained_and_joined_by_an_operator_and_it_is_recorded() {
     };
     until("it is published", || moved().len() >= 2);
     assert_eq!(moved(), ["\"drain-member\" \"success\"", "\"join-member\" \"success\""]);
+}
+
+/// Two single tokens, by the commands that their security officers type.
+#[test]
+fn single_tokens_get_one_wrapping_key_and_their_keys_travel() {
+    let (a, b) = (SoftHsm::new(), SoftHsm::new());
+    let dir = TempDir::new().unwrap();
+    let pool = "[pool]\ndistribution = \"wrapped\"\ncopies = 1\n";
+    let settings = format!("{}{}{pool}", a.settings_of("a"), b.settings_of("b"));
+    let config = dir.path().join("holdfast.toml");
+    fs::write(&config, &settings).unwrap();
+    fs::write(dir.path().join("so.pin"), "so-pin-1234\n").unwrap();
+    fs::set_permissions(dir.path().join("so.pin"), fs::Permissions::from_mode(0o600)).unwrap();
+    let kek = |member: &str, verb: &str, more: &[&str]| {
+        let at =
+            ["pool", "kek", verb, "--config", "holdfast.toml", "--so-pin-file", "so.pin", "--member", member];
+        let mut command = holdfast(at.iter().chain(more));
+        command.current_dir(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let told = |output: &Output| {
+        let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+        shown["fingerprint"].as_str().unwrap().to_owned()
+    };
+    let made = kek("a", "make", &["--json"]).output().unwrap();
+    assert_eq!(code(made.status), 0, "{}", stderr(&made));
+    let again = kek("a", "make", &[]).output().unwrap();
+    assert_eq!(code(again.status), 5, "{}", stderr(&again));
+    let none = kek("b", "show", &[]).output().unwrap();
+    assert!(code(none.status) == 5 && stderr(&none).contains("kek make"), "{}", stderr(&none));
+    let unknown = kek("c", "show", &[]).output().unwrap();
+    assert!(code(unknown.status) == 2 && stderr(&unknown).contains("`a`, `b`"), "{}", stderr(&unknown));
+
+    let mut receiver = kek("b", "receive", &["--offer", "offer.pem", "--json"]).spawn().unwrap();
+    let mut said = BufReader::new(receiver.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    let fingerprint = line.strip_prefix("transport key: ").unwrap().trim().to_owned();
+    let changed = if fingerprint.starts_with('0') { "1" } else { "0" };
+    let wrong = format!("{changed}{}", &fingerprint[1..]);
+    let refused = kek("a", "send", &["--offer", "offer.pem", "--fingerprint", &wrong]).output().unwrap();
+    assert_eq!(code(refused.status), 6, "{}", stderr(&refused));
+    assert!(refused.stdout.is_empty() && stderr(&refused).contains(&fingerprint), "{}", stderr(&refused));
+    let sent = kek("a", "send", &["--offer", "offer.pem", "--fingerprint", &fingerprint]).output().unwrap();
+    assert_eq!(code(sent.status), 0, "{}", stderr(&sent));
+    receiver.stdin.take().unwrap().write_all(&sent.stdout).unwrap();
+    let received = receiver.wait_with_output().unwrap();
+    assert_eq!(code(received.status), 0);
+    assert_eq!(told(&received), told(&made), "it is the same key");
+    assert_eq!(told(&kek("b", "show", &["--json"]).output().unwrap()), told(&made));
+
+    let pool = Pool { dev: start(dir, &settings), a, b };
+    pool.until_up("a", true);
+    pool.until_up("b", true);
+    // Made while the other one is out, and brought to it when it is back.
+    pool.operates(&["pool", "drain", "b"]);
+    pool.dev.ok(&["key", "create", "k"]);
+    let (plain, sealed) = (pool.dev.file("plain", b"4711"), text(&pool.dev.path("sealed")));
+    pool.dev.ok(&["encrypt", "--key", "k", "--raw", &plain, "-o", &sealed]);
+    pool.operates(&["pool", "join", "b"]);
+    let opens = || pool.dev.run(&["decrypt", "--key", "k", &sealed]).status.success();
+    until("the other one has it, too", || opens() && pool.b.objects() == 2);
+    pool.take_away("a");
+    for _ in 0..4 {
+        assert!(opens(), "the other one alone");
+    }
 }

@@ -12,6 +12,7 @@ mod detach;
 pub mod directory;
 pub mod fault;
 pub mod init;
+pub mod kek;
 pub mod listener;
 pub mod metrics;
 pub mod outside;

@@ -120,6 +120,11 @@ pub(crate) fn check(tables: &[TokenTable], pool: &PoolTable) -> Result<(), Fault
 }
 
 impl PoolTable {
+    /// Whether its keys travel under a wrapping key.
+    pub(crate) fn travels(&self) -> bool {
+        self.distribution == Some(Distributed::Wrapped)
+    }
+
     /// The pool, started on the runtime that this is called from; none without tokens. Reads the PINs.
     ///
     /// # Errors
@@ -143,7 +148,7 @@ impl PoolTable {
 }
 
 impl TokenTable {
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         if self.name.is_empty() { &self.label } else { &self.name }
     }
 
@@ -166,7 +171,8 @@ impl TokenTable {
     }
 }
 
-fn from_file(path: &Path) -> Result<Secret, Fault> {
+/// A PIN from a file that nobody else reads.
+pub(crate) fn from_file(path: &Path) -> Result<Secret, Fault> {
     let failed = |error| Fault::io("cannot read the PIN from", path, error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;

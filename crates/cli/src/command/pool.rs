@@ -1,5 +1,6 @@
 //! `holdfast pool`.
 
+use super::kek::KekCommand;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::output::note;
@@ -28,18 +29,24 @@ pub(crate) enum PoolCommand {
         /// The member, as `holdfast pool status` names it
         member: MemberName,
     },
+    /// Give single tokens one wrapping key, under which keys travel between them; a security officer's commands, at the token
+    #[command(subcommand)]
+    Kek(KekCommand),
 }
 
 impl PoolCommand {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
-        let client = app.client()?;
-        let moved = |member: &MemberName, to| app.block_on(client.move_member(member, to));
         match self {
-            Self::Status => show(app, &app.block_on(client.pool())?.body),
-            Self::Drain { member } => app.printer.record(&moved(&member, Membership::Drained)?.body),
-            Self::Join { member } => app.printer.record(&moved(&member, Membership::Joined)?.body),
+            Self::Status => show(app, &app.block_on(app.client()?.pool())?.body),
+            Self::Drain { member } => set(app, &member, Membership::Drained),
+            Self::Join { member } => set(app, &member, Membership::Joined),
+            Self::Kek(kek) => kek.run(app),
         }
     }
+}
+
+fn set(app: &App, member: &MemberName, to: Membership) -> Result<(), Failure> {
+    app.printer.record(&app.block_on(app.client()?.move_member(member, to))?.body)
 }
 
 /// A member in a row.

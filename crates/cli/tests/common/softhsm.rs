@@ -64,6 +64,13 @@ impl SoftHsm {
         }
     }
 
+    /// How many objects there are.
+    pub fn objects(&self) -> usize {
+        let token = fs::read_dir(self.path("tokens")).unwrap().next().unwrap().unwrap().path();
+        let names = fs::read_dir(token).unwrap().map(|file| file.unwrap().file_name());
+        names.filter(|name| name != "token.object" && name.to_string_lossy().ends_with(".object")).count()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -398,6 +398,11 @@ impl Member {
         }
     }
 
+    /// Does something beside what is asked.
+    pub(super) fn spawn(&self, what: impl Future<Output = ()> + Send + 'static) {
+        drop(self.runtime.spawn(what));
+    }
+
     /// Whoever polls this need not be a thread of the runtime.
     pub(super) fn sleep_until(&self, at: Instant) -> tokio::time::Sleep {
         let _timers = self.runtime.enter();

@@ -19,14 +19,25 @@ impl Pool {
     ///
     /// A request that can be repeated without harm is asked of another member if the first one fails or is slow.
     ///
-    /// # Errors
-    /// The last failure, when no member gave a result by then.
+    /// The result is the last failure, when no member gave one by then.
     pub(in crate::pkcs11) async fn ask<T>(
         &self,
         request: &Request<'_>,
         patience: Duration,
         read: impl Fn(&Reply<'_>) -> Result<T, Error>,
-    ) -> Result<Answered<'_, T>, Error> {
+    ) -> Answered<'_, T> {
+        let mut lacking = None;
+        let result = self.run(request, patience, read, &mut lacking).await;
+        Answered { result, lacking }
+    }
+
+    async fn run<'s, T>(
+        &'s self,
+        request: &Request<'_>,
+        patience: Duration,
+        read: impl Fn(&Reply<'_>) -> Result<T, Error>,
+        lacking: &mut Option<&'s Member>,
+    ) -> Result<T, Error> {
         let begun = Instant::now();
         let mut asked = Asked::default();
         let first = self.choose(asked).ok_or_else(|| self.nobody())?;
@@ -42,7 +53,12 @@ impl Pool {
         let Some(class) = class else {
             return tokio::select! {
                 biased;
-                judged = lead => self.settle(member, judged).map(|done| Answered { done, lacking: None }),
+                judged = lead => {
+                    if matches!(judged, Judged::Lacking(_)) {
+                        *lacking = Some(member);
+                    }
+                    self.settle(member, judged)
+                }
                 () = sleep => Err(no_reply(NoReply::Late)),
             };
         };
@@ -55,7 +71,6 @@ impl Pool {
         // None yet; a value, so that its type is known.
         let mut other = false.then(|| begin(member));
         let mut last = no_reply(NoReply::Late);
-        let mut lacking: Option<&Member> = None;
         loop {
             let event = poll_fn(|context| {
                 if leads && let Poll::Ready(judged) = lead.as_mut().poll(context) {
@@ -71,11 +86,11 @@ impl Pool {
             let next = match event.await {
                 Event::Judged(by, judged, was_lead) => {
                     match judged {
-                        Judged::Done(done) => return Ok(Answered { done, lacking }),
+                        Judged::Done(done) => return Ok(done),
                         Judged::Refused(error) => return Err(error),
                         judged @ (Judged::Failed(_) | Judged::Wrong(_) | Judged::Lacking(_)) => {
                             if matches!(judged, Judged::Lacking(_)) {
-                                lacking = Some(by);
+                                *lacking = Some(by);
                             }
                             last = self.settle(by, judged).err().unwrap_or(last);
                         }
@@ -126,7 +141,7 @@ impl Pool {
     /// The same of one member alone.
     ///
     /// # Errors
-    /// As [`Self::ask`].
+    /// The failure.
     pub(in crate::pkcs11) async fn ask_of<T>(
         &self,
         member: &Member,
@@ -156,8 +171,8 @@ impl Pool {
 
 /// A result, and who could not give it.
 pub(in crate::pkcs11) struct Answered<'a, T> {
-    pub(in crate::pkcs11) done: T,
-    /// A member that does not hold the key, while another does.
+    pub(in crate::pkcs11) result: Result<T, Error>,
+    /// A member that does not hold the key.
     pub(in crate::pkcs11) lacking: Option<&'a Member>,
 }
 

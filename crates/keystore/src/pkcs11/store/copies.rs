@@ -1,7 +1,8 @@
 //! Where a key is: how it gets to the members of a pool, how it is seen there, and how it goes.
 
 use super::make::New;
-use super::{Found, TokenStore, Whom, another_question};
+use super::tokens::{Tokens, Whom};
+use super::{Found, another_question};
 use crate::pkcs11::der;
 use crate::pkcs11::member::Member;
 use crate::pkcs11::message::{Id, Reply, Request};
@@ -9,14 +10,17 @@ use crate::pkcs11::public::Public;
 use crate::pkcs11::reference::Copy;
 use crate::pkcs11::worker::kek::FINGERPRINT_LEN;
 use crate::refusal;
+use crate::software::held::Held;
 use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::port::World;
 use holdfast_core::{Error, Secret, Stage};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How often it is looked whether a key has been brought to a member that everybody waits for.
+const MENDING: Duration = Duration::from_millis(2);
 /// How often it is looked whether a key has reached a member.
 const REPLICATION: Duration = Duration::from_millis(50);
 
@@ -27,13 +31,16 @@ pub(super) struct Traveller {
     label: String,
     pub(super) copy: Copy,
     spki: Vec<u8>,
-    /// Members that it was brought to since it was looked up, a bit each: who loses it again is not mended with every operation.
+    /// Members that it is being brought to, a bit each.
+    under_way: AtomicU16,
+    /// Members that it was brought to since it was looked up: who loses it again is not mended with every operation.
     mended: AtomicU16,
 }
 
 impl Traveller {
     pub(super) fn new(algorithm: Algorithm, id: Id, label: String, copy: Copy, spki: Vec<u8>) -> Self {
-        Self { algorithm, id, label, copy, spki, mended: AtomicU16::new(0) }
+        let (under_way, mended) = (AtomicU16::new(0), AtomicU16::new(0));
+        Self { algorithm, id, label, copy, spki, under_way, mended }
     }
 }
 
@@ -51,9 +58,14 @@ fn wrapping_key(member: &Member) -> Result<[u8; FINGERPRINT_LEN], Error> {
     about.ok_or_else(|| refusal::device("a member of the pool has no wrapping key"))
 }
 
-impl<W: World> TokenStore<W> {
+impl Tokens {
     /// What brings a new key to other members.
-    pub(super) async fn wrap_out(&self, maker: &Member, new: &New, shown: [u8; 32]) -> Result<Copy, Error> {
+    pub(super) async fn wrap_out(
+        self: &Arc<Self>,
+        maker: &Member,
+        new: &New,
+        shown: [u8; 32],
+    ) -> Result<Copy, Error> {
         let request = Request::WrapOut { id: new.id, private: new.algorithm.is_asymmetric() };
         let wrapped = self.bytes(Whom::Only(maker), request).await?;
         Ok(Copy { kek: wrapping_key(maker)?, shown, wrapped: wrapped.expose().to_vec() })
@@ -61,7 +73,7 @@ impl<W: World> TokenStore<W> {
 
     /// Brings a new key to the other members that can work: to as many as must hold it, at least.
     pub(super) async fn spread(
-        &self,
+        self: &Arc<Self>,
         maker: &Member,
         traveller: &Traveller,
         public: &Public,
@@ -81,7 +93,7 @@ impl<W: World> TokenStore<W> {
 
     /// Waits until as many members as must hold a new key show that they do.
     pub(super) async fn await_replication(
-        &self,
+        self: &Arc<Self>,
         maker: &Member,
         new: &New,
         shown: &[u8; 32],
@@ -123,12 +135,17 @@ impl<W: World> TokenStore<W> {
     }
 
     /// Brings a key to a member and has it shown there.
-    async fn bring(&self, member: &Member, traveller: &Traveller, public: &Public) -> Result<(), Error> {
-        let Traveller { algorithm, id, label, copy, spki, mended: _ } = traveller;
+    async fn bring(
+        self: &Arc<Self>,
+        member: &Member,
+        traveller: &Traveller,
+        public: &Public,
+    ) -> Result<(), Error> {
+        let Traveller { algorithm, id, label, copy, spki, .. } = traveller;
         if wrapping_key(member)? != copy.kek {
             let detail = format!("member `{}` of the pool has another wrapping key", member.name());
             return Err(Error::new(holdfast_core::ErrorKind::KeyStoreUnavailable, Stage::Perform, detail)
-                .remedy("bring it the wrapping key of the others: `holdfast token kek`"));
+                .remedy("bring it the wrapping key of the others: `holdfast pool kek`"));
         }
         let (modulus, exponent) = match public {
             Public::Rsa { key, .. } => der::rsa_parts(spki, key.modulus_len()).unwrap_or_default(),
@@ -136,7 +153,8 @@ impl<W: World> TokenStore<W> {
         };
         let (algorithm, id, wrapped) = (*algorithm, *id, &copy.wrapped);
         let request = Request::UnwrapIn { algorithm, id, label, wrapped, modulus, exponent };
-        let brought = self.pool.ask_of(member, &request, self.patience.operation, |reply| match reply {
+        // It makes an object, which takes longer than to use one.
+        let brought = self.pool.ask_of(member, &request, self.patience.generation, |reply| match reply {
             Reply::Made(made) => Ok(made.evidence),
             Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
         });
@@ -156,19 +174,56 @@ impl<W: World> TokenStore<W> {
         right
     }
 
-    /// A member does not hold a key that another holds. It is brought there, once; where that can't be, it counts against the member.
-    pub(super) async fn mend(&self, member: &Member, found: &Found) {
-        let Some(traveller) = &found.traveller else { return member.lacks() };
-        let bit = 1 << self.pool.place(member);
-        if traveller.mended.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
-            return member.lacks();
+    /// A member does not hold a key: it is brought there meanwhile, once. Where that can't be, it counts against the member. Gives whether it comes.
+    pub(super) fn mend(self: &Arc<Self>, member: &Member, held: &Arc<Held<Found>>) -> bool {
+        let place = self.pool.place(member);
+        let bit = 1 << place;
+        let Some(Traveller { under_way, mended, .. }) = &held.ready.traveller else {
+            member.lacks();
+            return false;
+        };
+        if mended.load(Ordering::Relaxed) & bit != 0 {
+            member.lacks();
+            return false;
         }
-        match self.bring(member, traveller, &found.public).await {
-            Ok(()) => tracing::info!(
-                member = member.name(),
-                key = traveller.label,
-                "a copy of a key was brought to a member that lacked it"
-            ),
+        if under_way.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return true;
+        }
+        let (tokens, held) = (Arc::clone(self), Arc::clone(held));
+        member.spawn(async move {
+            if let (Some(member), Some(traveller)) = (tokens.pool.members().get(place), &held.ready.traveller)
+            {
+                tokens.mend_now(member, traveller, &held.ready.public).await;
+            }
+        });
+        true
+    }
+
+    /// Waits until the key has been brought to the member, at most until then; gives whether it has.
+    pub(super) async fn is_mended(&self, member: &Member, held: &Held<Found>, until: Instant) -> bool {
+        let bit = 1 << self.pool.place(member);
+        let Some(Traveller { under_way, mended, .. }) = &held.ready.traveller else { return false };
+        while under_way.load(Ordering::Relaxed) & bit != 0 && Instant::now() < until {
+            self.pool.sleep(MENDING).await;
+        }
+        mended.load(Ordering::Relaxed) & bit != 0
+    }
+
+    async fn mend_now(self: &Arc<Self>, member: &Member, traveller: &Traveller, public: &Public) {
+        let bit = 1 << self.pool.place(member);
+        let brought = self.bring(member, traveller, public).await;
+        if brought.is_ok() {
+            traveller.mended.fetch_or(bit, Ordering::Relaxed);
+        }
+        traveller.under_way.fetch_and(!bit, Ordering::Relaxed);
+        match brought {
+            Ok(()) => {
+                tracing::info!(
+                    member = member.name(),
+                    key = traveller.label,
+                    "a copy of a key was brought to a member that lacked it"
+                );
+            }
             Err(error) => {
                 tracing::warn!(
                     member = member.name(),
@@ -183,7 +238,7 @@ impl<W: World> TokenStore<W> {
     }
 
     /// Removes a key from every member. Whether it is gone has to be seen: while a member cannot be reached, it is not.
-    pub(super) async fn destroy(&self, id: Id) -> Result<(), Error> {
+    pub(super) async fn destroy(self: &Arc<Self>, id: Id) -> Result<(), Error> {
         for member in self.pool.members() {
             self.bytes(Whom::Only(member), Request::Destroy { id }).await.map_err(|error| {
                 let detail = format!("member `{}` of the pool cannot say that it has destroyed the key", member.name());

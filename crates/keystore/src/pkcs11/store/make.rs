@@ -1,25 +1,24 @@
 //! New keys: made in one member, tried there, and brought to as many others as must hold them.
 
 use super::copies::{Traveller, digest_of};
-use super::{Role, TAG_LEN, TokenStore, Whom, another_question, label, wraps};
+use super::tokens::Whom;
+use super::{TokenStore, another_question, label, wraps};
 use crate::pkcs11::commitment;
 use crate::pkcs11::member::Member;
-use crate::pkcs11::message::{Id, NONCE_LEN, Reply, Request};
+use crate::pkcs11::message::{Id, Reply, Request};
 use crate::pkcs11::oaep;
 use crate::pkcs11::pool::Distribution;
 use crate::pkcs11::public::{self, Public};
 use crate::pkcs11::reference::{Paddings, Reference};
 use crate::refusal;
-use crate::software::agreement;
 use crate::software::ffi::RsaPkey;
 use crate::software::material;
 use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
-use holdfast_core::algorithm::{Algorithm, Family, Hash, RsaPadding, SignatureScheme};
+use holdfast_core::algorithm::{Algorithm, Family, Hash, RsaPadding};
 use holdfast_core::frame::Commitment;
 use holdfast_core::key::{Custody, Generated, NewVersion};
 use holdfast_core::port::World;
-use holdfast_core::work::Message;
 use holdfast_core::{Error, ErrorKind, Secret};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,9 +43,9 @@ impl<W: World> TokenStore<W> {
                 .remedy("create the key without `exportable`, or in software custody"));
         }
         let tenant = self.vault.tenant(version.tenant, version.tenant_handle)?;
-        self.pool.await_copies(self.patience.generation.min(MISSING)).await?;
+        self.tokens.pool.await_copies(self.tokens.patience.generation.min(MISSING)).await?;
         let mut last = None;
-        for member in self.pool.by_load() {
+        for member in self.tokens.pool.by_load() {
             match self.make_in(member, &version).await {
                 Ok((reference, public, commitment)) => {
                     let binding = Binding::of_new(Kind::Reference, &version);
@@ -60,7 +59,7 @@ impl<W: World> TokenStore<W> {
                 Err(error) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| self.pool.nobody()))
+        Err(last.unwrap_or_else(|| self.tokens.pool.nobody()))
     }
 
     async fn make_in(
@@ -72,12 +71,13 @@ impl<W: World> TokenStore<W> {
         let mut id = Id::default();
         self.vault.world.fill(&mut id)?;
         let label = label(version.tenant, version.key, version.version);
-        let travels = self.pool.distribution() == Distribution::Wrapped;
+        let travels = self.tokens.pool.distribution() == Distribution::Wrapped;
         let request = Request::Generate { algorithm, id, label: &label, travels };
-        let made = self.pool.ask_of(member, &request, self.patience.generation, |reply| match reply {
-            Reply::Made(made) => Ok((made.evidence, public::made(algorithm, made))),
-            Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
-        });
+        let made =
+            self.tokens.pool.ask_of(member, &request, self.tokens.patience.generation, |reply| match reply {
+                Reply::Made(made) => Ok((made.evidence, public::made(algorithm, made))),
+                Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+            });
         let made = match made.await {
             Ok((evidence, public)) => {
                 let is_so = if travels { evidence.travels() } else { evidence.is_confined() };
@@ -99,8 +99,8 @@ impl<W: World> TokenStore<W> {
         };
         if made.is_err() {
             // It may be there all the same, and copies of it. Nobody knows it, and nobody ever will.
-            for member in self.pool.by_load() {
-                drop(self.bytes(Whom::Only(member), Request::Destroy { id }).await);
+            for member in self.tokens.pool.by_load() {
+                drop(self.tokens.bytes(Whom::Only(member), Request::Destroy { id }).await);
             }
         }
         made
@@ -114,7 +114,7 @@ impl<W: World> TokenStore<W> {
     ) -> Result<(Reference, Option<Arc<[u8]>>, Commitment), Error> {
         let whom = Whom::Only(maker);
         let New { algorithm, id, ref label, ref spki, ref public } = new;
-        let shown = self.show(whom, algorithm, id, spki, public).await?;
+        let shown = self.tokens.show(whom, algorithm, id, spki, public).await?;
         let commitment = match algorithm.is_asymmetric() {
             true => material::commitment(algorithm, spki),
             false => material::commitment(algorithm, shown.expose()),
@@ -126,9 +126,9 @@ impl<W: World> TokenStore<W> {
             Family::Signature | Family::Aead | Family::Hmac | Family::Agreement | Family::Kem => {}
         }
         let shown = digest_of(&shown);
-        let copy = match self.pool.distribution() {
+        let copy = match self.tokens.pool.distribution() {
             Distribution::Vendor => {
-                self.await_replication(maker, &new, &shown).await?;
+                self.tokens.await_replication(maker, &new, &shown).await?;
                 None
             }
             Distribution::Wrapped => {
@@ -136,57 +136,15 @@ impl<W: World> TokenStore<W> {
                     algorithm,
                     id,
                     label.clone(),
-                    self.wrap_out(maker, &new, shown).await?,
+                    self.tokens.wrap_out(maker, &new, shown).await?,
                     spki.clone(),
                 );
-                self.spread(maker, &traveller, public).await?;
+                self.tokens.spread(maker, &traveller, public).await?;
                 Some(traveller.copy)
             }
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
         Ok((Reference { id, paddings, copy, spki: new.spki }, published, commitment))
-    }
-
-    /// What shows that a member holds a key: what it makes of a fixed input. A secret key commits by it:
-    /// SHA-256("holdfast/key-commitment/v1" ‖ algorithm code ‖ that). Nothing of it can be found in what the key makes for callers, and what is
-    /// published is a digest. Of a key that signs the signature is verified, and nothing is left to be shown.
-    pub(super) async fn show(
-        &self,
-        whom: Whom<'_>,
-        algorithm: Algorithm,
-        id: Id,
-        spki: &[u8],
-        public: &Public,
-    ) -> Result<Secret, Error> {
-        let (request, length) = match Role::of(algorithm) {
-            Role::Aead => {
-                let (nonce, aad) = (commitment::NONCE, commitment::DOMAIN);
-                let request = Request::Seal { id, nonce, aad, plaintext: commitment::TEXT };
-                (request, Some(NONCE_LEN + commitment::TEXT.len() + TAG_LEN))
-            }
-            Role::Wrap { padded } => {
-                (Request::Wrap { id, padded, bytes: commitment::TEXT }, Some(commitment::TEXT.len() + 8))
-            }
-            Role::Mac(hash) => (Request::Mac { id, hash, message: commitment::TEXT }, Some(hash.len())),
-            Role::Asymmetric => match SignatureScheme::default_for(algorithm) {
-                Some(scheme) => {
-                    let message = Message::Whole(commitment::TEXT);
-                    let signed = self.sign(whom, algorithm, id, public, scheme, message).await;
-                    return signed.map(|_| Secret::new(Vec::new()));
-                }
-                // With itself.
-                None => {
-                    let peer = agreement::point(public.group()?, spki).ok_or_else(agreement::no_peer)?;
-                    (Request::Agree { id, peer }, None)
-                }
-            },
-            Role::Elsewhere => return Err(refusal::unsupported("no token has this algorithm")),
-        };
-        let shown = self.bytes(whom, request).await?;
-        match length.is_none_or(|length| shown.len() == length) {
-            true => Ok(shown),
-            false => Err(refusal::device("the token's mechanism is not what its name says")),
-        }
     }
 
     /// Which OAEP paddings the token decrypts, with a label, and whether it does RSA bare: tried, since the list of mechanisms does not say.
@@ -199,7 +157,8 @@ impl<W: World> TokenStore<W> {
         };
         for padding in Paddings::all() {
             let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
-            if let Ok(back) = self.bytes(whom, Request::RsaDecrypt { id, padding, label, body: &body }).await
+            if let Ok(back) =
+                self.tokens.bytes(whom, Request::RsaDecrypt { id, padding, label, body: &body }).await
             {
                 right(&back)?;
                 paddings.add(padding);
@@ -208,7 +167,7 @@ impl<W: World> TokenStore<W> {
         let (hash, mgf1) = (Hash::Sha256, Hash::Sha256);
         let padding = RsaPadding::Oaep { hash, mgf1 };
         let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
-        if let Ok(encoded) = self.rsa_bare(whom, id, key, &body).await {
+        if let Ok(encoded) = self.tokens.rsa_bare(whom, id, key, &body).await {
             let back = oaep::decode(hash, mgf1, label, encoded).ok_or_else(refusal::integrity)?;
             right(&back)?;
             paddings.bare = true;
@@ -220,9 +179,9 @@ impl<W: World> TokenStore<W> {
     async fn try_wrapping(&self, whom: Whom<'_>, id: Id, padded: bool) -> Result<(), Error> {
         let length = if padded { 35 } else { commitment::TEXT.len() };
         let bytes = commitment::TEXT.get(..length).unwrap_or_default();
-        let body = self.bytes(whom, Request::Wrap { id, padded, bytes }).await?;
+        let body = self.tokens.bytes(whom, Request::Wrap { id, padded, bytes }).await?;
         let body = body.expose();
-        let back = self.bytes(whom, Request::Unwrap { id, padded, body }).await?;
+        let back = self.tokens.bytes(whom, Request::Unwrap { id, padded, body }).await?;
         // RFC 3394 §2.2.1, RFC 5649 §4.1: whole blocks, and one more.
         match back.expose() == bytes && body.len() == bytes.len().next_multiple_of(8) + 8 {
             true => Ok(()),

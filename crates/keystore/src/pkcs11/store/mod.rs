@@ -2,30 +2,28 @@
 
 mod copies;
 mod make;
+mod tokens;
 
 use copies::Traveller;
+use tokens::{Tokens, Whom};
 
-use super::der;
-use super::member::Member;
-use super::message::{Id, NONCE_LEN, Reply, Request};
+use super::message::{Id, NONCE_LEN, Request};
 use super::oaep;
-use super::pool::{Answered, Pool};
+use super::pool::Pool;
 use super::public::Public;
 use super::reference::{Decoder, Paddings, Reference};
 use crate::refusal;
 use crate::software::agreement;
-use crate::software::digest;
-use crate::software::ffi::RsaPkey;
 use crate::software::held::{Held, Versions};
 use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
 use crate::software::vault::Vault;
 use crate::software::{RootKey, SoftwareStore};
-use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding, SignatureScheme};
+use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding};
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, Membership, World};
-use holdfast_core::work::{Message, Product, Work};
+use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,20 +52,8 @@ impl Default for Patience {
 /// Custody in tokens: one, or a pool of them.
 pub struct TokenStore<W> {
     vault: Arc<Vault<W>>,
-    pool: Pool,
+    tokens: Arc<Tokens>,
     keys: Versions<Found>,
-    patience: Patience,
-}
-
-/// Whom something is asked.
-#[derive(Clone, Copy)]
-enum Whom<'a> {
-    /// Whichever member is best.
-    Any,
-    /// Whichever is best of those that hold the key; who turns out not to is given it.
-    Holders(&'a Found),
-    /// This one.
-    Only(&'a Member),
 }
 
 /// A key version's reference, opened.
@@ -94,97 +80,13 @@ impl<W: World> TokenStore<W> {
     }
 
     fn over(vault: Arc<Vault<W>>, pool: Pool, patience: Patience) -> Self {
-        Self { vault, pool, keys: Versions::new(CACHED_KEYS), patience }
+        let tokens = Arc::new(Tokens { pool, patience });
+        Self { vault, tokens, keys: Versions::new(CACHED_KEYS) }
     }
 
     /// The pool.
     pub fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
-    /// A request whose result is bytes, which `read` checks: what it does not take is a wrong result, and its member is out.
-    async fn done<T>(
-        &self,
-        whom: Whom<'_>,
-        request: Request<'_>,
-        read: impl Fn(&[u8]) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let read = |reply: &Reply<'_>| match reply {
-            Reply::Done(bytes) => read(bytes),
-            Reply::Made(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
-        };
-        match whom {
-            Whom::Any => Ok(self.pool.ask(&request, self.patience.operation, read).await?.done),
-            Whom::Holders(found) => {
-                let Answered { done, lacking } =
-                    self.pool.ask(&request, self.patience.operation, read).await?;
-                if let Some(member) = lacking {
-                    // Rare, and it asks in turn.
-                    Box::pin(self.mend(member, found)).await;
-                }
-                Ok(done)
-            }
-            Whom::Only(member) => self.pool.ask_of(member, &request, self.patience.operation, read).await,
-        }
-    }
-
-    /// The same where the bytes can be any.
-    async fn bytes(&self, whom: Whom<'_>, request: Request<'_>) -> Result<Secret, Error> {
-        self.done(whom, request, |bytes| Ok(Secret::from(bytes))).await
-    }
-
-    /// Signs, and verifies before the signature is anybody's.
-    async fn sign(
-        &self,
-        whom: Whom<'_>,
-        algorithm: Algorithm,
-        id: Id,
-        public: &Public,
-        scheme: SignatureScheme,
-        message: Message<'_>,
-    ) -> Result<Vec<u8>, Error> {
-        if !scheme.fits(algorithm) {
-            return Err(refusal::unsupported("the key does not sign by this scheme"));
-        }
-        let hashed;
-        let input = match (scheme.hash(), message) {
-            (Some(hash), message) => {
-                hashed = digest::of(hash, message)?;
-                let digest: &[u8] = hashed.as_ref();
-                digest
-            }
-            (None, Message::Whole(message)) => message,
-            (None, Message::Digest(_)) => {
-                return Err(refusal::unsupported("this scheme signs messages, not digests"));
-            }
-        };
-        let wrong = || refusal::device("the token's signature does not verify");
-        self.done(whom, Request::Sign { id, scheme, input }, |made| {
-            let signature = match scheme {
-                SignatureScheme::Ecdsa(_) => der::ecdsa_signature(made).ok_or_else(wrong)?,
-                SignatureScheme::RsaPss(_)
-                | SignatureScheme::RsaPkcs1v15(_)
-                | SignatureScheme::Ed25519
-                | SignatureScheme::MlDsa65 => made.to_vec(),
-            };
-            match public.verify(algorithm, scheme, message, &signature)? {
-                true => Ok(signature),
-                false => Err(wrong()),
-            }
-        })
-        .await
-    }
-
-    /// RSA's bare operation: what is encoded, as long as the modulus.
-    async fn rsa_bare(&self, whom: Whom<'_>, id: Id, key: &RsaPkey, body: &[u8]) -> Result<Secret, Error> {
-        let bare = self.bytes(whom, Request::RsaBare { id, body }).await?;
-        // Some modules leave the leading zeros out.
-        let missing = key.modulus_len().checked_sub(bare.len());
-        let missing =
-            missing.ok_or_else(|| refusal::device("the token's RSA result is longer than its key"))?;
-        let mut encoded = Secret::new(vec![0; key.modulus_len()]);
-        encoded.expose_mut().get_mut(missing..).unwrap_or_default().copy_from_slice(bare.expose());
-        Ok(encoded)
+        &self.tokens.pool
     }
 
     fn find(&self, material: &KeyMaterial<'_>) -> Result<Arc<Held<Found>>, Error> {
@@ -202,10 +104,10 @@ impl<W: World> TokenStore<W> {
         Ok(self.keys.insert(material, found, ticket))
     }
 
-    async fn work(&self, held: &Held<Found>, work: Work<'_>) -> Result<Product, Error> {
+    async fn work(&self, held: &Arc<Held<Found>>, work: Work<'_>) -> Result<Product, Error> {
         let algorithm = held.algorithm;
         let Found { id, paddings, public, .. } = &held.ready;
-        let (id, whom) = (*id, Whom::Holders(&held.ready));
+        let (id, whom) = (*id, Whom::Holders(held));
         match work {
             Work::Seal { frame, plaintext, aad } => {
                 aead(algorithm)?;
@@ -223,18 +125,20 @@ impl<W: World> TokenStore<W> {
                 if ciphertext.len() < TAG_LEN {
                     return Err(refusal::integrity());
                 }
-                let opened = self.bytes(whom, Request::Open { id, nonce: *nonce, aad, ciphertext }).await?;
+                let opened =
+                    self.tokens.bytes(whom, Request::Open { id, nonce: *nonce, aad, ciphertext }).await?;
                 Ok(Product::Secret(opened))
             }
             Work::WrapKey { mut frame, bytes } => {
                 let padded = wraps(algorithm)?;
-                let wrapped = self.bytes(whom, Request::Wrap { id, padded, bytes: bytes.expose() }).await?;
+                let wrapped =
+                    self.tokens.bytes(whom, Request::Wrap { id, padded, bytes: bytes.expose() }).await?;
                 frame.extend_from_slice(wrapped.expose());
                 Ok(Product::Bytes(frame))
             }
             Work::UnwrapKey { body } => {
                 let padded = wraps(algorithm)?;
-                self.bytes(whom, Request::Unwrap { id, padded, body }).await.map(Product::Secret)
+                self.tokens.bytes(whom, Request::Unwrap { id, padded, body }).await.map(Product::Secret)
             }
             Work::RsaEncrypt { frame, plaintext, padding, label } => {
                 let key = public.rsa_key()?;
@@ -253,17 +157,17 @@ impl<W: World> TokenStore<W> {
                 };
                 let opened = match by {
                     Decoder::Token => {
-                        self.bytes(whom, Request::RsaDecrypt { id, padding, label, body }).await
+                        self.tokens.bytes(whom, Request::RsaDecrypt { id, padding, label, body }).await
                     }
                     Decoder::Gateway { hash, mgf1 } => {
-                        let encoded = self.rsa_bare(whom, id, key, body).await?;
+                        let encoded = self.tokens.rsa_bare(whom, id, key, body).await?;
                         oaep::decode(hash, mgf1, label, encoded).ok_or_else(refusal::integrity)
                     }
                 };
                 opened.map(Product::Secret)
             }
             Work::Sign { scheme, message } => {
-                self.sign(whom, algorithm, id, public, scheme, message).await.map(Product::Bytes)
+                self.tokens.sign(whom, algorithm, id, public, scheme, message).await.map(Product::Bytes)
             }
             Work::Verify { scheme, message, signature } => {
                 public.verify(algorithm, scheme, message, signature).map(Product::Valid)
@@ -279,7 +183,7 @@ impl<W: World> TokenStore<W> {
             }
             Work::Agree { peer } => {
                 let peer = agreement::point(public.group()?, peer).ok_or_else(agreement::no_peer)?;
-                match self.bytes(whom, Request::Agree { id, peer }).await {
+                match self.tokens.bytes(whom, Request::Agree { id, peer }).await {
                     Ok(secret) if secret.expose().iter().any(|byte| *byte != 0) => {
                         Ok(Product::Secret(secret))
                     }
@@ -306,7 +210,7 @@ impl<W: World> TokenStore<W> {
         let length = NONCE_LEN + plaintext.len() + TAG_LEN;
         // The same nonce whoever is asked, and however often: a repetition makes the same ciphertext again.
         let request = Request::Seal { id, nonce, aad, plaintext };
-        let sealed = self.done(whom, request, |sealed| match sealed.len() == length {
+        let sealed = self.tokens.done(whom, request, |sealed| match sealed.len() == length {
             true => Ok(sealed.to_vec()),
             false => Err(refusal::device("the token's ciphertext is not of the length it should have")),
         });
@@ -315,20 +219,22 @@ impl<W: World> TokenStore<W> {
     }
 
     async fn mac(&self, whom: Whom<'_>, id: Id, hash: Hash, message: &[u8]) -> Result<Secret, Error> {
-        self.done(whom, Request::Mac { id, hash, message }, |mac| match mac.len() == hash.len() {
-            true => Ok(Secret::from(mac)),
-            false => Err(refusal::device("the token's code is not of the length it should have")),
-        })
-        .await
+        self.tokens
+            .done(whom, Request::Mac { id, hash, message }, |mac| match mac.len() == hash.len() {
+                true => Ok(Secret::from(mac)),
+                false => Err(refusal::device("the token's code is not of the length it should have")),
+            })
+            .await
     }
 
     async fn random_bytes(&self, length: usize) -> Result<Secret, Error> {
         let wanted = u32::try_from(length).map_err(|_| refusal::defect("more random bytes than a frame"))?;
-        self.done(Whom::Any, Request::Random { length: wanted }, |bytes| match bytes.len() == length {
-            true => Ok(Secret::from(bytes)),
-            false => Err(refusal::device("the token gave another number of random bytes")),
-        })
-        .await
+        self.tokens
+            .done(Whom::Any, Request::Random { length: wanted }, |bytes| match bytes.len() == length {
+                true => Ok(Secret::from(bytes)),
+                false => Err(refusal::device("the token gave another number of random bytes")),
+            })
+            .await
     }
 }
 
@@ -435,7 +341,7 @@ impl<W: World> KeyStore for TokenStore<W> {
 
     /// Each member may be asked once. They are all given the same nonce, but a device may choose its own.
     fn invocations(&self, _: &SealedHandle) -> u64 {
-        u64::try_from(self.pool.members().len()).unwrap_or(u64::MAX)
+        u64::try_from(self.tokens.pool.members().len()).unwrap_or(u64::MAX)
     }
 
     async fn perform(
@@ -462,11 +368,11 @@ impl<W: World> KeyStore for TokenStore<W> {
     async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
         let held = self.find(&key)?;
         self.forget(key.key);
-        self.destroy(held.ready.id).await
+        self.tokens.destroy(held.ready.id).await
     }
 
     fn health(&self) -> Health {
-        match (self.vault.probe(), self.pool.check()) {
+        match (self.vault.probe(), self.tokens.pool.check()) {
             (Ok(()), Ok(())) => Health::Ready,
             (Err(error), _) => Health::Unready(error.chain()),
             (Ok(()), Err(why)) => Health::Unready(why.to_string()),
@@ -474,6 +380,6 @@ impl<W: World> KeyStore for TokenStore<W> {
     }
 
     fn move_member(&self, _: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
-        self.pool.move_member(member, to)
+        self.tokens.pool.move_member(member, to)
     }
 }

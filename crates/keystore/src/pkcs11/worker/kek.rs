@@ -66,7 +66,7 @@ pub(super) fn find(session: &Session) -> Result<ObjectHandle, Fault> {
     let found = search(&session.inner, label)?;
     found.ok_or_else(|| {
         Fault::new(format!(
-            "the token has no wrapping key `{label}`: make one, or bring it from another member, by `holdfast token kek`"
+            "the token has no wrapping key `{label}`: make one, or bring it from another member, by `holdfast pool kek`"
         ))
     })
 }
@@ -124,7 +124,7 @@ pub(super) fn check(session: &Session) -> Result<[u8; FINGERPRINT_LEN], Fault> {
         let said = read.iter().find(|attribute| attribute.attribute_type() == kind).and_then(flag);
         if said != Some(must) {
             return Err(Fault::new(format!(
-                "the wrapping key's {kind} is not {must}: it was not made by `holdfast token kek`"
+                "the wrapping key's {kind} is not {must}: it was not made by `holdfast pool kek`"
             )));
         }
     }

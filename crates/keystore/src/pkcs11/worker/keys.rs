@@ -9,6 +9,7 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use holdfast_core::algorithm::{Algorithm, Hash};
+use std::sync::PoisonError;
 
 /// DER of the named curves' object identifiers (RFC 5480 §2.1.1.1, RFC 8410 §3).
 const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -284,6 +285,7 @@ pub(super) fn unwrap_in(
     number: u32,
     reply: &mut Buffer,
 ) -> Result<(), Fault> {
+    let _one_at_a_time = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
     destroy(session, id)?;
     let kek = kek::find(session)?;
     let (class, may, only) = match recipe(session, algorithm)? {

@@ -100,7 +100,7 @@ impl Offer {
     pub fn parse(spki: &[u8]) -> Result<Self, Error> {
         der::rsa_parts(spki, TRANSPORT_LEN).map(|_| Self { spki: spki.to_owned() }).ok_or_else(|| {
             Error::new(ErrorKind::Malformed, Stage::Decode, "this is no transport key")
-                .remedy("give the file that `holdfast token kek receive` wrote")
+                .remedy("give the file that `holdfast pool kek receive` wrote")
         })
     }
 
@@ -243,7 +243,7 @@ impl Officer {
                 Stage::Perform,
                 format!("the token has no wrapping key `{label}`"),
             )
-            .remedy("make the first one by `holdfast token kek make`")
+            .remedy("make the first one by `holdfast pool kek make`")
         })
     }
 
@@ -253,7 +253,7 @@ impl Officer {
             Some(_) => {
                 let detail = format!("the token has a wrapping key `{label}` already");
                 Err(Error::new(ErrorKind::AlreadyExists, Stage::Perform, detail).remedy(
-                    "use it; keys that travelled under it come to no member without it. `holdfast token kek show` tells its fingerprint",
+                    "use it; keys that travelled under it come to no member without it. `holdfast pool kek show` tells its fingerprint",
                 ))
             }
         }

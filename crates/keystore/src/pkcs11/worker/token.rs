@@ -10,7 +10,7 @@ use cryptoki::session::UserType;
 use cryptoki::slot::Slot;
 use holdfast_core::Secret;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 /// A token that has been found.
 pub(super) struct Token {
@@ -23,6 +23,8 @@ pub(super) struct Token {
     mechanisms: HashSet<u64>,
     about: About,
     kek: String,
+    /// Held while a key is brought in: two at once would bring it twice.
+    pub(super) bringing: Mutex<()>,
     /// Handles that were looked up; they hold for all sessions. None where a key was there and has to be looked up again.
     handles: RwLock<HashMap<(Id, Class), Option<ObjectHandle>>>,
 }
@@ -79,6 +81,7 @@ impl Token {
             mechanisms,
             about,
             kek: kek.to_owned(),
+            bringing: Mutex::new(()),
             handles: RwLock::new(HashMap::new()),
         })
     }

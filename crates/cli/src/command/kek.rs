@@ -1,0 +1,161 @@
+//! `holdfast pool kek`: the ceremony by which the tokens of a pool get one wrapping key.
+
+use crate::app::App;
+use crate::atomic::Target;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::input::Input;
+use crate::output::note;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use holdfast_gateway::config::Config;
+use holdfast_gateway::kek::{Fingerprint, Offer, Officer, Place};
+use rustls_pki_types::SubjectPublicKeyInfoDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::Serialize;
+use std::io::{self, BufRead as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KekCommand {
+    /// Make the wrapping key in the first token
+    Make(At),
+    /// Show the fingerprint of a token's wrapping key: it must be the same in every token
+    Show(At),
+    /// Receive the wrapping key in another token
+    ///
+    /// Makes a transport key in the token, writes its public half to a file and shows its fingerprint. Then it waits for the line that `send`
+    /// wrote, on stdin. The transport key lives as long as this command runs.
+    Receive {
+        #[command(flatten)]
+        at: At,
+        /// Where to write the transport key's public half (PEM), to be taken to the token that has the wrapping key
+        #[arg(long, value_name = "FILE")]
+        offer: PathBuf,
+    },
+    /// Send the wrapping key to another token, whose custodian tells the fingerprint that it shows
+    ///
+    /// Writes one line to stdout: the wrapping key, encrypted for that token alone.
+    Send {
+        #[command(flatten)]
+        at: At,
+        /// What `receive` wrote there
+        #[arg(long, value_name = "FILE")]
+        offer: PathBuf,
+        /// The fingerprint that `receive` shows there, as its custodian reads it aloud: never copied beside the file
+        #[arg(long)]
+        fingerprint: Fingerprint,
+    },
+}
+
+/// At which token.
+#[derive(Debug, Args)]
+pub(crate) struct At {
+    /// The gateway's configuration, which names the tokens
+    #[arg(long, value_name = "FILE", default_value = "/etc/holdfast/holdfast.toml")]
+    config: PathBuf,
+    /// The token, as the configuration calls it
+    #[arg(long, value_name = "NAME")]
+    member: String,
+    /// A file with the PIN of the token's security officer
+    #[arg(long, value_name = "FILE")]
+    so_pin_file: PathBuf,
+    /// Set by itself: the module's environment is in place
+    #[arg(long, hide = true)]
+    in_place: bool,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    member: String,
+    wrapping_key: String,
+    fingerprint: String,
+}
+
+impl KekCommand {
+    pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
+        let at = match &self {
+            Self::Make(at) | Self::Show(at) | Self::Receive { at, .. } | Self::Send { at, .. } => at,
+        };
+        let config = Config::read(&at.config).map_err(|fault| Failure::from(fault).ending(Exit::Usage))?;
+        let place =
+            Place::find(&config, &at.member).map_err(|fault| Failure::from(fault).ending(Exit::Usage))?;
+        if !at.in_place && !place.environment().is_empty() {
+            return again(&place);
+        }
+        let officer = place.officer(&at.so_pin_file)?;
+        let shown = |fingerprint: Fingerprint| {
+            app.printer.record(&Shown {
+                member: at.member.clone(),
+                wrapping_key: place.kek.to_owned(),
+                fingerprint: fingerprint.to_string(),
+            })
+        };
+        match &self {
+            Self::Make(_) => shown(officer.make(place.kek)?),
+            Self::Show(_) => shown(officer.fingerprint(place.kek)?),
+            Self::Receive { offer, .. } => shown(receive(&officer, &place, offer)?),
+            Self::Send { offer, fingerprint, .. } => send(app, &officer, &place, offer, *fingerprint),
+        }
+    }
+}
+
+/// Modules read their settings from the environment when they are loaded: this process begins once more with the one that they need.
+fn again(place: &Place<'_>) -> Result<(), Failure> {
+    let error = Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .arg("--in-place")
+        .envs(place.environment())
+        .exec();
+    Err(Failure::new(Exit::Failure, "this program cannot be started again").because(&error))
+}
+
+fn receive(officer: &Officer, place: &Place<'_>, offer: &std::path::Path) -> Result<Fingerprint, Failure> {
+    let transport = officer.transport(place.kek)?;
+    let base64 = STANDARD.encode(transport.offer().spki());
+    let lines = base64.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----\n");
+    Target::new(Some(offer), false).write(pem.as_bytes())?;
+    note(&format!("transport key: {}", transport.offer().fingerprint()));
+    note(&format!(
+        "take `{}` to the token that has the wrapping key, tell the fingerprint, and enter the line that `holdfast pool kek send` writes there:",
+        offer.display()
+    ));
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| Failure::new(Exit::Failure, "stdin cannot be read").because(&error))?;
+    let wrapped =
+        STANDARD.decode(line.trim()).ok().filter(|wrapped| !wrapped.is_empty()).ok_or_else(|| {
+            Failure::usage("that is not the line that `holdfast pool kek send` writes")
+                .remedy("run this again, and send to the new transport key: this one is gone")
+        })?;
+    Ok(officer.receive(place.kek, &transport, &wrapped)?)
+}
+
+fn send(
+    app: &App,
+    officer: &Officer,
+    place: &Place<'_>,
+    offer: &std::path::Path,
+    told: Fingerprint,
+) -> Result<(), Failure> {
+    let pem = Input::File(offer.to_owned()).read()?;
+    let spki = SubjectPublicKeyInfoDer::from_pem_slice(&pem).map_err(|_| {
+        Failure::usage(format!("`{}` holds no public key", offer.display()))
+            .remedy("give the file that `holdfast pool kek receive` wrote")
+    })?;
+    let offer = Offer::parse(&spki)?;
+    if offer.fingerprint() != told {
+        return Err(Failure::new(
+            Exit::Integrity,
+            format!("the transport key's fingerprint is {}, not the one that was told", offer.fingerprint()),
+        )
+        .remedy("somebody may have put another key in its place: find out who had the file, and let it be made again"));
+    }
+    app.printer.line(&STANDARD.encode(officer.send(place.kek, &offer)?))
+}
