@@ -24,8 +24,8 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 6] =
-    ["backup.md", "disk-full.md", "restore.md", "rollback.md", "start.md", "upgrade.md"];
+const FOLLOWED: [&str; 7] =
+    ["backup.md", "disk-full.md", "pool.md", "restore.md", "rollback.md", "start.md", "upgrade.md"];
 /// How many of their blocks are left out.
 const NOT_RUN: usize = 0;
 
@@ -211,6 +211,27 @@ fn a_lost_directory_is_restored() {
     // Whoever was suspended after the backup is so again.
     is_refused(&machine, "stopped by order");
     machine.does(&format!("{CAROL}; holdfast caller resume payroll-service"));
+    is_over(&machine);
+}
+
+#[test]
+fn tokens_are_lost_and_replaced() {
+    if !common::tool("curl") {
+        return;
+    }
+    let machine = Machine::new();
+    start(&machine);
+    let mut book = Book::open("pool.md", &machine);
+    book.before("hsm-b *down");
+    machine.does("mv /srv/hsm-b/tokens /srv/hsm-b/away");
+    book.before("member=\"hsm-b\"} 1");
+    assert_eq!(fs::read_to_string(machine.path("opened")).unwrap(), "the payroll");
+    machine.does("mv /srv/hsm-b/away /srv/hsm-b/tokens");
+    book.before("--init-token");
+    // Nothing of it is left.
+    machine.does("rm -r /srv/hsm-b/tokens; mkdir /srv/hsm-b/tokens; rm opened");
+    book.rest();
+    assert_eq!(fs::read_to_string(machine.path("opened")).unwrap(), "the payroll");
     is_over(&machine);
 }
 

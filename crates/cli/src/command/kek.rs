@@ -16,8 +16,9 @@ use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
 use std::io::{self, BufRead as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KekCommand {
@@ -28,17 +29,20 @@ pub(crate) enum KekCommand {
     /// Receive the wrapping key in another token
     ///
     /// Makes a transport key in the token, writes its public half to a file and shows its fingerprint. Then it waits for the line that `send`
-    /// wrote, on stdin. The transport key lives as long as this command runs.
+    /// wrote, on stdin or in a file. The transport key lives as long as this command runs.
     Receive {
         #[command(flatten)]
         at: At,
         /// Where to write the transport key's public half (PEM), to be taken to the token that has the wrapping key
         #[arg(long, value_name = "FILE")]
         offer: PathBuf,
+        /// Wait until this file is there, instead of reading the line from stdin
+        #[arg(long, value_name = "FILE")]
+        wrapped: Option<PathBuf>,
     },
     /// Send the wrapping key to another token, whose custodian tells the fingerprint that it shows
     ///
-    /// Writes one line to stdout: the wrapping key, encrypted for that token alone.
+    /// Writes one line: the wrapping key, encrypted for that token alone.
     Send {
         #[command(flatten)]
         at: At,
@@ -48,6 +52,9 @@ pub(crate) enum KekCommand {
         /// The fingerprint that `receive` shows there, as its custodian reads it aloud: never copied beside the file
         #[arg(long)]
         fingerprint: Fingerprint,
+        /// Write the line to this file instead of stdout
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
 }
 
@@ -97,8 +104,13 @@ impl KekCommand {
         match &self {
             Self::Make(_) => shown(officer.make(place.kek)?),
             Self::Show(_) => shown(officer.fingerprint(place.kek)?),
-            Self::Receive { offer, .. } => shown(receive(&officer, &place, offer)?),
-            Self::Send { offer, fingerprint, .. } => send(app, &officer, &place, offer, *fingerprint),
+            Self::Receive { offer, wrapped, .. } => {
+                shown(receive(app, &officer, &place, offer, wrapped.as_deref())?)
+            }
+            Self::Send { offer, fingerprint, output, .. } => {
+                let line = format!("{}\n", send(&officer, &place, offer, *fingerprint)?);
+                Target::new(output.as_deref(), false).write(line.as_bytes())
+            }
         }
     }
 }
@@ -113,37 +125,53 @@ fn again(place: &Place<'_>) -> Result<(), Failure> {
     Err(Failure::new(Exit::Failure, "this program cannot be started again").because(&error))
 }
 
-fn receive(officer: &Officer, place: &Place<'_>, offer: &std::path::Path) -> Result<Fingerprint, Failure> {
+fn receive(
+    app: &App,
+    officer: &Officer,
+    place: &Place<'_>,
+    offer: &Path,
+    wrapped: Option<&Path>,
+) -> Result<Fingerprint, Failure> {
     let transport = officer.transport(place.kek)?;
     let base64 = STANDARD.encode(transport.offer().spki());
     let lines = base64.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----\n");
     Target::new(Some(offer), false).write(pem.as_bytes())?;
     note(&format!("transport key: {}", transport.offer().fingerprint()));
+    let (offer, how) = (offer.display(), if wrapped.is_some() { "bring" } else { "enter" });
     note(&format!(
-        "take `{}` to the token that has the wrapping key, tell the fingerprint, and enter the line that `holdfast pool kek send` writes there:",
-        offer.display()
+        "take `{offer}` to the token that has the wrapping key, tell the fingerprint, and {how} the line that `holdfast pool kek send` writes there"
     ));
-    let mut line = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map_err(|error| Failure::new(Exit::Failure, "stdin cannot be read").because(&error))?;
-    let wrapped =
-        STANDARD.decode(line.trim()).ok().filter(|wrapped| !wrapped.is_empty()).ok_or_else(|| {
-            Failure::usage("that is not the line that `holdfast pool kek send` writes")
-                .remedy("run this again, and send to the new transport key: this one is gone")
-        })?;
+    let line = match wrapped {
+        Some(path) => app.block_on(appears(path))?,
+        None => {
+            let mut line = String::new();
+            let read = io::stdin().lock().read_line(&mut line);
+            read.map_err(|error| Failure::new(Exit::Failure, "stdin cannot be read").because(&error))?;
+            line
+        }
+    };
+    let wrapped = STANDARD.decode(line.trim()).ok().filter(|wrapped| !wrapped.is_empty());
+    let wrapped = wrapped.ok_or_else(|| {
+        Failure::usage("that is not the line that `holdfast pool kek send` writes")
+            .remedy("run this again, and send to the new transport key: this one is gone")
+    })?;
     Ok(officer.receive(place.kek, &transport, &wrapped)?)
 }
 
-fn send(
-    app: &App,
-    officer: &Officer,
-    place: &Place<'_>,
-    offer: &std::path::Path,
-    told: Fingerprint,
-) -> Result<(), Failure> {
+/// A file's text, once it is there.
+async fn appears(path: &Path) -> Result<String, Failure> {
+    const PAUSE: Duration = Duration::from_millis(200);
+    loop {
+        match std::fs::read_to_string(path) {
+            Ok(text) => return Ok(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(Failure::file("read", path, &error)),
+        }
+    }
+}
+
+fn send(officer: &Officer, place: &Place<'_>, offer: &Path, told: Fingerprint) -> Result<String, Failure> {
     let pem = Input::File(offer.to_owned()).read()?;
     let spki = SubjectPublicKeyInfoDer::from_pem_slice(&pem).map_err(|_| {
         Failure::usage(format!("`{}` holds no public key", offer.display()))
@@ -151,11 +179,11 @@ fn send(
     })?;
     let offer = Offer::parse(&spki)?;
     if offer.fingerprint() != told {
-        return Err(Failure::new(
-            Exit::Integrity,
-            format!("the transport key's fingerprint is {}, not the one that was told", offer.fingerprint()),
-        )
-        .remedy("somebody may have put another key in its place: find out who had the file, and let it be made again"));
+        let problem =
+            format!("the transport key's fingerprint is {}, not the one that was told", offer.fingerprint());
+        return Err(Failure::new(Exit::Integrity, problem).remedy(
+            "somebody may have put another key in its place: find out who had the file, and let it be made again",
+        ));
     }
-    app.printer.line(&STANDARD.encode(officer.send(place.kek, &offer)?))
+    Ok(STANDARD.encode(officer.send(place.kek, &offer)?))
 }

@@ -60,15 +60,9 @@ pub(super) fn kek_template(label: &str) -> Vec<Attribute> {
     ]
 }
 
-/// The wrapping key of that label.
+/// The wrapping key, which was there at the start.
 pub(super) fn find(session: &Session) -> Result<ObjectHandle, Fault> {
-    let label = session.token.kek_label();
-    let found = search(&session.inner, label)?;
-    found.ok_or_else(|| {
-        Fault::new(format!(
-            "the token has no wrapping key `{label}`: make one, or bring it from another member, by `holdfast pool kek`"
-        ))
-    })
+    search(&session.inner, session.token.kek_label())?.ok_or(Fault::Gone)
 }
 
 pub(super) fn search(
@@ -108,7 +102,12 @@ pub(super) fn fingerprint(
 
 /// Looks at the wrapping key, tries whether the token lets anything out that it must not, and gives the fingerprint.
 pub(super) fn check(session: &Session) -> Result<[u8; FINGERPRINT_LEN], Fault> {
-    let kek = find(session)?;
+    let label = session.token.kek_label();
+    let kek = search(&session.inner, label)?.ok_or_else(|| {
+        Fault::new(format!(
+            "the token has no wrapping key `{label}`: make one, or bring it from another member, by `holdfast pool kek`"
+        ))
+    })?;
     let wanted = [
         (AttributeType::Trusted, true),
         (AttributeType::Sensitive, true),

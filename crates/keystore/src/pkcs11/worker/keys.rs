@@ -365,6 +365,9 @@ fn search(session: &Session, id: Id, class: Class) -> Result<Option<ObjectHandle
 
 /// Whether a key that was there still is, if there was one: a module may answer all by itself, long after its device has gone.
 pub(super) fn look(session: &Session) -> Result<(), Fault> {
+    if !session.token.kek_label().is_empty() {
+        kek::find(session)?;
+    }
     let Some((id, class)) = session.token.some_key() else { return Ok(()) };
     let key = find(session, id, class)?;
     session.inner.get_attributes(key, &[AttributeType::Class])?;
