@@ -3,7 +3,9 @@
 //! This is the seam for other custody of the root. Whatever brings it (a file today; shares, a TPM, an HSM later) ends in
 //! [`RootKey::new`]; nothing else of software custody knows where it came from.
 
-use super::derive::{self, Use};
+pub mod file;
+
+use crate::software::derive::{self, Use};
 use core::fmt;
 use holdfast_core::port::World;
 use holdfast_core::{Error, ErrorKind, Secret, Stage};

@@ -8,7 +8,7 @@
 //!
 //! The second number is the first half of the key's [`SealerId`](super::SealerId): it catches typing errors and says nothing of the key.
 
-use super::root::{ROOT_KEY_LEN, RootKey};
+use super::{ROOT_KEY_LEN, RootKey};
 use holdfast_core::port::World;
 use holdfast_core::{Error, ErrorKind, Secret, Stage};
 use rustix::fs::OFlags;
