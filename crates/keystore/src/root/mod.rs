@@ -4,6 +4,7 @@
 //! [`RootKey::new`]; nothing else of software custody knows where it came from.
 
 pub mod file;
+pub mod shamir;
 
 use crate::software::derive::{self, Use};
 use core::fmt;
