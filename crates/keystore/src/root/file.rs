@@ -153,7 +153,7 @@ fn decode(text: &[u8]) -> Option<RootKey> {
     root.id().ok()?.as_bytes().starts_with(&typed).then_some(root)
 }
 
-fn push_hex(out: &mut Vec<u8>, byte: u8) {
+pub(super) fn push_hex(out: &mut Vec<u8>, byte: u8) {
     for digit in [byte >> 4, byte & 15] {
         // Without a table: a look-up would leave the digit in the cache.
         let letter = u8::from(digit > 9) * (b'a' - b'0' - 10);
@@ -161,7 +161,7 @@ fn push_hex(out: &mut Vec<u8>, byte: u8) {
     }
 }
 
-fn unhex(text: &[u8], out: &mut [u8]) -> Option<()> {
+pub(super) fn unhex(text: &[u8], out: &mut [u8]) -> Option<()> {
     if text.len() != 2 * out.len() {
         return None;
     }
