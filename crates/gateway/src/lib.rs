@@ -22,6 +22,7 @@ pub mod root;
 pub mod scrub;
 pub mod serve;
 mod service;
+pub mod shares;
 pub mod sinks;
 pub mod space;
 pub mod stages;

@@ -17,6 +17,7 @@
 //! A share is 256 uniformly random bits, so neither says anything of it.
 
 use super::file::{push_hex, unhex};
+pub use super::shamir::{MAX_SHARES, MIN_THRESHOLD};
 use super::spoken::{Challenge, Proof};
 use super::{ROOT_KEY_LEN, RootKey, SealerId, shamir};
 use aws_lc_rs::{digest, hmac};
@@ -230,7 +231,7 @@ fn decode(text: &[u8]) -> Option<Share> {
     let root = SealerId::parse(fields.next()?)?;
     let ends = fields.next() == Some("") && fields.next().is_none();
     let of = Sharing { threshold, root, ..of };
-    let is_possible = of.generation > 0 && number_of_share > 0 && threshold >= shamir::MIN_THRESHOLD;
+    let is_possible = of.generation > 0 && number_of_share > 0 && threshold >= MIN_THRESHOLD;
     if !ends || !is_possible || of.instance.to_string() != instance {
         return None;
     }
