@@ -123,21 +123,18 @@ fn open_with(
     Ok(Opened { engines, recovery })
 }
 
-/// Founds a gateway in an empty directory; its identity is written last.
+/// Founds a gateway in a directory that was prepared, under a root key that is kept already; its identity is written last.
 ///
 /// # Errors
-/// When the directory is not empty or cannot be written, and for a founding that core refuses.
+/// When the directory cannot be written, and for a founding that core refuses.
 pub async fn found(
-    directory: &Directory,
-    identity: &Identity,
+    (directory, identity, lock): (&Directory, &Identity, DirectoryLock),
+    root: RootKey,
     founding: Founding<'_>,
     config: &Config,
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock), Fault> {
-    directory.prepare()?;
-    let lock = DirectoryLock::take(directory.path())?;
     let world = Arc::new(SystemWorld::new());
-    let root = root_file::create(&directory.root_key(), &*world)?;
     let Opened { engines, recovery: _ } =
         open_with((directory, identity, &lock), config, world, root, Opening::CreateIfAbsent, stages)?;
     let law = Box::pin(Pipeline::found(engines, identity.dev, founding)).await?;

@@ -22,6 +22,7 @@ mod restore;
 mod retention;
 mod rewrap;
 mod serve;
+mod share;
 mod sign;
 mod status;
 mod tenant;
@@ -45,6 +46,9 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     Backup(backup::Backup),
     Restore(restore::Restore),
+    /// Prove, hand out and use shares of a root key
+    #[command(subcommand)]
+    Share(share::ShareCommand),
     /// Confirm the gateway's clock after a jump
     #[command(subcommand)]
     Clock(clock::ClockCommand),
@@ -95,6 +99,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(app),
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
+        Command::Share(share) => share.run(app),
         Command::Clock(clock) => clock.run(app),
         Command::Tenant(tenant) => tenant.run(app),
         Command::Key(key) => key.run(app),
