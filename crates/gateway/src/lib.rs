@@ -20,6 +20,7 @@ mod process;
 pub mod proxy;
 pub mod root;
 pub mod scrub;
+mod sealed;
 pub mod serve;
 mod service;
 pub mod shares;

@@ -3,6 +3,7 @@
 use crate::detach::Detach;
 use crate::listener::About;
 use crate::metrics::Counted;
+use crate::sealed;
 use crate::serve::Gateway;
 use bytes::Bytes;
 use holdfast_core::peer::Proof;
@@ -155,6 +156,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::ExplainPolicy
         | Endpoint::ReadAudit
         | Endpoint::ReadStatus
+        | Endpoint::GiveShare
         | Endpoint::Open(_) => false,
     }
 }
@@ -215,6 +217,7 @@ fn open(gateway: &Gateway, endpoint: OpenEndpoint) -> Answer {
         OpenEndpoint::OpenApi => encode::api_document(),
         OpenEndpoint::Live => encode::health(true),
         OpenEndpoint::Ready => encode::health(gateway.is_ready()),
+        OpenEndpoint::Seal => encode::seal(&sealed::open()),
     }
 }
 
@@ -342,6 +345,7 @@ async fn dispatch(
             };
             Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }
+        Call::GiveShare(_) => Err(sealed::not_sealed()),
         Call::Open(endpoint) => Ok(Answered::ok(open(gateway, endpoint))),
     }
 }

@@ -4,7 +4,7 @@ use super::field::{Name, SecretText, Time, VersionNumber, Word};
 pub use super::message::Backups;
 use super::message::{
     Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings,
-    Health, Key, Keys, Policy, PolicyDone, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
+    Health, Key, Keys, Policy, PolicyDone, Seal, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
@@ -272,6 +272,11 @@ fn audit_file(path: &AuditPath, bytes: Vec<u8>) -> Response {
 /// The gateway's status.
 pub fn status(status: &Status) -> Response {
     Response::json(200, status)
+}
+
+/// Whether the gateway waits for its root key.
+pub fn seal(seal: &Seal) -> Response {
+    Response::json(200, seal)
 }
 
 /// Whether the gateway lives, or is ready.

@@ -100,6 +100,8 @@ pub enum Endpoint {
     ReadAudit,
     /// Read the gateway's status.
     ReadStatus,
+    /// Give a share of the root key.
+    GiveShare,
     /// What anybody may ask.
     Open(OpenEndpoint),
 }
@@ -113,6 +115,8 @@ pub enum OpenEndpoint {
     Live,
     /// Whether it can work.
     Ready,
+    /// Whether it waits for its root key.
+    Seal,
 }
 
 /// Who may ask at all.

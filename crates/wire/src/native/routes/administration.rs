@@ -1,10 +1,10 @@
 //! Tenants, callers, trust anchors, policies, the log; and what anybody may ask.
 
-use super::{LIMIT_DOCUMENT, LIMIT_SMALL};
+use super::{LIMIT_DOCUMENT, LIMIT_SHARE, LIMIT_SMALL};
 use crate::native::message::{
     Backup, Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation, Findings,
-    Health, IssueToken, Policy, PolicyDone, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
-    Status, Tenant, TenantDone, TokenIssued,
+    GiveShare, Health, IssueToken, Policy, PolicyDone, PutAnchor, PutCaller, RestorePolicy, Seal, SetPolicy,
+    SetRetention, Status, Tenant, TenantDone, TokenIssued,
 };
 use crate::native::route::{Endpoint, OpenEndpoint, Route};
 
@@ -83,6 +83,11 @@ pub(super) const ROUTES: &[Route] = &[
         .gives::<Explanation>(),
     Route::get("read-audit", "/v1/tenants/{tenant}/audit/{+file}", Endpoint::ReadAudit, "Read a file of the audit log (C2SP tlog-tiles): `checkpoint`, `checkpoint.cosigned`, `log.vkey`, `tile/…`"),
     Route::get("read-status", "/v1/status", Endpoint::ReadStatus, "Read the gateway's status; an operator's action").gives::<Status>(),
+    Route::get("read-seal", "/v1/seal", Endpoint::Open(OpenEndpoint::Seal), "Whether the gateway waits for its root key, and the recipient of shares").gives::<Seal>().open(),
+    Route::post("give-share", "/v1/seal/shares", Endpoint::GiveShare, "Give a share of the root key, encrypted to that recipient")
+        .takes::<GiveShare>(LIMIT_SHARE, r#"{"share":"YWdl"}"#)
+        .gives::<Seal>()
+        .open(),
     Route::get("openapi", "/openapi.json", Endpoint::Open(OpenEndpoint::OpenApi), "Read this document").gives::<serde_json::Value>().open(),
     Route::get("live", "/health/live", Endpoint::Open(OpenEndpoint::Live), "Whether the process lives").gives::<Health>().open(),
     Route::get("ready", "/health/ready", Endpoint::Open(OpenEndpoint::Ready), "Whether it can work: key store, state and log").gives::<Health>().open(),
