@@ -7,6 +7,7 @@ pub mod backup;
 mod boxed;
 mod clock;
 pub mod config;
+mod conversation;
 pub mod credential;
 mod detach;
 pub mod directory;

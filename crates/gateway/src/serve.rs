@@ -3,13 +3,13 @@
 use crate::admin;
 use crate::boxed::Boxed;
 use crate::config::{Admin, Config};
+use crate::conversation::{converse, is_no_http};
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::init;
 use crate::listener::{About, Connection, Listener};
 use crate::metrics::{Counted, Metrics};
 use crate::outside::{Outside, Site};
-use crate::patience::Patient;
 use crate::process;
 use crate::root::{self, Law};
 use crate::scrub::{self, Background};
@@ -22,10 +22,8 @@ use crate::tls::TlsState;
 use holdfast_core::port::World as _;
 use holdfast_wire::native::message::Status;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -90,6 +88,16 @@ impl Gateway {
         self.metrics.set_scrub(self.scrub.age(engines.world.ticks()), self.scrub.damages());
         self.metrics.set_space(&self.space.forecast(&self.directory));
         self.metrics.text()
+    }
+}
+
+impl admin::Answers for Gateway {
+    fn metrics_text(&self) -> String {
+        Self::metrics_text(self)
+    }
+
+    fn status(&self) -> Status {
+        Self::status(self)
     }
 }
 
@@ -196,7 +204,8 @@ async fn begin(options: Options) -> Result<Running, Fault> {
 
     let (stop, stopping) = watch::channel(false);
     if let Some(listener) = admin_listener {
-        tokio::spawn(admin::run(listener, Arc::clone(&gateway), stopping.clone()));
+        let (gateway, stopping) = (Arc::clone(&gateway), stopping.clone());
+        tokio::spawn(async move { admin::run(&listener, gateway, stopping).await });
     }
     tokio::spawn(housekeep(Arc::clone(&gateway), stopping.clone()));
     // Stopped by an order of its own, after the log is complete.
@@ -221,7 +230,7 @@ async fn begin(options: Options) -> Result<Running, Fault> {
             }
         }
     };
-    let listening = tokio::spawn(listener.run(stopping, serve));
+    let listening = tokio::spawn(async move { listener.run(stopping, serve).await });
     tracing::info!(%address, instance = %gateway.identity.instance, dev = gateway.identity.dev, "serving");
     Ok(Running { address, admin, dev, gateway, stop, listening, carrying, background, lock })
 }
@@ -333,9 +342,8 @@ async fn prune_daily(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
 }
 
 /// Serves one connection until it ends, or gracefully to its next pause after `stop`.
-async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut stop: watch::Receiver<bool>) {
+async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, stop: watch::Receiver<bool>) {
     let Connection { stream, about } = connection;
-    let limits = &gateway.config.limits;
     let (is_http2, source) = (about.is_http2, about.source);
     let about: Arc<About> = Arc::new(about);
     let _open = Counted::new(&gateway.metrics.connections);
@@ -343,53 +351,13 @@ async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut sto
         let gateway = Arc::clone(&gateway);
         service_fn(move |request| service::answer(Arc::clone(&gateway), Arc::clone(&about), request))
     };
-    let io = TokioIo::new(Patient::new(stream, Duration::from_secs(limits.body_seconds)));
-    let ended = if is_http2 {
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.streams_per_connection)
-            .max_header_list_size(16 << 10)
-            .keep_alive_interval(Duration::from_secs(limits.header_seconds))
-            .keep_alive_timeout(Duration::from_secs(limits.handshake_seconds));
-        let mut connection = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopped(&mut stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    } else {
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            // A client that leaves cancels nothing, so nobody looks for that while a request is under way: a system call less for each.
-            .half_close(true)
-            .header_read_timeout(Duration::from_secs(limits.header_seconds))
-            .max_buf_size(64 << 10);
-        let mut connection = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopped(&mut stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    if let Err(error) = ended {
+    if let Err(error) = converse((stream, is_http2), &gateway.config.limits, service, stop).await {
         // The library answers by itself, or not at all: nobody's request, so noise.
         if is_no_http(&error) {
             gateway.law.count_noise(source, "not-http");
         }
         tracing::debug!(%error, "a connection ended badly");
     }
-}
-
-/// Whether a connection ended because what came is not HTTP, in either version's own words.
-fn is_no_http(error: &hyper::Error) -> bool {
-    let http2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    error.is_parse() || http2.is_some_and(h2::Error::is_library)
 }
 
 impl Running {
