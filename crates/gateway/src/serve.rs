@@ -5,14 +5,16 @@ use crate::boxed::Boxed;
 use crate::config::{Admin, Config};
 use crate::conversation::{converse, is_no_http};
 use crate::directory::{Directory, Identity};
+use crate::doors::{Doors, Site};
 use crate::fault::Fault;
 use crate::init;
-use crate::listener::{About, Connection, Listener};
+use crate::listener::{About, Connection};
 use crate::metrics::{Counted, Metrics};
-use crate::outside::{Outside, Site};
+use crate::outside::{self, Outside};
 use crate::process;
 use crate::root::{self, Law};
 use crate::scrub::{self, Background};
+use crate::sealed::Sealed;
 use crate::service;
 use crate::sinks::Sinks;
 use crate::space::{self, Space};
@@ -139,15 +141,37 @@ pub struct Running {
     lock: holdfast_state::DirectoryLock,
 }
 
-/// Starts a gateway.
+/// A gateway after its start.
+pub enum Started {
+    /// It serves.
+    Serving(Box<Running>),
+    /// It waits for its root key.
+    Sealed(Box<Sealed>),
+}
+
+/// Starts a gateway whose root key is at hand.
+///
+/// # Errors
+/// When the directory cannot be served, an address is taken, or the root key is in shares.
+pub fn start(options: Options) -> Boxed<'static, Result<Running, Fault>> {
+    Box::pin(async {
+        match begin(options).await? {
+            Started::Serving(running) => Ok(*running),
+            Started::Sealed(_) => Err(Fault::new("the root key of this gateway is in shares")
+                .remedy("run `holdfast serve`, and have its custodians run `holdfast unseal`")),
+        }
+    })
+}
+
+/// Starts a gateway; one whose root key is in shares is sealed at first.
 ///
 /// # Errors
 /// When the directory cannot be served, or an address is taken.
-pub fn start(options: Options) -> Boxed<'static, Result<Running, Fault>> {
-    Box::pin(begin(options))
+pub fn begin(options: Options) -> Boxed<'static, Result<Started, Fault>> {
+    Box::pin(prepare(options))
 }
 
-async fn begin(options: Options) -> Result<Running, Fault> {
+async fn prepare(options: Options) -> Result<Started, Fault> {
     process::protect_memory();
     process::raise_file_limit();
     let Options { mut config, dev } = options;
@@ -162,23 +186,32 @@ async fn begin(options: Options) -> Result<Running, Fault> {
     let directory = Directory::at(&config.data);
     let stages = Stages::default();
     let outside = Arc::new(Outside::new(&config, &directory)?);
-    let (law, lock, identity) = Box::pin(open(&directory, dev, &config, &outside, &stages)).await?;
-    let tls = Arc::new(TlsState::load(&config.tls, &directory)?);
+    let mut site = Site { config, directory, outside, stages };
+    if let (false, Some(identity), Some(roster)) = (dev, site.directory.identity()?, site.directory.roster()?)
+    {
+        let sealed = Box::pin(Sealed::begin(site, identity, roster)).await?;
+        return Ok(Started::Sealed(Box::new(sealed)));
+    }
+    let Site { config, directory, outside, stages } = &site;
+    let opened = Box::pin(open(directory, dev, config, outside, stages)).await?;
+    let doors = Doors::bind(&mut site).await?;
+    Ok(Started::Serving(Box::new(serve(site, opened, doors).await?)))
+}
+
+/// Serves what has been opened.
+pub(crate) async fn serve(
+    site: Site,
+    (law, lock, identity): (Law, holdfast_state::DirectoryLock, Identity),
+    doors: Doors,
+) -> Result<Running, Fault> {
+    let Site { config, directory, outside, stages } = site;
+    let admin = doors.admin_address();
+    let Doors { tls, listener, admin: admin_listener, law: counting } = doors;
     let law = Arc::new(law);
     let sinks = Sinks::start(&config.sink, &law.engines().log.log().feed(), &law.engines().world)?;
-    let count_noise = {
-        let law = Arc::clone(&law);
-        Arc::new(move |source, reason| law.count_noise(source, reason))
-    };
-    let listener = Listener::bind(&config.listen, &config.limits, Arc::clone(&tls), count_noise).await?;
-    let address =
-        listener.address().map_err(|error| Fault::new("the address is not known").because(error))?;
-    config.listen.address = address;
-    let admin_listener = match config.admin.enabled {
-        true => Some(admin::bind(config.admin.address).await?),
-        false => None,
-    };
-    let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    // Nobody else sets it.
+    let _ = counting.set(Arc::clone(&law));
+    let address = config.listen.address;
     let dev = match identity.dev {
         true => Some(write_dev_environment(&law, &directory, address).await?),
         false => None,
@@ -212,7 +245,8 @@ async fn begin(options: Options) -> Result<Running, Fault> {
     let (last, ending) = watch::channel(false);
     let carrying = {
         let Gateway { law, directory, identity, outside, .. } = &*gateway;
-        let site = Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
+        let site =
+            outside::Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
         (tokio::spawn(Arc::clone(outside).carry(site, ending)), last)
     };
     tokio::spawn(prune_daily(Arc::clone(&gateway), stopping.clone()));

@@ -16,6 +16,7 @@ use holdfast_audit::verify::{self, Trusted};
 use holdfast_core::pipeline::{EarlierLog, OpenIntent, Restoration, Restored};
 use holdfast_core::port::World as _;
 use holdfast_core::{InstanceId, TenantId};
+use holdfast_keystore::root::file as root_file;
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -185,7 +186,8 @@ async fn restored(
 ) -> Result<Restored, Fault> {
     let lock = holdfast_state::DirectoryLock::take(directory.path())?;
     let none = Config::default();
-    let opened = root::open(directory, identity, &lock, &none, &Stages::default())?;
+    let root = root_file::load(&directory.root_key())?;
+    let opened = root::open((directory, identity, &lock), root, &none, &Stages::default())?;
     let (law, restored) = root::Law::restore(opened.engines, identity.dev, restoration, progress).await?;
     law.engines().log.flush_all()?;
     directory.seal(identity)?;

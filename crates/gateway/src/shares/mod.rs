@@ -19,7 +19,8 @@ pub use roster::{Custodian, Roster};
 
 use crate::fault::Fault;
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
-use age::x25519::{Identity, Recipient};
+use age::x25519::Identity;
+pub use age::x25519::Recipient;
 use holdfast_core::Secret;
 use holdfast_keystore::root::share::{MAX_TEXT, Share};
 use std::io::{Read as _, Write as _};
