@@ -37,6 +37,11 @@ impl Lines {
         Ok(Self { lines, interrupt, terminate, is_terminal: io::stdin().is_terminal() })
     }
 
+    /// Whether a person types them.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     /// The next line that says something; none after the last. A person is asked for it with these words.
     pub(crate) async fn next(&mut self, prompt: &str) -> Result<Option<Zeroizing<String>>, Failure> {
         loop {

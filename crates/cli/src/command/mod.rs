@@ -26,6 +26,7 @@ mod share;
 mod sign;
 mod status;
 mod tenant;
+mod unseal;
 mod unwrap;
 mod verify;
 mod witness;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     Init(init::Init),
     Serve(serve::Serve),
+    Unseal(unseal::Unseal),
     Backup(backup::Backup),
     Restore(restore::Restore),
     /// Prove, hand out and use shares of a root key
@@ -97,6 +99,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Demo(demo) => demo.run(app),
         Command::Init(init) => init.run(app),
         Command::Serve(serve) => serve.run(app),
+        Command::Unseal(unseal) => unseal.run(app),
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
         Command::Share(share) => share.run(app),

@@ -14,3 +14,5 @@
 mod common;
 mod founding;
 mod people;
+mod sealed;
+mod served;

@@ -1,8 +1,10 @@
 //! Five custodians, each with an identity of their own.
 
-use crate::common::custodians::{identity, prove};
-use crate::common::{code, stderr, stdout, text};
+use crate::common::custodians::{Dialogue, asked, identity, prove};
+use crate::common::{code, holdfast, stderr, stdout, text};
+use crate::served::Served;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use tempfile::TempDir;
 
 pub const NAMES: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
@@ -51,5 +53,70 @@ impl People {
         let output = prove(share, &self.path(&format!("{name}.key")), challenge);
         assert_eq!(code(output.status), 0, "{}", stderr(&output));
         stdout(&output).trim().to_owned()
+    }
+
+    /// All answer, each keeps a copy of their share, and it ends well.
+    pub fn answer(&self, mut dialogue: Dialogue, generation: u32) -> String {
+        for (name, file, challenge) in asked(&dialogue.until("give each answer")) {
+            std::fs::copy(&file, self.share(&name, generation)).unwrap();
+            let proof = self.proof(&name, &file, &challenge);
+            dialogue.say(&format!("{name} {proof}"));
+            dialogue.until("has proven it");
+        }
+        dialogue.succeeds()
+    }
+
+    /// A custodian's own copy of their share.
+    pub fn share(&self, name: &str, generation: u32) -> PathBuf {
+        self.path(&format!("{name}.{generation}.age"))
+    }
+
+    pub fn found(&self) {
+        self.answer(Dialogue::begin(self.init(&self.data())), 1);
+        let data = self.data();
+        std::fs::rename(data.join("credentials"), self.path("credentials")).unwrap();
+        std::fs::copy(data.join("tls/ca.pem"), self.path("ca.pem")).unwrap();
+    }
+
+    /// A custodian of the root key gives a share.
+    pub fn unseal(&self, served: &Served, share: &Path, name: &str, fingerprint: &str) -> Output {
+        let identity = text(&self.path(&format!("{name}.key")));
+        let line = ["unseal", "--share", &text(share), "--identity", &identity, "--fingerprint", fingerprint];
+        let mut command = holdfast(line);
+        command.env("HOLDFAST_URL", &served.url).env("HOLDFAST_CACERT", self.path("ca.pem"));
+        command.output().unwrap()
+    }
+
+    /// One that must be taken; gives what is said.
+    #[track_caller]
+    pub fn gives(&self, served: &Served, name: &str, generation: u32) -> String {
+        let output = self.unseal(served, &self.share(name, generation), name, &served.fingerprint);
+        assert_eq!(code(output.status), 0, "{name}: {}", stderr(&output));
+        stdout(&output).trim().to_owned()
+    }
+
+    /// One that must be refused; gives its code and what is said.
+    pub fn is_refused(&self, served: &Served, share: &Path, name: &str) -> (i32, String) {
+        let output = self.unseal(served, share, name, &served.fingerprint);
+        (code(output.status), stderr(&output))
+    }
+
+    /// A caller of the gateway.
+    pub fn calls(&self, served: &Served, who: &str, line: &[&str]) -> Output {
+        let mut command = holdfast(line);
+        command
+            .env("HOLDFAST_URL", &served.url)
+            .env("HOLDFAST_CACERT", self.path("ca.pem"))
+            .env("HOLDFAST_CERT", self.path(&format!("credentials/{who}.pem")))
+            .env("HOLDFAST_KEY", self.path(&format!("credentials/{who}.key")))
+            .env("HOLDFAST_TENANT", if who == "oscar" { "_gateway" } else { "acme" });
+        command.output().unwrap()
+    }
+
+    #[track_caller]
+    pub fn ok(&self, served: &Served, who: &str, line: &[&str]) -> String {
+        let output = self.calls(served, who, line);
+        assert_eq!(code(output.status), 0, "{who} {line:?}: {}", stderr(&output));
+        stdout(&output)
     }
 }
