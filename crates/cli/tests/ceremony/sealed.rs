@@ -57,6 +57,10 @@ fn nothing_is_open_before_enough_shares_are_in_and_then_it_serves() {
     assert!(served.admin("/metrics").contains("holdfast_sealed 0"));
     let (with, said) = people.is_refused(&served, &people.share("carol", 1), "carol");
     assert!(with == 5 && said.contains("the gateway is not sealed"), "{with} {said}");
+    let found = people.ok(&served, "oscar", &["audit", "search", "--action", "unseal", "--json"]);
+    let event: Value = serde_json::from_str(found.lines().next().unwrap()).unwrap();
+    assert_eq!(event["context"]["custodians"], "alice bob erin", "{event}");
+    assert_eq!(event["context"]["generation"], "1", "{event}");
     let said = served.ends();
     assert!(said.contains("unsealed"), "{said}");
 }

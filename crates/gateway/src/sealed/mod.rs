@@ -17,7 +17,10 @@ use crate::root::{self, Law};
 use crate::serve::{self, Running};
 use crate::shares::{Fingerprint, Progress, Roster};
 use crate::tls::TlsState;
-use holdfast_core::{Error, ErrorKind, Stage};
+use crate::world::SystemWorld;
+use holdfast_core::pipeline::Unsealing;
+use holdfast_core::port::World as _;
+use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
 use holdfast_keystore::root::RootKey;
 use holdfast_state::DirectoryLock;
 use holdfast_wire::native::message::Seal;
@@ -41,6 +44,7 @@ pub struct Sealed {
     pub shares: (u8, usize),
     site: Site,
     identity: Identity,
+    roster: Roster,
     lock: DirectoryLock,
     tls: Arc<TlsState>,
     given: oneshot::Receiver<(RootKey, Progress)>,
@@ -55,6 +59,7 @@ pub struct Sealed {
 pub struct Unsealed {
     root: RootKey,
     by: Progress,
+    at: Timestamp,
 }
 
 impl Sealed {
@@ -71,7 +76,7 @@ impl Sealed {
         let Doors { tls, listener, admin, law } = doors;
         let (give, given) = oneshot::channel();
         let shares = (roster.of.threshold, roster.custodians.len());
-        let waiting = Arc::new(Waiting::new(roster, give, Arc::clone(&tls), &site.config.limits));
+        let waiting = Arc::new(Waiting::new(roster.clone(), give, Arc::clone(&tls), &site.config.limits));
         let fingerprint = waiting.fingerprint();
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(waiting::expire(Arc::clone(&waiting), stopping.clone()));
@@ -99,6 +104,7 @@ impl Sealed {
             shares,
             site,
             identity,
+            roster,
             lock,
             tls,
             given,
@@ -123,7 +129,7 @@ impl Sealed {
         let (root, by) = (&mut self.given)
             .await
             .map_err(|error| Fault::new("nobody waits for shares any more").because(error))?;
-        Ok(Unsealed { root, by })
+        Ok(Unsealed { root, by, at: SystemWorld::new().now() })
     }
 
     /// Opens the gateway and serves. Until then whoever asks is told that it is sealed.
@@ -131,12 +137,28 @@ impl Sealed {
     /// # Errors
     /// As at any other start, when the directory cannot be served.
     pub async fn open(self, unsealed: Unsealed) -> Result<Running, Fault> {
-        let Self { site, identity, lock, tls, stop, listening, admin_listening, law: counting, .. } = self;
-        let Unsealed { root, by } = unsealed;
+        let Self {
+            site, identity, lock, tls, stop, listening, admin_listening, law: counting, roster, ..
+        } = self;
+        let Unsealed { root, by, at } = unsealed;
         let Site { config, directory, outside, stages } = &site;
         let place = (directory, &identity, lock);
         let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
         tracing::info!(custodians = ?by.given, generation = by.generation, "unsealed");
+        let unsealing = Unsealing {
+            at,
+            generation: by.generation,
+            threshold: by.threshold,
+            custodians: by.given,
+            made: roster.made,
+            shared_by: roster.shared_by,
+        };
+        if let Err(error) = law.record_unsealing(unsealing).await {
+            tracing::warn!(
+                error = error.chain(),
+                "who unsealed the gateway is not recorded yet; it is retried"
+            );
+        }
         stop.send_replace(true);
         let lost = |error| Fault::new("a listener was lost").because(error);
         let listener = listening.await.map_err(lost)?;
