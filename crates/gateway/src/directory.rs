@@ -160,6 +160,11 @@ impl Directory {
         self.root.join("shares")
     }
 
+    /// The next generation of them, while it is handed out.
+    pub(crate) fn new_shares(&self) -> PathBuf {
+        self.root.join("shares.new")
+    }
+
     /// Who has the root key's shares; `None` where it is in a file.
     ///
     /// # Errors

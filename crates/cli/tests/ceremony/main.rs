@@ -14,5 +14,6 @@
 mod common;
 mod founding;
 mod people;
+mod rotation;
 mod sealed;
 mod served;

@@ -2,13 +2,14 @@
 //!
 //! [`Ceremony`] hands the shares out, each encrypted to its custodian's own age recipient, and ends when each has proven that they can open
 //! theirs. [`Roster`] is what is known of them in public, `root.shares`. [`Gathering`] takes them back, encrypted to a key that lives in this
-//! process's memory alone. [`custodian`] is the other side of both.
+//! process's memory alone. [`Rotation`] does both for the next generation. [`custodian`] is the other side of both.
 
 mod attempts;
 mod ceremony;
 pub mod custodian;
 mod gathering;
 mod roster;
+mod rotation;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +17,14 @@ pub use attempts::{Attempts, Wait};
 pub use ceremony::{Asked, Ceremony, NewCustodian};
 pub use gathering::{Gathering, Given, Progress};
 pub use roster::{Custodian, Roster};
+pub use rotation::{HandedOut, Rotation};
 
 use crate::fault::Fault;
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
 use age::x25519::Identity;
 pub use age::x25519::Recipient;
 use holdfast_core::Secret;
+pub use holdfast_keystore::root::RootKey;
 use holdfast_keystore::root::share::{MAX_TEXT, Share};
 use std::io::{Read as _, Write as _};
 

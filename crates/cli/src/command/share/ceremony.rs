@@ -2,9 +2,12 @@
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::input;
 use crate::lines::Lines;
 use crate::output::note;
-use holdfast_gateway::shares::{Asked, Ceremony};
+use holdfast_core::CallerName;
+use holdfast_gateway::shares::{Asked, Ceremony, Gathering, Given, RootKey};
+use std::time::Instant;
 
 /// Asks each custodian until all have answered. A wrong answer is named, and may be given again.
 pub(crate) async fn prove_all(ceremony: &mut Ceremony, lines: &mut Lines) -> Result<(), Failure> {
@@ -38,4 +41,45 @@ pub(crate) async fn prove_all(ceremony: &mut Ceremony, lines: &mut Lines) -> Res
             }
         }
     }
+}
+
+/// Takes shares until they give the root key: with it, whose they were. A wrong one is named, and may be given again.
+pub(crate) async fn gather_all(
+    mut gathering: Gathering,
+    lines: &mut Lines,
+) -> Result<(RootKey, Vec<CallerName>), Failure> {
+    let begun = Instant::now();
+    let now = || u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let needed = gathering.progress(now()).threshold;
+    note(&format!(
+        "{needed} custodians of the present generation give their shares now, encrypted to this fresh key:"
+    ));
+    note(&format!("holdfast share reseal --identity FILE SHARE --to {}", gathering.recipient()));
+    note("give what that prints as a line");
+    loop {
+        let progress = gathering.progress(now());
+        let Some(line) = lines.next(&format!("SHARE ({} of {needed})>", progress.given.len())).await? else {
+            let problem = format!("{} of {needed} shares are in", progress.given.len());
+            return Err(Failure::new(Exit::Failure, problem).remedy(
+                "begin again, and do not end before enough custodians have given theirs; nothing was changed",
+            ));
+        };
+        match gathering.give(&input::decoded(line.trim().as_bytes()), now()) {
+            Ok(Given::More(progress)) => {
+                note(&format!("{} of {needed} shares: {}", progress.given.len(), names(&progress.given)))
+            }
+            Ok(Given::Root(root, progress)) => {
+                note(&format!("{needed} of {needed} shares: {}", names(&progress.given)));
+                return Ok((root, progress.given));
+            }
+            Err(error) => {
+                note(&format!("wrong: {}", error.detail()));
+                note(&format!("help: {}", error.remedy_text()));
+            }
+        }
+    }
+}
+
+fn names(of: &[CallerName]) -> String {
+    of.iter().map(CallerName::as_str).collect::<Vec<_>>().join(", ")
 }
