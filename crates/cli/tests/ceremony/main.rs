@@ -14,6 +14,7 @@
 mod common;
 mod founding;
 mod people;
+mod recovery;
 mod rotation;
 mod sealed;
 mod served;

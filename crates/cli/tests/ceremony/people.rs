@@ -78,6 +78,25 @@ impl People {
         std::fs::copy(data.join("tls/ca.pem"), self.path("ca.pem")).unwrap();
     }
 
+    /// What a custodian prints for a fresh key that a machine shows.
+    pub fn reseal(&self, name: &str, generation: u32, to: &str) -> String {
+        let share = text(&self.share(name, generation));
+        let identity = text(&self.path(&format!("{name}.key")));
+        let output =
+            holdfast(["share", "reseal", &share, "--identity", &identity, "--to", to]).output().unwrap();
+        assert_eq!(code(output.status), 0, "{}", stderr(&output));
+        stdout(&output).trim().to_owned()
+    }
+
+    /// Three give theirs on the machine that asks for them.
+    pub fn give_on(&self, dialogue: &mut Dialogue, generation: u32) {
+        let to = fresh_key(dialogue);
+        for (index, name) in ["alice", "dave", "erin"].into_iter().enumerate() {
+            dialogue.say(&self.reseal(name, generation, &to));
+            dialogue.until(&format!("{} of 3 shares: ", index + 1));
+        }
+    }
+
     /// A custodian of the root key gives a share.
     pub fn unseal(&self, served: &Served, share: &Path, name: &str, fingerprint: &str) -> Output {
         let identity = text(&self.path(&format!("{name}.key")));
@@ -119,4 +138,11 @@ impl People {
         assert_eq!(code(output.status), 0, "{who} {line:?}: {}", stderr(&output));
         stdout(&output)
     }
+}
+
+/// The fresh key that it shows.
+pub fn fresh_key(dialogue: &mut Dialogue) -> String {
+    let said = dialogue.until("give what that prints");
+    let line = said.iter().find_map(|line| line.split_once(" --to ")).unwrap();
+    line.1.to_owned()
 }

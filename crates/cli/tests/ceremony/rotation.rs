@@ -1,8 +1,8 @@
 //! Another generation of shares: a custodian leaves, the earlier shares are refused by name, the root key stays.
 
 use crate::common::custodians::{Dialogue, asked};
-use crate::common::{code, holdfast, stderr, stdout, text};
-use crate::people::People;
+use crate::common::{code, stderr, text};
+use crate::people::{People, fresh_key};
 use crate::served::Served;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -13,21 +13,6 @@ fn rotate(people: &People) -> Dialogue {
     line.extend(["--threshold".to_owned(), "2".to_owned()]);
     line.extend(people.custodians(&["alice", "bob", "carol", "dave"]));
     Dialogue::begin(line)
-}
-
-/// The fresh key that it shows.
-fn key(dialogue: &mut Dialogue) -> String {
-    let said = dialogue.until("give what that prints");
-    let line = said.iter().find_map(|line| line.split_once(" --to ")).unwrap();
-    line.1.to_owned()
-}
-
-fn reseal(people: &People, name: &str, generation: u32, to: &str) -> String {
-    let share = text(&people.share(name, generation));
-    let identity = text(&people.path(&format!("{name}.key")));
-    let output = holdfast(["share", "reseal", &share, "--identity", &identity, "--to", to]).output().unwrap();
-    assert_eq!(code(output.status), 0, "{}", stderr(&output));
-    stdout(&output).trim().to_owned()
 }
 
 #[test]
@@ -46,11 +31,11 @@ fn after_a_rotation_the_earlier_shares_are_refused_and_the_later_ones_open() {
 
     let before = std::fs::read_to_string(people.data().join("root.shares")).unwrap();
     let mut dialogue = rotate(&people);
-    let to = key(&mut dialogue);
+    let to = fresh_key(&mut dialogue);
     dialogue.say("bm90aGluZw==");
     assert!(dialogue.until("wrong:").last().unwrap().contains("not encrypted to this start's fresh key"));
     for (index, name) in ["alice", "dave", "erin"].into_iter().enumerate() {
-        dialogue.say(&reseal(&people, name, 1, &to));
+        dialogue.say(&people.reseal(name, 1, &to));
         dialogue.until(&format!("{} of 3 shares: ", index + 1));
     }
     let proofs = asked(&dialogue.until("give each answer"));
@@ -95,9 +80,9 @@ fn a_rotation_that_is_cut_short_changes_nothing() {
     let before = std::fs::read_to_string(people.data().join("root.shares")).unwrap();
     let begin = || {
         let mut dialogue = rotate(&people);
-        let to = key(&mut dialogue);
+        let to = fresh_key(&mut dialogue);
         for name in ["alice", "bob", "carol"] {
-            dialogue.say(&reseal(&people, name, 1, &to));
+            dialogue.say(&people.reseal(name, 1, &to));
         }
         dialogue.until("give each answer");
         assert!(people.data().join("shares.new/alice.age").exists());
@@ -123,8 +108,8 @@ fn a_rotation_that_is_cut_short_changes_nothing() {
     is_as_before();
     // Too few shares.
     let mut dialogue = rotate(&people);
-    let to = key(&mut dialogue);
-    dialogue.say(&reseal(&people, "alice", 1, &to));
+    let to = fresh_key(&mut dialogue);
+    dialogue.say(&people.reseal("alice", 1, &to));
     dialogue.until("1 of 3 shares: alice");
     let output = dialogue.ends();
     assert!(stderr(&output).contains("1 of 3 shares are in"), "{}", stderr(&output));

@@ -20,8 +20,13 @@ pub struct Served {
 
 impl Served {
     pub fn start(data: &Path) -> Self {
-        let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let mut command = holdfast(["serve", "--data", &text(data)].into_iter().chain(ports));
+        Self::start_with(&["--data", &text(data)])
+    }
+
+    /// With these options besides.
+    pub fn start_with(options: &[&str]) -> Self {
+        let line = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let mut command = holdfast(line.iter().chain(options));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let log = std::thread::spawn(move || {
