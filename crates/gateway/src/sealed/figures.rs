@@ -41,11 +41,10 @@ impl Answers for Waiting {
 
     fn status(&self) -> Status {
         let Seen { progress, is_opening, refused } = self.seen();
-        let names: Vec<_> = progress.given.iter().map(|name| name.as_str()).collect();
-        let of = if names.is_empty() { String::new() } else { format!(", of {}", names.join(", ")) };
+        let of = if progress.given.is_empty() { String::new() } else { format!(", of {}", progress.names()) };
         let detail = format!(
             "sealed: {} of {} shares of generation {} are in{of}",
-            names.len(),
+            progress.given.len(),
             progress.threshold,
             progress.generation
         );

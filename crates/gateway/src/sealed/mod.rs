@@ -144,7 +144,7 @@ impl Sealed {
         let Site { config, directory, outside, stages } = &site;
         let place = (directory, &identity, lock);
         let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
-        tracing::info!(custodians = ?by.given, generation = by.generation, "unsealed");
+        tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
         let unsealing = Unsealing {
             at,
             generation: by.generation,

@@ -134,7 +134,11 @@ impl Waiting {
         attempts.was_right(source);
         let (root, progress) = match given {
             Given::More(progress) => {
-                tracing::info!(custodians = ?progress.given, threshold = progress.threshold, "a share is in");
+                tracing::info!(
+                    custodians = progress.names(),
+                    threshold = progress.threshold,
+                    "a share is in"
+                );
                 self.begun.notify_one();
                 return Ok(told(&progress, false));
             }

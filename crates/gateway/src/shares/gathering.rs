@@ -34,6 +34,13 @@ pub struct Progress {
     pub given: Vec<CallerName>,
 }
 
+impl Progress {
+    /// Whose are in, in words.
+    pub fn names(&self) -> String {
+        self.given.iter().map(CallerName::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// What a good share led to.
 pub enum Given {
     /// More are needed.

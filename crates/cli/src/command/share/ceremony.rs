@@ -66,10 +66,10 @@ pub(crate) async fn gather_all(
         };
         match gathering.give(&input::decoded(line.trim().as_bytes()), now()) {
             Ok(Given::More(progress)) => {
-                note(&format!("{} of {needed} shares: {}", progress.given.len(), names(&progress.given)))
+                note(&format!("{} of {needed} shares: {}", progress.given.len(), progress.names()))
             }
             Ok(Given::Root(root, progress)) => {
-                note(&format!("{needed} of {needed} shares: {}", names(&progress.given)));
+                note(&format!("{needed} of {needed} shares: {}", progress.names()));
                 return Ok((root, progress.given));
             }
             Err(error) => {
@@ -78,8 +78,4 @@ pub(crate) async fn gather_all(
             }
         }
     }
-}
-
-fn names(of: &[CallerName]) -> String {
-    of.iter().map(CallerName::as_str).collect::<Vec<_>>().join(", ")
 }

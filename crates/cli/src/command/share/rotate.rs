@@ -44,10 +44,10 @@ impl Rotate {
         })?;
         let names = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>();
         app.printer.record(&serde_json::json!({
-            "generation": roster.of.generation,
-            "threshold": roster.of.threshold,
             "custodians": names(&mut roster.custodians.iter().map(|custodian| custodian.name.to_string())),
+            "generation": roster.of.generation,
             "shared_by": names(&mut roster.shared_by.iter().map(ToString::to_string)),
+            "threshold": roster.of.threshold,
         }))?;
         note("each custodian takes their own file of the directory `shares` and destroys the earlier one");
         note("WARNING: who kept enough of the earlier shares still has the root key");
