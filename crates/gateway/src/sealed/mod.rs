@@ -5,6 +5,8 @@
 
 mod figures;
 mod service;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use crate::admin;
@@ -15,7 +17,7 @@ use crate::fault::Fault;
 use crate::listener::{Connection, Listener};
 use crate::root::{self, Law};
 use crate::serve::{self, Running};
-use crate::shares::{Fingerprint, Progress, Roster};
+use crate::shares::{Fingerprint, Gathering, Progress, Roster};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
 use holdfast_core::pipeline::Unsealing;
@@ -76,7 +78,12 @@ impl Sealed {
         let Doors { tls, listener, admin, law } = doors;
         let (give, given) = oneshot::channel();
         let shares = (roster.of.threshold, roster.custodians.len());
-        let waiting = Arc::new(Waiting::new(roster.clone(), give, Arc::clone(&tls), &site.config.limits));
+        let waiting = Arc::new(Waiting::new(
+            Gathering::begin(roster.clone()),
+            give,
+            Arc::clone(&tls),
+            &site.config.limits,
+        ));
         let fingerprint = waiting.fingerprint();
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(waiting::expire(Arc::clone(&waiting), stopping.clone()));

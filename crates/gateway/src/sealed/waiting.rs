@@ -1,7 +1,7 @@
 //! What a sealed gateway knows, and how it changes.
 
 use crate::config::Limits;
-use crate::shares::{Attempts, Fingerprint, Gathering, Given, Progress, Roster, Wait};
+use crate::shares::{Attempts, Fingerprint, Gathering, Given, Progress, Wait};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
 use holdfast_core::port::World as _;
@@ -58,12 +58,12 @@ pub(super) struct Seen {
 
 impl Waiting {
     pub(super) fn new(
-        roster: Roster,
+        gathering: Gathering,
         give: oneshot::Sender<(RootKey, Progress)>,
         tls: Arc<TlsState>,
         limits: &Limits,
     ) -> Self {
-        let gathering = Box::new(Gathering::begin(roster));
+        let gathering = Box::new(gathering);
         Self {
             limits: limits.clone(),
             world: SystemWorld::new(),
@@ -151,6 +151,15 @@ impl Waiting {
             let _ = give.send((root, progress));
         }
         Ok(answer)
+    }
+
+    /// How many shares are in memory, without looking at the time.
+    #[cfg(test)]
+    pub(super) fn holds(&self) -> usize {
+        match &self.inner().phase {
+            Phase::Gathering(gathering, _) => gathering.holds(),
+            Phase::Opening(_) => 0,
+        }
     }
 
     /// Forgets shares that have waited for too long; says for how long none will.

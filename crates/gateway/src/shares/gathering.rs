@@ -8,9 +8,10 @@ use holdfast_keystore::root::RootKey;
 use holdfast_keystore::root::share::{self, Mismatch, Share};
 use holdfast_keystore::root::spoken::Fingerprint;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-/// How long shares wait for the others, in microseconds: a quarter of an hour from the first.
-const PATIENCE: u64 = 15 * 60 * 1_000_000;
+/// How long shares wait for the others: a quarter of an hour from the first.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Shares that come in, encrypted to a key of this process alone. Key and shares are in memory only, and wiped when this is dropped.
 pub struct Gathering {
@@ -21,6 +22,8 @@ pub struct Gathering {
     held: BTreeMap<u8, (CallerName, Share)>,
     /// When the first of those came.
     since: Option<u64>,
+    /// In microseconds.
+    patience: u64,
 }
 
 /// How far it is.
@@ -52,8 +55,14 @@ pub enum Given {
 impl Gathering {
     /// Begins, with a fresh key.
     pub fn begin(roster: Roster) -> Self {
+        Self::with_patience(roster, PATIENCE)
+    }
+
+    /// The same; shares wait for so long.
+    pub(crate) fn with_patience(roster: Roster, patience: Duration) -> Self {
         let (identity, recipient, fingerprint) = fresh();
-        Self { roster, identity, recipient, fingerprint, held: BTreeMap::new(), since: None }
+        let patience = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
+        Self { roster, identity, recipient, fingerprint, held: BTreeMap::new(), since: None, patience }
     }
 
     /// The fresh key's recipient, to which custodians encrypt.
@@ -78,13 +87,18 @@ impl Gathering {
 
     /// Forgets shares that have waited for too long; says when to look again, if any are waiting.
     pub fn expire(&mut self, now: u64) -> Option<u64> {
-        let end = self.since?.saturating_add(PATIENCE);
+        let end = self.since?.saturating_add(self.patience);
         if now < end {
             return Some(end);
         }
         tracing::warn!(shares = self.held.len(), "the shares were not complete in time and are wiped");
         self.forget();
         None
+    }
+
+    #[cfg(test)]
+    pub(crate) fn holds(&self) -> usize {
+        self.held.len()
     }
 
     fn forget(&mut self) {

@@ -11,7 +11,7 @@ mod gathering;
 mod roster;
 mod rotation;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use attempts::{Attempts, Wait};
 pub use ceremony::{Asked, Ceremony, NewCustodian};

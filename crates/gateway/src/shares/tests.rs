@@ -10,13 +10,13 @@ const MINUTE: u64 = 60_000_000;
 const NAMES: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
 
 /// Custodians with real age identities, and a directory for their files.
-struct People {
+pub(crate) struct People {
     dir: TempDir,
     custodians: Vec<NewCustodian>,
 }
 
 impl People {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let meet = |name: &str| {
             let identity = Identity::generate();
@@ -44,7 +44,7 @@ impl People {
     }
 
     /// A whole ceremony.
-    fn shared(&self, root: &RootKey, instance: InstanceId, generation: u32) -> Roster {
+    pub(crate) fn shared(&self, root: &RootKey, instance: InstanceId, generation: u32) -> Roster {
         let mut ceremony = self.begin(root, instance, generation);
         for Asked { name, challenge, .. } in ceremony.open().cloned().collect::<Vec<_>>() {
             let proof = self.opened(name.as_str(), generation).prove(&challenge).to_string();
@@ -54,15 +54,19 @@ impl People {
     }
 
     fn seal(&self, name: &str, generation: u32, gathering: &Gathering) -> Vec<u8> {
-        self.opened(name, generation).seal_to(&gathering.recipient().parse().unwrap()).unwrap()
+        self.seal_to(name, generation, gathering.recipient())
+    }
+
+    pub(crate) fn seal_to(&self, name: &str, generation: u32, recipient: &str) -> Vec<u8> {
+        self.opened(name, generation).seal_to(&recipient.parse().unwrap()).unwrap()
     }
 }
 
-fn root() -> RootKey {
+pub(crate) fn root() -> RootKey {
     RootKey::generate(&SystemWorld::new()).unwrap()
 }
 
-fn instance(last: char) -> InstanceId {
+pub(crate) fn instance(last: char) -> InstanceId {
     format!("01JDCZRGZKA9Q6W8T2V4X6Y8Z{last}").parse().unwrap()
 }
 
