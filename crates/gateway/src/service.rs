@@ -346,7 +346,7 @@ async fn dispatch(
             };
             Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }
-        Call::GiveShare(_) => Err(sealed::not_sealed()),
+        Call::GiveShare(_) => Err(unproven(sealed::not_sealed())),
         Call::Open(endpoint) => Ok(Answered::ok(open(gateway, endpoint))),
     }
 }
