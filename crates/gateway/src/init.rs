@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::credential::{self, Issued};
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
+use crate::process;
 use crate::root::{self, Law};
 use crate::shares::{Ceremony, NewCustodian};
 use crate::stages::Stages;
@@ -91,6 +92,7 @@ pub fn begin(directory: &Directory, plan: &Plan) -> Result<Begun, Fault> {
         }
         tenants.push(NewTenant { tenant: tenant.clone(), callers, anchors: vec![], policy: None });
     }
+    process::protect_memory();
     let site = Site::prepare(directory)?;
     let in_shares = match &plan.shares {
         None => None,

@@ -1,9 +1,10 @@
 //! A sealed gateway: it answers for nothing but its seal, names what is wrong with a share, and opens without a restart.
 
-use crate::common::{code, holdfast, stderr, text};
+use crate::common::{HOLDFAST, code, stderr, stdout, text};
 use crate::people::People;
 use crate::served::Served;
 use serde_json::Value;
+use std::process::{Command, Stdio};
 
 #[test]
 fn nothing_is_open_before_enough_shares_are_in_and_then_it_serves() {
@@ -127,19 +128,22 @@ fn each_start_has_a_key_of_its_own_and_a_kill_forgets_what_was_given() {
     third.ends();
 }
 
+/// A start that is refused; one that is not ends all the same.
+fn refused_start(people: &People) -> String {
+    let line = ["60", HOLDFAST, "serve", "--data", &text(&people.data()), "--listen", "127.0.0.1:0"];
+    let output = Command::new("timeout").args(line).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(code(output.status), 1, "{}", stdout(&output));
+    stderr(&output)
+}
+
 #[test]
 fn it_ends_in_order_while_it_is_sealed_and_is_alone_in_its_directory() {
     let people = People::new();
     people.found();
     let served = Served::start(&people.data());
-    let output =
-        holdfast(["serve", "--data", &text(&people.data()), "--listen", "127.0.0.1:0"]).output().unwrap();
-    assert_eq!(code(output.status), 1);
-    assert!(stderr(&output).contains("process"), "{}", stderr(&output));
+    assert!(refused_start(&people).contains("process"));
     served.ends();
     // Whoever puts the root key beside its shares has undone them.
     std::fs::write(people.data().join("root.key"), "x").unwrap();
-    let output =
-        holdfast(["serve", "--data", &text(&people.data()), "--listen", "127.0.0.1:0"]).output().unwrap();
-    assert!(stderr(&output).contains("lies beside"), "{}", stderr(&output));
+    assert!(refused_start(&people).contains("lies beside"));
 }

@@ -2,6 +2,7 @@
 
 use super::{Closed, MAX_SEALED, open, seal};
 use crate::fault::Fault;
+use crate::process;
 use age::armor::Format;
 use age::x25519::Recipient;
 use holdfast_keystore::root::share::Share;
@@ -12,11 +13,12 @@ use std::path::Path;
 /// A share, opened with its custodian's identity.
 pub struct Opened(Share);
 
-/// Opens a share.
+/// Opens a share; from here on the process's memory is closed to others of its user, and never dumped.
 ///
 /// # Errors
 /// When either file cannot be read, the identity is not the one that it was encrypted to, or what is inside is no share.
 pub fn open_share(share: &Path, identity: &Path) -> Result<Opened, Fault> {
+    process::protect_memory();
     let mut sealed = Vec::new();
     let limit = u64::try_from(MAX_SEALED).unwrap_or(u64::MAX);
     std::fs::File::open(share)

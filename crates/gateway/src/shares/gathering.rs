@@ -2,6 +2,7 @@
 
 use super::roster::{Custodian, Roster};
 use super::{Closed, fresh, open};
+use crate::process;
 use age::x25519::Identity;
 use holdfast_core::{CallerName, Error, ErrorKind, Stage};
 use holdfast_keystore::root::RootKey;
@@ -60,6 +61,7 @@ impl Gathering {
 
     /// The same; shares wait for so long.
     pub(crate) fn with_patience(roster: Roster, patience: Duration) -> Self {
+        process::protect_memory();
         let (identity, recipient, fingerprint) = fresh();
         let patience = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
         Self { roster, identity, recipient, fingerprint, held: BTreeMap::new(), since: None, patience }
