@@ -10,12 +10,14 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "token", run: token },
     Target { name: "ciphertext", run: ciphertext },
     Target { name: "sealed-blob", run: sealed_blob },
+    Target { name: "share", run: share },
+    Target { name: "share-list", run: share_list },
     Target { name: "token-worker", run: token_worker },
     Target { name: "certificate", run: certificate },
     Target { name: "anchor", run: anchor },
@@ -58,6 +60,29 @@ fn ciphertext(input: &[u8]) -> bool {
 
 fn sealed_blob(input: &[u8]) -> bool {
     holdfast_keystore::software::SealedBlob::parse(input).is_some()
+}
+
+/// With the check that belongs to it, which no mutation would hit.
+fn share(input: &[u8]) -> bool {
+    use holdfast_keystore::root::share::Share;
+    use holdfast_keystore::root::spoken::{Challenge, Fingerprint, Proof};
+    let typed = text(input);
+    let _spoken = (typed.parse::<Challenge>(), typed.parse::<Proof>(), typed.parse::<Fingerprint>());
+    let _unchecked = Share::parse(input);
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, input);
+    let check: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let line = [input, b":", check.as_bytes(), b"\n"].concat();
+    let Ok(share) = Share::parse(&line) else { return false };
+    // What is read is written back the same, but for the case of its digits.
+    assert!(share.to_text().expose().eq_ignore_ascii_case(&line) || input.iter().any(u8::is_ascii_uppercase));
+    true
+}
+
+fn share_list(input: &[u8]) -> bool {
+    let Ok(roster) = holdfast_gateway::shares::Roster::parse(text(input)) else { return false };
+    let written = roster.to_text().expect("it is text");
+    assert_eq!(holdfast_gateway::shares::Roster::parse(&written).expect("and a list"), roster);
+    true
 }
 
 /// Both directions: neither side trusts the other.

@@ -60,7 +60,8 @@ impl Exit {
             | ErrorKind::Deadline
             | ErrorKind::KeyStoreUnavailable
             | ErrorKind::StateUnavailable
-            | ErrorKind::AuditUnavailable => Self::Unavailable,
+            | ErrorKind::AuditUnavailable
+            | ErrorKind::Sealed => Self::Unavailable,
             ErrorKind::Internal => Self::Failure,
         }
     }

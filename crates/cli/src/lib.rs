@@ -15,6 +15,7 @@ pub mod exit;
 pub mod failure;
 mod input;
 mod issue;
+mod lines;
 mod output;
 mod plugin;
 mod progress;

@@ -24,8 +24,16 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 7] =
-    ["backup.md", "disk-full.md", "pool.md", "restore.md", "rollback.md", "start.md", "upgrade.md"];
+const FOLLOWED: [&str; 8] = [
+    "backup.md",
+    "ceremony.md",
+    "disk-full.md",
+    "pool.md",
+    "restore.md",
+    "rollback.md",
+    "start.md",
+    "upgrade.md",
+];
 /// How many of their blocks are left out.
 const NOT_RUN: usize = 0;
 
@@ -75,6 +83,24 @@ fn from_nothing_to_a_first_key() {
     // It is the unit's end that ends it, and it starts again.
     machine.does("systemctl restart holdfast");
     is_over(&machine);
+}
+
+#[test]
+fn a_root_key_is_shared_and_a_custodian_leaves() {
+    if !common::tool("age") {
+        return;
+    }
+    let machine = Machine::new();
+    machine.does("install -m 0755 target/dist/holdfast /usr/local/bin/");
+    let mut book = Book::open("ceremony.md", &machine);
+    book.before("has proven");
+    assert!(!machine.path("/var/lib/holdfast/instance.toml").exists(), "before all have answered");
+    book.before("systemctl stop holdfast");
+    assert!(!machine.path("/var/lib/holdfast/root.key").exists());
+    book.rest();
+    machine.does(&format!("{OLGA}; holdfast status; holdfast doctor --data /var/lib/holdfast"));
+    let found = machine.does(&format!("{OLGA}; holdfast audit search --action unseal --json"));
+    assert!(found.contains("\"shared-by\":\"alice bob erin\""), "{found}");
 }
 
 /// Old and new are both the build under test: that the file was replaced is seen by its time.

@@ -176,6 +176,8 @@ actions! {
         Noise = "noise", Read, Inspect;
         /// What a start found that a crash had left.
         Recover = "recover", Read, Inspect;
+        /// Shares of custodians gave the root key at a start.
+        Unseal = "unseal", Administer, Administer;
         /// The clock jumped: the time from before is held until an operator confirms.
         HoldClock = "hold-clock", Administer, Administer;
     }
@@ -239,6 +241,7 @@ impl Action {
             | Self::PruneAudit
             | Self::Noise
             | Self::Recover
+            | Self::Unseal
             | Self::HoldClock => None,
         }
     }

@@ -41,6 +41,8 @@ pub enum ErrorKind {
     StateUnavailable,
     /// The record cannot be made durable, so there is no result.
     AuditUnavailable,
+    /// The gateway has no root key yet: its custodians have to bring their shares.
+    Sealed,
     /// A defect of Holdfast.
     Internal,
 }
@@ -71,7 +73,7 @@ pub struct KindRow {
 
 impl ErrorKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::TooLarge,
         Self::Unauthenticated,
@@ -89,6 +91,7 @@ impl ErrorKind {
         Self::KeyStoreUnavailable,
         Self::StateUnavailable,
         Self::AuditUnavailable,
+        Self::Sealed,
         Self::Internal,
     ];
 
@@ -196,6 +199,12 @@ impl ErrorKind {
                 "the operation cannot be recorded, so it is refused",
                 Retry::Later,
                 "send again; an operator sees the cause in `holdfast status`, a full disk most often",
+            ),
+            Self::Sealed => (
+                "sealed",
+                "the gateway is sealed",
+                Retry::Later,
+                "ask the custodians of its root key to run `holdfast unseal`, then send again",
             ),
             Self::Internal => (
                 "internal",

@@ -1,8 +1,8 @@
 //! The operator's own listener: metrics and status in clear, on a loopback address only.
 
 use crate::fault::Fault;
-use crate::serve::Gateway;
 use bytes::Bytes;
+use holdfast_wire::native::message::Status;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -30,8 +31,16 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Fault> {
     })
 }
 
-/// Answers until `stop` says so.
-pub async fn run(listener: TcpListener, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+/// Who answers.
+pub trait Answers: Send + Sync + 'static {
+    /// What Prometheus scrapes.
+    fn metrics_text(&self) -> String;
+    /// What an operator sees.
+    fn status(&self) -> Status;
+}
+
+/// Answers until `stop` says so, on each connection to its next pause.
+pub async fn run(listener: &TcpListener, answers: Arc<dyn Answers>, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -41,23 +50,31 @@ pub async fn run(listener: TcpListener, gateway: Arc<Gateway>, mut stop: watch::
         let (Ok((stream, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
             continue;
         };
-        let gateway = Arc::clone(&gateway);
+        let (answers, mut stop) = (Arc::clone(&answers), stop.clone());
         tokio::spawn(async move {
             let _place = place;
             let service = service_fn(|request| {
-                let response = answer(&gateway, &request);
+                let response = answer(&*answers, &request);
                 async move { Ok::<_, Infallible>(response) }
             });
-            let _ended = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(30))
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let mut connection = pin!(
+                hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(30))
+                    .serve_connection(TokioIo::new(stream), service)
+            );
+            tokio::select! {
+                _ended = connection.as_mut() => {}
+                () = crate::serve::stopped(&mut stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ended = connection.await;
+                }
+            }
         });
     }
 }
 
-fn answer(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(answers: &dyn Answers, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let reply = |status: StatusCode, kind: &'static str, body: String| {
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
@@ -70,10 +87,10 @@ fn answer(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Bytes
     match request.uri().path() {
         "/metrics" => {
             const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            reply(StatusCode::OK, OPENMETRICS, gateway.metrics_text())
+            reply(StatusCode::OK, OPENMETRICS, answers.metrics_text())
         }
         "/status" => {
-            let text = serde_json::to_string_pretty(&gateway.status()).unwrap_or_default();
+            let text = serde_json::to_string_pretty(&answers.status()).unwrap_or_default();
             reply(StatusCode::OK, "application/json", text)
         }
         _ => reply(StatusCode::NOT_FOUND, "text/plain", "there are /metrics and /status\n".to_owned()),

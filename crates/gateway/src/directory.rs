@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! DIR/instance.toml   who this gateway is; written last, so its presence says that founding was completed
-//! DIR/root.key        the embedded root key, 0600
+//! DIR/root.key        the embedded root key, 0600; or instead of it:
+//! DIR/root.shares     who has a share of the root key, and how many open it; nothing of it is secret
+//! DIR/shares/         each custodian's share, encrypted to them
 //! DIR/lock            held by the one process that serves the directory
 //! DIR/state/          the embedded state
 //! DIR/wal/            the log's write-ahead file
@@ -16,6 +18,7 @@
 //! ```
 
 use crate::fault::Fault;
+use crate::shares::Roster;
 use holdfast_core::InstanceId;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -145,6 +148,38 @@ impl Directory {
     /// The root key's file.
     pub fn root_key(&self) -> PathBuf {
         self.root.join("root.key")
+    }
+
+    /// The public list of the root key's shares, where it is in shares.
+    pub fn root_shares(&self) -> PathBuf {
+        self.root.join("root.shares")
+    }
+
+    /// The shares themselves, each encrypted to its custodian.
+    pub fn shares(&self) -> PathBuf {
+        self.root.join("shares")
+    }
+
+    /// The next generation of them, while it is handed out.
+    pub(crate) fn new_shares(&self) -> PathBuf {
+        self.root.join("shares.new")
+    }
+
+    /// Who has the root key's shares; `None` where it is in a file.
+    ///
+    /// # Errors
+    /// When the list is none, or the root key lies beside it after all.
+    pub fn roster(&self) -> Result<Option<Roster>, Fault> {
+        let path = self.root_shares();
+        if !path.exists() {
+            return Ok(None);
+        }
+        if self.root_key().exists() {
+            let problem = format!("`{}` lies beside `{}`", self.root_key().display(), path.display());
+            return Err(Fault::new(problem)
+                .remedy("remove the root key's file: the root key is in shares, and nobody is to have it in one piece"));
+        }
+        Roster::read(&path).map(Some)
     }
 
     /// A tenant's log.

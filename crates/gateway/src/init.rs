@@ -5,7 +5,9 @@ use crate::config::Config;
 use crate::credential::{self, Issued};
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
+use crate::process;
 use crate::root::{self, Law};
+use crate::shares::{Ceremony, NewCustodian};
 use crate::stages::Stages;
 use crate::world::SystemWorld;
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential};
@@ -13,6 +15,7 @@ use holdfast_core::command::NewTenant;
 use holdfast_core::pipeline::Founding;
 use holdfast_core::port::World as _;
 use holdfast_core::{CallerName, InstanceId, TenantId};
+use holdfast_keystore::root::{RootKey, file as root_file};
 use holdfast_state::DirectoryLock;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +40,17 @@ pub struct Plan {
     pub operators: Vec<Founder>,
     /// The first tenant with its custodians, if there shall be one already.
     pub tenant: Option<(TenantId, Vec<Founder>)>,
+    /// Who shall have the root key in shares; without them it lies in a file.
+    pub shares: Option<Shares>,
+}
+
+/// A root key in shares.
+#[derive(Debug, Clone)]
+pub struct Shares {
+    /// How many open it.
+    pub threshold: u8,
+    /// Who each get one.
+    pub custodians: Vec<NewCustodian>,
 }
 
 /// What a founding made, to be told to the person who ordered it.
@@ -55,15 +69,12 @@ pub const DEV_TENANT: &str = "dev";
 /// The caller whose token may do everything there.
 pub const DEV_CALLER: &str = "developer";
 
-/// Founds a gateway.
+/// Begins to found a gateway. Where its root key is to be in shares, they are handed out, and nothing else is written before each custodian has
+/// answered; what is begun and not finished is removed.
 ///
 /// # Errors
-/// When the directory is not empty or cannot be written, a certificate cannot be read, or two founders share one.
-pub fn init<'a>(directory: &'a Directory, plan: &'a Plan) -> Boxed<'a, Result<Founded, Fault>> {
-    Box::pin(found(directory, plan))
-}
-
-async fn found(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> {
+/// When the directory is not empty or cannot be written, a certificate cannot be read, two founders share one, or shares cannot be made so.
+pub fn begin(directory: &Directory, plan: &Plan) -> Result<Begun, Fault> {
     // Everything that can be wrong with the plan is, before anything is written.
     let world = SystemWorld::new();
     let identity = new_identity(&world, false, &plan.origin)?;
@@ -81,23 +92,123 @@ async fn found(directory: &Directory, plan: &Plan) -> Result<Founded, Fault> {
         }
         tenants.push(NewTenant { tenant: tenant.clone(), callers, anchors: vec![], policy: None });
     }
-    let founding = Founding { instance: identity.instance, build: crate::BUILD, operators, tenants };
-    let none = Config::default();
-    let (law, lock) =
-        Box::pin(root::found(directory, &identity, founding, &none, &Stages::default())).await?;
-    drop((law, lock));
-    let mut files = vec![];
-    for (name, credential) in issued {
-        files.push(store(directory, &name, &credential)?);
+    process::protect_memory();
+    let site = Site::prepare(directory)?;
+    let in_shares = match &plan.shares {
+        None => None,
+        Some(Shares { threshold, custodians }) => {
+            let root = RootKey::generate(&world)?;
+            let of = (identity.instance, 1, *threshold);
+            let ceremony = Ceremony::begin(&root, of, custodians, &directory.shares(), &world)?;
+            Some((root, ceremony))
+        }
+    };
+    let server_names = plan.server_names.clone();
+    Ok(Begun { site, identity, operators, tenants, issued, server_names, in_shares })
+}
+
+/// Founds a gateway whose root key lies in a file.
+///
+/// # Errors
+/// As [`begin`], and when the plan wants shares: their custodians must be asked.
+pub fn init<'a>(directory: &'a Directory, plan: &'a Plan) -> Boxed<'a, Result<Founded, Fault>> {
+    Box::pin(async move { begin(directory, plan)?.finish().await })
+}
+
+/// A founding that waits for its custodians, if it has any.
+pub struct Begun {
+    site: Site,
+    identity: Identity,
+    operators: Vec<CallerRecord>,
+    tenants: Vec<NewTenant>,
+    issued: Vec<(CallerName, Issued)>,
+    server_names: Vec<String>,
+    in_shares: Option<(RootKey, Ceremony)>,
+}
+
+impl Begun {
+    /// The handing out of shares, if there is one: all must have proven before the founding can be finished.
+    pub fn ceremony(&mut self) -> Option<&mut Ceremony> {
+        self.in_shares.as_mut().map(|(_, ceremony)| ceremony)
     }
-    let ca = credential::make_server(directory, &plan.server_names, world.now().seconds())?;
-    Ok(Founded { instance: identity.instance, ca, issued: files })
+
+    /// Founds the gateway.
+    ///
+    /// # Errors
+    /// When a proof is missing, or the directory cannot be written.
+    pub fn finish(self) -> Boxed<'static, Result<Founded, Fault>> {
+        Box::pin(self.found())
+    }
+
+    async fn found(self) -> Result<Founded, Fault> {
+        let Self { mut site, identity, operators, tenants, issued, server_names, in_shares } = self;
+        let world = SystemWorld::new();
+        let directory = site.directory.clone();
+        let roster = match in_shares {
+            None => None,
+            Some((root, ceremony)) => Some((root, ceremony.finish(world.now().to_string(), vec![])?)),
+        };
+        let lock = site.keep()?;
+        let root = match roster {
+            None => root_file::create(&directory.root_key(), &world)?,
+            Some((root, roster)) => {
+                write_private(&directory.root_shares(), roster.to_text()?.as_bytes())?;
+                root
+            }
+        };
+        let founding = Founding { instance: identity.instance, build: crate::BUILD, operators, tenants };
+        let (none, stages) = (Config::default(), Stages::default());
+        let found = root::found((&directory, &identity, lock), root, founding, &none, &stages);
+        drop(Box::pin(found).await?);
+        let mut files = vec![];
+        for (name, credential) in issued {
+            files.push(store(&directory, &name, &credential)?);
+        }
+        let ca = credential::make_server(&directory, &server_names, world.now().seconds())?;
+        Ok(Founded { instance: identity.instance, ca, issued: files })
+    }
+}
+
+/// A directory that was prepared for a founding; emptied again unless it comes to that.
+struct Site {
+    directory: Directory,
+    /// Until it is kept.
+    lock: Option<DirectoryLock>,
+    was_there: bool,
+}
+
+impl Site {
+    fn prepare(directory: &Directory) -> Result<Self, Fault> {
+        let was_there = directory.path().exists();
+        directory.prepare()?;
+        let lock = DirectoryLock::take(directory.path())?;
+        Ok(Self { directory: directory.clone(), lock: Some(lock), was_there })
+    }
+
+    /// From here on it is a founding: what is cut short is left for a person to look at.
+    fn keep(&mut self) -> Result<DirectoryLock, Fault> {
+        self.lock.take().ok_or_else(|| Fault::new("the founding was finished already"))
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
+        // Best effort: what stays is no gateway, and the next founding says so.
+        let _ = std::fs::remove_dir_all(self.directory.shares());
+        let _ = std::fs::remove_file(self.directory.path().join("lock"));
+        if !self.was_there {
+            let _ = std::fs::remove_dir(self.directory.path());
+        }
+    }
 }
 
 /// Founds a dev directory, marked for ever.
 ///
 /// # Errors
-/// As [`init`].
+/// As [`begin`].
 pub(crate) async fn init_dev(
     directory: &Directory,
     config: &Config,
@@ -133,7 +244,10 @@ pub(crate) async fn init_dev(
         operators: vec![operator],
         tenants: vec![tenant],
     };
-    let (law, lock) = Box::pin(root::found(directory, &identity, founding, config, stages)).await?;
+    let lock = Site::prepare(directory)?.keep()?;
+    let root = root_file::create(&directory.root_key(), &world)?;
+    let found = root::found((directory, &identity, lock), root, founding, config, stages);
+    let (law, lock) = Box::pin(found).await?;
     for (name, credential) in issued {
         store(directory, &name, &credential)?;
     }

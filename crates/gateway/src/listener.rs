@@ -91,7 +91,7 @@ impl Listener {
 
     /// Accepts until `stop` says so; each connection is handed to `serve` after its handshake, in a task of its own.
     pub async fn run<F>(
-        self,
+        &self,
         mut stop: watch::Receiver<bool>,
         serve: impl Fn(Connection) -> F + Clone + Send + 'static,
     ) where

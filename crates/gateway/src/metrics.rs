@@ -159,6 +159,7 @@ impl Metrics {
         registry.register_with_unit("record_duration", "Until the record is durable", seconds, record);
         registry.register("connections", "Connections open now", connections.clone());
         registry.register("requests_in_flight", "Requests under way now", in_flight.clone());
+        registry.register("sealed", "1 while the root key is not there", Gauge::<i64>::default());
         registry.register("ready", "1 when key store, state and log can work", ready.clone());
         registry.register(
             "stops_not_durable",

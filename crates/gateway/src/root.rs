@@ -14,7 +14,8 @@ use holdfast_core::{Error, Secret, TenantId};
 use holdfast_identity::Registrations;
 use holdfast_keystore::Custodian;
 use holdfast_keystore::pkcs11::{Patience, TokenStore};
-use holdfast_keystore::software::{RootKey, SoftwareStore, root_file};
+use holdfast_keystore::root::{RootKey, file as root_file};
+use holdfast_keystore::software::SoftwareStore;
 use holdfast_policy::CedarPolicy;
 use holdfast_state::{DirectoryLock, EmbeddedState, Opening, Settings};
 use std::sync::Arc;
@@ -63,19 +64,17 @@ pub struct Opened {
     pub recovery: Recovery,
 }
 
-/// Opens the ports of a directory.
+/// Opens the ports of a directory with its root key.
 ///
 /// # Errors
-/// When another process serves it, the root key is missing or readable by others, or anything that lies there is not what was written.
+/// When it is another root key, or anything that lies there is not what was written.
 pub fn open(
-    directory: &Directory,
-    identity: &Identity,
-    lock: &DirectoryLock,
+    (directory, identity, lock): (&Directory, &Identity, &DirectoryLock),
+    root: RootKey,
     config: &Config,
     stages: &Stages,
 ) -> Result<Opened, Fault> {
     let world = Arc::new(SystemWorld::new());
-    let root = root_file::load(&directory.root_key())?;
     open_with((directory, identity, lock), config, world, root, Opening::Existing, stages)
 }
 
@@ -122,21 +121,18 @@ fn open_with(
     Ok(Opened { engines, recovery })
 }
 
-/// Founds a gateway in an empty directory; its identity is written last.
+/// Founds a gateway in a directory that was prepared, under a root key that is kept already; its identity is written last.
 ///
 /// # Errors
-/// When the directory is not empty or cannot be written, and for a founding that core refuses.
+/// When the directory cannot be written, and for a founding that core refuses.
 pub async fn found(
-    directory: &Directory,
-    identity: &Identity,
+    (directory, identity, lock): (&Directory, &Identity, DirectoryLock),
+    root: RootKey,
     founding: Founding<'_>,
     config: &Config,
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock), Fault> {
-    directory.prepare()?;
-    let lock = DirectoryLock::take(directory.path())?;
     let world = Arc::new(SystemWorld::new());
-    let root = root_file::create(&directory.root_key(), &*world)?;
     let Opened { engines, recovery: _ } =
         open_with((directory, identity, &lock), config, world, root, Opening::CreateIfAbsent, stages)?;
     let law = Box::pin(Pipeline::found(engines, identity.dev, founding)).await?;
@@ -144,10 +140,10 @@ pub async fn found(
     Ok((law, lock))
 }
 
-/// Opens a founded gateway, compares it with what is kept outside, and closes what a crash left open.
+/// Opens a founded gateway whose root key lies in a file.
 ///
 /// # Errors
-/// As [`open`], when a log contradicts what is kept outside, and when state and log do not belong together.
+/// When another process serves it, the root key is missing or readable by others, and as [`reopen_with`].
 pub async fn reopen(
     directory: &Directory,
     identity: &Identity,
@@ -157,7 +153,23 @@ pub async fn reopen(
 ) -> Result<(Law, DirectoryLock), Fault> {
     let lock = DirectoryLock::take(directory.path())?;
     directory.has_log()?;
-    let Opened { engines, recovery } = open(directory, identity, &lock, config, stages)?;
+    let root = root_file::load(&directory.root_key())?;
+    reopen_with((directory, identity, lock), root, config, outside, stages).await
+}
+
+/// Opens a founded gateway with its root key, compares it with what is kept outside, and closes what a crash left open.
+///
+/// # Errors
+/// As [`open`], when a log contradicts what is kept outside, and when state and log do not belong together.
+pub async fn reopen_with(
+    (directory, identity, lock): (&Directory, &Identity, DirectoryLock),
+    root: RootKey,
+    config: &Config,
+    outside: &Outside,
+    stages: &Stages,
+) -> Result<(Law, DirectoryLock), Fault> {
+    directory.has_log()?;
+    let Opened { engines, recovery } = open((directory, identity, &lock), root, config, stages)?;
     // Before recovery appends anything: an older copy must not grow into a second history.
     Box::pin(outside.compare(directory, identity, &engines.log)).await?;
     let law = Box::pin(Pipeline::open(engines, identity.dev, recovery)).await?;

@@ -3,17 +3,19 @@
 use crate::admin;
 use crate::boxed::Boxed;
 use crate::config::{Admin, Config};
+use crate::conversation::{converse, is_no_http};
 use crate::directory::{Directory, Identity};
+use crate::doors::{Doors, Site};
 use crate::fault::Fault;
 use crate::init;
-use crate::listener::{About, Connection, Listener};
+use crate::listener::{About, Connection};
 use crate::metrics::{Counted, Metrics};
-use crate::outside::{Outside, Site};
-use crate::patience::Patient;
+use crate::outside::{self, Outside};
 use crate::pool;
 use crate::process;
 use crate::root::{self, Law};
 use crate::scrub::{self, Background};
+use crate::sealed::Sealed;
 use crate::service;
 use crate::sinks::Sinks;
 use crate::space::{self, Space};
@@ -23,10 +25,8 @@ use crate::tls::TlsState;
 use holdfast_core::port::World as _;
 use holdfast_wire::native::message::Status;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -95,6 +95,16 @@ impl Gateway {
     }
 }
 
+impl admin::Answers for Gateway {
+    fn metrics_text(&self) -> String {
+        Self::metrics_text(self)
+    }
+
+    fn status(&self) -> Status {
+        Self::status(self)
+    }
+}
+
 /// How to serve.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -133,15 +143,37 @@ pub struct Running {
     lock: holdfast_state::DirectoryLock,
 }
 
-/// Starts a gateway.
+/// A gateway after its start.
+pub enum Started {
+    /// It serves.
+    Serving(Box<Running>),
+    /// It waits for its root key.
+    Sealed(Box<Sealed>),
+}
+
+/// Starts a gateway whose root key is at hand.
+///
+/// # Errors
+/// When the directory cannot be served, an address is taken, or the root key is in shares.
+pub fn start(options: Options) -> Boxed<'static, Result<Running, Fault>> {
+    Box::pin(async {
+        match begin(options).await? {
+            Started::Serving(running) => Ok(*running),
+            Started::Sealed(_) => Err(Fault::new("the root key of this gateway is in shares")
+                .remedy("run `holdfast serve`, and have its custodians run `holdfast unseal`")),
+        }
+    })
+}
+
+/// Starts a gateway; one whose root key is in shares is sealed at first.
 ///
 /// # Errors
 /// When the directory cannot be served, or an address is taken.
-pub fn start(options: Options) -> Boxed<'static, Result<Running, Fault>> {
-    Box::pin(begin(options))
+pub fn begin(options: Options) -> Boxed<'static, Result<Started, Fault>> {
+    Box::pin(prepare(options))
 }
 
-async fn begin(options: Options) -> Result<Running, Fault> {
+async fn prepare(options: Options) -> Result<Started, Fault> {
     process::protect_memory();
     process::raise_file_limit();
     let Options { mut config, dev } = options;
@@ -156,23 +188,32 @@ async fn begin(options: Options) -> Result<Running, Fault> {
     let directory = Directory::at(&config.data);
     let stages = Stages::default();
     let outside = Arc::new(Outside::new(&config, &directory)?);
-    let (law, lock, identity) = Box::pin(open(&directory, dev, &config, &outside, &stages)).await?;
-    let tls = Arc::new(TlsState::load(&config.tls, &directory)?);
+    let mut site = Site { config, directory, outside, stages };
+    if let (false, Some(identity), Some(roster)) = (dev, site.directory.identity()?, site.directory.roster()?)
+    {
+        let sealed = Box::pin(Sealed::begin(site, identity, roster)).await?;
+        return Ok(Started::Sealed(Box::new(sealed)));
+    }
+    let Site { config, directory, outside, stages } = &site;
+    let opened = Box::pin(open(directory, dev, config, outside, stages)).await?;
+    let doors = Doors::bind(&mut site).await?;
+    Ok(Started::Serving(Box::new(serve(site, opened, doors).await?)))
+}
+
+/// Serves what has been opened.
+pub(crate) async fn serve(
+    site: Site,
+    (law, lock, identity): (Law, holdfast_state::DirectoryLock, Identity),
+    doors: Doors,
+) -> Result<Running, Fault> {
+    let Site { config, directory, outside, stages } = site;
+    let admin = doors.admin_address();
+    let Doors { tls, listener, admin: admin_listener, law: counting } = doors;
     let law = Arc::new(law);
     let sinks = Sinks::start(&config.sink, &law.engines().log.log().feed(), &law.engines().world)?;
-    let count_noise = {
-        let law = Arc::clone(&law);
-        Arc::new(move |source, reason| law.count_noise(source, reason))
-    };
-    let listener = Listener::bind(&config.listen, &config.limits, Arc::clone(&tls), count_noise).await?;
-    let address =
-        listener.address().map_err(|error| Fault::new("the address is not known").because(error))?;
-    config.listen.address = address;
-    let admin_listener = match config.admin.enabled {
-        true => Some(admin::bind(config.admin.address).await?),
-        false => None,
-    };
-    let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    // Nobody else sets it.
+    let _ = counting.set(Arc::clone(&law));
+    let address = config.listen.address;
     let dev = match identity.dev {
         true => Some(write_dev_environment(&law, &directory, address).await?),
         false => None,
@@ -198,14 +239,16 @@ async fn begin(options: Options) -> Result<Running, Fault> {
 
     let (stop, stopping) = watch::channel(false);
     if let Some(listener) = admin_listener {
-        tokio::spawn(admin::run(listener, Arc::clone(&gateway), stopping.clone()));
+        let (gateway, stopping) = (Arc::clone(&gateway), stopping.clone());
+        tokio::spawn(async move { admin::run(&listener, gateway, stopping).await });
     }
     tokio::spawn(housekeep(Arc::clone(&gateway), stopping.clone()));
     // Stopped by an order of its own, after the log is complete.
     let (last, ending) = watch::channel(false);
     let carrying = {
         let Gateway { law, directory, identity, outside, .. } = &*gateway;
-        let site = Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
+        let site =
+            outside::Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
         (tokio::spawn(Arc::clone(outside).carry(site, ending)), last)
     };
     tokio::spawn(prune_daily(Arc::clone(&gateway), stopping.clone()));
@@ -223,7 +266,7 @@ async fn begin(options: Options) -> Result<Running, Fault> {
             }
         }
     };
-    let listening = tokio::spawn(listener.run(stopping, serve));
+    let listening = tokio::spawn(async move { listener.run(stopping, serve).await });
     tracing::info!(%address, instance = %gateway.identity.instance, dev = gateway.identity.dev, "serving");
     Ok(Running { address, admin, dev, gateway, stop, listening, carrying, background, lock })
 }
@@ -335,9 +378,8 @@ async fn prune_daily(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
 }
 
 /// Serves one connection until it ends, or gracefully to its next pause after `stop`.
-async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut stop: watch::Receiver<bool>) {
+async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, stop: watch::Receiver<bool>) {
     let Connection { stream, about } = connection;
-    let limits = &gateway.config.limits;
     let (is_http2, source) = (about.is_http2, about.source);
     let about: Arc<About> = Arc::new(about);
     let _open = Counted::new(&gateway.metrics.connections);
@@ -345,53 +387,13 @@ async fn serve_connection(gateway: Arc<Gateway>, connection: Connection, mut sto
         let gateway = Arc::clone(&gateway);
         service_fn(move |request| service::answer(Arc::clone(&gateway), Arc::clone(&about), request))
     };
-    let io = TokioIo::new(Patient::new(stream, Duration::from_secs(limits.body_seconds)));
-    let ended = if is_http2 {
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.streams_per_connection)
-            .max_header_list_size(16 << 10)
-            .keep_alive_interval(Duration::from_secs(limits.header_seconds))
-            .keep_alive_timeout(Duration::from_secs(limits.handshake_seconds));
-        let mut connection = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopped(&mut stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    } else {
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            // A client that leaves cancels nothing, so nobody looks for that while a request is under way: a system call less for each.
-            .half_close(true)
-            .header_read_timeout(Duration::from_secs(limits.header_seconds))
-            .max_buf_size(64 << 10);
-        let mut connection = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopped(&mut stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    if let Err(error) = ended {
+    if let Err(error) = converse((stream, is_http2), &gateway.config.limits, service, stop).await {
         // The library answers by itself, or not at all: nobody's request, so noise.
         if is_no_http(&error) {
             gateway.law.count_noise(source, "not-http");
         }
         tracing::debug!(%error, "a connection ended badly");
     }
-}
-
-/// Whether a connection ended because what came is not HTTP, in either version's own words.
-fn is_no_http(error: &hyper::Error) -> bool {
-    let http2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    error.is_parse() || http2.is_some_and(h2::Error::is_library)
 }
 
 impl Running {

@@ -1,9 +1,11 @@
 //! One request: receive, decode, core, encode. The only place where HTTP meets the law.
 
+use crate::config::Limits;
 use crate::detach::Detach;
 use crate::listener::About;
 use crate::metrics::Counted;
 use crate::pool;
+use crate::sealed;
 use crate::serve::Gateway;
 use bytes::Bytes;
 use holdfast_core::peer::Proof;
@@ -101,7 +103,7 @@ async fn receive(
         let error = Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way");
         return (route.name, Answered::refused(&error, operation));
     }
-    let body = read_body(gateway, route, body).await;
+    let body = read_body(&gateway.config.limits, route, body).await;
     let now = gateway.law.engines().world.now();
     let received = Received { operation, route, uri: parts.uri, headers: parts.headers, now, ticks };
     let gateway = Arc::clone(gateway);
@@ -158,11 +160,12 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::ReadStatus
         | Endpoint::ReadPool
         | Endpoint::MoveMember(_)
+        | Endpoint::GiveShare
         | Endpoint::Open(_) => false,
     }
 }
 
-async fn read_body(gateway: &Gateway, route: &Route, body: Incoming) -> Result<Bytes, Error> {
+pub(crate) async fn read_body(limits: &Limits, route: &Route, body: Incoming) -> Result<Bytes, Error> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -173,7 +176,7 @@ async fn read_body(gateway: &Gateway, route: &Route, body: Incoming) -> Result<B
     if body.size_hint().lower() > u64::try_from(route.limit).unwrap_or(u64::MAX) {
         return Err(too_large());
     }
-    let limit = Duration::from_secs(gateway.config.limits.body_seconds);
+    let limit = Duration::from_secs(limits.body_seconds);
     match tokio::time::timeout(limit, Limited::new(body, route.limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
@@ -218,6 +221,7 @@ fn open(gateway: &Gateway, endpoint: OpenEndpoint) -> Answer {
         OpenEndpoint::OpenApi => encode::api_document(),
         OpenEndpoint::Live => encode::health(true),
         OpenEndpoint::Ready => encode::health(gateway.is_ready()),
+        OpenEndpoint::Seal => encode::seal(&sealed::open()),
     }
 }
 
@@ -346,6 +350,7 @@ async fn dispatch(
             };
             Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }
+        Call::GiveShare(_) => Err(unproven(sealed::not_sealed())),
         Call::Open(endpoint) => Ok(Answered::ok(open(gateway, endpoint))),
     }
 }
@@ -358,7 +363,7 @@ fn backups(gateway: &Gateway) -> Backups {
     }
 }
 
-fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Bytes>> {
+pub(crate) fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Bytes>> {
     let Answer { status, content_type, retry_after, allow, authenticate, receipt, body } = answer;
     let bytes = match body {
         Body::Plain(bytes) => Bytes::from(bytes),

@@ -4,6 +4,7 @@ use crate::directory::{Directory, Identity};
 use crate::pool::token;
 use crate::root::Law;
 use crate::serve::Gateway;
+use crate::shares::Roster;
 use crate::tls::TlsState;
 use holdfast_core::Timestamp;
 use holdfast_core::port::{AuditLog as _, Health, KeyStore as _, State as _, World as _};
@@ -33,9 +34,8 @@ fn part(name: &str, health: Health, about: Option<String>) -> Part {
 pub(crate) fn gather(gateway: &Gateway) -> Status {
     let Gateway { law, directory, identity, tls, sinks, outside, .. } = gateway;
     let engines = law.engines();
-    let root = directory.root_key();
     let members = engines.keys.token().map(|token| token.pool().reports()).unwrap_or_default();
-    let custody = format!("{}, root key in the file `{}`", custody(&members), root.display());
+    let custody = format!("{}, {}", custody(&members), root_key(directory));
     let state = engines.state.position();
     let log = engines.log.log().health();
     let now = engines.world.now();
@@ -94,6 +94,20 @@ fn member(report: &Report) -> Part {
     Part { name: format!("token {}", report.name), ready, detail }
 }
 
+/// Where the root key is, in words.
+fn root_key(directory: &Directory) -> String {
+    match directory.roster() {
+        Ok(None) => format!("root key in the file `{}`", directory.root_key().display()),
+        Ok(Some(Roster { of, custodians, .. })) => format!(
+            "root key in shares, generation {}: {} of {} open it",
+            of.generation,
+            of.threshold,
+            custodians.len()
+        ),
+        Err(fault) => format!("root key in shares: {fault}"),
+    }
+}
+
 /// What is damaged of the state decides who may do what: whatever it answers, nobody should be sent here.
 fn state_health(gateway: &Gateway) -> Health {
     match gateway.law.engines().state.health() {
@@ -105,10 +119,13 @@ fn state_health(gateway: &Gateway) -> Health {
 }
 
 fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState) -> Vec<String> {
-    let mut notices = vec![format!(
-        "the root key lies in `{}`, beside what it protects: whoever copies the directory has the keys",
-        directory.root_key().display()
-    )];
+    let mut notices = vec![];
+    if directory.root_key().exists() {
+        notices.push(format!(
+            "the root key lies in `{}`, beside what it protects: whoever copies the directory has the keys",
+            directory.root_key().display()
+        ));
+    }
     if !identity.dev {
         match law.backed_up() {
             _ if !law.engines().archive.are_possible() => notices.push(

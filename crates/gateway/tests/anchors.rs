@@ -33,6 +33,7 @@ async fn a_revocation_reaches_a_live_connection() {
         server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
         operators: vec![founder("olga")],
         tenant: Some(("acme".parse().unwrap(), vec![founder("alice")])),
+        shares: None,
     };
     init(&Directory::at(&data), &plan).await.unwrap();
     let running = start(Options { config: settings(&data), dev: false }).await.unwrap();

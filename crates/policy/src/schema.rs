@@ -226,6 +226,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::PruneAudit
         | Action::Noise
         | Action::Recover
+        | Action::Unseal
         | Action::HoldClock => About::Nothing,
     }
 }

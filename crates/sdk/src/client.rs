@@ -7,7 +7,9 @@ use holdfast_core::error::Retry;
 use holdfast_core::port::Membership;
 use holdfast_core::{MemberName, OperationId, TenantId};
 use holdfast_wire::native::client::{self as native, Failure, Request};
-use holdfast_wire::native::message::{Backup, CreateTenant, Health, Pool, Status, TenantDone};
+use holdfast_wire::native::message::{
+    Backup, CreateTenant, GiveShare, Health, Pool, Seal, Status, TenantDone,
+};
 use holdfast_wire::native::{Method, OPERATION_HEADER, RECEIPT_HEADER, RECEIPT_WANTED};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -163,6 +165,23 @@ impl Client {
     /// Any [`Error`].
     pub async fn status(&self) -> Result<Answered<Status>, Error> {
         self.send(native::status(), Repeat::Safe).await
+    }
+
+    /// Whether the gateway waits for its root key. Anybody may ask.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn seal(&self) -> Result<Answered<Seal>, Error> {
+        self.send(native::seal(), Repeat::Safe).await
+    }
+
+    /// Gives a share of the root key, encrypted to the recipient that [`Client::seal`] tells. The same share again changes nothing, but a
+    /// wrong one counts.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn give_share(&self, share: &GiveShare) -> Result<Answered<Seal>, Error> {
+        self.send(native::give_share(share), Repeat::Never).await
     }
 
     /// Whether the gateway can work now: key store, state and log.

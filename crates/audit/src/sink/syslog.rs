@@ -91,6 +91,7 @@ impl Severity {
             | ErrorKind::KeyStoreUnavailable
             | ErrorKind::StateUnavailable
             | ErrorKind::AuditUnavailable
+            | ErrorKind::Sealed
             | ErrorKind::Internal => Self::Error,
         }
     }

@@ -1,11 +1,14 @@
 //! `holdfast init`.
 
+use super::share::prove_all;
 use crate::app::App;
 use crate::failure::Failure;
+use crate::lines::Lines;
 use crate::output::note;
 use clap::Args;
 use holdfast_gateway::directory::Directory;
-use holdfast_gateway::init::{self, Founder, Plan};
+use holdfast_gateway::init::{self, Founder, Plan, Shares};
+use holdfast_gateway::shares::NewCustodian;
 use holdfast_sdk::{CallerName, TenantId};
 use std::path::PathBuf;
 
@@ -13,6 +16,10 @@ use std::path::PathBuf;
 ///
 /// Founds a gateway in an empty directory on this machine: root key, server certificate, the log's first entry, and everybody's
 /// credentials. There is no default administrator and no bootstrap token: whoever is named here is registered, nobody else.
+///
+/// With `--shares` the root key is in no file: each custodian of it gets a share, encrypted to their own age recipient, and the founding ends
+/// when each has proven that they can open theirs (docs/operate/ceremony.md). Without a terminal, answers come from stdin: a line
+/// `NAME PROOF` each.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// The data directory, made if it is not there
@@ -33,6 +40,15 @@ pub(crate) struct Init {
     /// Who owns the first tenant's keys; with a certificate (PEM) if they have one, otherwise one is issued
     #[arg(long = "custodian", value_name = "NAME[=CERT]", value_parser = founder, requires = "first_tenant")]
     custodians: Vec<Founder>,
+    /// Have the root key in so many shares instead of a file
+    #[arg(long, value_name = "N", requires = "threshold", requires = "root_custodians", value_parser = clap::value_parser!(u8).range(2..))]
+    shares: Option<u8>,
+    /// How many of the shares open it
+    #[arg(long, value_name = "N", requires = "shares", value_parser = clap::value_parser!(u8).range(2..))]
+    threshold: Option<u8>,
+    /// Who gets a share of the root key, and their own age recipient; as often as there are shares
+    #[arg(long = "root-custodian", value_name = "NAME=age1…", requires = "shares")]
+    root_custodians: Vec<NewCustodian>,
 }
 
 /// `NAME` or `NAME=CERT`.
@@ -45,7 +61,18 @@ fn founder(text: &str) -> Result<Founder, String> {
 
 impl Init {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { data, origin, server_names, operators, first_tenant, custodians } = self;
+        let Self {
+            data,
+            origin,
+            server_names,
+            operators,
+            first_tenant,
+            custodians,
+            shares,
+            threshold,
+            root_custodians,
+        } = self;
+        let shares = in_shares(shares, threshold, root_custodians)?;
         let host = host_name();
         let server_names = if server_names.is_empty() {
             let mut names = vec![host.clone()];
@@ -60,15 +87,28 @@ impl Init {
             Some(name) => Some((name.parse()?, custodians)),
             None => None,
         };
-        let plan = Plan { origin: origin.unwrap_or(host), server_names, operators, tenant };
+        let sharing = shares.as_ref().map(|shares| (shares.threshold, shares.custodians.len()));
+        let plan = Plan { origin: origin.unwrap_or(host), server_names, operators, tenant, shares };
         let directory = Directory::at(&data);
-        let founded = app.block_on(init::init(&directory, &plan))?;
+        let founded = app.block_on(async {
+            let mut begun = init::begin(&directory, &plan)?;
+            if let Some(ceremony) = begun.ceremony() {
+                prove_all(ceremony, &mut Lines::of_stdin()?).await?;
+            }
+            Ok::<_, Failure>(begun.finish().await?)
+        })?;
 
         if app.printer.is_json() {
             return app.printer.json_value(&serde_json::json!({
                 "instance": founded.instance.to_string(),
                 "data": data,
                 "authority": founded.ca,
+                "root_key": match sharing {
+                    None => serde_json::json!({ "file": directory.root_key() }),
+                    Some((threshold, of)) => {
+                        serde_json::json!({ "shares": of, "threshold": threshold, "directory": directory.shares() })
+                    }
+                },
                 "issued": founded.issued,
             }));
         }
@@ -77,6 +117,10 @@ impl Init {
             row("data directory", &data.display().to_string()),
             row("authority of the server", &founded.ca.display().to_string()),
         ];
+        if let Some((threshold, of)) = sharing {
+            let shares = format!("{threshold} of {of} shares, {}", directory.shares().display());
+            rows.push(row("root key", &shares));
+        }
         for certificate in &founded.issued {
             let name = certificate.file_stem().unwrap_or_default().to_string_lossy();
             let with_key =
@@ -88,13 +132,34 @@ impl Init {
         note(
             "  hand each person their own .pem and .key over a channel that you trust, with the authority's file; then remove them here",
         );
-        note(&format!(
-            "  back up `{}` apart from the rest: without it no key can be opened, with it all can",
-            directory.root_key().display()
-        ));
+        note(&match sharing {
+            None => format!(
+                "  back up `{}` apart from the rest: without it no key can be opened, with it all can",
+                directory.root_key().display()
+            ),
+            Some((threshold, of)) => format!(
+                "  each custodian keeps their own file of `{}`, and their identity apart from it: {threshold} of {of} open the root key at each \
+                 start, and without them nobody does",
+                directory.shares().display()
+            ),
+        });
         note(&format!("  holdfast serve --data {}", data.display()));
         Ok(())
     }
+}
+
+fn in_shares(
+    shares: Option<u8>,
+    threshold: Option<u8>,
+    custodians: Vec<NewCustodian>,
+) -> Result<Option<Shares>, Failure> {
+    let (Some(shares), Some(threshold)) = (shares, threshold) else { return Ok(None) };
+    if custodians.len() != usize::from(shares) {
+        let problem = format!("{shares} shares are wanted, for {} custodians", custodians.len());
+        return Err(Failure::usage(problem)
+            .remedy("name each with `--root-custodian NAME=age1…`, as many as `--shares` says"));
+    }
+    Ok(Some(Shares { threshold, custodians }))
 }
 
 fn row(what: &str, value: &str) -> Vec<String> {

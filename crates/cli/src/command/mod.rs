@@ -24,9 +24,11 @@ mod restore;
 mod retention;
 mod rewrap;
 mod serve;
+mod share;
 mod sign;
 mod status;
 mod tenant;
+mod unseal;
 mod unwrap;
 mod verify;
 mod witness;
@@ -45,8 +47,12 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     Init(init::Init),
     Serve(serve::Serve),
+    Unseal(unseal::Unseal),
     Backup(backup::Backup),
     Restore(restore::Restore),
+    /// Prove, hand out and use shares of a root key
+    #[command(subcommand)]
+    Share(share::ShareCommand),
     /// Confirm the gateway's clock after a jump
     #[command(subcommand)]
     Clock(clock::ClockCommand),
@@ -98,8 +104,10 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Demo(demo) => demo.run(app),
         Command::Init(init) => init.run(app),
         Command::Serve(serve) => serve.run(app),
+        Command::Unseal(unseal) => unseal.run(app),
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
+        Command::Share(share) => share.run(app),
         Command::Clock(clock) => clock.run(app),
         Command::Pool(pool) => pool.run(app),
         Command::Tenant(tenant) => tenant.run(app),

@@ -1,7 +1,9 @@
 //! `holdfast restore`.
 
+use super::share::gather_all;
 use crate::app::App;
 use crate::failure::Failure;
+use crate::lines::Lines;
 use crate::output::note;
 use crate::progress;
 use clap::Args;
@@ -14,6 +16,8 @@ use std::path::PathBuf;
 ///
 /// Brings a gateway back from a backup: as another instance whose logs begin anew and commit to the earlier ones. Every key is suspended
 /// until a custodian resumes it. Stop orders that were given after the backup are given again from copies of the logs.
+///
+/// A root key in shares is in no backup: custodians give their shares as for `holdfast share rotate`.
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
     /// The backup, or `-` for stdin: as it was written, or decrypted with `age -d`
@@ -32,6 +36,7 @@ pub(crate) struct Restore {
 impl Restore {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         let Self { backup, identity, data, logs } = self;
+        let from_stdin = backup.as_os_str().as_encoded_bytes() == b"-";
         let from: Box<dyn Read + Send> = match backup.as_os_str().as_encoded_bytes() {
             b"-" => Box::new(std::io::stdin()),
             _ => Box::new(
@@ -39,9 +44,22 @@ impl Restore {
             ),
         };
         let without_copies = logs.is_empty();
+        let unpacked = backup::unpack(&Directory::at(&data), Source { backup: from, identity, logs })?;
+        let root = match unpacked.gathering()? {
+            None => None,
+            Some(gathering) if from_stdin => {
+                drop(gathering);
+                return Err(Failure::usage(
+                    "the backup comes from stdin, and so would the shares of its root key",
+                )
+                .remedy("put the backup into a file, empty the directory, and begin again"));
+            }
+            Some(gathering) => {
+                Some(app.block_on(async { gather_all(gathering, &mut Lines::of_stdin()?).await })?.0)
+            }
+        };
         let bar = progress::bar(None, "{spinner} {pos} keys");
-        let source = Source { backup: from, identity, logs };
-        let summary = app.block_on(backup::restore(&Directory::at(&data), source, &mut |keys| bar.inc(keys)));
+        let summary = app.block_on(unpacked.restore(root, &mut |keys| bar.inc(keys)));
         bar.finish_and_clear();
         let Summary { manifest, instance, restored, logs } = summary?;
         let logs: Vec<_> = logs

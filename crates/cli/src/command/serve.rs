@@ -7,7 +7,8 @@ use crate::output::{self, note};
 use clap::Args;
 use holdfast_gateway::Fault;
 use holdfast_gateway::config::{self, Config, LogFormat, Logging};
-use holdfast_gateway::serve::{self, Options, Running};
+use holdfast_gateway::sealed::Sealed;
+use holdfast_gateway::serve::{self, Options, Running, Started};
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
@@ -72,9 +73,27 @@ impl Serve {
         let systemd = Systemd::of(app);
         app.block_on(async {
             let mut signals = Signals::new()?;
-            let running = serve::start(Options { config, dev }).await?;
-            output::write_stdout(format!("{}\n", ready_line(&running, app.printer.is_json())).as_bytes())?;
-            systemd.tell("READY=1");
+            let json = app.printer.is_json();
+            let (running, news) = match serve::begin(Options { config, dev }).await? {
+                Started::Serving(running) => (*running, "READY=1"),
+                Started::Sealed(mut sealed) => {
+                    output::write_stdout(format!("{}\n", sealed_line(&sealed, json)).as_bytes())?;
+                    // It does what it can: whoever waits for more would wait for people.
+                    systemd.tell("READY=1\nSTATUS=sealed: waiting for shares of the root key");
+                    let reload = sealed.reloading();
+                    let unsealed = tokio::select! {
+                        unsealed = sealed.unsealed() => unsealed?,
+                        () = signals.wait(reload, &systemd) => {
+                            systemd.tell("STOPPING=1");
+                            sealed.shut_down().await;
+                            return Ok(());
+                        }
+                    };
+                    (Box::pin(sealed.open(unsealed)).await?, "STATUS=serving")
+                }
+            };
+            output::write_stdout(format!("{}\n", ready_line(&running, json)).as_bytes())?;
+            systemd.tell(news);
             signals.wait(|| running.reload(), &systemd).await;
             systemd.tell("STOPPING=1");
             Ok(running.shut_down().await?)
@@ -124,6 +143,25 @@ fn ready_line(running: &Running, json: bool) -> String {
     if let Some(file) = dev {
         line.push_str(&format!("; to use it: source {file}"));
     }
+    line
+}
+
+/// What is said while it waits for its root key: the console of which custodians learn the fingerprint.
+fn sealed_line(sealed: &Sealed, json: bool) -> String {
+    let url = format!("https://{}", sealed.address);
+    let admin = sealed.admin.map(|address| format!("http://{address}"));
+    let (fingerprint, (threshold, of)) = (sealed.fingerprint.to_string(), sealed.shares);
+    if json {
+        return serde_json::json!({
+            "url": url, "admin": admin, "sealed": true, "fingerprint": fingerprint, "threshold": threshold, "shares": of,
+        })
+        .to_string();
+    }
+    let mut line = format!("sealed {url}");
+    if let Some(admin) = admin {
+        line.push_str(&format!("; metrics at {admin}/metrics"));
+    }
+    line.push_str(&format!("; {threshold} of {of} shares open it; fingerprint {fingerprint}"));
     line
 }
 

@@ -34,6 +34,7 @@ impl Stage {
             server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             operators: vec![Founder { name: "operator".parse()?, certificate: None }],
             tenant: None,
+            shares: None,
         };
         let founded = init::init(&directory, &plan).await.map_err(at(step))?;
         narrator.done(step, &format!("instance {}, one operator, no tenant", founded.instance));

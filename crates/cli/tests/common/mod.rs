@@ -12,6 +12,7 @@
     reason = "what fails here is a test, and each uses its own part"
 )]
 
+pub mod custodians;
 pub mod dev;
 pub mod log;
 pub mod mount;

@@ -317,6 +317,7 @@ pub(super) fn is_passing(kind: ErrorKind) -> bool {
         | ErrorKind::Integrity
         | ErrorKind::BudgetExhausted
         | ErrorKind::Stopped
+        | ErrorKind::Sealed
         | ErrorKind::Internal => false,
     }
 }

@@ -15,6 +15,7 @@ mod record;
 mod recover;
 mod restore;
 mod snapshot;
+mod unseal;
 mod use_key;
 mod work;
 
@@ -23,6 +24,7 @@ pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
 pub use recover::{OpenIntent, Recovery, agree};
 pub use restore::{EarlierLog, Restoration, Restored};
 pub use snapshot::TenantView;
+pub use unseal::Unsealing;
 pub use use_key::{Call, Pending};
 
 use crate::caller::Caller;

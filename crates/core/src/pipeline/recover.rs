@@ -4,6 +4,7 @@ use super::command::{Undone, is_passing, own_inbound, subject};
 use super::found::{not_loaded, own_caller};
 use super::proof::{Intent, Permit};
 use super::record::{Done, Facts, NamedKey, Scene};
+use super::unseal::Unsealing;
 use super::{Engines, Pipeline};
 use crate::action::Action;
 use crate::command::Command;
@@ -51,6 +52,7 @@ pub(super) struct Unfinished {
     intents: Mutex<Vec<OpenIntent>>,
     rotations: Mutex<BTreeSet<(TenantId, KeyName)>>,
     pub(super) jump: Mutex<Option<Jump>>,
+    pub(super) unsealing: Mutex<Option<Unsealing>>,
 }
 
 /// A stop order that is in force and not yet durable.
@@ -141,7 +143,7 @@ impl<P: Ports> Pipeline<P> {
     }
 
     /// Does what should not wait: stop orders that are not durable yet, commands that could not be closed, rotations that a budget
-    /// demands, a jump of the clock that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
+    /// demands, a jump of the clock or an unsealing that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
     ///
     /// # Errors
     /// The first failure.
@@ -151,6 +153,7 @@ impl<P: Ports> Pipeline<P> {
             self.close_open().await,
             self.rotate_due().await,
             self.watch_clock().await,
+            self.record_unsealed().await,
         ];
         results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }

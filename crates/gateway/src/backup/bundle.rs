@@ -3,19 +3,22 @@
 use crate::directory::Identity;
 use crate::fault::Fault;
 use holdfast_core::port::Committed;
-use holdfast_core::{InstanceId, TenantId};
+use holdfast_core::{CallerName, InstanceId, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// The version of this layout.
+/// The version of this layout with the root key in a file.
 const FORMAT: u32 = 1;
+/// And with the root key in shares, which older builds cannot restore.
+const FORMAT_SHARES: u32 = 2;
 /// First in the archive, so that whoever reads it knows what comes.
 const MANIFEST: &str = "manifest.json";
 const IDENTITY: &str = "instance.toml";
 const ROOT_KEY: &str = "root.key";
+const ROOT_SHARES: &str = "root.shares";
 /// Last, since it is as large as it is.
 const STATE: &str = "state/holdfast.db";
 /// What the server's certificate and key are called, for the directory and the archive.
@@ -39,9 +42,13 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    pub(super) fn new(instance: InstanceId, taken: String, state: Committed) -> Self {
+    pub(super) fn new(instance: InstanceId, taken: String, state: Committed, root: &Root) -> Self {
         let build = crate::BUILD.to_owned();
-        Self { format: FORMAT, instance: instance.to_string(), taken, commit: state.sequence, build }
+        let format = match root {
+            Root::Key(_) => FORMAT,
+            Root::Shares { .. } => FORMAT_SHARES,
+        };
+        Self { format, instance: instance.to_string(), taken, commit: state.sequence, build }
     }
 }
 
@@ -52,11 +59,19 @@ pub(super) struct KnownLog {
     pub(super) vkey: String,
 }
 
+/// How the root key is kept.
+pub(super) enum Root {
+    /// As it is: whoever opens the backup has it.
+    Key(Zeroizing<Vec<u8>>),
+    /// In shares: their public list, and the shares, each encrypted to its custodian.
+    Shares { roster: Vec<u8>, shares: BTreeMap<String, Vec<u8>> },
+}
+
 /// Everything in a backup but the state.
 pub(super) struct Bundle {
     pub(super) manifest: Manifest,
     pub(super) identity: Identity,
-    pub(super) root_key: Zeroizing<Vec<u8>>,
+    pub(super) root: Root,
     pub(super) tls: BTreeMap<String, Zeroizing<Vec<u8>>>,
     pub(super) logs: BTreeMap<TenantId, KnownLog>,
 }
@@ -69,13 +84,21 @@ pub(super) fn tls_files() -> impl Iterator<Item = &'static str> {
 impl Bundle {
     /// Writes the archive, the state last from this file.
     pub(super) fn write(&self, state: &Path, to: impl Write) -> std::io::Result<()> {
-        let Self { manifest, identity, root_key, tls, logs } = self;
+        let Self { manifest, identity, root, tls, logs } = self;
         let mut archive = tar::Builder::new(to);
         let manifest = serde_json::to_vec_pretty(manifest)?;
         let identity = toml::to_string(identity).map_err(std::io::Error::other)?;
         member(&mut archive, MANIFEST, &manifest)?;
         member(&mut archive, IDENTITY, identity.as_bytes())?;
-        member(&mut archive, ROOT_KEY, root_key)?;
+        match root {
+            Root::Key(key) => member(&mut archive, ROOT_KEY, key)?,
+            Root::Shares { roster, shares } => {
+                member(&mut archive, ROOT_SHARES, roster)?;
+                for (name, share) in shares {
+                    member(&mut archive, &format!("shares/{name}.age"), share)?;
+                }
+            }
+        }
         for (name, bytes) in tls {
             member(&mut archive, &format!("tls/{name}"), bytes)?;
         }
@@ -99,7 +122,8 @@ impl Bundle {
         let strange = |what: &str| {
             Fault::new(format!("the backup holds {what}")).remedy("give a file that `holdfast backup` wrote")
         };
-        let (mut manifest, mut identity, mut root_key, mut has_state) = (None, None, None, false);
+        let (mut manifest, mut identity, mut has_state) = (None, None, false);
+        let (mut root_key, mut roster, mut shares) = (None, None, BTreeMap::new());
         let (mut tls, mut checkpoints, mut vkeys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut archive = tar::Archive::new(from);
         for entry in archive.entries().map_err(broken)? {
@@ -119,9 +143,11 @@ impl Bundle {
             match *name.split('/').collect::<Vec<_>>() {
                 [MANIFEST] => {
                     let found: Manifest = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
-                    if found.format > FORMAT {
-                        let problem =
-                            format!("the backup has format {}, and this build knows {FORMAT}", found.format);
+                    if found.format > FORMAT_SHARES {
+                        let problem = format!(
+                            "the backup has format {}, and this build knows {FORMAT_SHARES}",
+                            found.format
+                        );
                         return Err(Fault::new(problem)
                             .remedy("restore it with the build that wrote it, or a newer one"));
                     }
@@ -132,6 +158,12 @@ impl Bundle {
                     identity = Some(Identity::parse(&text).map_err(|_| unreadable())?);
                 }
                 [ROOT_KEY] => root_key = Some(bytes),
+                [ROOT_SHARES] => roster = Some(bytes.to_vec()),
+                ["shares", file] => {
+                    let name = file.strip_suffix(".age").ok_or_else(unreadable)?;
+                    let name: CallerName = name.parse().map_err(|_| unreadable())?;
+                    shares.insert(name.to_string(), bytes.to_vec());
+                }
                 ["tls", file] if TLS.contains(&file) => drop(tls.insert(file.to_owned(), bytes)),
                 ["audit", tenant, "checkpoint"] => {
                     checkpoints.insert(tenant.parse().map_err(|_| unreadable())?, bytes.to_vec());
@@ -155,7 +187,12 @@ impl Bundle {
         Ok(Self {
             manifest: manifest.ok_or_else(|| missing(MANIFEST))?,
             identity: identity.ok_or_else(|| missing(IDENTITY))?,
-            root_key: root_key.ok_or_else(|| missing(ROOT_KEY))?,
+            root: match (root_key, roster) {
+                (Some(key), None) => Root::Key(key),
+                (None, Some(roster)) => Root::Shares { roster, shares },
+                (None, None) => return Err(missing(ROOT_KEY)),
+                (Some(_), Some(_)) => return Err(strange("a root key in one piece and in shares")),
+            },
             tls,
             logs,
         })

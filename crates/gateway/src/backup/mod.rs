@@ -8,5 +8,5 @@ mod restore;
 mod write;
 
 pub use bundle::Manifest;
-pub use restore::{Source, Summary, restore};
+pub use restore::{Source, Summary, Unpacked, unpack};
 pub use write::{Backups, Recipients};

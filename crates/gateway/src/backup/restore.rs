@@ -1,11 +1,12 @@
 //! A gateway comes back from a backup.
 
-use super::bundle::{Bundle, KnownLog, Manifest};
+use super::bundle::{Bundle, KnownLog, Manifest, Root};
 use crate::boxed::Boxed;
 use crate::config::Config;
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
 use crate::root;
+use crate::shares::{Gathering, RootKey, Roster};
 use crate::stages::Stages;
 use crate::world::SystemWorld;
 use holdfast_audit::checkpoint::Checkpoint;
@@ -16,6 +17,7 @@ use holdfast_audit::verify::{self, Trusted};
 use holdfast_core::pipeline::{EarlierLog, OpenIntent, Restoration, Restored};
 use holdfast_core::port::World as _;
 use holdfast_core::{InstanceId, TenantId};
+use holdfast_keystore::root::file as root_file;
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -46,26 +48,58 @@ pub struct Summary {
     pub logs: Vec<(TenantId, String)>,
 }
 
-/// Restores a gateway into an empty directory. What is cut short is no gateway, and can be removed.
-///
-/// # Errors
-/// When the directory is not empty, the backup does not open or is not whole, or a copy of a log does not continue what the backup knows.
-pub fn restore<'a>(
-    directory: &'a Directory,
-    source: Source,
-    progress: &'a mut (dyn FnMut(u64) + Send),
-) -> Boxed<'a, Result<Summary, Fault>> {
-    Box::pin(begin(directory, source, progress))
+/// A backup that was unpacked into an empty directory, and is no gateway yet.
+pub struct Unpacked {
+    directory: Directory,
+    bundle: Bundle,
+    logs: Vec<PathBuf>,
 }
 
-async fn begin(
-    directory: &Directory,
-    source: Source,
-    progress: &mut (dyn FnMut(u64) + Send),
-) -> Result<Summary, Fault> {
+/// Unpacks a backup into an empty directory. What is cut short from here on is no gateway, and can be removed.
+///
+/// # Errors
+/// When the directory is not empty, or the backup does not open or is not whole.
+pub fn unpack(directory: &Directory, source: Source) -> Result<Unpacked, Fault> {
     directory.prepare()?;
     let Source { backup, identity, logs } = source;
     let bundle = open(directory, backup, identity.as_deref())?;
+    Ok(Unpacked { directory: directory.clone(), bundle, logs })
+}
+
+impl Unpacked {
+    /// What takes the shares of its root key, if that is in shares: the backup does not have it.
+    ///
+    /// # Errors
+    /// When the list of custodians in the backup is none.
+    pub fn gathering(&self) -> Result<Option<Gathering>, Fault> {
+        match &self.bundle.root {
+            Root::Key(_) => Ok(None),
+            Root::Shares { roster, .. } => {
+                Roster::parse(&String::from_utf8_lossy(roster)).map(Gathering::begin).map(Some)
+            }
+        }
+    }
+
+    /// Restores the gateway; with the root key that shares gave, if it is in shares.
+    ///
+    /// # Errors
+    /// When a copy of a log does not continue what the backup knows, the root key is missing or another one, or the directory cannot be written.
+    pub fn restore<'a>(
+        self,
+        root: Option<RootKey>,
+        progress: &'a mut (dyn FnMut(u64) + Send),
+    ) -> Boxed<'a, Result<Summary, Fault>> {
+        Box::pin(begin(self, root, progress))
+    }
+}
+
+async fn begin(
+    unpacked: Unpacked,
+    root: Option<RootKey>,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<Summary, Fault> {
+    let Unpacked { directory, bundle, logs } = unpacked;
+    let directory = &directory;
     let world = SystemWorld::new();
     let mut entropy = [0; 10];
     world.fill(&mut entropy)?;
@@ -73,6 +107,10 @@ async fn begin(
     let identity = bundle.identity.restored(instance, world.now().to_string());
     let (earlier, stops) = continued(&bundle, &logs)?;
     lay_out(directory, &bundle)?;
+    let root = match root {
+        Some(root) => root,
+        None => root_file::load(&directory.root_key())?,
+    };
     let restoration = Restoration {
         instance,
         from: bundle.identity.instance,
@@ -80,7 +118,7 @@ async fn begin(
         logs: earlier.clone(),
         stops,
     };
-    let restored = Box::pin(restored(directory, &identity, restoration, progress)).await?;
+    let restored = Box::pin(restored((directory, &identity), root, restoration, progress)).await?;
     let logs = earlier.into_iter().map(|log| (log.tenant, log.checkpoint)).collect();
     Ok(Summary { manifest: bundle.manifest, instance, restored, logs })
 }
@@ -170,7 +208,15 @@ fn strange_copy(copy: &Path) -> Fault {
 }
 
 fn lay_out(directory: &Directory, bundle: &Bundle) -> Result<(), Fault> {
-    write_private(&directory.root_key(), &bundle.root_key)?;
+    match &bundle.root {
+        Root::Key(key) => write_private(&directory.root_key(), key)?,
+        Root::Shares { roster, shares } => {
+            write_private(&directory.root_shares(), roster)?;
+            for (name, share) in shares {
+                write_private(&directory.shares().join(format!("{name}.age")), share)?;
+            }
+        }
+    }
     for (name, bytes) in &bundle.tls {
         write_private(&directory.tls().join(name), bytes)?;
     }
@@ -178,14 +224,14 @@ fn lay_out(directory: &Directory, bundle: &Bundle) -> Result<(), Fault> {
 }
 
 async fn restored(
-    directory: &Directory,
-    identity: &Identity,
+    (directory, identity): (&Directory, &Identity),
+    root: RootKey,
     restoration: Restoration<'_>,
     progress: impl FnMut(u64) + Send,
 ) -> Result<Restored, Fault> {
     let lock = holdfast_state::DirectoryLock::take(directory.path())?;
     let none = Config::default();
-    let opened = root::open(directory, identity, &lock, &none, &Stages::default())?;
+    let opened = root::open((directory, identity, &lock), root, &none, &Stages::default())?;
     let (law, restored) = root::Law::restore(opened.engines, identity.dev, restoration, progress).await?;
     law.engines().log.flush_all()?;
     directory.seal(identity)?;

@@ -1,9 +1,10 @@
 //! Writing a backup while the gateway works.
 
-use super::bundle::{Bundle, KnownLog, Manifest, tls_files};
+use super::bundle::{Bundle, KnownLog, Manifest, Root, tls_files};
 use crate::config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
+use crate::shares::{Custodian, Roster};
 use crate::world::SystemWorld;
 use age::x25519::Recipient;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -98,7 +99,7 @@ impl Backups {
         // Before the state is copied: a checkpoint that is older than the state misses nothing, a younger one might.
         let mut bundle = self.gather(taken).map_err(failed)?;
         let state = self.copier.copy(&copy.0)?;
-        bundle.manifest = Manifest::new(self.identity.instance, taken.to_string(), state);
+        bundle.manifest = Manifest::new(self.identity.instance, taken.to_string(), state, &bundle.root);
         let archived = self.seal(&bundle, &copy.0, &name, state);
         archived.map_err(|error| failed(Fault::io("cannot write", &self.to.join(&name), error)))
     }
@@ -133,11 +134,25 @@ impl Backups {
             let vkey = String::from_utf8_lossy(&read(&entry.path().join("log.vkey"))?).into_owned();
             logs.insert(tenant, KnownLog { checkpoint, vkey });
         }
+        let root = match self.directory.roster()? {
+            None => Root::Key(Zeroizing::new(read(&self.directory.root_key())?)),
+            Some(Roster { custodians, .. }) => {
+                let mut shares = BTreeMap::new();
+                for Custodian { name, .. } in custodians {
+                    let path = self.directory.shares().join(format!("{name}.age"));
+                    // Custodians have their own: one that was taken away here is missed by nobody.
+                    if path.exists() {
+                        shares.insert(name.to_string(), read(&path)?);
+                    }
+                }
+                Root::Shares { roster: read(&self.directory.root_shares())?, shares }
+            }
+        };
         let none = Committed { sequence: 0, digest: [0; 32] };
         Ok(Bundle {
-            manifest: Manifest::new(self.identity.instance, taken.to_string(), none),
+            manifest: Manifest::new(self.identity.instance, taken.to_string(), none, &root),
             identity: self.identity.clone(),
-            root_key: Zeroizing::new(read(&self.directory.root_key())?),
+            root,
             tls,
             logs,
         })

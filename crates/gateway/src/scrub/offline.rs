@@ -10,7 +10,8 @@ use holdfast_audit::port::recovery;
 use holdfast_audit::scrub::write_ahead_file;
 use holdfast_core::pipeline;
 use holdfast_core::port::State as _;
-use holdfast_keystore::software::{SoftwareStore, root_file};
+use holdfast_keystore::root::{RootKey, file as root_file};
+use holdfast_keystore::software::SoftwareStore;
 use holdfast_state::{DirectoryLock, EmbeddedState, Opening, Settings};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -36,13 +37,13 @@ pub fn extent(directory: &Directory) -> u64 {
 }
 
 /// Reads everything, and takes the directory's lock for that long. Changes no record and no log; the database's own write-ahead file is
-/// brought in, as by any start. `progress` is told of bytes, `found` of each damage. Blocks; to be called on no thread of the runtime.
+/// brought in, as by any start. `root` is the root key where it is in shares. `progress` is told of bytes, `found` of each damage. Blocks; to be called on no thread of the runtime.
 ///
 /// # Errors
 /// When somebody serves the directory.
 pub fn offline(
-    directory: &Directory,
-    identity: &Identity,
+    (directory, identity): (&Directory, &Identity),
+    root: Option<RootKey>,
     runtime: Handle,
     progress: &mut dyn FnMut(u64),
     found: &mut dyn FnMut(Damage),
@@ -55,19 +56,20 @@ pub fn offline(
     let mut pass = Pass { directory, runtime, pace: &mut pace, found };
     let mut summary = Summary::default();
     // Nobody ends it.
-    let _: Result<(), Ended> = read(&mut pass, identity, &lock, &mut summary);
+    let _: Result<(), Ended> = read(&mut pass, (identity, &lock), root, &mut summary);
     Ok(summary)
 }
 
 fn read(
     pass: &mut Pass<'_>,
-    identity: &Identity,
-    lock: &DirectoryLock,
+    (identity, lock): (&Identity, &DirectoryLock),
+    root: Option<RootKey>,
     summary: &mut Summary,
 ) -> Result<(), Ended> {
     let directory = pass.directory;
     let path = directory.root_key();
-    let opened = root_file::load(&path).and_then(|root| {
+    let root = root.map_or_else(|| root_file::load(&path), Ok);
+    let opened = root.and_then(|root| {
         let signing = root::signing(identity, &root)?;
         let state_key = root::state_key(identity, &root)?;
         let keys = SoftwareStore::open(root, Arc::new(SystemWorld::new()))?;

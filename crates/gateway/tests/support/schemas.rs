@@ -4,6 +4,9 @@ use super::Answer;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
+/// What only a sealed gateway does: `tests/sealed.rs`.
+const ELSEWHERE: &str = "give-share";
+
 /// The document, and which of its operations have been seen to answer.
 pub struct Schemas {
     document: Value,
@@ -50,7 +53,10 @@ impl Schemas {
         for methods in self.document["paths"].as_object().unwrap().values() {
             for operation in methods.as_object().unwrap().values() {
                 let Some(id) = operation["operationId"].as_str() else { continue };
-                assert!(self.succeeded.contains(id), "`{id}` has not been seen to succeed");
+                assert!(
+                    id == ELSEWHERE || self.succeeded.contains(id),
+                    "`{id}` has not been seen to succeed"
+                );
                 let is_open = operation["security"].as_array().is_some_and(Vec::is_empty);
                 assert!(is_open || self.refused.contains(id), "`{id}` has not been seen to refuse");
             }

@@ -12,7 +12,7 @@
 mod aead;
 pub(crate) mod agreement;
 mod cache;
-mod derive;
+pub(crate) mod derive;
 pub(crate) mod digest;
 pub(crate) mod ffi;
 pub(crate) mod held;
@@ -22,8 +22,6 @@ mod mac;
 pub(crate) mod material;
 mod operate;
 mod pool;
-pub(crate) mod root;
-pub mod root_file;
 pub(crate) mod rsa;
 pub(crate) mod seal;
 pub(crate) mod signature;
@@ -41,6 +39,6 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
-pub use root::{ROOT_KEY_LEN, RootKey, SealerId};
+pub use crate::root::{ROOT_KEY_LEN, RootKey, SealerId};
 pub use seal::{Kind, SealedBlob};
 pub use store::{Options, SoftwareStore};

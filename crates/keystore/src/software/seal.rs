@@ -27,8 +27,8 @@
 //! ```
 
 use super::derive::{self, Use};
-use super::root::{RootKey, SealerId};
 use crate::refusal;
+use crate::root::{RootKey, SealerId};
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::key::{KeyMaterial, NewVersion, SealedHandle};

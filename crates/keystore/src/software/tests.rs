@@ -2,8 +2,8 @@
 
 use super::fixture::{Dry, Entropy, block_on};
 use super::pool::Lane;
-use super::root::RootKey;
 use super::store::{Options, SoftwareStore};
+use crate::root::RootKey;
 use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Waker};

@@ -1,9 +1,9 @@
 //! The sealing keys: the root key's and the tenants'. What any key store gives to the state to keep is sealed under them.
 
 use super::cache::{Cache, CacheKey, Lookup};
-use super::root::{RootKey, SealerId};
 use super::seal::{Binding, Sealer, TENANT_KEY_LEN};
 use crate::refusal;
+use crate::root::{RootKey, SealerId};
 use holdfast_core::key::{KeyMaterial, SealedHandle};
 use holdfast_core::port::World;
 use holdfast_core::{Error, Secret, TenantId};

@@ -4,10 +4,10 @@ use super::encode::Wiped;
 use super::message::{
     Agree, AgreeAnswer, Backup, Batch, BatchAnswer, Caller, Callers, Change, CheckPolicy, CiphertextAnswer,
     CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, Encapsulate, EncapsulateAnswer,
-    Encrypt, ExplainPolicy, Explanation, Findings, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer,
-    PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer,
-    RestorePolicy, Rewrap, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone,
-    TokenIssued, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
+    Encrypt, ExplainPolicy, Explanation, Findings, GiveShare, IssueToken, Key, Keys, LabelKey, Mac,
+    MacAnswer, PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random,
+    RandomAnswer, RestorePolicy, Rewrap, Seal, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant,
+    TenantDone, TokenIssued, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -337,6 +337,16 @@ pub fn move_member(member: &MemberName, to: Membership) -> Request<TenantDone> {
 /// Reads the gateway's status.
 pub fn status() -> Request<Status> {
     Request::bare(Method::Get, "/v1/status".into())
+}
+
+/// Asks whether the gateway waits for its root key.
+pub fn seal() -> Request<Seal> {
+    Request::bare(Method::Get, "/v1/seal".into())
+}
+
+/// Gives a share of the root key.
+pub fn give_share(share: &GiveShare) -> Request<Seal> {
+    Request::with(Method::Post, "/v1/seal/shares".into(), share, 2 * share.share.0.len() + SMALL)
 }
 
 /// A signed receipt from its header; nothing if it is not one of a gateway's.

@@ -2,8 +2,8 @@
 
 use super::field::Bounded;
 use super::message::{
-    BatchItems, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, IssueToken, LabelKey, PutAnchor,
-    PutCaller, Random, RandomLength, RestorePolicy, SetPolicy, SetRetention, Verb, decode_items,
+    BatchItems, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, GiveShare, IssueToken, LabelKey,
+    PutAnchor, PutCaller, Random, RandomLength, RestorePolicy, SetPolicy, SetRetention, Verb, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -58,6 +58,8 @@ pub enum Call {
         /// Which.
         query: Query,
     },
+    /// Give a share of the root key: an age file.
+    GiveShare(Vec<u8>),
     /// What anybody may ask.
     Open(OpenEndpoint),
 }
@@ -221,6 +223,7 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         },
         Endpoint::ReadPool => Ok(Call::Query { tenant: TenantId::gateway(), query: Query::Pool }),
         Endpoint::ReadStatus => Ok(Call::Query { tenant: TenantId::gateway(), query: Query::Status }),
+        Endpoint::GiveShare => Ok(Call::GiveShare(body.json::<GiveShare>()?.share.0)),
         Endpoint::Open(endpoint) => Ok(Call::Open(endpoint)),
     }
 }

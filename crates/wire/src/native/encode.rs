@@ -4,7 +4,8 @@ use super::field::{Name, SecretText, Time, VersionNumber, Word};
 pub use super::message::Backups;
 use super::message::{
     Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings,
-    Health, Key, Keys, Policy, PolicyDone, Pool, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
+    Health, Key, Keys, Policy, PolicyDone, Pool, Seal, Status, Tenant, TenantDone, TokenIssued, Version,
+    Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
@@ -280,6 +281,11 @@ pub fn status(status: &Status) -> Response {
 /// The members of the key store's pool.
 pub fn pool(pool: &Pool) -> Response {
     Response::json(200, pool)
+}
+
+/// Whether the gateway waits for its root key.
+pub fn seal(seal: &Seal) -> Response {
+    Response::json(200, seal)
 }
 
 /// Whether the gateway lives, or is ready.

@@ -27,7 +27,10 @@ pub const fn status(kind: ErrorKind) -> u16 {
         }
         // Wait.
         ErrorKind::Throttled => 429,
-        ErrorKind::KeyStoreUnavailable | ErrorKind::StateUnavailable | ErrorKind::AuditUnavailable => 503,
+        ErrorKind::KeyStoreUnavailable
+        | ErrorKind::StateUnavailable
+        | ErrorKind::AuditUnavailable
+        | ErrorKind::Sealed => 503,
         ErrorKind::Deadline => 504,
         // Report.
         ErrorKind::Internal => 500,
@@ -55,7 +58,8 @@ const fn tells(kind: ErrorKind) -> bool {
         | ErrorKind::BudgetExhausted
         | ErrorKind::Stopped
         | ErrorKind::Throttled
-        | ErrorKind::Deadline => true,
+        | ErrorKind::Deadline
+        | ErrorKind::Sealed => true,
         ErrorKind::Unauthenticated
         | ErrorKind::Denied
         | ErrorKind::Integrity

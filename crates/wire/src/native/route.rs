@@ -105,6 +105,8 @@ pub enum Endpoint {
     ReadPool,
     /// Take a member of the pool out, or let it in again.
     MoveMember(Membership),
+    /// Give a share of the root key.
+    GiveShare,
     /// What anybody may ask.
     Open(OpenEndpoint),
 }
@@ -118,6 +120,8 @@ pub enum OpenEndpoint {
     Live,
     /// Whether it can work.
     Ready,
+    /// Whether it waits for its root key.
+    Seal,
 }
 
 /// Who may ask at all.

@@ -2,26 +2,46 @@
 
 use super::{Finding, Findings, Verdict};
 use crate::app::App;
+use crate::command::share::gather_all;
 use crate::exit::Exit;
+use crate::lines::Lines;
 use crate::progress;
 use holdfast_gateway::directory::{Directory, Identity};
 use holdfast_gateway::scrub::{self, Damage, Part, Summary};
+use holdfast_gateway::shares::{Gathering, Roster};
 
 /// Damages that are told one by one.
 const SHOWN: usize = 1_000;
 
-/// Reads everything, and tells of each part how much of it is sound, or each thing that is not.
-pub(super) fn examine(app: &App, directory: &Directory, identity: &Identity, findings: &mut Findings) {
+/// Reads everything, and tells of each part how much of it is sound, or each thing that is not. Custodians of a root key in shares are asked for
+/// theirs.
+pub(super) fn examine(
+    app: &App,
+    (directory, identity): (&Directory, &Identity),
+    roster: Option<Roster>,
+    findings: &mut Findings,
+) {
+    let gather =
+        |roster| app.block_on(async { gather_all(Gathering::begin(roster), &mut Lines::of_stdin()?).await });
+    let root = match roster.map(gather).transpose() {
+        Ok(gathered) => gathered.map(|(root, _)| root),
+        Err(failure) => return findings.wrong(Part::RootKey.name(), &failure),
+    };
     let bar = progress::bytes(Some(scrub::extent(directory)));
     let (mut damages, mut more) = (Vec::new(), 0_u64);
-    let read =
-        scrub::offline(directory, identity, app.handle(), &mut |bytes| bar.inc(bytes), &mut |damage| {
+    let read = scrub::offline(
+        (directory, identity),
+        root,
+        app.handle(),
+        &mut |bytes| bar.inc(bytes),
+        &mut |damage| {
             if damages.len() < SHOWN {
                 damages.push(damage);
             } else {
                 more += 1;
             }
-        });
+        },
+    );
     bar.finish_and_clear();
     let Summary { records, keys, entries, batches, torn } = match read {
         Ok(summary) => summary,

@@ -12,6 +12,7 @@ use holdfast_audit::verify::{self, Trusted};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::{ErrorKind, Timestamp};
 use holdfast_gateway::directory::Directory;
+use holdfast_gateway::shares::Roster;
 use holdfast_sdk::{Client, Tenant};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -303,9 +304,24 @@ fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings
     };
     findings.fine("data directory", format!("gateway {}", identity.instance));
     examine_mode("data directory's mode", data, 0o700, findings);
-    examine_mode("root key's mode", &directory.root_key(), 0o600, findings);
+    let roster = match directory.roster() {
+        Ok(roster) => roster,
+        Err(fault) => return findings.wrong("root key", &fault.into()),
+    };
+    match &roster {
+        None => examine_mode("root key's mode", &directory.root_key(), 0o600, findings),
+        Some(Roster { of, custodians, .. }) => findings.fine(
+            "root key",
+            format!(
+                "in shares, generation {}: {} of {} open it",
+                of.generation,
+                of.threshold,
+                custodians.len()
+            ),
+        ),
+    }
     if deep {
-        return deep::examine(app, &directory, &identity, findings);
+        return deep::examine(app, (&directory, &identity), roster, findings);
     }
     let logs = data.join("audit");
     let Ok(entries) = std::fs::read_dir(&logs) else {

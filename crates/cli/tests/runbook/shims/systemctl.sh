@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the runbooks ask of systemd, for one unit. It runs the ExecStart of the installed unit file, waits until that says that it serves,
+# What the runbooks ask of systemd, for one unit. It runs the ExecStart of the installed unit file, waits until that serves or is sealed,
 # and ends it with SIGTERM. No event is waited for longer than systemd would.
 unit=@ROOT@/etc/systemd/system/holdfast.service
 run=@ROOT@/run
@@ -23,7 +23,7 @@ start() {
         echo $? >"$run/ended"
     ) </dev/null >/dev/null 2>&1 &
     # An end before that line is the end of the pipe.
-    if timeout "$(setting TimeoutStartSec)" head -n 1 "$run/said" | grep -q '^serving '; then return; fi
+    if timeout "$(setting TimeoutStartSec)" head -n 1 "$run/said" | grep -Eq '^(serving|sealed) '; then return; fi
     wait_for_end
     echo 'Job for holdfast.service failed because the control process exited with error code.' >&2
     echo 'See "systemctl status holdfast.service" and "journalctl -xeu holdfast.service" for details.' >&2

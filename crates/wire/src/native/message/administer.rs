@@ -2,8 +2,8 @@
 
 use super::request;
 use crate::native::field::{
-    Bounded, CertificateBytes, ContextPairs, CredentialText, CrlBytes, LabelMap, LegacyList, List, Name,
-    PolicyText, Word,
+    Bounded, Bytes, CertificateBytes, ContextPairs, CredentialText, CrlBytes, LabelMap, LegacyList, List,
+    Name, PolicyText, Word,
 };
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
@@ -285,5 +285,16 @@ request! {
             /// With which encryption context.
             context: ContextPairs,
         }
+    }
+}
+
+request! {
+    /// Gives a share of the root key.
+    pub struct GiveShare {
+        required {
+            /// An age file, encrypted to the gateway's fresh recipient.
+            share: Bytes,
+        }
+        optional {}
     }
 }

@@ -10,8 +10,8 @@ mod records;
 mod use_key;
 
 pub use administer::{
-    CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, IssueToken, LabelKey, NewAnchor, NewCaller,
-    PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
+    CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey, NewAnchor,
+    NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
 };
 pub use answer::{
     AgreeAnswer, AnswerBody, CiphertextAnswer, DataKeyAnswer, EncapsulateAnswer, MacAnswer, PlaintextAnswer,
@@ -21,8 +21,8 @@ pub use batch::{Batch, BatchAnswer, BatchItem, BatchResult, OperationResult, Use
 pub(crate) use batch::{BatchItems, decode_items};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,
-    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Status, Tenant, TenantDone, Token, TokenIssued,
-    Version, Versions,
+    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, Status, Tenant, TenantDone, Token,
+    TokenIssued, Version, Versions,
 };
 pub use use_key::{
     Agree, DataKey, Decapsulate, Decrypt, Empty, Encapsulate, Encrypt, Mac, PublicKey, Random, RandomLength,

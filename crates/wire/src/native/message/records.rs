@@ -320,6 +320,29 @@ shown! {
         retried: u64,
     }
 
+    /// Whether the gateway waits for its root key.
+    pub struct Seal {
+        /// Whether it does: then nothing but its seal and its health can be asked for.
+        sealed: bool,
+        /// Whether enough shares are in, and it is being opened.
+        opening: bool,
+        /// The fresh age recipient that shares are to be encrypted to. Compare its fingerprint with what the gateway's console shows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recipient: Option<String>,
+        /// Which generation of shares is wanted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        generation: Option<u32>,
+        /// How many.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        threshold: Option<u8>,
+        /// How many are in.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        given: Option<usize>,
+        /// Of whom; only for who has just given one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        custodians: Option<Vec<Name<CallerName>>>,
+    }
+
     /// Whether the gateway lives, or is ready.
     pub struct Health {
         /// Yes or no.

@@ -1,10 +1,10 @@
 //! Tenants, callers, trust anchors, policies, the log; and what anybody may ask.
 
-use super::{LIMIT_DOCUMENT, LIMIT_SMALL};
+use super::{LIMIT_DOCUMENT, LIMIT_SHARE, LIMIT_SMALL};
 use crate::native::message::{
     Backup, Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation, Findings,
-    Health, IssueToken, Policy, PolicyDone, Pool, PutAnchor, PutCaller, RestorePolicy, SetPolicy,
-    SetRetention, Status, Tenant, TenantDone, TokenIssued,
+    GiveShare, Health, IssueToken, Policy, PolicyDone, Pool, PutAnchor, PutCaller, RestorePolicy, Seal,
+    SetPolicy, SetRetention, Status, Tenant, TenantDone, TokenIssued,
 };
 use crate::native::route::{Endpoint, OpenEndpoint, Route};
 use holdfast_core::port::Membership;
@@ -93,6 +93,11 @@ pub(super) const ROUTES: &[Route] = &[
         .takes::<Empty>(LIMIT_SMALL, "{}")
         .or_nothing()
         .gives::<TenantDone>(),
+    Route::get("read-seal", "/v1/seal", Endpoint::Open(OpenEndpoint::Seal), "Whether the gateway waits for its root key, and the recipient of shares").gives::<Seal>().open(),
+    Route::post("give-share", "/v1/seal/shares", Endpoint::GiveShare, "Give a share of the root key, encrypted to that recipient")
+        .takes::<GiveShare>(LIMIT_SHARE, r#"{"share":"YWdl"}"#)
+        .gives::<Seal>()
+        .open(),
     Route::get("openapi", "/openapi.json", Endpoint::Open(OpenEndpoint::OpenApi), "Read this document").gives::<serde_json::Value>().open(),
     Route::get("live", "/health/live", Endpoint::Open(OpenEndpoint::Live), "Whether the process lives").gives::<Health>().open(),
     Route::get("ready", "/health/ready", Endpoint::Open(OpenEndpoint::Ready), "Whether it can work: key store, state and log").gives::<Health>().open(),

@@ -12,6 +12,8 @@ pub const LIMIT_USE: usize = 2 * MAX_INPUT.div_ceil(3) * 4 + LIMIT_SMALL;
 pub const LIMIT_BATCH: usize = 8 << 20;
 /// The most bytes of a request that changes records.
 pub const LIMIT_SMALL: usize = 64 << 10;
+/// The most bytes of a share of the root key.
+pub const LIMIT_SHARE: usize = 12 << 10;
 /// The most bytes of a request with a policy or a revocation list.
 pub const LIMIT_DOCUMENT: usize = 4 << 20;
 

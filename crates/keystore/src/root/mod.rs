@@ -1,9 +1,14 @@
 //! The root key: what every tenant's sealing key is sealed under.
 //!
-//! This is the seam for other custody of the root. Whatever brings it (a file today; shares, a TPM, an HSM later) ends in
+//! This is the seam for custody of the root. Whatever brings it ([`file`], [`share`]s of custodians; a TPM, an HSM later) ends in
 //! [`RootKey::new`]; nothing else of software custody knows where it came from.
 
-use super::derive::{self, Use};
+pub mod file;
+pub mod shamir;
+pub mod share;
+pub mod spoken;
+
+use crate::software::derive::{self, Use};
 use core::fmt;
 use holdfast_core::port::World;
 use holdfast_core::{Error, ErrorKind, Secret, Stage};
@@ -56,6 +61,10 @@ impl RootKey {
     pub(crate) fn expose(&self) -> &[u8] {
         self.0.expose()
     }
+
+    fn secret(&self) -> &Secret {
+        &self.0
+    }
 }
 
 impl fmt::Debug for RootKey {
@@ -78,6 +87,13 @@ impl SealerId {
     /// The bytes.
     pub const fn as_bytes(&self) -> &[u8; 8] {
         &self.0
+    }
+
+    /// Of what [`Display`](fmt::Display) writes: 16 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut id = [0; 8];
+        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        file::unhex(text.as_bytes(), &mut id).filter(|()| text.bytes().all(is_digit)).map(|()| Self(id))
     }
 }
 

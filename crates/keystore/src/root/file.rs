@@ -8,7 +8,7 @@
 //!
 //! The second number is the first half of the key's [`SealerId`](super::SealerId): it catches typing errors and says nothing of the key.
 
-use super::root::{ROOT_KEY_LEN, RootKey};
+use super::{ROOT_KEY_LEN, RootKey};
 use holdfast_core::port::World;
 use holdfast_core::{Error, ErrorKind, Secret, Stage};
 use rustix::fs::OFlags;
@@ -153,7 +153,7 @@ fn decode(text: &[u8]) -> Option<RootKey> {
     root.id().ok()?.as_bytes().starts_with(&typed).then_some(root)
 }
 
-fn push_hex(out: &mut Vec<u8>, byte: u8) {
+pub(super) fn push_hex(out: &mut Vec<u8>, byte: u8) {
     for digit in [byte >> 4, byte & 15] {
         // Without a table: a look-up would leave the digit in the cache.
         let letter = u8::from(digit > 9) * (b'a' - b'0' - 10);
@@ -161,7 +161,7 @@ fn push_hex(out: &mut Vec<u8>, byte: u8) {
     }
 }
 
-fn unhex(text: &[u8], out: &mut [u8]) -> Option<()> {
+pub(super) fn unhex(text: &[u8], out: &mut [u8]) -> Option<()> {
     if text.len() != 2 * out.len() {
         return None;
     }

@@ -1,0 +1,20 @@
+//! The root key in shares, with the real binary and real age identities.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod founding;
+mod people;
+mod recovery;
+mod rotation;
+mod sealed;
+mod served;

@@ -1,0 +1,57 @@
+//! Where requests come in, and what is known before anything of the directory is opened.
+
+use crate::admin;
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::fault::Fault;
+use crate::listener::Listener;
+use crate::outside::Outside;
+use crate::root::Law;
+use crate::stages::Stages;
+use crate::tls::TlsState;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use tokio::net::TcpListener;
+
+/// What is known before anything of the directory is opened.
+pub(crate) struct Site {
+    pub(crate) config: Config,
+    pub(crate) directory: Directory,
+    pub(crate) outside: Arc<Outside>,
+    pub(crate) stages: Stages,
+}
+
+/// Where requests come in: bound once, whether or not the gateway is sealed at first.
+pub(crate) struct Doors {
+    pub(crate) tls: Arc<TlsState>,
+    pub(crate) listener: Listener,
+    pub(crate) admin: Option<TcpListener>,
+    /// Who counts what is nobody's; nobody while the gateway is sealed.
+    pub(crate) law: Arc<OnceLock<Arc<Law>>>,
+}
+
+impl Doors {
+    pub(crate) async fn bind(site: &mut Site) -> Result<Self, Fault> {
+        let Site { config, directory, .. } = site;
+        let tls = Arc::new(TlsState::load(&config.tls, directory)?);
+        let law = Arc::new(OnceLock::<Arc<Law>>::new());
+        let count_noise = {
+            let law = Arc::clone(&law);
+            Arc::new(move |source, reason| {
+                law.get().inspect(|law| law.count_noise(source, reason));
+            })
+        };
+        let listener = Listener::bind(&config.listen, &config.limits, Arc::clone(&tls), count_noise).await?;
+        config.listen.address =
+            listener.address().map_err(|error| Fault::new("the address is not known").because(error))?;
+        let admin = match config.admin.enabled {
+            true => Some(admin::bind(config.admin.address).await?),
+            false => None,
+        };
+        Ok(Self { tls, listener, admin, law })
+    }
+
+    pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+}

@@ -1,0 +1,217 @@
+//! A gateway that waits for its root key.
+//!
+//! It listens, and answers for nothing but its seal and its health. Nothing of state and log is opened: [`Sealed::open`] does that with the
+//! root key that custodians' shares gave, and hands the bound listeners on to what serves.
+
+mod figures;
+mod service;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use crate::admin;
+use crate::conversation::converse;
+use crate::directory::Identity;
+use crate::doors::{Doors, Site};
+use crate::fault::Fault;
+use crate::listener::{Connection, Listener};
+use crate::root::{self, Law};
+use crate::serve::{self, Running};
+use crate::shares::{Fingerprint, Gathering, Progress, Roster};
+use crate::tls::TlsState;
+use crate::world::SystemWorld;
+use holdfast_core::pipeline::Unsealing;
+use holdfast_core::port::World as _;
+use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
+use holdfast_keystore::root::RootKey;
+use holdfast_state::DirectoryLock;
+use holdfast_wire::native::message::Seal;
+use hyper::service::service_fn;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use waiting::Waiting;
+
+/// A gateway that waits for its root key.
+pub struct Sealed {
+    /// The public address.
+    pub address: SocketAddr,
+    /// The operator's own listener.
+    pub admin: Option<SocketAddr>,
+    /// What custodians compare before they give their shares.
+    pub fingerprint: Fingerprint,
+    /// How many shares open it, of how many.
+    pub shares: (u8, usize),
+    site: Site,
+    identity: Identity,
+    roster: Roster,
+    lock: DirectoryLock,
+    tls: Arc<TlsState>,
+    given: oneshot::Receiver<(RootKey, Progress)>,
+    stop: watch::Sender<bool>,
+    /// Give back what they listen on.
+    listening: JoinHandle<Listener>,
+    admin_listening: Option<JoinHandle<TcpListener>>,
+    law: Arc<OnceLock<Arc<Law>>>,
+}
+
+/// The root key, and whose shares gave it.
+pub struct Unsealed {
+    root: RootKey,
+    by: Progress,
+    at: Timestamp,
+}
+
+impl Sealed {
+    /// Begins to wait.
+    pub(crate) async fn begin(mut site: Site, identity: Identity, roster: Roster) -> Result<Self, Fault> {
+        if identity.dev {
+            let problem = format!("`{}` is a dev directory, for ever", site.directory.path().display());
+            return Err(Fault::new(problem).remedy("serve it with `--dev`"));
+        }
+        let lock = DirectoryLock::take(site.directory.path())?;
+        let doors = Doors::bind(&mut site).await?;
+        let address = site.config.listen.address;
+        let admin_address = doors.admin_address();
+        let Doors { tls, listener, admin, law } = doors;
+        let (give, given) = oneshot::channel();
+        let shares = (roster.of.threshold, roster.custodians.len());
+        let waiting = Arc::new(Waiting::new(
+            Gathering::begin(roster.clone()),
+            give,
+            Arc::clone(&tls),
+            &site.config.limits,
+        ));
+        let fingerprint = waiting.fingerprint();
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(waiting::expire(Arc::clone(&waiting), stopping.clone()));
+        let admin_listening = admin.map(|listener| {
+            let (waiting, stopping) = (Arc::clone(&waiting), stopping.clone());
+            tokio::spawn(async move {
+                admin::run(&listener, waiting, stopping).await;
+                listener
+            })
+        });
+        let listening = tokio::spawn(async move {
+            let connections = stopping.clone();
+            let serve = move |connection| answer(Arc::clone(&waiting), connection, connections.clone());
+            listener.run(stopping, serve).await;
+            listener
+        });
+        tracing::warn!(
+            %address, instance = %identity.instance, %fingerprint, threshold = shares.0, shares = shares.1,
+            "sealed: waiting for shares of the root key"
+        );
+        Ok(Self {
+            address,
+            admin: admin_address,
+            fingerprint,
+            shares,
+            site,
+            identity,
+            roster,
+            lock,
+            tls,
+            given,
+            stop,
+            listening,
+            admin_listening,
+            law,
+        })
+    }
+
+    /// What reads certificate and key again.
+    pub fn reloading(&self) -> impl Fn() -> Result<(), Fault> + use<> {
+        let tls = Arc::clone(&self.tls);
+        move || tls.reload()
+    }
+
+    /// Waits until enough shares have given the root key. It can be given up and waited for again.
+    ///
+    /// # Errors
+    /// Never while the gateway lives.
+    pub async fn unsealed(&mut self) -> Result<Unsealed, Fault> {
+        let (root, by) = (&mut self.given)
+            .await
+            .map_err(|error| Fault::new("nobody waits for shares any more").because(error))?;
+        Ok(Unsealed { root, by, at: SystemWorld::new().now() })
+    }
+
+    /// Opens the gateway and serves. Until then whoever asks is told that it is sealed.
+    ///
+    /// # Errors
+    /// As at any other start, when the directory cannot be served.
+    pub async fn open(self, unsealed: Unsealed) -> Result<Running, Fault> {
+        let Self {
+            site, identity, lock, tls, stop, listening, admin_listening, law: counting, roster, ..
+        } = self;
+        let Unsealed { root, by, at } = unsealed;
+        let Site { config, directory, outside, stages } = &site;
+        let place = (directory, &identity, lock);
+        let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
+        tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
+        let unsealing = Unsealing {
+            at,
+            generation: by.generation,
+            threshold: by.threshold,
+            custodians: by.given,
+            made: roster.made,
+            shared_by: roster.shared_by,
+        };
+        if let Err(error) = law.record_unsealing(unsealing).await {
+            tracing::warn!(
+                error = error.chain(),
+                "who unsealed the gateway is not recorded yet; it is retried"
+            );
+        }
+        stop.send_replace(true);
+        let lost = |error| Fault::new("a listener was lost").because(error);
+        let listener = listening.await.map_err(lost)?;
+        let admin = match admin_listening {
+            Some(listening) => Some(listening.await.map_err(lost)?),
+            None => None,
+        };
+        let doors = Doors { tls, listener, admin, law: counting };
+        Box::pin(serve::serve(site, (law, lock, identity), doors)).await
+    }
+
+    /// Ends without having been opened.
+    pub async fn shut_down(self) {
+        tracing::info!("shutting down, sealed");
+        self.stop.send_replace(true);
+        let _ended = self.listening.await;
+    }
+}
+
+async fn answer(waiting: Arc<Waiting>, connection: Connection, stop: watch::Receiver<bool>) {
+    let Connection { stream, about } = connection;
+    let (is_http2, source) = (about.is_http2, about.source);
+    let limits = waiting.limits.clone();
+    let service = service_fn(move |request| service::answer(Arc::clone(&waiting), source, request));
+    if let Err(error) = converse((stream, is_http2), &limits, service, stop).await {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+    // Its place among the connections is kept until here.
+    drop(about);
+}
+
+/// What an open gateway says of its seal.
+pub(crate) fn open() -> Seal {
+    Seal {
+        sealed: false,
+        opening: false,
+        recipient: None,
+        generation: None,
+        threshold: None,
+        given: None,
+        custodians: None,
+    }
+}
+
+/// What an open gateway says to a share.
+pub(crate) fn not_sealed() -> Error {
+    Error::new(ErrorKind::Conflict, Stage::Start, "the gateway is not sealed")
+        .remedy("nothing is to be done: it has its root key, and needs no share")
+}

@@ -1,0 +1,75 @@
+//! What a sealed gateway answers.
+
+use super::waiting::{Refused, Waiting};
+use crate::service::{read_body, respond};
+use bytes::Bytes;
+use holdfast_core::port::World as _;
+use holdfast_core::{Error, ErrorKind, OperationId, Stage};
+use holdfast_wire::native::encode::{self, Response as Answer};
+use holdfast_wire::native::{self, Call, Endpoint, OpenEndpoint};
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Answers one request: of its seal, of its health, and of nothing else.
+pub(super) async fn answer(
+    waiting: Arc<Waiting>,
+    source: Option<IpAddr>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut entropy = [0; 10];
+    let operation = match waiting.world.fill(&mut entropy) {
+        Ok(()) => OperationId::new(waiting.world.now(), entropy),
+        Err(error) => return Ok(respond(encode::problem(&error, None), None)),
+    };
+    let (parts, body) = request.into_parts();
+    let sealed = || {
+        let error = Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title);
+        encode::problem(&error, Some(operation))
+    };
+    let endpoint =
+        native::route(parts.method.as_str(), parts.uri.path()).map(|matched| matched.route.endpoint);
+    let answer = match endpoint {
+        Ok(Endpoint::Open(OpenEndpoint::Live)) => encode::health(true),
+        Ok(Endpoint::Open(OpenEndpoint::Ready)) => encode::health(false),
+        Ok(Endpoint::Open(OpenEndpoint::Seal)) => encode::seal(&waiting.seal()),
+        Ok(Endpoint::GiveShare) => {
+            give(&waiting, source, &parts, body).await.unwrap_or_else(|Refused { error, wait }| {
+                let mut answer = encode::problem(&error, Some(operation));
+                if let Some(wait) = wait {
+                    answer.retry_after = Some(u32::try_from(wait.seconds).unwrap_or(u32::MAX));
+                }
+                answer
+            })
+        }
+        Ok(_) | Err(_) => sealed(),
+    };
+    Ok(respond(answer, Some(operation)))
+}
+
+async fn give(
+    waiting: &Waiting,
+    source: Option<IpAddr>,
+    parts: &http::request::Parts,
+    body: Incoming,
+) -> Result<Answer, Refused> {
+    let refused = |error| Refused { error, wait: None };
+    let busy =
+        |_| refused(Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way"));
+    let _place = waiting.reading.try_acquire().map_err(busy)?;
+    let sealed = || refused(Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title));
+    let matched = native::route(parts.method.as_str(), parts.uri.path()).map_err(|_| sealed())?;
+    let body = read_body(&waiting.limits, matched.route, body).await.map_err(refused)?;
+    match native::decode(&matched, parts.uri.query().unwrap_or_default(), &body).map_err(refused)? {
+        Call::GiveShare(share) => waiting.give(source, &share).map(|seal| encode::seal(&seal)),
+        Call::Use { .. }
+        | Call::Random { .. }
+        | Call::Batch { .. }
+        | Call::Command { .. }
+        | Call::Query { .. }
+        | Call::Open(_) => Err(sealed()),
+    }
+}

@@ -1,0 +1,70 @@
+use super::waiting::{self, Waiting};
+use crate::config::{Limits, Tls};
+use crate::credential;
+use crate::directory::Directory;
+use crate::shares::Gathering;
+use crate::shares::tests::{People, instance, root};
+use crate::tls::TlsState;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::{oneshot, watch};
+
+const SOMEBODY: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)));
+
+fn tls(dir: &TempDir) -> Arc<TlsState> {
+    let directory = Directory::at(dir.path());
+    credential::make_server(&directory, &["localhost".to_owned()], 1_800_000_000).unwrap();
+    Arc::new(TlsState::load(&Tls::default(), &directory).unwrap())
+}
+
+/// Nobody asks: the gateway wipes them by itself.
+#[tokio::test]
+async fn shares_are_wiped_in_time_by_themselves() {
+    let (people, dir) = (People::new(), TempDir::new().unwrap());
+    let roster = people.shared(&root(), instance('0'), 1);
+    let (give, _given) = oneshot::channel();
+    let gathering = Gathering::with_patience(roster, Duration::from_millis(50));
+    let waiting = Arc::new(Waiting::new(gathering, give, tls(&dir), &Limits::default()));
+    let (_stop, stopping) = watch::channel(false);
+    let expiring = tokio::spawn(waiting::expire(Arc::clone(&waiting), stopping));
+    let recipient = waiting.seal().recipient.unwrap();
+    let alice = people.seal_to("alice", 1, &recipient);
+    assert!(waiting.give(SOMEBODY, &alice).is_ok());
+    let wiped = async {
+        while waiting.holds() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wiped).await.expect("they are wiped");
+    assert!(!expiring.is_finished());
+}
+
+#[tokio::test]
+async fn strangers_learn_how_many_are_in_and_only_who_gave_one_learns_whose() {
+    let (people, dir) = (People::new(), TempDir::new().unwrap());
+    let roster = people.shared(&root(), instance('0'), 1);
+    let (give, mut given) = oneshot::channel();
+    let waiting = Waiting::new(Gathering::begin(roster), give, tls(&dir), &Limits::default());
+    let recipient = waiting.seal().recipient.unwrap();
+    let sealed = |name: &str| people.seal_to(name, 1, &recipient);
+    let told = waiting.give(SOMEBODY, &sealed("bob")).ok().unwrap();
+    assert_eq!((told.given, told.custodians.map(|names| names.len())), (Some(1), Some(1)));
+    let seen = waiting.seal();
+    assert_eq!(
+        (seen.sealed, seen.opening, seen.given, seen.custodians.is_none()),
+        (true, false, Some(1), true)
+    );
+    assert!(waiting.give(SOMEBODY, &sealed("erin")).is_ok());
+    assert!(given.try_recv().is_err(), "two of three");
+    let told = waiting.give(SOMEBODY, &sealed("carol")).ok().unwrap();
+    assert!(told.sealed && told.opening);
+    let (_root, progress) = given.try_recv().unwrap();
+    assert_eq!(progress.names(), "bob, carol, erin");
+    // What comes now is not looked at: key and shares are gone.
+    let seen = waiting.seal();
+    assert!(seen.opening && seen.recipient.is_none());
+    assert!(waiting.give(SOMEBODY, b"nothing").ok().unwrap().opening);
+    assert_eq!(waiting.holds(), 0);
+}

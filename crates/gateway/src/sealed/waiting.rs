@@ -1,0 +1,205 @@
+//! What a sealed gateway knows, and how it changes.
+
+use crate::config::Limits;
+use crate::shares::{Attempts, Fingerprint, Gathering, Given, Progress, Wait};
+use crate::tls::TlsState;
+use crate::world::SystemWorld;
+use holdfast_core::port::World as _;
+use holdfast_core::{Error, ErrorKind, Stage};
+use holdfast_keystore::root::RootKey;
+use holdfast_wire::native::field::Name;
+use holdfast_wire::native::message::Seal;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+
+/// Shares whose bodies may be read at once.
+const READING: usize = 64;
+
+/// A gateway without its root key.
+pub(super) struct Waiting {
+    pub(super) limits: Limits,
+    pub(super) world: SystemWorld,
+    /// Bodies under way, bounded.
+    pub(super) reading: Semaphore,
+    pub(super) tls: Arc<TlsState>,
+    fingerprint: Fingerprint,
+    inner: Mutex<Inner>,
+    /// The first share has come, so that there is something that can expire.
+    begun: Notify,
+}
+
+struct Inner {
+    phase: Phase,
+    attempts: Attempts,
+}
+
+enum Phase {
+    /// The fresh key and the shares live in here, and go with it.
+    Gathering(Box<Gathering>, oneshot::Sender<(RootKey, Progress)>),
+    /// Enough are in.
+    Opening(Progress),
+}
+
+/// Why a share was not taken.
+pub(super) struct Refused {
+    pub(super) error: Error,
+    /// For how long to wait.
+    pub(super) wait: Option<Wait>,
+}
+
+/// What an operator is told of it.
+pub(super) struct Seen {
+    pub(super) progress: Progress,
+    pub(super) is_opening: bool,
+    pub(super) refused: u64,
+}
+
+impl Waiting {
+    pub(super) fn new(
+        gathering: Gathering,
+        give: oneshot::Sender<(RootKey, Progress)>,
+        tls: Arc<TlsState>,
+        limits: &Limits,
+    ) -> Self {
+        let gathering = Box::new(gathering);
+        Self {
+            limits: limits.clone(),
+            world: SystemWorld::new(),
+            reading: Semaphore::new(READING),
+            tls,
+            fingerprint: gathering.fingerprint(),
+            inner: Mutex::new(Inner {
+                phase: Phase::Gathering(gathering, give),
+                attempts: Attempts::default(),
+            }),
+            begun: Notify::new(),
+        }
+    }
+
+    /// What the fresh key is recognised by.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What anybody may know: how many shares are in, and not of whom.
+    pub(super) fn seal(&self) -> Seal {
+        let now = self.world.ticks();
+        match &mut self.inner().phase {
+            Phase::Gathering(gathering, _) => {
+                let recipient = gathering.recipient().to_owned();
+                Seal { recipient: Some(recipient), custodians: None, ..told(&gathering.progress(now), false) }
+            }
+            Phase::Opening(progress) => Seal { custodians: None, ..told(progress, true) },
+        }
+    }
+
+    /// What the operator may know.
+    pub(super) fn seen(&self) -> Seen {
+        let now = self.world.ticks();
+        let mut inner = self.inner();
+        let refused = inner.attempts.refused();
+        match &mut inner.phase {
+            Phase::Gathering(gathering, _) => {
+                Seen { progress: gathering.progress(now), is_opening: false, refused }
+            }
+            Phase::Opening(progress) => Seen { progress: progress.clone(), is_opening: true, refused },
+        }
+    }
+
+    /// Looks at a share.
+    pub(super) fn give(&self, source: Option<IpAddr>, sealed: &[u8]) -> Result<Seal, Refused> {
+        let now = self.world.ticks();
+        let mut inner = self.inner();
+        let Inner { phase, attempts } = &mut *inner;
+        let gathering = match phase {
+            Phase::Opening(progress) => return Ok(told(progress, true)),
+            Phase::Gathering(gathering, _) => gathering,
+        };
+        attempts.admit(source, now).map_err(|wait| Refused { error: throttled(wait), wait: Some(wait) })?;
+        let given = gathering.give(sealed, now).map_err(|error| {
+            attempts.was_wrong(source, now);
+            tracing::warn!(
+                source = source.map(tracing::field::display),
+                error = error.chain(),
+                "a share was refused"
+            );
+            Refused { error, wait: None }
+        })?;
+        attempts.was_right(source);
+        let (root, progress) = match given {
+            Given::More(progress) => {
+                tracing::info!(
+                    custodians = progress.names(),
+                    threshold = progress.threshold,
+                    "a share is in"
+                );
+                self.begun.notify_one();
+                return Ok(told(&progress, false));
+            }
+            Given::Root(root, progress) => (root, progress),
+        };
+        let answer = told(&progress, true);
+        let before = std::mem::replace(phase, Phase::Opening(progress.clone()));
+        if let Phase::Gathering(_, give) = before {
+            // Whoever waits for it has gone only when the process ends.
+            let _ = give.send((root, progress));
+        }
+        Ok(answer)
+    }
+
+    /// How many shares are in memory, without looking at the time.
+    #[cfg(test)]
+    pub(super) fn holds(&self) -> usize {
+        match &self.inner().phase {
+            Phase::Gathering(gathering, _) => gathering.holds(),
+            Phase::Opening(_) => 0,
+        }
+    }
+
+    /// Forgets shares that have waited for too long; says for how long none will.
+    fn expire(&self) -> Option<Duration> {
+        let now = self.world.ticks();
+        match &mut self.inner().phase {
+            Phase::Gathering(gathering, _) => {
+                gathering.expire(now).map(|end| Duration::from_micros(end.saturating_sub(now)))
+            }
+            Phase::Opening(_) => None,
+        }
+    }
+}
+
+/// Wipes shares when their time is over, whether or not anybody asks.
+pub(super) async fn expire(waiting: Arc<Waiting>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let next = waiting.expire();
+        tokio::select! {
+            () = waiting.begun.notified() => {}
+            () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => {}
+            () = crate::serve::stopped(&mut stop) => return,
+        }
+    }
+}
+
+fn told(progress: &Progress, opening: bool) -> Seal {
+    let Progress { generation, threshold, given } = progress;
+    Seal {
+        sealed: true,
+        opening,
+        recipient: None,
+        generation: Some(*generation),
+        threshold: Some(*threshold),
+        given: Some(given.len()),
+        custodians: Some(given.iter().cloned().map(Name).collect()),
+    }
+}
+
+pub(super) fn throttled(wait: Wait) -> Error {
+    Error::new(ErrorKind::Throttled, Stage::Start, "too many shares were tried")
+        .remedy(format!("wait {} seconds, then give the share again", wait.seconds))
+}
