@@ -2,41 +2,122 @@
 
 use super::{Bound, To};
 use crate::app::App;
+use crate::campaign::{self, Check, Lines, Settings};
 use crate::failure::Failure;
 use crate::input::Input;
 use clap::Args;
 use holdfast_sdk::field::{Bytes, Name};
 use holdfast_sdk::{KeyName, message};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Encrypt anew under the newest version, or another key, without seeing the plaintext
 ///
 /// Encrypts anew what was encrypted or wrapped before, inside the key store: under the newest version, or another key.
+///
+/// One ciphertext, or an inventory: JSON lines with `--jsonl`. What is under the
+/// newest version already is left alone, so the same command can be given again. docs/operate/rotation.md leads through it.
 #[derive(Debug, Args)]
 pub(crate) struct Rewrap {
-    /// The ciphertext, as it is or in base64; `-` for stdin
+    /// The ciphertext, as it is or in base64; with `--jsonl` the lines. `-` for stdin
     file: Input,
     /// The key that it was made with
     #[arg(long, value_name = "NAME")]
-    key: KeyName,
+    key: Option<KeyName>,
     /// The key to encrypt under [default: the same key]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "to", value_name = "NAME")]
     target_key: Option<KeyName>,
     #[command(flatten)]
     bound: Bound,
     #[command(flatten)]
     to: To,
+    #[command(flatten)]
+    campaign: Campaign,
+}
+
+/// How an inventory is gone through.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Inventories")]
+struct Campaign {
+    /// The file has a JSON object a line, with a `ciphertext` in base64 and perhaps a `context`; all else is carried through. With `-o` a
+    /// campaign that was interrupted goes on where it ended
+    #[arg(long)]
+    jsonl: bool,
+    /// Change nothing: count what stands under which version
+    #[arg(long)]
+    dry_run: bool,
+    /// Open items again and compare: `full`, with what was left alone, or `sample:N`. Needs the permission to open them
+    #[arg(long, value_name = "WHICH")]
+    verify: Option<Check>,
+    /// Batches of up to 256 under way at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
+    workers: u64,
+    /// At most so many items a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    rate: Option<u64>,
+    /// List every item that failed in this file, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    failures: Option<PathBuf>,
+    /// Write the report to this file too, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// How long to wait for a gateway that does not answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    patience: u64,
+}
+
+impl Campaign {
+    fn settings(self, force: bool) -> Settings {
+        let Self { jsonl: _, dry_run, verify, workers, rate, failures, report, patience } = self;
+        Settings {
+            workers: usize::try_from(workers).unwrap_or(1),
+            rate,
+            check: verify.unwrap_or(Check::Nothing),
+            dry_run,
+            failures,
+            report,
+            force,
+            patience: Duration::from_secs(patience),
+        }
+    }
+
+    /// Nothing of it makes sense for a single ciphertext.
+    fn is_given(&self) -> bool {
+        let Self { jsonl: _, dry_run, verify, workers: _, rate, failures, report, patience: _ } = self;
+        *dry_run || verify.is_some() || rate.is_some() || failures.is_some() || report.is_some()
+    }
 }
 
 impl Rewrap {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { file, key, target_key, bound, to } = self;
-        let request = message::Rewrap {
-            ciphertext: Bytes(file.read_encoded()?),
-            context: bound.context()?,
-            target_key: target_key.map(Name),
-        };
-        let tenant = app.tenant()?;
-        let answer = app.block_on(tenant.use_key(&key, &request))?;
-        to.put(app, &answer.ciphertext.0, &answer.body)
+        let Self { file, key, target_key, bound, to, campaign } = self;
+        match file {
+            input if campaign.jsonl => {
+                let key = key.ok_or_else(unnamed)?;
+                let (context, settings) = (bound.context()?, campaign.settings(to.force));
+                let output = to.output.filter(|path| path.as_os_str() != "-");
+                let to_stdout = output.is_none() && !settings.dry_run;
+                let lines = Lines { input, key, target: target_key, context, output };
+                campaign::run_lines(app, lines, &settings)?.tell(app, &settings, to_stdout)
+            }
+            Input::Stdin | Input::File(_) if campaign.is_given() => {
+                Err(Failure::usage("this is for inventories, and one file is named without `--jsonl`")
+                    .remedy("add `--jsonl` if it has JSON lines"))
+            }
+            Input::Stdin | Input::File(_) => {
+                let request = message::Rewrap {
+                    ciphertext: Bytes(file.read_encoded()?),
+                    context: bound.context()?,
+                    target_key: target_key.map(Name),
+                };
+                let tenant = app.tenant()?;
+                let answer = app.block_on(tenant.use_key(&key.ok_or_else(unnamed)?, &request))?;
+                to.put(app, &answer.ciphertext.0, &answer.body)
+            }
+        }
     }
+}
+
+fn unnamed() -> Failure {
+    Failure::usage("the key is not named").remedy("name the key that it was made with by `--key`")
 }
