@@ -1,7 +1,7 @@
 //! Rewrap campaigns: an inventory of ciphertexts, all of it brought under the newest version of a key.
 //!
-//! `lines` goes through JSON lines: it judges each item by the header of its ciphertext (`keys`), asks the gateway in batches (`post`), counts
-//! what came of it (`tally`) and tells it in the end (`report`).
+//! Two kinds of inventories, `lines` (JSON lines) and `tree` (a directory of age files). Both judge each item by the header of its ciphertext
+//! (`keys`), ask the gateway in batches (`post`), count what came of it (`tally`) and tell it in the end (`report`).
 
 mod feed;
 mod journal;
@@ -10,10 +10,14 @@ mod line;
 mod lines;
 mod post;
 mod report;
+mod sheet;
 mod stop;
 mod tally;
+mod tree;
+mod walk;
 
 pub(crate) use lines::{Lines, run as run_lines};
+pub(crate) use tree::{Tree, run as run_tree};
 
 use crate::failure::Failure;
 use std::path::PathBuf;

@@ -1,8 +1,9 @@
 //! `holdfast rewrap`.
 
 use super::{Bound, To};
+use crate::agefile::Name as AgeName;
 use crate::app::App;
-use crate::campaign::{self, Check, Lines, Settings};
+use crate::campaign::{self, Check, Lines, Settings, Tree};
 use crate::failure::Failure;
 use crate::input::Input;
 use clap::Args;
@@ -15,13 +16,13 @@ use std::time::Duration;
 ///
 /// Encrypts anew what was encrypted or wrapped before, inside the key store: under the newest version, or another key.
 ///
-/// One ciphertext, or an inventory: JSON lines with `--jsonl`. What is under the
+/// One ciphertext, or an inventory: a directory, whose age files get a new header each, or JSON lines with `--jsonl`. What is under the
 /// newest version already is left alone, so the same command can be given again. docs/operate/rotation.md leads through it.
 #[derive(Debug, Args)]
 pub(crate) struct Rewrap {
-    /// The ciphertext, as it is or in base64; with `--jsonl` the lines. `-` for stdin
+    /// The ciphertext, as it is or in base64; a directory of age files; with `--jsonl` the lines. `-` for stdin
     file: Input,
-    /// The key that it was made with
+    /// The key that it was made with; age files say it themselves, and are all taken without it
     #[arg(long, value_name = "NAME")]
     key: Option<KeyName>,
     /// The key to encrypt under [default: the same key]
@@ -92,6 +93,19 @@ impl Rewrap {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         let Self { file, key, target_key, bound, to, campaign } = self;
         match file {
+            Input::File(root) if root.is_dir() => {
+                if to.output.is_some() || campaign.jsonl {
+                    return Err(Failure::usage("a directory's files are replaced in their places")
+                        .remedy("leave `-o` and `--jsonl` out; copy the directory first if you want both"));
+                }
+                let tenant = app.tenant()?.id().clone();
+                // A name of ours among the pairs is refused as it is when files are made.
+                let any: KeyName = "any".parse()?;
+                let AgeName { context, .. } = AgeName::new(tenant, any, bound.context)?;
+                let settings = campaign.settings(to.force);
+                let tree = Tree { root, key, target: target_key, context };
+                campaign::run_tree(app, tree, &settings)?.tell(app, &settings, false)
+            }
             input if campaign.jsonl => {
                 let key = key.ok_or_else(unnamed)?;
                 let (context, settings) = (bound.context()?, campaign.settings(to.force));
@@ -102,7 +116,7 @@ impl Rewrap {
             }
             Input::Stdin | Input::File(_) if campaign.is_given() => {
                 Err(Failure::usage("this is for inventories, and one file is named without `--jsonl`")
-                    .remedy("add `--jsonl` if it has JSON lines"))
+                    .remedy("add `--jsonl` if it has JSON lines, or name a directory"))
             }
             Input::Stdin | Input::File(_) => {
                 let request = message::Rewrap {
