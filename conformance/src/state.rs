@@ -169,17 +169,17 @@ async fn reads_see_what_was_committed<S: State>(fresh: &impl AsyncFn() -> S) {
     assert!(bench.key("kek").await.is_none());
     let key = bench.create("kek").await;
     let entry = bench.key("kek").await.expect("a name that was looked up in vain is found once it is there");
-    assert_eq!((&entry.key, entry.newest.number), (&key, KeyVersion::FIRST));
+    assert_eq!((&entry.key, entry.current.number), (&key, KeyVersion::FIRST));
     assert!(
         bench.state.key(&bench.rig.other, &name("kek")).await.unwrap().is_none(),
         "another tenant's name"
     );
     bench.rig.command("carol", Command::RotateKey(name("kek"))).await.unwrap();
     let entry = bench.key("kek").await.unwrap();
-    assert_eq!((entry.key.newest.get(), entry.newest.number.get()), (2, 2));
+    assert_eq!((entry.key.newest.get(), entry.current.number.get()), (2, 2));
     let first = bench.state.version(key.id, KeyVersion::FIRST).await.unwrap().unwrap();
     assert_eq!((first.key, first.number), (key.id, KeyVersion::FIRST));
-    assert_ne!(first.handle, entry.newest.handle);
+    assert_ne!(first.handle, entry.current.handle);
     assert!(bench.state.version(key.id, KeyVersion::new(3).unwrap()).await.unwrap().is_none());
     let labels = Labels::from([("team".into(), "ünïcode \" \\ \n".into())]);
     let label = Command::LabelKey { key: name("kek"), labels: labels.clone(), expected: None };
@@ -294,11 +294,14 @@ async fn a_commit_is_all_or_nothing<S: State>(fresh: &impl AsyncFn() -> S) {
     let position = bench.state.position();
     let version = Version {
         number: KeyVersion::new(2).unwrap(),
-        ..Version::clone(&bench.key("kek").await.unwrap().newest)
+        ..Version::clone(&bench.key("kek").await.unwrap().current)
     };
     let good = vec![
         StateChange::Version { tenant: bench.rig.acme.clone(), version: version.clone() },
-        StateChange::Key { key: Key { newest: version.number, ..raised(&key) }, expected: Some(key.epoch) },
+        StateChange::Key {
+            key: Key { newest: version.number, current: version.number, ..raised(&key) },
+            expected: Some(key.epoch),
+        },
         StateChange::Caller {
             tenant: bench.rig.acme.clone(),
             record: person("acme", "erin", CallerKind::Application, &bench.rig.world),
@@ -318,7 +321,7 @@ async fn a_commit_is_all_or_nothing<S: State>(fresh: &impl AsyncFn() -> S) {
     }
     let committed = bench.commit(good).await.unwrap();
     assert_eq!(committed, bench.state.position());
-    assert_eq!(bench.key("kek").await.unwrap().newest.number, version.number);
+    assert_eq!(bench.key("kek").await.unwrap().current.number, version.number);
 }
 
 async fn invocations_are_counted_and_never_forgotten<S: State>(

@@ -186,7 +186,7 @@ impl Command {
 /// What a command did.
 #[derive(Debug)]
 pub enum Done {
-    /// A key as it is now, with its newest version.
+    /// A key as it is now, with the version that new work takes.
     Key(Box<Key>, Arc<Version>),
     /// A caller as it is registered now.
     Caller(Arc<CallerRecord>),

@@ -99,8 +99,10 @@ pub struct Key {
     pub legacy: Legacy,
     /// Labels.
     pub labels: Labels,
-    /// The version that new work takes.
+    /// The newest version that was made.
     pub newest: KeyVersion,
+    /// The version that new work takes: the newest, unless it was rolled back to an earlier one.
+    pub current: KeyVersion,
     /// How well it is kept.
     pub custody: Custody,
     /// The commit that made its newest version, stamped by the state: a backup of an earlier one does not hold it.
@@ -136,7 +138,7 @@ pub struct Version {
     pub key: KeyId,
     /// The version's number.
     pub number: KeyVersion,
-    /// Its state: a superseded version is `Active` still, since `newest` alone decides what new work takes.
+    /// Its state: a superseded version is `Active` still, since [`Key::current`] alone decides what new work takes.
     pub state: KeyState,
     /// Where its material is.
     pub handle: SealedHandle,

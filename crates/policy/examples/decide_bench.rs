@@ -28,6 +28,7 @@ fn key(number: usize) -> Key {
         legacy: Legacy::default(),
         labels: [("team".into(), "payroll".into()), ("number".into(), number.to_string().into())].into(),
         newest: KeyVersion::FIRST,
+        current: KeyVersion::FIRST,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

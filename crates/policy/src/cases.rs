@@ -250,6 +250,7 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
         legacy: Legacy::default(),
         labels: row.labels.clone(),
         newest: KeyVersion::FIRST,
+        current: KeyVersion::FIRST,
         custody,
         renewed: 0,
         created: Timestamp::from_micros(0),

@@ -203,6 +203,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         legacy: Legacy::default(),
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
+        current: KeyVersion::FIRST,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

@@ -137,6 +137,9 @@ struct KeyBody<'a> {
     sha1_oaep: bool,
     labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     newest: u32,
+    /// Where it is not the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    current: Option<u32>,
     custody: Cow<'a, str>,
     renewed: u64,
     created: u64,
@@ -333,6 +336,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         legacy: Legacy { rsa_pkcs1_decrypt, sha1_oaep },
         labels,
         newest,
+        current,
         custody,
         renewed,
         created,
@@ -351,6 +355,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         sha1_oaep: *sha1_oaep,
         labels: labels.collect(),
         newest: newest.get(),
+        current: (current != newest).then(|| current.get()),
         custody: custody.name().into(),
         renewed: *renewed,
         created: created.micros(),
@@ -365,6 +370,11 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
     }
     let id = row.id.try_into().map_err(|_| row.damaged("its id has another length"))?;
     let labels = body.labels.into_iter().map(|(label, value)| (label.into(), value.into()));
+    let newest = named(row, "newest version", KeyVersion::new(body.newest))?;
+    let current = body.current.map(|current| {
+        let earlier = KeyVersion::new(current).filter(|current| *current < newest);
+        named(row, "version for new work", earlier)
+    });
     Ok(Key {
         id: KeyId::from_bytes(id),
         tenant: parse(row, "tenant", row.tenant)?,
@@ -376,7 +386,8 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         exportable: body.exportable,
         legacy: Legacy { rsa_pkcs1_decrypt: body.rsa_pkcs1_decrypt, sha1_oaep: body.sha1_oaep },
         labels: labels.collect(),
-        newest: named(row, "newest version", KeyVersion::new(body.newest))?,
+        newest,
+        current: current.transpose()?.unwrap_or(newest),
         custody: named(row, "custody", Custody::from_name(&body.custody))?,
         renewed: body.renewed,
         created: Timestamp::from_micros(body.created),

@@ -138,6 +138,7 @@ pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
         legacy: Legacy::default(),
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
+        current: KeyVersion::FIRST,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(3_000_000),

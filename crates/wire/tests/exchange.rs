@@ -337,6 +337,7 @@ fn a_key() -> (Key, Version) {
         legacy: Legacy { rsa_pkcs1_decrypt: false, sha1_oaep: true },
         labels: [("team".into(), "finance".into())].into(),
         newest: KeyVersion::new(4).unwrap(),
+        current: KeyVersion::new(3).unwrap(),
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(1_795_460_597_123_456),

@@ -288,7 +288,7 @@ impl<P: Ports> Pipeline<P> {
 
     fn stopped_in_memory(&self, scene: &Scene<'_, P>, entry: Option<&KeyEntry>) -> crate::command::Done {
         match entry {
-            Some(entry) => crate::command::Done::Key(Box::new(entry.key.clone()), Arc::clone(&entry.newest)),
+            Some(entry) => crate::command::Done::Key(Box::new(entry.key.clone()), Arc::clone(&entry.current)),
             None => {
                 let record = &scene.view.data.record;
                 crate::command::Done::Tenant(record.id.clone(), record.epoch)

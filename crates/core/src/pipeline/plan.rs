@@ -33,8 +33,8 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    fn key(changes: Vec<StateChange>, key: Key, newest: Arc<Version>) -> Self {
-        Self { changes, done: Done::Key(Box::new(key), newest), reload: None, compares: false }
+    fn key(changes: Vec<StateChange>, key: Key, current: Arc<Version>) -> Self {
+        Self { changes, done: Done::Key(Box::new(key), current), reload: None, compares: false }
     }
 }
 
@@ -59,7 +59,7 @@ impl<P: Ports> Pipeline<P> {
                 let key = Key { labels: labels.clone(), epoch: entry.key.epoch.next(), ..entry.key.clone() };
                 let change = StateChange::Key { key: key.clone(), expected: Some(entry.key.epoch) };
                 let compares = expected.is_some();
-                Ok(Planned { compares, ..Planned::key(vec![change], key, Arc::clone(&entry.newest)) })
+                Ok(Planned { compares, ..Planned::key(vec![change], key, Arc::clone(&entry.current)) })
             }
             Command::TransitionKey { key, verb } => {
                 let entry = self.entry(tenant, key).await?;
@@ -152,6 +152,7 @@ impl<P: Ports> Pipeline<P> {
             self.generate(scene, intent, before.id, number, before.algorithm, before.exportable).await?;
         let key = Key {
             newest: number,
+            current: number,
             custody: generated.custody,
             renewed: Key::UNCOMMITTED,
             epoch: before.epoch.next(),
@@ -193,21 +194,21 @@ impl<P: Ports> Pipeline<P> {
             // Written all the same, so that whoever resumes the key meanwhile comes before or after, and not in between.
             let key = Key { epoch: before.epoch.next(), ..before.clone() };
             let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
-            return Ok(Planned::key(vec![change], key, Arc::clone(&entry.newest)));
+            return Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)));
         };
         let resumes_to = if verb == Transition::Suspend { before.state } else { KeyState::Active };
         let key = Key { state, resumes_to, epoch: before.epoch.next(), ..before.clone() };
         let mut changes = vec![StateChange::Key { key: key.clone(), expected: Some(before.epoch) }];
-        let mut newest = Arc::clone(&entry.newest);
+        let mut current = Arc::clone(&entry.current);
         if verb == Transition::Destroy {
             for version in self.erase_all(scene, intent, before).await? {
-                if version.number == newest.number {
-                    newest = Arc::new(version.clone());
+                if version.number == current.number {
+                    current = Arc::new(version.clone());
                 }
                 changes.push(StateChange::Version { tenant: key.tenant.clone(), version });
             }
         }
-        Ok(Planned::key(changes, key, newest))
+        Ok(Planned::key(changes, key, current))
     }
 
     /// Erases the material of all versions, and gives the records that say so.
@@ -648,6 +649,7 @@ pub(super) fn planned_key(
         legacy: *legacy,
         labels: labels.clone(),
         newest: KeyVersion::FIRST,
+        current: KeyVersion::FIRST,
         custody,
         renewed: Key::UNCOMMITTED,
         created: now,

@@ -235,7 +235,7 @@ impl<P: Ports> Pipeline<P> {
     async fn rotate_by_itself(&self, tenant: &TenantId, key: &KeyName) -> Result<(), Error> {
         let Some(entry) = self.engines.state.key(tenant, key).await? else { return Ok(()) };
         // Somebody may have rotated or stopped it meanwhile; a fresh version asks again when it has been used up.
-        let used = self.engines.state.count(entry.key.id, entry.newest.number, 0).await?;
+        let used = self.engines.state.count(entry.key.id, entry.current.number, 0).await?;
         if used < super::work::ROTATE_AT || entry.key.state != crate::lifecycle::KeyState::Active {
             return Ok(());
         }

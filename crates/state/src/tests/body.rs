@@ -91,6 +91,14 @@ fn the_bytes_of_a_key() {
     assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);
     assert_eq!(key(&row(Kind::Key, &[5; 16], None, &body)).unwrap(), record);
     assert!(key(&row(Kind::Key, &[5; 16], Some("other"), &body)).is_err());
+    let earlier =
+        |current: u32| text(&body).replace(r#""newest":1,"#, &format!(r#""newest":3,"current":{current},"#));
+    let back = key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(2).as_bytes())).unwrap();
+    assert_eq!((back.newest.get(), back.current.get()), (3, 2));
+    assert_eq!(text(&of_key(&back).unwrap()), earlier(2));
+    for none in [0, 3, 4] {
+        assert!(key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(none).as_bytes())).is_err(), "{none}");
+    }
 }
 
 #[test]

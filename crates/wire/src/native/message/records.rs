@@ -35,8 +35,11 @@ shown! {
         purpose: Word<Purpose>,
         /// Its state (NIST SP 800-57 part 1 rev. 5 §7).
         state: Word<KeyState>,
-        /// The version that new work takes.
+        /// The newest version.
         newest_version: VersionNumber,
+        /// The version that new work takes, where it was rolled back to an earlier one than the newest.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        current_version: Option<VersionNumber>,
         /// Whether its material may ever leave custody.
         exportable: bool,
         /// Legacy operations that it was created for.
@@ -52,7 +55,7 @@ shown! {
         created: Time,
         /// How often this record has been written; a change can be based on it.
         epoch: u64,
-        /// The newest version's public half, if it has one; not in listings.
+        /// The public half of the version that new work takes, if it has one; not in listings.
         #[serde(skip_serializing_if = "Option::is_none")]
         public_key: Option<Bytes>,
         /// Whether the change that gave this survives power loss; only where there was one.
@@ -313,10 +316,10 @@ impl Backups {
 }
 
 impl Key {
-    /// As it is recorded, with its newest version where that is shown too.
+    /// As it is recorded, with the version that new work takes where that is shown too.
     pub(crate) fn new(
         record: &holdfast_core::key::Key,
-        newest: Option<&holdfast_core::key::Version>,
+        current: Option<&holdfast_core::key::Version>,
         durability: Option<DurabilityWord>,
         backups: Backups,
     ) -> Self {
@@ -332,6 +335,7 @@ impl Key {
             legacy,
             labels,
             newest: newest_version,
+            current: current_version,
             custody,
             renewed: _,
             created,
@@ -344,6 +348,7 @@ impl Key {
             purpose: Word(*purpose),
             state: Word(*state),
             newest_version: VersionNumber(*newest_version),
+            current_version: (current_version != newest_version).then_some(VersionNumber(*current_version)),
             exportable: *exportable,
             legacy: LegacyList(*legacy),
             labels: LabelMap(labels.clone()),
@@ -351,7 +356,7 @@ impl Key {
             protected: backups.hold(record),
             created: Time(*created),
             epoch: epoch.0,
-            public_key: newest
+            public_key: current
                 .and_then(|version| version.public.as_ref())
                 .map(|public| Bytes(public.to_vec())),
             durability,
