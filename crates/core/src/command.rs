@@ -3,9 +3,10 @@
 use crate::action::Action;
 use crate::algorithm::{Algorithm, Purpose};
 use crate::caller::CallerRecord;
-use crate::id::{CallerName, Epoch, KeyName, TenantId, TokenId};
+use crate::id::{CallerName, Epoch, KeyName, KeyVersion, TenantId, TokenId};
+use crate::inventory::TakenInventory;
 use crate::key::{Key, Labels, Legacy, Version};
-use crate::lifecycle::Transition;
+use crate::lifecycle::{Transition, VersionVerb};
 use crate::port::{Archived, Finding};
 use crate::retention::Retention;
 use crate::secret::Secret;
@@ -52,6 +53,26 @@ pub enum Command {
     CreateKey(NewKey),
     /// Make a new version, which new work takes from then on.
     RotateKey(KeyName),
+    /// Give new work back to the newest active version before the one that it takes.
+    RollBackKey(KeyName),
+    /// Move a version of a key to another state.
+    TransitionVersion {
+        /// The key.
+        key: KeyName,
+        /// The version.
+        version: KeyVersion,
+        /// The verb.
+        verb: VersionVerb,
+        /// Whether it is done although no inventory says that the version is not needed.
+        without_inventory: bool,
+    },
+    /// Record what of a key's versions is still needed.
+    RecordInventory {
+        /// The key.
+        key: KeyName,
+        /// What was found.
+        taken: TakenInventory,
+    },
     /// Replace a key's labels.
     LabelKey {
         /// The key.
@@ -131,6 +152,13 @@ impl Command {
         match self {
             Self::CreateKey(_) => Action::CreateKey,
             Self::RotateKey(_) => Action::RotateKey,
+            Self::RollBackKey(_) => Action::RollBackKey,
+            Self::TransitionVersion { verb, .. } => match verb {
+                VersionVerb::Activate => Action::ActivateVersion,
+                VersionVerb::Deactivate => Action::DeactivateVersion,
+                VersionVerb::Destroy => Action::DestroyVersion,
+            },
+            Self::RecordInventory { .. } => Action::RecordInventory,
             Self::LabelKey { .. } => Action::LabelKey,
             Self::TransitionKey { verb, .. } => match verb {
                 Transition::Activate => Action::ActivateKey,
@@ -162,7 +190,12 @@ impl Command {
     pub const fn key(&self) -> Option<&KeyName> {
         match self {
             Self::CreateKey(new) => Some(&new.name),
-            Self::RotateKey(key) | Self::LabelKey { key, .. } | Self::TransitionKey { key, .. } => Some(key),
+            Self::RotateKey(key)
+            | Self::RollBackKey(key)
+            | Self::TransitionVersion { key, .. }
+            | Self::RecordInventory { key, .. }
+            | Self::LabelKey { key, .. }
+            | Self::TransitionKey { key, .. } => Some(key),
             Self::PutCaller(_)
             | Self::SuspendCaller(_)
             | Self::ResumeCaller(_)

@@ -3,6 +3,7 @@
 use crate::algorithm::{Algorithm, Purpose};
 use crate::frame::Commitment;
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, TenantId};
+use crate::inventory::Inventory;
 use crate::lifecycle::KeyState;
 use crate::time::Timestamp;
 use core::fmt;
@@ -103,6 +104,8 @@ pub struct Key {
     pub newest: KeyVersion,
     /// The version that new work takes: the newest, unless it was rolled back to an earlier one.
     pub current: KeyVersion,
+    /// What of its versions is still needed, as it was recorded last; none since it was rolled back.
+    pub inventory: Option<Arc<Inventory>>,
     /// How well it is kept.
     pub custody: Custody,
     /// The commit that made its newest version, stamped by the state: a backup of an earlier one does not hold it.

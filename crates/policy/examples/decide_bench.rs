@@ -29,6 +29,7 @@ fn key(number: usize) -> Key {
         labels: [("team".into(), "payroll".into()), ("number".into(), number.to_string().into())].into(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        inventory: None,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

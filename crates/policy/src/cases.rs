@@ -251,6 +251,7 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
         labels: row.labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        inventory: None,
         custody,
         renewed: 0,
         created: Timestamp::from_micros(0),

@@ -204,6 +204,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        inventory: None,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

@@ -11,6 +11,7 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
 use holdfast_core::frame::Commitment;
+use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::pipeline::OpenIntent;
@@ -140,9 +141,22 @@ struct KeyBody<'a> {
     /// Where it is not the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     current: Option<u32>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    inventory: Option<InventoryBody<'a>>,
     custody: Cow<'a, str>,
     renewed: u64,
     created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InventoryBody<'a> {
+    newest: u32,
+    needed: Vec<u32>,
+    items: u64,
+    #[serde(borrow)]
+    sha256: Bytes<'a>,
+    recorded: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -337,6 +351,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels,
         newest,
         current,
+        inventory,
         custody,
         renewed,
         created,
@@ -356,9 +371,33 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels: labels.collect(),
         newest: newest.get(),
         current: (current != newest).then(|| current.get()),
+        inventory: inventory.as_deref().map(of_inventory),
         custody: custody.name().into(),
         renewed: *renewed,
         created: created.micros(),
+    })
+}
+
+fn of_inventory(inventory: &Inventory) -> InventoryBody<'_> {
+    let Inventory { newest, needed, items, sha256, recorded } = inventory;
+    InventoryBody {
+        newest: newest.get(),
+        needed: needed.iter().map(|version| version.get()).collect(),
+        items: *items,
+        sha256: sha256.as_slice().into(),
+        recorded: recorded.micros(),
+    }
+}
+
+fn inventory(row: &Row<'_>, body: &InventoryBody<'_>) -> Result<Inventory, Fault> {
+    let InventoryBody { newest, needed, items, sha256, recorded } = body;
+    let version = |number: &u32| named(row, "inventory's version", KeyVersion::new(*number));
+    Ok(Inventory {
+        newest: version(newest)?,
+        needed: needed.iter().map(version).collect::<Result<_, _>>()?,
+        items: *items,
+        sha256: exact(row, sha256)?,
+        recorded: Timestamp::from_micros(*recorded),
     })
 }
 
@@ -388,6 +427,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         labels: labels.collect(),
         newest,
         current: current.transpose()?.unwrap_or(newest),
+        inventory: body.inventory.map(|body| inventory(row, &body)).transpose()?.map(Arc::new),
         custody: named(row, "custody", Custody::from_name(&body.custody))?,
         renewed: body.renewed,
         created: Timestamp::from_micros(body.created),

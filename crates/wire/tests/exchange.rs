@@ -338,6 +338,7 @@ fn a_key() -> (Key, Version) {
         labels: [("team".into(), "finance".into())].into(),
         newest: KeyVersion::new(4).unwrap(),
         current: KeyVersion::new(3).unwrap(),
+        inventory: None,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(1_795_460_597_123_456),

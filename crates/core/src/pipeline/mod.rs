@@ -15,6 +15,7 @@ mod recover;
 mod restore;
 mod snapshot;
 mod use_key;
+mod versions;
 mod work;
 
 pub use found::Founding;

@@ -2,6 +2,7 @@
 
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
+use super::versions::plan_inventory;
 use super::work::{material, purpose_for};
 use super::{Pipeline, TenantView};
 use crate::algorithm::Algorithm;
@@ -33,7 +34,7 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    fn key(changes: Vec<StateChange>, key: Key, current: Arc<Version>) -> Self {
+    pub(super) fn key(changes: Vec<StateChange>, key: Key, current: Arc<Version>) -> Self {
         Self { changes, done: Done::Key(Box::new(key), current), reload: None, compares: false }
     }
 }
@@ -52,6 +53,19 @@ impl<P: Ports> Pipeline<P> {
             Command::RotateKey(name) => {
                 let entry = self.entry(tenant, name).await?;
                 self.plan_rotate(scene, facts, intent, &entry).await
+            }
+            Command::RollBackKey(name) => {
+                let entry = self.entry(tenant, name).await?;
+                self.plan_roll_back(facts, &entry).await
+            }
+            Command::TransitionVersion { key, version, verb, without_inventory } => {
+                let entry = self.entry(tenant, key).await?;
+                let order = (*version, *verb, *without_inventory);
+                self.plan_version(scene, facts, intent, &entry, order).await
+            }
+            Command::RecordInventory { key, taken } => {
+                let entry = self.entry(tenant, key).await?;
+                plan_inventory(facts, &entry, taken, scene.inbound.now)
             }
             Command::LabelKey { key, labels, expected } => {
                 let entry = self.entry(tenant, key).await?;
@@ -317,6 +331,9 @@ impl<P: Ports> Pipeline<P> {
             }
             Command::CreateKey(_)
             | Command::RotateKey(_)
+            | Command::RollBackKey(_)
+            | Command::TransitionVersion { .. }
+            | Command::RecordInventory { .. }
             | Command::LabelKey { .. }
             | Command::TransitionKey { .. }
             | Command::CreateTenant(_)
@@ -650,6 +667,7 @@ pub(super) fn planned_key(
         labels: labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        inventory: None,
         custody,
         renewed: Key::UNCOMMITTED,
         created: now,

@@ -4,6 +4,7 @@ use super::command::{Undone, is_passing, own_inbound, subject};
 use super::found::{not_loaded, own_caller};
 use super::proof::{Intent, Permit};
 use super::record::{Done, Facts, NamedKey, Scene};
+use super::versions::destruction;
 use super::{Engines, Pipeline};
 use crate::action::Action;
 use crate::command::Command;
@@ -336,10 +337,15 @@ impl<P: Ports> Pipeline<P> {
                 self.reload(&new).await?;
             }
             Ok(Done::Recovered)
-        } else if let Some(command) = stop_order(action, key, subject.as_deref()) {
+        } else if let Some(command) = stop_order(action, key.clone(), subject.as_deref()) {
             let permit = Permit::own(operation, tenant.clone(), own.name().clone(), StopEpoch::END);
             let intent = Intent::urgent(permit, facts.open_intent(&tenant))?;
             let carried_out = self.carry_out(&scene, &mut facts, &intent, &command).await;
+            impossible(carried_out)?.map_or(Ok(Done::Recovered), Err)
+        } else if let Some(command) = destruction(action, key, subject.as_deref()) {
+            // Its material may be gone already: what has begun is brought to its end.
+            let permit = Permit::own(operation, tenant.clone(), own.name().clone(), StopEpoch::END);
+            let carried_out = self.carry_out(&scene, &mut facts, &Intent::own(permit), &command).await;
             impossible(carried_out)?.map_or(Ok(Done::Recovered), Err)
         } else if action == Action::PruneAudit {
             self.prune_on(&facts, &tenant).await?;

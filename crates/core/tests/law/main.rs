@@ -27,6 +27,7 @@ mod retention;
 mod rewrap;
 mod separation;
 mod stops;
+mod versions;
 
 use holdfast_core::{Error, ErrorKind};
 

@@ -45,6 +45,7 @@ pub fn key(name: &str, labels: &[(&str, &str)]) -> Key {
         labels: labels.iter().map(|(name, value)| (Box::from(*name), Box::from(*value))).collect(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        inventory: None,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

@@ -336,6 +336,7 @@ impl Key {
             labels,
             newest: newest_version,
             current: current_version,
+            inventory: _,
             custody,
             renewed: _,
             created,
