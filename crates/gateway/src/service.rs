@@ -136,6 +136,9 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::ListVersions
         | Endpoint::LabelKey
         | Endpoint::RotateKey
+        | Endpoint::RollBackKey
+        | Endpoint::TransitionVersion(_)
+        | Endpoint::RecordInventory
         | Endpoint::CreateTenant
         | Endpoint::BackUp
         | Endpoint::ConfirmClock

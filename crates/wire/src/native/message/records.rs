@@ -1,5 +1,6 @@
 //! Records as they are shown: keys, callers, policies, tenants.
 
+use super::Inventory;
 use crate::native::field::{
     Bytes, CertificateBytes, CredentialText, CrlBytes, DurabilityWord, LabelMap, LegacyList, Name,
     PolicyText, SecretText, Time, VersionNumber, Word,
@@ -40,6 +41,9 @@ shown! {
         /// The version that new work takes, where it was rolled back to an earlier one than the newest.
         #[serde(skip_serializing_if = "Option::is_none")]
         current_version: Option<VersionNumber>,
+        /// What of its versions is still needed, as it was recorded last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        inventory: Option<Inventory>,
         /// Whether its material may ever leave custody.
         exportable: bool,
         /// Legacy operations that it was created for.
@@ -336,7 +340,7 @@ impl Key {
             labels,
             newest: newest_version,
             current: current_version,
-            inventory: _,
+            inventory,
             custody,
             renewed: _,
             created,
@@ -350,6 +354,7 @@ impl Key {
             state: Word(*state),
             newest_version: VersionNumber(*newest_version),
             current_version: (current_version != newest_version).then_some(VersionNumber(*current_version)),
+            inventory: inventory.as_deref().map(Inventory::new),
             exportable: *exportable,
             legacy: LegacyList(*legacy),
             labels: LabelMap(labels.clone()),
