@@ -15,12 +15,14 @@ use holdfast_sdk::{KeyName, KeyVersion, Tenant};
 pub(crate) struct Known {
     pub(crate) name: KeyName,
     pub(crate) id: KeyId,
-    pub(crate) newest: KeyVersion,
+    /// The version that new work takes.
+    pub(crate) current: KeyVersion,
 }
 
 impl Known {
     fn of(key: &Key) -> Self {
-        Self { name: key.name.0.clone(), id: key.id.0, newest: key.newest_version.0 }
+        let current = key.current_version.unwrap_or(key.newest_version).0;
+        Self { name: key.name.0.clone(), id: key.id.0, current }
     }
 
     /// Reads its record.
@@ -60,7 +62,8 @@ impl Route {
         };
         let Self { from, to } = self;
         if key == to.id {
-            let due = (version < to.newest).then_some(to);
+            // A version that a rollback has left is not where new work is, either.
+            let due = (version != to.current).then_some(to);
             return Ok(Found { key: to, version, class, due });
         }
         if key == from.id {
@@ -146,9 +149,9 @@ mod tests {
     use holdfast_core::algorithm::Algorithm;
     use holdfast_core::frame::Commitment;
 
-    fn known(name: &str, id: u8, newest: u32) -> Known {
-        let (name, newest) = (name.parse().unwrap(), KeyVersion::new(newest).unwrap());
-        Known { name, id: KeyId::from_bytes([id; 16]), newest }
+    fn known(name: &str, id: u8, current: u32) -> Known {
+        let (name, current) = (name.parse().unwrap(), KeyVersion::new(current).unwrap());
+        Known { name, id: KeyId::from_bytes([id; 16]), current }
     }
 
     fn under(id: u8, version: u32) -> Vec<u8> {
@@ -175,7 +178,7 @@ mod tests {
     fn what_is_where_it_should_be_is_left_alone() {
         let key = known("k", 1, 3);
         let same = Route { from: key.clone(), to: key };
-        for (version, due) in [(1, true), (2, true), (3, false), (4, false)] {
+        for (version, due) in [(1, true), (2, true), (3, false), (4, true)] {
             assert_eq!(same.judge(&under(1, version)).unwrap().due.is_some(), due, "{version}");
         }
         let other = Route { from: known("k", 1, 3), to: known("t", 2, 2) };

@@ -65,6 +65,7 @@ struct Done {
 pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending, Failure> {
     let Lines { input, key, target, context, output } = lines;
     let tenant = app.tenant()?;
+    settings.check()?;
     let begun = Instant::now();
     let route = app.block_on(async {
         let from = Known::read(&tenant, &key).await?;
@@ -134,13 +135,9 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
     }
     sink.finish(&place, &tally)?;
     let Shared { route, .. } = &*shared;
-    Ok(Ending::new(
-        tally,
-        vec![route.from.clone(), route.to.clone()],
-        begun.elapsed(),
-        before,
-        settings.dry_run,
-    ))
+    let other = Some((route.to.clone(), false)).filter(|(to, _)| *to != route.from);
+    let keys = std::iter::once((route.from.clone(), true)).chain(other).collect();
+    Ok(Ending::new(tally, keys, begun.elapsed(), before, settings.dry_run))
 }
 
 fn count_lines(input: &Input) -> Result<u64, Failure> {

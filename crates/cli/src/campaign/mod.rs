@@ -3,6 +3,7 @@
 //! Two kinds of inventories, `lines` (JSON lines) and `tree` (a directory of age files). Both judge each item by the header of its ciphertext
 //! (`keys`), ask the gateway in batches (`post`), count what came of it (`tally`) and tell it in the end (`report`).
 
+mod evidence;
 mod feed;
 mod journal;
 mod keys;
@@ -16,6 +17,7 @@ mod tally;
 mod tree;
 mod walk;
 
+pub(crate) use evidence::Reports;
 pub(crate) use lines::{Lines, run as run_lines};
 pub(crate) use tree::{Tree, run as run_tree};
 
@@ -36,12 +38,24 @@ pub(crate) struct Settings {
     pub(crate) dry_run: bool,
     /// Where every item that failed is listed, one JSON object a line.
     pub(crate) failures: Option<PathBuf>,
+    /// Whether the gateway is told at the end what is still needed.
+    pub(crate) record: bool,
     /// Where the report goes beside stdout, as JSON.
     pub(crate) report: Option<PathBuf>,
     /// Whether files that exist may be replaced.
     pub(crate) force: bool,
     /// How long to wait for a gateway that does not answer.
     pub(crate) patience: Duration,
+}
+
+impl Settings {
+    /// Refuses before the work what would be refused after it.
+    fn check(&self) -> Result<(), Failure> {
+        match self.report.as_deref().filter(|path| !self.force && path.symlink_metadata().is_ok()) {
+            Some(path) => Err(Failure::file("write", path, &std::io::ErrorKind::AlreadyExists.into())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Which items are opened again, to compare what old and new ciphertext hold.

@@ -1,6 +1,7 @@
 //! What a campaign tells in the end.
 
 use super::Settings;
+use super::evidence::Reports;
 use super::keys::Known;
 use super::tally::{Failed, Failures, Tally, Versions};
 use crate::app::App;
@@ -46,7 +47,9 @@ struct Report {
 struct Key {
     name: String,
     id: String,
-    newest_version: u32,
+    current_version: u32,
+    /// Whether all of the inventory that was under it counts here: what was only gone to may have more elsewhere.
+    covered: bool,
     before: BTreeMap<u32, u64>,
     after: BTreeMap<u32, u64>,
 }
@@ -55,12 +58,11 @@ impl Ending {
     /// From its counts; `before` is how many items an earlier run of it has done.
     pub(super) fn new(
         tally: Tally,
-        mut known: Vec<Known>,
+        known: Vec<(Known, bool)>,
         time: Duration,
         before: u64,
         dry_run: bool,
     ) -> Self {
-        known.dedup();
         let failed = tally.failed();
         let Tally {
             total,
@@ -74,9 +76,10 @@ impl Ending {
             exit,
             mut keys,
         } = tally;
-        let keys = known.into_iter().map(|Known { name, id, newest }| {
+        let keys = known.into_iter().map(|(Known { name, id, current }, covered)| {
             let Versions { before, after } = keys.remove(name.as_str()).unwrap_or_default();
-            Key { name: name.to_string(), id: id.to_string(), newest_version: newest.get(), before, after }
+            let (id, current_version) = (id.to_string(), current.get());
+            Key { name: name.to_string(), id, current_version, covered, before, after }
         });
         let seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
         let a_second = u128::from(total - before) * 1000 / time.as_millis().max(1);
@@ -109,14 +112,18 @@ impl Ending {
         let Self { report, exit } = self;
         let value = serde_json::to_value(&report)
             .map_err(|error| Failure::new(Exit::Failure, "the report cannot be written").because(&error))?;
+        let text = format!("{value:#}\n");
         if let Some(path) = &settings.report {
-            Target::new(Some(path), settings.force).write(format!("{value:#}\n").as_bytes())?;
+            Target::new(Some(path), settings.force).write(text.as_bytes())?;
         }
         match (stdout_has_lines, app.printer.is_json()) {
             (true, true) => note(&value.to_string()),
             (true, false) => note(&report.summary()),
             (false, true) => app.printer.json_value(&value)?,
             (false, false) => report.tables(app)?,
+        }
+        if settings.record {
+            report.record(app, text)?;
         }
         if report.failed == 0 {
             return Ok(());
@@ -133,6 +140,26 @@ impl Ending {
 }
 
 impl Report {
+    /// Tells the gateway what of the keys' versions is still needed.
+    fn record(&self, app: &App, text: String) -> Result<(), Failure> {
+        let reports = Reports::one(text)?;
+        let tenant = app.tenant()?;
+        for key in self.keys.iter().filter(|key| key.covered) {
+            let name = key.name.parse()?;
+            let inventory = reports.of(&name)?;
+            app.block_on(tenant.record_inventory(&name, &inventory)).map_err(|error| {
+                let failure = Failure::from(error);
+                match failure.exit() {
+                    Exit::Denied => failure.remedy(format!(
+                        "hand the report (`--report FILE`) to a custodian: `holdfast key inventory {name} --report FILE`"
+                    )),
+                    Exit::Ok | Exit::Failure | Exit::Usage | Exit::Unauthenticated | Exit::State | Exit::Integrity | Exit::Unavailable => failure,
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     fn summary(&self) -> String {
         let Self { total, rewrapped, already_newest, due, failed, .. } = self;
         format!(

@@ -66,6 +66,7 @@ struct Done {
 pub(crate) fn run(app: &App, tree: Tree, settings: &Settings) -> Result<Ending, Failure> {
     let Tree { root, key, target, context } = tree;
     let tenant = app.tenant()?;
+    settings.check()?;
     let begun = Instant::now();
     // A name that is not there is a wrong use; one that a file names concerns that file only.
     for name in [&key, &target].into_iter().flatten() {
@@ -104,7 +105,11 @@ pub(crate) fn run(app: &App, tree: Tree, settings: &Settings) -> Result<Ending, 
     outcome
         .map_err(|failure| interrupted(failure, "give the same command again: what is done is left alone"))?;
     let known = app.block_on(shared.routes.known());
-    Ok(Ending::new(campaign.tally, known, begun.elapsed(), 0, settings.dry_run))
+    let known = known.into_iter().map(|known| {
+        let covered = shared.target.as_ref() != Some(&known.name);
+        (known, covered)
+    });
+    Ok(Ending::new(campaign.tally, known.collect(), begun.elapsed(), 0, settings.dry_run))
 }
 
 /// What the file keys are bound to.

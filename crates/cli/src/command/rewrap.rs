@@ -62,6 +62,9 @@ struct Campaign {
     /// Write the report to this file too, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Record at the gateway what is still needed, as `holdfast key inventory` does: only where this is all that is under the key
+    #[arg(long)]
+    record: bool,
     /// How long to wait for a gateway that does not answer
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     patience: u64,
@@ -69,7 +72,7 @@ struct Campaign {
 
 impl Campaign {
     fn settings(self, force: bool) -> Settings {
-        let Self { jsonl: _, dry_run, verify, workers, rate, failures, report, patience } = self;
+        let Self { jsonl: _, dry_run, verify, workers, rate, failures, report, record, patience } = self;
         Settings {
             workers: usize::try_from(workers).unwrap_or(1),
             rate,
@@ -77,6 +80,7 @@ impl Campaign {
             dry_run,
             failures,
             report,
+            record,
             force,
             patience: Duration::from_secs(patience),
         }
@@ -84,8 +88,9 @@ impl Campaign {
 
     /// Nothing of it makes sense for a single ciphertext.
     fn is_given(&self) -> bool {
-        let Self { jsonl: _, dry_run, verify, workers: _, rate, failures, report, patience: _ } = self;
-        *dry_run || verify.is_some() || rate.is_some() || failures.is_some() || report.is_some()
+        let Self { jsonl: _, dry_run, verify, workers: _, rate, failures, report, record, patience: _ } =
+            self;
+        *dry_run || *record || verify.is_some() || rate.is_some() || failures.is_some() || report.is_some()
     }
 }
 
