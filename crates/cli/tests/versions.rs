@@ -111,3 +111,20 @@ fn new_work_goes_back_and_a_campaign_follows() {
     assert_eq!(code(output.status), 5, "{}", stderr(&output));
     assert!(stderr(&output).contains("may need any version"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_key_has_a_schedule_until_it_has_none() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let key = json_of(&dev.ok(&["key", "schedule", "k", "--every", "90d", "--json"]));
+    assert_eq!(key["schedule"]["every_days"], json!(90));
+    let due = key["schedule"]["due"].as_str().unwrap().to_owned();
+    // A rotation by hand begins the period anew.
+    let rotated = json_of(&dev.ok(&["key", "rotate", "k", "--json"]));
+    assert!(rotated["schedule"]["due"].as_str().unwrap() > due.as_str(), "{rotated}");
+    let key = json_of(&dev.ok(&["key", "schedule", "k", "--off", "--json"]));
+    assert!(key.get("schedule").is_none());
+    for wrong in [&["--every", "0d"][..], &["--every", "3651"], &[], &["--off", "--every", "1d"]] {
+        dev.fails(&[&["key", "schedule", "k"], wrong].concat(), 2);
+    }
+}

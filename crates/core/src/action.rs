@@ -109,6 +109,8 @@ actions! {
         DestroyVersion = "destroy-version", Administer, Administer;
         /// Record what of a key's versions is still needed.
         RecordInventory = "record-inventory", Administer, Administer;
+        /// Say how often a key is rotated by itself.
+        ScheduleKey = "schedule-key", Administer, Administer;
         /// Change a key's labels.
         LabelKey = "label-key", Administer, Administer;
         /// Put a prepared key into use.
@@ -213,6 +215,7 @@ impl Action {
             | Self::DeactivateVersion
             | Self::DestroyVersion
             | Self::RecordInventory
+            | Self::ScheduleKey
             | Self::LabelKey
             | Self::ActivateKey
             | Self::SuspendKey

@@ -9,6 +9,7 @@ use crate::key::{Key, Labels, Legacy, Version};
 use crate::lifecycle::{Transition, VersionVerb};
 use crate::port::{Archived, Finding};
 use crate::retention::Retention;
+use crate::schedule::RotationPeriod;
 use crate::secret::Secret;
 use crate::tenant::Anchor;
 use crate::time::Timestamp;
@@ -72,6 +73,13 @@ pub enum Command {
         key: KeyName,
         /// What was found.
         taken: TakenInventory,
+    },
+    /// Say how often a key is rotated by itself.
+    ScheduleKey {
+        /// The key.
+        key: KeyName,
+        /// How old its newest version may become; `None` for as old as it likes.
+        period: Option<RotationPeriod>,
     },
     /// Replace a key's labels.
     LabelKey {
@@ -159,6 +167,7 @@ impl Command {
                 VersionVerb::Destroy => Action::DestroyVersion,
             },
             Self::RecordInventory { .. } => Action::RecordInventory,
+            Self::ScheduleKey { .. } => Action::ScheduleKey,
             Self::LabelKey { .. } => Action::LabelKey,
             Self::TransitionKey { verb, .. } => match verb {
                 Transition::Activate => Action::ActivateKey,
@@ -194,6 +203,7 @@ impl Command {
             | Self::RollBackKey(key)
             | Self::TransitionVersion { key, .. }
             | Self::RecordInventory { key, .. }
+            | Self::ScheduleKey { key, .. }
             | Self::LabelKey { key, .. }
             | Self::TransitionKey { key, .. } => Some(key),
             Self::PutCaller(_)

@@ -5,6 +5,7 @@ use crate::frame::Commitment;
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, TenantId};
 use crate::inventory::Inventory;
 use crate::lifecycle::KeyState;
+use crate::schedule::Schedule;
 use crate::time::Timestamp;
 use core::fmt;
 use std::collections::BTreeMap;
@@ -104,6 +105,8 @@ pub struct Key {
     pub newest: KeyVersion,
     /// The version that new work takes: the newest, unless it was rolled back to an earlier one.
     pub current: KeyVersion,
+    /// How often it is rotated by itself, if it is.
+    pub schedule: Option<Schedule>,
     /// What of its versions is still needed, as it was recorded last; none since it was rolled back.
     pub inventory: Option<Arc<Inventory>>,
     /// How well it is kept.

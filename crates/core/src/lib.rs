@@ -23,6 +23,7 @@ pub mod port;
 pub mod query;
 pub mod receipt;
 pub mod retention;
+pub mod schedule;
 pub mod secret;
 pub mod stop;
 mod sync;

@@ -412,8 +412,14 @@ fn the_page_of_metrics_has_every_metric_and_no_other() {
     for part in source.split("registry.register").skip(1) {
         let with_unit = part.starts_with("_with_unit(");
         let name = part.split('"').nth(1).unwrap();
-        let counters =
-            ["requests", "sink_exported_entries", "sink_skipped_entries", "scrub_passes", "scrub_bytes"];
+        let counters = [
+            "requests",
+            "rotations",
+            "sink_exported_entries",
+            "sink_skipped_entries",
+            "scrub_passes",
+            "scrub_bytes",
+        ];
         let is_counter = counters.contains(&name) || name.ends_with("_failures");
         let kind = if is_counter { "_total" } else { "" };
         registered.insert(format!("holdfast_{name}{}{kind}", if with_unit { "_seconds" } else { "" }));

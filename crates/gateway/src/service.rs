@@ -139,6 +139,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::RollBackKey
         | Endpoint::TransitionVersion(_)
         | Endpoint::RecordInventory
+        | Endpoint::ScheduleKey
         | Endpoint::CreateTenant
         | Endpoint::BackUp
         | Endpoint::ConfirmClock

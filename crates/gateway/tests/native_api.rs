@@ -457,6 +457,7 @@ async fn every_route_answers_as_the_document_says() {
         ("PUT", "/keys/k/labels", json!({"labels": {}})),
         ("POST", "/keys/l/activate", nothing.clone()),
         ("POST", "/keys/l/rotate", nothing.clone()),
+        ("PUT", "/keys/l/schedule", json!({"every_days": 90})),
         ("POST", "/keys/l/rollback", nothing.clone()),
         ("PUT", "/keys/l/inventory", inventory),
         ("POST", "/keys/l/deactivate-version", json!({"version": 2})),

@@ -29,6 +29,7 @@ fn key(number: usize) -> Key {
         labels: [("team".into(), "payroll".into()), ("number".into(), number.to_string().into())].into(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        schedule: None,
         inventory: None,
         custody: Custody::Software,
         renewed: 0,

@@ -251,6 +251,7 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
         labels: row.labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        schedule: None,
         inventory: None,
         custody,
         renewed: 0,

@@ -193,6 +193,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::DeactivateVersion
         | Action::DestroyVersion
         | Action::RecordInventory
+        | Action::ScheduleKey
         | Action::LabelKey
         | Action::ActivateKey
         | Action::SuspendKey

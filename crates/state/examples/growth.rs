@@ -204,6 +204,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        schedule: None,
         inventory: None,
         custody: Custody::Software,
         renewed: 0,

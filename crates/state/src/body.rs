@@ -16,6 +16,7 @@ use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::retention::Retention;
+use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
 use holdfast_core::{Epoch, KeyId, KeyVersion, OperationId, Timestamp, TokenId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -141,11 +142,20 @@ struct KeyBody<'a> {
     /// Where it is not the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     current: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schedule: Option<ScheduleBody>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     inventory: Option<InventoryBody<'a>>,
     custody: Cow<'a, str>,
     renewed: u64,
     created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleBody {
+    days: u32,
+    due: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -351,6 +361,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels,
         newest,
         current,
+        schedule,
         inventory,
         custody,
         renewed,
@@ -371,6 +382,8 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels: labels.collect(),
         newest: newest.get(),
         current: (current != newest).then(|| current.get()),
+        schedule: schedule
+            .map(|Schedule { period, due }| ScheduleBody { days: period.days(), due: due.micros() }),
         inventory: inventory.as_deref().map(of_inventory),
         custody: custody.name().into(),
         renewed: *renewed,
@@ -401,6 +414,12 @@ fn inventory(row: &Row<'_>, body: &InventoryBody<'_>) -> Result<Inventory, Fault
     })
 }
 
+fn schedule(row: &Row<'_>, body: &ScheduleBody) -> Result<Schedule, Fault> {
+    let ScheduleBody { days, due } = body;
+    let period = named(row, "schedule", RotationPeriod::of_days(*days))?;
+    Ok(Schedule { period, due: Timestamp::from_micros(*due) })
+}
+
 /// A key of a row.
 pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
     let body: KeyBody<'_> = decode(row)?;
@@ -427,6 +446,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         labels: labels.collect(),
         newest,
         current: current.transpose()?.unwrap_or(newest),
+        schedule: body.schedule.map(|body| schedule(row, &body)).transpose()?,
         inventory: body.inventory.map(|body| inventory(row, &body)).transpose()?.map(Arc::new),
         custody: named(row, "custody", Custody::from_name(&body.custody))?,
         renewed: body.renewed,

@@ -139,6 +139,7 @@ pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        schedule: None,
         inventory: None,
         custody: Custody::Software,
         renewed: 0,

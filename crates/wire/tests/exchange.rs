@@ -19,6 +19,7 @@ use holdfast_core::operation::{Answer, Operation, Output};
 use holdfast_core::port::Page;
 use holdfast_core::query::{AuditPath, Found, Query};
 use holdfast_core::receipt::SignedReceipt;
+use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::{
     Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Secret, Stage, TenantId, Timestamp,
     TokenId,
@@ -339,6 +340,10 @@ fn a_key() -> (Key, Version) {
         labels: [("team".into(), "finance".into())].into(),
         newest: KeyVersion::new(4).unwrap(),
         current: KeyVersion::new(3).unwrap(),
+        schedule: Some(Schedule {
+            period: RotationPeriod::of_days(90).unwrap(),
+            due: Timestamp::from_micros(1_803_000_000_000_000),
+        }),
         inventory: Some(Arc::new(Inventory {
             newest: KeyVersion::new(4).unwrap(),
             needed: vec![KeyVersion::new(4).unwrap()],
@@ -432,6 +437,7 @@ fn keys() {
     assert_eq!((shown.name.0, shown.id.0, shown.epoch), (record.name.clone(), record.id, 12));
     assert_eq!((shown.state.0, shown.newest_version.0), (KeyState::Suspended, record.newest));
     assert_eq!(shown.current_version, Some(VersionNumber(record.current)));
+    assert_eq!(shown.schedule.unwrap().every_days, 90);
     let inventory = shown.inventory.unwrap();
     assert_eq!((inventory.items, inventory.report_sha256), (1200, Bytes(vec![7; 32])));
     assert_eq!(inventory.needed_versions, [VersionNumber(KeyVersion::new(4).unwrap())]);
@@ -517,6 +523,12 @@ fn keys() {
             assert_eq!((taken.sha256, taken.bytes), ([7; 32], 731));
         }
         other => panic!("{other:?}"),
+    }
+    for days in [None, Some(1), Some(90), Some(3650)] {
+        let schedule = message::ScheduleKey { every_days: days.map(|days| Bounded(u64::from(days))) };
+        let asked = command(&client::schedule_key(&tenant(), &key(), &schedule));
+        let expected = days.and_then(RotationPeriod::of_days);
+        assert!(matches!(asked, Command::ScheduleKey { period, .. } if period == expected));
     }
     for verb in Transition::ALL {
         let asked = command(&client::transition_key(&tenant(), &key(), verb));

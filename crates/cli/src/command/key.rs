@@ -11,8 +11,9 @@ use clap::{Args, Subcommand};
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::key::{Labels, Legacy};
 use holdfast_core::lifecycle::{Transition, VersionVerb};
-use holdfast_sdk::field::{LabelMap, LegacyList, LegacyWord, Name, VersionNumber, Word};
-use holdfast_sdk::message::{CreateKey, Key, LabelKey, TransitionVersion};
+use holdfast_core::schedule::RotationPeriod;
+use holdfast_sdk::field::{Bounded, LabelMap, LegacyList, LegacyWord, Name, VersionNumber, Word};
+use holdfast_sdk::message::{CreateKey, Key, LabelKey, ScheduleKey, TransitionVersion};
 use holdfast_sdk::{KeyName, KeyVersion, Tenant};
 
 /// Keys.
@@ -31,6 +32,7 @@ pub(crate) enum KeyCommand {
     /// Give new work back to the active version before the one that it takes; everything goes on opening
     Rollback(Named),
     Inventory(Inventory),
+    Schedule(Schedule),
     /// Put a prepared key into use, or a deactivated version among those that a rollback finds
     Activate(OrVersion),
     /// Stop a key for now: nothing of it leaves any more once this returns
@@ -114,6 +116,19 @@ pub(crate) struct Deactivate {
     guard: Guard,
 }
 
+/// Say how often a key is rotated by itself
+#[derive(Debug, Args)]
+pub(crate) struct Schedule {
+    /// The key
+    key: KeyName,
+    /// How old its newest version may become, in days: 90d
+    #[arg(long, value_name = "DAYS", value_parser = days, required_unless_present = "off", conflicts_with = "off")]
+    every: Option<u64>,
+    /// As old as it likes
+    #[arg(long)]
+    off: bool,
+}
+
 /// Erase a key's material for ever, and with it all that only it can open
 ///
 /// With `--version`, that of a deactivated version alone, which the last inventory does not need.
@@ -161,6 +176,15 @@ pub(crate) fn version(text: &str) -> Result<KeyVersion, String> {
     text.parse().ok().and_then(KeyVersion::new).ok_or_else(|| "expected a version, from 1".to_owned())
 }
 
+/// So many days, such as `90d`.
+fn days(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix('d').unwrap_or(text).parse().ok();
+    let range = u64::from(RotationPeriod::MIN_DAYS)..=u64::from(RotationPeriod::MAX_DAYS);
+    number.filter(|days| range.contains(days)).ok_or_else(|| {
+        format!("expected days, from {}d to {}d", RotationPeriod::MIN_DAYS, RotationPeriod::MAX_DAYS)
+    })
+}
+
 /// What listings show.
 const COLUMNS: [&str; 6] = ["name", "algorithm", "purpose", "state", "newest_version", "labels"];
 
@@ -198,6 +222,11 @@ impl KeyCommand {
                 return app.printer.record(&app.block_on(tenant.roll_back_key(&key))?.body);
             }
             Self::Inventory(inventory) => return inventory.run(app),
+            Self::Schedule(Schedule { key, every, off: _ }) => {
+                let schedule = ScheduleKey { every_days: every.map(Bounded) };
+                let tenant = app.tenant()?;
+                return app.printer.record(&app.block_on(tenant.schedule_key(&key, &schedule))?.body);
+            }
             Self::Activate(OrVersion { key, version: Some(version) }) => {
                 return move_version(app, &key, version, VersionVerb::Activate, false);
             }

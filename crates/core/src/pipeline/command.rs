@@ -13,6 +13,7 @@ use crate::port::{
     Committed, KeyEntry, KeyStore, Mark, Ports, Priority, Resource, State, StateChange, World,
 };
 use crate::retention::Retention;
+use crate::schedule::RotationPeriod;
 use crate::stop::{StopEpoch, Target};
 use std::sync::Arc;
 
@@ -167,6 +168,9 @@ impl<P: Ports> Pipeline<P> {
                     facts.state = Some(committed);
                     if let Some(tenant) = &planned.reload {
                         self.reload(tenant).await.map_err(Undone::Open)?;
+                    }
+                    if let Done::Key(key, _) = &planned.done {
+                        self.agenda.note(key);
                     }
                     if let (
                         Command::TransitionVersion { verb: VersionVerb::Destroy, .. },
@@ -363,6 +367,7 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::TransitionVersion { version, without_inventory, .. } => {
             return Some(super::versions::version_subject(*version, *without_inventory));
         }
+        Command::ScheduleKey { period, .. } => return Some(RotationPeriod::text(*period)),
         Command::RecordInventory { taken, .. } => return Some(super::versions::inventory_subject(taken)),
         Command::RestorePolicy { version, .. } => return Some(format!("version {version}").into()),
         Command::CreateKey(_)

@@ -15,6 +15,7 @@ use crate::key::{Custody, Generated, Key, NewVersion, SealedHandle, Version};
 use crate::lifecycle::{KeyState, Transition};
 use crate::port::{Archive, Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::query::MAX_PAGE;
+use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
 use crate::time::Timestamp;
@@ -66,6 +67,10 @@ impl<P: Ports> Pipeline<P> {
             Command::RecordInventory { key, taken } => {
                 let entry = self.entry(tenant, key).await?;
                 plan_inventory(facts, &entry, taken, scene.inbound.now)
+            }
+            Command::ScheduleKey { key, period } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_schedule(&entry, *period).await
             }
             Command::LabelKey { key, labels, expected } => {
                 let entry = self.entry(tenant, key).await?;
@@ -167,6 +172,7 @@ impl<P: Ports> Pipeline<P> {
         let key = Key {
             newest: number,
             current: number,
+            schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
             custody: generated.custody,
             renewed: Key::UNCOMMITTED,
             epoch: before.epoch.next(),
@@ -334,6 +340,7 @@ impl<P: Ports> Pipeline<P> {
             | Command::RollBackKey(_)
             | Command::TransitionVersion { .. }
             | Command::RecordInventory { .. }
+            | Command::ScheduleKey { .. }
             | Command::LabelKey { .. }
             | Command::TransitionKey { .. }
             | Command::CreateTenant(_)
@@ -667,6 +674,7 @@ pub(super) fn planned_key(
         labels: labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        schedule: None,
         inventory: None,
         custody,
         renewed: Key::UNCOMMITTED,

@@ -142,7 +142,7 @@ impl<P: Ports> Pipeline<P> {
     }
 
     /// Does what should not wait: stop orders that are not durable yet, commands that could not be closed, rotations that a budget
-    /// demands, a jump of the clock that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
+    /// or a schedule demands, a jump of the clock that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
     ///
     /// # Errors
     /// The first failure.
@@ -152,6 +152,8 @@ impl<P: Ports> Pipeline<P> {
             self.close_open().await,
             self.rotate_due().await,
             self.watch_clock().await,
+            // After the clock was looked at: a jump makes nothing due.
+            self.rotate_scheduled().await,
         ];
         results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }

@@ -25,6 +25,7 @@ mod refusals;
 mod release;
 mod retention;
 mod rewrap;
+mod schedule;
 mod separation;
 mod stops;
 mod versions;

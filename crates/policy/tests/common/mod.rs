@@ -45,6 +45,7 @@ pub fn key(name: &str, labels: &[(&str, &str)]) -> Key {
         labels: labels.iter().map(|(name, value)| (Box::from(*name), Box::from(*value))).collect(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        schedule: None,
         inventory: None,
         custody: Custody::Software,
         renewed: 0,

@@ -9,8 +9,8 @@ use holdfast_wire::native::client::{self as native, UsesKey};
 use holdfast_wire::native::field::{Bounded, Bytes, SecretBytes};
 use holdfast_wire::native::message::{
     Batch, BatchAnswer, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decrypt, Encrypt, Key, Keys,
-    LabelKey, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, TransitionVersion,
-    Unwrap, Versions, Wrap,
+    LabelKey, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, ScheduleKey,
+    TransitionVersion, Unwrap, Versions, Wrap,
 };
 
 impl Tenant {
@@ -218,6 +218,14 @@ impl Tenant {
         inventory: &RecordInventory,
     ) -> Result<Answered<Key>, Error> {
         self.client.send(native::record_inventory(&self.id, key, inventory), Repeat::Safe).await
+    }
+
+    /// Says how often a key is rotated by itself.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn schedule_key(&self, key: &KeyName, schedule: &ScheduleKey) -> Result<Answered<Key>, Error> {
+        self.client.send(native::schedule_key(&self.id, key, schedule), Repeat::Safe).await
     }
 
     /// Moves a key to another state. Stop orders are repeated, since they can be; the others are not.

@@ -12,6 +12,7 @@ use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::retention::Retention;
+use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::tenant::TenantRecord;
 use holdfast_core::{Epoch, KeyVersion, Timestamp};
 use std::sync::Arc;
@@ -104,13 +105,15 @@ fn the_bytes_of_a_key() {
         sha256: [5; 32],
         recorded: Timestamp::from_micros(6),
     };
-    let record = Key { inventory: Some(Arc::new(counted)), ..record };
+    let schedule = Schedule { period: RotationPeriod::of_days(90).unwrap(), due: Timestamp::from_micros(8) };
+    let record = Key { schedule: Some(schedule), inventory: Some(Arc::new(counted)), ..record };
     let body = of_key(&record).unwrap();
     let inventory = concat!(
         r#""inventory":{"newest":2,"needed":[1],"items":9,"#,
         r#""sha256":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU","recorded":6},"custody""#
     );
     assert!(text(&body).contains(inventory), "{}", text(&body));
+    assert!(text(&body).contains(r#""schedule":{"days":90,"due":8},"inventory""#), "{}", text(&body));
     assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);
     for none in [0, 3, 4] {
         assert!(key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(none).as_bytes())).is_err(), "{none}");

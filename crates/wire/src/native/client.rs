@@ -6,9 +6,9 @@ use super::message::{
     CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, Encapsulate, EncapsulateAnswer,
     Encrypt, ExplainPolicy, Explanation, Findings, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer,
     PlaintextAnswer, Policy, PolicyDone, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer,
-    RecordInventory, RestorePolicy, Rewrap, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant,
-    TenantDone, TokenIssued, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions,
-    Wrap,
+    RecordInventory, RestorePolicy, Rewrap, ScheduleKey, SetPolicy, SetRetention, Sign, SignAnswer, Status,
+    Tenant, TenantDone, TokenIssued, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac,
+    Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -223,6 +223,11 @@ pub fn transition_version(
 pub fn record_inventory(tenant: &TenantId, key: &KeyName, inventory: &RecordInventory) -> Request<Key> {
     let size = SMALL + 12 * inventory.needed_versions.0.len();
     Request::with(Method::Put, format!("{}/inventory", key_path(tenant, key)), inventory, size)
+}
+
+/// Says how often a key is rotated by itself.
+pub fn schedule_key(tenant: &TenantId, key: &KeyName, schedule: &ScheduleKey) -> Request<Key> {
+    Request::with(Method::Put, format!("{}/schedule", key_path(tenant, key)), schedule, SMALL)
 }
 
 /// Moves a key to another state.

@@ -3,7 +3,7 @@
 use super::field::{Bounded, VersionNumber};
 use super::message::{
     BatchItems, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, IssueToken, LabelKey, PutAnchor,
-    PutCaller, Random, RandomLength, RecordInventory, RestorePolicy, SetPolicy, SetRetention,
+    PutCaller, Random, RandomLength, RecordInventory, RestorePolicy, ScheduleKey, SetPolicy, SetRetention,
     TransitionVersion, Verb, decode_items,
 };
 use super::query_string::QueryString;
@@ -132,6 +132,10 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
             let TransitionVersion { version: VersionNumber(version), without_inventory } = body.json()?;
             let without_inventory = without_inventory.unwrap_or(false);
             command(Command::TransitionVersion { key: key()?, version, verb, without_inventory })
+        }
+        Endpoint::ScheduleKey => {
+            let period = body.json::<ScheduleKey>()?.into_period();
+            command(Command::ScheduleKey { key: key()?, period })
         }
         Endpoint::RecordInventory => {
             let taken = body.json::<RecordInventory>()?.into_taken()?;

@@ -56,6 +56,8 @@ pub enum Endpoint {
     TransitionVersion(VersionVerb),
     /// Record what of a key's versions is still needed.
     RecordInventory,
+    /// Say how often a key is rotated by itself.
+    ScheduleKey,
     /// Move a key to another state.
     TransitionKey(Transition),
     /// Create a tenant.

@@ -29,7 +29,7 @@ pub use use_key::{
     Rewrap, Sign, Unwrap, Verify, VerifyMac, Wrap,
 };
 
-pub use versions::{Inventory, RecordInventory, TransitionVersion};
+pub use versions::{Inventory, PeriodDays, RecordInventory, Schedule, ScheduleKey, TransitionVersion};
 
 use crate::json::{Fault, Reader};
 

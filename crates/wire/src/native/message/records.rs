@@ -1,6 +1,6 @@
 //! Records as they are shown: keys, callers, policies, tenants.
 
-use super::Inventory;
+use super::{Inventory, Schedule};
 use crate::native::field::{
     Bytes, CertificateBytes, CredentialText, CrlBytes, DurabilityWord, LabelMap, LegacyList, Name,
     PolicyText, SecretText, Time, VersionNumber, Word,
@@ -41,6 +41,9 @@ shown! {
         /// The version that new work takes, where it was rolled back to an earlier one than the newest.
         #[serde(skip_serializing_if = "Option::is_none")]
         current_version: Option<VersionNumber>,
+        /// How often it is rotated by itself, and when next.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        schedule: Option<Schedule>,
         /// What of its versions is still needed, as it was recorded last.
         #[serde(skip_serializing_if = "Option::is_none")]
         inventory: Option<Inventory>,
@@ -340,6 +343,7 @@ impl Key {
             labels,
             newest: newest_version,
             current: current_version,
+            schedule,
             inventory,
             custody,
             renewed: _,
@@ -354,6 +358,7 @@ impl Key {
             state: Word(*state),
             newest_version: VersionNumber(*newest_version),
             current_version: (current_version != newest_version).then_some(VersionNumber(*current_version)),
+            schedule: schedule.as_ref().map(Schedule::new),
             inventory: inventory.as_deref().map(Inventory::new),
             exportable: *exportable,
             legacy: LegacyList(*legacy),

@@ -2,8 +2,9 @@
 
 use super::request;
 use crate::json::Fault;
-use crate::native::field::{Bytes, List, Time, VersionNumber};
+use crate::native::field::{Bounded, Bytes, List, Time, VersionNumber};
 use holdfast_core::inventory::{self, TakenInventory};
+use holdfast_core::schedule::{self, RotationPeriod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,44 @@ request! {
             report_bytes: u64,
         }
         optional {}
+    }
+}
+
+request! {
+    /// Says how often a key is rotated by itself.
+    pub struct ScheduleKey {
+        required {}
+        optional {
+            /// How old its newest version may become, in days; left out, as old as it likes.
+            every_days: PeriodDays,
+        }
+    }
+}
+
+/// The days of a schedule.
+pub type PeriodDays = Bounded<{ RotationPeriod::MIN_DAYS as u64 }, { RotationPeriod::MAX_DAYS as u64 }>;
+
+impl ScheduleKey {
+    pub(crate) fn into_period(self) -> Option<RotationPeriod> {
+        let days = u32::try_from(self.every_days?.0).unwrap_or(u32::MAX);
+        RotationPeriod::of_days(days)
+    }
+}
+
+/// A key's schedule.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Schedule {
+    /// How old its newest version may become, in days.
+    pub every_days: u32,
+    /// When the next one is made.
+    pub due: Time,
+}
+
+impl Schedule {
+    /// As it is recorded.
+    pub(crate) fn new(record: &schedule::Schedule) -> Self {
+        let schedule::Schedule { period, due } = record;
+        Self { every_days: period.days(), due: Time(*due) }
     }
 }
 

@@ -5,8 +5,8 @@ use crate::native::message::AnswerBody;
 use crate::native::message::{
     Agree, AgreeAnswer, Batch, BatchAnswer, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decapsulate,
     Decrypt, Empty, Encapsulate, EncapsulateAnswer, Encrypt, Key, Keys, LabelKey, Mac, MacAnswer,
-    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, Rewrap, Sign, SignAnswer,
-    TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
+    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, Rewrap, ScheduleKey, Sign,
+    SignAnswer, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
 };
 use crate::native::route::{Endpoint, Parameter, Route};
 use holdfast_core::lifecycle::{Transition, VersionVerb};
@@ -101,6 +101,9 @@ pub(super) const ROUTES: &[Route] = &[
             LIMIT_SMALL,
             r#"{"current_version":3,"needed_versions":[3],"items":1200,"report_sha256":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=","report_bytes":731}"#,
         )
+        .gives::<Key>(),
+    Route::put("schedule-key", "/v1/tenants/{tenant}/keys/{key}/schedule", Endpoint::ScheduleKey, "Say how often a key is rotated by itself")
+        .takes::<ScheduleKey>(LIMIT_SMALL, r#"{"every_days":90}"#)
         .gives::<Key>(),
     Route::post("activate-key", "/v1/tenants/{tenant}/keys/{key}/activate", Endpoint::TransitionKey(Transition::Activate), "Put a prepared key into use")
         .takes::<Empty>(LIMIT_SMALL, "{}")
