@@ -293,6 +293,30 @@ fn a_killed_campaign_goes_on_and_no_line_is_lost_or_twice() {
     assert_eq!(read(&std::fs::read(dev.path("bad")).unwrap()).len(), 1);
 }
 
+#[test]
+fn a_second_interruption_does_not_wait_for_input() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let lines = sealed(&dev, "k", 0..300);
+    let mut campaign = dev.command(&["rewrap", "-", "--jsonl", "--key", "k", "-o", "out"]);
+    let mut campaign = campaign.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = campaign.stdin.take().unwrap();
+    std::io::Write::write_all(&mut pipe, &written(&lines)).unwrap();
+    until("the campaign has begun", || length(&dev, "out.journal") > 0);
+    let mut said = std::io::BufReader::new(campaign.stderr.take().unwrap());
+    kill_process(Pid::from_child(&campaign), Signal::INT).unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    assert!(line.contains("once more ends at once"), "{line}");
+    kill_process(Pid::from_child(&campaign), Signal::INT).unwrap();
+    assert_eq!(code(campaign.wait().unwrap()), 7);
+    drop(pipe);
+    // And it goes on: here with all of it.
+    let output = dev.run_with(&["rewrap", "-", "--jsonl", "--key", "k", "-o", "out"], &written(&lines));
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    assert_eq!(read(&std::fs::read(dev.path("out")).unwrap()), lines);
+}
+
 /// The same directory served on the same port again.
 fn serve_again(dev: &Dev, url: &str) -> Server {
     let address = url.strip_prefix("https://").unwrap();

@@ -3,6 +3,7 @@
 use crate::exit::Exit;
 use crate::failure::Failure;
 use aws_lc_rs::digest::{Context, SHA256};
+use holdfast_core::KeyId;
 use holdfast_sdk::field::{Bytes, List, VersionNumber};
 use holdfast_sdk::message::RecordInventory;
 use holdfast_sdk::{KeyName, KeyVersion};
@@ -29,6 +30,7 @@ struct Says {
 #[derive(Deserialize)]
 struct Key {
     name: String,
+    id: String,
     current_version: KeyVersionNumber,
     covered: bool,
     after: BTreeMap<u32, u64>,
@@ -72,8 +74,8 @@ impl Reports {
         Ok(Self(vec![Report::parse("the report".to_owned(), text.into_bytes())?]))
     }
 
-    /// What they say of a key, all together.
-    pub(crate) fn of(&self, key: &KeyName) -> Result<RecordInventory, Failure> {
+    /// What they say of the key of this name and id, all together: a destroyed key's name may be another's by now.
+    pub(crate) fn of(&self, key: &KeyName, id: &KeyId) -> Result<RecordInventory, Failure> {
         let (mut needed, mut items, mut current) = (BTreeSet::new(), 0, None);
         let (mut digest, mut report_bytes) = (Context::new(&SHA256), 0);
         for Report { place, bytes, says } in &self.0 {
@@ -88,6 +90,13 @@ impl Reports {
                 Failure::usage(format!("{place} says nothing of key `{key}`"))
                     .remedy("name reports of campaigns over what is under this key")
             })?;
+            if of_key.id != id.to_string() {
+                return Err(Failure::new(
+                    Exit::State,
+                    format!("{place} is about another key, which was called `{key}` then"),
+                )
+                .remedy("go through the inventory again"));
+            }
             if current.is_some_and(|current| current != of_key.current_version) {
                 return Err(Failure::new(Exit::State, "new work took another version between these reports")
                     .remedy("go through the older inventories again"));
@@ -116,17 +125,19 @@ impl Reports {
 mod tests {
     use super::*;
 
+    const ID: &str = "01JDCZRGZK0000000000000001";
+
     fn report(current: u32, complete: bool, after: &str) -> Report {
         let text = format!(
             r#"{{"v":1,"complete":{complete},"unreadable":1,"more":0,"keys":[
-                {{"name":"k","id":"x","current_version":{current},"covered":true,"after":{{{after}}}}},
-                {{"name":"to","id":"y","current_version":1,"covered":false,"after":{{"1":3}}}}]}}"#
+                {{"name":"k","id":"{ID}","current_version":{current},"covered":true,"after":{{{after}}}}},
+                {{"name":"to","id":"{ID}","current_version":1,"covered":false,"after":{{"1":3}}}}]}}"#
         );
         Report::parse("`r`".to_owned(), text.into_bytes()).unwrap()
     }
 
     fn of(reports: Vec<Report>, key: &str) -> Result<RecordInventory, Failure> {
-        Reports(reports).of(&key.parse().unwrap())
+        Reports(reports).of(&key.parse().unwrap(), &ID.parse().unwrap())
     }
 
     #[test]
@@ -147,6 +158,8 @@ mod tests {
         assert!(of(vec![report(3, true, ""), report(2, true, "")], "k").is_err(), "of two times");
         assert!(of(vec![report(3, true, "")], "to").is_err(), "only gone to");
         assert!(of(vec![report(3, true, "")], "other").is_err());
+        let another = "01JDCZRGZK0000000000000002".parse().unwrap();
+        assert!(Reports(vec![report(3, true, "")]).of(&"k".parse().unwrap(), &another).is_err());
         assert!(Report::parse("`r`".to_owned(), b"{}".to_vec()).is_err());
     }
 }

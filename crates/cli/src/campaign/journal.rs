@@ -6,6 +6,7 @@
 use super::feed::Place;
 use super::keys::Route;
 use super::tally::Tally;
+use crate::atomic::parent;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
@@ -182,6 +183,8 @@ impl Journal {
         journal.mark(place, tally)?;
         let wrong = failed(&journal.path);
         std::fs::rename(beside(&journal.path, ".partial"), &journal.path).map_err(&wrong)?;
+        // The name must be durable before the journal that could make it again goes.
+        File::open(parent(&journal.path)).and_then(|directory| directory.sync_all()).map_err(&wrong)?;
         std::fs::remove_file(beside(&journal.path, ".journal")).map_err(&wrong)
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
     let tenant = app.tenant()?;
     settings.check()?;
     let begun = Instant::now();
+    let stop = Stop::listen(app);
     let route = app.block_on(async {
         let from = Known::read(&tenant, &key).await?;
         let to = match &target {
@@ -102,7 +103,6 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
         // From the first moment on, what lies there is this campaign's to go on with.
         journal.mark(feed.place(), &tally)?;
     }
-    let stop = Stop::listen(app);
     let shared = Arc::new(Shared {
         post: Post::new(tenant, settings.patience, stop.clone()),
         context,

@@ -146,7 +146,8 @@ impl Report {
         let tenant = app.tenant()?;
         for key in self.keys.iter().filter(|key| key.covered) {
             let name = key.name.parse()?;
-            let inventory = reports.of(&name)?;
+            let id = key.id.parse().map_err(|_| Failure::new(Exit::Failure, "the key has no id"))?;
+            let inventory = reports.of(&name, &id)?;
             app.block_on(tenant.record_inventory(&name, &inventory)).map_err(|error| {
                 let failure = Failure::from(error);
                 match failure.exit() {

@@ -1,6 +1,8 @@
-//! Ctrl-C and SIGTERM: what is under way is finished, and nothing new begun.
+//! Ctrl-C and SIGTERM: what is under way is finished, and nothing new begun. The second time it ends at once.
 
 use crate::app::App;
+use crate::exit::Exit;
+use crate::output::note;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -13,19 +15,27 @@ impl Stop {
     /// Begins to listen.
     pub(super) fn listen(app: &App) -> Self {
         let (order, ordered) = watch::channel(false);
-        app.handle().spawn(async move {
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
+        let handle = app.handle();
+        let _entered = handle.enter();
+        let signals =
+            signal(SignalKind::interrupt()).and_then(|one| Ok((one, signal(SignalKind::terminate())?)));
+        handle.spawn(async move {
+            let Ok((mut interrupt, mut terminate)) = signals else {
                 // Without them the process just ends, which loses nothing either.
                 return order.closed().await;
             };
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+            let mut next = async || {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            };
+            next().await;
             order.send_replace(true);
-            order.closed().await;
+            note("ending once what is under way is done; once more ends at once");
+            next().await;
+            // Somebody does not want to wait: for stdin that gives nothing, for a disk. What is marked so far counts, as after a kill.
+            std::process::exit(Exit::Unavailable.code().into());
         });
         Self(ordered)
     }

@@ -23,8 +23,10 @@ pub(crate) struct Inventory {
 impl Inventory {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         let Self { key, reports } = self;
-        let inventory = Reports::read(&reports)?.of(&key)?;
+        let reports = Reports::read(&reports)?;
         let tenant = app.tenant()?;
+        let id = app.block_on(tenant.key(&key))?.id.0;
+        let inventory = reports.of(&key, &id)?;
         app.printer.record(&app.block_on(tenant.record_inventory(&key, &inventory))?.body)
     }
 }
