@@ -9,12 +9,15 @@ mod journal;
 mod keys;
 mod line;
 mod lines;
+mod lines_work;
 mod post;
 mod report;
+mod routes;
 mod sheet;
 mod stop;
 mod tally;
 mod tree;
+mod tree_work;
 mod walk;
 
 pub(crate) use evidence::Reports;
