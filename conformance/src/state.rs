@@ -9,10 +9,12 @@ use crate::task::block_on;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::CallerKind;
 use holdfast_core::command::Command;
+use holdfast_core::inventory::TakenInventory;
 use holdfast_core::key::{Key, Labels, Version};
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::pipeline::{Intent, OpenIntent};
 use holdfast_core::port::{Committed, Health, KeyEntry, Page, State, StateChange};
+use holdfast_core::schedule::RotationPeriod;
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use holdfast_core::{Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, TenantId};
 use std::collections::BTreeSet;
@@ -185,6 +187,28 @@ async fn reads_see_what_was_committed<S: State>(fresh: &impl AsyncFn() -> S) {
     let label = Command::LabelKey { key: name("kek"), labels: labels.clone(), expected: None };
     bench.rig.command("carol", label).await.unwrap();
     assert_eq!(bench.key("kek").await.unwrap().key.labels, labels);
+    // How often it is rotated, what is still needed, and which version new work takes.
+    let taken = TakenInventory {
+        current: KeyVersion::new(2).unwrap(),
+        needed: vec![KeyVersion::FIRST],
+        items: 9,
+        sha256: [7; 32],
+        bytes: 1,
+    };
+    for command in [
+        Command::ScheduleKey { key: name("kek"), period: RotationPeriod::of_days(90) },
+        Command::RecordInventory { key: name("kek"), taken },
+    ] {
+        bench.rig.command("carol", command).await.unwrap();
+    }
+    let key = &bench.key("kek").await.unwrap().key;
+    assert_eq!(key.schedule.unwrap().period.days(), 90);
+    assert_eq!(key.inventory.as_ref().unwrap().needed.len(), 2);
+    bench.rig.command("carol", Command::RollBackKey(name("kek"))).await.unwrap();
+    let entry = bench.key("kek").await.unwrap();
+    let (newest, current) = (entry.key.newest.get(), entry.key.current);
+    assert_eq!((newest, current, entry.current.number), (2, KeyVersion::FIRST, KeyVersion::FIRST));
+    assert_eq!(entry.current.handle, first.handle);
     // What stands in the snapshot.
     let erin = person("acme", "erin", CallerKind::Application, &bench.rig.world);
     bench.rig.command("carol", Command::PutCaller(erin)).await.unwrap();
