@@ -16,7 +16,8 @@ use std::time::Duration;
 ///
 /// Encrypts anew what was encrypted or wrapped before, inside the key store: under the newest version, or another key.
 ///
-/// One ciphertext, or an inventory: a directory, whose age files get a new header each, or JSON lines with `--jsonl`. What is under the
+/// One ciphertext, or an inventory: JSON lines with `--jsonl`, or a directory, whose age files get a new header each; a header is sealed
+/// with its file's key, which this command therefore opens. What is under the
 /// newest version already is left alone, so the same command can be given again. docs/operate/rotation.md leads through it.
 #[derive(Debug, Args)]
 pub(crate) struct Rewrap {
