@@ -33,6 +33,7 @@ struct Key {
     id: String,
     current_version: KeyVersionNumber,
     covered: bool,
+    before: BTreeMap<u32, u64>,
     after: BTreeMap<u32, u64>,
 }
 
@@ -102,12 +103,18 @@ impl Reports {
                     .remedy("go through the older inventories again"));
             }
             current = Some(of_key.current_version);
-            for (version, count) in of_key.after.iter().filter(|(_, count)| **count > 0) {
-                needed.extend(KeyVersion::new(*version));
-                items += count;
-            }
+            items += of_key.before.values().sum::<u64>();
+            let left = of_key.after.iter().filter(|(_, count)| **count > 0);
+            needed.extend(left.filter_map(|(version, _)| KeyVersion::new(*version)));
             digest.update(bytes);
             report_bytes += u64::try_from(bytes.len()).unwrap_or(0);
+        }
+        if items == 0 {
+            let problem =
+                format!("nothing under key `{key}` was met there, which says nothing of what lies elsewhere");
+            return Err(Failure::new(Exit::State, problem).remedy(
+                "name the places where something is; if there are none, give its versions up with `--without-inventory`",
+            ));
         }
         let current =
             current.ok_or_else(|| Failure::usage("no report is named").remedy("name one with `--report`"))?;
@@ -128,10 +135,14 @@ mod tests {
     const ID: &str = "01JDCZRGZK0000000000000001";
 
     fn report(current: u32, complete: bool, after: &str) -> Report {
+        report_of(current, complete, r#""1":6"#, after)
+    }
+
+    fn report_of(current: u32, complete: bool, before: &str, after: &str) -> Report {
         let text = format!(
             r#"{{"v":1,"complete":{complete},"unreadable":1,"more":0,"keys":[
-                {{"name":"k","id":"{ID}","current_version":{current},"covered":true,"after":{{{after}}}}},
-                {{"name":"to","id":"{ID}","current_version":1,"covered":false,"after":{{"1":3}}}}]}}"#
+                {{"name":"k","id":"{ID}","current_version":{current},"covered":true,"before":{{{before}}},"after":{{{after}}}}},
+                {{"name":"to","id":"{ID}","current_version":1,"covered":false,"before":{{}},"after":{{"1":3}}}}]}}"#
         );
         Report::parse("`r`".to_owned(), text.into_bytes()).unwrap()
     }
@@ -145,7 +156,7 @@ mod tests {
         let two = || vec![report(3, true, r#""1":0,"3":5"#), report(3, true, r#""2":1,"3":1"#)];
         let inventory = of(two(), "k").unwrap();
         let needed: Vec<_> = inventory.needed_versions.0.iter().map(|version| version.0.get()).collect();
-        assert_eq!((needed, inventory.items, inventory.current_version.0.get()), (vec![2, 3], 7, 3));
+        assert_eq!((needed, inventory.items, inventory.current_version.0.get()), (vec![2, 3], 12, 3));
         let bytes: Vec<u8> = two().iter().flat_map(|report| report.bytes.clone()).collect();
         assert_eq!(inventory.report_bytes, bytes.len() as u64);
         let digest = aws_lc_rs::digest::digest(&SHA256, &bytes);
@@ -158,6 +169,8 @@ mod tests {
         assert!(of(vec![report(3, true, ""), report(2, true, "")], "k").is_err(), "of two times");
         assert!(of(vec![report(3, true, "")], "to").is_err(), "only gone to");
         assert!(of(vec![report(3, true, "")], "other").is_err());
+        assert!(of(vec![report_of(3, true, "", "")], "k").is_err(), "nothing was looked at");
+        assert!(of(vec![report_of(3, true, "", ""), report(3, true, "")], "k").is_ok());
         let another = "01JDCZRGZK0000000000000002".parse().unwrap();
         assert!(Reports(vec![report(3, true, "")]).of(&"k".parse().unwrap(), &another).is_err());
         assert!(Report::parse("`r`".to_owned(), b"{}".to_vec()).is_err());

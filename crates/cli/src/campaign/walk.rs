@@ -20,8 +20,10 @@ pub(super) fn lock(root: &Path) -> Result<File, Failure> {
     Ok(directory)
 }
 
-/// Walks through a tree; symbolic links are not followed, and no file is met twice.
+/// Walks through a tree; symbolic links below its root are not followed, and no file is met twice.
 pub(super) struct Walk {
+    /// What was named: it may be a link itself.
+    root: Option<PathBuf>,
     /// What lies ahead, in order.
     ahead: VecDeque<PathBuf>,
     /// Whether what a killed run has left is removed.
@@ -33,7 +35,7 @@ pub(super) type Met = Result<PathBuf, (PathBuf, io::Error)>;
 
 impl Walk {
     pub(super) fn new(root: &Path, removes: bool) -> Self {
-        Self { ahead: VecDeque::from([root.to_owned()]), removes }
+        Self { root: Some(root.to_owned()), ahead: VecDeque::new(), removes }
     }
 
     fn enter(&mut self, directory: &Path) -> io::Result<()> {
@@ -64,6 +66,11 @@ impl Iterator for Walk {
     type Item = Met;
 
     fn next(&mut self) -> Option<Met> {
+        if let Some(root) = self.root.take()
+            && let Err(error) = self.enter(&root)
+        {
+            return Some(Err((root, error)));
+        }
         loop {
             let path = self.ahead.pop_front()?;
             match self.look(&path) {
@@ -93,6 +100,9 @@ mod tests {
         assert_eq!(met, ["a", "b/0", "b/c/1", "z"].map(at));
         assert!(!at(&leftover).exists());
         assert!(Walk::new(&at("nowhere"), true).next().unwrap().is_err());
+        let by_link: Vec<PathBuf> = Walk::new(&at("b/loop/b"), true).map(Result::unwrap).collect();
+        assert_eq!(by_link.len(), 2);
+        assert_eq!(Walk::new(&at("b/loop"), true).count(), 4, "the root may be a link");
     }
 
     #[test]
