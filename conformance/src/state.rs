@@ -9,10 +9,12 @@ use crate::task::block_on;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::CallerKind;
 use holdfast_core::command::Command;
+use holdfast_core::inventory::TakenInventory;
 use holdfast_core::key::{Key, Labels, Version};
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::pipeline::{Intent, OpenIntent};
 use holdfast_core::port::{Committed, Health, KeyEntry, Page, State, StateChange};
+use holdfast_core::schedule::RotationPeriod;
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use holdfast_core::{Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, TenantId};
 use std::collections::BTreeSet;
@@ -169,22 +171,44 @@ async fn reads_see_what_was_committed<S: State>(fresh: &impl AsyncFn() -> S) {
     assert!(bench.key("kek").await.is_none());
     let key = bench.create("kek").await;
     let entry = bench.key("kek").await.expect("a name that was looked up in vain is found once it is there");
-    assert_eq!((&entry.key, entry.newest.number), (&key, KeyVersion::FIRST));
+    assert_eq!((&entry.key, entry.current.number), (&key, KeyVersion::FIRST));
     assert!(
         bench.state.key(&bench.rig.other, &name("kek")).await.unwrap().is_none(),
         "another tenant's name"
     );
     bench.rig.command("carol", Command::RotateKey(name("kek"))).await.unwrap();
     let entry = bench.key("kek").await.unwrap();
-    assert_eq!((entry.key.newest.get(), entry.newest.number.get()), (2, 2));
+    assert_eq!((entry.key.newest.get(), entry.current.number.get()), (2, 2));
     let first = bench.state.version(key.id, KeyVersion::FIRST).await.unwrap().unwrap();
     assert_eq!((first.key, first.number), (key.id, KeyVersion::FIRST));
-    assert_ne!(first.handle, entry.newest.handle);
+    assert_ne!(first.handle, entry.current.handle);
     assert!(bench.state.version(key.id, KeyVersion::new(3).unwrap()).await.unwrap().is_none());
     let labels = Labels::from([("team".into(), "ünïcode \" \\ \n".into())]);
     let label = Command::LabelKey { key: name("kek"), labels: labels.clone(), expected: None };
     bench.rig.command("carol", label).await.unwrap();
     assert_eq!(bench.key("kek").await.unwrap().key.labels, labels);
+    // How often it is rotated, what is still needed, and which version new work takes.
+    let taken = TakenInventory {
+        current: KeyVersion::new(2).unwrap(),
+        needed: vec![KeyVersion::FIRST],
+        items: 9,
+        sha256: [7; 32],
+        bytes: 1,
+    };
+    for command in [
+        Command::ScheduleKey { key: name("kek"), period: RotationPeriod::of_days(90) },
+        Command::RecordInventory { key: name("kek"), taken },
+    ] {
+        bench.rig.command("carol", command).await.unwrap();
+    }
+    let key = &bench.key("kek").await.unwrap().key;
+    assert_eq!(key.schedule.unwrap().period.days(), 90);
+    assert_eq!(key.inventory.as_ref().unwrap().needed.len(), 2);
+    bench.rig.command("carol", Command::RollBackKey(name("kek"))).await.unwrap();
+    let entry = bench.key("kek").await.unwrap();
+    let (newest, current) = (entry.key.newest.get(), entry.key.current);
+    assert_eq!((newest, current, entry.current.number), (2, KeyVersion::FIRST, KeyVersion::FIRST));
+    assert_eq!(entry.current.handle, first.handle);
     // What stands in the snapshot.
     let erin = person("acme", "erin", CallerKind::Application, &bench.rig.world);
     bench.rig.command("carol", Command::PutCaller(erin)).await.unwrap();
@@ -294,11 +318,14 @@ async fn a_commit_is_all_or_nothing<S: State>(fresh: &impl AsyncFn() -> S) {
     let position = bench.state.position();
     let version = Version {
         number: KeyVersion::new(2).unwrap(),
-        ..Version::clone(&bench.key("kek").await.unwrap().newest)
+        ..Version::clone(&bench.key("kek").await.unwrap().current)
     };
     let good = vec![
         StateChange::Version { tenant: bench.rig.acme.clone(), version: version.clone() },
-        StateChange::Key { key: Key { newest: version.number, ..raised(&key) }, expected: Some(key.epoch) },
+        StateChange::Key {
+            key: Key { newest: version.number, current: version.number, ..raised(&key) },
+            expected: Some(key.epoch),
+        },
         StateChange::Caller {
             tenant: bench.rig.acme.clone(),
             record: person("acme", "erin", CallerKind::Application, &bench.rig.world),
@@ -318,7 +345,7 @@ async fn a_commit_is_all_or_nothing<S: State>(fresh: &impl AsyncFn() -> S) {
     }
     let committed = bench.commit(good).await.unwrap();
     assert_eq!(committed, bench.state.position());
-    assert_eq!(bench.key("kek").await.unwrap().newest.number, version.number);
+    assert_eq!(bench.key("kek").await.unwrap().current.number, version.number);
 }
 
 async fn invocations_are_counted_and_never_forgotten<S: State>(

@@ -253,8 +253,8 @@ impl State for Records {
     async fn key(&self, tenant: &TenantId, name: &KeyName) -> Result<Option<Arc<KeyEntry>>, Error> {
         let found = self.read(|tables| {
             let key = tables.keys.get(&(tenant.clone(), name.clone()))?.clone();
-            let newest = Arc::new(tables.versions.get(&(key.id, key.newest))?.clone());
-            Some(Arc::new(KeyEntry { key, newest }))
+            let current = Arc::new(tables.versions.get(&(key.id, key.current))?.clone());
+            Some(Arc::new(KeyEntry { key, current }))
         })?;
         self.reading.pass().await;
         Ok(found)

@@ -51,7 +51,8 @@ impl Target {
     }
 }
 
-fn parent(path: &Path) -> &Path {
+/// The directory that a file lies in.
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) | None => Path::new("."),

@@ -7,6 +7,7 @@ mod agefile;
 mod app;
 mod args;
 mod atomic;
+mod campaign;
 mod clock;
 mod command;
 pub mod demo;

@@ -24,13 +24,15 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 8] = [
+const FOLLOWED: [&str; 10] = [
     "backup.md",
     "ceremony.md",
+    "compromise.md",
     "disk-full.md",
     "pool.md",
     "restore.md",
     "rollback.md",
+    "rotation.md",
     "start.md",
     "upgrade.md",
 ];
@@ -259,6 +261,46 @@ fn tokens_are_lost_and_replaced() {
     book.rest();
     assert_eq!(fs::read_to_string(machine.path("opened")).unwrap(), "the payroll");
     is_over(&machine);
+}
+
+#[test]
+fn a_rotation_is_rolled_back_and_another_one_ends_the_old_versions() {
+    let machine = Machine::new();
+    start(&machine);
+    let seal = "holdfast encrypt record --key payroll --context purpose=billing -o";
+    machine.does(&format!("mkdir archive overlooked; {SERVICE}; {seal} archive/one.age"));
+    machine.does(&format!("{CAROL}; holdfast key rotate payroll; {SERVICE}; {seal} archive/two.age"));
+    let mut book = Book::open("rotation.md", &machine);
+    book.before("audit search --key payroll --action decrypt --outcome success");
+    // Somebody reads the file that nobody thought of, which is under the first version.
+    let read = "holdfast decrypt record.age --context purpose=billing --force -o opened";
+    machine.does(&format!("{SERVICE}; {read}; mv record.age overlooked; ln -s overlooked/record.age ."));
+    book.before("key destroy payroll --version 1");
+    machine.does(&format!("{SERVICE}; {read}"));
+    book.rest();
+    is_over(&machine);
+    machine.does(&format!(
+        "{SERVICE}; holdfast decrypt archive/two.age --context purpose=billing --force -o opened"
+    ));
+}
+
+#[test]
+fn a_compromised_key_is_stopped_and_left() {
+    let machine = Machine::new();
+    start(&machine);
+    let seal = "holdfast encrypt record --key payroll --context purpose=billing -o archive/other.age";
+    machine.does(&format!(
+        "mkdir archive; {SERVICE}; {seal}; mv record.age archive; ln -s archive/record.age ."
+    ));
+    machine.does(&format!("{CAROL}; holdfast audit mirror /srv/elsewhere/acme"));
+    let mut book = Book::open("compromise.md", &machine);
+    book.before("audit search --key payroll --outcome success");
+    is_refused(&machine, "compromised");
+    // The mirror that the proof is taken from has to know of it.
+    machine.does(&format!("{CAROL}; holdfast audit mirror /srv/elsewhere/acme"));
+    book.rest();
+    is_over(&machine);
+    machine.is_refused(&format!("{SERVICE}; holdfast encrypt record --key payroll -o x"), "not permitted");
 }
 
 /// The index names runbooks, and each is followed here.

@@ -99,6 +99,18 @@ actions! {
         CreateKey = "create-key", Administer, Administer;
         /// Make a new version of a key.
         RotateKey = "rotate-key", Administer, Administer;
+        /// Give new work back to an earlier version of a key.
+        RollBackKey = "roll-back-key", Administer, Administer;
+        /// Put a deactivated version of a key among those that new work can be given back to.
+        ActivateVersion = "activate-version", Administer, Administer;
+        /// Say that a version of a key is not needed any more; it still opens.
+        DeactivateVersion = "deactivate-version", Administer, Administer;
+        /// Erase the material of a version of a key.
+        DestroyVersion = "destroy-version", Administer, Administer;
+        /// Record what of a key's versions is still needed.
+        RecordInventory = "record-inventory", Administer, Administer;
+        /// Say how often a key is rotated by itself.
+        ScheduleKey = "schedule-key", Administer, Administer;
         /// Change a key's labels.
         LabelKey = "label-key", Administer, Administer;
         /// Put a prepared key into use.
@@ -204,6 +216,12 @@ impl Action {
             | Self::PublicKey
             | Self::CreateKey
             | Self::RotateKey
+            | Self::RollBackKey
+            | Self::ActivateVersion
+            | Self::DeactivateVersion
+            | Self::DestroyVersion
+            | Self::RecordInventory
+            | Self::ScheduleKey
             | Self::LabelKey
             | Self::ActivateKey
             | Self::SuspendKey

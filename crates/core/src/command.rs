@@ -3,11 +3,13 @@
 use crate::action::Action;
 use crate::algorithm::{Algorithm, Purpose};
 use crate::caller::CallerRecord;
-use crate::id::{CallerName, Epoch, KeyName, MemberName, TenantId, TokenId};
+use crate::id::{CallerName, Epoch, KeyName, KeyVersion, MemberName, TenantId, TokenId};
+use crate::inventory::TakenInventory;
 use crate::key::{Key, Labels, Legacy, Version};
-use crate::lifecycle::Transition;
+use crate::lifecycle::{Transition, VersionVerb};
 use crate::port::{Archived, Finding, Membership};
 use crate::retention::Retention;
+use crate::schedule::RotationPeriod;
 use crate::secret::Secret;
 use crate::tenant::Anchor;
 use crate::time::Timestamp;
@@ -52,6 +54,33 @@ pub enum Command {
     CreateKey(NewKey),
     /// Make a new version, which new work takes from then on.
     RotateKey(KeyName),
+    /// Give new work back to the newest active version before the one that it takes.
+    RollBackKey(KeyName),
+    /// Move a version of a key to another state.
+    TransitionVersion {
+        /// The key.
+        key: KeyName,
+        /// The version.
+        version: KeyVersion,
+        /// The verb.
+        verb: VersionVerb,
+        /// Whether it is done although no inventory says that the version is not needed.
+        without_inventory: bool,
+    },
+    /// Record what of a key's versions is still needed.
+    RecordInventory {
+        /// The key.
+        key: KeyName,
+        /// What was found.
+        taken: TakenInventory,
+    },
+    /// Say how often a key is rotated by itself.
+    ScheduleKey {
+        /// The key.
+        key: KeyName,
+        /// How old its newest version may become; `None` for as old as it likes.
+        period: Option<RotationPeriod>,
+    },
     /// Replace a key's labels.
     LabelKey {
         /// The key.
@@ -138,6 +167,14 @@ impl Command {
         match self {
             Self::CreateKey(_) => Action::CreateKey,
             Self::RotateKey(_) => Action::RotateKey,
+            Self::RollBackKey(_) => Action::RollBackKey,
+            Self::TransitionVersion { verb, .. } => match verb {
+                VersionVerb::Activate => Action::ActivateVersion,
+                VersionVerb::Deactivate => Action::DeactivateVersion,
+                VersionVerb::Destroy => Action::DestroyVersion,
+            },
+            Self::RecordInventory { .. } => Action::RecordInventory,
+            Self::ScheduleKey { .. } => Action::ScheduleKey,
             Self::LabelKey { .. } => Action::LabelKey,
             Self::TransitionKey { verb, .. } => match verb {
                 Transition::Activate => Action::ActivateKey,
@@ -171,7 +208,13 @@ impl Command {
     pub const fn key(&self) -> Option<&KeyName> {
         match self {
             Self::CreateKey(new) => Some(&new.name),
-            Self::RotateKey(key) | Self::LabelKey { key, .. } | Self::TransitionKey { key, .. } => Some(key),
+            Self::RotateKey(key)
+            | Self::RollBackKey(key)
+            | Self::TransitionVersion { key, .. }
+            | Self::RecordInventory { key, .. }
+            | Self::ScheduleKey { key, .. }
+            | Self::LabelKey { key, .. }
+            | Self::TransitionKey { key, .. } => Some(key),
             Self::PutCaller(_)
             | Self::SuspendCaller(_)
             | Self::ResumeCaller(_)
@@ -196,7 +239,7 @@ impl Command {
 /// What a command did.
 #[derive(Debug)]
 pub enum Done {
-    /// A key as it is now, with its newest version.
+    /// A key as it is now, with the version that new work takes.
     Key(Box<Key>, Arc<Version>),
     /// A caller as it is registered now.
     Caller(Arc<CallerRecord>),

@@ -253,6 +253,11 @@ impl KeyVersion {
     pub fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self)
     }
+
+    /// The version before this one; `None` before the first.
+    pub fn previous(self) -> Option<Self> {
+        Self::new(self.0.saturating_sub(1))
+    }
 }
 
 impl fmt::Display for KeyVersion {

@@ -3,7 +3,9 @@
 use crate::algorithm::{Algorithm, Purpose};
 use crate::frame::Commitment;
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, TenantId};
+use crate::inventory::Inventory;
 use crate::lifecycle::KeyState;
+use crate::schedule::Schedule;
 use crate::time::Timestamp;
 use core::fmt;
 use std::collections::BTreeMap;
@@ -99,8 +101,14 @@ pub struct Key {
     pub legacy: Legacy,
     /// Labels.
     pub labels: Labels,
-    /// The version that new work takes.
+    /// The newest version that was made.
     pub newest: KeyVersion,
+    /// The version that new work takes: the newest, unless it was rolled back to an earlier one.
+    pub current: KeyVersion,
+    /// How often it is rotated by itself, if it is.
+    pub schedule: Option<Schedule>,
+    /// What of its versions is still needed, as it was recorded last; none since it was rolled back.
+    pub inventory: Option<Arc<Inventory>>,
     /// How well it is kept.
     pub custody: Custody,
     /// The commit that made its newest version, stamped by the state: a backup of an earlier one does not hold it.
@@ -136,7 +144,7 @@ pub struct Version {
     pub key: KeyId,
     /// The version's number.
     pub number: KeyVersion,
-    /// Its state: a superseded version is `Active` still, since `newest` alone decides what new work takes.
+    /// Its state: a superseded version is `Active` still, since [`Key::current`] alone decides what new work takes.
     pub state: KeyState,
     /// Where its material is.
     pub handle: SealedHandle,

@@ -174,9 +174,73 @@ impl Transition {
     }
 }
 
+/// An order that moves one version of a key, which is not the one that new work takes, from one state to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VersionVerb {
+    /// Take a deactivation back: new work can be given back to it.
+    Activate,
+    /// It is not needed any more, as far as is known; it still opens.
+    Deactivate,
+    /// Erase its material, for ever.
+    Destroy,
+}
+
+impl VersionVerb {
+    /// Every verb.
+    pub const ALL: [Self; 3] = [Self::Activate, Self::Deactivate, Self::Destroy];
+
+    /// Its name: what stands before `-version` in a path segment of the API, and a command of the CLI.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Activate => "activate",
+            Self::Deactivate => "deactivate",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
+impl KeyState {
+    /// The state of a version after an order; `None` where there is no such transition.
+    ///
+    /// Only what was deactivated is destroyed, so that between the two everybody can see whether something still asks for it. Unlike a key,
+    /// a version can be activated again (§7.4 knows no such transition): protecting is what new work does, and that takes another one.
+    pub const fn version_after(self, verb: VersionVerb) -> Option<Self> {
+        match (verb, self) {
+            (VersionVerb::Activate, Self::Deactivated) => Some(Self::Active),
+            (VersionVerb::Deactivate, Self::Active) => Some(Self::Deactivated),
+            (VersionVerb::Destroy, Self::Deactivated) => Some(Self::Destroyed),
+            (
+                VersionVerb::Activate | VersionVerb::Destroy,
+                Self::PreActivation | Self::Active | Self::Suspended | Self::Compromised | Self::Destroyed,
+            )
+            | (
+                VersionVerb::Deactivate,
+                Self::PreActivation
+                | Self::Suspended
+                | Self::Deactivated
+                | Self::Compromised
+                | Self::Destroyed,
+            ) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_ends_in_two_steps() {
+        let table: Vec<_> = KeyState::ALL
+            .into_iter()
+            .flat_map(|state| VersionVerb::ALL.map(|verb| (state, verb, state.version_after(verb))))
+            .filter_map(|(state, verb, after)| Some(format!("{state} {} {}", verb.name(), after?)))
+            .collect();
+        assert_eq!(
+            table,
+            ["active deactivate deactivated", "deactivated activate active", "deactivated destroy destroyed"]
+        );
+    }
 
     /// The whole table, written out, so that a change of a cell is a decision that somebody reads.
     #[test]

@@ -400,8 +400,8 @@ pub enum Membership {
 pub struct KeyEntry {
     /// The record.
     pub key: Key,
-    /// Its newest version.
-    pub newest: Arc<Version>,
+    /// That version.
+    pub current: Arc<Version>,
 }
 
 /// One change of the state. Each compares the record's epoch with the one it was computed from.

@@ -416,6 +416,7 @@ fn the_page_of_metrics_has_every_metric_and_no_other() {
         let name = part.split('"').nth(1).unwrap();
         let counters = [
             "requests",
+            "rotations",
             "sink_exported_entries",
             "sink_skipped_entries",
             "scrub_passes",

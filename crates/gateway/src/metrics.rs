@@ -9,6 +9,7 @@ use crate::space::{Forecast, Used};
 use crate::stages::Stages;
 use holdfast_audit::sink;
 use holdfast_core::ErrorKind;
+use holdfast_core::pipeline::Rotations;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -45,6 +46,12 @@ struct SinkMetrics {
     exported: Family<Of, Counter>,
     skipped: Family<Of, Counter>,
     failures: Family<Of, Counter>,
+}
+
+/// How a scheduled rotation came out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CameOut {
+    result: &'static str,
 }
 
 /// A part of the data directory.
@@ -121,6 +128,7 @@ pub struct Metrics {
     ready: Gauge,
     pending_stops: Gauge,
     clock_held: Gauge,
+    rotations: Family<CameOut, Counter>,
     certificate_expiry: Gauge,
     log_entries: Gauge,
     log_entries_published: Gauge,
@@ -176,6 +184,8 @@ impl Metrics {
             "When the server's certificate expires",
             certificate_expiry.clone(),
         );
+        let rotations = Family::<CameOut, Counter>::default();
+        registry.register("rotations", "Rotations that a schedule demanded", rotations.clone());
         outside.register(&mut registry);
         registry.register("log_entries", "Entries of all logs since they began", log_entries.clone());
         registry.register(
@@ -215,6 +225,7 @@ impl Metrics {
             ready,
             pending_stops,
             clock_held,
+            rotations,
             certificate_expiry,
             log_entries,
             log_entries_published,
@@ -249,6 +260,14 @@ impl Metrics {
         self.clock_held.set(i64::from(clock_held));
         if let Some(expiry) = certificate_expiry {
             self.certificate_expiry.set(gauge(expiry));
+        }
+    }
+
+    /// Sets what is read of scheduled rotations when somebody looks.
+    pub fn set_rotations(&self, rotations: Rotations) {
+        let Rotations { on_schedule, late, failed } = rotations;
+        for (result, count) in [("on-schedule", on_schedule), ("late", late), ("failed", failed)] {
+            self.rotations.get_or_create(&CameOut { result }).inner().store(count, Ordering::Relaxed);
         }
     }
 
@@ -337,6 +356,7 @@ mod tests {
         };
         metrics.set_sinks(vec![("siem".to_owned(), health)]);
         metrics.set_scrub(7, 1);
+        metrics.set_rotations(Rotations { on_schedule: 5, late: 1, failed: 0 });
         let used = Used { log: 5, ..Used::default() };
         metrics.set_space(&Forecast { used, free: Some(1 << 40), growth: Some(0) });
         let text = metrics.text();
@@ -347,6 +367,8 @@ mod tests {
             r#"holdfast_request_duration_seconds_bucket{le="+Inf"} 2"#,
             "holdfast_ready 1",
             "holdfast_stops_not_durable 0",
+            r#"holdfast_rotations_total{result="on-schedule"} 5"#,
+            r#"holdfast_rotations_total{result="failed"} 0"#,
             "holdfast_log_entries 7",
             "holdfast_log_entries_published 6",
             r#"holdfast_sink_entries{sink="siem"} 4"#,

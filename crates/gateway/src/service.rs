@@ -139,6 +139,10 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::ListVersions
         | Endpoint::LabelKey
         | Endpoint::RotateKey
+        | Endpoint::RollBackKey
+        | Endpoint::TransitionVersion(_)
+        | Endpoint::RecordInventory
+        | Endpoint::ScheduleKey
         | Endpoint::CreateTenant
         | Endpoint::BackUp
         | Endpoint::ConfirmClock

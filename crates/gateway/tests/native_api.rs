@@ -438,6 +438,8 @@ async fn every_route_answers_as_the_document_says() {
     let encapsulation = api.use_key("e", "encapsulate", &json!({})).await["ciphertext"].clone();
     let policy = api.get(&format!("{T}/policy")).await.expect(200).text("text");
     let nothing = Value::Null;
+    let sha256 = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let inventory = json!({"current_version": 1, "needed_versions": [1], "items": 2, "report_sha256": sha256, "report_bytes": 9});
     let steps = [
         ("POST", "/keys/k/decrypt", json!({"ciphertext": sealed})),
         ("POST", "/keys/w/unwrap", json!({"ciphertext": wrapped})),
@@ -455,6 +457,13 @@ async fn every_route_answers_as_the_document_says() {
         ("PUT", "/keys/k/labels", json!({"labels": {}})),
         ("POST", "/keys/l/activate", nothing.clone()),
         ("POST", "/keys/l/rotate", nothing.clone()),
+        ("PUT", "/keys/l/schedule", json!({"every_days": 90})),
+        ("POST", "/keys/l/rollback", nothing.clone()),
+        ("PUT", "/keys/l/inventory", inventory),
+        ("POST", "/keys/l/deactivate-version", json!({"version": 2})),
+        ("POST", "/keys/l/activate-version", json!({"version": 2})),
+        ("POST", "/keys/l/deactivate-version", json!({"version": 2, "without_inventory": true})),
+        ("POST", "/keys/l/destroy-version", json!({"version": 2})),
         ("POST", "/keys/l/suspend", nothing.clone()),
         ("POST", "/keys/l/resume", nothing.clone()),
         ("POST", "/keys/l/deactivate", nothing.clone()),

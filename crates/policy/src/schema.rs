@@ -188,6 +188,12 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::PublicKey
         | Action::CreateKey
         | Action::RotateKey
+        | Action::RollBackKey
+        | Action::ActivateVersion
+        | Action::DeactivateVersion
+        | Action::DestroyVersion
+        | Action::RecordInventory
+        | Action::ScheduleKey
         | Action::LabelKey
         | Action::ActivateKey
         | Action::SuspendKey

@@ -216,7 +216,7 @@ impl Applying<'_> {
     }
 
     /// What holds of the whole state must hold of everything that the commit touched, whatever the order of its changes: each record
-    /// has its tenant, each tenant a policy, each version its key, each key its newest version.
+    /// has its tenant, each tenant a policy, each version its key, each key the version that new work takes.
     fn finish(self) -> Result<Effects, Fault> {
         let Self { source, set: _, sequence: _, tenants, keys, versions } = self;
         for tenant in &tenants {
@@ -232,14 +232,14 @@ impl Applying<'_> {
             let Some((key, by_name)) = source.key_by_id(id)? else {
                 return Err(conflict("there is no such key for the version"));
             };
-            let Some(newest) = source.version(id, key.newest)? else {
-                return Err(defect("the commit leaves a key without its newest version"));
+            let Some(current) = source.version(id, key.current)? else {
+                return Err(defect("the commit leaves a key without the version that new work takes"));
             };
             if versions.iter().any(|(tenant, version)| version.key == id && *tenant != key.tenant) {
                 return Err(defect("the version's tenant is not its key's"));
             }
             if by_name {
-                entries.push(Arc::new(KeyEntry { key, newest: Arc::new(newest) }));
+                entries.push(Arc::new(KeyEntry { key, current: Arc::new(current) }));
             }
         }
         let versions = versions.into_iter().map(|(_, version)| Arc::new(version)).collect();

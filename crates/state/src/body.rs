@@ -11,10 +11,12 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
 use holdfast_core::frame::Commitment;
+use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::retention::Retention;
+use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
 use holdfast_core::{Epoch, KeyId, KeyVersion, OperationId, Timestamp, TokenId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -137,9 +139,34 @@ struct KeyBody<'a> {
     sha1_oaep: bool,
     labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     newest: u32,
+    /// Where it is not the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    current: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schedule: Option<ScheduleBody>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    inventory: Option<InventoryBody<'a>>,
     custody: Cow<'a, str>,
     renewed: u64,
     created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleBody {
+    days: u32,
+    due: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InventoryBody<'a> {
+    newest: u32,
+    needed: Vec<u32>,
+    items: u64,
+    #[serde(borrow)]
+    sha256: Bytes<'a>,
+    recorded: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -333,6 +360,9 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         legacy: Legacy { rsa_pkcs1_decrypt, sha1_oaep },
         labels,
         newest,
+        current,
+        schedule,
+        inventory,
         custody,
         renewed,
         created,
@@ -351,10 +381,43 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         sha1_oaep: *sha1_oaep,
         labels: labels.collect(),
         newest: newest.get(),
+        current: (current != newest).then(|| current.get()),
+        schedule: schedule
+            .map(|Schedule { period, due }| ScheduleBody { days: period.days(), due: due.micros() }),
+        inventory: inventory.as_deref().map(of_inventory),
         custody: custody.name().into(),
         renewed: *renewed,
         created: created.micros(),
     })
+}
+
+fn of_inventory(inventory: &Inventory) -> InventoryBody<'_> {
+    let Inventory { newest, needed, items, sha256, recorded } = inventory;
+    InventoryBody {
+        newest: newest.get(),
+        needed: needed.iter().map(|version| version.get()).collect(),
+        items: *items,
+        sha256: sha256.as_slice().into(),
+        recorded: recorded.micros(),
+    }
+}
+
+fn inventory(row: &Row<'_>, body: &InventoryBody<'_>) -> Result<Inventory, Fault> {
+    let InventoryBody { newest, needed, items, sha256, recorded } = body;
+    let version = |number: &u32| named(row, "inventory's version", KeyVersion::new(*number));
+    Ok(Inventory {
+        newest: version(newest)?,
+        needed: needed.iter().map(version).collect::<Result<_, _>>()?,
+        items: *items,
+        sha256: exact(row, sha256)?,
+        recorded: Timestamp::from_micros(*recorded),
+    })
+}
+
+fn schedule(row: &Row<'_>, body: &ScheduleBody) -> Result<Schedule, Fault> {
+    let ScheduleBody { days, due } = body;
+    let period = named(row, "schedule", RotationPeriod::of_days(*days))?;
+    Ok(Schedule { period, due: Timestamp::from_micros(*due) })
 }
 
 /// A key of a row.
@@ -365,6 +428,11 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
     }
     let id = row.id.try_into().map_err(|_| row.damaged("its id has another length"))?;
     let labels = body.labels.into_iter().map(|(label, value)| (label.into(), value.into()));
+    let newest = named(row, "newest version", KeyVersion::new(body.newest))?;
+    let current = body.current.map(|current| {
+        let earlier = KeyVersion::new(current).filter(|current| *current < newest);
+        named(row, "version for new work", earlier)
+    });
     Ok(Key {
         id: KeyId::from_bytes(id),
         tenant: parse(row, "tenant", row.tenant)?,
@@ -376,7 +444,10 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         exportable: body.exportable,
         legacy: Legacy { rsa_pkcs1_decrypt: body.rsa_pkcs1_decrypt, sha1_oaep: body.sha1_oaep },
         labels: labels.collect(),
-        newest: named(row, "newest version", KeyVersion::new(body.newest))?,
+        newest,
+        current: current.transpose()?.unwrap_or(newest),
+        schedule: body.schedule.map(|body| schedule(row, &body)).transpose()?,
+        inventory: body.inventory.map(|body| inventory(row, &body)).transpose()?.map(Arc::new),
         custody: named(row, "custody", Custody::from_name(&body.custody))?,
         renewed: body.renewed,
         created: Timestamp::from_micros(body.created),

@@ -88,14 +88,18 @@ impl Source<'_> {
 
     /// The key that is found by a name, with its newest version.
     pub(crate) fn entry(self, tenant: &TenantId, name: &KeyName) -> Result<Option<KeyEntry>, Fault> {
-        self.key(tenant, name)?.map(|key| self.with_newest(key)).transpose()
+        self.key(tenant, name)?.map(|key| self.with_current(key)).transpose()
     }
 
-    fn with_newest(self, key: Key) -> Result<KeyEntry, Fault> {
-        let newest = self.version(key.id, key.newest)?.ok_or_else(|| {
-            Fault::damaged(record::TABLE, format!("key {}", key.id), "its newest version has no record")
+    fn with_current(self, key: Key) -> Result<KeyEntry, Fault> {
+        let current = self.version(key.id, key.current)?.ok_or_else(|| {
+            Fault::damaged(
+                record::TABLE,
+                format!("key {}", key.id),
+                "the version that new work takes has no record",
+            )
         })?;
-        Ok(KeyEntry { key, newest: Arc::new(newest) })
+        Ok(KeyEntry { key, current: Arc::new(current) })
     }
 
     /// A version of a key.

@@ -12,12 +12,14 @@ use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
 use holdfast_core::command::{Command, Done, Durability, Outcome};
 use holdfast_core::context::Context;
 use holdfast_core::frame::Commitment;
+use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
-use holdfast_core::lifecycle::{KeyState, Transition};
+use holdfast_core::lifecycle::{KeyState, Transition, VersionVerb};
 use holdfast_core::operation::{Answer, Operation, Output};
 use holdfast_core::port::Page;
 use holdfast_core::query::{AuditPath, Found, Query};
 use holdfast_core::receipt::SignedReceipt;
+use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::{
     Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Secret, Stage, TenantId, Timestamp,
     TokenId,
@@ -337,6 +339,18 @@ fn a_key() -> (Key, Version) {
         legacy: Legacy { rsa_pkcs1_decrypt: false, sha1_oaep: true },
         labels: [("team".into(), "finance".into())].into(),
         newest: KeyVersion::new(4).unwrap(),
+        current: KeyVersion::new(3).unwrap(),
+        schedule: Some(Schedule {
+            period: RotationPeriod::of_days(90).unwrap(),
+            due: Timestamp::from_micros(1_803_000_000_000_000),
+        }),
+        inventory: Some(Arc::new(Inventory {
+            newest: KeyVersion::new(4).unwrap(),
+            needed: vec![KeyVersion::new(4).unwrap()],
+            items: 1200,
+            sha256: [7; 32],
+            recorded: Timestamp::from_micros(1_795_460_599_000_000),
+        })),
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(1_795_460_597_123_456),
@@ -422,6 +436,11 @@ fn keys() {
     let shown = done(&request, Done::Key(Box::new(record.clone()), Arc::new(version.clone())));
     assert_eq!((shown.name.0, shown.id.0, shown.epoch), (record.name.clone(), record.id, 12));
     assert_eq!((shown.state.0, shown.newest_version.0), (KeyState::Suspended, record.newest));
+    assert_eq!(shown.current_version, Some(VersionNumber(record.current)));
+    assert_eq!(shown.schedule.unwrap().every_days, 90);
+    let inventory = shown.inventory.unwrap();
+    assert_eq!((inventory.items, inventory.report_sha256), (1200, Bytes(vec![7; 32])));
+    assert_eq!(inventory.needed_versions, [VersionNumber(KeyVersion::new(4).unwrap())]);
     assert_eq!(
         (shown.created.0, shown.labels.0, shown.legacy.0),
         (record.created, record.labels.clone(), record.legacy)
@@ -476,6 +495,41 @@ fn keys() {
     assert!(
         matches!(command(&client::rotate_key(&tenant(), &key())), Command::RotateKey(name) if name == key())
     );
+    assert!(
+        matches!(command(&client::roll_back_key(&tenant(), &key())), Command::RollBackKey(name) if name == key())
+    );
+    for verb in VersionVerb::ALL {
+        for without in [None, Some(false), Some(true)] {
+            let version = VersionNumber(KeyVersion::FIRST);
+            let order = message::TransitionVersion { version, without_inventory: without };
+            let asked = command(&client::transition_version(&tenant(), &key(), verb, &order));
+            assert!(matches!(
+                asked,
+                Command::TransitionVersion { version: KeyVersion::FIRST, verb: received, without_inventory, .. }
+                    if received == verb && without_inventory == without.unwrap_or(false)
+            ));
+        }
+    }
+    let taken = message::RecordInventory {
+        current_version: VersionNumber(KeyVersion::new(3).unwrap()),
+        needed_versions: List(vec![VersionNumber(KeyVersion::FIRST)]),
+        items: 1200,
+        report_sha256: Bytes(vec![7; 32]),
+        report_bytes: 731,
+    };
+    match command(&client::record_inventory(&tenant(), &key(), &taken)) {
+        Command::RecordInventory { taken, .. } => {
+            assert_eq!((taken.current.get(), taken.needed, taken.items), (3, vec![KeyVersion::FIRST], 1200));
+            assert_eq!((taken.sha256, taken.bytes), ([7; 32], 731));
+        }
+        other => panic!("{other:?}"),
+    }
+    for days in [None, Some(1), Some(90), Some(3650)] {
+        let schedule = message::ScheduleKey { every_days: days.map(|days| Bounded(u64::from(days))) };
+        let asked = command(&client::schedule_key(&tenant(), &key(), &schedule));
+        let expected = days.and_then(RotationPeriod::of_days);
+        assert!(matches!(asked, Command::ScheduleKey { period, .. } if period == expected));
+    }
     for verb in Transition::ALL {
         let asked = command(&client::transition_key(&tenant(), &key(), verb));
         assert!(matches!(asked, Command::TransitionKey { verb: received, .. } if received == verb));

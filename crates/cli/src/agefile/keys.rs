@@ -69,7 +69,8 @@ impl<'a> KeyService<'a> {
     }
 }
 
-fn bound(context: &[(String, String)]) -> Vec<(&str, &str)> {
+/// What a file key is bound to, with the caller's own pairs.
+pub(crate) fn bound(context: &[(String, String)]) -> Vec<(&str, &str)> {
     debug_assert!(PURPOSE.0.starts_with(RESERVED), "nobody else can give it");
     let mut pairs = crate::input::borrowed(context);
     pairs.push(PURPOSE);

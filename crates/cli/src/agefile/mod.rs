@@ -1,10 +1,12 @@
 //! age v1 files whose file key the gateway wraps: our recipient stanza, recipients and identities. Byte for byte in `docs/files.md`.
 
+mod header;
 mod keys;
 mod name;
 mod stanza;
 
-pub(crate) use keys::{FileKeys, KeyService};
+pub(crate) use header::{Header, NoHeader};
+pub(crate) use keys::{FileKeys, KeyService, bound};
 pub(crate) use name::Name;
 pub(crate) use stanza::{FileStanza, TAG};
 

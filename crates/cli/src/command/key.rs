@@ -1,5 +1,6 @@
 //! `holdfast key`.
 
+use super::inventory::Inventory;
 use super::word;
 use crate::agefile::Name as AgeName;
 use crate::app::App;
@@ -9,9 +10,10 @@ use crate::output::note;
 use clap::{Args, Subcommand};
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::key::{Labels, Legacy};
-use holdfast_core::lifecycle::Transition;
-use holdfast_sdk::field::{LabelMap, LegacyList, LegacyWord, Name, Word};
-use holdfast_sdk::message::{CreateKey, Key, LabelKey};
+use holdfast_core::lifecycle::{Transition, VersionVerb};
+use holdfast_core::schedule::RotationPeriod;
+use holdfast_sdk::field::{Bounded, LabelMap, LegacyList, LegacyWord, Name, VersionNumber, Word};
+use holdfast_sdk::message::{CreateKey, Key, LabelKey, ScheduleKey, TransitionVersion};
 use holdfast_sdk::{KeyName, KeyVersion, Tenant};
 
 /// Keys.
@@ -27,14 +29,17 @@ pub(crate) enum KeyCommand {
     Label(Label),
     /// Make a new version, which new work takes from then on; old data still opens
     Rotate(Named),
-    /// Put a prepared key into use
-    Activate(Named),
+    /// Give new work back to the active version before the one that it takes; everything goes on opening
+    Rollback(Named),
+    Inventory(Inventory),
+    Schedule(Schedule),
+    /// Put a prepared key into use, or a deactivated version among those that a rollback finds
+    Activate(OrVersion),
     /// Stop a key for now: nothing of it leaves any more once this returns
     Suspend(Named),
     /// Let a key be used again
     Resume(Named),
-    /// No new protection by a key; what it protected still opens
-    Deactivate(Named),
+    Deactivate(Deactivate),
     /// Stop a key because others may know it
     Compromise(Named),
     Destroy(Destroy),
@@ -90,14 +95,60 @@ pub(crate) struct Label {
     expected_epoch: Option<u64>,
 }
 
-/// Erase a key's material for ever, and with it all that only it can open
+/// One key, or one of its versions.
 #[derive(Debug, Args)]
-pub(crate) struct Destroy {
+pub(crate) struct OrVersion {
     /// The key
     key: KeyName,
+    /// This version alone
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    version: Option<KeyVersion>,
+}
+
+/// No new protection by a key; what it protected still opens
+///
+/// With `--version`, that version alone: nothing needs it any more, as the last inventory says. It still opens, so what was overlooked shows in the audit log.
+#[derive(Debug, Args)]
+pub(crate) struct Deactivate {
+    #[command(flatten)]
+    of: OrVersion,
+    #[command(flatten)]
+    guard: Guard,
+}
+
+/// Say how often a key is rotated by itself
+#[derive(Debug, Args)]
+pub(crate) struct Schedule {
+    /// The key
+    key: KeyName,
+    /// How old its newest version may become, in days: 90d
+    #[arg(long, value_name = "DAYS", value_parser = days, required_unless_present = "off", conflicts_with = "off")]
+    every: Option<u64>,
+    /// As old as it likes
+    #[arg(long)]
+    off: bool,
+}
+
+/// Erase a key's material for ever, and with it all that only it can open
+///
+/// With `--version`, that of a deactivated version alone, which the last inventory does not need.
+#[derive(Debug, Args)]
+pub(crate) struct Destroy {
+    #[command(flatten)]
+    of: OrVersion,
+    #[command(flatten)]
+    guard: Guard,
     /// The key's name again: nothing brings it back
     #[arg(long, value_name = "KEY")]
     confirm: KeyName,
+}
+
+/// What stands before the end of a version.
+#[derive(Debug, Args)]
+pub(crate) struct Guard {
+    /// Although no inventory says that nothing needs the version; this stands in the audit log
+    #[arg(long, requires = "version")]
+    without_inventory: bool,
 }
 
 /// Write the public half to stdout, PEM
@@ -123,6 +174,15 @@ pub(crate) struct ForAge {
 /// A version's number.
 pub(crate) fn version(text: &str) -> Result<KeyVersion, String> {
     text.parse().ok().and_then(KeyVersion::new).ok_or_else(|| "expected a version, from 1".to_owned())
+}
+
+/// So many days, such as `90d`.
+fn days(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix('d').unwrap_or(text).parse().ok();
+    let range = u64::from(RotationPeriod::MIN_DAYS)..=u64::from(RotationPeriod::MAX_DAYS);
+    number.filter(|days| range.contains(days)).ok_or_else(|| {
+        format!("expected days, from {}d to {}d", RotationPeriod::MIN_DAYS, RotationPeriod::MAX_DAYS)
+    })
 }
 
 /// What listings show.
@@ -157,20 +217,60 @@ impl KeyCommand {
                 note(&format!("# recipient: {}", name.recipient()));
                 return app.printer.line(&name.identity());
             }
-            Self::Activate(Named { key }) => (key, Transition::Activate),
+            Self::Rollback(Named { key }) => {
+                let tenant = app.tenant()?;
+                return app.printer.record(&app.block_on(tenant.roll_back_key(&key))?.body);
+            }
+            Self::Inventory(inventory) => return inventory.run(app),
+            Self::Schedule(Schedule { key, every, off: _ }) => {
+                let schedule = ScheduleKey { every_days: every.map(Bounded) };
+                let tenant = app.tenant()?;
+                return app.printer.record(&app.block_on(tenant.schedule_key(&key, &schedule))?.body);
+            }
+            Self::Activate(OrVersion { key, version: Some(version) }) => {
+                return move_version(app, &key, version, VersionVerb::Activate, false);
+            }
+            Self::Activate(OrVersion { key, version: None }) => (key, Transition::Activate),
             Self::Suspend(Named { key }) => (key, Transition::Suspend),
             Self::Resume(Named { key }) => (key, Transition::Resume),
-            Self::Deactivate(Named { key }) => (key, Transition::Deactivate),
+            Self::Deactivate(Deactivate { of: OrVersion { key, version }, guard }) => match version {
+                Some(version) => {
+                    let verb = VersionVerb::Deactivate;
+                    return move_version(app, &key, version, verb, guard.without_inventory);
+                }
+                None => (key, Transition::Deactivate),
+            },
             Self::Compromise(Named { key }) => (key, Transition::Compromise),
-            Self::Destroy(Destroy { key, confirm }) if key != confirm => {
+            Self::Destroy(Destroy { of: OrVersion { key, .. }, confirm, .. }) if key != confirm => {
                 return Err(Failure::usage(format!("`--confirm {confirm}` is not `{key}`"))
                     .remedy("repeat the name of the key that shall be destroyed"));
             }
-            Self::Destroy(Destroy { key, .. }) => (key, Transition::Destroy),
+            Self::Destroy(Destroy { of: OrVersion { key, version }, guard, .. }) => match version {
+                Some(version) => {
+                    return move_version(app, &key, version, VersionVerb::Destroy, guard.without_inventory);
+                }
+                None => (key, Transition::Destroy),
+            },
         };
         let tenant = app.tenant()?;
         app.printer.record(&app.block_on(tenant.transition_key(&key, verb))?.body)
     }
+}
+
+/// An order about one version.
+fn move_version(
+    app: &App,
+    key: &KeyName,
+    version: KeyVersion,
+    verb: VersionVerb,
+    without_inventory: bool,
+) -> Result<(), Failure> {
+    let order = TransitionVersion {
+        version: VersionNumber(version),
+        without_inventory: without_inventory.then_some(true),
+    };
+    let tenant = app.tenant()?;
+    app.printer.record(&app.block_on(tenant.transition_version(key, verb, &order))?.body)
 }
 
 /// All keys, page by page.

@@ -14,6 +14,7 @@ mod doctor;
 mod encrypt;
 mod hsm_worker;
 mod init;
+mod inventory;
 mod kek;
 mod key;
 mod mac;

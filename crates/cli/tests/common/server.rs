@@ -65,6 +65,12 @@ impl Server {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Kills it, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Orders it to end, which it must do in order, and gives what it said.
     #[track_caller]
     pub fn ends(self) -> String {

@@ -5,13 +5,15 @@ use super::proof::{Change, Intent, Permit, Released};
 use super::record::{Done as Recorded, Facts, NamedKey, Scene};
 use super::recover::PendingStop;
 use super::{Inbound, Pipeline, Receipt};
-use crate::command::{Command, Durability, Outcome};
+use crate::command::{Command, Done, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::KeyId;
+use crate::lifecycle::VersionVerb;
 use crate::port::{
     Committed, KeyEntry, KeyStore, Mark, Ports, Priority, Resource, State, StateChange, World,
 };
 use crate::retention::Retention;
+use crate::schedule::RotationPeriod;
 use crate::stop::{StopEpoch, Target};
 use std::sync::Arc;
 
@@ -71,7 +73,7 @@ impl<P: Ports> Pipeline<P> {
         facts: &mut Facts,
         intent: &Intent,
         command: &Command,
-    ) -> Result<(crate::command::Done, Receipt), Error> {
+    ) -> Result<(Done, Receipt), Error> {
         let done = match self.carry_out(scene, facts, intent, command).await {
             Ok(done) => done,
             Err(undone) => return Err(self.abandon(scene, facts, undone).await),
@@ -157,7 +159,7 @@ impl<P: Ports> Pipeline<P> {
         facts: &mut Facts,
         intent: &Intent,
         command: &Command,
-    ) -> Result<crate::command::Done, Undone> {
+    ) -> Result<Done, Undone> {
         let mut attempt = 1;
         loop {
             let planned = self.plan(scene, facts, intent, command).await.map_err(Undone::Refused)?;
@@ -166,6 +168,17 @@ impl<P: Ports> Pipeline<P> {
                     facts.state = Some(committed);
                     if let Some(tenant) = &planned.reload {
                         self.reload(tenant).await.map_err(Undone::Open)?;
+                    }
+                    if let Done::Key(key, _) = &planned.done {
+                        self.agenda.note(key);
+                    }
+                    if let (
+                        Command::TransitionVersion { verb: VersionVerb::Destroy, .. },
+                        Done::Key(key, _),
+                    ) = (command, &planned.done)
+                    {
+                        // From here on nobody finds the version; what is held of it in memory goes too.
+                        self.engines.keys.forget(key.id);
                     }
                     if matches!(command, Command::ConfirmClock) {
                         self.engines.world.trust_clock();
@@ -286,12 +299,12 @@ impl<P: Ports> Pipeline<P> {
         }
     }
 
-    fn stopped_in_memory(&self, scene: &Scene<'_, P>, entry: Option<&KeyEntry>) -> crate::command::Done {
+    fn stopped_in_memory(&self, scene: &Scene<'_, P>, entry: Option<&KeyEntry>) -> Done {
         match entry {
-            Some(entry) => crate::command::Done::Key(Box::new(entry.key.clone()), Arc::clone(&entry.newest)),
+            Some(entry) => Done::Key(Box::new(entry.key.clone()), Arc::clone(&entry.current)),
             None => {
                 let record = &scene.view.data.record;
-                crate::command::Done::Tenant(record.id.clone(), record.epoch)
+                Done::Tenant(record.id.clone(), record.epoch)
             }
         }
     }
@@ -353,9 +366,15 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::CreateTenant(new) => new.tenant.as_str(),
         Command::MoveMember { member, .. } => member.as_str(),
         Command::SetRetention(retention) => return Some(Retention::text(*retention)),
+        Command::TransitionVersion { version, without_inventory, .. } => {
+            return Some(super::versions::version_subject(*version, *without_inventory));
+        }
+        Command::ScheduleKey { period, .. } => return Some(RotationPeriod::text(*period)),
+        Command::RecordInventory { taken, .. } => return Some(super::versions::inventory_subject(taken)),
         Command::RestorePolicy { version, .. } => return Some(format!("version {version}").into()),
         Command::CreateKey(_)
         | Command::RotateKey(_)
+        | Command::RollBackKey(_)
         | Command::LabelKey { .. }
         | Command::TransitionKey { .. }
         | Command::SetPolicy { .. }

@@ -4,6 +4,7 @@ use super::command::own_inbound;
 use super::proof::{Intent, Permit, Recording};
 use super::record::{Done, Facts, Scene};
 use super::recover::Unfinished;
+use super::schedule::Agenda;
 use super::snapshot::Snapshots;
 use super::{Engines, Inbound, Pipeline, TenantView, plan};
 use crate::action::Action;
@@ -41,6 +42,7 @@ impl<P: Ports> Pipeline<P> {
             stops: Arc::new(Stops::default()),
             noise: Noise::default(),
             unfinished: Unfinished::default(),
+            agenda: Agenda::default(),
             is_dev,
         }
     }

@@ -14,15 +14,18 @@ mod query;
 mod record;
 mod recover;
 mod restore;
+mod schedule;
 mod snapshot;
 mod unseal;
 mod use_key;
+mod versions;
 mod work;
 
 pub use found::Founding;
 pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
 pub use recover::{OpenIntent, Recovery, agree};
 pub use restore::{EarlierLog, Restoration, Restored};
+pub use schedule::Rotations;
 pub use snapshot::TenantView;
 pub use unseal::Unsealing;
 pub use use_key::{Call, Pending};
@@ -90,6 +93,7 @@ pub struct Pipeline<P: Ports> {
     stops: Arc<Stops>,
     noise: Noise,
     unfinished: recover::Unfinished,
+    agenda: schedule::Agenda,
     is_dev: bool,
 }
 

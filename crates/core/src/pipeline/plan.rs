@@ -2,6 +2,7 @@
 
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
+use super::versions::plan_inventory;
 use super::work::{material, purpose_for};
 use super::{Pipeline, TenantView};
 use crate::algorithm::Algorithm;
@@ -14,6 +15,7 @@ use crate::key::{Custody, Generated, Key, NewVersion, SealedHandle, Version};
 use crate::lifecycle::{KeyState, Transition};
 use crate::port::{Archive, Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::query::MAX_PAGE;
+use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
 use crate::time::Timestamp;
@@ -33,8 +35,8 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    fn key(changes: Vec<StateChange>, key: Key, newest: Arc<Version>) -> Self {
-        Self { changes, done: Done::Key(Box::new(key), newest), reload: None, compares: false }
+    pub(super) fn key(changes: Vec<StateChange>, key: Key, current: Arc<Version>) -> Self {
+        Self { changes, done: Done::Key(Box::new(key), current), reload: None, compares: false }
     }
 }
 
@@ -53,13 +55,30 @@ impl<P: Ports> Pipeline<P> {
                 let entry = self.entry(tenant, name).await?;
                 self.plan_rotate(scene, facts, intent, &entry).await
             }
+            Command::RollBackKey(name) => {
+                let entry = self.entry(tenant, name).await?;
+                self.plan_roll_back(facts, &entry).await
+            }
+            Command::TransitionVersion { key, version, verb, without_inventory } => {
+                let entry = self.entry(tenant, key).await?;
+                let order = (*version, *verb, *without_inventory);
+                self.plan_version(scene, facts, intent, &entry, order).await
+            }
+            Command::RecordInventory { key, taken } => {
+                let entry = self.entry(tenant, key).await?;
+                plan_inventory(facts, &entry, taken, scene.inbound.now)
+            }
+            Command::ScheduleKey { key, period } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_schedule(&entry, *period).await
+            }
             Command::LabelKey { key, labels, expected } => {
                 let entry = self.entry(tenant, key).await?;
                 compare(*expected, entry.key.epoch)?;
                 let key = Key { labels: labels.clone(), epoch: entry.key.epoch.next(), ..entry.key.clone() };
                 let change = StateChange::Key { key: key.clone(), expected: Some(entry.key.epoch) };
                 let compares = expected.is_some();
-                Ok(Planned { compares, ..Planned::key(vec![change], key, Arc::clone(&entry.newest)) })
+                Ok(Planned { compares, ..Planned::key(vec![change], key, Arc::clone(&entry.current)) })
             }
             Command::TransitionKey { key, verb } => {
                 let entry = self.entry(tenant, key).await?;
@@ -155,6 +174,8 @@ impl<P: Ports> Pipeline<P> {
             self.generate(scene, intent, before.id, number, before.algorithm, before.exportable).await?;
         let key = Key {
             newest: number,
+            current: number,
+            schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
             custody: generated.custody,
             renewed: Key::UNCOMMITTED,
             epoch: before.epoch.next(),
@@ -196,21 +217,21 @@ impl<P: Ports> Pipeline<P> {
             // Written all the same, so that whoever resumes the key meanwhile comes before or after, and not in between.
             let key = Key { epoch: before.epoch.next(), ..before.clone() };
             let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
-            return Ok(Planned::key(vec![change], key, Arc::clone(&entry.newest)));
+            return Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)));
         };
         let resumes_to = if verb == Transition::Suspend { before.state } else { KeyState::Active };
         let key = Key { state, resumes_to, epoch: before.epoch.next(), ..before.clone() };
         let mut changes = vec![StateChange::Key { key: key.clone(), expected: Some(before.epoch) }];
-        let mut newest = Arc::clone(&entry.newest);
+        let mut current = Arc::clone(&entry.current);
         if verb == Transition::Destroy {
             for version in self.erase_all(scene, intent, before).await? {
-                if version.number == newest.number {
-                    newest = Arc::new(version.clone());
+                if version.number == current.number {
+                    current = Arc::new(version.clone());
                 }
                 changes.push(StateChange::Version { tenant: key.tenant.clone(), version });
             }
         }
-        Ok(Planned::key(changes, key, newest))
+        Ok(Planned::key(changes, key, current))
     }
 
     /// Erases the material of all versions, and gives the records that say so.
@@ -319,6 +340,10 @@ impl<P: Ports> Pipeline<P> {
             }
             Command::CreateKey(_)
             | Command::RotateKey(_)
+            | Command::RollBackKey(_)
+            | Command::TransitionVersion { .. }
+            | Command::RecordInventory { .. }
+            | Command::ScheduleKey { .. }
             | Command::LabelKey { .. }
             | Command::TransitionKey { .. }
             | Command::CreateTenant(_)
@@ -652,6 +677,9 @@ pub(super) fn planned_key(
         legacy: *legacy,
         labels: labels.clone(),
         newest: KeyVersion::FIRST,
+        current: KeyVersion::FIRST,
+        schedule: None,
+        inventory: None,
         custody,
         renewed: Key::UNCOMMITTED,
         created: now,

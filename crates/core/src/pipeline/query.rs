@@ -71,7 +71,7 @@ impl<P: Ports> Pipeline<P> {
         match query {
             Query::Key(_) => {
                 let entry = entry.ok_or_else(super::no_such_key)?;
-                Ok(Found::Key(Box::new(entry.key.clone()), Arc::clone(&entry.newest)))
+                Ok(Found::Key(Box::new(entry.key.clone()), Arc::clone(&entry.current)))
             }
             Query::Versions { key: _, after, limit } => {
                 let entry = entry.ok_or_else(super::no_such_key)?;

@@ -5,6 +5,7 @@ use super::found::{not_loaded, own_caller};
 use super::proof::{Intent, Permit};
 use super::record::{Done, Facts, NamedKey, Scene};
 use super::unseal::Unsealing;
+use super::versions::destruction;
 use super::{Engines, Pipeline};
 use crate::action::Action;
 use crate::command::Command;
@@ -143,7 +144,7 @@ impl<P: Ports> Pipeline<P> {
     }
 
     /// Does what should not wait: stop orders that are not durable yet, commands that could not be closed, rotations that a budget
-    /// demands, a jump of the clock or an unsealing that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
+    /// or a schedule demands, a jump of the clock or an unsealing that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
     ///
     /// # Errors
     /// The first failure.
@@ -154,6 +155,8 @@ impl<P: Ports> Pipeline<P> {
             self.rotate_due().await,
             self.watch_clock().await,
             self.record_unsealed().await,
+            // After the clock was looked at: a jump makes nothing due.
+            self.rotate_scheduled().await,
         ];
         results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
@@ -238,7 +241,7 @@ impl<P: Ports> Pipeline<P> {
     async fn rotate_by_itself(&self, tenant: &TenantId, key: &KeyName) -> Result<(), Error> {
         let Some(entry) = self.engines.state.key(tenant, key).await? else { return Ok(()) };
         // Somebody may have rotated or stopped it meanwhile; a fresh version asks again when it has been used up.
-        let used = self.engines.state.count(entry.key.id, entry.newest.number, 0).await?;
+        let used = self.engines.state.count(entry.key.id, entry.current.number, 0).await?;
         if used < super::work::ROTATE_AT || entry.key.state != crate::lifecycle::KeyState::Active {
             return Ok(());
         }
@@ -339,10 +342,15 @@ impl<P: Ports> Pipeline<P> {
                 self.reload(&new).await?;
             }
             Ok(Done::Recovered)
-        } else if let Some(command) = stop_order(action, key, subject.as_deref()) {
+        } else if let Some(command) = stop_order(action, key.clone(), subject.as_deref()) {
             let permit = Permit::own(operation, tenant.clone(), own.name().clone(), StopEpoch::END);
             let intent = Intent::urgent(permit, facts.open_intent(&tenant))?;
             let carried_out = self.carry_out(&scene, &mut facts, &intent, &command).await;
+            impossible(carried_out)?.map_or(Ok(Done::Recovered), Err)
+        } else if let Some(command) = destruction(action, key, subject.as_deref()) {
+            // Its material may be gone already: what has begun is brought to its end.
+            let permit = Permit::own(operation, tenant.clone(), own.name().clone(), StopEpoch::END);
+            let carried_out = self.carry_out(&scene, &mut facts, &Intent::own(permit), &command).await;
             impossible(carried_out)?.map_or(Ok(Done::Recovered), Err)
         } else if action == Action::PruneAudit {
             self.prune_on(&facts, &tenant).await?;

@@ -145,7 +145,7 @@ impl<P: Ports> Pipeline<P> {
             let mut changes = Vec::with_capacity(page.rows.len());
             for key in &page.rows {
                 if key.algorithm.has_budget() {
-                    self.engines.state.count(key.id, key.newest, ROTATE_AT).await?;
+                    self.count_all(key).await?;
                 }
                 let Ok(Some(stopped)) = transition(key, Transition::Suspend) else { continue };
                 let epoch = key.epoch.next();
@@ -176,6 +176,21 @@ impl<P: Ports> Pipeline<P> {
             self.record(&scene, &facts, mark, Priority::Ordinary, || ((), Ok(Done::Success)))?;
         let _receipt = recording.durable(&self.engines.log).await?;
         Ok(suspended)
+    }
+
+    /// Of every version: new work may have taken any of them since, and may be given back to any of them.
+    async fn count_all(&self, key: &Key) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let page = self.engines.state.versions(key.id, after, MAX_PAGE).await?;
+            for version in &page.rows {
+                self.engines.state.count(key.id, version.number, ROTATE_AT).await?;
+            }
+            after = page.rows.last().map(|version| version.number);
+            if !page.more {
+                return Ok(());
+            }
+        }
     }
 
     /// The new instance's first commit, which its log then speaks of: all that came back is in the backup.

@@ -113,7 +113,7 @@ impl<P: Ports> Pipeline<P> {
                 self.resolve(scene, facts, epoch, name).await?
             }
         };
-        facts.target = Some(NamedKey::of(&to.key, Some(to.newest.number)));
+        facts.target = Some(NamedKey::of(&to.key, Some(to.current.number)));
         self.hide_context(scene, facts, &to.key)?;
         let asks =
             [(Action::RewrapFrom, Resource::Key(&from.key)), (Action::RewrapTo, Resource::Key(&to.key))];
@@ -132,24 +132,24 @@ impl<P: Ports> Pipeline<P> {
             return Err(unsupported(&to.key, "is exportable and the source is not"));
         }
         let (version, class, body) = self.parse(&from, ciphertext, Action::RewrapFrom).await?;
-        to.newest.state.permits(Action::RewrapTo).map_err(|_| version_state(&to.key, to.newest.number))?;
+        to.current.state.permits(Action::RewrapTo).map_err(|_| version_state(&to.key, to.current.number))?;
         facts.key = Some(NamedKey::of(&from.key, Some(version.number)));
         let committer = facts.committer(&self.engines.world)?;
         facts.input = Some(committer.public("input", ciphertext));
         if to.key.algorithm.has_budget() {
-            self.spend(scene, facts, &to.key, &to.newest).await?;
+            self.spend(scene, facts, &to.key, &to.current).await?;
         }
         let open_aad = self.binding(scene, &from.key, class, version.number).encode();
-        let seal_aad = self.binding(scene, &to.key, class, to.newest.number).encode();
+        let seal_aad = self.binding(scene, &to.key, class, to.current.number).encode();
         let header = Header {
             class,
             algorithm: to.key.algorithm,
             key: to.key.id,
-            version: to.newest.number,
-            commitment: to.newest.commitment,
+            version: to.current.number,
+            commitment: to.current.commitment,
         };
         let open = (material(scene, &from.key, &version)?, Work::Open { body, aad: &open_aad });
-        let seal = material(scene, &to.key, &to.newest)?;
+        let seal = material(scene, &to.key, &to.current)?;
         let frame = header.begin(body.len().saturating_add(OVERHEAD));
         let withheld = Withheld::rewrap(&self.engines.keys, permit, open, seal, frame, &seal_aad).await;
         let withheld = withheld.map_err(same_integrity)?;
@@ -157,7 +157,7 @@ impl<P: Ports> Pipeline<P> {
             Product::Bytes(frame) => Ok(Answer {
                 output: Output::Ciphertext(frame),
                 algorithm: Some(to.key.algorithm),
-                version: Some(to.newest.number),
+                version: Some(to.current.number),
             }),
             Product::Secret(_)
             | Product::DataKey { .. }
@@ -186,7 +186,7 @@ impl<P: Ports> Pipeline<P> {
         }
     }
 
-    /// The version that an operation uses: what the ciphertext says, what the caller says, or the newest. Also splits a framed ciphertext.
+    /// The version that an operation uses: what the ciphertext says, what the caller says, or the one for new work. Also splits a framed ciphertext.
     async fn choose_version<'o>(
         &self,
         entry: &KeyEntry,
@@ -259,8 +259,8 @@ impl<P: Ports> Pipeline<P> {
         action: Action,
     ) -> Result<Arc<Version>, Error> {
         let version = match number {
-            None => Arc::clone(&entry.newest),
-            Some(number) if number == entry.newest.number => Arc::clone(&entry.newest),
+            None => Arc::clone(&entry.current),
+            Some(number) if number == entry.current.number => Arc::clone(&entry.current),
             Some(number) => {
                 let found = self.engines.state.version(entry.key.id, number).await?;
                 found.ok_or_else(|| {

@@ -25,9 +25,11 @@ mod refusals;
 mod release;
 mod retention;
 mod rewrap;
+mod schedule;
 mod separation;
 mod stops;
 mod unseal;
+mod versions;
 
 use holdfast_core::{Error, ErrorKind};
 

@@ -1,5 +1,6 @@
 //! After a crash between any two steps, every command is closed exactly once; and a state and a log that do not belong together are refused.
 
+use crate::versions::{deactivate, inventory};
 use holdfast_conformance::doubles::{CommitFault, Journal, Keys, Records, Registry, Rules, TestPorts, Vault};
 use holdfast_conformance::rig::{Rig, context, encrypt, name, new_key, person, transition};
 use holdfast_conformance::task::{Task, now};
@@ -14,6 +15,7 @@ use holdfast_core::{Error, ErrorKind, InstanceId, OperationId};
 fn rig() -> Rig {
     let rig = Rig::new();
     now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
+    now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
     rig
 }
 
@@ -22,6 +24,9 @@ fn commands(rig: &Rig) -> Vec<Command> {
     vec![
         Command::CreateKey(new_key("new", Algorithm::Ed25519)),
         Command::RotateKey(name("kek")),
+        Command::RollBackKey(name("kek")),
+        deactivate(1),
+        Command::RecordInventory { key: name("kek"), taken: inventory(2, &[1]) },
         Command::PutCaller(person("acme", "erin", CallerKind::Application, &rig.world)),
         Command::SetPolicy { text: "permit alice use *".into(), expected: None },
         transition("kek", Transition::Suspend),

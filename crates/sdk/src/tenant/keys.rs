@@ -3,13 +3,14 @@
 use super::{Tenant, context};
 use crate::client::{Answered, Repeat};
 use crate::error::Error;
-use holdfast_core::lifecycle::Transition;
+use holdfast_core::lifecycle::{Transition, VersionVerb};
 use holdfast_core::{KeyName, KeyVersion, Secret};
 use holdfast_wire::native::client::{self as native, UsesKey};
 use holdfast_wire::native::field::{Bounded, Bytes, SecretBytes};
 use holdfast_wire::native::message::{
     Batch, BatchAnswer, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decrypt, Encrypt, Key, Keys,
-    LabelKey, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, Unwrap, Versions, Wrap,
+    LabelKey, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, ScheduleKey,
+    TransitionVersion, Unwrap, Versions, Wrap,
 };
 
 impl Tenant {
@@ -184,6 +185,47 @@ impl Tenant {
     /// Any [`Error`].
     pub async fn rotate_key(&self, key: &KeyName) -> Result<Answered<Key>, Error> {
         self.client.send(native::rotate_key(&self.id, key), Repeat::Never).await
+    }
+
+    /// Gives new work back to the newest active version before the one that it takes.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn roll_back_key(&self, key: &KeyName) -> Result<Answered<Key>, Error> {
+        self.client.send(native::roll_back_key(&self.id, key), Repeat::Never).await
+    }
+
+    /// Moves a version of a key to another state.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn transition_version(
+        &self,
+        key: &KeyName,
+        verb: VersionVerb,
+        version: &TransitionVersion,
+    ) -> Result<Answered<Key>, Error> {
+        self.client.send(native::transition_version(&self.id, key, verb, version), Repeat::Never).await
+    }
+
+    /// Records what of a key's versions is still needed.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn record_inventory(
+        &self,
+        key: &KeyName,
+        inventory: &RecordInventory,
+    ) -> Result<Answered<Key>, Error> {
+        self.client.send(native::record_inventory(&self.id, key, inventory), Repeat::Safe).await
+    }
+
+    /// Says how often a key is rotated by itself.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn schedule_key(&self, key: &KeyName, schedule: &ScheduleKey) -> Result<Answered<Key>, Error> {
+        self.client.send(native::schedule_key(&self.id, key, schedule), Repeat::Safe).await
     }
 
     /// Moves a key to another state. Stop orders are repeated, since they can be; the others are not.

@@ -6,13 +6,15 @@ use crate::testing::{
     anchor as an_anchor, caller as a_caller, key as a_key, policy as a_policy, tenant_record,
     version as a_version,
 };
-use holdfast_core::Epoch;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{CallerKind, CallerRecord};
+use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::retention::Retention;
+use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::tenant::TenantRecord;
+use holdfast_core::{Epoch, KeyVersion, Timestamp};
 use std::sync::Arc;
 
 fn row<'a>(kind: Kind, id: &'a [u8], name: Option<&'a str>, body: &'a [u8]) -> Row<'a> {
@@ -91,6 +93,31 @@ fn the_bytes_of_a_key() {
     assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);
     assert_eq!(key(&row(Kind::Key, &[5; 16], None, &body)).unwrap(), record);
     assert!(key(&row(Kind::Key, &[5; 16], Some("other"), &body)).is_err());
+    let earlier =
+        |current: u32| text(&body).replace(r#""newest":1,"#, &format!(r#""newest":3,"current":{current},"#));
+    let back = key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(2).as_bytes())).unwrap();
+    assert_eq!((back.newest.get(), back.current.get()), (3, 2));
+    assert_eq!(text(&of_key(&back).unwrap()), earlier(2));
+    let counted = Inventory {
+        newest: KeyVersion::new(2).unwrap(),
+        needed: vec![KeyVersion::FIRST],
+        items: 9,
+        sha256: [5; 32],
+        recorded: Timestamp::from_micros(6),
+    };
+    let schedule = Schedule { period: RotationPeriod::of_days(90).unwrap(), due: Timestamp::from_micros(8) };
+    let record = Key { schedule: Some(schedule), inventory: Some(Arc::new(counted)), ..record };
+    let body = of_key(&record).unwrap();
+    let inventory = concat!(
+        r#""inventory":{"newest":2,"needed":[1],"items":9,"#,
+        r#""sha256":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU","recorded":6},"custody""#
+    );
+    assert!(text(&body).contains(inventory), "{}", text(&body));
+    assert!(text(&body).contains(r#""schedule":{"days":90,"due":8},"inventory""#), "{}", text(&body));
+    assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);
+    for none in [0, 3, 4] {
+        assert!(key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(none).as_bytes())).is_err(), "{none}");
+    }
 }
 
 #[test]

@@ -60,18 +60,18 @@ async fn a_commit_is_seen_by_the_next_read_cached_or_not() {
             state.version(record.id, record.newest).await.unwrap();
         }
         let next = record.newest.next().unwrap();
-        let (changed, change) = update(&record, |key| key.newest = next);
+        let (changed, change) = update(&record, |key| (key.newest, key.current) = (next, next));
         let made = StateChange::Version { tenant: acme(), version: version(1, next.get()) };
         state.apply(operation(3), None, vec![change, made]).await.unwrap();
         record = changed;
         let entry = state.key(&acme(), &kek()).await.unwrap().unwrap();
-        assert_eq!((unstamped(&entry.key), entry.newest.number), (record.clone(), next));
+        assert_eq!((unstamped(&entry.key), entry.current.number), (record.clone(), next));
         // A version that changes reaches the key's entry, too.
         let mut compromised = version(1, next.get());
         compromised.state = KeyState::Compromised;
         let change = StateChange::Version { tenant: acme(), version: compromised.clone() };
         state.apply(operation(4), None, vec![change]).await.unwrap();
-        assert_eq!(*state.key(&acme(), &kek()).await.unwrap().unwrap().newest, compromised);
+        assert_eq!(*state.key(&acme(), &kek()).await.unwrap().unwrap().current, compromised);
         assert_eq!(*state.version(record.id, next).await.unwrap().unwrap(), compromised);
     }
 }

@@ -113,7 +113,7 @@ impl Model {
                 let found = self.keys.get(id).cloned().unwrap_or_else(|| missing(*id));
                 let next = found.newest.next().unwrap();
                 let made = StateChange::Version { tenant: tenant(), version: version(*id, next.get()) };
-                vec![update(&found, |key| key.newest = next).1, made]
+                vec![update(&found, |key| (key.newest, key.current) = (next, next)).1, made]
             }
             Step::Register { name } => {
                 vec![StateChange::Caller { tenant: tenant(), record: caller(&format!("c{name}")) }]
@@ -135,8 +135,8 @@ impl Model {
             let found = state.key(&tenant, &text.parse().unwrap()).await.unwrap();
             assert_eq!(found.as_ref().map(|entry| unstamped(&entry.key)), expected);
             if let Some(entry) = found {
-                let newest = &self.versions[&(entry.key.id.as_bytes()[0], entry.key.newest.get())];
-                assert_eq!(&*entry.newest, newest);
+                let current = &self.versions[&(entry.key.id.as_bytes()[0], entry.key.current.get())];
+                assert_eq!(&*entry.current, current);
             }
         }
         for ((key, number), version) in &self.versions {

@@ -31,7 +31,7 @@ async fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(state.committed(operation(2)).await.unwrap(), Some(committed));
     let entry = state.key(&"acme".parse().unwrap(), &"kek".parse().unwrap()).await.unwrap().unwrap();
     let made = Key { renewed: committed.sequence, ..key("acme", "kek", 1) };
-    assert_eq!((&entry.key, &*entry.newest), (&made, &version(1, 1)));
+    assert_eq!((&entry.key, &*entry.current), (&made, &version(1, 1)));
 }
 
 /// The files as they lie while the process runs are what a killed process leaves behind.

@@ -6,8 +6,9 @@ use super::message::{
     CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, Encapsulate, EncapsulateAnswer,
     Encrypt, ExplainPolicy, Explanation, Findings, GiveShare, IssueToken, Key, Keys, LabelKey, Mac,
     MacAnswer, PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random,
-    RandomAnswer, RestorePolicy, Rewrap, Seal, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant,
-    TenantDone, TokenIssued, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
+    RandomAnswer, RecordInventory, RestorePolicy, Rewrap, ScheduleKey, Seal, SetPolicy, SetRetention, Sign,
+    SignAnswer, Status, Tenant, TenantDone, TokenIssued, TransitionVersion, Unwrap, Verb, Verify,
+    VerifyAnswer, VerifyMac, Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -15,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use core::fmt;
 use core::marker::PhantomData;
-use holdfast_core::lifecycle::Transition;
+use holdfast_core::lifecycle::{Transition, VersionVerb};
 use holdfast_core::port::Membership;
 use holdfast_core::query::AuditPath;
 use holdfast_core::{CallerName, KeyName, KeyVersion, MemberName, TenantId, TokenId};
@@ -201,6 +202,33 @@ pub fn label_key(tenant: &TenantId, key: &KeyName, labels: &LabelKey) -> Request
 /// Makes a new version of a key.
 pub fn rotate_key(tenant: &TenantId, key: &KeyName) -> Request<Key> {
     Request::bare(Method::Post, format!("{}/rotate", key_path(tenant, key)))
+}
+
+/// Gives new work back to an earlier version of a key.
+pub fn roll_back_key(tenant: &TenantId, key: &KeyName) -> Request<Key> {
+    Request::bare(Method::Post, format!("{}/rollback", key_path(tenant, key)))
+}
+
+/// Moves a version of a key to another state.
+pub fn transition_version(
+    tenant: &TenantId,
+    key: &KeyName,
+    verb: VersionVerb,
+    version: &TransitionVersion,
+) -> Request<Key> {
+    let path = format!("{}/{}-version", key_path(tenant, key), verb.name());
+    Request::with(Method::Post, path, version, SMALL)
+}
+
+/// Records what of a key's versions is still needed.
+pub fn record_inventory(tenant: &TenantId, key: &KeyName, inventory: &RecordInventory) -> Request<Key> {
+    let size = SMALL + 12 * inventory.needed_versions.0.len();
+    Request::with(Method::Put, format!("{}/inventory", key_path(tenant, key)), inventory, size)
+}
+
+/// Says how often a key is rotated by itself.
+pub fn schedule_key(tenant: &TenantId, key: &KeyName, schedule: &ScheduleKey) -> Request<Key> {
+    Request::with(Method::Put, format!("{}/schedule", key_path(tenant, key)), schedule, SMALL)
 }
 
 /// Moves a key to another state.

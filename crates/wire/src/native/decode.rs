@@ -1,9 +1,10 @@
 //! From a matched request to a call of core.
 
-use super::field::Bounded;
+use super::field::{Bounded, VersionNumber};
 use super::message::{
     BatchItems, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, GiveShare, IssueToken, LabelKey,
-    PutAnchor, PutCaller, Random, RandomLength, RestorePolicy, SetPolicy, SetRetention, Verb, decode_items,
+    PutAnchor, PutCaller, Random, RandomLength, RecordInventory, RestorePolicy, ScheduleKey, SetPolicy,
+    SetRetention, TransitionVersion, Verb, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -124,6 +125,23 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::RotateKey => {
             body.json::<Empty>()?;
             command(Command::RotateKey(key()?))
+        }
+        Endpoint::RollBackKey => {
+            body.json::<Empty>()?;
+            command(Command::RollBackKey(key()?))
+        }
+        Endpoint::TransitionVersion(verb) => {
+            let TransitionVersion { version: VersionNumber(version), without_inventory } = body.json()?;
+            let without_inventory = without_inventory.unwrap_or(false);
+            command(Command::TransitionVersion { key: key()?, version, verb, without_inventory })
+        }
+        Endpoint::ScheduleKey => {
+            let period = body.json::<ScheduleKey>()?.into_period();
+            command(Command::ScheduleKey { key: key()?, period })
+        }
+        Endpoint::RecordInventory => {
+            let taken = body.json::<RecordInventory>()?.into_taken()?;
+            command(Command::RecordInventory { key: key()?, taken })
         }
         Endpoint::TransitionKey(verb) => {
             body.json::<Empty>()?;

@@ -162,8 +162,8 @@ pub fn outcome(success: u16, outcome: Outcome, backups: Backups) -> Response {
     let Outcome { done, durability } = outcome;
     let durability = Word(durability);
     match done {
-        Done::Key(key, newest) => {
-            Response::json(success, &Key::new(&key, Some(&newest), Some(durability), backups))
+        Done::Key(key, current) => {
+            Response::json(success, &Key::new(&key, Some(&current), Some(durability), backups))
         }
         Done::Caller(record) => Response::json(success, &Caller::new(&record, Some(durability))),
         Done::Token { id, secret, expires } => {
@@ -207,7 +207,7 @@ pub enum Encoded {
 /// What a query found, as far as core has it.
 pub fn found(found: Found, backups: Backups) -> Encoded {
     Encoded::Response(match found {
-        Found::Key(key, newest) => Response::json(200, &Key::new(&key, Some(&newest), None, backups)),
+        Found::Key(key, current) => Response::json(200, &Key::new(&key, Some(&current), None, backups)),
         Found::Keys(Page { rows, more }) => {
             let next = rows.last().filter(|_| more).map(|key| Name(key.name.clone()));
             Response::json(

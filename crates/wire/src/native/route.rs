@@ -1,7 +1,7 @@
 //! What the table says of an endpoint.
 
 use super::message::Verb;
-use holdfast_core::lifecycle::Transition;
+use holdfast_core::lifecycle::{Transition, VersionVerb};
 use holdfast_core::port::Membership;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -51,6 +51,14 @@ pub enum Endpoint {
     LabelKey,
     /// Make a new version of a key.
     RotateKey,
+    /// Give new work back to an earlier version.
+    RollBackKey,
+    /// Move a version to another state.
+    TransitionVersion(VersionVerb),
+    /// Record what of a key's versions is still needed.
+    RecordInventory,
+    /// Say how often a key is rotated by itself.
+    ScheduleKey,
     /// Move a key to another state.
     TransitionKey(Transition),
     /// Create a tenant.

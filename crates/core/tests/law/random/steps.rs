@@ -1,9 +1,10 @@
 //! What can happen in a play.
 
 use holdfast_conformance::rig::{name, transition};
+use holdfast_core::KeyVersion;
 use holdfast_core::command::Command;
 use holdfast_core::key::Labels;
-use holdfast_core::lifecycle::Transition;
+use holdfast_core::lifecycle::{Transition, VersionVerb};
 use holdfast_core::tenant::Anchor;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ pub(super) enum Order {
     Resume(u8),
     Destroy(u8),
     Rotate(u8),
+    RollBack(u8),
+    DeactivateFirst(u8),
+    DestroyFirst(u8),
     Label(u8),
     SuspendAlice,
     ResumeAlice,
@@ -70,6 +74,9 @@ pub(super) fn orders() -> impl Strategy<Value = Order> {
         4 => (0..2u8).prop_map(Order::Resume),
         1 => (0..2u8).prop_map(Order::Destroy),
         2 => (0..2u8).prop_map(Order::Rotate),
+        1 => (0..2u8).prop_map(Order::RollBack),
+        1 => (0..2u8).prop_map(Order::DeactivateFirst),
+        1 => (0..2u8).prop_map(Order::DestroyFirst),
         1 => (0..2u8).prop_map(Order::Label),
         2 => Just(Order::SuspendAlice),
         2 => Just(Order::ResumeAlice),
@@ -121,6 +128,9 @@ pub(super) fn command(order: Order) -> Command {
         Order::Resume(number) => transition(key(number), Transition::Resume),
         Order::Destroy(number) => transition(key(number), Transition::Destroy),
         Order::Rotate(number) => Command::RotateKey(name(key(number))),
+        Order::RollBack(number) => Command::RollBackKey(name(key(number))),
+        Order::DeactivateFirst(number) => first(key(number), VersionVerb::Deactivate),
+        Order::DestroyFirst(number) => first(key(number), VersionVerb::Destroy),
         Order::Label(number) => {
             Command::LabelKey { key: name(key(number)), labels: Labels::new(), expected: None }
         }
@@ -136,6 +146,11 @@ pub(super) fn command(order: Order) -> Command {
         Order::RemoveAnchor => Command::RemoveAnchor(anchor()),
         Order::Missing => transition("missing", Transition::Suspend),
     }
+}
+
+/// An order about a key's first version.
+fn first(key: &str, verb: VersionVerb) -> Command {
+    Command::TransitionVersion { key: name(key), version: KeyVersion::FIRST, verb, without_inventory: true }
 }
 
 /// Which lifting order undoes a stop.

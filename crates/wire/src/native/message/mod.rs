@@ -8,6 +8,7 @@ mod answer;
 mod batch;
 mod records;
 mod use_key;
+mod versions;
 
 pub use administer::{
     CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey, NewAnchor,
@@ -28,6 +29,8 @@ pub use use_key::{
     Agree, DataKey, Decapsulate, Decrypt, Empty, Encapsulate, Encrypt, Mac, PublicKey, Random, RandomLength,
     Rewrap, Sign, Unwrap, Verify, VerifyMac, Wrap,
 };
+
+pub use versions::{Inventory, PeriodDays, RecordInventory, Schedule, ScheduleKey, TransitionVersion};
 
 use crate::json::{Fault, Reader};
 

@@ -1,5 +1,6 @@
 //! Records as they are shown: keys, callers, policies, tenants.
 
+use super::{Inventory, Schedule};
 use crate::native::field::{
     Bytes, CertificateBytes, CredentialText, CrlBytes, DurabilityWord, LabelMap, LegacyList, Name,
     PolicyText, SecretText, Time, VersionNumber, Word,
@@ -35,8 +36,17 @@ shown! {
         purpose: Word<Purpose>,
         /// Its state (NIST SP 800-57 part 1 rev. 5 §7).
         state: Word<KeyState>,
-        /// The version that new work takes.
+        /// The newest version.
         newest_version: VersionNumber,
+        /// The version that new work takes, where it was rolled back to an earlier one than the newest.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        current_version: Option<VersionNumber>,
+        /// How often it is rotated by itself, and when next.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        schedule: Option<Schedule>,
+        /// What of its versions is still needed, as it was recorded last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        inventory: Option<Inventory>,
         /// Whether its material may ever leave custody.
         exportable: bool,
         /// Legacy operations that it was created for.
@@ -52,7 +62,7 @@ shown! {
         created: Time,
         /// How often this record has been written; a change can be based on it.
         epoch: u64,
-        /// The newest version's public half, if it has one; not in listings.
+        /// The public half of the version that new work takes, if it has one; not in listings.
         #[serde(skip_serializing_if = "Option::is_none")]
         public_key: Option<Bytes>,
         /// Whether the change that gave this survives power loss; only where there was one.
@@ -388,10 +398,10 @@ impl Backups {
 }
 
 impl Key {
-    /// As it is recorded, with its newest version where that is shown too.
+    /// As it is recorded, with the version that new work takes where that is shown too.
     pub(crate) fn new(
         record: &holdfast_core::key::Key,
-        newest: Option<&holdfast_core::key::Version>,
+        current: Option<&holdfast_core::key::Version>,
         durability: Option<DurabilityWord>,
         backups: Backups,
     ) -> Self {
@@ -407,6 +417,9 @@ impl Key {
             legacy,
             labels,
             newest: newest_version,
+            current: current_version,
+            schedule,
+            inventory,
             custody,
             renewed: _,
             created,
@@ -419,6 +432,9 @@ impl Key {
             purpose: Word(*purpose),
             state: Word(*state),
             newest_version: VersionNumber(*newest_version),
+            current_version: (current_version != newest_version).then_some(VersionNumber(*current_version)),
+            schedule: schedule.as_ref().map(Schedule::new),
+            inventory: inventory.as_deref().map(Inventory::new),
             exportable: *exportable,
             legacy: LegacyList(*legacy),
             labels: LabelMap(labels.clone()),
@@ -426,7 +442,7 @@ impl Key {
             protected: backups.hold(record),
             created: Time(*created),
             epoch: epoch.0,
-            public_key: newest
+            public_key: current
                 .and_then(|version| version.public.as_ref())
                 .map(|public| Bytes(public.to_vec())),
             durability,

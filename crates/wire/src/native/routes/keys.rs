@@ -5,11 +5,11 @@ use crate::native::message::AnswerBody;
 use crate::native::message::{
     Agree, AgreeAnswer, Batch, BatchAnswer, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decapsulate,
     Decrypt, Empty, Encapsulate, EncapsulateAnswer, Encrypt, Key, Keys, LabelKey, Mac, MacAnswer,
-    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, Rewrap, Sign, SignAnswer, Unwrap, Verb, Verify,
-    VerifyAnswer, VerifyMac, Versions, Wrap,
+    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, Rewrap, ScheduleKey, Sign,
+    SignAnswer, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
 };
 use crate::native::route::{Endpoint, Parameter, Route};
-use holdfast_core::lifecycle::Transition;
+use holdfast_core::lifecycle::{Transition, VersionVerb};
 
 pub(super) const ROUTES: &[Route] = &[
     Route::post("encrypt", "/v1/tenants/{tenant}/keys/{key}/encrypt", Endpoint::Use(Verb::Encrypt), "Encrypt bytes")
@@ -82,6 +82,28 @@ pub(super) const ROUTES: &[Route] = &[
     Route::post("rotate-key", "/v1/tenants/{tenant}/keys/{key}/rotate", Endpoint::RotateKey, "Make a new version, which new work takes from then on")
         .takes::<Empty>(LIMIT_SMALL, "{}")
         .or_nothing()
+        .gives::<Key>(),
+    Route::post("roll-back-key", "/v1/tenants/{tenant}/keys/{key}/rollback", Endpoint::RollBackKey, "Give new work back to the active version before the one that it takes")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<Key>(),
+    Route::post("activate-version", "/v1/tenants/{tenant}/keys/{key}/activate-version", Endpoint::TransitionVersion(VersionVerb::Activate), "Take the deactivation of a version back")
+        .takes::<TransitionVersion>(LIMIT_SMALL, r#"{"version":1}"#)
+        .gives::<Key>(),
+    Route::post("deactivate-version", "/v1/tenants/{tenant}/keys/{key}/deactivate-version", Endpoint::TransitionVersion(VersionVerb::Deactivate), "Say that a version is not needed any more; it still opens")
+        .takes::<TransitionVersion>(LIMIT_SMALL, r#"{"version":1,"without_inventory":true}"#)
+        .gives::<Key>(),
+    Route::post("destroy-version", "/v1/tenants/{tenant}/keys/{key}/destroy-version", Endpoint::TransitionVersion(VersionVerb::Destroy), "Erase a deactivated version's material for ever")
+        .takes::<TransitionVersion>(LIMIT_SMALL, r#"{"version":1}"#)
+        .gives::<Key>(),
+    Route::put("record-inventory", "/v1/tenants/{tenant}/keys/{key}/inventory", Endpoint::RecordInventory, "Record what of a key's versions is still needed")
+        .takes::<RecordInventory>(
+            LIMIT_SMALL,
+            r#"{"current_version":3,"needed_versions":[3],"items":1200,"report_sha256":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=","report_bytes":731}"#,
+        )
+        .gives::<Key>(),
+    Route::put("schedule-key", "/v1/tenants/{tenant}/keys/{key}/schedule", Endpoint::ScheduleKey, "Say how often a key is rotated by itself")
+        .takes::<ScheduleKey>(LIMIT_SMALL, r#"{"every_days":90}"#)
         .gives::<Key>(),
     Route::post("activate-key", "/v1/tenants/{tenant}/keys/{key}/activate", Endpoint::TransitionKey(Transition::Activate), "Put a prepared key into use")
         .takes::<Empty>(LIMIT_SMALL, "{}")

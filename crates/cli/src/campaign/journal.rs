@@ -1,0 +1,196 @@
+//! What a campaign over lines has done for good, so that the next run goes on from there: no line lost, none twice.
+//!
+//! `OUTPUT.partial` has the lines so far, `OUTPUT.journal` how many bytes of it count, and what they were made of. What stands behind was
+//! written after the journal, and is made again.
+
+use super::feed::Place;
+use super::keys::Route;
+use super::tally::Tally;
+use crate::atomic::parent;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+const VERSION: u32 = 1;
+
+/// How far a campaign has come.
+#[derive(Debug, Serialize, Deserialize)]
+struct Mark {
+    v: u32,
+    /// The ids of the keys that are left and gone to.
+    from: String,
+    to: String,
+    input_bytes: u64,
+    input_lines: u64,
+    input_sha256: String,
+    output_bytes: u64,
+    failures_bytes: u64,
+    tally: Tally,
+}
+
+/// What an earlier run has done.
+pub(super) struct Resumed {
+    pub(super) input_bytes: u64,
+    pub(super) input_lines: u64,
+    pub(super) input_sha256: String,
+    pub(super) tally: Tally,
+}
+
+/// An output file that is being written, with its journal.
+pub(super) struct Journal {
+    path: PathBuf,
+    partial: File,
+    failures: Option<File>,
+    from: String,
+    to: String,
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::file("write", path, &error)
+}
+
+impl Journal {
+    /// Begins to write an output, or goes on with one that was interrupted.
+    pub(super) fn open(
+        path: &Path,
+        failures: Option<&Path>,
+        force: bool,
+        route: &Route,
+    ) -> Result<(Self, Option<Resumed>), Failure> {
+        let there = |path: &Path| path.symlink_metadata().is_ok();
+        if !force && there(path) {
+            return Err(Failure::file("write", path, &io::Error::from(io::ErrorKind::AlreadyExists)));
+        }
+        let at = beside(path, ".partial");
+        let partial = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&at);
+        let partial = partial.map_err(failed(&at))?;
+        partial.try_lock().map_err(|_| {
+            Failure::new(Exit::State, format!("another campaign is writing `{}`", path.display()))
+                .remedy("wait for it, or name another output")
+        })?;
+        let (from, to) = (route.from.id.to_string(), route.to.id.to_string());
+        let mark = Self::read(path, &at)?;
+        if let (None, Some(list)) = (&mark, failures.filter(|list| !force && there(list))) {
+            return Err(Failure::file("write", list, &io::Error::from(io::ErrorKind::AlreadyExists)));
+        }
+        let failures = failures.map(|list| {
+            OpenOptions::new().write(true).create(true).truncate(false).open(list).map_err(failed(list))
+        });
+        let mut journal = Self { path: path.to_owned(), partial, failures: failures.transpose()?, from, to };
+        let (output_bytes, failures_bytes) =
+            mark.as_ref().map_or((0, 0), |mark| (mark.output_bytes, mark.failures_bytes));
+        if let Some(mark) = &mark {
+            journal.is_continued_by(mark, &at)?;
+        }
+        cut(&mut journal.partial, output_bytes).map_err(failed(&at))?;
+        if let Some(list) = &mut journal.failures {
+            cut(list, failures_bytes).map_err(failed(path))?;
+        }
+        let resumed = mark.map(|mark| Resumed {
+            input_bytes: mark.input_bytes,
+            input_lines: mark.input_lines,
+            input_sha256: mark.input_sha256,
+            tally: mark.tally,
+        });
+        Ok((journal, resumed))
+    }
+
+    /// The mark of an interrupted run. One without anything written is left from a run that ended.
+    fn read(path: &Path, partial: &Path) -> Result<Option<Mark>, Failure> {
+        let at = beside(path, ".journal");
+        let bytes = match std::fs::read(&at) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::file("read", &at, &error)),
+        };
+        let written = partial.metadata().map_or(0, |metadata| metadata.len());
+        let mark: Option<Mark> = serde_json::from_slice(&bytes).ok();
+        match mark {
+            Some(mark) if mark.v == VERSION && written == 0 && mark.output_bytes > 0 => Ok(None),
+            Some(mark) if mark.v == VERSION && written >= mark.output_bytes => Ok(Some(mark)),
+            Some(_) | None => Err(Failure::new(
+                Exit::Failure,
+                format!("`{}` does not fit `{}`", at.display(), partial.display()),
+            )
+            .remedy("remove both to begin anew; the inventory itself is as it was")),
+        }
+    }
+
+    fn is_continued_by(&self, mark: &Mark, partial: &Path) -> Result<(), Failure> {
+        if mark.from == self.from && mark.to == self.to {
+            return Ok(());
+        }
+        let problem = format!("`{}` was begun with other keys", partial.display());
+        Err(Failure::new(Exit::State, problem)
+            .remedy("name the same keys to go on with it; remove it and its `.journal` to begin anew"))
+    }
+
+    /// That the inventory is another than the one that was begun with.
+    pub(super) fn another_inventory(&self) -> Failure {
+        let problem = "the inventory is not the one that this output was begun with";
+        let (partial, journal) = (beside(&self.path, ".partial"), beside(&self.path, ".journal"));
+        Failure::new(Exit::State, problem).remedy(format!(
+            "name the same inventory to go on with it; remove `{}` and `{}` to begin anew",
+            partial.display(),
+            journal.display()
+        ))
+    }
+
+    pub(super) fn write(&mut self, output: &[u8], failures: &[u8]) -> Result<(), Failure> {
+        let written = self.partial.write_all(output);
+        let listed = self.failures.as_mut().map_or(Ok(()), |list| list.write_all(failures));
+        written.and(listed).map_err(failed(&self.path))
+    }
+
+    /// Makes durable what was written, then says so.
+    pub(super) fn mark(&mut self, place: &Place, tally: &Tally) -> Result<(), Failure> {
+        let wrong = failed(&self.path);
+        self.partial.sync_data().map_err(&wrong)?;
+        let mut failures_bytes = 0;
+        if let Some(list) = &mut self.failures {
+            list.sync_data().map_err(&wrong)?;
+            failures_bytes = list.stream_position().map_err(&wrong)?;
+        }
+        let mark = Mark {
+            v: VERSION,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            input_bytes: place.bytes,
+            input_lines: place.lines,
+            input_sha256: place.sha256(),
+            output_bytes: self.partial.stream_position().map_err(&wrong)?,
+            failures_bytes,
+            tally: tally.clone(),
+        };
+        let at = beside(&self.path, ".journal");
+        let text = serde_json::to_vec(&mark).map_err(|error| wrong(error.into()))?;
+        crate::atomic::Target::new(Some(&at), true).write(&text)
+    }
+
+    /// Gives the output its name.
+    pub(super) fn finish(self, place: &Place, tally: &Tally) -> Result<(), Failure> {
+        let mut journal = self;
+        journal.mark(place, tally)?;
+        let wrong = failed(&journal.path);
+        std::fs::rename(beside(&journal.path, ".partial"), &journal.path).map_err(&wrong)?;
+        // The name must be durable before the journal that could make it again goes.
+        File::open(parent(&journal.path)).and_then(|directory| directory.sync_all()).map_err(&wrong)?;
+        std::fs::remove_file(beside(&journal.path, ".journal")).map_err(&wrong)
+    }
+}
+
+/// Cuts a file to so many bytes and stands at its end.
+fn cut(file: &mut File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)?;
+    file.seek(SeekFrom::Start(bytes)).map(drop)
+}

@@ -1,0 +1,249 @@
+//! Rotations by schedule: which keys are due, found without looking at all keys, and made up for after a standstill.
+
+use super::Pipeline;
+use super::command::own_inbound;
+use super::found::{not_loaded, own_caller};
+use super::plan::Planned;
+use super::record::{Facts, NamedKey, Scene};
+use crate::action::Action;
+use crate::command::Command;
+use crate::context::Context;
+use crate::error::Error;
+use crate::id::{KeyName, TenantId};
+use crate::key::Key;
+use crate::lifecycle::KeyState;
+use crate::port::{KeyEntry, Ports, State, StateChange, World};
+use crate::schedule::{RotationPeriod, Schedule};
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::time::Timestamp;
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+/// How long after it was due a rotation still counts as on schedule, in seconds.
+const TOLERANCE: u64 = 3600;
+/// How long to wait before one that failed is tried again, in seconds.
+const AGAIN: u64 = 60;
+/// How many are made before other things that wait have their turn.
+const AT_ONCE: usize = 16;
+/// How many keys are looked at in one go after a start, and how many times.
+const PAGE: usize = 1000;
+const PAGES: usize = 8;
+/// The most keys that are remembered; the nearest, where there are more.
+const MAX_REMEMBERED: usize = 100_000;
+
+static NO_CONTEXT: Context = Context::EMPTY;
+
+/// How scheduled rotations have come out since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rotations {
+    /// Those made within an hour of being due.
+    pub on_schedule: u64,
+    /// Those made later.
+    pub late: u64,
+    /// Attempts that failed; each is repeated.
+    pub failed: u64,
+}
+
+/// When to look at which key. What stands here is a hint: the key's record decides.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    ahead: Mutex<Ahead>,
+    on_schedule: AtomicU64,
+    late: AtomicU64,
+    failed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Ahead {
+    at: BTreeSet<(Timestamp, TenantId, KeyName)>,
+    scan: Scan,
+    /// Whether something further ahead was forgotten, so that all keys must be looked at again once the nearer ones are done.
+    forgot: bool,
+}
+
+/// How far all keys have been looked at since the start.
+#[derive(Debug, Default)]
+enum Scan {
+    #[default]
+    NotBegun,
+    At {
+        tenants: Vec<TenantId>,
+        after: Option<KeyName>,
+    },
+    Done,
+}
+
+impl Ahead {
+    fn insert(&mut self, at: Timestamp, tenant: &TenantId, key: &KeyName) {
+        self.at.insert((at, tenant.clone(), key.clone()));
+        if self.at.len() > MAX_REMEMBERED {
+            self.at.pop_last();
+            self.forgot = true;
+        }
+    }
+}
+
+impl Agenda {
+    fn ahead<T>(&self, with: impl FnOnce(&mut Ahead) -> T) -> T {
+        with(&mut self.ahead.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes note of a key whose record was written.
+    pub(super) fn note(&self, key: &Key) {
+        if let Some(schedule) = &key.schedule {
+            self.ahead(|ahead| ahead.insert(schedule.due, &key.tenant, &key.name));
+        }
+    }
+
+    fn take_due(&self, now: Timestamp) -> Vec<(TenantId, KeyName)> {
+        self.ahead(|ahead| {
+            let mut due = Vec::new();
+            while due.len() < AT_ONCE
+                && let Some((at, _, _)) = ahead.at.first()
+                && *at <= now
+            {
+                due.extend(ahead.at.pop_first().map(|(_, tenant, key)| (tenant, key)));
+            }
+            if ahead.at.is_empty() && ahead.forgot {
+                (ahead.forgot, ahead.scan) = (false, Scan::NotBegun);
+            }
+            due
+        })
+    }
+}
+
+impl<P: Ports> Pipeline<P> {
+    /// How scheduled rotations have come out since the start.
+    pub fn rotations(&self) -> Rotations {
+        let Agenda { ahead: _, on_schedule, late, failed } = &self.agenda;
+        let [on_schedule, late, failed] =
+            [on_schedule, late, failed].map(|count| count.load(Ordering::Relaxed));
+        Rotations { on_schedule, late, failed }
+    }
+
+    /// Rotates what is due; whatever fails is tried again later.
+    pub(super) async fn rotate_scheduled(&self) -> Result<(), Error> {
+        let mut failed = self.look_ahead().await;
+        let world = &self.engines.world;
+        // What a jump of the clock alone makes due waits until the jump is confirmed.
+        let now = world.held_now().map_or(world.now(), |held| held.min(world.now()));
+        for (tenant, key) in self.agenda.take_due(now) {
+            if let Err(error) = self.rotate_on_schedule(&tenant, &key, now).await {
+                self.agenda.failed.fetch_add(1, Ordering::Relaxed);
+                self.agenda.ahead(|ahead| ahead.insert(now.plus_seconds(AGAIN), &tenant, &key));
+                failed = failed.and(Err(error));
+            }
+        }
+        failed
+    }
+
+    /// Looks at some more of the keys that were there before the start.
+    async fn look_ahead(&self) -> Result<(), Error> {
+        for _ in 0..PAGES {
+            let next = self.agenda.ahead(|ahead| {
+                if matches!(ahead.scan, Scan::NotBegun) {
+                    ahead.scan = Scan::At { tenants: self.snapshots.names(), after: None };
+                }
+                match &ahead.scan {
+                    Scan::At { tenants, after } => {
+                        tenants.last().cloned().map(|tenant| (tenant, after.clone()))
+                    }
+                    Scan::NotBegun | Scan::Done => None,
+                }
+            });
+            let Some((tenant, after)) = next else {
+                self.agenda.ahead(|ahead| ahead.scan = Scan::Done);
+                return Ok(());
+            };
+            let page = self.engines.state.keys(&tenant, after.as_ref(), PAGE).await?;
+            page.rows.iter().for_each(|key| self.agenda.note(key));
+            self.agenda.ahead(|ahead| {
+                let Scan::At { tenants, after } = &mut ahead.scan else { return };
+                *after = page.rows.last().map(|key| key.name.clone()).filter(|_| page.more);
+                if after.is_none() {
+                    tenants.pop();
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn rotate_on_schedule(
+        &self,
+        tenant: &TenantId,
+        key: &KeyName,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let Some(entry) = self.engines.state.key(tenant, key).await? else { return Ok(()) };
+        let Some(Schedule { due, period: _ }) = entry.key.schedule else { return Ok(()) };
+        if due > now {
+            self.agenda.note(&entry.key);
+            return Ok(());
+        }
+        // One that is stopped is looked at again when its record changes, as it does when somebody resumes it.
+        if entry.key.state != KeyState::Active {
+            return Ok(());
+        }
+        let was_due = core::str::from_utf8(&due.text()).unwrap_or_default().to_owned();
+        let is_late = now > due.plus_seconds(TOLERANCE);
+        let own = own_caller(tenant)?;
+        let view = self.tenant(tenant).ok_or_else(not_loaded)?;
+        let operation = self.new_operation()?;
+        let inbound = own_inbound(operation, tenant, self.engines.world.now(), self.engines.world.ticks());
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
+        let mut facts = Facts::new(operation, Action::RotateKey);
+        facts.key = Some(NamedKey::of(&entry.key, None));
+        facts.alarm = is_late.then(|| format!("rotated late: it was due at {was_due}").into());
+        facts.subject = Some(format!("due {was_due}").into());
+        let intent = self.own_intent(&scene, &facts).await?;
+        let rotate = Command::RotateKey(key.clone());
+        let (_done, _receipt) = self.carry_out_and_close(&scene, &mut facts, &intent, &rotate).await?;
+        let count = if is_late { &self.agenda.late } else { &self.agenda.on_schedule };
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) async fn plan_schedule(
+        &self,
+        entry: &KeyEntry,
+        period: Option<RotationPeriod>,
+    ) -> Result<Planned, Error> {
+        let before = &entry.key;
+        let schedule = match period {
+            None => None,
+            Some(period) => {
+                let newest = self.engines.state.version(before.id, before.newest).await?;
+                let made = newest.map_or(before.created, |newest| newest.created);
+                Some(Schedule::since(made, before.id, period))
+            }
+        };
+        let key = Key { schedule, epoch: before.epoch.next(), ..before.clone() };
+        let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
+        Ok(Planned::key(vec![change], key, std::sync::Arc::clone(&entry.current)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_remembered_than_has_room_and_the_rest_is_found_again() {
+        let (agenda, tenant) = (Agenda::default(), TenantId::gateway());
+        let key: KeyName = "k".parse().unwrap();
+        let most = u64::try_from(MAX_REMEMBERED).unwrap();
+        agenda.ahead(|ahead| {
+            ahead.scan = Scan::Done;
+            (0..most + 5).rev().for_each(|at| ahead.insert(Timestamp::from_micros(at), &tenant, &key));
+            assert_eq!((ahead.at.len(), ahead.forgot), (MAX_REMEMBERED, true));
+        });
+        let mut taken = 0;
+        while !matches!(agenda.ahead(|ahead| core::mem::take(&mut ahead.scan)), Scan::NotBegun) {
+            agenda.ahead(|ahead| ahead.scan = Scan::Done);
+            let due = agenda.take_due(Timestamp::from_micros(most + 5)).len();
+            assert!((1..=AT_ONCE).contains(&due));
+            taken += due;
+        }
+        assert_eq!(taken, MAX_REMEMBERED, "the nearest of them, and then all keys are looked at again");
+    }
+}
