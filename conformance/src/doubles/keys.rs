@@ -3,7 +3,7 @@
 use super::{Gate, lock, sha256};
 use holdfast_core::algorithm::{Algorithm, Family, RsaPadding};
 use holdfast_core::frame::Commitment;
-use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, Membership};
 use holdfast_core::work::{Message, Product, Work};
@@ -313,6 +313,7 @@ impl KeyStore for Keys {
             public: algorithm.is_asymmetric().then(|| public_half(algorithm, &seed)),
             commitment: Commitment(sha256(&[b"commitment", &seed])),
             custody: Custody::Software,
+            evidence: Evidence::Software,
         })
     }
 

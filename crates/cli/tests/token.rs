@@ -161,3 +161,60 @@ fn a_pin_that_others_can_read_is_refused_at_the_start() {
         "{said}"
     );
 }
+
+/// Where a key was made is shown to an auditor who has nothing but the document and the log's key.
+#[test]
+fn where_a_key_was_made_is_attested_offline() {
+    let hsm = SoftHsm::new();
+    let dev = start(TempDir::new().unwrap(), "");
+    dev.ok(&["key", "create", "k", "--algorithm", "aes-256-gcm"]);
+    let Dev { dir, server, .. } = dev;
+    server.stop();
+    let dev = start(dir, &hsm.settings());
+    the_worker(dev.server.pid());
+    until("the token takes keys", || dev.run(&["key", "rotate", "k"]).status.success());
+    dev.ok(&["key", "create", "other"]);
+    let (document, vkey) = (text(&dev.path("k.json")), text(&dev.data().join("audit/dev/log.vkey")));
+    until("all of it is published", || {
+        dev.ok(&["key", "attest", "k", "-o", &document, "--force"]);
+        fs::read_to_string(&document).unwrap().contains("\"without_evidence\": []")
+    });
+    let verify = ["audit", "verify-attestation", &document, "--vkey", &vkey];
+    let shown = json(&dev, &verify);
+    let said: Vec<_> = ["version", "level", "attributes"]
+        .iter()
+        .flat_map(|field| shown.as_array().unwrap().iter().map(move |row| row[*field].to_string()))
+        .collect();
+    let expected = [
+        "1",
+        "2",
+        "\"software\"",
+        "\"token\"",
+        "\"\"",
+        "\"local, sensitive, always-sensitive, never-extractable\"",
+    ];
+    assert_eq!(said, expected);
+    assert!(shown[1]["token"].as_str().unwrap().contains("SoftHSM v2, serial "), "{shown}");
+    // One level is not taken for another, nor one key for another.
+    let good = fs::read_to_string(&document).unwrap();
+    let other = text(&dev.path("other.json"));
+    until("that, too", || {
+        dev.ok(&["key", "attest", "other", "-o", &other, "--force"]);
+        fs::read_to_string(&other).unwrap().contains("\"version\": 1")
+    });
+    let foreign: Value = serde_json::from_str(&fs::read_to_string(&other).unwrap()).unwrap();
+    let mut mixed: Value = serde_json::from_str(&good).unwrap();
+    mixed["versions"] = foreign["versions"].clone();
+    for (lie, words) in [
+        (good.replace("\\\"level\\\":\\\"software\\\"", "\\\"level\\\":\\\"token\\\""), "version 1"),
+        (good.replacen("\"version\": 1", "\"version\": 3", 1), "version 3"),
+        (mixed.to_string(), "the record is of something else"),
+        (good.replace("key-attestation/1", "key-attestation/9"), "of the format"),
+        (good[..good.len() / 2].to_owned(), "no attestation"),
+    ] {
+        assert_ne!(lie, good);
+        fs::write(&document, lie).unwrap();
+        let refused = dev.fails(&verify, 6);
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+}

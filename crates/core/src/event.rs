@@ -10,8 +10,9 @@ use crate::algorithm::Algorithm;
 use crate::caller::{Authentication, Caller};
 use crate::context::Context;
 use crate::error::{ErrorKind, Stage};
+use crate::frame::Commitment;
 use crate::id::{KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
-use crate::key::Custody;
+use crate::key::{Custody, Evidence, TokenEvidence};
 use crate::port;
 use crate::time::Timestamp;
 use core::net::IpAddr;
@@ -91,6 +92,8 @@ pub struct Event<'a> {
     pub context: ContextFacts<'a>,
     /// Where the state stands after a command.
     pub state: Option<port::Committed>,
+    /// Where a key version was made, if one was, and the value that ties what it makes to that.
+    pub evidence: Option<(&'a Evidence, &'a Commitment)>,
     /// Whether somebody should look at it: a policy change that reaches its author, a budget that runs out.
     pub alarm: Option<&'a str>,
 }
@@ -133,6 +136,7 @@ impl Event<'_> {
             output,
             context,
             state,
+            evidence,
             alarm,
         } = self;
         let mut event = Object::begin(out);
@@ -194,6 +198,9 @@ impl Event<'_> {
                 object.hex("digest", digest);
             });
         }
+        if let Some((evidence, commitment)) = evidence {
+            event.object("evidence", |object| encode_evidence(object, evidence, commitment));
+        }
         if let Some(alarm) = alarm {
             event.text("alarm", alarm, MAX_TEXT);
         }
@@ -226,6 +233,38 @@ fn encode_key(object: &mut Object<'_>, key: &KeyFacts<'_>) {
     if let Some(version) = version {
         object.number("version", u64::from(version.get()));
     }
+}
+
+fn encode_evidence(object: &mut Object<'_>, evidence: &Evidence, commitment: &Commitment) {
+    match evidence {
+        Evidence::Software => object.ascii("level", b"software"),
+        Evidence::Token(TokenEvidence {
+            manufacturer,
+            model,
+            serial,
+            firmware,
+            attributes,
+            wrapping_key,
+        }) => {
+            object.ascii("level", b"token");
+            object.object("token", |object| {
+                let said = [
+                    ("manufacturer", manufacturer),
+                    ("model", model),
+                    ("serial", serial),
+                    ("firmware", firmware),
+                ];
+                for (name, text) in said {
+                    object.text(name, text, MAX_TEXT);
+                }
+            });
+            object.names("attributes", attributes.iter().copied());
+            if let Some(wrapping_key) = wrapping_key {
+                object.text("wrapping_key", wrapping_key, MAX_TEXT);
+            }
+        }
+    }
+    object.hex("commitment", &commitment.0);
 }
 
 fn encode_ending(event: &mut Object<'_>, ending: &Ending<'_>) {
@@ -302,6 +341,7 @@ mod tests {
             output: None,
             context: ContextFacts::Clear(&context),
             state: None,
+            evidence: None,
             alarm: None,
         };
         let mut out = Vec::new();
@@ -363,6 +403,7 @@ mod tests {
             output: committed,
             context: ContextFacts::Clear(&context),
             state: Some(port::Committed { sequence: u64::MAX, digest: [0; 32] }),
+            evidence: None,
             alarm: Some(&long),
         };
         let mut out = Vec::new();

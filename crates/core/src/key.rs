@@ -203,4 +203,33 @@ pub struct Generated {
     pub commitment: Commitment,
     /// How well it is kept.
     pub custody: Custody,
+    /// What shows that.
+    pub evidence: Evidence,
+}
+
+/// What a key store can show of where a key version was made. It stands in the log for ever, beside the level of custody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// It was made by the cryptographic library, in this machine's memory.
+    Software,
+    /// What a token says of itself and of the key, as the gateway has read it: as true as both are.
+    Token(TokenEvidence),
+}
+
+/// What a token says of itself and of a key that it has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenEvidence {
+    /// CK_TOKEN_INFO.manufacturerID.
+    pub manufacturer: Box<str>,
+    /// CK_TOKEN_INFO.model.
+    pub model: Box<str>,
+    /// CK_TOKEN_INFO.serialNumber.
+    pub serial: Box<str>,
+    /// CK_TOKEN_INFO.firmwareVersion.
+    pub firmware: Box<str>,
+    /// Which attributes are true of the key: `local`, `sensitive`, `always-sensitive`, `extractable`, `never-extractable`,
+    /// `wrap-with-trusted`.
+    pub attributes: Vec<&'static str>,
+    /// The fingerprint of the wrapping key under which it travels to other tokens; nothing where it does not.
+    pub wrapping_key: Option<Box<str>>,
 }

@@ -13,7 +13,7 @@ use holdfast_core::context::Context;
 use holdfast_core::error::Retry;
 use holdfast_core::event::{Committer, ContextFacts, Ending, Event, KeyFacts, verify_opened};
 use holdfast_core::frame::{Commitment, HEADER_LEN, Header};
-use holdfast_core::key::Custody;
+use holdfast_core::key::{Custody, Evidence, TokenEvidence};
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::port;
 use holdfast_core::{ErrorKind, KeyName, KeyVersion, PolicyId, Stage, TenantId, Timestamp};
@@ -304,8 +304,18 @@ fn with_events<R>(look: impl FnOnce(&Event<'_>, &Event<'_>) -> R) -> R {
         output: None,
         context: ContextFacts::Clear(&context),
         state: None,
+        evidence: None,
         alarm: None,
     };
+    let evidence = Evidence::Token(TokenEvidence {
+        manufacturer: "SoftHSM project".into(),
+        model: "SoftHSM v2".into(),
+        serial: "b1a44e1993f211af".into(),
+        firmware: "2.6".into(),
+        attributes: vec!["local", "sensitive", "always-sensitive", "extractable", "wrap-with-trusted"],
+        wrapping_key: Some("dbeb-ec8d-3f0e-3ede-fcc2-e684-3dac-0af1".into()),
+    });
+    let commitment = Commitment([0; 32]);
     let full = Event {
         caller: &by_token,
         target: Some(key),
@@ -314,6 +324,7 @@ fn with_events<R>(look: impl FnOnce(&Event<'_>, &Event<'_>) -> R) -> R {
         output: Some(committer.public("output", &[0; 32])),
         context: ContextFacts::Hidden(committer.context(&context)),
         state: Some(port::Committed { sequence: 1, digest: [0; 32] }),
+        evidence: Some((&evidence, &commitment)),
         alarm: Some("look"),
         ..example
     };
@@ -332,7 +343,8 @@ fn the_page_of_events_names_every_field() {
         for (name, value) in value.as_object().unwrap() {
             let path = format!("{prefix}{name}");
             // A target has the fields of a key, a commitment its own table, and a context any.
-            let is_inner = ["caller", "key", "policy", "protocol", "state"].contains(&name.as_str());
+            let is_inner = ["caller", "key", "policy", "protocol", "state", "evidence", "token"]
+                .contains(&name.as_str());
             if is_inner && value.is_object() {
                 fields(&format!("{path}."), value, found);
             } else {
@@ -347,7 +359,7 @@ fn the_page_of_events_names_every_field() {
     });
     let rows = table(EVENTS, "| field | what it says |");
     let mut listed: BTreeSet<_> = rows.iter().flat_map(|row| words(row[0])).map(str::to_owned).collect();
-    for whole in ["caller", "key"] {
+    for whole in ["caller", "evidence", "key"] {
         assert!(listed.remove(whole));
     }
     assert_eq!(listed, written);

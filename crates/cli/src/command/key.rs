@@ -1,5 +1,6 @@
 //! `holdfast key`.
 
+use super::audit::Attest;
 use super::inventory::Inventory;
 use super::word;
 use crate::agefile::Name as AgeName;
@@ -44,6 +45,7 @@ pub(crate) enum KeyCommand {
     Compromise(Named),
     Destroy(Destroy),
     Public(Public),
+    Attest(Attest),
     /// Write the recipient by which age and rage encrypt to a key
     Recipient(ForAge),
     /// Write the identity by which age and rage decrypt with a key; it holds no secret
@@ -211,6 +213,7 @@ impl KeyCommand {
                 return app.printer.record(&app.block_on(tenant.rotate_key(&key))?.body);
             }
             Self::Public(public) => return public.run(app),
+            Self::Attest(attest) => return attest.run(app),
             Self::Recipient(of) => return app.printer.line(&of.name(app)?.recipient()),
             Self::Identity(of) => {
                 let name = of.name(app)?;

@@ -145,6 +145,7 @@ impl<P: Ports> Pipeline<P> {
         let generated = self.generate(scene, intent, id, number, algorithm, new.exportable).await?;
         let key = planned_key(tenant, id, new, (algorithm, generated.custody), scene.inbound.now)?;
         facts.key = Some(NamedKey::of(&key, Some(number)));
+        facts.evidence = Some((generated.evidence.clone(), generated.commitment));
         let version = version(id, number, generated, scene);
         let changes = vec![
             StateChange::Key { key: key.clone(), expected: None },
@@ -182,6 +183,7 @@ impl<P: Ports> Pipeline<P> {
             ..before.clone()
         };
         facts.key = Some(NamedKey::of(&key, Some(number)));
+        facts.evidence = Some((generated.evidence.clone(), generated.commitment));
         let version = version(key.id, number, generated, scene);
         let changes = vec![
             StateChange::Version { tenant: key.tenant.clone(), version: version.clone() },
@@ -587,7 +589,7 @@ pub(super) fn new_token<W: World>(
 }
 
 fn version<P: Ports>(key: KeyId, number: KeyVersion, generated: Generated, scene: &Scene<'_, P>) -> Version {
-    let Generated { handle, public, commitment, custody: _ } = generated;
+    let Generated { handle, public, commitment, custody: _, evidence: _ } = generated;
     Version { key, number, state: KeyState::Active, handle, public, commitment, created: scene.inbound.now }
 }
 

@@ -8,8 +8,9 @@ use crate::caller::Caller;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::event::{Committed, Committer, ContextFacts, Ending, Event, KeyFacts};
+use crate::frame::Commitment;
 use crate::id::{KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
-use crate::key::{Custody, Key};
+use crate::key::{Custody, Evidence, Key};
 use crate::port::{self, Mark, Ports, Priority, World};
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ pub(super) struct Facts {
     pub(super) hides_context: bool,
     pub(super) hidden_context: Option<Committed>,
     pub(super) state: Option<port::Committed>,
+    pub(super) evidence: Option<(Evidence, Commitment)>,
     pub(super) alarm: Option<Box<str>>,
     pub(super) opening: [u8; 32],
 }
@@ -68,6 +70,7 @@ impl Facts {
             hides_context: false,
             hidden_context: None,
             state: None,
+            evidence: None,
             alarm: None,
             opening: [0; 32],
         }
@@ -172,6 +175,13 @@ impl<P: Ports> Pipeline<P> {
                         None => ContextFacts::Clear(context),
                     },
                     state: facts.state,
+                    // A version that is not one yet, or never was, has none.
+                    evidence: match ending {
+                        Ending::Success => {
+                            facts.evidence.as_ref().map(|(evidence, commitment)| (evidence, commitment))
+                        }
+                        Ending::Intent | Ending::Recovered | Ending::Refused { .. } => None,
+                    },
                     alarm: facts.alarm.as_deref(),
                 };
                 event.encode(out);

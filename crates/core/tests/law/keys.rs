@@ -1,5 +1,6 @@
 //! What a key's state, purpose and versions let it do.
 
+use holdfast_conformance::doubles::{CommitFault, Entry};
 use holdfast_conformance::rig::{Rig, bytes, decrypt, encrypt, name, new_key, person, sign, verify, wrap};
 use holdfast_conformance::task::now;
 use holdfast_core::algorithm::{Algorithm, Family, Purpose};
@@ -362,4 +363,30 @@ fn records_are_read_in_pages() {
     };
     let names: Vec<_> = page.rows.iter().map(|key| key.name.as_str()).collect();
     assert_eq!((names, page.more), (vec!["k2", "k3"], true));
+}
+
+/// Where a version was made stands in the log once it is one: not while it is ordered, and not when it was not made.
+#[test]
+fn the_making_of_a_version_has_its_evidence_in_the_log() {
+    let rig = Rig::new();
+    now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
+    now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
+    let makes = |entry: &Entry| ["create-key", "rotate-key"].contains(&entry.text("action").as_str());
+    let all: Vec<_> = rig.log().entries().into_iter().filter(makes).collect();
+    let evidence: Vec<_> = all.iter().map(|entry| (entry.summary(), entry.text("evidence.level"))).collect();
+    let [intent, success] = ["", "software"];
+    let expected = [
+        ("create-key intent", intent),
+        ("create-key success", success),
+        ("rotate-key intent", intent),
+        ("rotate-key success", success),
+    ];
+    assert_eq!(evidence, expected.map(|(summary, level)| (summary.to_owned(), level.to_owned())));
+    let commitments: std::collections::BTreeSet<_> =
+        all.iter().map(|entry| entry.text("evidence.commitment")).filter(|text| !text.is_empty()).collect();
+    assert_eq!(commitments.len(), 2, "each version has its own");
+    // What was made and never became a version has none.
+    rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
+    assert!(now(rig.command("carol", Command::RotateKey(name("kek")))).is_err());
+    assert_eq!(rig.log().last().text("evidence.level"), "");
 }

@@ -215,6 +215,21 @@ impl Evidence {
         self.sensitive && !self.extractable
     }
 
+    /// The names of those that are true.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let Self { local, sensitive, always_sensitive, extractable, never_extractable, wrap_with_trusted } =
+            self;
+        let all = [
+            (local, "local"),
+            (sensitive, "sensitive"),
+            (always_sensitive, "always-sensitive"),
+            (extractable, "extractable"),
+            (never_extractable, "never-extractable"),
+            (wrap_with_trusted, "wrap-with-trusted"),
+        ];
+        all.into_iter().filter(|(is_true, _)| *is_true).map(|(_, name)| name)
+    }
+
     const fn to_byte(self) -> u8 {
         let Self { local, sensitive, always_sensitive, extractable, never_extractable, wrap_with_trusted } =
             self;

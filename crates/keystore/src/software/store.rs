@@ -10,7 +10,7 @@ use super::vault::Vault;
 use crate::refusal;
 use crate::root::{RootKey, SealerId};
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
@@ -93,7 +93,7 @@ impl<W: World> SoftwareStore<W> {
         let handle =
             tenant.sealer.seal(self.world(), &Binding::of_new(Kind::Material, &version), &fresh.material)?;
         let material::Fresh { material: _, public, commitment } = fresh;
-        Ok(Generated { handle, public, commitment, custody: Custody::Software })
+        Ok(Generated { handle, public, commitment, custody: Custody::Software, evidence: Evidence::Software })
     }
 
     /// As [`KeyStore::perform`], without the proof.

@@ -1,5 +1,6 @@
 //! `holdfast audit`.
 
+mod attestation;
 mod check;
 mod event;
 mod mirror;
@@ -9,6 +10,8 @@ mod source;
 mod tail;
 mod verify;
 mod verify_proof;
+
+pub(in crate::command) use attestation::Attest;
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -22,6 +25,7 @@ pub(crate) enum AuditCommand {
     Prove(prove::Prove),
     Check(check::Check),
     VerifyProof(verify_proof::VerifyProof),
+    VerifyAttestation(attestation::VerifyAttestation),
     Tail(tail::Tail),
     Search(search::Search),
 }
@@ -34,6 +38,7 @@ impl AuditCommand {
             Self::Prove(prove) => prove.run(app),
             Self::Check(check) => check.run(app),
             Self::VerifyProof(verify_proof) => verify_proof.run(app),
+            Self::VerifyAttestation(verify) => verify.run(app),
             Self::Tail(tail) => tail.run(app),
             Self::Search(search) => search.run(app),
         }

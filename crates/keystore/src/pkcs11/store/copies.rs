@@ -98,7 +98,7 @@ impl Tokens {
         new: &New,
         shown: &[u8; 32],
     ) -> Result<(), Error> {
-        let New { algorithm, id, label: _, spki, public } = new;
+        let New { algorithm, id, spki, public, .. } = new;
         let deadline = Instant::now() + self.patience.generation;
         let mut holders = vec![maker.name()];
         let mut why = None;

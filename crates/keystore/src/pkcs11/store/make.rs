@@ -4,12 +4,13 @@ use super::copies::{Traveller, digest_of};
 use super::tokens::Whom;
 use super::{TokenStore, another_question, label, wraps};
 use crate::pkcs11::commitment;
-use crate::pkcs11::member::Member;
-use crate::pkcs11::message::{Id, Reply, Request};
+use crate::pkcs11::member::{About, Member};
+use crate::pkcs11::message::{self, Id, Reply, Request};
 use crate::pkcs11::oaep;
 use crate::pkcs11::pool::Distribution;
 use crate::pkcs11::public::{self, Public};
 use crate::pkcs11::reference::{Paddings, Reference};
+use crate::pkcs11::worker::officer::Fingerprint;
 use crate::refusal;
 use crate::software::ffi::RsaPkey;
 use crate::software::material;
@@ -17,7 +18,7 @@ use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
 use holdfast_core::algorithm::{Algorithm, Family, Hash, RsaPadding};
 use holdfast_core::frame::Commitment;
-use holdfast_core::key::{Custody, Generated, NewVersion};
+use holdfast_core::key::{Custody, Evidence, Generated, NewVersion, TokenEvidence};
 use holdfast_core::port::World;
 use holdfast_core::{Error, ErrorKind, Secret};
 use std::sync::Arc;
@@ -33,6 +34,32 @@ pub(super) struct New {
     pub(super) label: String,
     pub(super) spki: Vec<u8>,
     pub(super) public: Public,
+    said: message::Evidence,
+}
+
+/// A key that has shown what it is.
+struct Tried {
+    reference: Reference,
+    public: Option<Arc<[u8]>>,
+    commitment: Commitment,
+    evidence: Evidence,
+}
+
+/// What goes into the log.
+fn shown_by(maker: &Member, said: message::Evidence, travels: bool) -> Evidence {
+    let about = maker.about();
+    let text = |of: fn(&About) -> &String| {
+        about.as_ref().map(of).map(|text| text.as_str().into()).unwrap_or_default()
+    };
+    let wrapping_key = about.as_ref().filter(|_| travels).and_then(|about| about.kek.first_chunk().copied());
+    Evidence::Token(TokenEvidence {
+        manufacturer: text(|about| &about.manufacturer),
+        model: text(|about| &about.model),
+        serial: text(|about| &about.serial),
+        firmware: text(|about| &about.firmware),
+        attributes: said.names().collect(),
+        wrapping_key: wrapping_key.map(|bytes| Fingerprint::new(bytes).to_string().into()),
+    })
 }
 
 impl<W: World> TokenStore<W> {
@@ -47,11 +74,12 @@ impl<W: World> TokenStore<W> {
         let mut last = None;
         for member in self.tokens.pool.by_load() {
             match self.make_in(member, &version).await {
-                Ok((reference, public, commitment)) => {
+                Ok(Tried { reference, public, commitment, evidence }) => {
                     let binding = Binding::of_new(Kind::Reference, &version);
                     let bytes = reference.to_bytes()?;
                     let handle = tenant.sealer.seal(&*self.vault.world, &binding, &bytes)?;
-                    return Ok(Generated { handle, public, commitment, custody: Custody::Token });
+                    let custody = Custody::Token;
+                    return Ok(Generated { handle, public, commitment, custody, evidence });
                 }
                 Err(error) if error.kind() == ErrorKind::KeyStoreUnavailable => {
                     last.get_or_insert(error);
@@ -62,11 +90,7 @@ impl<W: World> TokenStore<W> {
         Err(last.unwrap_or_else(|| self.tokens.pool.nobody()))
     }
 
-    async fn make_in(
-        &self,
-        member: &Member,
-        version: &NewVersion<'_>,
-    ) -> Result<(Reference, Option<Arc<[u8]>>, Commitment), Error> {
+    async fn make_in(&self, member: &Member, version: &NewVersion<'_>) -> Result<Tried, Error> {
         let algorithm = version.algorithm;
         let mut id = Id::default();
         self.vault.world.fill(&mut id)?;
@@ -83,7 +107,7 @@ impl<W: World> TokenStore<W> {
                 let is_so = if travels { evidence.travels() } else { evidence.is_confined() };
                 match (is_so, public) {
                     (true, Ok((spki, public))) => {
-                        let new = New { algorithm, id, label, spki, public };
+                        let new = New { algorithm, id, label, spki, public, said: evidence };
                         self.finish(member, new).await
                     }
                     (true, Err(error)) => Err(error),
@@ -107,13 +131,9 @@ impl<W: World> TokenStore<W> {
     }
 
     /// What a new key has to show before it is one.
-    async fn finish(
-        &self,
-        maker: &Member,
-        new: New,
-    ) -> Result<(Reference, Option<Arc<[u8]>>, Commitment), Error> {
+    async fn finish(&self, maker: &Member, new: New) -> Result<Tried, Error> {
         let whom = Whom::Only(maker);
-        let New { algorithm, id, ref label, ref spki, ref public } = new;
+        let New { algorithm, id, ref label, ref spki, ref public, .. } = new;
         let shown = self.tokens.show(whom, algorithm, id, spki, public).await?;
         let commitment = match algorithm.is_asymmetric() {
             true => material::commitment(algorithm, spki),
@@ -144,7 +164,9 @@ impl<W: World> TokenStore<W> {
             }
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
-        Ok((Reference { id, paddings, copy, spki: new.spki }, published, commitment))
+        let evidence = shown_by(maker, new.said, copy.is_some());
+        let reference = Reference { id, paddings, copy, spki: new.spki };
+        Ok(Tried { reference, public: published, commitment, evidence })
     }
 
     /// Which OAEP paddings the token decrypts, with a label, and whether it does RSA bare: tried, since the list of mechanisms does not say.
