@@ -512,6 +512,11 @@ async fn every_route_answers_as_the_document_says() {
     assert_eq!(status["ready"], true);
     let backup = api.post("/v1/backups", &json!({})).await.expect(201).json();
     assert!(directory.path().join("data/backups").join(backup["file"].as_str().unwrap()).is_file());
+    assert_eq!(api.get("/v1/pool").await.expect(200).json()["members"], json!([]));
+    for verb in ["drain", "join"] {
+        let path = format!("/v1/pool/members/hsm-a/{verb}");
+        api.post(&path, &json!({})).await.refused(404, "not-found");
+    }
     api.post("/v1/clock/confirm", &json!({})).await.refused(409, "conflict");
     let world = &gateway.running.gateway().law().engines().world;
     world.hold_clock(world.now());
@@ -548,6 +553,7 @@ async fn every_route_answers_as_the_document_says() {
     }
     api.get("/v1/status").await.refused(401, "unauthenticated");
     api.post("/v1/backups", &json!({})).await.refused(401, "unauthenticated");
+    api.get("/v1/pool").await.refused(401, "unauthenticated");
     api.schemas.assert_all_seen();
 
     // Paths and methods that are none say so, with an operation too.
