@@ -15,8 +15,15 @@ pub(crate) fn run() {
     let mut control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     frame(&mut control).unwrap();
     let mut lane = lane(&control);
-    let about =
-        Welcome { manufacturer: "l", model: "i", serial: "a", firmware: "r", mechanisms: &[], kek: &[] };
+    let about = Welcome {
+        manufacturer: "l",
+        model: "i",
+        serial: "a",
+        firmware: "r",
+        mechanisms: &[],
+        kek: &[],
+        confined: 0,
+    };
     send(&mut control, 0, &Reply::Welcome(about));
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let mut signed = 0;

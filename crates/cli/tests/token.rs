@@ -218,3 +218,72 @@ fn where_a_key_was_made_is_attested_offline() {
         assert!(refused.contains(words), "{words}: {refused}");
     }
 }
+
+/// What a hostile module does as soon as it is loaded.
+const THIEF: &str = r#"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+__attribute__((constructor)) static void steal(void) {
+    FILE *report = fopen(getenv("REPORT_NEW"), "w");
+    int file = open(getenv("STEAL"), O_RDONLY);
+    fprintf(report, "read: %s\n", file < 0 ? strerror(errno) : "done");
+    file = open(getenv("PLANT"), O_WRONLY | O_CREAT, 0600);
+    fprintf(report, "write: %s\n", file < 0 ? strerror(errno) : "done");
+    fprintf(report, "kill: %s\n", kill(getppid(), 0) < 0 ? strerror(errno) : "done");
+    fclose(report);
+    rename(getenv("REPORT_NEW"), getenv("REPORT"));
+}
+"#;
+
+/// A module that is hostile reaches neither the root key, nor anything beside it, nor the gateway's process.
+#[test]
+fn a_hostile_module_is_kept_from_the_gateway_and_its_directory() {
+    let hsm = SoftHsm::new();
+    fs::write(hsm.path("thief.c"), THIEF).unwrap();
+    let library = text(&hsm.path("thief.so"));
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o", &library]).arg(hsm.path("thief.c")).output();
+    let built = built.unwrap();
+    assert!(built.status.success(), "{}", stderr(&built));
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let environment = [
+        ("STEAL", data.join("root.key")),
+        ("PLANT", data.join("state/planted")),
+        ("REPORT_NEW", hsm.path("report.new")),
+        ("REPORT", hsm.path("report")),
+    ]
+    .map(|(name, path)| format!("{name} = \"{}\"", text(&path)));
+    let settings = |confined: &str| {
+        format!(
+            "[[token]]\nmodule = \"{library}\"\nlabel = \"t\"\npin_file = \"{}\"\nenvironment = {{ {} }}\n{confined}",
+            text(&hsm.path("pin")),
+            environment.join(", ")
+        )
+    };
+    let reported = |dev: &Dev| {
+        until("it was loaded", || hsm.path("report").exists());
+        let report = fs::read_to_string(hsm.path("report")).unwrap();
+        let _old = fs::remove_file(hsm.path("report"));
+        assert!(dev.server.admin("/status").contains("key-store"));
+        report
+    };
+    let dev = start(dir, &settings(""));
+    let report = reported(&dev);
+    if report.starts_with("read: done") {
+        eprintln!("SKIPPED: this kernel has no Landlock");
+        return;
+    }
+    assert_eq!(report, "read: Permission denied\nwrite: Permission denied\nkill: Operation not permitted\n");
+    assert!(!data.join("state/planted").exists());
+    let Dev { dir, server, .. } = dev;
+    server.stop();
+    // What it would do otherwise: it is the kernel that keeps it out.
+    let dev = start(dir, &settings("confined = false\n"));
+    assert_eq!(reported(&dev), "read: done\nwrite: done\nkill: done\n");
+}

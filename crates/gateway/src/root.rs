@@ -105,7 +105,7 @@ fn open_with(
     let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;
     let software = SoftwareStore::open(root, Arc::clone(&world))?;
     // Workers come up by themselves: a gateway without its tokens still takes stop orders.
-    let pool = config.pool.start(&config.token)?;
+    let pool = config.pool.start(&config.token, directory.path())?;
     let token = pool.map(|pool| TokenStore::beside(&software, pool, Patience::default()));
     let keys = Custodian::new(software, token);
     let archive = Backups::new(directory, identity, &config.backup, state.copier(), Arc::clone(&world))?;

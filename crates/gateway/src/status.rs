@@ -59,6 +59,14 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
         parts.extend(members.iter().map(member));
     }
     let mut notices = notices(law, directory, identity, tls);
+    notices.extend(members.iter().filter(|member| member.about.as_ref().is_some_and(|about| !about.confined)).map(
+        |member| {
+            format!(
+                "the module of token `{}` is not confined: it can reach what the gateway's user can (`token.confined`, or a kernel without Landlock)",
+                member.name
+            )
+        },
+    ));
     if !outside.remembers() {
         notices.push(
             "nothing outside of the data directory remembers the log's newest checkpoint: putting back an older directory \

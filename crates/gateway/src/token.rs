@@ -63,9 +63,16 @@ pub struct TokenTable {
     /// Sessions, and so operations at once.
     #[serde(default = "sessions")]
     pub sessions: u32,
+    /// Whether the kernel is to keep the module's process from the gateway's own directory and process.
+    #[serde(default = "yes")]
+    pub confined: bool,
     /// What the module's process has in its environment besides the gateway's.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn sessions() -> u32 {
@@ -101,7 +108,7 @@ pub(crate) fn check(tables: &[TokenTable], pool: &PoolTable) -> Result<(), Fault
                 .remedy("give each a `name` of its own"));
         }
     }
-    for TokenTable { name: _, module, label, pin_file, pin_command, sessions, environment: _ } in tables {
+    for TokenTable { module, label, pin_file, pin_command, sessions, .. } in tables {
         if module.to_str().is_none_or(str::is_empty) || label.is_empty() {
             return Err(Fault::new("`token.module` or `token.label` is empty").remedy(
                 "name the vendor's module and the token; `pkcs11-tool --module FILE -L` lists tokens",
@@ -129,7 +136,7 @@ impl PoolTable {
     ///
     /// # Errors
     /// As [`TokenTable::launch`].
-    pub(crate) fn start(&self, tables: &[TokenTable]) -> Result<Option<Pool>, Fault> {
+    pub(crate) fn start(&self, tables: &[TokenTable], data: &Path) -> Result<Option<Pool>, Fault> {
         if tables.is_empty() {
             return Ok(None);
         }
@@ -141,7 +148,10 @@ impl PoolTable {
             Distribution::Wrapped => self.kek.as_str(),
             Distribution::Vendor => "",
         };
-        let launch = |table: &TokenTable| Ok::<_, Fault>(Launch { kek: kek.to_owned(), ..table.launch()? });
+        let launch = |table: &TokenTable| {
+            let closed = if table.confined { vec![data.to_owned()] } else { vec![] };
+            Ok::<_, Fault>(Launch { kek: kek.to_owned(), closed, ..table.launch()? })
+        };
         let launches = tables.iter().map(launch).collect::<Result<Vec<_>, _>>()?;
         Ok(Some(Pool::start(launches, distribution, self.copies.unwrap_or(2))?))
     }
@@ -157,7 +167,7 @@ impl TokenTable {
     /// # Errors
     /// When there is none to be read, or it lies open to others.
     pub(crate) fn launch(&self) -> Result<Launch, Fault> {
-        let Self { name: _, module, label, pin_file, pin_command, sessions, environment } = self;
+        let Self { name: _, module, label, pin_file, pin_command, sessions, confined: _, environment } = self;
         let pin = match pin_command.split_first() {
             Some((program, arguments)) => from_command(program, arguments)?,
             None => from_file(pin_file)?,

@@ -32,6 +32,8 @@ pub struct Hello<'a> {
     pub pin: &'a [u8],
     /// The label of the key under which the pool's keys travel; empty where they don't.
     pub kek: &'a str,
+    /// Directories that the module must not reach: paths, each ended by a zero byte.
+    pub closed: &'a [u8],
     /// How many lanes follow, each with a session of its own.
     pub lanes: u32,
 }
@@ -271,6 +273,8 @@ pub struct Welcome<'a> {
     pub mechanisms: &'a [u8],
     /// The fingerprint of the key under which the pool's keys travel; empty where they don't.
     pub kek: &'a [u8],
+    /// How far the kernel keeps the module from what it must not reach: 2 wholly, 1 partly, 0 not.
+    pub confined: u8,
 }
 
 /// Why there is no result.
@@ -507,13 +511,14 @@ impl<'a> Hello<'a> {
     /// # Errors
     /// If it is longer than a frame.
     pub fn encode(&self, buffer: &mut Buffer) -> Result<(), NotAFrame> {
-        let Self { module, token, pin, kek, lanes } = self;
+        let Self { module, token, pin, kek, closed, lanes } = self;
         Writer::begin(buffer, 0)
             .code(code::HELLO)
             .bytes(module.as_bytes())
             .bytes(token.as_bytes())
             .bytes(pin)
             .bytes(kek.as_bytes())
+            .bytes(closed)
             .put(&lanes.to_be_bytes())
             .end()
     }
@@ -529,6 +534,7 @@ impl<'a> Hello<'a> {
             token: fields.text()?,
             pin: fields.bytes()?,
             kek: fields.text()?,
+            closed: fields.bytes()?,
             lanes: fields.u32()?,
         };
         fields.end(hello)
@@ -658,12 +664,13 @@ impl<'a> Reply<'a> {
             Self::Made(Made { evidence, public, exponent }) => {
                 to.code(code::MADE).put(&[evidence.to_byte()]).bytes(public).bytes(exponent)
             }
-            Self::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek }) => {
+            Self::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek, confined }) => {
                 [manufacturer, model, serial, firmware]
                     .into_iter()
                     .fold(to.code(code::WELCOME), |writer, text| writer.bytes(text.as_bytes()))
                     .bytes(mechanisms)
                     .bytes(kek)
+                    .put(&[*confined])
             }
             Self::Refused(Refusal::Integrity) => to.code(code::INTEGRITY),
             Self::Refused(Refusal::Malformed) => to.code(code::MALFORMED),
@@ -696,6 +703,10 @@ impl<'a> Reply<'a> {
                 firmware: fields.text()?,
                 mechanisms: fields.bytes()?,
                 kek: fields.bytes()?,
+                confined: {
+                    let [confined] = fields.array()?;
+                    confined
+                },
             }),
             code::INTEGRITY => Self::Refused(Refusal::Integrity),
             code::MALFORMED => Self::Refused(Refusal::Malformed),

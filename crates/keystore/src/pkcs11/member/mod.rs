@@ -38,6 +38,8 @@ pub struct Launch {
     pub pin: Secret,
     /// The label of the key under which the pool's keys travel; empty where they don't.
     pub kek: String,
+    /// Directories that the module must not reach.
+    pub closed: Vec<PathBuf>,
     /// Sessions, each with a lane of its own.
     pub lanes: u32,
     /// Requests that may wait for a lane; more are refused.
@@ -66,6 +68,7 @@ impl Launch {
             token,
             pin,
             kek: String::new(),
+            closed: Vec::new(),
             lanes: 8,
             queue: 256,
             start: Duration::from_secs(30),
@@ -122,6 +125,8 @@ pub struct About {
     pub mechanisms: Vec<u64>,
     /// The fingerprint of the key under which the pool's keys travel; empty where they don't.
     pub kek: Vec<u8>,
+    /// Whether the kernel keeps the module from the directories that are closed to it.
+    pub confined: bool,
 }
 
 /// Why a member gave no reply.

@@ -9,6 +9,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use tokio::net::UnixStream;
 
 impl Shared {
     pub(super) async fn start(&self) -> Result<(Process, UnixStream, Arc<Worker>), NotStarted> {
-        let Launch { program, arguments, environment, module, token, pin, kek, lanes, .. } = &self.launch;
+        let Launch { program, arguments, environment, module, token, pin, kek, closed, lanes, .. } =
+            &self.launch;
         let (ours, theirs) = StdStream::pair()?;
         let child = Command::new(program)
             .args(arguments)
@@ -27,7 +29,12 @@ impl Shared {
             .spawn()?;
         let child = Process(child);
         let mut buffer = Buffer::default();
-        let hello = Hello { module, token, pin: pin.expose(), kek, lanes: *lanes };
+        let mut paths = Vec::new();
+        for path in closed {
+            paths.extend_from_slice(path.as_os_str().as_bytes());
+            paths.push(0);
+        }
+        let hello = Hello { module, token, pin: pin.expose(), kek, closed: &paths, lanes: *lanes };
         hello.encode(&mut buffer).map_err(|_| io::Error::other("the key store's settings are too long"))?;
         ours.set_nonblocking(true)?;
         let mut control = UnixStream::from_std(ours)?;
@@ -94,16 +101,18 @@ fn send_lanes(control: &UnixStream, lanes: &[StdStream]) -> io::Result<()> {
 
 fn about(frame: &[u8]) -> Result<About, NotStarted> {
     match Reply::decode(frame) {
-        Ok((0, Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek }))) => {
-            Ok(About {
-                manufacturer: manufacturer.to_owned(),
-                model: model.to_owned(),
-                serial: serial.to_owned(),
-                firmware: firmware.to_owned(),
-                mechanisms: mechanisms.as_chunks::<8>().0.iter().copied().map(u64::from_be_bytes).collect(),
-                kek: kek.to_owned(),
-            })
-        }
+        Ok((
+            0,
+            Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek, confined }),
+        )) => Ok(About {
+            manufacturer: manufacturer.to_owned(),
+            model: model.to_owned(),
+            serial: serial.to_owned(),
+            firmware: firmware.to_owned(),
+            mechanisms: mechanisms.as_chunks::<8>().0.iter().copied().map(u64::from_be_bytes).collect(),
+            kek: kek.to_owned(),
+            confined: confined > 0,
+        }),
         Ok((_, Reply::Refused(Refusal::Pin(why)))) => {
             let why = format!(
                 "{why}; it is not tried again, lest the token lock itself: set the right PIN, and start again"

@@ -63,6 +63,7 @@ fn replies() -> Vec<Reply<'static>> {
             firmware: "2.6",
             mechanisms: b"12345678",
             kek: b"fingerprint",
+            confined: 2,
         }),
         Reply::Refused(Refusal::Integrity),
         Reply::Refused(Refusal::Malformed),
@@ -103,7 +104,7 @@ fn what_is_written_is_read_again_and_nothing_shorter_or_longer() {
         assert_eq!(Reply::decode(&[frame, &[0]].concat()), Err(NotAFrame));
         assert_eq!(Request::decode(frame), Err(NotAFrame), "no reply is a request");
     }
-    let hello = Hello { module: "/m.so", token: "t", pin: b"1234", kek: "k", lanes: 4 };
+    let hello = Hello { module: "/m.so", token: "t", pin: b"1234", kek: "k", closed: b"/d\0", lanes: 4 };
     hello.encode(&mut buffer).unwrap();
     assert_eq!(Hello::decode(body(&buffer)), Ok(hello));
     assert_eq!(Hello::decode(&body(&buffer)[..9]), Err(NotAFrame));

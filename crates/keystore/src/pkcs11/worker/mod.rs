@@ -3,6 +3,7 @@
 //! It is started with one end of a socket pair as its standard input. There it is told what to load ([`Hello`]) and gets a socket for each
 //! lane; each lane has a thread and a session of its own. When the gateway's end closes, however that came about, the worker ends.
 
+mod confine;
 mod fault;
 pub mod kek;
 mod keys;
@@ -11,12 +12,16 @@ mod operate;
 mod token;
 
 use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len};
+use confine::Confined;
 use fault::Fault;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use std::ffi::OsStr;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -45,8 +50,9 @@ fn serve() -> io::Result<()> {
     read_frame(&mut control, &mut buffer)?;
     let hello = Hello::decode(&buffer).map_err(broken)?;
     let lanes = receive_lanes(&control, hello.lanes)?;
-    let token = match Token::open(&hello) {
-        Ok(token) => Arc::new(token),
+    let opened = confine(hello.closed).and_then(|confined| Ok((Token::open(&hello)?, confined)));
+    let (token, confined) = match opened {
+        Ok((token, confined)) => (Arc::new(token), confined),
         Err(fault) => {
             Reply::Refused(fault.refusal()).encode(0, &mut buffer).map_err(broken)?;
             return control.write_all(&buffer);
@@ -60,7 +66,7 @@ fn serve() -> io::Result<()> {
         Ok((session, kek))
     });
     let welcome = match &first {
-        Ok((_, kek)) => token.welcome(kek, &mut buffer),
+        Ok((_, kek)) => token.welcome(kek, confined, &mut buffer),
         Err(fault) => Reply::Refused(fault.refusal()).encode(0, &mut buffer),
     };
     welcome.map_err(broken)?;
@@ -73,6 +79,17 @@ fn serve() -> io::Result<()> {
     let ended = control.read(&mut [0]);
     drop(first);
     ended.map(drop)
+}
+
+/// Before anything of a vendor's is loaded, and before there are other threads.
+fn confine(closed: &[u8]) -> Result<Confined, Fault> {
+    let paths = closed.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    let paths: Vec<_> = paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+    if paths.is_empty() {
+        return Ok(Confined::Not);
+    }
+    confine::close(&paths)
+        .map_err(|error| Fault::new(format!("the module's process cannot be confined: {error}")))
 }
 
 /// A lane that fails ends alone: the gateway sees its socket close.

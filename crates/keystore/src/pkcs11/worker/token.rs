@@ -1,6 +1,7 @@
 //! The module, the token in it, and sessions with that.
 
 use super::super::message::{Buffer, Hello, Id, NotAFrame, Reply, Welcome};
+use super::confine::Confined;
 use super::fault::Fault;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -57,7 +58,7 @@ impl Class {
 impl Token {
     /// Loads the module and looks for the token.
     pub(super) fn open(hello: &Hello<'_>) -> Result<Self, Fault> {
-        let Hello { module, token, pin, kek, lanes: _ } = *hello;
+        let Hello { module, token, pin, kek, closed: _, lanes: _ } = *hello;
         let pkcs11 = Pkcs11::new(module)?;
         match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
@@ -92,13 +93,27 @@ impl Token {
     }
 
     /// Writes what it is, with its wrapping key's fingerprint.
-    pub(super) fn welcome(&self, kek: &[u8], buffer: &mut Buffer) -> Result<(), NotAFrame> {
+    pub(super) fn welcome(
+        &self,
+        kek: &[u8],
+        confined: Confined,
+        buffer: &mut Buffer,
+    ) -> Result<(), NotAFrame> {
+        let confined = confined.to_byte();
         let About { manufacturer, model, serial, firmware } = &self.about;
         let mut kinds: Vec<u64> = self.mechanisms.iter().copied().collect();
         kinds.sort_unstable();
         let mechanisms: Vec<u8> = kinds.into_iter().flat_map(u64::to_be_bytes).collect();
-        Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms: &mechanisms, kek })
-            .encode(0, buffer)
+        Reply::Welcome(Welcome {
+            manufacturer,
+            model,
+            serial,
+            firmware,
+            mechanisms: &mechanisms,
+            kek,
+            confined,
+        })
+        .encode(0, buffer)
     }
 
     /// Whether the token has a mechanism.
