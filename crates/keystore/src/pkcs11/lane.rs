@@ -1,13 +1,11 @@
 //! The gateway's end of a lane: one request at a time, and its reply.
 
-use super::message::{Buffer, NotAFrame, Reply, Request, frame_len};
+use super::incoming::Incoming;
+use super::message::{Buffer, NotAFrame, Reply, Request};
 use std::io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use zeroize::Zeroize as _;
-
-/// What most replies fit into.
-const FIRST_READ: usize = 4096;
 
 /// Where a lane stands. A request can be given up at any await.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +24,13 @@ pub(super) struct Lane {
     place: Place,
     number: u32,
     request: Buffer,
-    incoming: Buffer,
-    filled: usize,
+    incoming: Incoming,
 }
 
 impl Lane {
     pub(super) fn new(stream: UnixStream) -> Self {
-        let incoming = Buffer::new(vec![0; FIRST_READ]);
-        Self { stream, place: Place::Idle, number: 0, request: Buffer::default(), incoming, filled: 0 }
+        let (request, incoming) = (Buffer::default(), Incoming::default());
+        Self { stream, place: Place::Idle, number: 0, request, incoming }
     }
 
     pub(super) const fn place(&self) -> Place {
@@ -53,9 +50,8 @@ impl Lane {
         // It may have held plaintext.
         self.request.zeroize();
         self.place = Place::Waiting;
-        let length = self.receive().await?;
-        let frame = self.incoming.get(4..length).unwrap_or_default();
-        let (number, reply) = Reply::decode(frame).map_err(broken)?;
+        self.receive().await?;
+        let (number, reply) = Reply::decode(self.incoming.frame()).map_err(broken)?;
         if number != self.number {
             return Err(broken(NotAFrame));
         }
@@ -75,37 +71,18 @@ impl Lane {
 
     /// Wipes the last reply.
     pub(super) fn wipe(&mut self) {
-        let filled = self.incoming.get_mut(..self.filled).unwrap_or_default();
-        filled.zeroize();
-        self.filled = 0;
+        self.incoming.wipe();
     }
 
-    /// Reads until a whole frame is there; gives its length with its head. Nothing is lost when it is given up.
-    async fn receive(&mut self) -> io::Result<usize> {
-        loop {
-            let wanted = self.incoming.get(..self.filled).and_then(<[u8]>::first_chunk::<4>);
-            let wanted =
-                wanted.map(|head| frame_len(*head).map(|length| 4 + length)).transpose().map_err(broken)?;
-            match wanted {
-                Some(wanted) if self.filled == wanted => return Ok(wanted),
-                // One reply at a time: more than it is not by the protocol.
-                Some(wanted) if self.filled > wanted => return Err(broken(NotAFrame)),
-                Some(wanted) if wanted > self.incoming.len() => {
-                    // A new one, and the old one wiped.
-                    let mut larger = Buffer::new(vec![0; wanted]);
-                    for (to, from) in larger.iter_mut().zip(self.incoming.iter()) {
-                        *to = *from;
-                    }
-                    self.incoming = larger;
-                }
-                Some(_) | None => {}
-            }
-            let room = self.incoming.get_mut(self.filled..).unwrap_or_default();
-            match self.stream.read(room).await? {
+    /// Reads until a whole frame is there. Nothing is lost when it is given up.
+    async fn receive(&mut self) -> io::Result<()> {
+        while !self.incoming.is_whole().map_err(broken)? {
+            match self.stream.read(self.incoming.room()).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => self.filled += read,
+                read => self.incoming.came(read),
             }
         }
+        Ok(())
     }
 }
 
@@ -153,7 +130,7 @@ mod tests {
             assert_eq!(asked.unwrap(), Reply::Done(&sent));
             assert_eq!(lane.place(), Place::Idle);
             lane.wipe();
-            assert!(lane.incoming.iter().all(|byte| *byte == 0));
+            assert!(lane.incoming.is_wiped());
         }
     }
 

@@ -14,6 +14,7 @@
 
 mod commitment;
 mod der;
+mod incoming;
 mod lane;
 mod member;
 pub mod message;

@@ -11,6 +11,7 @@ pub mod officer;
 mod operate;
 mod token;
 
+use super::incoming::Incoming;
 use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len};
 use confine::Confined;
 use fault::Fault;
@@ -46,9 +47,12 @@ fn serve() -> io::Result<()> {
     // Typed by somebody, or started by something else.
     rustix::net::sockopt::socket_type(&control)?;
     let mut control = UnixStream::from(control);
-    let mut buffer = Buffer::default();
-    read_frame(&mut control, &mut buffer)?;
-    let hello = Hello::decode(&buffer).map_err(broken)?;
+    let (mut head, mut first, mut buffer) = ([0; 4], Buffer::default(), Buffer::default());
+    // Not a byte more: what follows brings the lanes.
+    control.read_exact(&mut head)?;
+    first.resize(frame_len(head).map_err(broken)?, 0);
+    control.read_exact(&mut first)?;
+    let hello = Hello::decode(&first).map_err(broken)?;
     let lanes = receive_lanes(&control, hello.lanes)?;
     let opened = confine(hello.closed).and_then(|confined| Ok((Token::open(&hello)?, confined)));
     let (token, confined) = match opened {
@@ -96,12 +100,13 @@ fn confine(closed: &[u8]) -> Result<Confined, Fault> {
 fn serve_lane(token: &Arc<Token>, lane: OwnedFd) {
     let mut stream = UnixStream::from(lane);
     let mut session = None;
-    let (mut request, mut reply) = (Buffer::default(), Buffer::default());
-    while read_frame(&mut stream, &mut request).is_ok() {
-        let answered = match Request::decode(&request) {
+    let (mut incoming, mut reply) = (Incoming::default(), Buffer::default());
+    while receive(&mut stream, &mut incoming).is_ok() {
+        let answered = match Request::decode(incoming.frame()) {
             Ok((number, request)) => answer(token, &mut session, number, &request, &mut reply),
             Err(NotAFrame) => return,
         };
+        incoming.wipe();
         if answered.is_err() || stream.write_all(&reply).is_err() {
             return;
         }
@@ -152,12 +157,15 @@ fn attempt(
     operate::perform(session, number, request, reply)
 }
 
-/// Reads a frame into the buffer, without its length.
-fn read_frame(stream: &mut UnixStream, buffer: &mut Buffer) -> io::Result<()> {
-    let mut head = [0; 4];
-    stream.read_exact(&mut head)?;
-    buffer.resize(frame_len(head).map_err(broken)?, 0);
-    stream.read_exact(buffer)
+/// Reads a whole frame: most come with one read.
+fn receive(stream: &mut UnixStream, incoming: &mut Incoming) -> io::Result<()> {
+    while !incoming.is_whole().map_err(broken)? {
+        match stream.read(incoming.room())? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => incoming.came(read),
+        }
+    }
+    Ok(())
 }
 
 fn receive_lanes(control: &UnixStream, count: u32) -> io::Result<Vec<OwnedFd>> {
