@@ -128,6 +128,17 @@ impl TokenRow {
     }
 }
 
+/// A closed loop over a pool of two, while something happens to one of them.
+#[derive(Debug, Serialize)]
+pub(crate) struct FaultRow {
+    pub(crate) what: String,
+    pub(crate) requests: usize,
+    pub(crate) failed: usize,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) longest_ms: f64,
+}
+
 /// Everything that was measured in one run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -137,6 +148,7 @@ pub(crate) struct Report {
     pub(crate) log: Vec<LogRate>,
     pub(crate) files: Option<Files>,
     pub(crate) tokens: Vec<TokenRow>,
+    pub(crate) faults: Vec<FaultRow>,
     /// The gateway's resident memory after the closed loops.
     pub(crate) resident_kib: Option<u64>,
     pub(crate) resident_with_1000_keys_kib: Option<u64>,
@@ -154,6 +166,7 @@ impl Report {
             log: vec![],
             files: None,
             tokens: vec![],
+            faults: vec![],
             resident_kib: None,
             resident_with_1000_keys_kib: None,
             start_with_many_keys_ms: None,
@@ -200,7 +213,7 @@ impl Report {
                 "token",
                 "at once",
                 "direct/s",
-                "worker/s",
+                "pool/s",
                 "ratio",
                 "CPU us",
                 "CPU us",
@@ -222,6 +235,11 @@ impl Report {
                 direct.p50_us,
                 through.p50_us,
                 through.p50_us - direct.p50_us,
+            );
+        }
+        for FaultRow { what, requests, failed, p50_ms, p99_ms, longest_ms } in &self.faults {
+            println!(
+                "a pool of two, 16 callers, one member: {what:<12} {requests:>8} requests, {failed} failed, p50 {p50_ms:.2} ms, p99 {p99_ms:.1} ms, longest {longest_ms:.1} ms"
             );
         }
         let singles = [

@@ -1,8 +1,8 @@
-//! A token of SoftHSM2: its module called directly, by as many threads with a session each, and through a member's worker process. The same
+//! A token of SoftHSM2: its module called directly, by as many threads with a session each, and through a pool of two worker processes. The same
 //! keys, the same process time.
 
 use crate::machine;
-use crate::report::{Report, TokenRow, percentile};
+use crate::report::{FaultRow, Report, TokenRow, percentile};
 use anyhow::{Context as _, Result, bail};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
@@ -12,7 +12,7 @@ use cryptoki::session::{Session, UserType};
 use holdfast_core::Secret;
 use holdfast_core::algorithm::{Algorithm, Hash, SignatureScheme};
 use holdfast_keystore::pkcs11::message::{Id, Reply, Request};
-use holdfast_keystore::pkcs11::{Launch, Member};
+use holdfast_keystore::pkcs11::{Distribution, Launch, Member, Pool};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "5678";
 const LABEL: &str = "bench";
+/// The deadline that a gateway has.
+const PATIENCE: Duration = Duration::from_millis(120);
 const TEXT: [u8; 32] = [7; 32];
 
 /// Below every modulus of 2048 bits.
@@ -88,27 +90,89 @@ pub(crate) fn is_there() -> bool {
 pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) -> Result<()> {
     let conf = made(&within.join("token"))?;
     let environment = vec![(OsString::from("SOFTHSM2_CONF"), conf.clone().into_os_string())];
-    let launch = Launch {
+    // Two workers on one token, as a replicated group is: together as many sessions as the module is called with.
+    let launch = |name: &str| Launch {
+        name: name.to_owned(),
         arguments: vec![OsString::from("hsm-worker")],
-        environment,
-        lanes: 8,
+        environment: environment.clone(),
+        lanes: 4,
         ..Launch::new(MODULE, LABEL, Secret::from(PIN.as_bytes()))
     };
-    let member = Arc::new(Member::start(launch));
-    member.ready(Duration::from_secs(60)).await.map_err(|why| anyhow::anyhow!("{why}"))?;
+    let pool = Pool::start(vec![launch("a"), launch("b")], Distribution::Vendor, 1)?;
+    let pool = Arc::new(pool);
+    for member in pool.members() {
+        member.ready(Duration::from_secs(60)).await.map_err(|why| anyhow::anyhow!("{why}"))?;
+    }
     for Operation { algorithm, id, .. } in OPERATIONS {
         let request = Request::Generate { algorithm, id, label: "bench", travels: false };
-        let made = ask(&member, &request, |reply| matches!(reply, Reply::Made(_))).await?;
-        if !made {
+        let made = pool.ask(&request, Duration::from_secs(60), |reply| Ok(matches!(reply, Reply::Made(_))));
+        if !made.await.result? {
             bail!("the token does not make {algorithm}");
         }
     }
     for operation in OPERATIONS {
         for at_once in AT_ONCE {
             let direct = direct(&conf, operation, at_once, time)?;
-            let through = through(&member, operation, at_once, time).await?;
+            let through = through(&pool, operation, at_once, time).await?;
             report.tokens.push(TokenRow::new(operation.name, at_once, direct, through));
         }
+    }
+    faults(&pool, report).await
+}
+
+/// What goes wrong with one member, and when, from the beginning of the loop.
+const FAULTS: [(&str, &str, u64); 3] =
+    [("nothing", "", 0), ("kill -9", "-KILL", 2), ("kill -STOP", "-STOP", 5)];
+/// When the loop ends.
+const END: u64 = 12;
+/// As many callers as this, each asking again as soon as it has been answered.
+const CALLERS: usize = 16;
+
+/// ECDSA signatures in a closed loop, while one member's worker is killed and later stopped.
+async fn faults(pool: &Arc<Pool>, report: &mut Report) -> Result<()> {
+    let begin = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..CALLERS {
+        let pool = Arc::clone(pool);
+        tasks.spawn(async move {
+            let [_, sign, _] = OPERATIONS;
+            let mut waits = Vec::with_capacity(1 << 16);
+            while begin.elapsed() < Duration::from_secs(END) {
+                let from = Instant::now();
+                let done = done(&pool, sign).await.is_ok();
+                waits.push((from.duration_since(begin), nanos(from), done));
+            }
+            waits
+        });
+    }
+    for (_, signal, at) in FAULTS.into_iter().skip(1) {
+        tokio::time::sleep_until((begin + Duration::from_secs(at)).into()).await;
+        let worker = pool.members().first().and_then(Member::worker).context("no worker")?;
+        let sent = Command::new("kill").args([signal, &worker.to_string()]).status()?;
+        if !sent.success() {
+            bail!("no signal");
+        }
+    }
+    let mut all = Vec::new();
+    while let Some(waits) = tasks.join_next().await {
+        all.extend(waits?);
+    }
+    for (place, (what, _, from)) in FAULTS.into_iter().enumerate() {
+        let until = FAULTS.get(place + 1).map_or(END, |(_, _, next)| *next);
+        let within = |at: Duration| (from..until).contains(&at.as_secs());
+        let part = all.iter().filter(|(at, _, _)| within(*at));
+        let failed = part.clone().filter(|(_, _, done)| !done).count();
+        let mut waits: Vec<u32> = part.map(|(_, wait, _)| *wait).collect();
+        waits.sort_unstable();
+        let at = |percent| f64::from(percentile(&waits, percent)) / 1e6;
+        report.faults.push(FaultRow {
+            what: what.to_owned(),
+            requests: waits.len(),
+            failed,
+            p50_ms: at(50),
+            p99_ms: at(99),
+            longest_ms: waits.last().map_or(0.0, |wait| f64::from(*wait) / 1e6),
+        });
     }
     Ok(())
 }
@@ -219,23 +283,28 @@ fn call(session: Session, operation: Operation, stop: &AtomicBool) -> Result<Vec
     Ok(waits)
 }
 
-async fn ask<T>(member: &Member, request: &Request<'_>, read: impl FnOnce(Reply<'_>) -> T) -> Result<T> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    member.ask(request, deadline, read).await.map_err(|why| anyhow::anyhow!("{why:?}"))
+async fn done(pool: &Pool, operation: Operation) -> Result<()> {
+    let Operation { kind, id, .. } = operation;
+    let request = match kind {
+        What::Seal => Request::Seal { id, nonce: [9; 12], aad: b"aad", plaintext: &TEXT },
+        What::Sign => Request::Sign { id, scheme: SignatureScheme::Ecdsa(Hash::Sha256), input: &TEXT },
+        What::Decrypt => Request::RsaBare { id, body: &NUMBER },
+    };
+    let done = pool.ask(&request, PATIENCE, |reply| Ok(matches!(reply, Reply::Done(_)))).await;
+    if !done.result? {
+        bail!("the token refuses {request:?}");
+    }
+    Ok(())
 }
 
-async fn through(
-    member: &Arc<Member>,
-    operation: Operation,
-    at_once: u32,
-    time: Duration,
-) -> Result<Figures> {
-    let worker = member.worker().context("no worker")?;
-    let used = || Ok::<_, anyhow::Error>(machine::cpu_of(worker)? + machine::cpu_of(std::process::id())?);
+async fn through(pool: &Arc<Pool>, operation: Operation, at_once: u32, time: Duration) -> Result<Figures> {
+    let workers: Vec<u32> = pool.members().iter().filter_map(Member::worker).collect();
+    let used =
+        || workers.iter().copied().chain([std::process::id()]).map(machine::cpu_of).sum::<Result<Duration>>();
     let (before, begin) = (used()?, Instant::now());
     let mut tasks = JoinSet::new();
     for _ in 0..at_once {
-        tasks.spawn(request_for(Arc::clone(member), operation, begin, time));
+        tasks.spawn(request_for(Arc::clone(pool), operation, begin, time));
     }
     let mut all = Vec::new();
     while let Some(waits) = tasks.join_next().await {
@@ -246,23 +315,15 @@ async fn through(
 }
 
 async fn request_for(
-    member: Arc<Member>,
+    pool: Arc<Pool>,
     operation: Operation,
     from: Instant,
     time: Duration,
 ) -> Result<Vec<u32>> {
-    let Operation { kind, id, .. } = operation;
-    let request = match kind {
-        What::Seal => Request::Seal { id, nonce: [9; 12], aad: b"aad", plaintext: &TEXT },
-        What::Sign => Request::Sign { id, scheme: SignatureScheme::Ecdsa(Hash::Sha256), input: &TEXT },
-        What::Decrypt => Request::RsaBare { id, body: &NUMBER },
-    };
     let mut waits = Vec::with_capacity(1 << 16);
     while from.elapsed() < time {
         let begin = Instant::now();
-        if !ask(&member, &request, |reply| matches!(reply, Reply::Done(_))).await? {
-            bail!("the token refuses {request:?}");
-        }
+        done(&pool, operation).await?;
         waits.push(nanos(begin));
     }
     Ok(waits)

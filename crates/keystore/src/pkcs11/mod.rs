@@ -26,5 +26,5 @@ mod store;
 pub mod worker;
 
 pub use member::{About, Condition, Launch, Member, NoReply, Report};
-pub use pool::{Distribution, MAX_MEMBERS, Pool, Quantiles};
+pub use pool::{Answered, Distribution, MAX_MEMBERS, Pool, Quantiles};
 pub use store::{Patience, TokenStore};

@@ -362,26 +362,10 @@ impl Member {
         }
     }
 
-    /// Asks the token for something and gives what `read` makes of the reply, by a deadline.
+    /// Asks the token for something and gives what `read` makes of the reply, for as long as somebody waits for it.
     ///
     /// # Errors
     /// Why there is no reply.
-    pub async fn ask<T>(
-        &self,
-        request: &Request<'_>,
-        deadline: Instant,
-        read: impl FnOnce(Reply<'_>) -> T,
-    ) -> Result<T, NoReply> {
-        let sleep = self.sleep_until(deadline);
-        tokio::pin!(sleep);
-        tokio::select! {
-            biased;
-            replied = self.ask_patiently(request, read) => replied,
-            () = &mut sleep => Err(NoReply::Late),
-        }
-    }
-
-    /// The same for as long as somebody waits for it.
     pub(super) async fn ask_patiently<T>(
         &self,
         request: &Request<'_>,

@@ -16,7 +16,7 @@ use holdfast_core::port::Membership;
 use holdfast_core::{Error, ErrorKind, MemberName, Stage};
 use latency::Class;
 pub use latency::Quantiles;
-pub(super) use race::Answered;
+pub use race::Answered;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;

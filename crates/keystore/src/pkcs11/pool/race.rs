@@ -20,7 +20,7 @@ impl Pool {
     /// A request that can be repeated without harm is asked of another member if the first one fails or is slow.
     ///
     /// The result is the last failure, when no member gave one by then.
-    pub(in crate::pkcs11) async fn ask<T>(
+    pub async fn ask<T>(
         &self,
         request: &Request<'_>,
         patience: Duration,
@@ -169,11 +169,12 @@ impl Pool {
     }
 }
 
-/// A result, and who could not give it.
-pub(in crate::pkcs11) struct Answered<'a, T> {
-    pub(in crate::pkcs11) result: Result<T, Error>,
+/// What became of a request.
+pub struct Answered<'a, T> {
+    /// The result, or the last failure.
+    pub result: Result<T, Error>,
     /// A member that does not hold the key.
-    pub(in crate::pkcs11) lacking: Option<&'a Member>,
+    pub lacking: Option<&'a Member>,
 }
 
 enum Event<'a, T> {
