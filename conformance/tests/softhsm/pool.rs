@@ -177,6 +177,9 @@ fn what_happens_to_one_member_fails_no_request() {
         // Each has its entry, and nothing else has.
         assert_eq!(rig.log().entries().len() - before, callers.done.load(Ordering::Relaxed));
         assert_eq!(rig.keys().health(), Health::Ready);
+        // Who was killed failed somebody, and who was stopped was slow.
+        let (hedged, retried) = rig.keys().pool().repeats();
+        assert!(hedged > 0 && retried > 0, "{hedged} {retried}");
         for report in rig.keys().pool().reports() {
             assert!(report.answered > 100, "{report:?}");
         }
