@@ -13,7 +13,7 @@ use holdfast_core::port::Ports;
 use holdfast_core::{Error, Secret, TenantId};
 use holdfast_identity::Registrations;
 use holdfast_keystore::Custodian;
-use holdfast_keystore::pkcs11::{Patience, TokenStore};
+use holdfast_keystore::pkcs11::TokenStore;
 use holdfast_keystore::root::{RootKey, file as root_file};
 use holdfast_keystore::software::SoftwareStore;
 use holdfast_policy::CedarPolicy;
@@ -106,7 +106,7 @@ fn open_with(
     let software = SoftwareStore::open(root, Arc::clone(&world))?;
     // Workers come up by themselves: a gateway without its tokens still takes stop orders.
     let pool = config.pool.start(&config.token, directory.path())?;
-    let token = pool.map(|pool| TokenStore::beside(&software, pool, Patience::default()));
+    let token = pool.map(|pool| TokenStore::beside(&software, pool, config.pool.patience()));
     let keys = Custodian::new(software, token);
     let archive = Backups::new(directory, identity, &config.backup, state.copier(), Arc::clone(&world))?;
     let engines = Engines {

@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use holdfast_core::Secret;
-use holdfast_keystore::pkcs11::{Distribution, Launch, MAX_MEMBERS, Pool};
+use holdfast_keystore::pkcs11::{Distribution, Launch, MAX_MEMBERS, Patience, Pool};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,9 +10,11 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Longer than any PIN: PKCS#11 leaves the length to the token.
 const LONGEST_PIN: u64 = 1024;
+const MOST_MILLISECONDS: u64 = 60_000;
 const MOST_SESSIONS: u32 = holdfast_keystore::pkcs11::worker::MAX_LANES;
 
 /// How the tokens work together.
@@ -25,11 +27,21 @@ pub struct PoolTable {
     pub copies: Option<usize>,
     /// With `wrapped`: the label of the wrapping key.
     pub kek: String,
+    /// How long an operation may take in the tokens, in milliseconds, other members' attempts included.
+    pub deadline_ms: u64,
+    /// Within which time it is noticed that an idle token does not answer any more, in milliseconds.
+    pub probe_ms: u64,
 }
 
 impl Default for PoolTable {
     fn default() -> Self {
-        Self { distribution: None, copies: None, kek: "holdfast-kek".to_owned() }
+        Self {
+            distribution: None,
+            copies: None,
+            kek: "holdfast-kek".to_owned(),
+            deadline_ms: 120,
+            probe_ms: 1000,
+        }
     }
 }
 
@@ -102,6 +114,12 @@ pub(crate) fn check(tables: &[TokenTable], pool: &PoolTable) -> Result<(), Fault
         return Err(Fault::new(format!("`pool.copies` is {copies} with {} `[[token]]`s", tables.len()))
             .remedy("use a number from 1 to as many as there are"));
     }
+    for (name, value, least) in [("deadline_ms", pool.deadline_ms, 10), ("probe_ms", pool.probe_ms, 100)] {
+        if !(least..=MOST_MILLISECONDS).contains(&value) {
+            return Err(Fault::new(format!("`pool.{name}` is {value}"))
+                .remedy(format!("use a number from {least} to {MOST_MILLISECONDS}")));
+        }
+    }
     for (place, table) in tables.iter().enumerate() {
         if tables.iter().take(place).any(|other| other.name() == table.name()) {
             return Err(Fault::new(format!("two `[[token]]`s are called `{}`", table.name()))
@@ -127,6 +145,11 @@ pub(crate) fn check(tables: &[TokenTable], pool: &PoolTable) -> Result<(), Fault
 }
 
 impl PoolTable {
+    /// How long the store waits for an operation, and for a key to be made.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience { operation: Duration::from_millis(self.deadline_ms), ..Patience::default() }
+    }
+
     /// Whether its keys travel under a wrapping key.
     pub(crate) fn travels(&self) -> bool {
         self.distribution == Some(Distributed::Wrapped)
@@ -150,7 +173,9 @@ impl PoolTable {
         };
         let launch = |table: &TokenTable| {
             let closed = if table.confined { vec![data.to_owned()] } else { vec![] };
-            Ok::<_, Fault>(Launch { kek: kek.to_owned(), closed, ..table.launch()? })
+            let (overdue, probe) =
+                (Duration::from_millis(self.deadline_ms), Duration::from_millis(self.probe_ms));
+            Ok::<_, Fault>(Launch { kek: kek.to_owned(), closed, overdue, probe, ..table.launch()? })
         };
         let launches = tables.iter().map(launch).collect::<Result<Vec<_>, _>>()?;
         Ok(Some(Pool::start(launches, distribution, self.copies.unwrap_or(2))?))
@@ -264,6 +289,8 @@ mod tests {
             (vec![one.clone(), one.clone()], vendor.clone(), "two `[[token]]`s are called `holdfast`"),
             (vec![one.clone(), two], PoolTable { copies: Some(3), ..vendor.clone() }, "pool.copies"),
             (vec![one.clone()], PoolTable { copies: Some(0), ..vendor.clone() }, "pool.copies"),
+            (vec![one.clone()], PoolTable { deadline_ms: 9, ..vendor.clone() }, "pool.deadline_ms"),
+            (vec![one.clone()], PoolTable { probe_ms: 60_001, ..vendor.clone() }, "pool.probe_ms"),
             (vec![one; 17], vendor, "17"),
         ] {
             let problem = check(&tables, &pool).unwrap_err().to_string();
