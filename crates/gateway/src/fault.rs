@@ -1,5 +1,6 @@
 //! What stops the daemon from starting or going on: one line, its cause, and what to do.
 
+use holdfast_core::ErrorKind;
 use std::fmt;
 use std::path::Path;
 
@@ -9,12 +10,13 @@ pub struct Fault {
     problem: String,
     remedy: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    damage: bool,
 }
 
 impl Fault {
     /// A fault: lower case, no full stop, input in backticks.
     pub fn new(problem: impl Into<String>) -> Self {
-        Self { problem: problem.into(), remedy: None, source: None }
+        Self { problem: problem.into(), remedy: None, source: None, damage: false }
     }
 
     /// With what to do next.
@@ -22,6 +24,18 @@ impl Fault {
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
+    }
+
+    /// As something that is not what was written once: no wrong use, and nothing of the system's.
+    #[must_use]
+    pub fn damaged(mut self) -> Self {
+        self.damage = true;
+        self
+    }
+
+    /// Whether something is not what was written once.
+    pub const fn is_damage(&self) -> bool {
+        self.damage
     }
 
     /// With its cause.
@@ -65,6 +79,7 @@ impl std::error::Error for Fault {
 impl From<holdfast_core::Error> for Fault {
     fn from(error: holdfast_core::Error) -> Self {
         let fault = Self::new(error.detail().to_owned()).remedy(error.remedy_text().to_owned());
+        let fault = if is_damage(error.kind()) { fault.damaged() } else { fault };
         match std::error::Error::source(&error) {
             Some(_) => fault.because(error.chain()),
             None => fault,
@@ -76,6 +91,31 @@ impl From<holdfast_audit::Refusal> for Fault {
     fn from(refusal: holdfast_audit::Refusal) -> Self {
         let holdfast_audit::Refusal { file, offset, problem, remedy } = refusal;
         let at = offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
-        Self::new(format!("`{}`{at}: {problem}", file.display())).remedy(remedy)
+        Self::new(format!("`{}`{at}: {problem}", file.display())).remedy(remedy).damaged()
+    }
+}
+
+/// Whether an error of this kind, of files that nobody serves, says that they are not what was written.
+const fn is_damage(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Integrity
+        | ErrorKind::KeyStoreUnavailable
+        | ErrorKind::StateUnavailable
+        | ErrorKind::AuditUnavailable => true,
+        ErrorKind::Malformed
+        | ErrorKind::TooLarge
+        | ErrorKind::Unsupported
+        | ErrorKind::Denied
+        | ErrorKind::Unauthenticated
+        | ErrorKind::NotFound
+        | ErrorKind::AlreadyExists
+        | ErrorKind::Conflict
+        | ErrorKind::KeyState
+        | ErrorKind::BudgetExhausted
+        | ErrorKind::Stopped
+        | ErrorKind::Throttled
+        | ErrorKind::Deadline
+        | ErrorKind::Sealed
+        | ErrorKind::Internal => false,
     }
 }

@@ -11,6 +11,7 @@ mod datakey;
 mod decrypt;
 mod demo;
 mod doctor;
+mod drill;
 mod encrypt;
 mod hsm_worker;
 mod init;
@@ -51,6 +52,9 @@ pub(crate) enum Command {
     Unseal(unseal::Unseal),
     Backup(backup::Backup),
     Restore(restore::Restore),
+    /// Rehearse what nobody wants to do for the first time when it matters
+    #[command(subcommand)]
+    Drill(drill::DrillCommand),
     /// Prove, hand out and use shares of a root key
     #[command(subcommand)]
     Share(share::ShareCommand),
@@ -108,6 +112,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Unseal(unseal) => unseal.run(app),
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
+        Command::Drill(drill) => drill.run(app),
         Command::Share(share) => share.run(app),
         Command::Clock(clock) => clock.run(app),
         Command::Pool(pool) => pool.run(app),

@@ -61,6 +61,24 @@ fn no_backup_holds_the_root_key_and_custodians_bring_it_back() {
     let said = dialogue.succeeds();
     assert!(said.contains("opens what lies beside it") && said.contains("sealed versions open"), "{said}");
 
+    // A rehearsal asks for the shares once, and leaves nothing; nor does one that ends without them.
+    let scratch = people.path("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let identity = text(&people.path("restore.key"));
+    let drill = ["drill", "recovery", "--backup", &text(&backups), "--identity", &identity, "--json"];
+    let output = holdfast(drill).env("TMPDIR", &scratch).output().unwrap();
+    assert_eq!(code(output.status), 1);
+    assert!(stderr(&output).contains("0 of 3 shares are in"), "{}", stderr(&output));
+    let mut dialogue = Dialogue::begin_in(&scratch, drill);
+    people.give_on(&mut dialogue, 1);
+    let report = dialogue.succeeds();
+    assert!(report.contains("\"step\": \"shares\"") && report.contains("\"opens\": true"), "{report}");
+    let mut dialogue = Dialogue::begin_in(&scratch, drill);
+    dialogue.until("give what that prints");
+    dialogue.signal(rustix::process::Signal::INT);
+    assert_eq!(code(dialogue.ends().status), 1);
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
+
     // Another instance, the same shares.
     let mut served = Served::start(&restored);
     for name in ["alice", "bob", "carol"] {

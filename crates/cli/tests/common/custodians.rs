@@ -24,7 +24,13 @@ pub struct Dialogue {
 
 impl Dialogue {
     pub fn begin<S: AsRef<std::ffi::OsStr>>(line: impl IntoIterator<Item = S>) -> Self {
+        Self::begin_in(&std::env::temp_dir(), line)
+    }
+
+    /// One whose temporary files are to be here.
+    pub fn begin_in<S: AsRef<std::ffi::OsStr>>(temporary: &Path, line: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(HOLDFAST);
+        command.env("TMPDIR", temporary);
         command.args(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         bare(&mut command);
         let mut child = command.spawn().unwrap();

@@ -118,9 +118,12 @@ impl Bundle {
             Fault::new("the backup cannot be read to its end")
                 .remedy("give the file as it was written; compare its SHA-256 with the record in the log")
                 .because(error)
+                .damaged()
         };
         let strange = |what: &str| {
-            Fault::new(format!("the backup holds {what}")).remedy("give a file that `holdfast backup` wrote")
+            Fault::new(format!("the backup holds {what}"))
+                .remedy("give a file that `holdfast backup` wrote")
+                .damaged()
         };
         let (mut manifest, mut identity, mut has_state) = (None, None, false);
         let (mut root_key, mut roster, mut shares) = (None, None, BTreeMap::new());
@@ -130,7 +133,7 @@ impl Bundle {
             let mut entry = entry.map_err(broken)?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             if name == STATE {
-                write_state(&mut entry, state)?;
+                write_state(&mut entry, state, broken)?;
                 has_state = true;
                 continue;
             }
@@ -212,7 +215,12 @@ fn member(archive: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) -> s
     archive.append_data(&mut header(length), name, bytes)
 }
 
-fn write_state(from: &mut impl Read, to: &Path) -> Result<(), Fault> {
+/// What cannot be read is the backup's fault, what cannot be written this machine's.
+fn write_state(
+    from: &mut impl Read,
+    to: &Path,
+    broken: impl Fn(std::io::Error) -> Fault,
+) -> Result<(), Fault> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     let wrong = |error| Fault::io("cannot write", to, error);
     if let Some(parent) = to.parent() {
@@ -220,6 +228,13 @@ fn write_state(from: &mut impl Read, to: &Path) -> Result<(), Fault> {
     }
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(wrong)?;
-    std::io::copy(from, &mut file).map_err(wrong)?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = from.read(&mut buffer).map_err(&broken)?;
+        match buffer.get(..read) {
+            None | Some([]) => break,
+            Some(bytes) => file.write_all(bytes).map_err(wrong)?,
+        }
+    }
     file.sync_all().map_err(wrong)
 }

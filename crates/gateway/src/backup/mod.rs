@@ -5,8 +5,10 @@
 
 mod bundle;
 mod restore;
+mod since;
 mod write;
 
 pub use bundle::Manifest;
-pub use restore::{Source, Summary, Unpacked, unpack};
+pub use restore::{Copied, Source, Summary, Unpacked, unpack};
+pub use since::{FirstOf, Since, Stop, Written};
 pub use write::{Backups, Recipients};

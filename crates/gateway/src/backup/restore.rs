@@ -46,6 +46,21 @@ pub struct Summary {
     pub restored: Restored,
     /// The logs that are continued, each with the checkpoint that its first entry commits to.
     pub logs: Vec<(TenantId, String)>,
+    /// The copies of logs that were verified.
+    pub copies: Vec<Copied>,
+}
+
+/// A copy of a log that was verified, and continues what the backup knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Whose log.
+    pub tenant: TenantId,
+    /// Where the copy is.
+    pub directory: PathBuf,
+    /// The first entry that is younger than the backup's checkpoint.
+    pub from: u64,
+    /// Entries that were verified.
+    pub size: u64,
 }
 
 /// A backup that was unpacked into an empty directory, and is no gateway yet.
@@ -67,6 +82,34 @@ pub fn unpack(directory: &Directory, source: Source) -> Result<Unpacked, Fault> 
 }
 
 impl Unpacked {
+    /// What the backup says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.bundle.manifest
+    }
+
+    /// Takes the logs below a gateway's directory as copies too, which only reads them; gives the tenants whose logs the backup does not know.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn add_logs_of(&mut self, directory: &Directory) -> Result<Vec<(TenantId, PathBuf)>, Fault> {
+        let audit = directory.path().join("audit");
+        let wrong = |error| Fault::io("cannot read", &audit, error);
+        let mut unknown = Vec::new();
+        for entry in std::fs::read_dir(&audit).map_err(wrong)? {
+            let entry = entry.map_err(wrong)?;
+            let Some(Ok(tenant)) = entry.file_name().to_str().map(str::parse::<TenantId>) else { continue };
+            match self.bundle.logs.contains_key(&tenant) {
+                true => self.logs.push(entry.path()),
+                // A log that is being begun has nothing to show yet.
+                false if ["log.vkey", "checkpoint"].iter().all(|name| entry.path().join(name).exists()) => {
+                    unknown.push((tenant, entry.path()));
+                }
+                false => {}
+            }
+        }
+        Ok(unknown)
+    }
+
     /// What takes the shares of its root key, if that is in shares: the backup does not have it.
     ///
     /// # Errors
@@ -105,7 +148,7 @@ async fn begin(
     world.fill(&mut entropy)?;
     let instance = InstanceId::new(world.now(), entropy);
     let identity = bundle.identity.restored(instance, world.now().to_string());
-    let (earlier, stops) = continued(&bundle, &logs)?;
+    let Continued { earlier, stops, copies } = continued(&bundle, &logs)?;
     lay_out(directory, &bundle)?;
     let root = match root {
         Some(root) => root,
@@ -118,9 +161,13 @@ async fn begin(
         logs: earlier.clone(),
         stops,
     };
-    let restored = Box::pin(restored((directory, &identity), root, restoration, progress)).await?;
+    let restored = Box::pin(restored((directory, &identity), root, restoration, progress)).await;
+    let restored = restored.map_err(|fault| match fault.is_damage() {
+        true => fault.remedy("restore another backup; if the gateway still works, take a new one"),
+        false => fault,
+    })?;
     let logs = earlier.into_iter().map(|log| (log.tenant, log.checkpoint)).collect();
-    Ok(Summary { manifest: bundle.manifest, instance, restored, logs })
+    Ok(Summary { manifest: bundle.manifest, instance, restored, logs, copies })
 }
 
 /// Opens the age file if it is one, and unpacks what is inside; the state goes to its place.
@@ -151,29 +198,38 @@ fn open(
     let identities = age::IdentityFile::from_file(path.clone()).map_err(|error| refused(error.into()))?;
     let identities = identities.into_identities().map_err(|error| refused(error.into()))?;
     let closed = |error: age::DecryptError| {
-        Fault::new("the backup does not open")
+        let is_damage = !matches!(error, age::DecryptError::NoMatchingKeys);
+        let fault = Fault::new("the backup does not open")
             .remedy(
                 "give the identity of one of the recipients that the configuration named when it was taken",
             )
-            .because(error)
+            .because(error);
+        if is_damage { fault.damaged() } else { fault }
     };
     let decryptor = age::Decryptor::new_buffered(BufReader::new(whole)).map_err(closed)?;
     let identities = identities.iter().map(|identity| &**identity as &dyn age::Identity);
     Bundle::read(decryptor.decrypt(identities).map_err(closed)?, &state)
 }
 
-/// What each log was, and the stop orders that its copies hold beyond the backup.
-fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<(Vec<EarlierLog>, Vec<OpenIntent>), Fault> {
+/// What each log was, and what its copies hold beyond the backup.
+struct Continued {
+    earlier: Vec<EarlierLog>,
+    stops: Vec<OpenIntent>,
+    copies: Vec<Copied>,
+}
+
+/// Verifies the copies of the logs.
+fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<Continued, Fault> {
     let mut newest: BTreeMap<TenantId, Checkpoint> = BTreeMap::new();
     let mut keys = BTreeMap::new();
     for (tenant, KnownLog { checkpoint, vkey }) in &bundle.logs {
-        let damaged = || Fault::new(format!("the backup's checkpoint of `{tenant}` is damaged"));
+        let damaged = || Fault::new(format!("the backup's checkpoint of `{tenant}` is damaged")).damaged();
         let key: VerifierKey = vkey.parse().map_err(|error| damaged().because(error))?;
         let (checkpoint, _) = Checkpoint::open(checkpoint, &key).map_err(|error| damaged().because(error))?;
         newest.insert(tenant.clone(), checkpoint);
         keys.insert(tenant.clone(), key);
     }
-    let mut stops = Vec::new();
+    let (mut stops, mut copied) = (Vec::new(), Vec::new());
     for copy in copies {
         let reader = LogReader::open(copy).map_err(|error| strange_copy(copy).because(error))?;
         let origin = &reader.checkpoint().origin;
@@ -192,6 +248,12 @@ fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<(Vec<EarlierLog>, Ve
         };
         verify::verify(copy, &trusted, |_, _| ()).map_err(|error| strange_copy(copy).because(error))?;
         stops.extend(stop_orders(&reader, &tenant, before.size)?);
+        copied.push(Copied {
+            tenant: tenant.clone(),
+            directory: copy.clone(),
+            from: before.size,
+            size: reader.checkpoint().size,
+        });
         newest.insert(tenant, reader.checkpoint().clone());
     }
     // A checkpoint says its three lines; an event's context is one line.
@@ -199,12 +261,13 @@ fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<(Vec<EarlierLog>, Ve
     let earlier = newest
         .iter()
         .map(|(tenant, checkpoint)| EarlierLog { tenant: tenant.clone(), checkpoint: line(checkpoint) });
-    Ok((earlier.collect(), stops))
+    Ok(Continued { earlier: earlier.collect(), stops, copies: copied })
 }
 
 fn strange_copy(copy: &Path) -> Fault {
     Fault::new(format!("`{}` does not continue the log that the backup knows", copy.display()))
         .remedy("give a directory of `holdfast audit mirror` that was brought up to date after the backup was taken; keep this one as evidence")
+        .damaged()
 }
 
 fn lay_out(directory: &Directory, bundle: &Bundle) -> Result<(), Fault> {

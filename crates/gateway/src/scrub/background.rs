@@ -152,7 +152,13 @@ fn run(gateway: &Gateway, runtime: &Handle, mut stop: watch::Receiver<bool>) {
 fn pass(gateway: &Gateway, runtime: &Handle, pace: &mut dyn FnMut(u64) -> bool) -> Result<(), Ended> {
     let engines = gateway.law.engines();
     let mut found = |damage| gateway.scrub.found(damage);
-    let mut pass = Pass { directory: &gateway.directory, runtime: runtime.clone(), pace, found: &mut found };
+    let mut pass = Pass {
+        directory: &gateway.directory,
+        runtime: runtime.clone(),
+        pace,
+        found: &mut found,
+        key: &mut |_, _| (),
+    };
     pass.state(&engines.state)?;
     pass.keys(&engines.state, engines.keys.software())?;
     if let Err(refusal) = engines.log.log().reread(pass.pace) {

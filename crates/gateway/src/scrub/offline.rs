@@ -8,6 +8,7 @@ use crate::space;
 use crate::world::SystemWorld;
 use holdfast_audit::port::recovery;
 use holdfast_audit::scrub::write_ahead_file;
+use holdfast_core::key::Key;
 use holdfast_core::pipeline;
 use holdfast_core::port::State as _;
 use holdfast_keystore::root::{RootKey, file as root_file};
@@ -37,7 +38,7 @@ pub fn extent(directory: &Directory) -> u64 {
 }
 
 /// Reads everything, and takes the directory's lock for that long. Changes no record and no log; the database's own write-ahead file is
-/// brought in, as by any start. `root` is the root key where it is in shares. `progress` is told of bytes, `found` of each damage. Blocks; to be called on no thread of the runtime.
+/// brought in, as by any start. `root` is the root key where it is in shares. `progress` is told of bytes, `found` of each damage, `key` of each key and how many of its versions opened. Blocks; to be called on no thread of the runtime.
 ///
 /// # Errors
 /// When somebody serves the directory.
@@ -47,13 +48,14 @@ pub fn offline(
     runtime: Handle,
     progress: &mut dyn FnMut(u64),
     found: &mut dyn FnMut(Damage),
+    key: &mut dyn FnMut(&Key, u64),
 ) -> Result<Summary, Fault> {
     let lock = DirectoryLock::take(directory.path())?;
     let mut pace = |bytes| {
         progress(bytes);
         true
     };
-    let mut pass = Pass { directory, runtime, pace: &mut pace, found };
+    let mut pass = Pass { directory, runtime, pace: &mut pace, found, key };
     let mut summary = Summary::default();
     // Nobody ends it.
     let _: Result<(), Ended> = read(&mut pass, (identity, &lock), root, &mut summary);

@@ -35,6 +35,8 @@ pub(crate) struct Pass<'a> {
     /// Is told of bytes that were read; may take its time, and ends the reading with `false`.
     pub(crate) pace: &'a mut dyn FnMut(u64) -> bool,
     pub(crate) found: &'a mut dyn FnMut(Damage),
+    /// Is told of each key, and how many of its versions opened.
+    pub(crate) key: &'a mut dyn FnMut(&Key, u64),
 }
 
 impl Pass<'_> {
@@ -64,7 +66,9 @@ impl Pass<'_> {
                 let page = state.keys(&record.id, after.as_ref(), MAX_PAGE);
                 let Ok(page) = self.runtime.block_on(page) else { break };
                 for key in &page.rows {
-                    opened += self.versions(state, keys, record, key, &file)?;
+                    let versions = self.versions(state, keys, record, key, &file)?;
+                    (self.key)(key, versions);
+                    opened += versions;
                 }
                 after = page.rows.last().map(|key| key.name.clone());
                 if !page.more {

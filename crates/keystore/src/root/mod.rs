@@ -41,6 +41,19 @@ impl RootKey {
         Secret::fill_with(ROOT_KEY_LEN, |bytes| world.fill(bytes)).map(Self)
     }
 
+    /// The same once more, for a reading beside what takes this one.
+    ///
+    /// # Errors
+    /// None by itself.
+    pub fn again(&self) -> Result<Self, Error> {
+        let bytes = self.expose();
+        let copied = Secret::fill_with(bytes.len(), |out| {
+            out.copy_from_slice(bytes);
+            Ok(())
+        });
+        copied.map(Self)
+    }
+
     /// Its public name: tells root keys apart and says nothing of them.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ pub(super) fn examine(
                 more += 1;
             }
         },
+        &mut |_, _| (),
     );
     bar.finish_and_clear();
     let Summary { records, keys, entries, batches, torn } = match read {

@@ -1,0 +1,115 @@
+//! Where a backup is restored to for a while: for its owner only, and removed however it ends.
+
+use crate::app::App;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often the removal is tried while somebody still writes.
+const ATTEMPTS: u32 = 1_000;
+
+/// The directory.
+pub(super) enum Scratch {
+    /// Named: stays.
+    Kept(PathBuf),
+    /// Temporary.
+    Temporary {
+        /// Removed when dropped.
+        directory: tempfile::TempDir,
+        /// Whether somebody else sees to signals now.
+        elsewhere: Arc<AtomicBool>,
+    },
+}
+
+impl Scratch {
+    /// Makes it, and begins to listen for Ctrl-C and SIGTERM.
+    pub(super) fn make(app: &App, keep: Option<PathBuf>) -> Result<Self, Failure> {
+        if let Some(keep) = keep {
+            return Ok(Self::Kept(keep));
+        }
+        // Before there is anything to be removed.
+        let handle = app.handle();
+        let _entered = handle.enter();
+        let failed =
+            |error: std::io::Error| Failure::new(Exit::Failure, "signals cannot be received").because(&error);
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let made = tempfile::Builder::new()
+            .prefix("holdfast-drill-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir();
+        let directory = made.map_err(|error| {
+            Failure::new(Exit::Failure, "there is no room for temporary files")
+                .because(&error)
+                .remedy("name another place with the environment variable TMPDIR")
+        })?;
+        let elsewhere = Arc::new(AtomicBool::new(false));
+        let (path, not_now, json) =
+            (directory.path().to_path_buf(), Arc::clone(&elsewhere), app.printer.is_json());
+        handle.spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if !not_now.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+            let ended = match remove(&path) {
+                Ok(()) => Failure::new(Exit::Failure, "ended before it was complete")
+                    .remedy("nothing was changed; begin again"),
+                Err(failure) => failure,
+            };
+            // Whoever works in it cannot be told in the middle of a system call.
+            std::process::exit(ended.report(json).code().into());
+        });
+        Ok(Self::Temporary { directory, elsewhere })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary { directory, elsewhere: _ } => directory.path(),
+        }
+    }
+
+    /// Leaves signals to somebody else, who ends with an error, or takes them back.
+    pub(super) fn leave_signals(&self, leave: bool) {
+        match self {
+            Self::Kept(_) => {}
+            Self::Temporary { directory: _, elsewhere } => elsewhere.store(leave, Ordering::SeqCst),
+        }
+    }
+
+    /// Removes it, unless it is to stay.
+    pub(super) fn end(self) -> Result<(), Failure> {
+        match self {
+            Self::Kept(_) => Ok(()),
+            Self::Temporary { directory, elsewhere: _ } => remove(directory.path()),
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        last =
+            std::fs::remove_dir_all(path).err().filter(|error| error.kind() != std::io::ErrorKind::NotFound);
+        if !path.exists() {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+    let failure = Failure::new(Exit::Failure, format!("cannot remove `{}`", path.display()))
+        .remedy("remove it by hand: it holds the keys of the backup");
+    Err(match last {
+        Some(error) => failure.because(&error),
+        None => failure,
+    })
+}

@@ -1,0 +1,188 @@
+//! What has happened since a backup, by copies of the logs: what a restoration of it would lose.
+
+use super::restore::Copied;
+use crate::fault::Fault;
+use holdfast_audit::port::stop_orders;
+use holdfast_audit::reader::LogReader;
+use holdfast_audit::verify::{self, Trusted};
+use holdfast_core::TenantId;
+use holdfast_core::action::{Action, Group};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// How many of something are named.
+const NAMED: usize = 1_000;
+
+/// How many there are of something, and the first thousand of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct FirstOf<T> {
+    /// How many.
+    pub count: u64,
+    /// The first of them, in the order of the log.
+    pub first: Vec<T>,
+}
+
+impl<T> Default for FirstOf<T> {
+    fn default() -> Self {
+        Self { count: 0, first: Vec::new() }
+    }
+}
+
+impl<T> FirstOf<T> {
+    /// One more.
+    pub fn add(&mut self, one: T) {
+        self.count += 1;
+        if self.first.len() < NAMED {
+            self.first.push(one);
+        }
+    }
+}
+
+/// A stop order that a restoration gives again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// Whose.
+    pub tenant: String,
+    /// Which.
+    pub action: &'static str,
+    /// The key, caller, token or anchor that is stopped.
+    pub about: String,
+}
+
+/// A backup that the log has recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its file's name.
+    pub file: String,
+    /// The SHA-256 of the file, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// What has happened since a backup.
+#[derive(Debug, Default)]
+pub struct Since {
+    /// Tenants that were created.
+    pub tenants: FirstOf<String>,
+    /// Keys that were created, as `TENANT/KEY`.
+    pub keys: FirstOf<String>,
+    /// Versions that were made of keys that the backup has, as `TENANT/KEY/VERSION`.
+    pub versions: FirstOf<String>,
+    /// Commands that were carried out, by their action; but for backups.
+    pub commands: BTreeMap<&'static str, u64>,
+    /// Stop orders that are given again.
+    pub stops: FirstOf<Stop>,
+    /// Backups that were written, this one among them.
+    pub backups: Vec<Written>,
+    /// Entries of all these logs that were verified.
+    pub entries: u64,
+    created: BTreeSet<String>,
+}
+
+impl Since {
+    /// Reads what a verified copy holds beyond a backup of this commit.
+    ///
+    /// # Errors
+    /// When an entry cannot be read, or was pruned.
+    pub fn read(&mut self, copy: &Copied, commit: u64) -> Result<(), Fault> {
+        let reader = LogReader::open(&copy.directory)?;
+        for stop in stop_orders(&reader, &copy.tenant, copy.from)? {
+            let about = stop.key.map(|key| key.to_string()).or(stop.subject.map(String::from));
+            let about = about.unwrap_or_else(|| stop.tenant.to_string());
+            self.stops.add(Stop { tenant: stop.tenant.to_string(), action: stop.action.name(), about });
+        }
+        self.entries += copy.size;
+        self.events(&reader, &copy.tenant, (copy.from, copy.size), commit)
+    }
+
+    /// Reads the whole log of a tenant that the backup does not know.
+    ///
+    /// # Errors
+    /// When it does not verify by the key beside it, or cannot be read.
+    pub fn read_unknown(&mut self, tenant: &TenantId, log: &Path, commit: u64) -> Result<(), Fault> {
+        let report = verify::verify(log, &Trusted::default(), |_, _| ()).map_err(|error| {
+            Fault::new(format!("`{}` does not verify", log.display()))
+                .remedy("look at it with `holdfast audit verify`")
+                .because(error)
+                .damaged()
+        })?;
+        self.entries += report.checkpoint.size;
+        self.events(&LogReader::open(log)?, tenant, (0, report.checkpoint.size), commit)
+    }
+
+    fn events(
+        &mut self,
+        reader: &LogReader,
+        tenant: &TenantId,
+        (from, to): (u64, u64),
+        commit: u64,
+    ) -> Result<(), Fault> {
+        for entry in reader.entries(from) {
+            let (index, entry) = entry?;
+            // What came since it was verified is not counted.
+            if index >= to {
+                break;
+            }
+            let event: Value = serde_json::from_slice(&entry).unwrap_or_default();
+            self.event(tenant, &event, commit);
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, tenant: &TenantId, event: &Value, commit: u64) {
+        let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let Some(action) = Action::from_name(text("/action")) else { return };
+        if text("/outcome") != "success" || action.group() != Group::Administer {
+            return;
+        }
+        if action == Action::BackUp {
+            let (file, sha256) = (text("/subject").to_owned(), text("/output/sha256").to_owned());
+            return self.backups.push(Written { file, sha256 });
+        }
+        // The backup's checkpoints are a little older than its state, which may hold what comes first.
+        let is_held = event.pointer("/state/sequence").and_then(Value::as_u64).is_some_and(|at| at <= commit);
+        if is_held || !Action::ALL.contains(&action) {
+            return;
+        }
+        *self.commands.entry(action.name()).or_default() += 1;
+        let key = format!("{tenant}/{}", text("/key/name"));
+        if action == Action::CreateTenant {
+            self.tenants.add(text("/subject").to_owned());
+        } else if action == Action::CreateKey {
+            self.created.insert(key.clone());
+            self.keys.add(key);
+        } else if action == Action::RotateKey && !self.created.contains(&key) {
+            let version = event.pointer("/key/version").and_then(Value::as_u64).unwrap_or_default();
+            self.versions.add(format!("{key}/{version}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_the_backup_holds_and_what_was_refused_is_not_lost() {
+        let mut since = Since::default();
+        let tenant: TenantId = "acme".parse().unwrap();
+        let mut happens = |action: &str, outcome: &str, key: &str, version: u64, at: u64| {
+            let event = json!({
+                "action": action, "outcome": outcome, "key": { "name": key, "version": version }, "state": { "sequence": at }
+            });
+            since.event(&tenant, &event, 10);
+        };
+        happens("create-key", "success", "held", 1, 10);
+        happens("create-key", "intent", "young", 1, 11);
+        happens("create-key", "success", "young", 1, 11);
+        happens("rotate-key", "success", "young", 2, 12);
+        happens("rotate-key", "success", "held", 2, 13);
+        happens("rotate-key", "refused", "held", 3, 14);
+        happens("encrypt", "success", "held", 2, 14);
+        assert_eq!(since.keys.first, ["acme/young"]);
+        assert_eq!(since.versions.first, ["acme/held/2"]);
+        assert_eq!(since.commands, BTreeMap::from([("create-key", 1), ("rotate-key", 2)]));
+    }
+}
