@@ -1,5 +1,6 @@
 //! `holdfast key`.
 
+use super::import::ImportCommand;
 use super::inventory::Inventory;
 use super::word;
 use crate::agefile::Name as AgeName;
@@ -26,6 +27,9 @@ pub(crate) enum KeyCommand {
     /// List a key's versions
     Versions(Named),
     Create(Create),
+    /// Bring key material that was made elsewhere
+    #[command(subcommand)]
+    Import(ImportCommand),
     Label(Label),
     /// Make a new version, which new work takes from then on; old data still opens
     Rotate(Named),
@@ -201,6 +205,7 @@ impl KeyCommand {
                 let tenant = app.tenant()?;
                 return app.printer.record(&app.block_on(tenant.create_key(&create.into_request()?))?.body);
             }
+            Self::Import(import) => return import.run(app),
             Self::Label(Label { key, labels, expected_epoch }) => {
                 let request = LabelKey { labels: LabelMap(labelled(labels)?), expected_epoch };
                 let tenant = app.tenant()?;
@@ -301,7 +306,7 @@ fn versions(app: &App, key: &KeyName) -> Result<(), Failure> {
     }
 }
 
-fn labelled(pairs: Vec<(String, String)>) -> Result<Labels, Failure> {
+pub(super) fn labelled(pairs: Vec<(String, String)>) -> Result<Labels, Failure> {
     let mut labels = Labels::new();
     for (name, value) in pairs {
         if labels.insert(name.as_str().into(), value.into()).is_some() {

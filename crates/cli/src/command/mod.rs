@@ -13,6 +13,7 @@ mod demo;
 mod doctor;
 mod encrypt;
 mod hsm_worker;
+mod import;
 mod init;
 mod inventory;
 mod kek;
