@@ -12,10 +12,13 @@
 
 mod common;
 
-use common::Dev;
+use common::softhsm::{self, SoftHsm};
+use common::wait::until;
+use common::{Dev, code, stderr};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
+use tempfile::TempDir;
 
 fn json_of(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -161,4 +164,57 @@ fn what_is_not_the_key_that_was_promised_is_refused() {
     dev.fails(&["key", "import", "begin", "k2", "--algorithm", "ml-dsa-65"], 2);
     dev.fails(&["key", "import", "begin", "k2", "--algorithm", "aes-256-gcm", "--expires", "8d"], 2);
     dev.fails(&["key", "import", "begin", "ec", "--algorithm", "aes-256-gcm"], 5);
+}
+
+#[test]
+fn what_was_done_elsewhere_counts_and_an_unknown_past_only_decrypts() {
+    let dev = Dev::start();
+    let plain = dev.file("plain", b"the record");
+    // One use before the gateway would rotate a key that it made itself.
+    begin(&dev, "worn", "aes-256-gcm");
+    let check = symmetric(&dev, 32);
+    wrap(&dev, "material");
+    let spent = dev.fails(&finish("worn", "wrapped.bin", &check, &["--prior-uses", "2147483648"]), 5);
+    assert!(spent.contains("--decrypt-only"), "{spent}");
+    dev.ok(&finish("worn", "wrapped.bin", &check, &["--prior-uses", "2147483647"]));
+    dev.ok(&["encrypt", "--raw", &plain, "--key", "worn"]);
+    until("the gateway to rotate", || {
+        json_of(&dev.ok(&["key", "show", "worn", "--json"]))["newest_version"] == 3
+    });
+    // The version that it makes then is no import: the log says who made which.
+    let made = dev.ok(&["audit", "search", "--key", "worn", "--action", "rotate-key", "--json"]);
+    assert!(made.contains("rotate-key") && !made.contains("imported"), "{made}");
+
+    begin(&dev, "old", "aes-256-gcm");
+    wrap(&dev, "material");
+    let key = json_of(&dev.ok(&finish("old", "wrapped.bin", &check, &["--decrypt-only", "--json"])));
+    assert_eq!(key["state"], "deactivated");
+    dev.fails(&["encrypt", "--raw", &plain, "--key", "old"], 5);
+}
+
+#[test]
+fn an_import_key_expires() {
+    let dev = Dev::start();
+    let pem = dev.ok(&["key", "import", "begin", "k", "--algorithm", "hmac-sha-256", "--expires", "1s"]);
+    dev.file("import.pem", pem.as_bytes());
+    let check = symmetric(&dev, 32);
+    wrap(&dev, "material");
+    // Another check value, so that no attempt before the expiry succeeds.
+    let attempt = finish("k", "wrapped.bin", "0000000000000000", &[]);
+    until("the import key to expire", || stderr(&dev.run(&attempt)).contains("expired at"));
+    let late = dev.fails(&finish("k", "wrapped.bin", &check, &[]), 5);
+    assert!(late.contains("the import key expired at"), "{late}");
+    dev.ok(&["key", "destroy", "k", "--confirm", "k"]);
+    begin(&dev, "k", "hmac-sha-256");
+    wrap(&dev, "material");
+    dev.ok(&finish("k", "wrapped.bin", &check, &[]));
+}
+
+#[test]
+fn a_token_takes_no_key_from_outside() {
+    let hsm = SoftHsm::new();
+    let dev = softhsm::start(TempDir::new().unwrap(), &hsm.settings());
+    let refused = dev.fails(&["key", "import", "begin", "k", "--algorithm", "aes-256-gcm"], 2);
+    assert!(refused.contains("import works in software custody"), "{refused}");
+    assert_eq!(code(dev.run(&["key", "show", "k"]).status), 5);
 }

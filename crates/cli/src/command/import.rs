@@ -63,13 +63,13 @@ pub(crate) struct Finish {
 
 /// So many seconds, such as `24h`.
 fn seconds(text: &str) -> Result<u64, String> {
-    let units = [("m", 60), ("h", 3600), ("d", 86_400)];
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
     let found = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     let number: Option<u64> =
         found.and_then(|(number, seconds)| number.parse::<u64>().ok()?.checked_mul(seconds));
     number
         .filter(|seconds| (1..=MAX_SECONDS).contains(seconds))
-        .ok_or_else(|| "expected minutes, hours or days, up to 7d: 90m, 24h".to_owned())
+        .ok_or_else(|| "expected seconds, minutes, hours or days, up to 7d: 90m, 24h".to_owned())
 }
 
 fn hex(text: &str) -> Result<Bytes, String> {

@@ -55,7 +55,9 @@ fn material_comes_in_as_the_second_version_and_the_import_key_goes() {
     let (key, public, expires) = waiting(&rig, Algorithm::Xaes256Gcm);
     assert_eq!((key.state, state_of(&rig, &key, 1)), (KeyState::PreActivation, KeyState::PreActivation));
     assert_eq!(expires, rig.world.now().plus_seconds(DEFAULT_SECONDS));
-    assert_eq!(rig.log().last().summary(), "begin-import success");
+    let last = rig.log().last();
+    assert_eq!([last.summary(), last.text("output.bytes")], ["begin-import success", "32"]);
+    assert!(!last.text("output.sha256").is_empty(), "so that an auditor sees for which key was wrapped");
     let error = seal(&rig).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::KeyState);
     assert!(error.remedy_text().contains("holdfast key import finish kek"), "{}", error.remedy_text());
@@ -68,6 +70,7 @@ fn material_comes_in_as_the_second_version_and_the_import_key_goes() {
     assert!(rig.keys().is_erased(key.id, KeyVersion::FIRST));
     let last = rig.log().last();
     assert_eq!([last.summary(), last.text("key.version")], ["import-key success", "2"]);
+    assert!(!last.text("input.sha256").is_empty());
     assert!(last.text("subject").starts_with("imported, check value "), "{}", last.text("subject"));
     let sealed = seal(&rig).unwrap();
     assert_eq!(now(rig.bytes("alice", "kek", decrypt(&sealed, Context::EMPTY))).unwrap(), b"data");

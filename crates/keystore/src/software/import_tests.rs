@@ -166,6 +166,8 @@ fn private_keys_come_in_with_the_public_half_that_openssl_shows() {
              openssl pkey -in pem -pubout -outform DER -out public"
         ));
         let wrapped = waiting.wrap("material");
+        let error = waiting.finish(&wrapped, &[0; 32], IN_TIME).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity, "{algorithm}: another's check value");
         let imported = waiting.finish(&wrapped, &waiting.desk.sha256("public"), IN_TIME).unwrap();
         assert_eq!(imported.public.as_deref(), Some(&waiting.desk.read("public")[..]), "{algorithm}");
         let product = match SignatureScheme::default_for(algorithm) {
