@@ -51,6 +51,16 @@ impl Desk {
         self.read("wrapped.bin")
     }
 
+    /// The same with an inner key of 16 bytes, which is none of ours.
+    fn wrap_with_aes_128(&self, material: &str) -> Vec<u8> {
+        self.run(&format!(
+            "openssl rand 16 > kek.bin
+             openssl pkeyutl -encrypt -pubin -keyform DER -inkey import.der -in kek.bin -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256 > short.bin
+             openssl enc -id-aes128-wrap-pad -K $(od -An -v -tx1 kek.bin | tr -d ' \\n') -iv A65959A6 -in {material} >> short.bin"
+        ));
+        self.read("short.bin")
+    }
+
     fn sha256(&self, name: &str) -> Vec<u8> {
         aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.read(name)).as_ref().to_vec()
     }
@@ -200,6 +210,7 @@ fn whatever_is_changed_is_refused_in_the_same_words() {
     wrong.push((wrapped.clone(), check[..7].to_vec(), "shorter check value"));
     wrong.push((wrapped[..384].to_vec(), check.clone(), "no inner layer"));
     wrong.push((Vec::new(), check.clone(), "nothing"));
+    wrong.push((waiting.desk.wrap_with_aes_128("material"), check.clone(), "an inner key of another length"));
     // For another import key of the same name and algorithm.
     let other = Waiting::new(Algorithm::Aes256Gcm);
     wrong.push((
