@@ -3,11 +3,14 @@
 use super::{Gate, lock, sha256};
 use holdfast_core::algorithm::{Algorithm, Family, RsaPadding};
 use holdfast_core::frame::Commitment;
+use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, Membership};
 use holdfast_core::work::{Message, Product, Work};
-use holdfast_core::{Error, ErrorKind, KeyId, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId};
+use holdfast_core::{
+    Error, ErrorKind, KeyId, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId, Timestamp,
+};
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
@@ -84,6 +87,13 @@ impl Keys {
         let mut out = Vec::new();
         seal(&mut out, seed, &[9; NONCE], plaintext, &rsa_aad(padding, &[]));
         out
+    }
+
+    /// What a tenant wraps for an import key of this public half, and its check value as a symmetric key.
+    pub fn wrap_outside(public: &[u8], material: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut out = Vec::new();
+        seal(&mut out, public, &[9; NONCE], material, b"import");
+        (out, sha256(&[material])[..8].to_vec())
     }
 
     fn unique(&self) -> [u8; 32] {
@@ -353,6 +363,63 @@ impl KeyStore for Keys {
             return Ok(Product::Valid(true));
         }
         Ok(Product::Secret(Secret::new(keystream(b"random", &self.unique(), &vec![0; length]))))
+    }
+
+    /// The import key is a seed with its expiry; what is wrapped for it is sealed under that seed ([`Keys::wrap_outside`]).
+    async fn begin_import(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+        expires: Timestamp,
+    ) -> Result<Generated, Error> {
+        self.begin(permit.operation())?;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;
+        let seed = self.unique();
+        let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
+        let handle = [&seed[..], &bound, &expires.micros().to_be_bytes()].concat();
+        Ok(Generated {
+            handle: SealedHandle::new(&handle),
+            public: Some(Arc::from(seed)),
+            commitment: Commitment(sha256(&[b"commitment", &seed])),
+            custody: Custody::Software,
+            evidence: Evidence::Software,
+        })
+    }
+
+    async fn finish_import(
+        &self,
+        permit: &Permit<Change>,
+        waiting: KeyMaterial<'_>,
+        version: NewVersion<'_>,
+        wrapped: Wrapped<'_>,
+    ) -> Result<Generated, Error> {
+        self.begin(permit.operation())?;
+        let bytes = waiting.handle.as_bytes();
+        let (bound, expires) = bytes.split_last_chunk::<8>().ok_or_else(|| integrity("no import key"))?;
+        let handle = SealedHandle::new(bound);
+        let seed = seed_of(&KeyMaterial { handle: &handle, ..waiting })?;
+        if wrapped.now.micros() >= u64::from_be_bytes(*expires) {
+            return Err(Error::new(ErrorKind::KeyState, Stage::Perform, "the import key has expired"));
+        }
+        let material = open(wrapped.bytes, seed, b"import")?;
+        let seed = sha256(&[material.expose()]);
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;
+        let public = algorithm.is_asymmetric().then(|| public_half(algorithm, &seed));
+        let checked = match &public {
+            Some(public) => sha256(&[public]).to_vec(),
+            None => sha256(&[material.expose()])[..8].to_vec(),
+        };
+        if checked != wrapped.check_value {
+            return Err(integrity("the check value is another one"));
+        }
+        let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
+        Ok(Generated {
+            handle: SealedHandle::new(&[seed, bound].concat()),
+            public,
+            commitment: Commitment(sha256(&[b"commitment", &seed])),
+            custody: Custody::Software,
+            evidence: Evidence::Imported,
+        })
     }
 
     fn forget(&self, key: KeyId) {

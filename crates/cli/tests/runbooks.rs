@@ -24,11 +24,12 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 10] = [
+const FOLLOWED: [&str; 11] = [
     "backup.md",
     "ceremony.md",
     "compromise.md",
     "disk-full.md",
+    "import.md",
     "pool.md",
     "restore.md",
     "rollback.md",
@@ -282,6 +283,18 @@ fn a_rotation_is_rolled_back_and_another_one_ends_the_old_versions() {
     machine.does(&format!(
         "{SERVICE}; holdfast decrypt archive/two.age --context purpose=billing --force -o opened"
     ));
+}
+
+#[test]
+fn a_key_that_was_made_elsewhere_is_brought() {
+    let machine = Machine::new();
+    start(&machine);
+    machine.does("mkdir offline");
+    let mut book = Book::open("import.md", &machine);
+    book.before("key import finish ledger");
+    machine.is_refused(&format!("{CAROL}; holdfast key activate ledger"), "waits for its import");
+    book.rest();
+    is_over(&machine);
 }
 
 #[test]

@@ -97,6 +97,10 @@ actions! {
 
         /// Create a key.
         CreateKey = "create-key", Administer, Administer;
+        /// Make the key pair that a tenant's own key material is wrapped for.
+        BeginImport = "begin-import", Administer, Administer;
+        /// Take key material that the tenant made elsewhere as a key's version.
+        ImportKey = "import-key", Administer, Administer;
         /// Make a new version of a key.
         RotateKey = "rotate-key", Administer, Administer;
         /// Give new work back to an earlier version of a key.
@@ -215,6 +219,8 @@ impl Action {
             Self::Random
             | Self::PublicKey
             | Self::CreateKey
+            | Self::BeginImport
+            | Self::ImportKey
             | Self::RotateKey
             | Self::RollBackKey
             | Self::ActivateVersion

@@ -4,6 +4,7 @@ use crate::action::Action;
 use crate::algorithm::{Algorithm, Purpose};
 use crate::caller::CallerRecord;
 use crate::id::{CallerName, Epoch, KeyName, KeyVersion, MemberName, TenantId, TokenId};
+use crate::import::{BeginImport, FinishImport};
 use crate::inventory::TakenInventory;
 use crate::key::{Key, Labels, Legacy, Version};
 use crate::lifecycle::{Transition, VersionVerb};
@@ -52,6 +53,10 @@ pub struct NewTenant {
 pub enum Command {
     /// Create a key with its first version.
     CreateKey(NewKey),
+    /// Make the import key of a key whose material will come from outside.
+    BeginImport(BeginImport),
+    /// Take the material.
+    FinishImport(FinishImport),
     /// Make a new version, which new work takes from then on.
     RotateKey(KeyName),
     /// Give new work back to the newest active version before the one that it takes.
@@ -166,6 +171,8 @@ impl Command {
     pub const fn action(&self) -> Action {
         match self {
             Self::CreateKey(_) => Action::CreateKey,
+            Self::BeginImport(_) => Action::BeginImport,
+            Self::FinishImport(_) => Action::ImportKey,
             Self::RotateKey(_) => Action::RotateKey,
             Self::RollBackKey(_) => Action::RollBackKey,
             Self::TransitionVersion { verb, .. } => match verb {
@@ -207,7 +214,8 @@ impl Command {
     /// The key that it is about, if it is about one.
     pub const fn key(&self) -> Option<&KeyName> {
         match self {
-            Self::CreateKey(new) => Some(&new.name),
+            Self::CreateKey(new) | Self::BeginImport(BeginImport { new, .. }) => Some(&new.name),
+            Self::FinishImport(finish) => Some(&finish.key),
             Self::RotateKey(key)
             | Self::RollBackKey(key)
             | Self::TransitionVersion { key, .. }
@@ -241,6 +249,15 @@ impl Command {
 pub enum Done {
     /// A key as it is now, with the version that new work takes.
     Key(Box<Key>, Arc<Version>),
+    /// A key whose import has begun.
+    ImportBegun {
+        /// The key, as it waits.
+        key: Box<Key>,
+        /// The public half of its import key, DER SubjectPublicKeyInfo: shown once.
+        public: Arc<[u8]>,
+        /// From when on the import key opens nothing.
+        expires: Timestamp,
+    },
     /// A caller as it is registered now.
     Caller(Arc<CallerRecord>),
     /// A bearer token: shown once, kept only as a hash.

@@ -237,7 +237,14 @@ fn encode_key(object: &mut Object<'_>, key: &KeyFacts<'_>) {
 
 fn encode_evidence(object: &mut Object<'_>, evidence: &Evidence, commitment: &Commitment) {
     match evidence {
-        Evidence::Software => object.ascii("level", b"software"),
+        Evidence::Software => {
+            object.ascii("level", b"software");
+            object.ascii("origin", b"generated");
+        }
+        Evidence::Imported => {
+            object.ascii("level", b"software");
+            object.ascii("origin", b"imported");
+        }
         Evidence::Token(TokenEvidence {
             manufacturer,
             model,
@@ -247,6 +254,7 @@ fn encode_evidence(object: &mut Object<'_>, evidence: &Evidence, commitment: &Co
             wrapping_key,
         }) => {
             object.ascii("level", b"token");
+            object.ascii("origin", b"generated");
             object.object("token", |object| {
                 let said = [
                     ("manufacturer", manufacturer),

@@ -212,6 +212,8 @@ pub struct Generated {
 pub enum Evidence {
     /// It was made by the cryptographic library, in this machine's memory.
     Software,
+    /// It was made elsewhere and brought here: whoever had it may have it still.
+    Imported,
     /// What a token says of itself and of the key, as the gateway has read it: as true as both are.
     Token(TokenEvidence),
 }

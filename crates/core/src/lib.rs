@@ -12,6 +12,7 @@ pub mod error;
 pub mod event;
 pub mod frame;
 pub mod id;
+pub mod import;
 pub mod inventory;
 pub mod key;
 pub mod lifecycle;

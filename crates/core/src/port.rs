@@ -6,8 +6,9 @@ use crate::action::Action;
 use crate::algorithm::Algorithm;
 use crate::caller::{Authentication, Caller, CallerRecord};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId, TenantId};
+use crate::import::Wrapped;
 use crate::key::{Custody, Generated, Key, KeyMaterial, NewVersion, SealedHandle, Version};
 use crate::peer::Proof;
 use crate::pipeline::{Change as ChangeKind, Intent, OpenIntent, Permit, Use};
@@ -326,6 +327,36 @@ pub trait KeyStore: Send + Sync + 'static {
         version: NewVersion<'_>,
     ) -> impl Future<Output = Result<Generated, Error>> + Send;
 
+    /// Makes the RSA key pair that the material of a key will be wrapped for: gives its private half as the handle and its public half, DER
+    /// SubjectPublicKeyInfo. The handle MUST be bound as in [`Self::generate`], and to the expiry; it MUST open nothing but a wrapped key.
+    ///
+    /// # Errors
+    /// `unsupported` where this store takes no material from outside, or none of this algorithm; `key-store-unavailable`.
+    fn begin_import(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _version: NewVersion<'_>,
+        _expires: Timestamp,
+    ) -> impl Future<Output = Result<Generated, Error>> + Send {
+        core::future::ready(Err(no_import()))
+    }
+
+    /// Makes a key version of wrapped material, opened by the import key `waiting`. The handle MUST say for ever that the material came from
+    /// outside. It MUST NOT tell what was wrong with what does not open: the outer layer, the inner one, or the check value.
+    ///
+    /// # Errors
+    /// `key-state` when the import key has expired; `integrity` for what does not open or is not what the check value says; `malformed`
+    /// for material that is no key of the algorithm; `unsupported`; `key-store-unavailable`.
+    fn finish_import(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _waiting: KeyMaterial<'_>,
+        _version: NewVersion<'_>,
+        _wrapped: Wrapped<'_>,
+    ) -> impl Future<Output = Result<Generated, Error>> + Send {
+        core::future::ready(Err(no_import()))
+    }
+
     /// What a key that encrypts is made of unless its creator says: what this store is best at.
     fn default_algorithm(&self) -> Algorithm;
 
@@ -384,6 +415,13 @@ pub trait KeyStore: Send + Sync + 'static {
         member: &MemberName,
         to: Membership,
     ) -> Result<(), Error>;
+}
+
+/// A store that makes every key itself.
+fn no_import() -> Error {
+    let detail = "this key store takes no key material from outside";
+    Error::new(ErrorKind::Unsupported, Stage::Perform, detail)
+        .remedy("import works in software custody; in a token, create a key and encrypt anew under it")
 }
 
 /// Whether a member of a key store's pool is to work.

@@ -134,6 +134,8 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::Random
         | Endpoint::Batch
         | Endpoint::CreateKey
+        | Endpoint::BeginImport
+        | Endpoint::FinishImport
         | Endpoint::ListKeys
         | Endpoint::ReadKey
         | Endpoint::ListVersions

@@ -5,6 +5,7 @@
 use crate::metrics::Latencies;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{Caller, CallerRecord};
+use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Change, Intent, Permit, Use};
@@ -145,6 +146,25 @@ impl<T: KeyStore> KeyStore for Seen<T> {
 
     fn custody(&self, algorithm: Algorithm) -> Custody {
         self.inner.custody(algorithm)
+    }
+
+    async fn begin_import(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+        expires: Timestamp,
+    ) -> Result<Generated, Error> {
+        self.inner.begin_import(permit, version, expires).instrument(span(Stage::Perform)).await
+    }
+
+    async fn finish_import(
+        &self,
+        permit: &Permit<Change>,
+        waiting: KeyMaterial<'_>,
+        version: NewVersion<'_>,
+        wrapped: Wrapped<'_>,
+    ) -> Result<Generated, Error> {
+        self.inner.finish_import(permit, waiting, version, wrapped).instrument(span(Stage::Perform)).await
     }
 
     fn invocations(&self, handle: &SealedHandle) -> u64 {

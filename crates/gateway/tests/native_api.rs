@@ -26,6 +26,19 @@ const HELLO: &str = "aGVsbG8=";
 /// Whose backups nobody needs to open.
 const RECIPIENT: &str = "age1mgs0nsd8feyxevg2np3v0sv7gtxs4gqahpe8w6y0f5krrz29sa2qxvl0x0";
 
+/// What brings a key of 32 bytes, wrapped by `openssl` for an import key.
+fn wrapped_key(directory: &Path, public: &str) -> Value {
+    std::fs::write(directory.join("import.pem"), public).unwrap();
+    let line = "openssl rand -out key 32; openssl rand -out kek 32
+        openssl pkeyutl -encrypt -pubin -inkey import.pem -in kek -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256 > wrapped
+        openssl enc -id-aes256-wrap-pad -K $(od -An -v -tx1 kek | tr -d ' \\n') -iv A65959A6 -in key >> wrapped
+        openssl dgst -sha256 -binary key | head -c 8 > check";
+    let done = Command::new("sh").args(["-euc", line]).current_dir(directory).status().unwrap();
+    assert!(done.success());
+    let read = |name: &str| base64(&std::fs::read(directory.join(name)).unwrap());
+    json!({"wrapped": read("wrapped"), "check_value": read("check")})
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_encrypted_or_wrapped_opens_with_its_key_and_context_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -437,6 +450,9 @@ async fn every_route_answers_as_the_document_says() {
     let peer = api.public_key("a").await["public_key"].clone();
     let encapsulation = api.use_key("e", "encapsulate", &json!({})).await["ciphertext"].clone();
     let policy = api.get(&format!("{T}/policy")).await.expect(200).text("text");
+    let begun = json!({"name": "i", "algorithm": "hmac-sha-256"});
+    let begun = api.post(&format!("{T}/imports"), &begun).await.expect(201);
+    let import = wrapped_key(directory.path(), &begun.text("public_key_pem"));
     let nothing = Value::Null;
     let sha256 = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
     let inventory = json!({"current_version": 1, "needed_versions": [1], "items": 2, "report_sha256": sha256, "report_bytes": 9});
@@ -456,6 +472,7 @@ async fn every_route_answers_as_the_document_says() {
         ("GET", "/keys/k/versions", nothing.clone()),
         ("PUT", "/keys/k/labels", json!({"labels": {}})),
         ("POST", "/keys/l/activate", nothing.clone()),
+        ("POST", "/keys/i/import", import),
         ("POST", "/keys/l/rotate", nothing.clone()),
         ("PUT", "/keys/l/schedule", json!({"every_days": 90})),
         ("POST", "/keys/l/rollback", nothing.clone()),
@@ -541,6 +558,7 @@ async fn every_route_answers_as_the_document_says() {
         ("POST", "/keys/e/encapsulate", json!({})),
         ("GET", "/keys/k/public-key", nothing.clone()),
         ("POST", "/keys", json!({"name": "n"})),
+        ("POST", "/imports", json!({"name": "n", "algorithm": "hmac-sha-256"})),
         ("POST", "/callers/c/tokens", json!({"lifetime_seconds": 60})),
         ("DELETE", token.as_str(), nothing.clone()),
         ("DELETE", "/callers/c", nothing.clone()),

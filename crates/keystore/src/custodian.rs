@@ -5,11 +5,12 @@ use crate::pkcs11::TokenStore;
 use crate::refusal;
 use crate::software::{Kind, SealedBlob, SoftwareStore};
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, TenantId};
+use holdfast_core::{Error, KeyId, MemberName, TenantId, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Both stores, as one.
@@ -43,7 +44,7 @@ impl<W: World> Custodian<W> {
                 Some(token) => Ok(Some(token)),
                 None => Err(self.no_token()),
             },
-            Some(Kind::Material | Kind::TenantKey) | None => Ok(None),
+            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey) | None => Ok(None),
         }
     }
 }
@@ -83,6 +84,31 @@ impl<W: World> KeyStore for Custodian<W> {
         match &self.token {
             Some(token) => token.generate(permit, version).await,
             None => self.software.generate(permit, version).await,
+        }
+    }
+
+    async fn begin_import(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+        expires: Timestamp,
+    ) -> Result<Generated, Error> {
+        match &self.token {
+            Some(token) => token.begin_import(permit, version, expires).await,
+            None => self.software.begin_import(permit, version, expires).await,
+        }
+    }
+
+    async fn finish_import(
+        &self,
+        permit: &Permit<Change>,
+        waiting: KeyMaterial<'_>,
+        version: NewVersion<'_>,
+        wrapped: Wrapped<'_>,
+    ) -> Result<Generated, Error> {
+        match self.holder(waiting.handle)? {
+            Some(token) => token.finish_import(permit, waiting, version, wrapped).await,
+            None => self.software.finish_import(permit, waiting, version, wrapped).await,
         }
     }
 

@@ -15,11 +15,12 @@ use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, Membership};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, TenantId};
+use holdfast_core::{Error, KeyId, MemberName, TenantId, Timestamp};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A key store that forwards everything, and holds the results of [`KeyStore::perform`] back while its [`Valve`] is held.
@@ -167,6 +168,25 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
 
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         self.inner.generate(permit, version).await
+    }
+
+    async fn begin_import(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+        expires: Timestamp,
+    ) -> Result<Generated, Error> {
+        self.inner.begin_import(permit, version, expires).await
+    }
+
+    async fn finish_import(
+        &self,
+        permit: &Permit<Change>,
+        waiting: KeyMaterial<'_>,
+        version: NewVersion<'_>,
+        wrapped: Wrapped<'_>,
+    ) -> Result<Generated, Error> {
+        self.inner.finish_import(permit, waiting, version, wrapped).await
     }
 
     fn invocations(&self, handle: &SealedHandle) -> u64 {

@@ -187,6 +187,8 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::Decapsulate
         | Action::PublicKey
         | Action::CreateKey
+        | Action::BeginImport
+        | Action::ImportKey
         | Action::RotateKey
         | Action::RollBackKey
         | Action::ActivateVersion

@@ -12,6 +12,7 @@ use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
 use holdfast_core::command::{Command, Done, Durability, Outcome};
 use holdfast_core::context::Context;
 use holdfast_core::frame::Commitment;
+use holdfast_core::import::Past;
 use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::{KeyState, Transition, VersionVerb};
@@ -498,6 +499,39 @@ fn keys() {
     assert!(
         matches!(command(&client::roll_back_key(&tenant(), &key())), Command::RollBackKey(name) if name == key())
     );
+    let import = message::BeginImport {
+        name: Name(key()),
+        algorithm: Word(Algorithm::Aes256Gcm),
+        purpose: None,
+        labels: None,
+        seconds: Some(Bounded(60)),
+    };
+    let request = client::begin_import(&tenant(), &import);
+    assert!(matches!(
+        command(&request),
+        Command::BeginImport(begin) if begin.seconds == 60 && begin.new.name == key() && begin.new.prepared
+    ));
+    let begun = Done::ImportBegun {
+        key: Box::new(a_key().0),
+        public: Arc::from(&b"public"[..]),
+        expires: Timestamp::from_micros(60),
+    };
+    let begun = done(&request, begun);
+    assert_eq!((begun.import.0, begun.expires.0), (a_key().0.id, Timestamp::from_micros(60)));
+    assert!(begun.public_key_pem.starts_with("-----BEGIN PUBLIC KEY-----"));
+    for (prior_uses, decrypt_only, past) in [
+        (None, None, Past::Untold),
+        (Some(1000), Some(false), Past::Uses(1000)),
+        (None, Some(true), Past::DecryptOnly),
+    ] {
+        let (wrapped, check_value) = (Bytes(vec![7; 424]), Bytes(vec![8; 8]));
+        let import = message::FinishImport { wrapped, check_value, prior_uses, decrypt_only };
+        let asked = command(&client::finish_import(&tenant(), &key(), &import));
+        assert!(matches!(
+            asked,
+            Command::FinishImport(finish) if finish.past == past && finish.key == key() && *finish.wrapped == [7; 424]
+        ));
+    }
     for verb in VersionVerb::ALL {
         for without in [None, Some(false), Some(true)] {
             let version = VersionNumber(KeyVersion::FIRST);

@@ -1,6 +1,7 @@
 //! `holdfast key`.
 
 use super::audit::Attest;
+use super::import::ImportCommand;
 use super::inventory::Inventory;
 use super::word;
 use crate::agefile::Name as AgeName;
@@ -27,6 +28,9 @@ pub(crate) enum KeyCommand {
     /// List a key's versions
     Versions(Named),
     Create(Create),
+    /// Bring key material that was made elsewhere
+    #[command(subcommand)]
+    Import(ImportCommand),
     Label(Label),
     /// Make a new version, which new work takes from then on; old data still opens
     Rotate(Named),
@@ -203,6 +207,7 @@ impl KeyCommand {
                 let tenant = app.tenant()?;
                 return app.printer.record(&app.block_on(tenant.create_key(&create.into_request()?))?.body);
             }
+            Self::Import(import) => return import.run(app),
             Self::Label(Label { key, labels, expected_epoch }) => {
                 let request = LabelKey { labels: LabelMap(labelled(labels)?), expected_epoch };
                 let tenant = app.tenant()?;
@@ -304,7 +309,7 @@ fn versions(app: &App, key: &KeyName) -> Result<(), Failure> {
     }
 }
 
-fn labelled(pairs: Vec<(String, String)>) -> Result<Labels, Failure> {
+pub(super) fn labelled(pairs: Vec<(String, String)>) -> Result<Labels, Failure> {
     let mut labels = Labels::new();
     for (name, value) in pairs {
         if labels.insert(name.as_str().into(), value.into()).is_some() {

@@ -14,6 +14,7 @@ mod doctor;
 mod drill;
 mod encrypt;
 mod hsm_worker;
+mod import;
 mod init;
 mod inventory;
 mod kek;

@@ -8,6 +8,7 @@ use super::{Inbound, Pipeline, Receipt};
 use crate::command::{Command, Done, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::KeyId;
+use crate::import::BeginImport;
 use crate::lifecycle::VersionVerb;
 use crate::port::{
     Committed, KeyEntry, KeyStore, Mark, Ports, Priority, Resource, State, StateChange, World,
@@ -126,7 +127,7 @@ impl<P: Ports> Pipeline<P> {
             ));
         };
         facts.key = Some(NamedKey::unknown(name.clone()));
-        if let Command::CreateKey(new) = command {
+        if let Command::CreateKey(new) | Command::BeginImport(BeginImport { new, .. }) = command {
             // Asked about the record that it would get, so that a policy can say which keys may be made.
             let algorithm = self.algorithm_of(new);
             let custody = self.engines.keys.custody(algorithm);
@@ -371,6 +372,8 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         }
         Command::ScheduleKey { period, .. } => return Some(RotationPeriod::text(*period)),
         Command::RecordInventory { taken, .. } => return Some(super::versions::inventory_subject(taken)),
+        Command::FinishImport(finish) => return Some(finish.subject()),
+        Command::BeginImport(begin) => return Some(format!("import within {} s", begin.seconds).into()),
         Command::RestorePolicy { version, .. } => return Some(format!("version {version}").into()),
         Command::CreateKey(_)
         | Command::RotateKey(_)

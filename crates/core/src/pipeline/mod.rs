@@ -6,6 +6,7 @@
 mod clock;
 mod command;
 mod found;
+mod import;
 mod plan;
 mod pool;
 mod proof;

@@ -51,6 +51,11 @@ impl<P: Ports> Pipeline<P> {
         let tenant = &scene.caller.tenant;
         match command {
             Command::CreateKey(new) => self.plan_create(scene, facts, intent, new).await,
+            Command::BeginImport(begin) => self.plan_begin_import(scene, facts, intent, begin).await,
+            Command::FinishImport(finish) => {
+                let entry = self.entry(tenant, &finish.key).await?;
+                self.plan_finish_import(scene, facts, intent, &entry, finish).await
+            }
             Command::RotateKey(name) => {
                 let entry = self.entry(tenant, name).await?;
                 self.plan_rotate(scene, facts, intent, &entry).await
@@ -119,6 +124,24 @@ impl<P: Ports> Pipeline<P> {
         new.algorithm.unwrap_or_else(|| self.engines.keys.default_algorithm())
     }
 
+    /// The id of a key that will have this name.
+    pub(super) async fn free_name(&self, scene: &Scene<'_, P>, name: &KeyName) -> Result<KeyId, Error> {
+        let tenant = &scene.caller.tenant;
+        if tenant.is_gateway() {
+            let detail = "the gateway itself holds no keys";
+            return Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy("name a tenant"));
+        }
+        // A destroyed key's name is free again; its id never is.
+        let namesake = self.engines.state.key(tenant, name).await?;
+        if namesake.is_some_and(|entry| entry.key.state != KeyState::Destroyed) {
+            let detail = format!("there is a key `{name}` already");
+            return Err(Error::new(ErrorKind::AlreadyExists, Stage::Resolve, detail));
+        }
+        let mut entropy = [0; 10];
+        self.engines.world.fill(&mut entropy)?;
+        Ok(KeyId::new(scene.inbound.now, entropy))
+    }
+
     async fn plan_create(
         &self,
         scene: &Scene<'_, P>,
@@ -127,19 +150,7 @@ impl<P: Ports> Pipeline<P> {
         new: &NewKey,
     ) -> Result<Planned, Error> {
         let tenant = &scene.caller.tenant;
-        if tenant.is_gateway() {
-            let detail = "the gateway itself holds no keys";
-            return Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy("name a tenant"));
-        }
-        // A destroyed key's name is free again; its id never is.
-        let namesake = self.engines.state.key(tenant, &new.name).await?;
-        if namesake.is_some_and(|entry| entry.key.state != KeyState::Destroyed) {
-            let detail = format!("there is a key `{}` already", new.name);
-            return Err(Error::new(ErrorKind::AlreadyExists, Stage::Resolve, detail));
-        }
-        let mut entropy = [0; 10];
-        self.engines.world.fill(&mut entropy)?;
-        let id = KeyId::new(scene.inbound.now, entropy);
+        let id = self.free_name(scene, &new.name).await?;
         let number = KeyVersion::FIRST;
         let algorithm = self.algorithm_of(new);
         let generated = self.generate(scene, intent, id, number, algorithm, new.exportable).await?;
@@ -215,6 +226,7 @@ impl<P: Ports> Pipeline<P> {
         verb: Transition,
     ) -> Result<Planned, Error> {
         let before = &entry.key;
+        super::import::check_activation(entry, verb)?;
         let Some(state) = transition(before, verb)? else {
             // Written all the same, so that whoever resumes the key meanwhile comes before or after, and not in between.
             let key = Key { epoch: before.epoch.next(), ..before.clone() };
@@ -342,6 +354,8 @@ impl<P: Ports> Pipeline<P> {
             }
             Command::CreateKey(_)
             | Command::RotateKey(_)
+            | Command::BeginImport(_)
+            | Command::FinishImport(_)
             | Command::RollBackKey(_)
             | Command::TransitionVersion { .. }
             | Command::RecordInventory { .. }
@@ -588,7 +602,12 @@ pub(super) fn new_token<W: World>(
     Ok((token, secret))
 }
 
-fn version<P: Ports>(key: KeyId, number: KeyVersion, generated: Generated, scene: &Scene<'_, P>) -> Version {
+pub(super) fn version<P: Ports>(
+    key: KeyId,
+    number: KeyVersion,
+    generated: Generated,
+    scene: &Scene<'_, P>,
+) -> Version {
     let Generated { handle, public, commitment, custody: _, evidence: _ } = generated;
     Version { key, number, state: KeyState::Active, handle, public, commitment, created: scene.inbound.now }
 }
@@ -654,7 +673,7 @@ fn compare(expected: Option<Epoch>, found: Epoch) -> Result<(), Error> {
     }
 }
 
-fn vanished(tenant: &TenantId) -> Error {
+pub(super) fn vanished(tenant: &TenantId) -> Error {
     Error::new(ErrorKind::Unsupported, Stage::Resolve, format!("`{tenant}` has no place in the key store"))
 }
 

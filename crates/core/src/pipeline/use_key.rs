@@ -298,6 +298,12 @@ impl<P: Ports> Pipeline<P> {
                 crate::lifecycle::KeyState::Suspended => {
                     format!("ask a custodian to run `holdfast key resume {}`", key.name)
                 }
+                crate::lifecycle::KeyState::PreActivation if super::import::is_waiting(entry) => {
+                    format!(
+                        "it waits for its material: ask a custodian to run `holdfast key import finish {}`",
+                        key.name
+                    )
+                }
                 crate::lifecycle::KeyState::PreActivation => {
                     format!("ask a custodian to run `holdfast key activate {}`", key.name)
                 }

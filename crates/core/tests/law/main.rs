@@ -16,6 +16,7 @@ mod ciphertexts;
 mod clock;
 mod commands;
 mod identity;
+mod imports;
 mod keys;
 mod privacy;
 mod random;

@@ -7,22 +7,38 @@ use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::CallerKind;
 use holdfast_core::command::{Command, Durability};
+use holdfast_core::import::{BeginImport, FinishImport, Past};
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::pipeline::{Engines, Founding, OpenIntent, Pipeline, Recovery};
 use holdfast_core::port::State;
-use holdfast_core::{Error, ErrorKind, InstanceId, OperationId};
+use holdfast_core::{Error, ErrorKind, InstanceId, KeyVersion, OperationId};
 
 fn rig() -> Rig {
     let rig = Rig::new();
     now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
     now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
+    let waiting = BeginImport { new: new_key("waiting", Algorithm::Aes256Gcm), seconds: 600 };
+    now(rig.command("carol", Command::BeginImport(waiting))).unwrap();
     rig
+}
+
+/// The import that `waiting` waits for.
+fn finish_waiting(rig: &Rig) -> FinishImport {
+    let tenant = "acme".parse().unwrap();
+    let key = rig.state().find(&tenant, &name("waiting")).unwrap();
+    let version = now(rig.state().version(key.id, KeyVersion::FIRST)).unwrap().unwrap();
+    // The public half of a double's import key is the seed in its handle.
+    let (wrapped, check_value) = Keys::wrap_outside(&version.handle.as_bytes()[..32], b"material");
+    let (wrapped, check_value) = (wrapped.into(), check_value.into());
+    FinishImport { key: name("waiting"), wrapped, check_value, past: Past::Uses(1000) }
 }
 
 /// Commands of every sort; stops are carried out by recovery, others are not.
 fn commands(rig: &Rig) -> Vec<Command> {
     vec![
         Command::CreateKey(new_key("new", Algorithm::Ed25519)),
+        Command::BeginImport(BeginImport { new: new_key("brought", Algorithm::Ed25519), seconds: 60 }),
+        Command::FinishImport(finish_waiting(rig)),
         Command::RotateKey(name("kek")),
         Command::RollBackKey(name("kek")),
         deactivate(1),

@@ -34,7 +34,7 @@ impl Group {
         }
     }
 
-    const fn algorithm(self) -> Algorithm {
+    pub(crate) const fn algorithm(self) -> Algorithm {
         match self {
             Self::P256 => Algorithm::EcdhP256,
             Self::P384 => Algorithm::EcdhP384,
@@ -61,6 +61,13 @@ pub(crate) fn generate(group: Group) -> Result<Fresh, Error> {
     };
     let public = key.compute_public_key().map_err(refusal::library)?;
     Fresh::asymmetric(group.algorithm(), material, &spki(&public)?)
+}
+
+/// An X25519 key of its private scalar.
+pub(crate) fn x25519_of(scalar: Secret) -> Result<Fresh, Error> {
+    let key = PrivateKey::from_private_key(Group::X25519.library(), scalar.expose()).map_err(rejected)?;
+    let public = key.compute_public_key().map_err(refusal::library)?;
+    Fresh::asymmetric(Algorithm::X25519, scalar, &spki(&public)?)
 }
 
 impl AgreementKey {

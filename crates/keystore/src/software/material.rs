@@ -33,7 +33,10 @@ pub(crate) struct Fresh {
 
 impl Fresh {
     fn symmetric<W: World>(world: &W, length: usize) -> Result<Self, Error> {
-        let material = Secret::fill_with(length, |out| world.fill(out))?;
+        Self::of_symmetric(Secret::fill_with(length, |out| world.fill(out))?)
+    }
+
+    pub(crate) fn of_symmetric(material: Secret) -> Result<Self, Error> {
         let mut commitment = [0; 32];
         derive::fill(material.expose(), Use::Commitment, &mut commitment)?;
         Ok(Self { material, public: None, commitment: Commitment(commitment) })

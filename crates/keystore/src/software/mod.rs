@@ -16,6 +16,7 @@ pub(crate) mod derive;
 pub(crate) mod digest;
 pub(crate) mod ffi;
 pub(crate) mod held;
+mod import;
 mod kem;
 mod key_wrap;
 mod mac;
@@ -32,6 +33,8 @@ mod xaes;
 
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod import_tests;
 #[cfg(test)]
 mod shake;
 #[cfg(test)]

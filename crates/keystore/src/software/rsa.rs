@@ -30,12 +30,17 @@ pub(crate) enum Modulus {
 }
 
 impl Modulus {
-    const fn algorithm(self) -> Algorithm {
+    pub(crate) const fn algorithm(self) -> Algorithm {
         match self {
             Self::Bits2048 => Algorithm::Rsa2048,
             Self::Bits3072 => Algorithm::Rsa3072,
             Self::Bits4096 => Algorithm::Rsa4096,
         }
+    }
+
+    /// Length in bytes, also of every ciphertext.
+    pub(crate) fn len(self) -> usize {
+        self.library().len()
     }
 
     const fn library(self) -> KeySize {
@@ -72,6 +77,11 @@ impl RsaKey {
         }
         let public = signing.public_key().as_ref().into();
         Ok(Self { signing, encryption, public, algorithm: modulus.algorithm() })
+    }
+
+    /// The public half as DER SubjectPublicKeyInfo.
+    pub(crate) fn spki(&self) -> Result<Vec<u8>, Error> {
+        spki(self.signing.public_key())
     }
 
     /// Encrypts with the public half and appends the result to `frame`.

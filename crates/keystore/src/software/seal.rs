@@ -5,6 +5,8 @@
 //! kind  = 1: a tenant's sealing key, under the root key
 //!         2: a key version's material, under its tenant's sealing key
 //!         3: where in a token a key version is, under its tenant's sealing key
+//!         4: a key version's material that came from outside, under its tenant's sealing key
+//!         5: the import key that opens such material once (`import.rs`), under its tenant's sealing key
 //! ```
 //!
 //! `sealer` names the key that opens the blob (HKDF of it, label `name of a sealing key`). The cipher is AES-256-GCM-SIV (RFC 8452)
@@ -13,11 +15,12 @@
 //!
 //! ```text
 //! kind 1: "holdfast/sealed-key/v1", the blob's first 13 bytes, tenant
-//! kind 2, 3: "holdfast/sealed-key/v1", the blob's first 13 bytes, tenant, key id (16), version (4, big-endian),
+//! kind 2 to 5: "holdfast/sealed-key/v1", the blob's first 13 bytes, tenant, key id (16), version (4, big-endian),
 //!         algorithm code (1), exportable (1: 0 or 1)
 //! ```
 //!
-//! So a blob opens for its own tenant, key, version, algorithm and exportability and for no other, and no byte of it can change.
+//! So material that was imported never passes for material that was made here: the kind is authenticated, and stays.
+//! A blob opens for its own tenant, key, version, algorithm and exportability and for no other, and no byte of it can change.
 //!
 //! Test vector: sealing key `07` × 32, tenant `acme`, key id `03` × 16, version 258, `aes-256-gcm-siv`, exportable, nonce `09` × 12,
 //! material `05` × 32:
@@ -53,6 +56,10 @@ pub enum Kind {
     Material = 2,
     /// Where in a token a key version is.
     Reference = 3,
+    /// A key version's material that came from outside.
+    Imported = 4,
+    /// An import key.
+    ImportKey = 5,
 }
 
 impl Kind {
@@ -61,6 +68,8 @@ impl Kind {
             1 => Some(Self::TenantKey),
             2 => Some(Self::Material),
             3 => Some(Self::Reference),
+            4 => Some(Self::Imported),
+            5 => Some(Self::ImportKey),
             _ => None,
         }
     }
@@ -68,7 +77,7 @@ impl Kind {
     const fn level(self) -> Level {
         match self {
             Self::TenantKey => Level::Root,
-            Self::Material | Self::Reference => Level::Tenant,
+            Self::Material | Self::Reference | Self::Imported | Self::ImportKey => Level::Tenant,
         }
     }
 }
@@ -357,6 +366,8 @@ mod tests {
             Binding::Version { kind, tenant, key, version, algorithm: Algorithm::Aes256Gcm, exportable },
             Binding::Version { kind, tenant, key, version, algorithm, exportable: false },
             Binding::Version { kind: Kind::Reference, tenant, key, version, algorithm, exportable },
+            Binding::Version { kind: Kind::Imported, tenant, key, version, algorithm, exportable },
+            Binding::Version { kind: Kind::ImportKey, tenant, key, version, algorithm, exportable },
         ];
         for binding in &wrong {
             assert!(sealer.open(binding, &handle).is_err(), "{binding:?}");
@@ -391,7 +402,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_parsed_is_put_together_again(kind in 1u8..=3, rest in prop::collection::vec(any::<u8>(), 37..200)) {
+        fn what_is_parsed_is_put_together_again(kind in 1u8..=5, rest in prop::collection::vec(any::<u8>(), 37..200)) {
             let bytes = [&MAGIC[..], &[kind], &rest].concat();
             prop_assert_eq!(SealedBlob::parse(&bytes).map(|blob| blob.to_bytes()), Some(bytes));
         }

@@ -30,7 +30,7 @@ pub(crate) enum Curve {
 }
 
 impl Curve {
-    const fn signing(self) -> &'static EcdsaSigningAlgorithm {
+    pub(crate) const fn signing(self) -> &'static EcdsaSigningAlgorithm {
         match self {
             Self::P256 => &signature::ECDSA_P256_SHA256_ASN1_SIGNING,
             Self::P384 => &signature::ECDSA_P384_SHA384_ASN1_SIGNING,
@@ -54,7 +54,7 @@ impl Curve {
         }
     }
 
-    const fn algorithm(self) -> Algorithm {
+    pub(crate) const fn algorithm(self) -> Algorithm {
         match self {
             Self::P256 => Algorithm::EcdsaP256,
             Self::P384 => Algorithm::EcdsaP384,
@@ -91,7 +91,11 @@ pub(crate) fn generate_ecdsa(curve: Curve) -> Result<Fresh, Error> {
 
 /// Makes an Ed25519 key; its material is the seed.
 pub(crate) fn generate_ed25519<W: World>(world: &W) -> Result<Fresh, Error> {
-    let seed = Secret::fill_with(SEED_LEN, |out| world.fill(out))?;
+    ed25519_of(Secret::fill_with(SEED_LEN, |out| world.fill(out))?)
+}
+
+/// An Ed25519 key of its seed.
+pub(crate) fn ed25519_of(seed: Secret) -> Result<Fresh, Error> {
     let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose()).map_err(rejected)?;
     let spki = spki(pair.public_key())?;
     Fresh::asymmetric(Algorithm::Ed25519, seed, &spki)

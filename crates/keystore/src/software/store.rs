@@ -2,6 +2,7 @@
 
 use super::cache::Ticket;
 use super::held::{Held, Versions};
+use super::import::{self, ImportKey};
 use super::material::{self, Cost, Ready};
 use super::operate::Step;
 use super::pool::{Lane, Pool};
@@ -10,11 +11,12 @@ use super::vault::Vault;
 use crate::refusal;
 use crate::root::{RootKey, SealerId};
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, Secret, TenantId};
+use holdfast_core::{Error, KeyId, MemberName, Secret, TenantId, Timestamp};
 use std::sync::Arc;
 
 /// How much memory and how many threads the store takes.
@@ -96,6 +98,49 @@ impl<W: World> SoftwareStore<W> {
         Ok(Generated { handle, public, commitment, custody: Custody::Software, evidence: Evidence::Software })
     }
 
+    /// As [`KeyStore::begin_import`], without the proof.
+    pub(crate) async fn make_import_key(
+        &self,
+        version: NewVersion<'_>,
+        expires: Timestamp,
+    ) -> Result<Generated, Error> {
+        import::check_algorithm(version.algorithm)?;
+        let tenant = self.vault.tenant(version.tenant, version.tenant_handle)?;
+        let fresh = self.pool.run(Lane::Long, move || import::generate(expires))?.await?;
+        let binding = Binding::of_new(Kind::ImportKey, &version);
+        let handle = tenant.sealer.seal(self.world(), &binding, &fresh.material)?;
+        let material::Fresh { material: _, public, commitment } = fresh;
+        Ok(Generated { handle, public, commitment, custody: Custody::Software, evidence: Evidence::Software })
+    }
+
+    /// As [`KeyStore::finish_import`], without the proof.
+    pub(crate) async fn import_version(
+        &self,
+        waiting: KeyMaterial<'_>,
+        version: NewVersion<'_>,
+        wrapped: Wrapped<'_>,
+    ) -> Result<Generated, Error> {
+        if waiting.tenant != version.tenant
+            || waiting.key != version.key
+            || waiting.algorithm != version.algorithm
+        {
+            return Err(refusal::defect("an import key of one key with the material of another"));
+        }
+        let tenant = self.vault.tenant(version.tenant, version.tenant_handle)?;
+        let opened = tenant.sealer.open(&Binding::of(Kind::ImportKey, &waiting), waiting.handle)?;
+        let (bytes, check_value): (Box<[u8]>, Box<[u8]>) = (wrapped.bytes.into(), wrapped.check_value.into());
+        let (world, algorithm, now) = (Arc::clone(&self.vault.world), version.algorithm, wrapped.now);
+        let open = move || {
+            let wrapped = Wrapped { bytes: &bytes, check_value: &check_value, now };
+            ImportKey::load(opened.expose())?.open(&*world, algorithm, wrapped)
+        };
+        let fresh = self.pool.run(Lane::Short, open)?.await?;
+        let binding = Binding::of_new(Kind::Imported, &version);
+        let handle = tenant.sealer.seal(self.world(), &binding, &fresh.material)?;
+        let material::Fresh { material: _, public, commitment } = fresh;
+        Ok(Generated { handle, public, commitment, custody: Custody::Software, evidence: Evidence::Imported })
+    }
+
     /// As [`KeyStore::perform`], without the proof.
     pub(crate) async fn use_version(
         &self,
@@ -118,7 +163,13 @@ impl<W: World> SoftwareStore<W> {
 
     async fn load(&self, material: &KeyMaterial<'_>, ticket: Ticket) -> Result<Arc<Held<Ready>>, Error> {
         let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
-        let opened = tenant.sealer.open(&Binding::of(Kind::Material, material), material.handle)?;
+        let kind = match SealedBlob::parse(material.handle.as_bytes()).map(|blob| blob.kind) {
+            Some(Kind::Imported) => Kind::Imported,
+            Some(Kind::Material | Kind::TenantKey | Kind::Reference | Kind::ImportKey) | None => {
+                Kind::Material
+            }
+        };
+        let opened = tenant.sealer.open(&Binding::of(kind, material), material.handle)?;
         let algorithm = material.algorithm;
         let ready = match material::cost_of_loading(algorithm) {
             Cost::Inline => material::load(algorithm, opened.expose())?,
@@ -186,6 +237,25 @@ impl<W: World> KeyStore for SoftwareStore<W> {
 
     async fn generate(&self, _: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         self.generate_version(version).await
+    }
+
+    async fn begin_import(
+        &self,
+        _: &Permit<Change>,
+        version: NewVersion<'_>,
+        expires: Timestamp,
+    ) -> Result<Generated, Error> {
+        self.make_import_key(version, expires).await
+    }
+
+    async fn finish_import(
+        &self,
+        _: &Permit<Change>,
+        waiting: KeyMaterial<'_>,
+        version: NewVersion<'_>,
+        wrapped: Wrapped<'_>,
+    ) -> Result<Generated, Error> {
+        self.import_version(waiting, version, wrapped).await
     }
 
     fn invocations(&self, _: &SealedHandle) -> u64 {

@@ -8,9 +8,9 @@ use holdfast_core::{KeyName, KeyVersion, Secret};
 use holdfast_wire::native::client::{self as native, UsesKey};
 use holdfast_wire::native::field::{Bounded, Bytes, SecretBytes};
 use holdfast_wire::native::message::{
-    Batch, BatchAnswer, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decrypt, Encrypt, Key, Keys,
-    LabelKey, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, ScheduleKey,
-    TransitionVersion, Unwrap, Versions, Wrap,
+    Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decrypt, Encrypt,
+    FinishImport, ImportBegun, Key, Keys, LabelKey, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer,
+    RecordInventory, ScheduleKey, TransitionVersion, Unwrap, Versions, Wrap,
 };
 
 impl Tenant {
@@ -177,6 +177,22 @@ impl Tenant {
     /// Any [`Error`].
     pub async fn label_key(&self, key: &KeyName, labels: &LabelKey) -> Result<Answered<Key>, Error> {
         self.client.send(native::label_key(&self.id, key, labels), Repeat::Never).await
+    }
+
+    /// Makes the import key of a key whose material will come from outside.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn begin_import(&self, import: &BeginImport) -> Result<Answered<ImportBegun>, Error> {
+        self.client.send(native::begin_import(&self.id, import), Repeat::Never).await
+    }
+
+    /// Gives the material of a key that waits for it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn finish_import(&self, key: &KeyName, import: &FinishImport) -> Result<Answered<Key>, Error> {
+        self.client.send(native::finish_import(&self.id, key, import), Repeat::Never).await
     }
 
     /// Makes a new version of a key, which new work takes from then on.

@@ -2,13 +2,13 @@
 
 use super::encode::Wiped;
 use super::message::{
-    Agree, AgreeAnswer, Backup, Batch, BatchAnswer, Caller, Callers, Change, CheckPolicy, CiphertextAnswer,
-    CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, Encapsulate, EncapsulateAnswer,
-    Encrypt, ExplainPolicy, Explanation, Findings, GiveShare, IssueToken, Key, Keys, LabelKey, Mac,
-    MacAnswer, PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random,
-    RandomAnswer, RecordInventory, RestorePolicy, Rewrap, ScheduleKey, Seal, SetPolicy, SetRetention, Sign,
-    SignAnswer, Status, Tenant, TenantDone, TokenIssued, TransitionVersion, Unwrap, Verb, Verify,
-    VerifyAnswer, VerifyMac, Versions, Wrap,
+    Agree, AgreeAnswer, Backup, Batch, BatchAnswer, BeginImport, Caller, Callers, Change, CheckPolicy,
+    CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, Encapsulate,
+    EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings, FinishImport, GiveShare, ImportBegun,
+    IssueToken, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, Policy, PolicyDone, Pool,
+    PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory, RestorePolicy, Rewrap,
+    ScheduleKey, Seal, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued,
+    TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -197,6 +197,17 @@ pub fn versions(
 /// Replaces a key's labels.
 pub fn label_key(tenant: &TenantId, key: &KeyName, labels: &LabelKey) -> Request<Key> {
     Request::with(Method::Put, format!("{}/labels", key_path(tenant, key)), labels, SMALL)
+}
+
+/// Makes the import key of a key whose material will come from outside.
+pub fn begin_import(tenant: &TenantId, import: &BeginImport) -> Request<ImportBegun> {
+    Request::with(Method::Post, in_tenant(tenant, "imports"), import, SMALL)
+}
+
+/// Gives the material of a key that waits for it.
+pub fn finish_import(tenant: &TenantId, key: &KeyName, import: &FinishImport) -> Request<Key> {
+    let size = SMALL + import.wrapped.0.len().div_ceil(3) * 4;
+    Request::with(Method::Post, format!("{}/import", key_path(tenant, key)), import, size)
 }
 
 /// Makes a new version of a key.

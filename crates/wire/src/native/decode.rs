@@ -2,9 +2,9 @@
 
 use super::field::{Bounded, VersionNumber};
 use super::message::{
-    BatchItems, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, GiveShare, IssueToken, LabelKey,
-    PutAnchor, PutCaller, Random, RandomLength, RecordInventory, RestorePolicy, ScheduleKey, SetPolicy,
-    SetRetention, TransitionVersion, Verb, decode_items,
+    BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, FinishImport,
+    GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength, RecordInventory,
+    RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -122,6 +122,10 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::Batch => Ok(Call::Batch { tenant: tenant()?, items: body.items()? }),
 
         Endpoint::CreateKey => command(Command::CreateKey(body.json::<CreateKey>()?.into_new_key())),
+        Endpoint::BeginImport => command(Command::BeginImport(body.json::<BeginImport>()?.into_begin())),
+        Endpoint::FinishImport => {
+            command(Command::FinishImport(body.json::<FinishImport>()?.into_finish(key()?)?))
+        }
         Endpoint::RotateKey => {
             body.json::<Empty>()?;
             command(Command::RotateKey(key()?))

@@ -41,6 +41,10 @@ pub enum Endpoint {
     Batch,
     /// Create a key.
     CreateKey,
+    /// Make the import key of a key whose material will come from outside.
+    BeginImport,
+    /// Take the material.
+    FinishImport,
     /// List keys.
     ListKeys,
     /// Read a key.

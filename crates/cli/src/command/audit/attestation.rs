@@ -80,6 +80,7 @@ struct Version {
 struct Shown {
     version: u64,
     level: String,
+    origin: String,
     token: String,
     attributes: String,
     made: String,
@@ -163,7 +164,7 @@ impl VerifyAttestation {
             }
             rows.push(shown(*version, &record));
         }
-        app.printer.list(&rows, &["version", "level", "token", "attributes", "made", "by"])?;
+        app.printer.list(&rows, &["version", "level", "origin", "token", "attributes", "made", "by"])?;
         if !document.without_evidence.is_empty() {
             note(&format!("without evidence: versions {:?}", document.without_evidence));
         }
@@ -200,6 +201,7 @@ fn shown(version: u64, record: &Value) -> Shown {
     Shown {
         version,
         level: said(&["evidence", "level"]).to_owned(),
+        origin: said(&["evidence", "origin"]).to_owned(),
         token,
         attributes,
         made: said(&["time"]).to_owned(),

@@ -6,6 +6,7 @@
 mod administer;
 mod answer;
 mod batch;
+mod import;
 mod records;
 mod use_key;
 mod versions;
@@ -20,6 +21,7 @@ pub use answer::{
 };
 pub use batch::{Batch, BatchAnswer, BatchItem, BatchResult, OperationResult, UseRequest, Verb};
 pub(crate) use batch::{BatchItems, decode_items};
+pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,
     Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, Status, Tenant, TenantDone, Token,

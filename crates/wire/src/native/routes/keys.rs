@@ -3,10 +3,11 @@
 use super::{LIMIT_BATCH, LIMIT_SMALL, LIMIT_USE};
 use crate::native::message::AnswerBody;
 use crate::native::message::{
-    Agree, AgreeAnswer, Batch, BatchAnswer, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decapsulate,
-    Decrypt, Empty, Encapsulate, EncapsulateAnswer, Encrypt, Key, Keys, LabelKey, Mac, MacAnswer,
-    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, Rewrap, ScheduleKey, Sign,
-    SignAnswer, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
+    Agree, AgreeAnswer, Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer,
+    Decapsulate, Decrypt, Empty, Encapsulate, EncapsulateAnswer, Encrypt, FinishImport, ImportBegun, Key,
+    Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory,
+    Rewrap, ScheduleKey, Sign, SignAnswer, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac,
+    Versions, Wrap,
 };
 use crate::native::route::{Endpoint, Parameter, Route};
 use holdfast_core::lifecycle::{Transition, VersionVerb};
@@ -72,6 +73,13 @@ pub(super) const ROUTES: &[Route] = &[
         .takes::<CreateKey>(LIMIT_SMALL, r#"{"name":"payroll","algorithm":"xaes-256-gcm","labels":{"team":"finance"}}"#)
         .gives::<Key>()
         .created(),
+    Route::post("begin-import", "/v1/tenants/{tenant}/imports", Endpoint::BeginImport, "Make the import key of a key whose material will come from outside")
+        .takes::<BeginImport>(LIMIT_SMALL, r#"{"name":"payroll","algorithm":"aes-256-gcm","seconds":86400}"#)
+        .gives::<ImportBegun>()
+        .created(),
+    Route::post("import-key", "/v1/tenants/{tenant}/keys/{key}/import", Endpoint::FinishImport, "Take the material of a key that waits for it")
+        .takes::<FinishImport>(LIMIT_SMALL, r#"{"wrapped":"AAECAw==","check_value":"AAECAwQFBgc=","prior_uses":1000}"#)
+        .gives::<Key>(),
     Route::get("read-key", "/v1/tenants/{tenant}/keys/{key}", Endpoint::ReadKey, "Read a key's record").gives::<Key>(),
     Route::get("list-versions", "/v1/tenants/{tenant}/keys/{key}/versions", Endpoint::ListVersions, "List a key's versions")
         .with_query(&[Parameter::After, Parameter::Limit])
