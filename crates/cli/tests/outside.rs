@@ -357,8 +357,10 @@ fn verify_asks_for_the_witness_and_says_what_it_vouches_for() {
     assert_eq!(code(by_policy("quorum none", &["--witness", &vkey]).status), 2, "one or the other");
     let cosigned = site.path("mirror/checkpoint.cosigned");
     let note = std::fs::read_to_string(&cosigned).unwrap();
+    // By the whole name: a hash or a signature in base64 may have `w1` in it.
+    let is_its = |line: &&str| line.contains(" witness.example.org/w1 ");
     let stripped: String =
-        note.lines().filter(|line| !line.contains("w1")).map(|line| format!("{line}\n")).collect();
+        note.lines().filter(|line| !is_its(line)).map(|line| format!("{line}\n")).collect();
     std::fs::write(&cosigned, stripped).unwrap();
     fails(&["--witness", &vkey], "too few witnesses have cosigned this log");
     std::fs::write(&cosigned, note.replacen("w1 ", "w1 A", 1)).unwrap();
