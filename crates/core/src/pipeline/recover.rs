@@ -12,6 +12,7 @@ use crate::command::Command;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, OperationId, TenantId, TokenId};
+use crate::key::Key;
 use crate::lifecycle::Transition;
 use crate::noise::Summary;
 use crate::port::{Committed, Jump, Mark, Ports, Priority, State, World};
@@ -245,16 +246,28 @@ impl<P: Ports> Pipeline<P> {
         if used < super::work::ROTATE_AT || entry.key.state != crate::lifecycle::KeyState::Active {
             return Ok(());
         }
+        let alarm = Some(format!("rotated by itself after {used} invocations").into());
+        self.rotate_own(tenant, &entry.key, alarm, None).await
+    }
+
+    /// Rotates a key by the gateway's own order, recorded like anybody's.
+    pub(super) async fn rotate_own(
+        &self,
+        tenant: &TenantId,
+        key: &Key,
+        alarm: Option<Box<str>>,
+        subject: Option<Box<str>>,
+    ) -> Result<(), Error> {
         let own = own_caller(tenant)?;
         let view = self.tenant(tenant).ok_or_else(not_loaded)?;
         let operation = self.new_operation()?;
         let inbound = own_inbound(operation, tenant, self.engines.world.now(), self.engines.world.ticks());
         let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
         let mut facts = Facts::new(operation, Action::RotateKey);
-        facts.key = Some(NamedKey::of(&entry.key, None));
-        facts.alarm = Some(format!("rotated by itself after {used} invocations").into());
+        facts.key = Some(NamedKey::of(key, None));
+        (facts.alarm, facts.subject) = (alarm, subject);
         let intent = self.own_intent(&scene, &facts).await?;
-        let rotate = Command::RotateKey(key.clone());
+        let rotate = Command::RotateKey(key.name.clone());
         let (_done, _receipt) = self.carry_out_and_close(&scene, &mut facts, &intent, &rotate).await?;
         Ok(())
     }

@@ -1,13 +1,7 @@
 //! Rotations by schedule: which keys are due, found without looking at all keys, and made up for after a standstill.
 
 use super::Pipeline;
-use super::command::own_inbound;
-use super::found::{not_loaded, own_caller};
 use super::plan::Planned;
-use super::record::{Facts, NamedKey, Scene};
-use crate::action::Action;
-use crate::command::Command;
-use crate::context::Context;
 use crate::error::Error;
 use crate::id::{KeyName, TenantId};
 use crate::key::Key;
@@ -30,8 +24,6 @@ const PAGE: usize = 1000;
 const PAGES: usize = 8;
 /// The most keys that are remembered; the nearest, where there are more.
 const MAX_REMEMBERED: usize = 100_000;
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 /// How scheduled rotations have come out since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -186,18 +178,8 @@ impl<P: Ports> Pipeline<P> {
         }
         let was_due = core::str::from_utf8(&due.text()).unwrap_or_default().to_owned();
         let is_late = now > due.plus_seconds(TOLERANCE);
-        let own = own_caller(tenant)?;
-        let view = self.tenant(tenant).ok_or_else(not_loaded)?;
-        let operation = self.new_operation()?;
-        let inbound = own_inbound(operation, tenant, self.engines.world.now(), self.engines.world.ticks());
-        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
-        let mut facts = Facts::new(operation, Action::RotateKey);
-        facts.key = Some(NamedKey::of(&entry.key, None));
-        facts.alarm = is_late.then(|| format!("rotated late: it was due at {was_due}").into());
-        facts.subject = Some(format!("due {was_due}").into());
-        let intent = self.own_intent(&scene, &facts).await?;
-        let rotate = Command::RotateKey(key.clone());
-        let (_done, _receipt) = self.carry_out_and_close(&scene, &mut facts, &intent, &rotate).await?;
+        let alarm = is_late.then(|| format!("rotated late: it was due at {was_due}").into());
+        self.rotate_own(tenant, &entry.key, alarm, Some(format!("due {was_due}").into())).await?;
         let count = if is_late { &self.agenda.late } else { &self.agenda.on_schedule };
         count.fetch_add(1, Ordering::Relaxed);
         Ok(())
