@@ -82,36 +82,28 @@ impl Home {
 
     fn answered(&self) {
         self.worker.replies.fetch_add(1, Ordering::Relaxed);
-        let [symmetric, curve, rsa] = &self.shared.latency;
-        match self.class {
-            Some(Class::Symmetric) => symmetric.record(self.begun.elapsed()),
-            Some(Class::Curve) => curve.record(self.begun.elapsed()),
-            Some(Class::Rsa) => rsa.record(self.begun.elapsed()),
-            None => {}
+        if let Some(class) = self.class {
+            self.shared.latency_of(class).record(self.begun.elapsed());
         }
     }
 
     /// Nobody waits for the reply any longer; when it comes says how the member fares all the same.
     async fn wait(self, mut lane: Lane, permit: OwnedSemaphorePermit) {
         let Self { worker, shared, begun, .. } = &self;
-        let went = |error: io::Error| worker.fail(Arc::from(format!("its worker went away: {error}")));
-        match timeout_at(*begun + shared.launch.overdue, lane.drain()).await {
-            Ok(Ok(())) => {
-                self.answered();
-                return self.put(lane, permit);
-            }
-            Ok(Err(error)) => return went(error),
+        let drained = match timeout_at(*begun + shared.launch.overdue, lane.drain()).await {
+            Ok(drained) => Ok(drained),
             Err(_) => {
                 shared.counts.late.fetch_add(1, Ordering::Relaxed);
                 shared.breaker.miss(Instant::now(), "it does not answer in time");
+                timeout_at(*begun + shared.launch.hang, lane.drain()).await
             }
-        }
-        match timeout_at(*begun + shared.launch.hang, lane.drain()).await {
+        };
+        match drained {
             Ok(Ok(())) => {
                 self.answered();
                 self.put(lane, permit);
             }
-            Ok(Err(error)) => went(error),
+            Ok(Err(error)) => worker.fail(Arc::from(format!("its worker went away: {error}"))),
             Err(_) => worker.fail(Arc::from("its worker hangs")),
         }
     }

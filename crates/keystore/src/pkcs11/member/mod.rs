@@ -285,12 +285,7 @@ impl Member {
     }
 
     pub(super) fn quantiles(&self, class: Class) -> Quantiles {
-        let [symmetric, curve, rsa] = &self.shared.latency;
-        match class {
-            Class::Symmetric => symmetric.quantiles(),
-            Class::Curve => curve.quantiles(),
-            Class::Rsa => rsa.quantiles(),
-        }
+        self.shared.latency_of(class).quantiles()
     }
 
     /// It gave a wrong result: nothing is asked of it until an operator says so.
@@ -325,41 +320,30 @@ impl Member {
     /// What it has done and how it fares.
     pub fn report(&self) -> Report {
         let Shared { launch, latency, counts, .. } = &*self.shared;
-        let (in_flight, about) = match &*unpoisoned(&self.shared.state) {
-            State::Up(worker) => (worker.in_flight(), Some(worker.about.clone())),
-            State::Down(_) | State::Closed => (0, None),
-        };
+        let worker = self.shared.worker().ok();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Report {
             name: launch.name.clone(),
             condition: self.condition(),
-            in_flight,
+            in_flight: worker.as_ref().map_or(0, |worker| worker.in_flight()),
             lanes: launch.lanes,
             answered: count(&counts.answered),
             failed: count(&counts.failed),
             late: count(&counts.late),
             restarts: count(&counts.restarts),
-            latency: std::array::from_fn(|class| {
-                latency.get(class).map(Latency::quantiles).unwrap_or_default()
-            }),
-            about,
+            latency: latency.each_ref().map(Latency::quantiles),
+            about: worker.map(|worker| worker.about.clone()),
         }
     }
 
     /// The token as it says itself, while there is a worker.
     pub fn about(&self) -> Option<About> {
-        match &*unpoisoned(&self.shared.state) {
-            State::Up(worker) => Some(worker.about.clone()),
-            State::Down(_) | State::Closed => None,
-        }
+        self.shared.worker().ok().map(|worker| worker.about.clone())
     }
 
     /// Its worker's process, while there is one.
     pub fn worker(&self) -> Option<u32> {
-        match &*unpoisoned(&self.shared.state) {
-            State::Up(worker) => Some(worker.pid),
-            State::Down(_) | State::Closed => None,
-        }
+        self.shared.worker().ok().map(|worker| worker.pid)
     }
 
     /// Asks the token for something and gives what `read` makes of the reply, for as long as somebody waits for it.
@@ -412,6 +396,15 @@ impl Shared {
             State::Up(worker) => Ok(Arc::clone(worker)),
             State::Down(why) => Err(NoReply::Down(Arc::clone(why))),
             State::Closed => Err(NoReply::Down(closed_words())),
+        }
+    }
+
+    fn latency_of(&self, class: Class) -> &Latency {
+        let [symmetric, curve, rsa] = &self.latency;
+        match class {
+            Class::Symmetric => symmetric,
+            Class::Curve => curve,
+            Class::Rsa => rsa,
         }
     }
 

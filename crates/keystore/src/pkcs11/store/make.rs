@@ -9,7 +9,7 @@ use crate::pkcs11::message::{self, Id, Reply, Request};
 use crate::pkcs11::oaep;
 use crate::pkcs11::pool::Distribution;
 use crate::pkcs11::public::{self, Public};
-use crate::pkcs11::reference::{Paddings, Reference};
+use crate::pkcs11::reference::{Copy, Paddings, Reference};
 use crate::pkcs11::worker::officer::Fingerprint;
 use crate::refusal;
 use crate::software::ffi::RsaPkey;
@@ -46,19 +46,18 @@ struct Tried {
 }
 
 /// What goes into the log.
-fn shown_by(maker: &Member, said: message::Evidence, travels: bool) -> Evidence {
+fn shown_by(maker: &Member, said: message::Evidence, copy: Option<&Copy>) -> Evidence {
     let about = maker.about();
     let text = |of: fn(&About) -> &String| {
         about.as_ref().map(of).map(|text| text.as_str().into()).unwrap_or_default()
     };
-    let wrapping_key = about.as_ref().filter(|_| travels).and_then(|about| about.kek.first_chunk().copied());
     Evidence::Token(TokenEvidence {
         manufacturer: text(|about| &about.manufacturer),
         model: text(|about| &about.model),
         serial: text(|about| &about.serial),
         firmware: text(|about| &about.firmware),
         attributes: said.names().collect(),
-        wrapping_key: wrapping_key.map(|bytes| Fingerprint::new(bytes).to_string().into()),
+        wrapping_key: copy.map(|copy| Fingerprint::new(copy.kek).to_string().into()),
     })
 }
 
@@ -164,7 +163,7 @@ impl<W: World> TokenStore<W> {
             }
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
-        let evidence = shown_by(maker, new.said, copy.is_some());
+        let evidence = shown_by(maker, new.said, copy.as_ref());
         let reference = Reference { id, paddings, copy, spki: new.spki };
         Ok(Tried { reference, public: published, commitment, evidence })
     }
