@@ -130,7 +130,7 @@ pub(super) fn generate(
             template.extend(confined());
             template.push(Attribute::ValueLen(length.into()));
             template.extend(may);
-            let key = limited(&template, Class::Secret, only, |limits| {
+            let (_, key) = limited(&limits(&template, Class::Secret, only), |limits| {
                 session.inner.generate_key(&with, &[&template, limits].concat())
             })?;
             session.token.remember(id, Class::Secret, key);
@@ -145,7 +145,8 @@ pub(super) fn generate(
             let mut private_template = named();
             private_template.extend(confined());
             private_template.extend(private_may);
-            let (public, private) = limited(&private_template, Class::Private, only, |limits| {
+            let limits = limits(&private_template, Class::Private, only);
+            let (_, (public, private)) = limited(&limits, |limits| {
                 session.inner.generate_key_pair(
                     &with,
                     &public_template,
@@ -168,14 +169,9 @@ pub(super) fn generate(
     }
 }
 
-/// Makes a key that can do nothing else and stays so, as far as the token goes along: with CKA_ALLOWED_MECHANISMS where it knows that, and with every other
-/// use denied, since many tokens allow what is not said, and who may both wrap and decrypt with one key can take others out.
-fn limited<T>(
-    template: &[Attribute],
-    class: Class,
-    only: Vec<MechanismType>,
-    make: impl Fn(&[Attribute]) -> Result<T, Error>,
-) -> Result<T, Fault> {
+/// What keeps a key from doing anything else and from being changed: with CKA_ALLOWED_MECHANISMS where the token knows that, and with every other
+/// use denied, since many tokens allow what is not said, and who may both wrap and decrypt with one key can take others out. The best first.
+fn limits(template: &[Attribute], class: Class, only: Vec<MechanismType>) -> [Vec<Attribute>; 4] {
     let is_said =
         |other: &Attribute| template.iter().any(|said| said.attribute_type() == other.attribute_type());
     // Which uses there are at all (PKCS#11 2.40 §4.9 and §4.10).
@@ -200,15 +196,23 @@ fn limited<T>(
     let denied: Vec<_> = uses.into_iter().filter(|other| !is_said(other)).collect();
     let lasting = [Attribute::Modifiable(false), Attribute::Copyable(false)];
     let mechanisms = [Attribute::AllowedMechanisms(only)];
-    let mut last = None;
-    for limits in [
+    [
         // What lasts comes last, since some tokens take nothing after it.
         [&denied[..], &mechanisms, &lasting].concat(),
         [&denied[..], &lasting].concat(),
         [&denied[..], &mechanisms].concat(),
         denied.clone(),
-    ] {
-        match make(&limits) {
+    ]
+}
+
+/// Makes a key with the first of some limits that the token goes along with; gives which that was.
+fn limited<T>(
+    limits: &[Vec<Attribute>],
+    make: impl Fn(&[Attribute]) -> Result<T, Error>,
+) -> Result<(usize, T), Fault> {
+    let mut last = None;
+    for (place, limits) in limits.iter().enumerate() {
+        match make(limits) {
             Err(
                 error @ Error::Pkcs11(
                     RvError::AttributeTypeInvalid
@@ -218,7 +222,7 @@ fn limited<T>(
                     _,
                 ),
             ) => last = Some(error),
-            made => return Ok(made?),
+            made => return Ok((place, made?)),
         }
     }
     Err(last.map_or(Fault::Unsupported, Fault::from))
@@ -285,7 +289,8 @@ pub(super) fn unwrap_in(
     number: u32,
     reply: &mut Buffer,
 ) -> Result<(), Fault> {
-    let _one_at_a_time = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
+    // One at a time.
+    let mut tried = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
     destroy(session, id)?;
     let kek = kek::find(session)?;
     let (class, may, only) = match recipe(session, algorithm)? {
@@ -302,9 +307,27 @@ pub(super) fn unwrap_in(
     ]);
     template.extend(may);
     let mechanism = wrapping(matches!(class, Class::Private));
-    let key = limited(&template, class, only, |limits| {
+    let limits = limits(&template, class, only);
+    let unwrap = |keeping: Attribute, limits: &[Attribute]| {
+        let template: Vec<_> = template
+            .iter()
+            .map(|said| match said.attribute_type() == keeping.attribute_type() {
+                true => keeping.clone(),
+                false => said.clone(),
+            })
+            .collect();
         session.inner.unwrap_key(&mechanism, kek, wrapped, &[&template, limits].concat())
-    })?;
+    };
+    let place = match tried.get(&algorithm) {
+        Some(place) => *place,
+        None => {
+            // Where some modules refuse they leave half an object behind: it is found out with objects that go with their session.
+            let (place, object) = limited(&limits, |limits| unwrap(Attribute::Token(false), limits))?;
+            session.inner.destroy_object(object)?;
+            *tried.entry(algorithm).or_insert(place)
+        }
+    };
+    let key = unwrap(Attribute::Token(true), limits.get(place).map(Vec::as_slice).unwrap_or_default())?;
     if !modulus.is_empty() {
         let mut public = named(id, label);
         public.extend([

@@ -10,6 +10,7 @@ use cryptoki::object::{ObjectClass, ObjectHandle};
 use cryptoki::session::UserType;
 use cryptoki::slot::Slot;
 use holdfast_core::Secret;
+use holdfast_core::algorithm::Algorithm;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -24,8 +25,8 @@ pub(super) struct Token {
     mechanisms: HashSet<u64>,
     about: About,
     kek: String,
-    /// Held while a key is brought in: two at once would bring it twice.
-    pub(super) bringing: Mutex<()>,
+    /// Held while a key is brought in, since two at once would bring it twice: with which limits a key of an algorithm can be.
+    pub(super) bringing: Mutex<HashMap<Algorithm, usize>>,
     /// Handles that were looked up; they hold for all sessions. None where a key was there and has to be looked up again.
     handles: RwLock<HashMap<(Id, Class), Option<ObjectHandle>>>,
 }
@@ -82,7 +83,7 @@ impl Token {
             mechanisms,
             about,
             kek: kek.to_owned(),
-            bringing: Mutex::new(()),
+            bringing: Mutex::default(),
             handles: RwLock::new(HashMap::new()),
         })
     }
