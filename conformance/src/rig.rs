@@ -106,6 +106,7 @@ impl Rig {
         log.crash(lucky);
         state.heal();
         keys.heal();
+        keys.restart();
         let recovery = log.recovery();
         crate::task::now(Self::open(keys, state, log, world, recovery))
     }

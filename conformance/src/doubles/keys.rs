@@ -6,7 +6,7 @@ use holdfast_core::frame::Commitment;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore, Membership};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership};
 use holdfast_core::work::{Message, Product, Work};
 use holdfast_core::{
     Error, ErrorKind, KeyId, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId, Timestamp,
@@ -43,6 +43,9 @@ struct Inner {
     performed: Vec<OperationId>,
     repeats: u64,
     drained: HashSet<MemberName>,
+    ejected: Vec<(MemberName, String)>,
+    arrivals: u64,
+    missing: HashSet<(KeyId, KeyVersion)>,
 }
 
 impl Keys {
@@ -56,9 +59,28 @@ impl Keys {
         lock(&self.inner).repeats = times;
     }
 
+    /// A member of its pool gives a wrong result.
+    pub fn eject(&self, member: &MemberName, why: &str) {
+        lock(&self.inner).ejected.push((member.clone(), why.to_owned()));
+    }
+
+    /// A member of its pool comes that lacks these versions.
+    pub fn arrive(&self, lacking: &[(KeyId, KeyVersion)]) {
+        let mut inner = lock(&self.inner);
+        inner.arrivals += 1;
+        inner.missing.extend(lacking);
+    }
+
     /// The members that are out, of a pool of any.
     pub fn drained(&self) -> Vec<MemberName> {
         lock(&self.inner).drained.iter().cloned().collect()
+    }
+
+    /// What a new process does not know: who is out of the pool.
+    pub fn restart(&self) {
+        let mut inner = lock(&self.inner);
+        inner.drained.clear();
+        inner.ejected.clear();
     }
 
     /// Forgets faults that nobody ran into.
@@ -441,8 +463,37 @@ impl KeyStore for Keys {
         let mut inner = lock(&self.inner);
         match to {
             Membership::Drained => inner.drained.insert(member.clone()),
-            Membership::Joined => inner.drained.remove(member),
+            Membership::Joined => {
+                inner.ejected.retain(|(ejected, _)| ejected != member);
+                inner.drained.remove(member)
+            }
         };
         Ok(())
+    }
+
+    fn ejected(&self) -> Vec<(MemberName, String)> {
+        lock(&self.inner).ejected.clone()
+    }
+
+    fn keep_out(&self, member: &MemberName, absence: Absence) {
+        let mut inner = lock(&self.inner);
+        match absence {
+            Absence::Drained => drop(inner.drained.insert(member.clone())),
+            Absence::Ejected => inner.ejected.push((member.clone(), "before".to_owned())),
+        }
+    }
+
+    fn arrivals(&self) -> u64 {
+        lock(&self.inner).arrivals
+    }
+
+    async fn check_copies(
+        &self,
+        permit: &Permit<Change>,
+        key: KeyMaterial<'_>,
+    ) -> Result<Option<Copies>, Error> {
+        self.begin(permit.operation())?;
+        let brought = lock(&self.inner).missing.remove(&(key.key, key.version));
+        Ok(Some(Copies { held: if brought { 1 } else { 2 }, brought: u32::from(brought), lacking: 0 }))
     }
 }

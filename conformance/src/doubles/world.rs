@@ -57,6 +57,7 @@ impl Sim {
         let mut inner = lock(&self.0);
         inner.micros += seconds * 1_000_000;
         inner.steady += seconds * 1_000_000;
+        inner.ticks += seconds * 1_000_000;
     }
 
     /// Another process on the same machine: it remembers nothing of what was held.

@@ -46,7 +46,7 @@ pub(crate) fn member<'a>(rig: &'a Bench, name: &str) -> &'a Member {
 }
 
 /// Waits until a member is as it should be.
-async fn until(rig: &Bench, name: &str, is: impl Fn(&Condition) -> bool) {
+pub(crate) async fn until(rig: &Bench, name: &str, is: impl Fn(&Condition) -> bool) {
     let waited = tokio::time::timeout(READY, async {
         while !is(&member(rig, name).condition()) {
             tokio::time::sleep(Duration::from_millis(5)).await;

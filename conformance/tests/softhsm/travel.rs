@@ -1,10 +1,12 @@
 //! Single tokens whose keys travel under a wrapping key that only their security officers can give them.
 
-use super::pool::{found, member, named, over};
+use super::pool::{found, member, named, over, until};
 use super::{PIN, READY, SoftHsm, module, patience, runtime};
 use holdfast_conformance::keystore::suite;
-use holdfast_conformance::rig::{context, decrypt, encrypt, new_key, sign};
+use holdfast_conformance::rig::{context, decrypt, encrypt, new_key, sign, transition};
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::command::Durability;
+use holdfast_core::lifecycle::Transition;
 use holdfast_core::{ErrorKind, Secret};
 use holdfast_keystore::pkcs11::worker::officer::{Offer, Officer};
 use holdfast_keystore::pkcs11::{Condition, Launch, Member};
@@ -160,6 +162,56 @@ fn whoever_was_away_is_brought_what_was_made_meanwhile() {
         // Two alike again.
         member(&rig, "a").join();
         uses_all().await;
+    });
+}
+
+/// Brought without anybody's asking for it, by a look through all keys.
+#[test]
+fn a_member_that_comes_back_is_brought_every_key_that_is_not_destroyed() {
+    let (a, b) = with_wrapping_key();
+    runtime().block_on(async {
+        let rig = found(over(travelling(&a, &b), 1, 1, patience()).await).await;
+        member(&rig, "b").drain();
+        for algorithm in [Algorithm::Aes256Gcm, Algorithm::HmacSha256, Algorithm::EcdsaP256] {
+            rig.create(new_key(algorithm.name(), algorithm)).await.unwrap();
+        }
+        // While it is away one of them is destroyed where that can be done: no copy of that is made any more.
+        let hmac = Algorithm::HmacSha256.name();
+        let aside = b.dir.path().join("aside");
+        std::fs::rename(b.tokens(), &aside).unwrap();
+        until(&rig, "b", |condition| matches!(condition, Condition::Down(_) | Condition::Drained)).await;
+        member(&rig, "b").join();
+        until(&rig, "b", |condition| *condition != Condition::Up).await;
+        rig.command("carol", transition(hmac, Transition::Deactivate)).await.unwrap();
+        let ordered = rig.command("carol", transition(hmac, Transition::Destroy)).await.unwrap();
+        assert_eq!(ordered.durability, Durability::InForce, "it is not gone while a member is out of reach");
+        std::fs::rename(&aside, b.tokens()).unwrap();
+        until(&rig, "b", |condition| *condition == Condition::Up).await;
+        let sweep = async || {
+            rig.pipeline.sweep_pool(|| true).await.unwrap();
+            rig.world.pass(3600);
+            rig.pipeline.sweep_pool(|| true).await.unwrap();
+            rig.pipeline.sweep().unwrap()
+        };
+        let swept = sweep().await;
+        assert_eq!((swept.versions, swept.brought, swept.lacking), (2, 2, 0), "{swept:?}");
+        rig.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!(b.objects(), 1 + 2, "its wrapping key, a secret key and a private one");
+        // It is the same key that both have.
+        let context = || context(&[("row", "1")]);
+        let sealed = rig.bytes("alice", "aes-256-gcm", encrypt(b"4711", context())).await.unwrap();
+        for name in ["a", "b"] {
+            member(&rig, name).drain();
+            assert_eq!(
+                rig.bytes("alice", "aes-256-gcm", decrypt(&sealed, context())).await.unwrap(),
+                b"4711"
+            );
+            rig.bytes("alice", "ecdsa-p256", sign(b"message")).await.unwrap();
+            member(&rig, name).join();
+        }
+        let swept = sweep().await;
+        assert_eq!((swept.versions, swept.held, swept.brought, swept.lacking), (2, 4, 0, 0), "{swept:?}");
+        assert_eq!(member(&rig, "b").condition(), Condition::Up);
     });
 }
 

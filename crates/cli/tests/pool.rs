@@ -275,7 +275,15 @@ fn members_are_drained_and_joined_by_an_operator_and_it_is_recorded() {
     }
     // Nobody but an operator.
     pool.dev.fails(&["pool", "drain", "b"], 4);
+    // A restart lets nobody in.
+    let Pool { a, b, dev: Dev { dir, server, .. } } = pool;
+    server.stop();
+    let settings = fs::read_to_string(dir.path().join("holdfast.toml")).unwrap();
+    let pool = Pool { dev: start(dir, &settings), a, b };
+    pool.until_up("b", true);
+    assert_eq!(pool.member("a")["state"], "drained");
     pool.operates(&["pool", "join", "a"]);
+    pool.until_up("a", true);
     assert_eq!(pool.member("a")["state"], "up");
     let table = pool.operates(&["pool", "status"]);
     assert!(table.contains("SoftHSM") && table.contains("0 of 4"), "{table}");
@@ -346,8 +354,24 @@ fn single_tokens_get_one_wrapping_key_and_their_keys_travel() {
     let (plain, sealed) = (pool.dev.file("plain", b"4711"), text(&pool.dev.path("sealed")));
     pool.dev.ok(&["encrypt", "--key", "k", "--raw", &plain, "-o", &sealed]);
     pool.operates(&["pool", "join", "b"]);
+    // Nobody asks for it.
+    until("the other one has it, too", || pool.b.objects() == 2);
+    let swept = || {
+        let shown: Value = serde_json::from_str(&pool.operates(&["pool", "status", "--json"])).unwrap();
+        shown["sweep"].clone()
+    };
+    until("all keys were looked for", || swept()["ended"].is_string() && swept()["brought"] == 1);
+    assert_eq!((swept()["versions"].clone(), swept()["lacking"].clone()), (1.into(), 0.into()));
+    let metrics = pool.dev.server.admin("/metrics");
+    assert!(metrics.contains("holdfast_pool_copies{found=\"brought\"} 1"), "{metrics}");
+    let log = pool.dev.data().join("audit/_gateway");
+    let is_recorded = || {
+        closing(&log)
+            .iter()
+            .any(|event| event["action"] == "sweep-pool" && event["context"]["brought"] == "1")
+    };
+    until("it is published", is_recorded);
     let opens = || pool.dev.run(&["decrypt", "--key", "k", &sealed]).status.success();
-    until("the other one has it, too", || opens() && pool.b.objects() == 2);
     pool.take_away("a");
     for _ in 0..4 {
         assert!(opens(), "the other one alone");

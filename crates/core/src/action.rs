@@ -196,6 +196,10 @@ actions! {
         Unseal = "unseal", Administer, Administer;
         /// The clock jumped: the time from before is held until an operator confirms.
         HoldClock = "hold-clock", Administer, Administer;
+        /// A member of the key store's pool gave a wrong result and is out until an operator lets it in again.
+        EjectMember = "eject-member", Administer, Administer;
+        /// A look whether every member of the key store's pool holds every key; copies were brought to who lacked them.
+        SweepPool = "sweep-pool", Administer, Administer;
     }
 }
 
@@ -266,7 +270,9 @@ impl Action {
             | Self::Noise
             | Self::Recover
             | Self::Unseal
-            | Self::HoldClock => None,
+            | Self::HoldClock
+            | Self::EjectMember
+            | Self::SweepPool => None,
         }
     }
 

@@ -415,6 +415,26 @@ pub trait KeyStore: Send + Sync + 'static {
         member: &MemberName,
         to: Membership,
     ) -> Result<(), Error>;
+
+    /// Members that the store has put out by itself, for a wrong result, and why. Asked every second or so, so that a restart lets nobody in.
+    fn ejected(&self) -> Vec<(MemberName, String)>;
+
+    /// A member is out since before this start. One that there is not is nobody's concern.
+    fn keep_out(&self, member: &MemberName, absence: Absence);
+
+    /// How often a member of a pool has come, or come back: whoever did may lack keys. Always 0 where there is nobody to bring a key to.
+    fn arrivals(&self) -> u64;
+
+    /// Looks whether every member that works holds a key version, and brings it to who lacks it; `None` for a key that is in no pool. MUST leave
+    /// most of each member's time to callers, and MUST NOT bring back what has been erased.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`, where that cannot be found out.
+    fn check_copies(
+        &self,
+        permit: &Permit<ChangeKind>,
+        key: KeyMaterial<'_>,
+    ) -> impl Future<Output = Result<Option<Copies>, Error>> + Send;
 }
 
 /// A store that makes every key itself.
@@ -429,8 +449,43 @@ fn no_import() -> Error {
 pub enum Membership {
     /// It works.
     Joined,
-    /// Nothing new is asked of it, until it is let in again or the gateway is started again.
+    /// Nothing new is asked of it, until it is let in again.
     Drained,
+}
+
+/// Where a key version is, of the members of a pool that work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Copies {
+    /// Members that hold it.
+    pub held: u32,
+    /// Members that it was brought to.
+    pub brought: u32,
+    /// Members that it could not be brought to.
+    pub lacking: u32,
+}
+
+/// Why a member of a key store's pool does not work, until an operator lets it in again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// An operator took it out.
+    Drained,
+    /// It gave a wrong result.
+    Ejected,
+}
+
+impl Absence {
+    /// Its name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Ejected => "ejected",
+        }
+    }
+
+    /// From its name.
+    pub fn from_name(text: &str) -> Option<Self> {
+        [Self::Drained, Self::Ejected].into_iter().find(|absence| absence.name() == text)
+    }
 }
 
 /// A key's record with the version that new work takes.

@@ -1,10 +1,12 @@
 //! A tenant's own records: itself, its trust anchors, its policy.
 
 use crate::caller::CallerRecord;
-use crate::id::{CallerName, Epoch, TenantId};
+use crate::id::{CallerName, Epoch, MemberName, TenantId};
 use crate::key::SealedHandle;
+use crate::port::Absence;
 use crate::retention::Retention;
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A tenant.
@@ -22,6 +24,8 @@ pub struct TenantRecord {
     pub retention: Option<Retention>,
     /// Of the gateway itself: the time that was held when a jump of the clock was noticed which nobody has confirmed yet.
     pub clock_held: Option<Timestamp>,
+    /// Of the gateway itself: members of the key store's pool that are out until an operator lets them in.
+    pub out: BTreeMap<MemberName, Absence>,
     /// When it was created.
     pub created: Timestamp,
     /// How often its record, callers, anchors or policy have been written.

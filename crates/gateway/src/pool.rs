@@ -1,14 +1,21 @@
 //! The key store's pool, as an operator sees it, and as it is measured.
 
-use crate::serve::Gateway;
+use crate::serve::{Gateway, stopped};
+use holdfast_core::pipeline;
 use holdfast_keystore::pkcs11::{About, Quantiles, Report};
-use holdfast_wire::native::message::{Member, MemberLatency, Pool};
+use holdfast_wire::native::message::{Member, MemberLatency, Pool, Sweep};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often it is looked whether a member has come.
+const SWEEPING: Duration = Duration::from_secs(1);
 
 /// A configured member.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,6 +38,12 @@ struct Taking {
     quantile: &'static str,
 }
 
+/// What the newest look through all keys found of their copies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Found {
+    found: &'static str,
+}
+
 /// What is measured of the pool.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PoolMetrics {
@@ -41,12 +54,13 @@ pub(crate) struct PoolMetrics {
     restarts: Family<Of, Counter>,
     hedged: Counter,
     retried: Counter,
+    copies: Family<Found, Gauge>,
 }
 
 impl PoolMetrics {
     /// Names them.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let Self { up, in_flight, operations, latency, restarts, hedged, retried } = self.clone();
+        let Self { up, in_flight, operations, latency, restarts, hedged, retried, copies } = self.clone();
         registry.register("pool_member_up", "1 while operations are sent to the member", up);
         registry.register("pool_member_in_flight", "Operations at the member now", in_flight);
         registry.register("pool_member_operations", "Operations by outcome", operations);
@@ -54,6 +68,7 @@ impl PoolMetrics {
         registry.register("pool_member_restarts", "Workers started after the first", restarts);
         registry.register("pool_hedged", "Operations asked of a second member: the first was slow", hedged);
         registry.register("pool_retried", "Operations asked of another member: one failed", retried);
+        registry.register("pool_copies", "Copies of keys at the newest look through all of them", copies);
     }
 
     /// Sets what is read when somebody looks.
@@ -78,18 +93,59 @@ impl PoolMetrics {
         }
         self.hedged.inner().store(pool.hedged, Ordering::Relaxed);
         self.retried.inner().store(pool.retried, Ordering::Relaxed);
+        if let Some(Sweep { held, brought, lacking, failed, .. }) = &pool.sweep {
+            for (found, count) in
+                [("held", held), ("brought", brought), ("lacking", lacking), ("unknown", failed)]
+            {
+                let gauge = self.copies.get_or_create(&Found { found });
+                gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
+            }
+        }
     }
 }
 
 /// Looks at the members.
 pub(crate) fn gather(gateway: &Gateway) -> Pool {
     let Some(token) = gateway.law.engines().keys.token() else {
-        return Pool { members: vec![], copies: 0, hedged: 0, retried: 0 };
+        return Pool { members: vec![], copies: 0, hedged: 0, retried: 0, sweep: None };
     };
     let pool = token.pool();
     let (hedged, retried) = pool.repeats();
     let members = pool.reports().iter().map(member).collect();
-    Pool { members, copies: count(pool.copies()), hedged, retried }
+    let sweep = gateway.law.sweep().map(sweep_of);
+    Pool { members, copies: count(pool.copies()), hedged, retried, sweep }
+}
+
+fn sweep_of(sweep: pipeline::Sweep) -> Sweep {
+    let pipeline::Sweep { begun, ended, versions, held, brought, lacking, failed } = sweep;
+    Sweep {
+        begun: begun.to_string(),
+        ended: ended.map(|ended| ended.to_string()),
+        versions,
+        held,
+        brought,
+        lacking,
+        failed,
+    }
+}
+
+/// Looks through the copies of all keys whenever a member has come. One that has begun is among what must end before the process may.
+pub(crate) async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(SWEEPING);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stopped(&mut stop) => break,
+        }
+        let _living = Arc::clone(&gateway.alive).try_acquire_owned();
+        if let Err(error) = gateway.law.sweep_pool(|| !*stop.borrow()).await {
+            tracing::warn!(
+                error = error.chain(),
+                remedy = error.remedy_text(),
+                "the copies of keys could not be looked through"
+            );
+        }
+    }
 }
 
 fn count(number: usize) -> u64 {

@@ -253,6 +253,7 @@ pub(crate) async fn serve(
         (tokio::spawn(Arc::clone(outside).carry(site, ending)), last)
     };
     tokio::spawn(prune_daily(Arc::clone(&gateway), stopping.clone()));
+    tokio::spawn(pool::sweep(Arc::clone(&gateway), stopping.clone()));
     tokio::spawn(space::watch(Arc::clone(&gateway), stopping.clone()));
     let background = Background::start(&gateway, stopping.clone())
         .map_err(|error| Fault::new("a thread cannot be started").because(error))?;

@@ -10,8 +10,8 @@ use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHand
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Change, Intent, Permit, Use};
 use holdfast_core::port::{
-    AuditLog, Decide, Decision, Expiry, Finding, Health, Identified, Identify, KeyStore, Mark, Membership,
-    Position, Priority, Question,
+    Absence, AuditLog, Copies, Decide, Decision, Expiry, Finding, Health, Identified, Identify, KeyStore,
+    Mark, Membership, Position, Priority, Question,
 };
 use holdfast_core::query::{AuditPath, Explanation};
 use holdfast_core::receipt::{SignedReceipt, Statement};
@@ -201,6 +201,26 @@ impl<T: KeyStore> KeyStore for Seen<T> {
 
     fn move_member(&self, permit: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
         self.inner.move_member(permit, member, to)
+    }
+
+    fn ejected(&self) -> Vec<(MemberName, String)> {
+        self.inner.ejected()
+    }
+
+    fn keep_out(&self, member: &MemberName, absence: Absence) {
+        self.inner.keep_out(member, absence);
+    }
+
+    fn arrivals(&self) -> u64 {
+        self.inner.arrivals()
+    }
+
+    async fn check_copies(
+        &self,
+        permit: &Permit<Change>,
+        key: KeyMaterial<'_>,
+    ) -> Result<Option<Copies>, Error> {
+        self.inner.check_copies(permit, key).await
     }
 }
 

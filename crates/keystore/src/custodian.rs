@@ -8,7 +8,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore, Membership, World};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, MemberName, TenantId, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -164,6 +164,31 @@ impl<W: World> KeyStore for Custodian<W> {
         match &self.token {
             Some(token) => token.move_member(permit, member, to),
             None => self.software.move_member(permit, member, to),
+        }
+    }
+
+    fn ejected(&self) -> Vec<(MemberName, String)> {
+        self.token.as_ref().map(KeyStore::ejected).unwrap_or_default()
+    }
+
+    fn keep_out(&self, member: &MemberName, absence: Absence) {
+        if let Some(token) = &self.token {
+            token.keep_out(member, absence);
+        }
+    }
+
+    fn arrivals(&self) -> u64 {
+        self.token.as_ref().map_or(0, KeyStore::arrivals)
+    }
+
+    async fn check_copies(
+        &self,
+        permit: &Permit<Change>,
+        key: KeyMaterial<'_>,
+    ) -> Result<Option<Copies>, Error> {
+        match self.holder(key.handle)? {
+            Some(token) => token.check_copies(permit, key).await,
+            None => self.software.check_copies(permit, key).await,
         }
     }
 }

@@ -18,7 +18,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore, Membership};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership};
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, MemberName, TenantId, Timestamp};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -220,6 +220,26 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
 
     fn move_member(&self, permit: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
         self.inner.move_member(permit, member, to)
+    }
+
+    fn ejected(&self) -> Vec<(MemberName, String)> {
+        self.inner.ejected()
+    }
+
+    fn keep_out(&self, member: &MemberName, absence: Absence) {
+        self.inner.keep_out(member, absence);
+    }
+
+    fn arrivals(&self) -> u64 {
+        self.inner.arrivals()
+    }
+
+    async fn check_copies(
+        &self,
+        permit: &Permit<Change>,
+        key: KeyMaterial<'_>,
+    ) -> Result<Option<Copies>, Error> {
+        self.inner.check_copies(permit, key).await
     }
 }
 

@@ -235,7 +235,9 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::Noise
         | Action::Recover
         | Action::Unseal
-        | Action::HoldClock => About::Nothing,
+        | Action::HoldClock
+        | Action::EjectMember
+        | Action::SweepPool => About::Nothing,
     }
 }
 

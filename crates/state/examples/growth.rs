@@ -59,6 +59,7 @@ use holdfast_core::tenant::{PolicyVersion, TenantRecord};
 use holdfast_core::{
     Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Secret, Stage, TenantId, Timestamp,
 };
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -154,6 +155,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         backed_up: None,
         retention: None,
         clock_held: None,
+        out: BTreeMap::new(),
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,
     };

@@ -15,6 +15,7 @@ use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::pipeline::OpenIntent;
+use holdfast_core::port::Absence;
 use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
@@ -70,6 +71,8 @@ struct TenantBody<'a> {
     retention_days: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     clock_held: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "BTreeMap::is_empty")]
+    out: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     created: u64,
 }
 
@@ -223,7 +226,7 @@ fn purpose(text: &str) -> Option<Purpose> {
 
 /// A tenant's body.
 pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
-    let TenantRecord { id: _, suspended, handle, backed_up, retention, clock_held, created, epoch: _ } =
+    let TenantRecord { id: _, suspended, handle, backed_up, retention, clock_held, out, created, epoch: _ } =
         record;
     encode(&TenantBody {
         v: V,
@@ -232,15 +235,23 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         backed_up: *backed_up,
         retention_days: retention.map(Retention::days),
         clock_held: clock_held.map(Timestamp::micros),
+        out: out.iter().map(|(member, absence)| (member.as_str().into(), absence.name().into())).collect(),
         created: created.micros(),
     })
 }
 
 /// A tenant of a row.
 pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
-    let TenantBody { v: _, suspended, handle, backed_up, retention_days, clock_held, created } = decode(row)?;
+    let TenantBody { v: _, suspended, handle, backed_up, retention_days, clock_held, out, created } =
+        decode(row)?;
     let retention = retention_days
         .map(|days| Retention::of_days(days).ok_or_else(|| row.damaged("its retention is none")));
+    let out = out.iter().map(|(member, absence)| {
+        Ok((
+            parse(row, "member of the pool", member)?,
+            named(row, "absence of a member", Absence::from_name(absence))?,
+        ))
+    });
     Ok(TenantRecord {
         id: parse(row, "tenant", row.tenant)?,
         suspended,
@@ -248,6 +259,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         backed_up,
         retention: retention.transpose()?,
         clock_held: clock_held.map(Timestamp::from_micros),
+        out: out.collect::<Result<_, Fault>>()?,
         created: Timestamp::from_micros(created),
         epoch: Epoch(row.epoch),
     })

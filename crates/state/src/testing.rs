@@ -9,6 +9,7 @@ use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::{StateChange, World};
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
 use holdfast_core::{Epoch, Error, KeyId, KeyVersion, OperationId, Secret, Timestamp, TokenId};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +72,7 @@ pub(crate) fn tenant_record(id: &str) -> TenantRecord {
         backed_up: None,
         retention: None,
         clock_held: None,
+        out: BTreeMap::new(),
         created: Timestamp::from_micros(1_000_000),
         epoch: Epoch::FIRST,
     }

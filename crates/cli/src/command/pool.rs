@@ -7,7 +7,7 @@ use crate::output::note;
 use clap::Subcommand;
 use holdfast_core::MemberName;
 use holdfast_core::port::Membership;
-use holdfast_sdk::message::{Member, MemberLatency, Pool};
+use holdfast_sdk::message::{Member, MemberLatency, Pool, Sweep};
 use serde::Serialize;
 
 #[derive(Debug, Subcommand)]
@@ -18,8 +18,7 @@ pub(crate) enum PoolCommand {
     Status,
     /// Take a member out: what is under way is finished, nothing new is asked of it
     ///
-    /// Until it is let in again or the gateway is started again; to keep it out, take it out of the configuration. The last member that works
-    /// cannot be taken out.
+    /// Until it is let in again, across restarts too. The last member that works cannot be taken out.
     Drain {
         /// The member, as `holdfast pool status` names it
         member: MemberName,
@@ -92,7 +91,26 @@ fn show(app: &App, pool: &Pool) -> Result<(), Failure> {
         "a new key must be held by {} of them; {} operations were hedged, {} were asked of another member",
         pool.copies, pool.hedged, pool.retried
     ));
+    if let Some(sweep) = &pool.sweep {
+        note(&of_copies(sweep));
+    }
     Ok(())
+}
+
+fn of_copies(sweep: &Sweep) -> String {
+    let Sweep { begun, ended, versions, held, brought, lacking, failed } = sweep;
+    let when = match ended {
+        Some(ended) => format!("were looked through until {ended}"),
+        None => format!("are being looked through since {begun}"),
+    };
+    let mut told =
+        format!("the copies of {versions} key versions {when}: {held} were there, {brought} were brought");
+    if lacking + failed > 0 {
+        told.push_str(&format!(
+            "; {lacking} are missing, {failed} could not be looked for: see the gateway's own log"
+        ));
+    }
+    told
 }
 
 fn row(member: &Member) -> Row<'_> {

@@ -12,7 +12,7 @@ use crate::command::Done;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::TenantId;
-use crate::port::{Jump, Mark, Ports, StateChange, World};
+use crate::port::{Jump, Ports, StateChange, World};
 use crate::tenant::TenantRecord;
 use crate::time::Timestamp;
 use std::sync::PoisonError;
@@ -66,14 +66,7 @@ impl<P: Ports> Pipeline<P> {
         let alarm =
             format!("the clock jumped from {} to {}; the time from before is held", jump.from, jump.to);
         facts.alarm = Some(alarm.into());
-        let intent = self.own_intent(&scene, &facts).await?;
-        let change = hold(&view.data.record, Some(held));
-        match self.commit(&intent, vec![change]).await {
-            Ok(committed) => facts.state = Some(committed),
-            Err(undone) => return Err(self.abandon(&scene, &facts, undone).await),
-        }
-        self.reload(&gateway).await?;
-        self.record_own(&scene, &facts, Mark::Outcome(operation, facts.state)).await
+        self.change_own(&scene, facts, vec![hold(&view.data.record, Some(held))]).await
     }
 
     /// Ends the hold in the gateway's own record.

@@ -1,6 +1,7 @@
 //! Founding: what exists before the first caller can ask for anything.
 
 use super::command::own_inbound;
+use super::copies::Sweeps;
 use super::proof::{Intent, Permit, Recording};
 use super::record::{Done, Facts, Scene};
 use super::recover::Unfinished;
@@ -14,10 +15,11 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, Epoch, InstanceId, TenantId};
 use crate::noise::Noise;
-use crate::port::{Decide as _, Mark, Ports, Priority, State, World};
+use crate::port::{Decide as _, Mark, Ports, Priority, State, StateChange, World};
 use crate::secret::Secret;
 use crate::stop::{StopEpoch, Stops};
 use crate::tenant::TenantRecord;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A gateway that is about to exist.
@@ -43,6 +45,7 @@ impl<P: Ports> Pipeline<P> {
             noise: Noise::default(),
             unfinished: Unfinished::default(),
             agenda: Agenda::default(),
+            sweeps: Sweeps::default(),
             is_dev,
         }
     }
@@ -76,6 +79,7 @@ impl<P: Ports> Pipeline<P> {
             backed_up: None,
             retention: None,
             clock_held: None,
+            out: BTreeMap::new(),
             created: now,
             epoch: Epoch::FIRST,
         };
@@ -156,6 +160,22 @@ impl<P: Ports> Pipeline<P> {
         Ok(())
     }
 
+    /// A change of the scene's tenant that no caller asked for: intent, commit, outcome, as for anybody.
+    pub(super) async fn change_own(
+        &self,
+        scene: &Scene<'_, P>,
+        mut facts: Facts,
+        changes: Vec<StateChange>,
+    ) -> Result<(), Error> {
+        let intent = self.own_intent(scene, &facts).await?;
+        match self.commit(&intent, changes).await {
+            Ok(committed) => facts.state = Some(committed),
+            Err(undone) => return Err(self.abandon(scene, &facts, undone).await),
+        }
+        self.reload(&scene.caller.tenant).await?;
+        self.record_own(scene, &facts, Mark::Outcome(facts.operation, facts.state)).await
+    }
+
     /// The gateway's intent to do what no caller asked for, recorded like any other.
     pub(super) async fn own_intent(&self, scene: &Scene<'_, P>, facts: &Facts) -> Result<Intent, Error> {
         let Caller { tenant, record, authentication: _ } = scene.caller;
@@ -200,17 +220,10 @@ impl<P: Ports> Pipeline<P> {
         let before = &view.data.record;
         let raised = TenantRecord { epoch: before.epoch.next(), ..before.clone() };
         let changes = vec![
-            crate::port::StateChange::Tenant { record: raised, expected: Some(before.epoch) },
-            crate::port::StateChange::Caller { tenant: tenant.clone(), record },
+            StateChange::Tenant { record: raised, expected: Some(before.epoch) },
+            StateChange::Caller { tenant: tenant.clone(), record },
         ];
-        let intent = self.own_intent(&scene, &facts).await?;
-        let committed = match self.commit(&intent, changes).await {
-            Ok(committed) => committed,
-            Err(undone) => return Err(self.abandon(&scene, &facts, undone).await),
-        };
-        self.reload(tenant).await?;
-        facts.state = Some(committed);
-        self.record_own(&scene, &facts, Mark::Outcome(operation, Some(committed))).await?;
+        self.change_own(&scene, facts, changes).await?;
         Ok((id, secret))
     }
 }

@@ -5,6 +5,7 @@
 
 mod clock;
 mod command;
+mod copies;
 mod found;
 mod import;
 mod plan;
@@ -22,6 +23,7 @@ mod use_key;
 mod versions;
 mod work;
 
+pub use copies::Sweep;
 pub use found::Founding;
 pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
 pub use recover::{OpenIntent, Recovery, agree};
@@ -95,6 +97,7 @@ pub struct Pipeline<P: Ports> {
     noise: Noise,
     unfinished: recover::Unfinished,
     agenda: schedule::Agenda,
+    sweeps: copies::Sweeps,
     is_dev: bool,
 }
 

@@ -19,6 +19,7 @@ use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The most live tokens of one caller.
@@ -504,6 +505,7 @@ impl<P: Ports> Pipeline<P> {
             backed_up: None,
             retention: None,
             clock_held: None,
+            out: BTreeMap::new(),
             created: scene.inbound.now,
             epoch: Epoch::FIRST,
         };

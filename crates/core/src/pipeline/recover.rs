@@ -126,6 +126,7 @@ impl<P: Ports> Pipeline<P> {
             pipeline.tell(order).await?;
         }
         pipeline.hold_clock_again();
+        pipeline.keep_members_out();
         Ok(pipeline)
     }
 
@@ -145,7 +146,8 @@ impl<P: Ports> Pipeline<P> {
     }
 
     /// Does what should not wait: stop orders that are not durable yet, commands that could not be closed, rotations that a budget
-    /// or a schedule demands, a jump of the clock or an unsealing that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
+    /// or a schedule demands, a jump of the clock, an unsealing or a member of the pool put out
+    /// that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
     ///
     /// # Errors
     /// The first failure.
@@ -156,6 +158,7 @@ impl<P: Ports> Pipeline<P> {
             self.rotate_due().await,
             self.watch_clock().await,
             self.record_unsealed().await,
+            self.record_ejections().await,
             // After the clock was looked at: a jump makes nothing due.
             self.rotate_scheduled().await,
         ];

@@ -9,10 +9,10 @@ use holdfast_core::command::{Command, Done};
 use holdfast_core::context::Context;
 use holdfast_core::key::Labels;
 use holdfast_core::lifecycle::Transition;
-use holdfast_core::port::{Mark, Membership, State};
+use holdfast_core::port::{Mark, State};
 use holdfast_core::query::{Found, Query};
 use holdfast_core::tenant::Anchor;
-use holdfast_core::{Epoch, ErrorKind, MemberName};
+use holdfast_core::{Epoch, ErrorKind};
 use std::sync::Arc;
 
 fn rig() -> Rig {
@@ -313,34 +313,5 @@ fn an_anchor_is_replaced_by_its_name_and_no_other_is() {
     let view = rig.pipeline.tenant(&rig.acme).unwrap();
     let kept: Vec<_> = view.data.anchors.iter().map(|anchor| anchor.name.as_str()).collect();
     assert_eq!(kept, ["another", "new", "own"]);
-    assert_closed(&rig);
-}
-
-#[test]
-fn a_member_of_the_pool_is_moved_by_an_operator_under_a_record() {
-    let rig = rig();
-    let member: MemberName = "hsm-b".parse().unwrap();
-    let order = |to| {
-        let inbound = rig.inbound_at(&rig.gateway, "olga");
-        now(rig.pipeline.command(&inbound, Command::MoveMember { member: member.clone(), to }))
-    };
-    let before = rig.log().entries().len();
-    order(Membership::Drained).unwrap();
-    assert_eq!(rig.keys().drained().as_slice(), std::slice::from_ref(&member));
-    order(Membership::Joined).unwrap();
-    assert!(rig.keys().drained().is_empty());
-    assert_eq!(
-        since(&rig, before),
-        ["drain-member intent", "drain-member success", "join-member intent", "join-member success"]
-    );
-    assert_eq!(rig.log().last().text("subject"), "hsm-b");
-    // What the key store refuses is closed as refused.
-    rig.keys().fault(KeyFault::Fail(ErrorKind::Conflict));
-    assert_eq!(order(Membership::Drained).unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(rig.log().last().summary(), "drain-member refused conflict");
-    // No custodian's, whatever the tenant's policy says.
-    let command = Command::MoveMember { member, to: Membership::Drained };
-    assert!(now(rig.command("carol", command)).is_err());
-    assert!(rig.keys().drained().is_empty());
     assert_closed(&rig);
 }

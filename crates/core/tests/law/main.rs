@@ -18,6 +18,7 @@ mod commands;
 mod identity;
 mod imports;
 mod keys;
+mod pool;
 mod privacy;
 mod random;
 mod receipts;

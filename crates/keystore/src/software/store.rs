@@ -14,7 +14,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore, Membership, World};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, MemberName, Secret, TenantId, Timestamp};
 use std::sync::Arc;
@@ -298,5 +298,19 @@ impl<W: World> KeyStore for SoftwareStore<W> {
 
     fn move_member(&self, _: &Permit<Change>, _: &MemberName, _: Membership) -> Result<(), Error> {
         Err(refusal::no_member("custody in software has no members"))
+    }
+
+    fn ejected(&self) -> Vec<(MemberName, String)> {
+        Vec::new()
+    }
+
+    fn keep_out(&self, _: &MemberName, _: Absence) {}
+
+    fn arrivals(&self) -> u64 {
+        0
+    }
+
+    async fn check_copies(&self, _: &Permit<Change>, _: KeyMaterial<'_>) -> Result<Option<Copies>, Error> {
+        Ok(None)
     }
 }

@@ -243,6 +243,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 backed_up: _,
                 retention,
                 clock_held: _,
+                out: _,
                 created,
                 epoch,
             } = record;

@@ -102,6 +102,7 @@ struct Counts {
     failed: AtomicU64,
     late: AtomicU64,
     restarts: AtomicU64,
+    arrivals: AtomicU64,
 }
 
 enum State {
@@ -294,6 +295,19 @@ impl Member {
         self.shared.breaker.eject(why);
     }
 
+    /// What was wrong with its result, where it gave a wrong one and nobody has let it in again.
+    pub(super) fn ejected(&self) -> Option<Arc<str>> {
+        match self.shared.breaker.standing() {
+            Standing::Ejected(why) => Some(why),
+            Standing::Closed | Standing::Open(_) => None,
+        }
+    }
+
+    /// How often it has begun to work: what was made before may not be there.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.shared.counts.arrivals.load(Ordering::Relaxed)
+    }
+
     /// It does not hold a key that another member holds. Where that is so of whatever it is asked, another worker may see its device again.
     pub(super) fn lacks(&self) {
         const WHY: &str = "it does not hold keys that another member holds";
@@ -315,6 +329,7 @@ impl Member {
     pub fn join(&self) {
         self.shared.drained.store(false, Ordering::Relaxed);
         self.shared.breaker.readmit();
+        self.shared.has_come();
     }
 
     /// What it has done and how it fares.
@@ -391,6 +406,10 @@ impl Drop for Member {
 }
 
 impl Shared {
+    fn has_come(&self) {
+        self.counts.arrivals.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn worker(&self) -> Result<Arc<Worker>, NoReply> {
         match &*unpoisoned(&self.state) {
             State::Up(worker) => Ok(Arc::clone(worker)),

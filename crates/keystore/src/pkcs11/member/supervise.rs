@@ -36,6 +36,7 @@ impl Shared {
                 Ok((child, control, worker)) => {
                     self.breaker.renew();
                     let closed = self.set(State::Up(Arc::clone(&worker)));
+                    self.has_come();
                     let why = if closed { closed_words() } else { self.watch(control, &worker).await };
                     worker.fail(Arc::clone(&why));
                     // Nobody is sent there while its process is being ended.
@@ -113,6 +114,10 @@ impl Shared {
             Ok(None) => return worker.fail(Arc::from("its worker went away")),
             Err(_) => Err("it does not answer in time".to_owned()),
         };
+        let was_open = self.breaker.next_trial().is_some();
         self.breaker.probed(Instant::now(), said.as_ref().copied().map_err(String::as_str));
+        if was_open && self.breaker.is_closed() {
+            self.has_come();
+        }
     }
 }

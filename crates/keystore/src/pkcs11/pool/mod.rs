@@ -12,7 +12,7 @@ use super::member::{Condition, Launch, Member, NoReply, Report};
 use super::message::{Refusal, Reply};
 use crate::refusal;
 use allowance::Allowance;
-use holdfast_core::port::Membership;
+use holdfast_core::port::{Absence, Membership};
 use holdfast_core::{Error, ErrorKind, MemberName, Stage};
 use latency::Class;
 pub use latency::Quantiles;
@@ -89,7 +89,7 @@ fn judge<T>(reply: &Reply<'_>, read: impl FnOnce(&Reply<'_>) -> Result<T, Error>
                 ),
             ),
             Refusal::Gone => Judged::Failed(unavailable("the token failed", GONE.to_owned())),
-            Refusal::NoSuchKey => Judged::Lacking(refusal::device("the token does not hold this key").remedy(
+            Refusal::NoSuchKey => Judged::Lacking(refusal::device(LACKING).remedy(
                 "an operator must look whether it is the right token, and restore its objects from its own backup",
             )),
             Refusal::Pin(why) | Refusal::Fault(why) => {
@@ -101,6 +101,13 @@ fn judge<T>(reply: &Reply<'_>, read: impl FnOnce(&Reply<'_>) -> Result<T, Error>
             Err(error) => Judged::Wrong(error),
         },
     }
+}
+
+const LACKING: &str = "the token does not hold this key";
+
+/// Whether a failure says that a member does not hold the key, and nothing else is wrong.
+pub(super) fn is_lacking(error: &Error) -> bool {
+    error.detail() == LACKING
 }
 
 /// What is said of a token that had a key.
@@ -228,6 +235,31 @@ impl Pool {
             }
         }
         Ok(())
+    }
+
+    /// Members that gave a wrong result, and what was wrong.
+    pub fn ejected(&self) -> Vec<(MemberName, String)> {
+        let members = self.members.iter();
+        members
+            .filter_map(|member| Some((member.name().parse().ok()?, member.ejected()?.to_string())))
+            .collect()
+    }
+
+    /// A member is out since an earlier process, and why.
+    pub fn keep_out(&self, name: &MemberName, absence: Absence) {
+        let Some(member) = self.members.iter().find(|member| member.name() == name.as_str()) else { return };
+        match absence {
+            Absence::Drained => member.drain(),
+            Absence::Ejected => member.eject("it gave a wrong result before the gateway was started again"),
+        }
+    }
+
+    /// How often a member has come or come back; 0 for one that is alone.
+    pub fn arrivals(&self) -> u64 {
+        match &*self.members {
+            [_] => 0,
+            several => several.iter().map(Member::arrivals).sum(),
+        }
     }
 
     /// How many members must hold a new key.

@@ -6,6 +6,7 @@ use super::{Found, another_question};
 use crate::pkcs11::der;
 use crate::pkcs11::member::Member;
 use crate::pkcs11::message::{Id, Reply, Request};
+use crate::pkcs11::pool::is_lacking;
 use crate::pkcs11::public::Public;
 use crate::pkcs11::reference::Copy;
 use crate::pkcs11::worker::kek::FINGERPRINT_LEN;
@@ -13,9 +14,10 @@ use crate::refusal;
 use crate::software::held::Held;
 use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::port::Copies;
 use holdfast_core::{Error, Secret, Stage};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -44,6 +46,14 @@ impl Traveller {
     }
 }
 
+/// A key that is looked for.
+pub(super) struct Sought {
+    pub(super) algorithm: Algorithm,
+    pub(super) id: Id,
+    pub(super) spki: Vec<u8>,
+    pub(super) public: Public,
+}
+
 /// What is kept of what shows that a member holds a key: enough to compare.
 pub(super) fn digest_of(shown: &Secret) -> [u8; 32] {
     let mut of = [0; 32];
@@ -51,6 +61,20 @@ pub(super) fn digest_of(shown: &Secret) -> [u8; 32] {
         *to = *from;
     }
     of
+}
+
+fn tell_brought(member: &Member, key: &str) {
+    tracing::info!(member = member.name(), key, "a copy of a key was brought to a member that lacked it");
+}
+
+fn tell_lacking(member: &Member, key: &str, error: &Error) {
+    tracing::warn!(
+        member = member.name(),
+        key,
+        error = error.chain(),
+        help = error.remedy_text(),
+        "a member of the pool lacks a key and cannot be given it"
+    );
 }
 
 fn wrapping_key(member: &Member) -> Result<[u8; FINGERPRINT_LEN], Error> {
@@ -134,6 +158,59 @@ impl Tokens {
         })
     }
 
+    /// Looks for a key at each member that works, and brings it to who lacks it; not for one that is being destroyed. Half of the time nothing is asked, so that callers notice little.
+    ///
+    /// # Errors
+    /// When a member cannot say whether it holds it, after the others have been asked; when what two members hold is not the same.
+    pub(super) async fn check_copies(
+        self: &Arc<Self>,
+        sought: &Sought,
+        traveller: Option<&Traveller>,
+    ) -> Result<Option<Copies>, Error> {
+        let Sought { algorithm, id, spki, public } = sought;
+        if self.is_doomed(id) {
+            return Ok(None);
+        }
+        let (mut copies, mut failed, mut same) = (Copies::default(), None, None);
+        for member in self.pool.by_load() {
+            let begun = Instant::now();
+            match self.show(Whom::Only(member), *algorithm, *id, spki, public).await {
+                Ok(shown) => {
+                    let shown = digest_of(&shown);
+                    let right = traveller.map(|traveller| traveller.copy.shown).or(same);
+                    if right.is_none_or(|right| right == shown) {
+                        (copies.held, same) = (copies.held + 1, Some(shown));
+                    } else {
+                        if traveller.is_some() {
+                            member.eject("what it holds under the name of a key is another key");
+                        }
+                        failed = Some(refusal::device("two members of the pool hold different keys"));
+                    }
+                }
+                Err(error) if is_lacking(&error) => match traveller {
+                    Some(traveller) => match self.bring(member, traveller, public).await {
+                        Ok(()) => {
+                            copies.brought += 1;
+                            tell_brought(member, &traveller.label);
+                        }
+                        Err(error) => {
+                            copies.lacking += 1;
+                            tell_lacking(member, &traveller.label, &error);
+                        }
+                    },
+                    None => copies.lacking += 1,
+                },
+                Err(error) => failed = Some(error),
+            }
+            self.pool.sleep(begun.elapsed()).await;
+        }
+        failed.map_or(Ok(Some(copies)), Err)
+    }
+
+    fn is_doomed(&self, id: &Id) -> bool {
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
     /// Brings a key to a member and has it shown there.
     async fn bring(
         self: &Arc<Self>,
@@ -142,6 +219,9 @@ impl Tokens {
         public: &Public,
     ) -> Result<(), Error> {
         let Traveller { algorithm, id, label, copy, spki, .. } = traveller;
+        if self.is_doomed(id) {
+            return Err(refusal::device("the key is being destroyed"));
+        }
         if wrapping_key(member)? != copy.kek {
             let detail = format!("member `{}` of the pool has another wrapping key", member.name());
             return Err(Error::new(holdfast_core::ErrorKind::KeyStoreUnavailable, Stage::Perform, detail)
@@ -166,6 +246,8 @@ impl Tokens {
             }
         };
         let right = match holds {
+            // Its destruction may have passed this member by meanwhile.
+            Ok(_) if self.is_doomed(&id) => Err(refusal::device("the key is being destroyed")),
             Ok(shown) if digest_of(&shown) == copy.shown => return Ok(()),
             Ok(_) => Err(refusal::device("what the token was brought is another key")),
             Err(error) => Err(error),
@@ -217,21 +299,9 @@ impl Tokens {
         }
         traveller.under_way.fetch_and(!bit, Ordering::Relaxed);
         match brought {
-            Ok(()) => {
-                tracing::info!(
-                    member = member.name(),
-                    key = traveller.label,
-                    "a copy of a key was brought to a member that lacked it"
-                );
-            }
+            Ok(()) => tell_brought(member, &traveller.label),
             Err(error) => {
-                tracing::warn!(
-                    member = member.name(),
-                    key = traveller.label,
-                    error = error.chain(),
-                    help = error.remedy_text(),
-                    "a member of the pool lacks a key and cannot be given it"
-                );
+                tell_lacking(member, &traveller.label, &error);
                 member.lacks();
             }
         }
@@ -239,8 +309,14 @@ impl Tokens {
 
     /// Removes a key from every member. Whether it is gone has to be seen: while a member cannot be reached, it is not.
     pub(super) async fn destroy(self: &Arc<Self>, id: Id) -> Result<(), Error> {
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         for member in self.pool.members() {
-            self.bytes(Whom::Only(member), Request::Destroy { id }).await.map_err(|error| {
+            let gone = async {
+                self.bytes(Whom::Only(member), Request::Destroy { id }).await?;
+                // A module whose device is away may say that there is no such object, too.
+                self.bytes(Whom::Only(member), Request::Probe).await
+            };
+            gone.await.map_err(|error| {
                 let detail = format!("member `{}` of the pool cannot say that it has destroyed the key", member.name());
                 Error::new(error.kind(), Stage::Perform, detail).because(error).remedy(
                     "an operator must bring it back, or take it out of the configuration for good; then order it again",

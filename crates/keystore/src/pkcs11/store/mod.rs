@@ -4,7 +4,7 @@ mod copies;
 mod make;
 mod tokens;
 
-use copies::Traveller;
+use copies::{Sought, Traveller};
 use tokens::{Tokens, Whom};
 
 use super::message::{Id, NONCE_LEN, Request};
@@ -22,10 +22,10 @@ use crate::software::{RootKey, SoftwareStore};
 use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding};
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Health, KeyStore, Membership, World};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 
@@ -80,7 +80,7 @@ impl<W: World> TokenStore<W> {
     }
 
     fn over(vault: Arc<Vault<W>>, pool: Pool, patience: Patience) -> Self {
-        let tokens = Arc::new(Tokens { pool, patience });
+        let tokens = Arc::new(Tokens { pool, patience, doomed: Mutex::default() });
         Self { vault, tokens, keys: Versions::new(CACHED_KEYS) }
     }
 
@@ -89,14 +89,18 @@ impl<W: World> TokenStore<W> {
         &self.tokens.pool
     }
 
+    fn open_reference(&self, material: &KeyMaterial<'_>) -> Result<Reference, Error> {
+        let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
+        let opened = tenant.sealer.open(&Binding::of(Kind::Reference, material), material.handle)?;
+        Reference::parse(opened.expose())
+    }
+
     fn find(&self, material: &KeyMaterial<'_>) -> Result<Arc<Held<Found>>, Error> {
         let ticket = match self.keys.find(material) {
             Ok(held) => return Ok(held),
             Err(ticket) => ticket,
         };
-        let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
-        let opened = tenant.sealer.open(&Binding::of(Kind::Reference, material), material.handle)?;
-        let Reference { id, paddings, copy, spki } = Reference::parse(opened.expose())?;
+        let Reference { id, paddings, copy, spki } = self.open_reference(material)?;
         let public = Public::load(material.algorithm, &spki)?;
         let label = || label(material.tenant, material.key, material.version);
         let traveller = copy.map(|copy| Traveller::new(material.algorithm, id, label(), copy, spki));
@@ -381,5 +385,28 @@ impl<W: World> KeyStore for TokenStore<W> {
 
     fn move_member(&self, _: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
         self.tokens.pool.move_member(member, to)
+    }
+
+    fn ejected(&self) -> Vec<(MemberName, String)> {
+        self.tokens.pool.ejected()
+    }
+
+    fn keep_out(&self, member: &MemberName, absence: Absence) {
+        self.tokens.pool.keep_out(member, absence);
+    }
+
+    fn arrivals(&self) -> u64 {
+        self.tokens.pool.arrivals()
+    }
+
+    /// Past the keys that are held ready: those that are used are not to make way for all the others.
+    async fn check_copies(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Option<Copies>, Error> {
+        let Reference { id, paddings: _, copy, spki } = self.open_reference(&key)?;
+        let algorithm = key.algorithm;
+        let traveller = copy.map(|copy| {
+            Traveller::new(algorithm, id, label(key.tenant, key.key, key.version), copy, spki.clone())
+        });
+        let sought = Sought { algorithm, id, public: Public::load(algorithm, &spki)?, spki };
+        self.tokens.check_copies(&sought, traveller.as_ref()).await
     }
 }

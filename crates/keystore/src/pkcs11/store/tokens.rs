@@ -16,13 +16,16 @@ use crate::software::held::Held;
 use holdfast_core::algorithm::{Algorithm, SignatureScheme};
 use holdfast_core::work::Message;
 use holdfast_core::{Error, Secret};
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 /// The tokens of a pool, and how long they are waited for.
 pub(super) struct Tokens {
     pub(super) pool: Pool,
     pub(super) patience: Patience,
+    /// Keys that are being destroyed, or were, by this process: no copy of one is brought to anybody any more.
+    pub(super) doomed: Mutex<HashSet<Id>>,
 }
 
 /// Whom something is asked.

@@ -24,7 +24,7 @@ pub(crate) use batch::{BatchItems, decode_items};
 pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,
-    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, Status, Tenant, TenantDone, Token,
+    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, Status, Sweep, Tenant, TenantDone, Token,
     TokenIssued, Version, Versions,
 };
 pub use use_key::{

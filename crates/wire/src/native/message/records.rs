@@ -328,6 +328,28 @@ shown! {
         hedged: u64,
         /// Operations that were asked of another member because one failed.
         retried: u64,
+        /// The newest look through the copies of all keys, since the start.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sweep: Option<Sweep>,
+    }
+
+    /// A look whether every member of the pool that works holds every key. A member that comes makes for one.
+    pub struct Sweep {
+        /// When it began.
+        begun: String,
+        /// When it ended; absent while it is under way.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ended: Option<String>,
+        /// Key versions in the pool that were looked for.
+        versions: u64,
+        /// Copies that were found and are right.
+        held: u64,
+        /// Copies that were brought to a member that lacked them.
+        brought: u64,
+        /// Copies that a member lacks and could not be brought.
+        lacking: u64,
+        /// Key versions that could not be looked for.
+        failed: u64,
     }
 
     /// Whether the gateway waits for its root key.
