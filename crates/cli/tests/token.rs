@@ -219,6 +219,90 @@ fn where_a_key_was_made_is_attested_offline() {
     }
 }
 
+/// A vendor's chain for a key of the device goes with the document, and is verified under the root that the auditor has from the vendor.
+#[test]
+fn a_vendors_chain_is_verified_under_the_vendors_root() {
+    let hsm = SoftHsm::new();
+    let dev = start(TempDir::new().unwrap(), &hsm.settings());
+    until("the token takes keys", || {
+        dev.run(&["key", "create", "k", "--algorithm", "ecdsa-p256"]).status.success()
+    });
+    dev.ok(&["key", "create", "other", "--algorithm", "ecdsa-p256"]);
+    dev.ok(&["key", "create", "secret"]);
+    // What a device's maker does: a root, a certificate for the device, and one by the device for each of its keys.
+    let openssl = |line: &str| {
+        let done =
+            Command::new("openssl").args(line.split(' ')).current_dir(dev.dir.path()).output().unwrap();
+        assert!(done.status.success(), "{line}: {}", stderr(&done));
+    };
+    let authority =
+        "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -addext basicConstraints=critical,CA:TRUE";
+    for root in ["maker", "another"] {
+        openssl(&format!("req -x509 {authority} -subj /CN={root} -keyout {root}.key -out {root}.pem"));
+    }
+    openssl(&format!(
+        "req -x509 {authority} -subj /CN=device-4711 -CA maker.pem -CAkey maker.key -keyout device.key -out device.pem"
+    ));
+    fs::write(dev.path("of-a-key"), "keyUsage = critical, digitalSignature\n").unwrap();
+    for key in ["k", "other"] {
+        fs::write(dev.path(&format!("{key}.pub")), dev.ok(&["key", "public", key])).unwrap();
+        openssl(&format!(
+            "x509 -new -force_pubkey {key}.pub -subj /CN={key} -CA device.pem -CAkey device.key -extfile of-a-key -days 30 -out {key}.pem"
+        ));
+        let chain = [format!("{key}.pem"), "device.pem".to_owned()];
+        let chain = chain.map(|file| fs::read_to_string(dev.path(&file)).unwrap()).concat();
+        fs::write(dev.path(&format!("{key}.chain")), chain).unwrap();
+    }
+    let at = |name: &str| text(&dev.path(name));
+    let (document, vkey) = (at("k.json"), text(&dev.data().join("audit/dev/log.vkey")));
+    let attest = ["key", "attest", "k", "-o", &document, "--force", "--vendor-chain"];
+    let attest = |chain: &str| dev.run(&[&attest[..], &[&at(chain)]].concat());
+    until("it is published", || attest("k.chain").status.success());
+    let verify = |roots: &[&str]| {
+        let roots: Vec<_> = roots.iter().flat_map(|root| ["--vendor-root".to_owned(), at(root)]).collect();
+        let line = ["audit", "verify-attestation", &document, "--vkey", &vkey, "--json"];
+        let line: Vec<_> = line.into_iter().chain(roots.iter().map(String::as_str)).collect();
+        dev.run(&line)
+    };
+    let vendor = |roots: &[&str]| {
+        let output = verify(roots);
+        assert_eq!(code(output.status), 0, "{}", stderr(&output));
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(rows[0]["level"], "token", "the log's own word stays what it is");
+        rows[0]["vendor"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(vendor(&["maker.pem"]), "CN=maker");
+    assert_eq!(vendor(&["another.pem", "maker.pem"]), "CN=maker");
+    assert!(vendor(&[]).contains("--vendor-root"));
+    let refused = verify(&["another.pem"]);
+    assert!(
+        code(refused.status) == 6 && stderr(&refused).contains("no root that was given"),
+        "{}",
+        stderr(&refused)
+    );
+    // A chain of another key, one that is none, one for a secret key.
+    for (chain, words) in [("other.chain", "no version of the key"), ("k.pub", "holds no certificates")] {
+        let refused = attest(chain);
+        assert!(code(refused.status) == 2 && stderr(&refused).contains(words), "{}", stderr(&refused));
+    }
+    let secret = dev.run(&["key", "attest", "secret", "--vendor-chain", &at("k.chain")]);
+    assert_eq!(code(secret.status), 2, "{}", stderr(&secret));
+    // Neither does whoever passes the document on put another one in.
+    let good: Value = serde_json::from_str(&fs::read_to_string(&document).unwrap()).unwrap();
+    assert_eq!(good["versions"][0]["vendor_chain"].as_array().unwrap().len(), 2);
+    let mut lie = good.clone();
+    let other = fs::read_to_string(dev.path("other.pem")).unwrap();
+    let body: String = other.lines().filter(|line| !line.starts_with('-')).collect();
+    lie["versions"][0]["vendor_chain"][0] = body.into();
+    fs::write(&document, lie.to_string()).unwrap();
+    let refused = verify(&["maker.pem"]);
+    assert!(
+        code(refused.status) == 6 && stderr(&refused).contains("is of another key"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
 /// What a hostile module does as soon as it is loaded.
 const THIEF: &str = r#"
 #include <errno.h>

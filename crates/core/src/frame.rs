@@ -11,6 +11,7 @@ use crate::algorithm::Algorithm;
 use crate::binding::BindingClass;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyId, KeyVersion};
+use aws_lc_rs::digest::{Context, SHA256};
 use subtle::ConstantTimeEq;
 
 /// Length of the header in bytes.
@@ -20,6 +21,24 @@ const MAGIC: [u8; 4] = *b"HFC\x01";
 /// A value that only this key version has, published with every ciphertext: it makes a ciphertext open under no other key.
 #[derive(Debug, Clone, Copy)]
 pub struct Commitment(pub [u8; 32]);
+
+impl Commitment {
+    /// Keeps what is hashed here from what is hashed anywhere else.
+    pub const DOMAIN: &'static [u8] = b"holdfast/key-commitment/v1";
+
+    /// To a key pair, by the DER of its public half; to a secret key, by what only that key makes of fixed input or by the key itself.
+    ///
+    /// SHA-256([`Self::DOMAIN`] ‖ algorithm code ‖ `of`).
+    pub fn to(algorithm: Algorithm, of: &[u8]) -> Self {
+        let mut hash = Context::new(&SHA256);
+        hash.update(Self::DOMAIN);
+        hash.update(&[algorithm.code()]);
+        hash.update(of);
+        let mut commitment = [0; 32];
+        commitment.copy_from_slice(hash.finish().as_ref());
+        Self(commitment)
+    }
+}
 
 impl PartialEq for Commitment {
     fn eq(&self, other: &Self) -> bool {

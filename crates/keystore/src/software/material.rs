@@ -8,7 +8,6 @@ use super::key_wrap::{self, WrapKey};
 use super::mac::MacKey;
 use super::rsa::{self, Modulus, RsaKey};
 use super::signature::{self, Curve, SignatureKey};
-use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::hmac;
 use holdfast_core::algorithm::{Algorithm, Hash};
 use holdfast_core::frame::Commitment;
@@ -17,7 +16,7 @@ use holdfast_core::{Error, Secret};
 use std::sync::Arc;
 
 /// What stands before what is hashed to a commitment.
-pub(crate) const COMMITMENT_DOMAIN: &[u8] = b"holdfast/key-commitment/v1";
+pub(crate) const COMMITMENT_DOMAIN: &[u8] = Commitment::DOMAIN;
 
 /// Key material that has just been made.
 #[derive(Debug)]
@@ -47,15 +46,9 @@ impl Fresh {
     }
 }
 
-/// SHA-256("holdfast/key-commitment/v1" ‖ algorithm code ‖ `of`).
+/// As [`Commitment::to`].
 pub(crate) fn commitment(algorithm: Algorithm, of: &[u8]) -> Commitment {
-    let mut hash = Context::new(&SHA256);
-    hash.update(COMMITMENT_DOMAIN);
-    hash.update(&[algorithm.code()]);
-    hash.update(of);
-    let mut commitment = [0; 32];
-    commitment.copy_from_slice(hash.finish().as_ref());
-    Commitment(commitment)
+    Commitment::to(algorithm, of)
 }
 
 /// Makes a key.

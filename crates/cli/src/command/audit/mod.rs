@@ -8,6 +8,7 @@ mod prove;
 mod search;
 mod source;
 mod tail;
+mod vendor;
 mod verify;
 mod verify_proof;
 
