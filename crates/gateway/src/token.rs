@@ -257,6 +257,8 @@ fn not_empty(pin: Secret, problem: impl FnOnce() -> String) -> Result<Secret, Fa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn table(text: &str) -> Result<TokenTable, Fault> {
@@ -318,6 +320,12 @@ mod tests {
             let read = table.launch().map(|launch| launch.pin);
             assert_eq!(read.ok(), pin.map(|pin| Secret::from(pin.as_bytes())), "{mode:o} {text:?}");
         }
+        // A descriptor that whoever starts the gateway has put the PIN into.
+        let (ours, mut theirs) = std::io::pipe().unwrap();
+        theirs.write_all(b"5678\n").unwrap();
+        drop(theirs);
+        table.pin_file = PathBuf::from(format!("/dev/fd/{}", ours.as_raw_fd()));
+        assert_eq!(table.launch().unwrap().pin, Secret::from(&b"5678"[..]));
         table.pin_file = PathBuf::new();
         for (command, pin) in [
             (["echo", "5678"], Some("5678")),
