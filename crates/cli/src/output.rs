@@ -84,9 +84,16 @@ fn value(record: &impl Serialize) -> Result<Value, Failure> {
         .map_err(|error| Failure::new(Exit::Failure, "an answer cannot be shown").because(&error))
 }
 
+/// Terminals of fewer columns are not wrapped for.
+const NARROWEST: u16 = 60;
+
 fn plain() -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING);
+    // A serial console says that it has no columns at all: there, and where words would be cut to pieces, long lines run on.
+    if table.width().is_some_and(|columns| columns >= NARROWEST) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     table
 }
 

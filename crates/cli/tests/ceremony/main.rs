@@ -18,3 +18,4 @@ mod recovery;
 mod rotation;
 mod sealed;
 mod served;
+mod terminal;
