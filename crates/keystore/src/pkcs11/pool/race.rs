@@ -53,12 +53,7 @@ impl Pool {
         let Some(class) = class else {
             return tokio::select! {
                 biased;
-                judged = lead => {
-                    if matches!(judged, Judged::Lacking(_)) {
-                        *lacking = Some(member);
-                    }
-                    self.settle(member, judged)
-                }
+                judged = lead => settle(member, judged, lacking),
                 () = sleep => Err(no_reply(NoReply::Late)),
             };
         };
@@ -89,10 +84,7 @@ impl Pool {
                         Judged::Done(done) => return Ok(done),
                         Judged::Refused(error) => return Err(error),
                         judged @ (Judged::Failed(_) | Judged::Wrong(_) | Judged::Lacking(_)) => {
-                            if matches!(judged, Judged::Lacking(_)) {
-                                *lacking = Some(by);
-                            }
-                            last = self.settle(by, judged).err().unwrap_or(last);
+                            last = settle(by, judged, lacking).err().unwrap_or(last);
                         }
                     }
                     match was_lead {
@@ -152,19 +144,28 @@ impl Pool {
         let sleep = member.sleep_until(Instant::now() + patience);
         tokio::select! {
             biased;
-            judged = attempt(member, request, &read) => self.settle(member, judged),
+            judged = attempt(member, request, &read) => settle(member, judged, &mut None),
             () = sleep => Err(no_reply(NoReply::Late)),
         }
     }
+}
 
-    fn settle<T>(&self, member: &Member, judged: Judged<T>) -> Result<T, Error> {
-        match judged {
-            Judged::Done(done) => Ok(done),
-            Judged::Refused(error) | Judged::Failed(error) | Judged::Lacking(error) => Err(error),
-            Judged::Wrong(error) => {
-                member.eject(&error.to_string());
-                Err(error)
-            }
+/// What a member's answer comes to, for it and for who asked; notes one that does not hold the key.
+fn settle<'a, T>(
+    member: &'a Member,
+    judged: Judged<T>,
+    lacking: &mut Option<&'a Member>,
+) -> Result<T, Error> {
+    match judged {
+        Judged::Done(done) => Ok(done),
+        Judged::Refused(error) | Judged::Failed(error) => Err(error),
+        Judged::Lacking(error) => {
+            *lacking = Some(member);
+            Err(error)
+        }
+        Judged::Wrong(error) => {
+            member.eject(&error.to_string());
+            Err(error)
         }
     }
 }
