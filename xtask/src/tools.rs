@@ -13,7 +13,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 10] = [
     Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
     Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
     Tool { program: "curl", package: "curl", why: "speaks to the API as anybody would" },
@@ -22,6 +22,7 @@ const TOOLS: [Tool; 9] = [
     Tool { program: "rsyslogd", package: "rsyslog", why: "receives what a sink sends" },
     Tool { program: "pkcs11-tool", package: "opensc", why: "looks at tokens as others do" },
     Tool { program: "softhsm2-util", package: "softhsm2", why: "holds keys in tokens" },
+    Tool { program: "faketime", package: "faketime", why: "lets days pass for a process" },
     Tool { program: "lmnsd_gtls.so", package: "rsyslog-gnutls", why: "has rsyslog speak TLS" },
 ];
 

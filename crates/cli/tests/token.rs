@@ -12,7 +12,7 @@
 mod common;
 
 use common::dev::serving;
-use common::softhsm::{MODULE, PIN, SoftHsm, start, the_worker, workers};
+use common::softhsm::{MODULE, PIN, SoftHsm, start, start_as, the_worker, workers};
 use common::wait::until;
 use common::{Dev, code, holdfast, stderr, text};
 use serde_json::Value;
@@ -160,6 +160,58 @@ fn a_pin_that_others_can_read_is_refused_at_the_start() {
         said.contains("open to other users") && said.contains("chmod 600") && !said.contains(PIN),
         "{said}"
     );
+}
+
+/// A gateway that stood still while rotations were due makes up for them as soon as it runs again, once, in software and in the token.
+#[test]
+fn what_was_due_during_a_standstill_is_rotated_at_the_next_start() {
+    let hsm = SoftHsm::new();
+    let dev = start(TempDir::new().unwrap(), "");
+    dev.ok(&["key", "create", "soft"]);
+    let Dev { dir, server, .. } = dev;
+    server.stop();
+    let dev = start(dir, &hsm.settings());
+    until("the token takes keys", || dev.run(&["key", "create", "hard"]).status.success());
+    dev.ok(&["key", "create", "unscheduled"]);
+    for key in ["soft", "hard"] {
+        dev.ok(&["key", "schedule", key, "--every", "2d"]);
+    }
+    let Dev { dir, server, .. } = dev;
+    server.stop();
+    // Five days later, by the wall clock alone. Not by `faketime` itself, which would stand between us and its process.
+    let library = fs::read_dir("/usr/lib").unwrap().flatten();
+    let library =
+        library.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+    let five_days_later = |mut line: Command| {
+        line.env("LD_PRELOAD", library.as_ref().expect("libfaketime")).env("FAKETIME", "+5d");
+        line.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        line
+    };
+    let dev = start_as(dir, &hsm.settings(), &five_days_later);
+    let newest = |key: &str| json(&dev, &["key", "show", key])["newest_version"].as_u64().unwrap();
+    until("both are rotated", || newest("soft") == 2 && newest("hard") == 2);
+    assert_eq!(json(&dev, &["key", "show", "hard"])["custody"], "token");
+    let late = || dev.server.admin("/metrics").contains("holdfast_rotations_total{result=\"late\"} 2");
+    until("that is counted", late);
+    let rotations = || {
+        let events = common::log::closing(&dev.data().join("audit/dev")).into_iter();
+        events
+            .filter(|event| event["action"] == "rotate-key" && event["outcome"] == "success")
+            .collect::<Vec<_>>()
+    };
+    until("it is published", || rotations().len() >= 2);
+    for event in rotations() {
+        assert_eq!(event["caller"]["authentication"], "gateway");
+        assert!(event["alarm"].as_str().unwrap().contains("rotated late: it was due at"), "{event}");
+    }
+    assert_eq!((rotations().len(), newest("unscheduled")), (2, 1));
+    // Due again in two days: nothing more is made now.
+    let due = json(&dev, &["key", "show", "hard"])["schedule"]["due"].clone();
+    let Dev { dir, server, .. } = dev;
+    server.stop();
+    let dev = start_as(dir, &hsm.settings(), &five_days_later);
+    until("the token is there", || workers(dev.server.pid()).len() == 1);
+    assert_eq!(json(&dev, &["key", "show", "hard"])["schedule"]["due"], due);
 }
 
 /// Where a key was made is shown to an auditor who has nothing but the document and the log's key.

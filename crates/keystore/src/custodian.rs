@@ -1,7 +1,7 @@
 //! Custody as a gateway has it: in software, or, where a token is configured, in that for whatever is made from then on. What was made in
 //! either is used where it is: a sealed handle says where.
 
-use crate::pkcs11::TokenStore;
+use crate::pkcs11::{self, TokenStore};
 use crate::refusal;
 use crate::software::{Kind, SealedBlob, SoftwareStore};
 use holdfast_core::algorithm::Algorithm;
@@ -10,7 +10,7 @@ use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHand
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, TenantId, Timestamp};
+use holdfast_core::{Error, KeyId, KeyVersion, MemberName, TenantId, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Both stores, as one.
@@ -81,9 +81,11 @@ impl<W: World> KeyStore for Custodian<W> {
     }
 
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
+        // A key from before the token, of a kind that no token has, goes on where it is: else it could never be rotated again.
+        let stays = version.version != KeyVersion::FIRST && !pkcs11::can_hold(&version);
         match &self.token {
-            Some(token) => token.generate(permit, version).await,
-            None => self.software.generate(permit, version).await,
+            Some(token) if !stays => token.generate(permit, version).await,
+            Some(_) | None => self.software.generate(permit, version).await,
         }
     }
 

@@ -91,11 +91,16 @@ impl SoftHsm {
 
 /// A dev gateway with settings of its own.
 pub fn start(dir: TempDir, settings: &str) -> Dev {
+    start_as(dir, settings, |line| line)
+}
+
+/// The same, started by another command that is given its line.
+pub fn start_as(dir: TempDir, settings: &str, by: impl FnOnce(Command) -> Command) -> Dev {
     let data = dir.path().join("data");
     let config = dir.path().join("holdfast.toml");
     fs::write(&config, settings).unwrap();
     let line = serving(&data).into_iter().chain(["--config".to_owned(), text(&config)]);
-    let server = Server::start(holdfast(line.chain(["--admin".to_owned(), "127.0.0.1:0".to_owned()])));
+    let server = Server::start(by(holdfast(line.chain(["--admin".to_owned(), "127.0.0.1:0".to_owned()]))));
     let environment = environment(&data);
     Dev { dir, server, environment }
 }

@@ -27,4 +27,5 @@ pub mod worker;
 
 pub use member::{About, Condition, Launch, Member, NoReply, Report};
 pub use pool::{Answered, Distribution, MAX_MEMBERS, Pool, Quantiles};
+pub(crate) use store::can_hold;
 pub use store::{Patience, TokenStore};

@@ -290,6 +290,11 @@ impl Role {
     }
 }
 
+/// Whether a token could hold such a key at all.
+pub(crate) fn can_hold(version: &NewVersion<'_>) -> bool {
+    Role::of(version.algorithm) != Role::Elsewhere && !version.exportable
+}
+
 fn aead(algorithm: Algorithm) -> Result<(), Error> {
     match Role::of(algorithm) {
         Role::Aead => Ok(()),
