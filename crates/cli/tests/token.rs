@@ -187,7 +187,7 @@ fn what_was_due_during_a_standstill_is_rotated_at_the_next_start() {
         line.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         line
     };
-    let dev = start_as(dir, &hsm.settings(), &five_days_later);
+    let dev = start_as(dir, &hsm.settings(), five_days_later);
     let newest = |key: &str| json(&dev, &["key", "show", key])["newest_version"].as_u64().unwrap();
     until("both are rotated", || newest("soft") == 2 && newest("hard") == 2);
     assert_eq!(json(&dev, &["key", "show", "hard"])["custody"], "token");
@@ -209,7 +209,7 @@ fn what_was_due_during_a_standstill_is_rotated_at_the_next_start() {
     let due = json(&dev, &["key", "show", "hard"])["schedule"]["due"].clone();
     let Dev { dir, server, .. } = dev;
     server.stop();
-    let dev = start_as(dir, &hsm.settings(), &five_days_later);
+    let dev = start_as(dir, &hsm.settings(), five_days_later);
     until("the token is there", || workers(dev.server.pid()).len() == 1);
     assert_eq!(json(&dev, &["key", "show", "hard"])["schedule"]["due"], due);
 }
