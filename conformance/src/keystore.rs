@@ -446,6 +446,6 @@ async fn another_process_uses_what_was_made<K: KeyStore>(
         rig.pipeline.use_key(&inbound, call(&key, decrypt(&sealed, Context::EMPTY))).await.unwrap();
     assert_eq!(bytes(released.into_parts().0), b"4711");
     rig.transition(&key, Transition::Deactivate).await.unwrap();
-    rig.transition(&key, Transition::Destroy).await.unwrap();
+    rig.transition(&key, Transition::Destroy(None)).await.unwrap();
     assert_eq!(refused(&rig, &key, decrypt(&sealed, Context::EMPTY)).await.0, ErrorKind::KeyState);
 }

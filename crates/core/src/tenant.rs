@@ -26,6 +26,8 @@ pub struct TenantRecord {
     pub clock_held: Option<Timestamp>,
     /// Of the gateway itself: members of the key store's pool that are out until an operator lets them in.
     pub out: BTreeMap<MemberName, Absence>,
+    /// Of the gateway itself: for how many seconds it has been up in all while some key waited to be destroyed, as far as that was counted.
+    pub up: u64,
     /// When it was created.
     pub created: Timestamp,
     /// How often its record, callers, anchors or policy have been written.

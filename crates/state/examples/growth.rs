@@ -156,6 +156,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         retention: None,
         clock_held: None,
         out: BTreeMap::new(),
+        up: 0,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,
     };
@@ -208,6 +209,8 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         current: KeyVersion::FIRST,
         schedule: None,
         inventory: None,
+        destruction: None,
+        erasure: None,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

@@ -73,6 +73,7 @@ pub(crate) fn tenant_record(id: &str) -> TenantRecord {
         retention: None,
         clock_held: None,
         out: BTreeMap::new(),
+        up: 0,
         created: Timestamp::from_micros(1_000_000),
         epoch: Epoch::FIRST,
     }
@@ -143,6 +144,8 @@ pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
         current: KeyVersion::FIRST,
         schedule: None,
         inventory: None,
+        destruction: None,
+        erasure: None,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(3_000_000),

@@ -8,6 +8,7 @@ use crate::testing::{
 };
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{CallerKind, CallerRecord};
+use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
 use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Version};
 use holdfast_core::lifecycle::KeyState;
@@ -124,6 +125,25 @@ fn the_bytes_of_a_key() {
     assert!(text(&body).contains(inventory), "{}", text(&body));
     assert!(text(&body).contains(r#""schedule":{"days":90,"due":8},"inventory""#), "{}", text(&body));
     assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);
+    let order = Destruction {
+        state: KeyState::Deactivated,
+        resumes_to: KeyState::Active,
+        ordered: Timestamp::from_micros(9),
+        period: WaitingPeriod::of_days(7).unwrap(),
+        up: 3600,
+    };
+    let erasure = Erasure::begun(Timestamp::from_micros(10), ["a", "b"].map(|name| name.parse().unwrap()));
+    let erasure = erasure.after(&["a".parse().unwrap()]);
+    let ending =
+        Key { destruction: Some(order), erasure: Some(Arc::new(erasure)), ..a_key("acme", "kek", 5) };
+    let body = of_key(&ending).unwrap();
+    let written = concat!(
+        r#""newest":1,"destruction":{"state":"deactivated","resumes_to":"active","ordered":9,"days":7,"up":3600},"#,
+        r#""erasure":{"destroyed":10,"absent":["a"],"pending":["b"]},"custody""#
+    );
+    assert!(text(&body).contains(written), "{}", text(&body));
+    let read = key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap();
+    assert_eq!((read.destruction, read.erasure), (ending.destruction, ending.erasure));
     for none in [0, 3, 4] {
         assert!(key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(none).as_bytes())).is_err(), "{none}");
     }

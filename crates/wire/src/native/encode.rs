@@ -244,6 +244,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 retention,
                 clock_held: _,
                 out: _,
+                up: _,
                 created,
                 epoch,
             } = record;
