@@ -155,7 +155,7 @@ mod tests {
         assert_eq!((&begun.absent[..], &begun.pending[..]), (&[][..], &[a.clone(), b.clone()][..]));
         let after = begun.after(&[b.clone(), c]);
         assert_eq!((&after.absent[..], &after.pending[..]), (&[b.clone()][..], &[a.clone()][..]));
-        let after = after.after(&[a.clone()]);
+        let after = after.after(std::slice::from_ref(&a));
         assert_eq!((&after.absent[..], &after.pending[..]), (&[a, b][..], &[][..]));
     }
 }

@@ -194,9 +194,28 @@ fn a_clock_that_jumps_brings_nothing_forward() {
     assert!(rig.pipeline.clock_held().is_some());
     assert_eq!(kek(&rig).state, KeyState::Suspended);
     // An order that is given meanwhile waits by the later of both times.
-    let due =
-        order(&rig, Transition::CancelDestruction).and_then(|_| Ok(destroy(&rig).destruction.unwrap().due()));
-    assert!(due.unwrap() >= rig.world.now().plus_seconds(2 * DAY - 1));
+    let (rig, _) = self::rig();
+    let before = rig.world.now();
+    rig.world.jump(-DAY.cast_signed());
+    tick(&rig);
+    assert!(rig.pipeline.clock_held().is_some());
+    assert!(destroy(&rig).destruction.unwrap().due() >= before.plus_seconds(2 * DAY));
+}
+
+#[test]
+fn an_order_that_was_taken_back_brings_the_next_one_not_forward() {
+    let (rig, _) = rig();
+    destroy(&rig);
+    pass(&rig, DAY);
+    order(&rig, Transition::CancelDestruction).unwrap();
+    let due = destroy(&rig).destruction.unwrap().due();
+    // The first one would be due by now, and the gateway has been up for as long as the second one demands.
+    rig.world.step(-12 * HOUR.cast_signed());
+    pass(&rig, 2 * DAY + HOUR);
+    assert!(rig.world.now() < due);
+    assert_eq!(kek(&rig).state, KeyState::Suspended);
+    pass(&rig, 12 * HOUR);
+    assert_eq!(kek(&rig).state, KeyState::Destroyed);
 }
 
 #[test]
