@@ -86,6 +86,8 @@ impl Destruction {
 pub struct Erasure {
     /// When it was destroyed: from then on nobody could use it any more.
     pub destroyed: Timestamp,
+    /// The newest commit then.
+    pub commit: u64,
     /// The members that were asked to erase it and looked: none of it is there.
     pub absent: Vec<MemberName>,
     /// The members that may still hold it, until they are seen and asked.
@@ -94,24 +96,27 @@ pub struct Erasure {
 
 impl Erasure {
     /// What is to be erased now from these members; what was known of an earlier version's erasure starts anew.
-    pub fn begun(destroyed: Timestamp, holders: impl IntoIterator<Item = MemberName>) -> Self {
+    pub fn begun(
+        (destroyed, commit): (Timestamp, u64),
+        holders: impl IntoIterator<Item = MemberName>,
+    ) -> Self {
         let mut pending: Vec<_> = holders.into_iter().collect();
         pending.sort_unstable();
         pending.dedup();
-        Self { destroyed, absent: Vec::new(), pending }
+        Self { destroyed, commit, absent: Vec::new(), pending }
     }
 
     /// The same, after some of the members have said that nothing of it is there.
     #[must_use]
     pub fn after(&self, absent: &[MemberName]) -> Self {
-        let Self { destroyed, absent: before, pending } = self;
+        let Self { destroyed, commit, absent: before, pending } = self;
         let is_absent = |member: &MemberName| absent.contains(member);
         let mut absent: Vec<_> =
             before.iter().chain(pending.iter().filter(|member| is_absent(member))).cloned().collect();
         absent.sort_unstable();
         absent.dedup();
         let pending = pending.iter().filter(|member| !is_absent(member)).cloned().collect();
-        Self { destroyed: *destroyed, absent, pending }
+        Self { destroyed: *destroyed, commit: *commit, absent, pending }
     }
 }
 
@@ -151,7 +156,7 @@ mod tests {
     #[test]
     fn a_member_is_pending_until_it_says_that_nothing_is_there() {
         let [a, b, c] = ["a", "b", "c"].map(|name| name.parse::<MemberName>().unwrap());
-        let begun = Erasure::begun(Timestamp::from_micros(1), [b.clone(), a.clone(), b.clone()]);
+        let begun = Erasure::begun((Timestamp::from_micros(1), 1), [b.clone(), a.clone(), b.clone()]);
         assert_eq!((&begun.absent[..], &begun.pending[..]), (&[][..], &[a.clone(), b.clone()][..]));
         let after = begun.after(&[b.clone(), c]);
         assert_eq!((&after.absent[..], &after.pending[..]), (&[b.clone()][..], &[a.clone()][..]));

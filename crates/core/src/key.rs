@@ -7,6 +7,7 @@ use crate::id::{Epoch, KeyId, KeyName, KeyVersion, TenantId};
 use crate::inventory::Inventory;
 use crate::lifecycle::KeyState;
 use crate::schedule::Schedule;
+use crate::tenant::TakenBackup;
 use crate::time::Timestamp;
 use core::fmt;
 use std::collections::BTreeMap;
@@ -139,6 +140,17 @@ impl Key {
     /// Whether some of its destroyed material may still be in a member of a pool.
     pub fn is_to_erase(&self) -> bool {
         self.erasure.as_ref().is_some_and(|erasure| !erasure.pending.is_empty())
+    }
+
+    /// Whether a backup may hold some of its material, or what leads to that. Where clocks and commits differ, rather yes than no.
+    pub fn may_be_in(&self, backup: &TakenBackup) -> bool {
+        let TakenBackup { commit, taken, .. } = backup;
+        let was_there = *commit >= self.renewed || *taken >= self.created;
+        let was_not_gone = match (&self.erasure, self.state) {
+            (Some(erasure), KeyState::Destroyed) => *commit <= erasure.commit || *taken <= erasure.destroyed,
+            (Some(_) | None, _) => true,
+        };
+        was_there && was_not_gone
     }
 
     /// Whether native contexts must not stand in the log in clear.

@@ -61,6 +61,8 @@ pub struct Archived {
     pub digest: [u8; 32],
     /// The commit that it holds.
     pub state: Committed,
+    /// For how many days it is to be kept, if that is declared.
+    pub keep_days: Option<u32>,
 }
 
 /// A step of the wall clock against the clock that never steps, of more than a minute.

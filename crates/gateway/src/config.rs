@@ -181,6 +181,8 @@ pub struct Backup {
     pub directory: PathBuf,
     /// The `age1…` lines of those who may restore; empty: no backups are taken.
     pub recipients: Vec<String>,
+    /// For how many days a backup is kept by whoever keeps them; 0: that is not declared.
+    pub keep_days: u32,
 }
 
 /// The end of keys.

@@ -19,7 +19,7 @@ use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::Absence;
 use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
-use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
+use holdfast_core::tenant::{Anchor, PolicyVersion, TakenBackup, TenantRecord};
 use holdfast_core::{Epoch, KeyId, KeyVersion, MemberName, OperationId, Timestamp, TokenId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -68,6 +68,8 @@ struct TenantBody<'a> {
     handle: Option<Bytes<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backed_up: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    backups: Vec<BackupBody<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retention_days: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +79,19 @@ struct TenantBody<'a> {
     #[serde(default, skip_serializing_if = "is_zero")]
     up: u64,
     created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupBody<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    commit: u64,
+    taken: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+    #[serde(borrow)]
+    sha256: Bytes<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -184,6 +199,7 @@ struct DestructionBody<'a> {
 #[serde(deny_unknown_fields)]
 struct ErasureBody<'a> {
     destroyed: u64,
+    commit: u64,
     #[serde(borrow)]
     absent: Vec<Cow<'a, str>>,
     #[serde(borrow)]
@@ -265,6 +281,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         suspended,
         handle,
         backed_up,
+        backups,
         retention,
         clock_held,
         out,
@@ -277,6 +294,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         suspended: *suspended,
         handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
         backed_up: *backed_up,
+        backups: backups.iter().map(of_backup).collect(),
         retention_days: retention.map(Retention::days),
         clock_held: clock_held.map(Timestamp::micros),
         out: out.iter().map(|(member, absence)| (member.as_str().into(), absence.name().into())).collect(),
@@ -287,8 +305,19 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
 
 /// A tenant of a row.
 pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
-    let TenantBody { v: _, suspended, handle, backed_up, retention_days, clock_held, out, up, created } =
-        decode(row)?;
+    let body: TenantBody<'_> = decode(row)?;
+    let TenantBody {
+        v: _,
+        suspended,
+        handle,
+        backed_up,
+        backups,
+        retention_days,
+        clock_held,
+        out,
+        up,
+        created,
+    } = body;
     let retention = retention_days
         .map(|days| Retention::of_days(days).ok_or_else(|| row.damaged("its retention is none")));
     let out = out.iter().map(|(member, absence)| {
@@ -302,12 +331,35 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         suspended,
         handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
         backed_up,
+        backups: backups.iter().map(|body| backup(row, body)).collect::<Result<_, _>>()?,
         retention: retention.transpose()?,
         clock_held: clock_held.map(Timestamp::from_micros),
         out: out.collect::<Result<_, Fault>>()?,
         up,
         created: Timestamp::from_micros(created),
         epoch: Epoch(row.epoch),
+    })
+}
+
+fn of_backup(taken: &TakenBackup) -> BackupBody<'_> {
+    let TakenBackup { name, commit, taken, expires, sha256 } = taken;
+    BackupBody {
+        name: Cow::Borrowed(name),
+        commit: *commit,
+        taken: taken.micros(),
+        expires: expires.map(Timestamp::micros),
+        sha256: sha256.as_slice().into(),
+    }
+}
+
+fn backup(row: &Row<'_>, body: &BackupBody<'_>) -> Result<TakenBackup, Fault> {
+    let BackupBody { name, commit, taken, expires, sha256 } = body;
+    Ok(TakenBackup {
+        name: (**name).into(),
+        commit: *commit,
+        taken: Timestamp::from_micros(*taken),
+        expires: expires.map(Timestamp::from_micros),
+        sha256: exact(row, sha256)?,
     })
 }
 
@@ -500,18 +552,24 @@ fn destruction(row: &Row<'_>, body: &DestructionBody<'_>) -> Result<Destruction,
 }
 
 fn of_erasure(erasure: &Erasure) -> ErasureBody<'_> {
-    let Erasure { destroyed, absent, pending } = erasure;
+    let Erasure { destroyed, commit, absent, pending } = erasure;
     let names = |members: &'_ [MemberName]| members.iter().map(|member| member.to_string().into()).collect();
-    ErasureBody { destroyed: destroyed.micros(), absent: names(absent), pending: names(pending) }
+    ErasureBody {
+        destroyed: destroyed.micros(),
+        commit: *commit,
+        absent: names(absent),
+        pending: names(pending),
+    }
 }
 
 fn erasure(row: &Row<'_>, body: &ErasureBody<'_>) -> Result<Erasure, Fault> {
-    let ErasureBody { destroyed, absent, pending } = body;
+    let ErasureBody { destroyed, commit, absent, pending } = body;
     let members = |names: &[Cow<'_, str>]| {
         names.iter().map(|name| parse(row, "member of the pool", name)).collect::<Result<_, _>>()
     };
     Ok(Erasure {
         destroyed: Timestamp::from_micros(*destroyed),
+        commit: *commit,
         absent: members(absent)?,
         pending: members(pending)?,
     })

@@ -22,6 +22,7 @@ use holdfast_core::port::Page;
 use holdfast_core::query::{AuditPath, Found, Query};
 use holdfast_core::receipt::SignedReceipt;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
+use holdfast_core::tenant::TakenBackup;
 use holdfast_core::{
     Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId,
     Timestamp, TokenId,
@@ -361,7 +362,7 @@ fn a_key() -> (Key, Version) {
             up: 5,
         }),
         erasure: Some(Arc::new(
-            Erasure::begun(Timestamp::from_micros(7), ["a", "b"].map(|name| name.parse().unwrap()))
+            Erasure::begun((Timestamp::from_micros(7), 1), ["a", "b"].map(|name| name.parse().unwrap()))
                 .after(&["b".parse().unwrap()]),
         )),
         custody: Custody::Software,
@@ -505,7 +506,18 @@ fn keys() {
 
     let request = client::key(&tenant(), &key());
     assert!(matches!(query(&request), Query::Key(name) if name == key()));
-    assert!(found(&request, Found::Key(Box::new(record), Arc::new(version))).durability.is_none());
+    let backup = TakenBackup {
+        name: "holdfast-1.age".into(),
+        commit: 3,
+        taken: Timestamp::from_micros(1),
+        expires: Some(Timestamp::from_micros(2)),
+        sha256: [9; 32],
+    };
+    let shown = found(&request, Found::Key(Box::new(record), Arc::new(version), vec![backup]));
+    assert!(shown.durability.is_none());
+    let held = &shown.held_by[0];
+    assert_eq!((held.name.as_str(), held.expires.unwrap().0), ("holdfast-1.age", Timestamp::from_micros(2)));
+    assert_eq!(held.sha256, Bytes(vec![9; 32]));
 
     let labels = message::LabelKey { labels: LabelMap::default(), expected_epoch: Some(4) };
     assert!(matches!(

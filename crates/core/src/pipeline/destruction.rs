@@ -22,7 +22,7 @@ use crate::lifecycle::{KeyState, Transition};
 use crate::port::{KeyEntry, KeyStore, Mark, Ports, Remains, State, StateChange, World};
 use crate::query::MAX_PAGE;
 use crate::sync::{AtomicU64, Ordering};
-use crate::tenant::TenantRecord;
+use crate::tenant::{TakenBackup, TenantRecord};
 use crate::time::Timestamp;
 use std::sync::Arc;
 
@@ -202,6 +202,20 @@ impl<P: Ports> Pipeline<P> {
         self.engines.world.held_now().map_or(now, |held| held.max(now))
     }
 
+    /// Now, and the newest commit: what is destroyed from here on is in no later backup.
+    pub(super) fn moment(&self, now: Timestamp) -> (Timestamp, u64) {
+        (now, self.engines.state.position().sequence)
+    }
+
+    /// The backups that may hold a key that waits to be destroyed, or is.
+    pub(super) fn backups_of(&self, key: &Key) -> Vec<TakenBackup> {
+        if key.destruction.is_none() && key.state != KeyState::Destroyed {
+            return Vec::new();
+        }
+        let Some(gateway) = self.tenant(&TenantId::gateway()) else { return Vec::new() };
+        gateway.data.record.backups.iter().filter(|backup| key.may_be_in(backup)).cloned().collect()
+    }
+
     /// The changes by which a key is destroyed, with all of its versions.
     async fn destroyed(
         &self,
@@ -236,7 +250,7 @@ impl<P: Ports> Pipeline<P> {
             state: KeyState::Destroyed,
             resumes_to: KeyState::Active,
             destruction: None,
-            erasure: Some(Arc::new(Erasure::begun(scene.inbound.now, holders))),
+            erasure: Some(Arc::new(Erasure::begun(self.moment(scene.inbound.now), holders))),
             epoch: before.epoch.next(),
             ..before.clone()
         };
@@ -403,12 +417,16 @@ impl<P: Ports> Pipeline<P> {
 }
 
 /// What is to be erased of a key besides, when one of its versions is destroyed while the key goes on.
-pub(super) fn erasure_with(before: &Key, holders: Vec<MemberName>, now: Timestamp) -> Option<Arc<Erasure>> {
+pub(super) fn erasure_with(
+    before: &Key,
+    holders: Vec<MemberName>,
+    moment: (Timestamp, u64),
+) -> Option<Arc<Erasure>> {
     if holders.is_empty() {
         return before.erasure.clone();
     }
     let pending = before.erasure.iter().flat_map(|erasure| erasure.pending.iter().cloned());
-    Some(Arc::new(Erasure::begun(now, holders.into_iter().chain(pending))))
+    Some(Arc::new(Erasure::begun(moment, holders.into_iter().chain(pending))))
 }
 
 fn listed(members: &[MemberName]) -> String {

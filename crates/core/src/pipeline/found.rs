@@ -79,6 +79,7 @@ impl<P: Ports> Pipeline<P> {
             suspended: false,
             handle: None,
             backed_up: None,
+            backups: Vec::new(),
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),

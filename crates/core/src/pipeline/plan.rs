@@ -15,10 +15,12 @@ use crate::event::Committed;
 use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId};
 use crate::key::{Custody, Generated, Key, NewVersion, Version};
 use crate::lifecycle::{KeyState, Transition};
-use crate::port::{Archive, Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
+use crate::port::{
+    Archive, Archived, Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World,
+};
 use crate::schedule::Schedule;
 use crate::secret::Secret;
-use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
+use crate::tenant::{Anchor, PolicyVersion, TakenBackup, TenantRecord};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -488,6 +490,7 @@ impl<P: Ports> Pipeline<P> {
             suspended: false,
             handle: Some(handle),
             backed_up: None,
+            backups: Vec::new(),
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),
@@ -519,7 +522,18 @@ impl<P: Ports> Pipeline<P> {
         facts.output = Some(Committed::Sha256 { digest: archived.digest, bytes: archived.bytes });
         self.reload(gateway).await?;
         let before = self.tenant(gateway).ok_or_else(|| vanished(gateway))?.data.record.clone();
+        let Archived { name, bytes: _, digest, state, keep_days } = &archived;
+        let mut backups = before.backups.clone();
+        backups.push(TakenBackup {
+            name: name.clone(),
+            commit: state.sequence,
+            taken: scene.inbound.now,
+            expires: keep_days.map(|days| scene.inbound.now.plus_seconds(u64::from(days) * 86_400)),
+            sha256: *digest,
+        });
+        backups.drain(..backups.len().saturating_sub(TakenBackup::MAX_REMEMBERED));
         let record = TenantRecord {
+            backups,
             // Of two at once the later commit counts, whichever ends last.
             backed_up: before.backed_up.max(Some(archived.state.sequence)),
             epoch: before.epoch.next(),

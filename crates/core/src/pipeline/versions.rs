@@ -95,7 +95,7 @@ impl<P: Ports> Pipeline<P> {
         if verb == VersionVerb::Destroy {
             let remains = self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?;
             handle = remains.handle;
-            erasure = erasure_with(before, remains.holders, scene.inbound.now);
+            erasure = erasure_with(before, remains.holders, self.moment(scene.inbound.now));
         }
         let version = Version { state, handle, ..Version::clone(&version) };
         let key = Key { erasure, epoch: before.epoch.next(), ..before.clone() };

@@ -11,8 +11,10 @@ use holdfast_core::import::BeginImport;
 use holdfast_core::key::Key;
 use holdfast_core::lifecycle::{KeyState, Transition, VersionVerb};
 use holdfast_core::pipeline::Destructions;
-use holdfast_core::port::World;
-use holdfast_core::{Error, ErrorKind, KeyVersion};
+use holdfast_core::port::{State, World};
+use holdfast_core::query::{Found, Query};
+use holdfast_core::tenant::TakenBackup;
+use holdfast_core::{Error, ErrorKind, KeyVersion, Timestamp};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -483,4 +485,80 @@ fn the_end_of_a_version_leaves_the_others_alone() {
     pass(&rig, 60);
     assert_eq!(rig.keys().erased_on(id, KeyVersion::FIRST), ["a", "b"]);
     assert!(rig.keys().erased_on(id, kek(&rig).newest).is_empty());
+}
+
+fn back_up(rig: &Rig) {
+    rig.world.pass(60);
+    rig.pipeline.engines().archive.hold(rig.state().position().sequence);
+    now(rig.pipeline.command(&rig.inbound_at(&rig.gateway, "olga"), Command::BackUp)).unwrap();
+    rig.world.pass(60);
+}
+
+/// What a custodian is shown: the names of the backups that may hold the key, and until when.
+fn held_by(rig: &Rig) -> Vec<(String, Option<Timestamp>)> {
+    let Found::Key(_, _, backups) = now(rig.query("carol", Query::Key(name("kek")))).unwrap() else {
+        panic!("a key")
+    };
+    backups.into_iter().map(|backup| (backup.name.into(), backup.expires)).collect()
+}
+
+#[test]
+fn the_backups_that_may_hold_a_key_are_named_at_its_end_with_their_expiry() {
+    let rig = waiting(Rig::new());
+    back_up(&rig);
+    now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
+    back_up(&rig);
+    now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
+    rig.pipeline.engines().archive.keep(Some(30));
+    let taken = rig.world.now().plus_seconds(60);
+    back_up(&rig);
+    order(&rig, Transition::Deactivate).unwrap();
+    assert_eq!(held_by(&rig), [], "its end is not in sight");
+    destroy(&rig);
+    // The first one is from before the key, the second has its first version only.
+    let mut expected =
+        vec![("backup-2".to_owned(), None), ("backup-3".to_owned(), Some(taken.plus_seconds(30 * DAY)))];
+    assert_eq!(held_by(&rig), expected);
+    back_up(&rig);
+    pass(&rig, 2 * DAY);
+    assert_eq!(kek(&rig).state, KeyState::Destroyed);
+    back_up(&rig);
+    expected.push(("backup-4".to_owned(), held_by(&rig)[2].1));
+    assert_eq!(held_by(&rig), expected, "it waits in the fourth, and the fifth is from after its end");
+
+    let rig = rig.crash(0).unwrap();
+    assert_eq!(held_by(&rig), expected);
+}
+
+#[test]
+fn a_clock_that_was_set_back_hides_no_backup() {
+    let (rig, _) = rig();
+    back_up(&rig);
+    destroy(&rig);
+    pass(&rig, 2 * DAY + HOUR);
+    assert_eq!(kek(&rig).state, KeyState::Destroyed);
+    let erasure = kek(&rig).erasure.unwrap();
+    let at = |commit, taken| TakenBackup { name: "x".into(), commit, taken, expires: None, sha256: [0; 32] };
+    let (before, after) = (kek(&rig).created, erasure.destroyed.plus_seconds(1));
+    let end = erasure.commit;
+    for (backup, expected) in [
+        (at(end, after), true),
+        (at(end + 9, before), true),
+        (at(end + 9, after), false),
+        (at(kek(&rig).renewed, Timestamp::from_micros(0)), true),
+        (at(kek(&rig).renewed - 1, Timestamp::from_micros(0)), false),
+    ] {
+        assert_eq!(kek(&rig).may_be_in(&backup), expected, "{backup:?}");
+    }
+}
+
+#[test]
+fn no_more_backups_are_remembered_than_have_room() {
+    let (rig, _) = rig();
+    for _ in 0..TakenBackup::MAX_REMEMBERED + 2 {
+        back_up(&rig);
+    }
+    destroy(&rig);
+    let held = held_by(&rig);
+    assert_eq!((held.len(), held[0].0.as_str()), (TakenBackup::MAX_REMEMBERED, "backup-3"), "the newest");
 }

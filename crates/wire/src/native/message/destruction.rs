@@ -1,10 +1,11 @@
 //! The end of a key: the order, how it waits, and what is known of its material afterwards.
 
 use super::request;
-use crate::native::field::{Bounded, Name, Time, Word};
+use crate::native::field::{Bounded, Bytes, Name, Time, Word};
 use holdfast_core::MemberName;
 use holdfast_core::destruction::{self, WaitingPeriod};
 use holdfast_core::lifecycle::KeyState;
+use holdfast_core::tenant::TakenBackup;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,33 @@ impl Destruction {
     }
 }
 
+/// A backup that may hold a key that is at its end.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HeldBy {
+    /// Its file's name.
+    pub name: String,
+    /// When it was taken.
+    pub taken: Time,
+    /// Until when it is kept, as the gateway's configuration said then; left out where it said nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
+    /// SHA-256 of the file: 32 bytes.
+    pub sha256: Bytes,
+}
+
+impl HeldBy {
+    /// As it is recorded.
+    pub(crate) fn new(record: TakenBackup) -> Self {
+        let TakenBackup { name, commit: _, taken, expires, sha256 } = record;
+        Self {
+            name: name.into(),
+            taken: Time(taken),
+            expires: expires.map(Time),
+            sha256: Bytes(sha256.to_vec()),
+        }
+    }
+}
+
 /// What is known of destroyed material.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Erasure {
@@ -73,7 +101,7 @@ pub struct Erasure {
 impl Erasure {
     /// As it is recorded.
     pub(crate) fn new(record: &destruction::Erasure) -> Self {
-        let destruction::Erasure { destroyed, absent, pending } = record;
+        let destruction::Erasure { destroyed, commit: _, absent, pending } = record;
         let names = |members: &[MemberName]| members.iter().cloned().map(Name).collect();
         Self { destroyed: Time(*destroyed), absent_on: names(absent), pending_on: names(pending) }
     }

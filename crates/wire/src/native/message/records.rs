@@ -1,6 +1,6 @@
 //! Records as they are shown: keys, callers, policies, tenants.
 
-use super::{Destruction, Erasure, Inventory, Schedule};
+use super::{Destruction, Erasure, HeldBy, Inventory, Schedule};
 use crate::native::field::{
     Bytes, CertificateBytes, CredentialText, CrlBytes, DurabilityWord, LabelMap, LegacyList, Name,
     PolicyText, SecretText, Time, VersionNumber, Word,
@@ -53,6 +53,9 @@ shown! {
         /// What is known of its destroyed material.
         #[serde(skip_serializing_if = "Option::is_none")]
         erasure: Option<Erasure>,
+        /// Of one that waits to be destroyed, or is: the newest backups that may hold it; not in listings.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        held_by: Vec<HeldBy>,
         /// Whether its material may ever leave custody.
         exportable: bool,
         /// Legacy operations that it was created for.
@@ -467,6 +470,7 @@ impl Key {
             inventory: inventory.as_deref().map(Inventory::new),
             destruction: destruction.as_ref().map(Destruction::new),
             erasure: erasure.as_deref().map(Erasure::new),
+            held_by: Vec::new(),
             exportable: *exportable,
             legacy: LegacyList(*legacy),
             labels: LabelMap(labels.clone()),
