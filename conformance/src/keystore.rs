@@ -446,6 +446,24 @@ async fn another_process_uses_what_was_made<K: KeyStore>(
         rig.pipeline.use_key(&inbound, call(&key, decrypt(&sealed, Context::EMPTY))).await.unwrap();
     assert_eq!(bytes(released.into_parts().0), b"4711");
     rig.transition(&key, Transition::Deactivate).await.unwrap();
-    rig.transition(&key, Transition::Destroy).await.unwrap();
+    rig.transition(&key, Transition::Destroy(None)).await.unwrap();
     assert_eq!(refused(&rig, &key, decrypt(&sealed, Context::EMPTY)).await.0, ErrorKind::KeyState);
+    is_erased_everywhere(&rig, &key).await;
+}
+
+/// Whoever may hold something of a destroyed key has been asked to erase it, and nothing is kept by which it could be found.
+async fn is_erased_everywhere<K: KeyStore>(rig: &Bench<K>, key: &str) {
+    let mut destroyed = rig.state().find(&rig.acme, &name(key)).unwrap();
+    for _ in 0..100 {
+        if !destroyed.is_to_erase() {
+            break;
+        }
+        rig.pipeline.finish_what_waits().await.unwrap();
+        rig.world.step(5);
+        destroyed = rig.state().find(&rig.acme, &name(key)).unwrap();
+    }
+    let erasure = destroyed.erasure.unwrap();
+    assert!(erasure.pending.is_empty(), "{erasure:?}");
+    let version = rig.state().find_version(destroyed.id, destroyed.newest).unwrap();
+    assert!(version.handle.as_bytes().is_empty());
 }

@@ -6,7 +6,7 @@ use holdfast_core::frame::Commitment;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains};
 use holdfast_core::work::{Message, Product, Work};
 use holdfast_core::{
     Error, ErrorKind, KeyId, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId, Timestamp,
@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex};
 
 const NONCE: usize = 24;
 const TAG: usize = 32;
+/// What remains of a key in a pool.
+const REMAINS: &[u8] = b"remains";
 
 /// What goes wrong with one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,9 @@ struct Inner {
     ejected: Vec<(MemberName, String)>,
     arrivals: u64,
     missing: HashSet<(KeyId, KeyVersion)>,
+    members: Vec<MemberName>,
+    away: HashSet<MemberName>,
+    erased_on: HashSet<(MemberName, KeyId, KeyVersion)>,
 }
 
 impl Keys {
@@ -98,7 +103,31 @@ impl Keys {
         lock(&self.inner).forgotten.clone()
     }
 
-    /// Whether it was told to erase a version's material.
+    /// Has the material of its keys in a pool of these members.
+    pub fn pool(&self, members: &[&str]) {
+        lock(&self.inner).members = members.iter().map(|name| name.parse().unwrap()).collect();
+    }
+
+    /// Takes a member away, or brings it back.
+    pub fn take_away(&self, member: &str, is_away: bool) {
+        let member: MemberName = member.parse().unwrap();
+        let mut inner = lock(&self.inner);
+        match is_away {
+            true => inner.away.insert(member),
+            false => inner.away.remove(&member),
+        };
+    }
+
+    /// The members that have erased a version's material, in order.
+    pub fn erased_on(&self, key: KeyId, version: KeyVersion) -> Vec<String> {
+        let inner = lock(&self.inner);
+        let of = inner.erased_on.iter().filter(|(_, of, number)| (*of, *number) == (key, version));
+        let mut members: Vec<_> = of.map(|(member, ..)| member.to_string()).collect();
+        members.sort_unstable();
+        members
+    }
+
+    /// Whether it was asked what remains of a version's material: nobody can use that any more.
     pub fn is_erased(&self, key: KeyId, version: KeyVersion) -> bool {
         lock(&self.inner).erased.contains(&(key, version))
     }
@@ -356,7 +385,7 @@ impl KeyStore for Keys {
         work: Work<'_>,
     ) -> Result<Product, Error> {
         let is_wrong = self.begin(permit.operation())?;
-        if lock(&self.inner).erased.contains(&(key.key, key.version)) {
+        if !self.erased_on(key.key, key.version).is_empty() {
             return Err(Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, "the key was erased"));
         }
         if !family_of(&work).contains(&key.algorithm.family()) {
@@ -448,10 +477,32 @@ impl KeyStore for Keys {
         lock(&self.inner).forgotten.push(key);
     }
 
-    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+    /// Of a key in a pool a handle remains that opens nothing.
+    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
         self.begin(permit.operation())?;
-        lock(&self.inner).erased.insert((key.key, key.version));
-        Ok(())
+        let mut inner = lock(&self.inner);
+        inner.erased.insert((key.key, key.version));
+        match inner.members.is_empty() {
+            true => Ok(Remains::nothing()),
+            false => Ok(Remains { handle: SealedHandle::new(REMAINS), holders: inner.members.clone() }),
+        }
+    }
+
+    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {
+        self.begin(permit.operation())?;
+        if key.handle.as_bytes() != REMAINS {
+            return Err(Error::new(ErrorKind::Internal, Stage::Perform, "this is still a key"));
+        }
+        let mut inner = lock(&self.inner);
+        let reached: Vec<_> =
+            inner.members.iter().filter(|member| !inner.away.contains(*member)).cloned().collect();
+        inner.erased_on.extend(reached.iter().map(|member| (member.clone(), key.key, key.version)));
+        Ok(reached)
+    }
+
+    fn can_ask(&self, member: &MemberName) -> bool {
+        let inner = lock(&self.inner);
+        inner.members.contains(member) && !inner.away.contains(member)
     }
 
     fn health(&self) -> Health {

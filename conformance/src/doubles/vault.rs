@@ -15,12 +15,18 @@ struct Inner {
     written: usize,
     /// The commit that the next one holds; none: it fails.
     holds: Option<u64>,
+    keep_days: Option<u32>,
 }
 
 impl Vault {
     /// The next backup holds this commit.
     pub fn hold(&self, sequence: u64) {
         lock(&self.0).holds = Some(sequence);
+    }
+
+    /// Backups are kept for so many days from now on.
+    pub fn keep(&self, days: Option<u32>) {
+        lock(&self.0).keep_days = days;
     }
 
     /// How many have been written.
@@ -41,6 +47,7 @@ impl Archive for Vault {
         };
         inner.written += 1;
         let state = Committed { sequence, digest: [0; 32] };
-        Ok(Archived { name: format!("backup-{}", inner.written).into(), bytes: 3, digest: [7; 32], state })
+        let name = format!("backup-{}", inner.written).into();
+        Ok(Archived { name, bytes: 3, digest: [7; 32], state, keep_days: inner.keep_days })
     }
 }

@@ -3,11 +3,11 @@
 use super::{PIN, READY, SoftHsm, patience, runtime, signal, stop};
 use holdfast_conformance::doubles::{Journal, Records, Sim};
 use holdfast_conformance::keystore::suite;
-use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, new_key, sign};
-use holdfast_core::ErrorKind;
-use holdfast_core::Secret;
+use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, name, new_key, sign};
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::lifecycle::Transition;
 use holdfast_core::port::{Health, KeyStore as _};
+use holdfast_core::{ErrorKind, MemberName, Secret};
 use holdfast_keystore::pkcs11::{Condition, Distribution, Launch, Member, Patience, Pool, TokenStore};
 use holdfast_keystore::software::RootKey;
 use std::ffi::OsString;
@@ -254,5 +254,54 @@ fn a_key_that_does_not_reach_the_others_is_none() {
         for hsm in [&a, &b] {
             assert_eq!(hsm.objects(), 0, "what is no key is not left behind");
         }
+    });
+}
+
+/// What is destroyed is erased from the member that is there, and from the other one when it is back: not before its device has been seen.
+#[test]
+fn who_is_away_when_a_key_is_destroyed_erases_it_when_it_is_back() {
+    let a = SoftHsm::new("pool");
+    runtime().block_on(async {
+        let b = a.twin();
+        let launches = vec![named("a", a.launch("pool")), named("b", b.launch("pool"))];
+        let rig = found(over(launches, 1, 1, patience()).await).await;
+        member(&rig, "b").drain();
+        let key = rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
+        rig.create(new_key("stays", Algorithm::EcdsaP256)).await.unwrap();
+        a.replicate(&b);
+        member(&rig, "b").join();
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[]))).await.unwrap();
+        // Each has had a key of those that stay in its hands: by that its device is recognised.
+        while rig.keys().pool().reports().iter().any(|report| report.answered < 4) {
+            rig.bytes("alice", "stays", sign(b"message")).await.unwrap();
+        }
+        let before = [a.objects(), b.objects()];
+        let aside = b.dir.path().join("aside");
+        std::fs::rename(b.tokens(), &aside).unwrap();
+        rig.transition("k", Transition::Deactivate).await.unwrap();
+        rig.transition("k", Transition::Destroy(None)).await.unwrap();
+        // At once: nobody may have noticed that the device is away.
+        rig.pipeline.finish_what_waits().await.unwrap();
+        let names = |members: &[MemberName]| members.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let where_it_is = || {
+            let erasure = rig.state().find(&rig.acme, &name("k")).unwrap().erasure.unwrap();
+            (names(&erasure.absent), names(&erasure.pending))
+        };
+        assert_eq!(where_it_is(), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        assert_eq!(a.objects(), before[0] - 1);
+        let refused = rig.bytes("alice", "k", decrypt(&sealed, context(&[]))).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::KeyState);
+
+        until(&rig, "b", |condition| *condition != Condition::Up).await;
+        std::fs::rename(&aside, b.tokens()).unwrap();
+        until(&rig, "b", |condition| *condition == Condition::Up).await;
+        assert_eq!(b.objects(), before[1], "it has it still");
+        rig.world.step(600);
+        rig.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!(where_it_is(), (vec!["a".to_owned(), "b".to_owned()], vec![]));
+        assert_eq!(b.objects(), before[1] - 1);
+        let version = rig.state().find_version(key.id, key.newest).unwrap();
+        assert!(version.handle.as_bytes().is_empty());
+        rig.bytes("alice", "stays", sign(b"message")).await.unwrap();
     });
 }

@@ -183,8 +183,9 @@ fn a_member_that_comes_back_is_brought_every_key_that_is_not_destroyed() {
         member(&rig, "b").join();
         until(&rig, "b", |condition| *condition != Condition::Up).await;
         rig.command("carol", transition(hmac, Transition::Deactivate)).await.unwrap();
-        let ordered = rig.command("carol", transition(hmac, Transition::Destroy)).await.unwrap();
-        assert_eq!(ordered.durability, Durability::InForce, "it is not gone while a member is out of reach");
+        let ordered = rig.command("carol", transition(hmac, Transition::Destroy(None))).await.unwrap();
+        assert_eq!(ordered.durability, Durability::Durable, "who is out of reach is asked when it is back");
+        rig.pipeline.finish_what_waits().await.unwrap();
         std::fs::rename(&aside, b.tokens()).unwrap();
         until(&rig, "b", |condition| *condition == Condition::Up).await;
         let sweep = async || {

@@ -28,8 +28,10 @@ impl Site {
     fn serve(&self, data: &Path, recipients: &[&str]) -> Server {
         let quoted: Vec<_> = recipients.iter().map(|recipient| format!("\"{recipient}\"")).collect();
         let (backups, recipients) = (self.path("backups"), quoted.join(", "));
-        let settings =
-            format!("[backup]\ndirectory = \"{}\"\nrecipients = [{recipients}]\n", backups.display());
+        let settings = format!(
+            "[backup]\ndirectory = \"{}\"\nrecipients = [{recipients}]\nkeep_days = 30\n",
+            backups.display()
+        );
         Server::start(self.serving(data, &settings))
     }
 
@@ -96,6 +98,13 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     site.ok(&server, "carol", &["key", "create", "young"]);
     site.ok(&server, "carol", &["key", "compromise", "b"]);
     site.ok(&server, "carol", &["caller", "suspend", "app"]);
+    site.ok(&server, "carol", &["key", "suspend", "c"]);
+    let ends = site.json(&server, "carol", &["key", "destroy", "c", "--confirm", "c", "--after", "9d"]);
+    assert_eq!(ends["destruction"]["after_days"], 9, "{ends}");
+    // Until then, and after it, the backup holds the key, for as long as it is kept.
+    let held = site.json(&server, "carol", &["key", "show", "c"])["held_by"].clone();
+    assert_eq!((&held[0]["name"], held.as_array().unwrap().len()), (&told["file"], 1), "{held}");
+    assert!(held[0]["expires"].as_str().unwrap() > ends["destruction"]["due"].as_str().unwrap(), "{held}");
     site.ok(&server, "carol", &["audit", "mirror", "mirror"]);
     let instance = |data: &Path| std::fs::read_to_string(data.join("instance.toml")).unwrap();
     let before = instance(&site.data());
@@ -114,7 +123,7 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     let summary: Value = serde_json::from_str(&stdout(&back)).unwrap();
     assert_eq!(
         (&summary["keys_suspended"], &summary["stops_given_again"]),
-        (&3.into(), &2.into()),
+        (&2.into(), &4.into()),
         "{summary}"
     );
     assert_ne!(instance(&site.data()), before);
@@ -126,6 +135,8 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
         ["a", "b", "c"].map(|key| site.state(&server, key)),
         ["suspended", "compromised", "suspended"]
     );
+    // The order is given again, as it was: the key waits anew.
+    assert_eq!(site.json(&server, "carol", &["key", "show", "c"])["destruction"]["after_days"], 9);
     assert_eq!(code(site.run(&server, "carol", &["key", "show", "young"]).status), 5);
     assert_eq!(site.json(&server, "carol", &["key", "show", "a"])["protected"], true);
     let callers = site.json(&server, "carol", &["caller", "list"]);

@@ -18,7 +18,7 @@ use common::wait::until;
 use common::{Dev, code, holdfast, stderr, text};
 use holdfast_sdk::field::Bytes;
 use holdfast_sdk::message::Sign;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -294,6 +294,55 @@ fn members_are_drained_and_joined_by_an_operator_and_it_is_recorded() {
     };
     until("it is published", || moved().len() >= 2);
     assert_eq!(moved(), ["\"drain-member\" \"success\"", "\"join-member\" \"success\""]);
+}
+
+#[test]
+fn who_is_away_when_a_key_is_destroyed_is_pending_until_it_is_seen() {
+    let pool = Pool::new();
+    // By a key that stays its device is recognised.
+    let message = pool.dev.file("message", b"4711");
+    for _ in 0..8 {
+        pool.dev.ok(&[
+            "sign",
+            &message,
+            "--key",
+            "signs",
+            "-o",
+            &text(&pool.dev.path("signature")),
+            "--force",
+        ]);
+    }
+    let before = [pool.a.objects(), pool.b.objects()];
+    pool.take_away("b");
+    pool.until_up("b", false);
+    pool.dev.ok(&["key", "suspend", "k"]);
+    pool.dev.ok(&["key", "destroy", "k", "--confirm", "k"]);
+    let erasure = || {
+        serde_json::from_str::<Value>(&pool.dev.ok(&["key", "show", "k", "--json"])).unwrap()["erasure"]
+            .clone()
+    };
+    until("a has erased it", || erasure()["absent_on"] == json!(["a"]));
+    assert_eq!((&erasure()["pending_on"], pool.a.objects()), (&json!(["b"]), before[0] - 1));
+    let shown = pool.dev.run(&["key", "show", "k"]);
+    assert!(stderr(&shown).contains("not yet erased from `b`"), "{}", stderr(&shown));
+    assert!(pool.dev.server.admin("/metrics").contains("holdfast_keys_to_erase 1"));
+    let said = pool.dev.fails(&["key", "create", "k"], 5);
+    assert!(said.contains("not yet erased from every member"), "{said}");
+
+    pool.bring_back("b");
+    until("b has erased it", || erasure()["pending_on"] == json!([]));
+    assert_eq!((&erasure()["absent_on"], pool.b.objects()), (&json!(["a", "b"]), before[1] - 1));
+    assert!(pool.dev.server.admin("/metrics").contains("holdfast_keys_to_erase 0"));
+    pool.dev.ok(&["key", "create", "k"]);
+    let log = pool.dev.data().join("audit/dev");
+    let subjects = || {
+        let events = closing(&log)
+            .into_iter()
+            .filter(|event| event["action"] == "erase-key" && event["outcome"] == "success");
+        events.map(|event| event["subject"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until("it is published", || subjects().len() >= 2);
+    assert_eq!(subjects(), ["absent on a; pending on b", "absent on b"]);
 }
 
 /// Two single tokens, by the commands that their security officers type.

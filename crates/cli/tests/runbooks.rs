@@ -24,10 +24,11 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 11] = [
+const FOLLOWED: [&str; 12] = [
     "backup.md",
     "ceremony.md",
     "compromise.md",
+    "destruction.md",
     "disk-full.md",
     "import.md",
     "pool.md",
@@ -314,6 +315,20 @@ fn a_compromised_key_is_stopped_and_left() {
     book.rest();
     is_over(&machine);
     machine.is_refused(&format!("{SERVICE}; holdfast encrypt record --key payroll -o x"), "not permitted");
+}
+
+#[test]
+fn an_order_to_destroy_by_mistake_is_taken_back() {
+    let machine = Machine::new();
+    start(&machine);
+    let mut book = Book::open("destruction.md", &machine);
+    book.before("cancel-destruction payroll");
+    is_refused(&machine, "waits to be destroyed");
+    machine.is_refused(&format!("{CAROL}; holdfast key resume payroll"), "waits to be destroyed");
+    let short = "holdfast key destroy payroll --confirm payroll --after 1d";
+    book.rest();
+    machine.is_refused(&format!("{CAROL}; {short}"), "at least 7 days");
+    is_over(&machine);
 }
 
 /// The index names runbooks, and each is followed here.

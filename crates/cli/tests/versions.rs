@@ -128,3 +128,53 @@ fn a_key_has_a_schedule_until_it_has_none() {
         dev.fails(&[&["key", "schedule", "k"], wrong].concat(), 2);
     }
 }
+
+#[test]
+fn a_key_waits_to_be_destroyed_and_is_kept() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let destroy = ["key", "destroy", "k", "--confirm", "k", "--after", "30d"];
+    assert!(dev.fails(&destroy, 5).contains("holdfast key deactivate k"));
+    let sealed = line(&dev, 1);
+    dev.file("sealed", json_of(&sealed)["ciphertext"].as_str().unwrap().as_bytes());
+    dev.ok(&["key", "deactivate", "k"]);
+    assert_eq!(dev.ok(&["decrypt", "sealed", "--key", "k"]), "record 1");
+    let output = dev.run(&destroy);
+    assert!(output.status.success() && text_of(&output.stdout).contains("suspended"), "{output:?}");
+    let said = text_of(&output.stderr);
+    assert!(
+        said.contains("waits to be destroyed, until ") && said.contains("key cancel-destruction k"),
+        "{said}"
+    );
+
+    let key = json_of(&dev.ok(&["key", "show", "k", "--json"]));
+    let destruction = &key["destruction"];
+    assert_eq!(
+        (&destruction["after_days"], &destruction["state_before"]),
+        (&json!(30), &json!("deactivated"))
+    );
+    let due = destruction["due"].as_str().unwrap();
+    assert!(dev.ok(&["key", "list"]).contains(&format!("suspended, destroyed from {due} on")));
+    assert_eq!(json_of(&dev.ok(&["key", "list", "--json"]))[0]["state"], "suspended");
+    for line in [&["key", "resume", "k"][..], &["key", "rotate", "k"]] {
+        dev.fails(line, 5);
+    }
+    let refused = dev.fails(&["decrypt", "sealed", "--key", "k"], 5);
+    assert!(refused.contains("waits to be destroyed"), "{refused}");
+    // A longer one is another order.
+    dev.fails(&["key", "destroy", "k", "--confirm", "k", "--after", "31d"], 5);
+    for wrong in [["--after", "366d"], ["--after", "soon"], ["--version", "1"]] {
+        dev.fails(&[&destroy[..], &wrong].concat(), 2);
+    }
+
+    let key = json_of(&dev.ok(&["key", "cancel-destruction", "k", "--json"]));
+    assert_eq!((&key["state"], key.get("destruction")), (&json!("deactivated"), None));
+    assert_eq!(dev.ok(&["decrypt", "sealed", "--key", "k"]), "record 1");
+    dev.fails(&["key", "cancel-destruction", "k"], 5);
+    let events = dev.ok(&["audit", "search", "--key", "k", "--action", "destroy-key", "--json"]);
+    assert!(events.lines().any(|event| json_of(event)["subject"] == "after 30 days"), "{events}");
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

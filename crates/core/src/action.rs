@@ -129,6 +129,8 @@ actions! {
         CompromiseKey = "compromise-key", Administer, Administer;
         /// Erase a key's material.
         DestroyKey = "destroy-key", Administer, Administer;
+        /// Take the order to destroy a key back while it waits.
+        CancelDestruction = "cancel-destruction", Administer, Administer;
         /// Register a caller, or change one.
         PutCaller = "put-caller", Administer, Administer;
         /// Stop a caller for now.
@@ -200,6 +202,12 @@ actions! {
         EjectMember = "eject-member", Administer, Administer;
         /// A look whether every member of the key store's pool holds every key; copies were brought to who lacked them.
         SweepPool = "sweep-pool", Administer, Administer;
+        /// A key has waited long enough: it is destroyed.
+        CompleteDestruction = "complete-destruction", Administer, Administer;
+        /// Members of the pool are asked to erase destroyed material, and look.
+        EraseKey = "erase-key", Administer, Administer;
+        /// So long the gateway was up while a key waited to be destroyed.
+        CountUptime = "count-uptime", Administer, Administer;
     }
 }
 
@@ -239,6 +247,7 @@ impl Action {
             | Self::DeactivateKey
             | Self::CompromiseKey
             | Self::DestroyKey
+            | Self::CancelDestruction
             | Self::PutCaller
             | Self::SuspendCaller
             | Self::ResumeCaller
@@ -272,7 +281,10 @@ impl Action {
             | Self::Unseal
             | Self::HoldClock
             | Self::EjectMember
-            | Self::SweepPool => None,
+            | Self::SweepPool
+            | Self::CompleteDestruction
+            | Self::EraseKey
+            | Self::CountUptime => None,
         }
     }
 

@@ -1,11 +1,13 @@
 //! Keys as they are recorded: the record of a key, the records of its versions, and what a key store hands back.
 
 use crate::algorithm::{Algorithm, Purpose};
+use crate::destruction::{Destruction, Erasure};
 use crate::frame::Commitment;
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, TenantId};
 use crate::inventory::Inventory;
 use crate::lifecycle::KeyState;
 use crate::schedule::Schedule;
+use crate::tenant::TakenBackup;
 use crate::time::Timestamp;
 use core::fmt;
 use std::collections::BTreeMap;
@@ -109,6 +111,10 @@ pub struct Key {
     pub schedule: Option<Schedule>,
     /// What of its versions is still needed, as it was recorded last; none since it was rolled back.
     pub inventory: Option<Arc<Inventory>>,
+    /// The order to destroy it, while it waits.
+    pub destruction: Option<Destruction>,
+    /// What is known of destroyed material of it that lay in the members of a pool; none where there was none.
+    pub erasure: Option<Arc<Erasure>>,
     /// How well it is kept.
     pub custody: Custody,
     /// The commit that made its newest version, stamped by the state: a backup of an earlier one does not hold it.
@@ -129,6 +135,22 @@ impl Key {
             Custody::Software => backed_up.is_some_and(|commit| self.renewed <= commit),
             Custody::Token | Custody::VendorAttested => false,
         }
+    }
+
+    /// Whether some of its destroyed material may still be in a member of a pool.
+    pub fn is_to_erase(&self) -> bool {
+        self.erasure.as_ref().is_some_and(|erasure| !erasure.pending.is_empty())
+    }
+
+    /// Whether a backup may hold some of its material, or what leads to that. Where clocks and commits differ, rather yes than no.
+    pub fn may_be_in(&self, backup: &TakenBackup) -> bool {
+        let TakenBackup { commit, taken, .. } = backup;
+        let was_there = *commit >= self.renewed || *taken >= self.created;
+        let was_not_gone = match (&self.erasure, self.state) {
+            (Some(erasure), KeyState::Destroyed) => *commit <= erasure.commit || *taken <= erasure.destroyed,
+            (Some(_) | None, _) => true,
+        };
+        was_there && was_not_gone
     }
 
     /// Whether native contexts must not stand in the log in clear.

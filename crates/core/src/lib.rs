@@ -8,6 +8,7 @@ pub mod binding;
 pub mod caller;
 pub mod command;
 pub mod context;
+pub mod destruction;
 pub mod error;
 pub mod event;
 pub mod frame;

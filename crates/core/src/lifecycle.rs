@@ -1,6 +1,7 @@
 //! The life of a key, and the one table of what each state permits.
 
 use crate::action::Action;
+use crate::destruction::WaitingPeriod;
 use core::fmt;
 
 /// State of a key or of one of its versions (NIST SP 800-57 part 1 rev. 5 §7).
@@ -83,7 +84,8 @@ impl KeyState {
     /// The state after a transition (§7, figure 3); `None` where there is no such transition.
     ///
     /// A transition to the state a key is already in is none: the caller is told that nothing changed.
-    /// `resumes_to` is the state that a suspended key was suspended from: resuming never gives a key more than it had.
+    /// `resumes_to` is the state that a suspended key was suspended from: resuming never gives a key more than it had. Of a destruction it is the
+    /// state in the end; while it waits, [`crate::destruction::Destruction`] says what the key was.
     pub const fn after(self, transition: Transition, resumes_to: Self) -> Option<Self> {
         match (transition, self) {
             (Transition::Activate, Self::PreActivation) => Some(Self::Active),
@@ -101,7 +103,7 @@ impl KeyState {
             ) => Some(Self::Compromised),
             // Destruction is final, so never from a state in which the key still works.
             (
-                Transition::Destroy,
+                Transition::Destroy(_),
                 Self::PreActivation | Self::Suspended | Self::Deactivated | Self::Compromised,
             ) => Some(Self::Destroyed),
             (
@@ -115,7 +117,17 @@ impl KeyState {
             )
             | (Transition::Deactivate, Self::Deactivated | Self::Destroyed)
             | (Transition::Compromise, Self::Compromised | Self::Destroyed)
-            | (Transition::Destroy, Self::Active | Self::Destroyed) => None,
+            | (Transition::Destroy(_), Self::Active | Self::Destroyed)
+            // Where it leads stands in the order that it takes back, and not in the state.
+            | (
+                Transition::CancelDestruction,
+                Self::PreActivation
+                | Self::Active
+                | Self::Suspended
+                | Self::Deactivated
+                | Self::Compromised
+                | Self::Destroyed,
+            ) => None,
         }
     }
 }
@@ -139,14 +151,23 @@ pub enum Transition {
     Deactivate,
     /// It may be known to others. A stop order: always works.
     Compromise,
-    /// Erase the material, for ever.
-    Destroy,
+    /// Erase the material, for ever: after so long, or after as long as the gateway's configuration says. A stop order: the key waits stopped.
+    Destroy(Option<WaitingPeriod>),
+    /// Take a destruction back that waits: the key is again what it was.
+    CancelDestruction,
 }
 
 impl Transition {
-    /// Every verb.
-    pub const ALL: [Self; 6] =
-        [Self::Activate, Self::Suspend, Self::Resume, Self::Deactivate, Self::Compromise, Self::Destroy];
+    /// Every verb, each as it is given with nothing else said.
+    pub const ALL: [Self; 7] = [
+        Self::Activate,
+        Self::Suspend,
+        Self::Resume,
+        Self::Deactivate,
+        Self::Compromise,
+        Self::Destroy(None),
+        Self::CancelDestruction,
+    ];
 
     /// Its name: a path segment of the API and a command of the CLI.
     pub const fn name(self) -> &'static str {
@@ -156,7 +177,8 @@ impl Transition {
             Self::Resume => "resume",
             Self::Deactivate => "deactivate",
             Self::Compromise => "compromise",
-            Self::Destroy => "destroy",
+            Self::Destroy(_) => "destroy",
+            Self::CancelDestruction => "cancel-destruction",
         }
     }
 
@@ -168,8 +190,8 @@ impl Transition {
     /// Whether it must take effect whatever else is broken.
     pub const fn is_stop(self) -> bool {
         match self {
-            Self::Suspend | Self::Compromise | Self::Deactivate | Self::Destroy => true,
-            Self::Activate | Self::Resume => false,
+            Self::Suspend | Self::Compromise | Self::Deactivate | Self::Destroy(_) => true,
+            Self::Activate | Self::Resume | Self::CancelDestruction => false,
         }
     }
 }
@@ -265,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_working_key_is_never_destroyed_at_once() {
-        assert_eq!(KeyState::Active.after(Transition::Destroy, KeyState::Active), None);
+        assert_eq!(KeyState::Active.after(Transition::Destroy(None), KeyState::Active), None);
     }
 
     #[test]

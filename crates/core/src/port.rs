@@ -61,6 +61,8 @@ pub struct Archived {
     pub digest: [u8; 32],
     /// The commit that it holds.
     pub state: Committed,
+    /// For how many days it is to be kept, if that is declared.
+    pub keep_days: Option<u32>,
 }
 
 /// A step of the wall clock against the clock that never steps, of more than a minute.
@@ -392,15 +394,27 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Drops whatever is held in memory of a key, at once. Called for every stop.
     fn forget(&self, key: KeyId);
 
-    /// Erases a version's material for ever, as far as it lies in the store; the state forgets the handle in the same command.
+    /// What is left of a version's material once the state has forgotten its handle. Nothing is erased yet: the version is destroyed in the
+    /// state first, so that nobody can use what may be half gone.
     ///
     /// # Errors
-    /// `key-store-unavailable`: the command is then not done.
+    /// `key-store-unavailable`, where that cannot be known.
+    fn remains(&self, permit: &Permit<ChangeKind>, key: KeyMaterial<'_>) -> Result<Remains, Error>;
+
+    /// Erases a destroyed version's material for ever from those members that can be reached; its handle is what [`KeyStore::remains`] gave.
+    /// Gives the members that are known to hold nothing of it any more: each MUST have been asked, and MUST have looked. It can be
+    /// asked again.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`, where nothing can be asked at all.
     fn erase(
         &self,
         permit: &Permit<ChangeKind>,
         key: KeyMaterial<'_>,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<MemberName>, Error>> + Send;
+
+    /// Whether a member that is to erase something can be asked now, so far as that is known without asking it.
+    fn can_ask(&self, member: &MemberName) -> bool;
 
     /// Whether it can work now. MUST come from live operations or a live probe, never from a constant.
     fn health(&self) -> Health;
@@ -442,6 +456,22 @@ fn no_import() -> Error {
     let detail = "this key store takes no key material from outside";
     Error::new(ErrorKind::Unsupported, Stage::Perform, detail)
         .remedy("import works in software custody; in a token, create a key and encrypt anew under it")
+}
+
+/// What is left of a destroyed version's material outside of the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remains {
+    /// By what the members find it. Nothing MUST be usable by it, nor brought back.
+    pub handle: SealedHandle,
+    /// The members of a pool that may hold it; none where the material was in the handle itself.
+    pub holders: Vec<MemberName>,
+}
+
+impl Remains {
+    /// Nothing: with the handle, which the state forgets, the material is gone.
+    pub fn nothing() -> Self {
+        Self { handle: SealedHandle::new(&[]), holders: Vec::new() }
+    }
 }
 
 /// Whether a member of a key store's pool is to work.

@@ -5,7 +5,7 @@ use crate::caller::CallerRecord;
 use crate::id::{CallerName, KeyName, KeyVersion};
 use crate::key::{Key, Version};
 use crate::port::{Finding, Page};
-use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
+use crate::tenant::{Anchor, PolicyVersion, TakenBackup, TenantRecord};
 use std::sync::Arc;
 
 /// The most rows of one page.
@@ -137,8 +137,8 @@ pub struct Explanation {
 /// What a query gives.
 #[derive(Debug)]
 pub enum Found {
-    /// A key with its newest version.
-    Key(Box<Key>, Arc<Version>),
+    /// A key with the version that new work takes; of one that waits to be destroyed, or is, also the backups that may hold it.
+    Key(Box<Key>, Arc<Version>, Vec<TakenBackup>),
     /// Versions.
     Versions(Page<Version>),
     /// Keys.

@@ -20,16 +20,40 @@ pub struct TenantRecord {
     pub handle: Option<SealedHandle>,
     /// Of the gateway itself: the commit that its newest backup holds.
     pub backed_up: Option<u64>,
+    /// Of the gateway itself: the newest backups that it has written, at most [`TakenBackup::MAX_REMEMBERED`], the newest last.
+    pub backups: Vec<TakenBackup>,
     /// For how long its log keeps entries; `None` for ever.
     pub retention: Option<Retention>,
     /// Of the gateway itself: the time that was held when a jump of the clock was noticed which nobody has confirmed yet.
     pub clock_held: Option<Timestamp>,
     /// Of the gateway itself: members of the key store's pool that are out until an operator lets them in.
     pub out: BTreeMap<MemberName, Absence>,
+    /// Of the gateway itself: for how many seconds it has been up in all while some key waited to be destroyed, as far as that was counted.
+    pub up: u64,
     /// When it was created.
     pub created: Timestamp,
     /// How often its record, callers, anchors or policy have been written.
     pub epoch: Epoch,
+}
+
+/// A backup that was written, as the gateway remembers it. Whether it is still somewhere the gateway cannot know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenBackup {
+    /// Its file's name.
+    pub name: Box<str>,
+    /// The commit that it holds.
+    pub commit: u64,
+    /// When it was ordered.
+    pub taken: Timestamp,
+    /// Until when it is kept, as the configuration said then; `None` where it said nothing.
+    pub expires: Option<Timestamp>,
+    /// SHA-256 of the file.
+    pub sha256: [u8; 32],
+}
+
+impl TakenBackup {
+    /// How many are remembered.
+    pub const MAX_REMEMBERED: usize = 100;
 }
 
 /// A certificate authority that a tenant trusts to name its callers.

@@ -4,6 +4,7 @@ use crate::backup::Recipients;
 use crate::fault::Fault;
 use crate::sinks::{self, SinkTable};
 use crate::token::{self, PoolTable, TokenTable};
+use holdfast_core::destruction::WaitingPeriod;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub struct Config {
     pub limits: Limits,
     /// Backups.
     pub backup: Backup,
+    /// The end of keys.
+    pub destruction: Ending,
     /// The tokens that keys are made and used in; none: custody is in software.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token: Vec<TokenTable>,
@@ -60,6 +63,7 @@ impl Default for Config {
             admin: Admin::default(),
             limits: Limits::default(),
             backup: Backup::default(),
+            destruction: Ending::default(),
             token: vec![],
             pool: PoolTable::default(),
             sink: vec![],
@@ -177,6 +181,39 @@ pub struct Backup {
     pub directory: PathBuf,
     /// The `age1…` lines of those who may restore; empty: no backups are taken.
     pub recipients: Vec<String>,
+    /// For how many days a backup is kept by whoever keeps them; 0: that is not declared.
+    pub keep_days: u32,
+}
+
+/// The end of keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ending {
+    /// How many days a key waits before it is destroyed, at least. A dev directory's keys wait only if the order says so.
+    pub waiting_days: u32,
+}
+
+/// The most that can be configured: whoever wants longer says so in the order.
+const LONGEST_WAITING: u32 = 90;
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self { waiting_days: 7 }
+    }
+}
+
+impl Ending {
+    /// How long a key waits at least.
+    pub(crate) fn period(&self, is_dev: bool) -> WaitingPeriod {
+        match is_dev {
+            true => WaitingPeriod::NONE,
+            // What was not parsed was not checked.
+            false => {
+                let days = self.waiting_days.clamp(1, LONGEST_WAITING);
+                WaitingPeriod::of_days(days).unwrap_or(WaitingPeriod::NONE)
+            }
+        }
+    }
 }
 
 /// The second directory: what an older copy of the data directory is found by.
@@ -293,6 +330,12 @@ impl Config {
         Recipients::parse(&self.backup.recipients)?;
         token::check(&self.token, &self.pool)?;
         sinks::check(&self.sink)?;
+        let Ending { waiting_days } = &self.destruction;
+        if !(1..=LONGEST_WAITING).contains(waiting_days) {
+            return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(
+                "let keys wait 1 to {LONGEST_WAITING} days: that is the time in which an order by mistake is noticed"
+            )));
+        }
         let Limits { connections, handshake_seconds, header_seconds, body_seconds, requests, .. } =
             &self.limits;
         for (name, is_zero) in [
@@ -351,5 +394,8 @@ mod tests {
         assert!(Config::parse("[limits]\nconnections = 0").is_err());
         assert!(Config::parse("[tls]\nkey_file = \"/x\"").is_err());
         assert!(Config::parse("[scrub]\nbytes_per_second = 0").is_err());
+        for days in [0, 91] {
+            assert!(Config::parse(&format!("[destruction]\nwaiting_days = {days}")).is_err());
+        }
     }
 }

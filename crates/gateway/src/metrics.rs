@@ -9,7 +9,7 @@ use crate::space::{Forecast, Used};
 use crate::stages::Stages;
 use holdfast_audit::sink;
 use holdfast_core::ErrorKind;
-use holdfast_core::pipeline::Rotations;
+use holdfast_core::pipeline::{Destructions, Rotations};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -129,6 +129,8 @@ pub struct Metrics {
     pending_stops: Gauge,
     clock_held: Gauge,
     rotations: Family<CameOut, Counter>,
+    keys_waiting: Gauge,
+    keys_erasing: Gauge,
     certificate_expiry: Gauge,
     log_entries: Gauge,
     log_entries_published: Gauge,
@@ -186,6 +188,13 @@ impl Metrics {
         );
         let rotations = Family::<CameOut, Counter>::default();
         registry.register("rotations", "Rotations that a schedule demanded", rotations.clone());
+        let [keys_waiting, keys_erasing]: [Gauge; 2] = Default::default();
+        registry.register("keys_to_destroy", "Keys that wait to be destroyed", keys_waiting.clone());
+        registry.register(
+            "keys_to_erase",
+            "Keys of whose destroyed material some may still be in a member of the pool",
+            keys_erasing.clone(),
+        );
         outside.register(&mut registry);
         registry.register("log_entries", "Entries of all logs since they began", log_entries.clone());
         registry.register(
@@ -226,6 +235,8 @@ impl Metrics {
             pending_stops,
             clock_held,
             rotations,
+            keys_waiting,
+            keys_erasing,
             certificate_expiry,
             log_entries,
             log_entries_published,
@@ -268,6 +279,14 @@ impl Metrics {
         let Rotations { on_schedule, late, failed } = rotations;
         for (result, count) in [("on-schedule", on_schedule), ("late", late), ("failed", failed)] {
             self.rotations.get_or_create(&CameOut { result }).inner().store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets what is read of keys at their end when somebody looks.
+    pub fn set_destructions(&self, destructions: Destructions) {
+        let Destructions { waiting, erasing } = destructions;
+        for (gauge, count) in [(&self.keys_waiting, waiting), (&self.keys_erasing, erasing)] {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
@@ -357,6 +376,7 @@ mod tests {
         metrics.set_sinks(vec![("siem".to_owned(), health)]);
         metrics.set_scrub(7, 1);
         metrics.set_rotations(Rotations { on_schedule: 5, late: 1, failed: 0 });
+        metrics.set_destructions(Destructions { waiting: 3, erasing: 2 });
         let used = Used { log: 5, ..Used::default() };
         metrics.set_space(&Forecast { used, free: Some(1 << 40), growth: Some(0) });
         let text = metrics.text();
@@ -368,6 +388,8 @@ mod tests {
             "holdfast_ready 1",
             "holdfast_stops_not_durable 0",
             r#"holdfast_rotations_total{result="on-schedule"} 5"#,
+            "\nholdfast_keys_to_destroy 3\n",
+            "\nholdfast_keys_to_erase 2\n",
             r#"holdfast_rotations_total{result="failed"} 0"#,
             "holdfast_log_entries 7",
             "holdfast_log_entries_published 6",

@@ -136,6 +136,7 @@ pub async fn found(
     let Opened { engines, recovery: _ } =
         open_with((directory, identity, &lock), config, world, root, Opening::CreateIfAbsent, stages)?;
     let law = Box::pin(Pipeline::found(engines, identity.dev, founding)).await?;
+    let law = law.with_waiting_period(config.destruction.period(identity.dev));
     directory.seal(identity)?;
     Ok((law, lock))
 }
@@ -173,5 +174,6 @@ pub async fn reopen_with(
     // Before recovery appends anything: an older copy must not grow into a second history.
     Box::pin(outside.compare(directory, identity, &engines.log)).await?;
     let law = Box::pin(Pipeline::open(engines, identity.dev, recovery)).await?;
+    let law = law.with_waiting_period(config.destruction.period(identity.dev));
     Ok((law, lock))
 }

@@ -11,7 +11,7 @@ use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Change, Intent, Permit, Use};
 use holdfast_core::port::{
     Absence, AuditLog, Copies, Decide, Decision, Expiry, Finding, Health, Identified, Identify, KeyStore,
-    Mark, Membership, Position, Priority, Question,
+    Mark, Membership, Position, Priority, Question, Remains,
 };
 use holdfast_core::query::{AuditPath, Explanation};
 use holdfast_core::receipt::{SignedReceipt, Statement};
@@ -191,8 +191,16 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         self.inner.forget(key);
     }
 
-    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
+        self.inner.remains(permit, key)
+    }
+
+    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {
         self.inner.erase(permit, key).instrument(span(Stage::Perform)).await
+    }
+
+    fn can_ask(&self, member: &MemberName) -> bool {
+        self.inner.can_ask(member)
     }
 
     fn health(&self) -> Health {

@@ -485,6 +485,8 @@ async fn every_route_answers_as_the_document_says() {
         ("POST", "/keys/l/resume", nothing.clone()),
         ("POST", "/keys/l/deactivate", nothing.clone()),
         ("POST", "/keys/l/compromise", nothing.clone()),
+        ("POST", "/keys/l/destroy", json!({"after_days": 1})),
+        ("POST", "/keys/l/cancel-destruction", nothing.clone()),
         ("POST", "/keys/l/destroy", nothing.clone()),
         ("GET", "", nothing.clone()),
         ("PUT", "/callers/c", json!({"kind": "application", "credentials": ["dns:c.example"]})),

@@ -8,7 +8,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, World};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains, World};
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, TenantId, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -148,11 +148,22 @@ impl<W: World> KeyStore for Custodian<W> {
         }
     }
 
-    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
+        match self.holder(key.handle)? {
+            Some(token) => token.remains(permit, key),
+            None => self.software.remains(permit, key),
+        }
+    }
+
+    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {
         match self.holder(key.handle)? {
             Some(token) => token.erase(permit, key).await,
             None => self.software.erase(permit, key).await,
         }
+    }
+
+    fn can_ask(&self, member: &MemberName) -> bool {
+        self.token.as_ref().is_some_and(|token| token.can_ask(member))
     }
 
     fn health(&self) -> Health {

@@ -18,7 +18,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains};
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, MemberName, TenantId, Timestamp};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -210,8 +210,16 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
         self.inner.forget(key);
     }
 
-    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
+        self.inner.remains(permit, key)
+    }
+
+    async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {
         self.inner.erase(permit, key).await
+    }
+
+    fn can_ask(&self, member: &MemberName) -> bool {
+        self.inner.can_ask(member)
     }
 
     fn health(&self) -> Health {

@@ -31,6 +31,8 @@ fn key(number: usize) -> Key {
         current: KeyVersion::FIRST,
         schedule: None,
         inventory: None,
+        destruction: None,
+        erasure: None,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

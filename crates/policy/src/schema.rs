@@ -203,6 +203,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::DeactivateKey
         | Action::CompromiseKey
         | Action::DestroyKey
+        | Action::CancelDestruction
         | Action::ReadKey => About::Key,
         Action::Random
         | Action::PutCaller
@@ -237,7 +238,10 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::Unseal
         | Action::HoldClock
         | Action::EjectMember
-        | Action::SweepPool => About::Nothing,
+        | Action::SweepPool
+        | Action::CompleteDestruction
+        | Action::EraseKey
+        | Action::CountUptime => About::Nothing,
     }
 }
 

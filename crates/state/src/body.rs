@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
+use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
 use holdfast_core::frame::Commitment;
 use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
@@ -18,8 +19,8 @@ use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::Absence;
 use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
-use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
-use holdfast_core::{Epoch, KeyId, KeyVersion, OperationId, Timestamp, TokenId};
+use holdfast_core::tenant::{Anchor, PolicyVersion, TakenBackup, TenantRecord};
+use holdfast_core::{Epoch, KeyId, KeyVersion, MemberName, OperationId, Timestamp, TokenId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -67,13 +68,30 @@ struct TenantBody<'a> {
     handle: Option<Bytes<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backed_up: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    backups: Vec<BackupBody<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retention_days: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     clock_held: Option<u64>,
     #[serde(borrow, default, skip_serializing_if = "BTreeMap::is_empty")]
     out: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    up: u64,
     created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupBody<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    commit: u64,
+    taken: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+    #[serde(borrow)]
+    sha256: Bytes<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -149,6 +167,10 @@ struct KeyBody<'a> {
     schedule: Option<ScheduleBody>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     inventory: Option<InventoryBody<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    destruction: Option<DestructionBody<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    erasure: Option<ErasureBody<'a>>,
     custody: Cow<'a, str>,
     renewed: u64,
     created: u64,
@@ -159,6 +181,29 @@ struct KeyBody<'a> {
 struct ScheduleBody {
     days: u32,
     due: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DestructionBody<'a> {
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    #[serde(borrow)]
+    resumes_to: Cow<'a, str>,
+    ordered: u64,
+    days: u32,
+    up: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ErasureBody<'a> {
+    destroyed: u64,
+    commit: u64,
+    #[serde(borrow)]
+    absent: Vec<Cow<'a, str>>,
+    #[serde(borrow)]
+    pending: Vec<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,6 +228,11 @@ struct VersionBody<'a> {
     public: Option<Bytes<'a>>,
     commitment: Bytes<'a>,
     created: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references out")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn encode(body: &impl Serialize) -> Result<Vec<u8>, Fault> {
@@ -226,24 +276,48 @@ fn purpose(text: &str) -> Option<Purpose> {
 
 /// A tenant's body.
 pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
-    let TenantRecord { id: _, suspended, handle, backed_up, retention, clock_held, out, created, epoch: _ } =
-        record;
+    let TenantRecord {
+        id: _,
+        suspended,
+        handle,
+        backed_up,
+        backups,
+        retention,
+        clock_held,
+        out,
+        up,
+        created,
+        epoch: _,
+    } = record;
     encode(&TenantBody {
         v: V,
         suspended: *suspended,
         handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
         backed_up: *backed_up,
+        backups: backups.iter().map(of_backup).collect(),
         retention_days: retention.map(Retention::days),
         clock_held: clock_held.map(Timestamp::micros),
         out: out.iter().map(|(member, absence)| (member.as_str().into(), absence.name().into())).collect(),
+        up: *up,
         created: created.micros(),
     })
 }
 
 /// A tenant of a row.
 pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
-    let TenantBody { v: _, suspended, handle, backed_up, retention_days, clock_held, out, created } =
-        decode(row)?;
+    let body: TenantBody<'_> = decode(row)?;
+    let TenantBody {
+        v: _,
+        suspended,
+        handle,
+        backed_up,
+        backups,
+        retention_days,
+        clock_held,
+        out,
+        up,
+        created,
+    } = body;
     let retention = retention_days
         .map(|days| Retention::of_days(days).ok_or_else(|| row.damaged("its retention is none")));
     let out = out.iter().map(|(member, absence)| {
@@ -257,11 +331,35 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         suspended,
         handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
         backed_up,
+        backups: backups.iter().map(|body| backup(row, body)).collect::<Result<_, _>>()?,
         retention: retention.transpose()?,
         clock_held: clock_held.map(Timestamp::from_micros),
         out: out.collect::<Result<_, Fault>>()?,
+        up,
         created: Timestamp::from_micros(created),
         epoch: Epoch(row.epoch),
+    })
+}
+
+fn of_backup(taken: &TakenBackup) -> BackupBody<'_> {
+    let TakenBackup { name, commit, taken, expires, sha256 } = taken;
+    BackupBody {
+        name: Cow::Borrowed(name),
+        commit: *commit,
+        taken: taken.micros(),
+        expires: expires.map(Timestamp::micros),
+        sha256: sha256.as_slice().into(),
+    }
+}
+
+fn backup(row: &Row<'_>, body: &BackupBody<'_>) -> Result<TakenBackup, Fault> {
+    let BackupBody { name, commit, taken, expires, sha256 } = body;
+    Ok(TakenBackup {
+        name: (**name).into(),
+        commit: *commit,
+        taken: Timestamp::from_micros(*taken),
+        expires: expires.map(Timestamp::from_micros),
+        sha256: exact(row, sha256)?,
     })
 }
 
@@ -375,6 +473,8 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         current,
         schedule,
         inventory,
+        destruction,
+        erasure,
         custody,
         renewed,
         created,
@@ -397,6 +497,8 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         schedule: schedule
             .map(|Schedule { period, due }| ScheduleBody { days: period.days(), due: due.micros() }),
         inventory: inventory.as_deref().map(of_inventory),
+        destruction: destruction.as_ref().map(of_destruction),
+        erasure: erasure.as_deref().map(of_erasure),
         custody: custody.name().into(),
         renewed: *renewed,
         created: created.micros(),
@@ -423,6 +525,53 @@ fn inventory(row: &Row<'_>, body: &InventoryBody<'_>) -> Result<Inventory, Fault
         items: *items,
         sha256: exact(row, sha256)?,
         recorded: Timestamp::from_micros(*recorded),
+    })
+}
+
+fn of_destruction(order: &Destruction) -> DestructionBody<'static> {
+    let Destruction { state, resumes_to, ordered, period, up } = order;
+    DestructionBody {
+        state: state.name().into(),
+        resumes_to: resumes_to.name().into(),
+        ordered: ordered.micros(),
+        days: period.days(),
+        up: *up,
+    }
+}
+
+fn destruction(row: &Row<'_>, body: &DestructionBody<'_>) -> Result<Destruction, Fault> {
+    let DestructionBody { state, resumes_to, ordered, days, up } = body;
+    let known = |name: &str| named(row, "state before its destruction", KeyState::from_name(name));
+    Ok(Destruction {
+        state: known(state)?,
+        resumes_to: known(resumes_to)?,
+        ordered: Timestamp::from_micros(*ordered),
+        period: named(row, "waiting period", WaitingPeriod::of_days(*days))?,
+        up: *up,
+    })
+}
+
+fn of_erasure(erasure: &Erasure) -> ErasureBody<'_> {
+    let Erasure { destroyed, commit, absent, pending } = erasure;
+    let names = |members: &'_ [MemberName]| members.iter().map(|member| member.to_string().into()).collect();
+    ErasureBody {
+        destroyed: destroyed.micros(),
+        commit: *commit,
+        absent: names(absent),
+        pending: names(pending),
+    }
+}
+
+fn erasure(row: &Row<'_>, body: &ErasureBody<'_>) -> Result<Erasure, Fault> {
+    let ErasureBody { destroyed, commit, absent, pending } = body;
+    let members = |names: &[Cow<'_, str>]| {
+        names.iter().map(|name| parse(row, "member of the pool", name)).collect::<Result<_, _>>()
+    };
+    Ok(Erasure {
+        destroyed: Timestamp::from_micros(*destroyed),
+        commit: *commit,
+        absent: members(absent)?,
+        pending: members(pending)?,
     })
 }
 
@@ -460,6 +609,8 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         current: current.transpose()?.unwrap_or(newest),
         schedule: body.schedule.map(|body| schedule(row, &body)).transpose()?,
         inventory: body.inventory.map(|body| inventory(row, &body)).transpose()?.map(Arc::new),
+        destruction: body.destruction.map(|body| destruction(row, &body)).transpose()?,
+        erasure: body.erasure.map(|body| erasure(row, &body)).transpose()?.map(Arc::new),
         custody: named(row, "custody", Custody::from_name(&body.custody))?,
         renewed: body.renewed,
         created: Timestamp::from_micros(body.created),

@@ -11,6 +11,7 @@ use holdfast_core::algorithm::{Algorithm, Hash, Purpose, RsaPadding, SignatureSc
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
 use holdfast_core::command::{Command, Done, Durability, Outcome};
 use holdfast_core::context::Context;
+use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
 use holdfast_core::frame::Commitment;
 use holdfast_core::import::Past;
 use holdfast_core::inventory::Inventory;
@@ -21,9 +22,10 @@ use holdfast_core::port::Page;
 use holdfast_core::query::{AuditPath, Found, Query};
 use holdfast_core::receipt::SignedReceipt;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
+use holdfast_core::tenant::TakenBackup;
 use holdfast_core::{
-    Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Secret, Stage, TenantId, Timestamp,
-    TokenId,
+    Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId,
+    Timestamp, TokenId,
 };
 use holdfast_wire::native::client::{self, Failure, Request};
 use holdfast_wire::native::encode::{self, Backups, Body, Encoded, Response};
@@ -352,6 +354,17 @@ fn a_key() -> (Key, Version) {
             sha256: [7; 32],
             recorded: Timestamp::from_micros(1_795_460_599_000_000),
         })),
+        destruction: Some(Destruction {
+            state: KeyState::Deactivated,
+            resumes_to: KeyState::Active,
+            ordered: Timestamp::from_micros(1_803_000_000_000_000),
+            period: WaitingPeriod::of_days(7).unwrap(),
+            up: 5,
+        }),
+        erasure: Some(Arc::new(
+            Erasure::begun((Timestamp::from_micros(7), 1), ["a", "b"].map(|name| name.parse().unwrap()))
+                .after(&["b".parse().unwrap()]),
+        )),
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(1_795_460_597_123_456),
@@ -439,6 +452,13 @@ fn keys() {
     assert_eq!((shown.state.0, shown.newest_version.0), (KeyState::Suspended, record.newest));
     assert_eq!(shown.current_version, Some(VersionNumber(record.current)));
     assert_eq!(shown.schedule.unwrap().every_days, 90);
+    let destruction = shown.destruction.unwrap();
+    assert_eq!((destruction.after_days, destruction.state_before.0), (7, KeyState::Deactivated));
+    assert_eq!(destruction.due.0.seconds() - destruction.ordered.0.seconds(), 7 * 86_400);
+    let erasure = shown.erasure.unwrap();
+    let names =
+        |members: &[Name<MemberName>]| members.iter().map(|name| name.0.to_string()).collect::<Vec<_>>();
+    assert_eq!((names(&erasure.absent_on), names(&erasure.pending_on)), (vec!["b".into()], vec!["a".into()]));
     let inventory = shown.inventory.unwrap();
     assert_eq!((inventory.items, inventory.report_sha256), (1200, Bytes(vec![7; 32])));
     assert_eq!(inventory.needed_versions, [VersionNumber(KeyVersion::new(4).unwrap())]);
@@ -486,7 +506,18 @@ fn keys() {
 
     let request = client::key(&tenant(), &key());
     assert!(matches!(query(&request), Query::Key(name) if name == key()));
-    assert!(found(&request, Found::Key(Box::new(record), Arc::new(version))).durability.is_none());
+    let backup = TakenBackup {
+        name: "holdfast-1.age".into(),
+        commit: 3,
+        taken: Timestamp::from_micros(1),
+        expires: Some(Timestamp::from_micros(2)),
+        sha256: [9; 32],
+    };
+    let shown = found(&request, Found::Key(Box::new(record), Arc::new(version), vec![backup]));
+    assert!(shown.durability.is_none());
+    let held = &shown.held_by[0];
+    assert_eq!((held.name.as_str(), held.expires.unwrap().0), ("holdfast-1.age", Timestamp::from_micros(2)));
+    assert_eq!(held.sha256, Bytes(vec![9; 32]));
 
     let labels = message::LabelKey { labels: LabelMap::default(), expected_epoch: Some(4) };
     assert!(matches!(
@@ -564,7 +595,8 @@ fn keys() {
         let expected = days.and_then(RotationPeriod::of_days);
         assert!(matches!(asked, Command::ScheduleKey { period, .. } if period == expected));
     }
-    for verb in Transition::ALL {
+    let days = |days| Transition::Destroy(WaitingPeriod::of_days(days));
+    for verb in Transition::ALL.into_iter().chain([days(0), days(365)]) {
         let asked = command(&client::transition_key(&tenant(), &key(), verb));
         assert!(matches!(asked, Command::TransitionKey { verb: received, .. } if received == verb));
     }

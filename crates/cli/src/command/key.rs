@@ -11,12 +11,14 @@ use crate::input;
 use crate::output::note;
 use clap::{Args, Subcommand};
 use holdfast_core::algorithm::{Algorithm, Purpose};
+use holdfast_core::destruction::WaitingPeriod;
 use holdfast_core::key::{Labels, Legacy};
 use holdfast_core::lifecycle::{Transition, VersionVerb};
 use holdfast_core::schedule::RotationPeriod;
-use holdfast_sdk::field::{Bounded, LabelMap, LegacyList, LegacyWord, Name, VersionNumber, Word};
-use holdfast_sdk::message::{CreateKey, Key, LabelKey, ScheduleKey, TransitionVersion};
+use holdfast_sdk::field::{Bounded, LabelMap, LegacyList, LegacyWord, Name, Time, VersionNumber, Word};
+use holdfast_sdk::message::{CreateKey, Destruction, Erasure, Key, LabelKey, ScheduleKey, TransitionVersion};
 use holdfast_sdk::{KeyName, KeyVersion, Tenant};
+use serde::Serialize;
 
 /// Keys.
 #[derive(Debug, Subcommand)]
@@ -48,6 +50,8 @@ pub(crate) enum KeyCommand {
     /// Stop a key because others may know it
     Compromise(Named),
     Destroy(Destroy),
+    /// Take the order to destroy a key back while it waits: it is again what it was
+    CancelDestruction(Named),
     Public(Public),
     Attest(Attest),
     /// Write the recipient by which age and rage encrypt to a key
@@ -135,16 +139,19 @@ pub(crate) struct Schedule {
     off: bool,
 }
 
-/// Erase a key's material for ever, and with it all that only it can open
+/// Stop a key, and erase its material for ever, with all that only it can open
 ///
-/// With `--version`, that of a deactivated version alone, which the last inventory does not need.
+/// It stops at once, and waits as long as the gateway's configuration says before it is erased; `holdfast key cancel-destruction` takes that back meanwhile. With `--version`, that of a deactivated version alone, which the last inventory does not need: at once.
 #[derive(Debug, Args)]
 pub(crate) struct Destroy {
     #[command(flatten)]
     of: OrVersion,
     #[command(flatten)]
     guard: Guard,
-    /// The key's name again: nothing brings it back
+    /// How long it waits, in days: 30d; never shorter than the gateway's configuration says [default: as long as that]
+    #[arg(long, value_name = "DAYS", value_parser = waiting, conflicts_with = "version")]
+    after: Option<WaitingPeriod>,
+    /// The key's name again: nothing brings it back afterwards
     #[arg(long, value_name = "KEY")]
     confirm: KeyName,
 }
@@ -191,16 +198,24 @@ fn days(text: &str) -> Result<u64, String> {
     })
 }
 
+/// So many days that a key waits, such as `30d`.
+fn waiting(text: &str) -> Result<WaitingPeriod, String> {
+    let number = text.strip_suffix('d').unwrap_or(text).parse().ok();
+    number
+        .and_then(WaitingPeriod::of_days)
+        .ok_or_else(|| format!("expected days, up to {}d", WaitingPeriod::MAX_DAYS))
+}
+
 /// What listings show.
 const COLUMNS: [&str; 6] = ["name", "algorithm", "purpose", "state", "newest_version", "labels"];
 
 impl KeyCommand {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         let (key, verb) = match self {
-            Self::List => return app.printer.list(&all(app, &app.tenant()?)?, &COLUMNS),
+            Self::List => return list(app),
             Self::Show(Named { key }) => {
                 let tenant = app.tenant()?;
-                return app.printer.record(&app.block_on(tenant.key(&key))?.body);
+                return shown(app, &app.block_on(tenant.key(&key))?.body);
             }
             Self::Versions(Named { key }) => return versions(app, &key),
             Self::Create(create) => {
@@ -253,16 +268,67 @@ impl KeyCommand {
                 return Err(Failure::usage(format!("`--confirm {confirm}` is not `{key}`"))
                     .remedy("repeat the name of the key that shall be destroyed"));
             }
-            Self::Destroy(Destroy { of: OrVersion { key, version }, guard, .. }) => match version {
+            Self::Destroy(Destroy { of: OrVersion { key, version }, guard, after, .. }) => match version {
                 Some(version) => {
                     return move_version(app, &key, version, VersionVerb::Destroy, guard.without_inventory);
                 }
-                None => (key, Transition::Destroy),
+                None => (key, Transition::Destroy(after)),
             },
+            Self::CancelDestruction(Named { key }) => (key, Transition::CancelDestruction),
         };
         let tenant = app.tenant()?;
-        app.printer.record(&app.block_on(tenant.transition_key(&key, verb))?.body)
+        shown(app, &app.block_on(tenant.transition_key(&key, verb))?.body)
     }
+}
+
+/// A key; to a person also what its end means.
+fn shown(app: &App, key: &Key) -> Result<(), Failure> {
+    app.printer.record(key)?;
+    if app.printer.is_json() {
+        return Ok(());
+    }
+    let Name(name) = &key.name;
+    if let Some(Destruction { due: Time(due), .. }) = &key.destruction {
+        note(&format!(
+            "`{name}` waits to be destroyed, until {due} at least; `holdfast key cancel-destruction {name}` takes that back"
+        ));
+    }
+    if let Some(Erasure { pending_on, .. }) = &key.erasure
+        && !pending_on.is_empty()
+    {
+        let members: Vec<_> = pending_on.iter().map(|Name(member)| format!("`{member}`")).collect();
+        note(&format!(
+            "destroyed, and not yet erased from {}: that happens as soon as it is seen",
+            members.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// All keys; in the table a state says whether its key waits to be destroyed.
+fn list(app: &App) -> Result<(), Failure> {
+    let keys = all(app, &app.tenant()?)?;
+    if app.printer.is_json() {
+        return app.printer.list(&keys, &COLUMNS);
+    }
+    let rows = keys.into_iter().map(|key| {
+        let Word(state) = key.state;
+        let state = match &key.destruction {
+            Some(Destruction { due: Time(due), .. }) => format!("{state}, destroyed from {due} on"),
+            None => state.to_string(),
+        };
+        Listed { state, key }
+    });
+    app.printer.list(&rows.collect::<Vec<_>>(), &COLUMNS)
+}
+
+/// A key in a table.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    key: Key,
+    /// Over the key's own.
+    state: String,
 }
 
 /// An order about one version.

@@ -9,7 +9,7 @@ use crate::command::{Command, Done, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::KeyId;
 use crate::import::BeginImport;
-use crate::lifecycle::VersionVerb;
+use crate::lifecycle::{Transition, VersionVerb};
 use crate::port::{
     Committed, KeyEntry, KeyStore, Mark, Ports, Priority, Resource, State, StateChange, World,
 };
@@ -50,6 +50,8 @@ impl<P: Ports> Pipeline<P> {
             Ok(permitted) => permitted,
             Err(error) => return Err(self.refuse(&scene, &facts, Mark::Plain, error).await),
         };
+        let command = self.with_period(command, entry.as_deref());
+        facts.subject = subject(&command);
         if facts.action.is_stop() {
             return self.stop(&scene, &mut facts, permit, entry.as_deref(), command).await;
         }
@@ -375,6 +377,9 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::FinishImport(finish) => return Some(finish.subject()),
         Command::BeginImport(begin) => return Some(format!("import within {} s", begin.seconds).into()),
         Command::RestorePolicy { version, .. } => return Some(format!("version {version}").into()),
+        Command::TransitionKey { verb: Transition::Destroy(period), .. } => {
+            return period.map(|period| period.to_string().into());
+        }
         Command::CreateKey(_)
         | Command::RotateKey(_)
         | Command::RollBackKey(_)

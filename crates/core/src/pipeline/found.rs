@@ -2,6 +2,7 @@
 
 use super::command::own_inbound;
 use super::copies::Sweeps;
+use super::destruction::Waiting;
 use super::proof::{Intent, Permit, Recording};
 use super::record::{Done, Facts, Scene};
 use super::recover::Unfinished;
@@ -39,6 +40,7 @@ impl<P: Ports> Pipeline<P> {
     /// A pipeline in which nothing is loaded yet.
     pub(super) fn unloaded(engines: Engines<P>, is_dev: bool) -> Self {
         Self {
+            waiting: Waiting::since(engines.world.ticks()),
             engines,
             snapshots: Snapshots::empty(),
             stops: Arc::new(Stops::default()),
@@ -77,9 +79,11 @@ impl<P: Ports> Pipeline<P> {
             suspended: false,
             handle: None,
             backed_up: None,
+            backups: Vec::new(),
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),
+            up: 0,
             created: now,
             epoch: Epoch::FIRST,
         };

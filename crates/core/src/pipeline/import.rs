@@ -1,6 +1,7 @@
 //! Key material from outside: an import begun, and finished.
 
 use super::Pipeline;
+use super::destruction::erasure_with;
 use super::plan::{Planned, planned_key, vanished, version};
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
@@ -10,9 +11,9 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::event::Committed;
 use crate::id::{KeyId, KeyName, KeyVersion};
 use crate::import::{BeginImport, FinishImport, MAX_SECONDS, MAX_WRAPPED, Past, Wrapped, check_value_len};
-use crate::key::{Key, NewVersion, SealedHandle, Version};
+use crate::key::{Key, NewVersion, Version};
 use crate::lifecycle::{KeyState, Transition};
-use crate::port::{KeyEntry, KeyStore, Ports, State, StateChange};
+use crate::port::{KeyEntry, KeyStore, Ports, Remains, State, StateChange};
 use crate::schedule::Schedule;
 use std::sync::Arc;
 
@@ -81,24 +82,21 @@ impl<P: Ports> Pipeline<P> {
         if let Past::Uses(uses) = *past {
             self.count_past(before.id, number, uses).await?;
         }
-        self.engines.keys.erase(intent.permit(), waiting).await?;
+        let Remains { handle, holders } = self.engines.keys.remains(intent.permit(), waiting)?;
         let key = Key {
             state,
             newest: number,
             current: number,
             schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
             custody: made.custody,
+            erasure: erasure_with(before, holders, self.moment(scene.inbound.now)),
             renewed: Key::UNCOMMITTED,
             epoch: before.epoch.next(),
             ..before.clone()
         };
         facts.evidence = Some((made.evidence.clone(), made.commitment));
         let imported = version(key.id, number, made, scene);
-        let spent = Version {
-            state: KeyState::Destroyed,
-            handle: SealedHandle::new(&[]),
-            ..Version::clone(&entry.current)
-        };
+        let spent = Version { state: KeyState::Destroyed, handle, ..Version::clone(&entry.current) };
         let tenant = &key.tenant;
         let changes = vec![
             StateChange::Version { tenant: tenant.clone(), version: spent },

@@ -6,6 +6,7 @@
 mod clock;
 mod command;
 mod copies;
+mod destruction;
 mod found;
 mod import;
 mod plan;
@@ -24,6 +25,7 @@ mod versions;
 mod work;
 
 pub use copies::Sweep;
+pub use destruction::Destructions;
 pub use found::Founding;
 pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
 pub use recover::{OpenIntent, Recovery, agree};
@@ -98,6 +100,7 @@ pub struct Pipeline<P: Ports> {
     unfinished: recover::Unfinished,
     agenda: schedule::Agenda,
     sweeps: copies::Sweeps,
+    waiting: destruction::Waiting,
     is_dev: bool,
 }
 

@@ -1,23 +1,26 @@
 //! From a command to the changes of the state that carry it out, computed from what the state says now.
 
+use super::destruction::{not_waiting, plan_cancel, while_waiting};
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
 use super::versions::plan_inventory;
-use super::work::{material, purpose_for};
+use super::work::purpose_for;
 use super::{Pipeline, TenantView};
 use crate::algorithm::Algorithm;
 use crate::caller::{CallerKind, CallerRecord, Token};
 use crate::command::{Command, Done, MAX_TOKEN_SECONDS, NewKey, NewTenant};
+use crate::destruction::Destruction;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::event::Committed;
 use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId};
-use crate::key::{Custody, Generated, Key, NewVersion, SealedHandle, Version};
+use crate::key::{Custody, Generated, Key, NewVersion, Version};
 use crate::lifecycle::{KeyState, Transition};
-use crate::port::{Archive, Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
-use crate::query::MAX_PAGE;
+use crate::port::{
+    Archive, Archived, Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World,
+};
 use crate::schedule::Schedule;
 use crate::secret::Secret;
-use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
+use crate::tenant::{Anchor, PolicyVersion, TakenBackup, TenantRecord};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,9 +137,19 @@ impl<P: Ports> Pipeline<P> {
         }
         // A destroyed key's name is free again; its id never is.
         let namesake = self.engines.state.key(tenant, name).await?;
-        if namesake.is_some_and(|entry| entry.key.state != KeyState::Destroyed) {
-            let detail = format!("there is a key `{name}` already");
-            return Err(Error::new(ErrorKind::AlreadyExists, Stage::Resolve, detail));
+        match namesake {
+            Some(entry) if entry.key.state != KeyState::Destroyed => {
+                let detail = format!("there is a key `{name}` already");
+                return Err(Error::new(ErrorKind::AlreadyExists, Stage::Resolve, detail));
+            }
+            // By the name it is found again, for the members that have not erased it yet.
+            Some(entry) if entry.key.is_to_erase() => {
+                let detail =
+                    format!("key `{name}` is destroyed and not yet erased from every member of the pool");
+                return Err(Error::new(ErrorKind::AlreadyExists, Stage::Resolve, detail)
+                    .remedy(format!("choose another name, or wait until `holdfast key show {name}` names no member that is pending")));
+            }
+            Some(_) | None => {}
         }
         let mut entropy = [0; 10];
         self.engines.world.fill(&mut entropy)?;
@@ -234,47 +247,21 @@ impl<P: Ports> Pipeline<P> {
             let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
             return Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)));
         };
-        let resumes_to = if verb == Transition::Suspend { before.state } else { KeyState::Active };
-        let key = Key { state, resumes_to, epoch: before.epoch.next(), ..before.clone() };
-        let mut changes = vec![StateChange::Key { key: key.clone(), expected: Some(before.epoch) }];
-        let mut current = Arc::clone(&entry.current);
-        if verb == Transition::Destroy {
-            for version in self.erase_all(scene, intent, before).await? {
-                if version.number == current.number {
-                    current = Arc::new(version.clone());
-                }
-                changes.push(StateChange::Version { tenant: key.tenant.clone(), version });
+        let resumes_to = match verb {
+            Transition::Destroy(period) => {
+                return self.plan_destroy(scene, intent, entry, period).await;
             }
-        }
-        Ok(Planned::key(changes, key, current))
-    }
-
-    /// Erases the material of all versions, and gives the records that say so.
-    async fn erase_all(
-        &self,
-        scene: &Scene<'_, P>,
-        intent: &Intent,
-        key: &Key,
-    ) -> Result<Vec<Version>, Error> {
-        let mut erased = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.engines.state.versions(key.id, after, MAX_PAGE).await?;
-            for version in page.rows {
-                after = Some(version.number);
-                if version.state != KeyState::Destroyed {
-                    self.engines.keys.erase(intent.permit(), material(scene, key, &version)?).await?;
-                }
-                erased.push(Version {
-                    state: KeyState::Destroyed,
-                    handle: SealedHandle::new(&[]),
-                    ..version
-                });
+            Transition::CancelDestruction => return plan_cancel(entry),
+            Transition::Suspend => before.state,
+            Transition::Activate | Transition::Resume | Transition::Deactivate | Transition::Compromise => {
+                KeyState::Active
             }
-            if !page.more {
-                return Ok(erased);
-            }
-        }
+        };
+        // A key that waits to be destroyed can only get worse.
+        let destruction = before.destruction.map(|order| Destruction { state, resumes_to, ..order });
+        let key = Key { state, resumes_to, destruction, epoch: before.epoch.next(), ..before.clone() };
+        let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
+        Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)))
     }
 
     /// Changes of what the tenant's snapshot holds; all compare the tenant's epoch.
@@ -503,9 +490,11 @@ impl<P: Ports> Pipeline<P> {
             suspended: false,
             handle: Some(handle),
             backed_up: None,
+            backups: Vec::new(),
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),
+            up: 0,
             created: scene.inbound.now,
             epoch: Epoch::FIRST,
         };
@@ -533,7 +522,18 @@ impl<P: Ports> Pipeline<P> {
         facts.output = Some(Committed::Sha256 { digest: archived.digest, bytes: archived.bytes });
         self.reload(gateway).await?;
         let before = self.tenant(gateway).ok_or_else(|| vanished(gateway))?.data.record.clone();
+        let Archived { name, bytes: _, digest, state, keep_days } = &archived;
+        let mut backups = before.backups.clone();
+        backups.push(TakenBackup {
+            name: name.clone(),
+            commit: state.sequence,
+            taken: scene.inbound.now,
+            expires: keep_days.map(|days| scene.inbound.now.plus_seconds(u64::from(days) * 86_400)),
+            sha256: *digest,
+        });
+        backups.drain(..backups.len().saturating_sub(TakenBackup::MAX_REMEMBERED));
         let record = TenantRecord {
+            backups,
             // Of two at once the later commit counts, whichever ends last.
             backed_up: before.backed_up.max(Some(archived.state.sequence)),
             epoch: before.epoch.next(),
@@ -553,7 +553,9 @@ impl<P: Ports> Pipeline<P> {
         command: &Command,
     ) -> Result<(), Error> {
         match (command, entry) {
-            (Command::TransitionKey { verb, .. }, Some(entry)) => transition(&entry.key, *verb).map(|_| ()),
+            (Command::TransitionKey { verb, .. }, Some(entry)) => {
+                transition(&entry.key, *verb).and_then(|_| self.check_period(entry, *verb))
+            }
             (Command::SuspendCaller(name) | Command::RemoveCaller(name), _) => {
                 registered(scene.view, name).map(|_| ())
             }
@@ -616,6 +618,9 @@ pub(super) fn version<P: Ports>(
 
 /// The state that a verb leads to; `None` where a stop order finds the key stopped already.
 pub(super) fn transition(key: &Key, verb: Transition) -> Result<Option<KeyState>, Error> {
+    if let Some(order) = &key.destruction {
+        return while_waiting(key, order, verb);
+    }
     if let Some(after) = key.state.after(verb, key.resumes_to) {
         return Ok(Some(after));
     }
@@ -624,7 +629,7 @@ pub(super) fn transition(key: &Key, verb: Transition) -> Result<Option<KeyState>
         (Transition::Suspend, KeyState::Suspended)
             | (Transition::Compromise, KeyState::Compromised)
             | (Transition::Deactivate, KeyState::Deactivated)
-            | (Transition::Destroy, KeyState::Destroyed)
+            | (Transition::Destroy(_), KeyState::Destroyed)
     );
     if already {
         return Ok(None);
@@ -632,7 +637,8 @@ pub(super) fn transition(key: &Key, verb: Transition) -> Result<Option<KeyState>
     let detail = format!("key `{}` is {}, from where there is no `{}`", key.name, key.state, verb.name());
     let error = Error::new(ErrorKind::KeyState, Stage::Resolve, detail);
     Err(match (verb, key.state) {
-        (Transition::Destroy, KeyState::Active) => {
+        (Transition::CancelDestruction, _) => not_waiting(key),
+        (Transition::Destroy(_), KeyState::Active) => {
             error.remedy(format!("run `holdfast key deactivate {}` first: destruction is final", key.name))
         }
         _ => error,
@@ -703,6 +709,8 @@ pub(super) fn planned_key(
         current: KeyVersion::FIRST,
         schedule: None,
         inventory: None,
+        destruction: None,
+        erasure: None,
         custody,
         renewed: Key::UNCOMMITTED,
         created: now,

@@ -71,7 +71,8 @@ impl<P: Ports> Pipeline<P> {
         match query {
             Query::Key(_) => {
                 let entry = entry.ok_or_else(super::no_such_key)?;
-                Ok(Found::Key(Box::new(entry.key.clone()), Arc::clone(&entry.current)))
+                let backups = self.backups_of(&entry.key);
+                Ok(Found::Key(Box::new(entry.key.clone()), Arc::clone(&entry.current), backups))
             }
             Query::Versions { key: _, after, limit } => {
                 let entry = entry.ok_or_else(super::no_such_key)?;

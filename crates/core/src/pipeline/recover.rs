@@ -10,6 +10,7 @@ use super::{Engines, Pipeline};
 use crate::action::Action;
 use crate::command::Command;
 use crate::context::Context;
+use crate::destruction::WaitingPeriod;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, OperationId, TenantId, TokenId};
 use crate::key::Key;
@@ -146,7 +147,7 @@ impl<P: Ports> Pipeline<P> {
     }
 
     /// Does what should not wait: stop orders that are not durable yet, commands that could not be closed, rotations that a budget
-    /// or a schedule demands, a jump of the clock, an unsealing or a member of the pool put out
+    /// or a schedule demands, destructions that are due, a jump of the clock, an unsealing or a member of the pool put out
     /// that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
     ///
     /// # Errors
@@ -159,8 +160,9 @@ impl<P: Ports> Pipeline<P> {
             self.watch_clock().await,
             self.record_unsealed().await,
             self.record_ejections().await,
+            self.count_uptime().await,
             // After the clock was looked at: a jump makes nothing due.
-            self.rotate_scheduled().await,
+            self.look_at_due().await,
         ];
         results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
@@ -371,6 +373,9 @@ impl<P: Ports> Pipeline<P> {
         } else if action == Action::PruneAudit {
             self.prune_on(&facts, &tenant).await?;
             Ok(Done::Recovered)
+        } else if action == Action::EraseKey {
+            let detail = "interrupted: what is pending is asked again";
+            Err((ErrorKind::Internal, Stage::Start, detail.to_owned()))
         } else {
             Err((ErrorKind::Internal, Stage::Start, "interrupted before it changed anything".to_owned()))
         };
@@ -409,7 +414,7 @@ pub(super) fn stop_order(action: Action, key: Option<KeyName>, subject: Option<&
         Action::SuspendKey => transition(Transition::Suspend),
         Action::CompromiseKey => transition(Transition::Compromise),
         Action::DeactivateKey => transition(Transition::Deactivate),
-        Action::DestroyKey => transition(Transition::Destroy),
+        Action::DestroyKey => transition(Transition::Destroy(subject.and_then(WaitingPeriod::from_text))),
         Action::SuspendCaller => named().map(Command::SuspendCaller),
         Action::RemoveCaller => named().map(Command::RemoveCaller),
         Action::RemoveAnchor => named().map(Command::RemoveAnchor),

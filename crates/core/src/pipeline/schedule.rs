@@ -1,7 +1,7 @@
-//! Rotations by schedule: which keys are due, found without looking at all keys, and made up for after a standstill.
+//! Rotations by schedule, and destructions that wait: which keys are due, found without looking at all keys, and made up for after a standstill.
 
-use super::Pipeline;
 use super::plan::Planned;
+use super::{Destructions, Pipeline};
 use crate::error::Error;
 use crate::id::{KeyName, TenantId};
 use crate::key::Key;
@@ -48,6 +48,10 @@ pub(super) struct Agenda {
 #[derive(Debug, Default)]
 struct Ahead {
     at: BTreeSet<(Timestamp, TenantId, KeyName)>,
+    /// Keys that wait to be destroyed.
+    waiting: BTreeSet<(TenantId, KeyName)>,
+    /// Keys of whose destroyed material some may still be in a member of a pool.
+    erasing: BTreeSet<(TenantId, KeyName)>,
     scan: Scan,
     /// Whether something further ahead was forgotten, so that all keys must be looked at again once the nearer ones are done.
     forgot: bool,
@@ -75,6 +79,15 @@ impl Ahead {
     }
 }
 
+/// Enters a key in a list, or takes it out; a full one takes no more.
+fn enter(list: &mut BTreeSet<(TenantId, KeyName)>, of: &(TenantId, KeyName), is_in: bool) {
+    if !is_in {
+        list.remove(of);
+    } else if list.len() < MAX_REMEMBERED {
+        list.insert(of.clone());
+    }
+}
+
 impl Agenda {
     fn ahead<T>(&self, with: impl FnOnce(&mut Ahead) -> T) -> T {
         with(&mut self.ahead.lock().unwrap_or_else(PoisonError::into_inner))
@@ -82,9 +95,34 @@ impl Agenda {
 
     /// Takes note of a key whose record was written.
     pub(super) fn note(&self, key: &Key) {
+        self.note_schedule(key);
+        let Key { tenant, name, destruction, .. } = key;
+        self.ahead(|ahead| {
+            let of = (tenant.clone(), name.clone());
+            enter(&mut ahead.waiting, &of, destruction.is_some());
+            enter(&mut ahead.erasing, &of, key.is_to_erase());
+            if let Some(order) = destruction {
+                ahead.insert(order.due(), tenant, name);
+            }
+            if key.is_to_erase() {
+                ahead.insert(Timestamp::from_micros(0), tenant, name);
+            }
+        });
+    }
+
+    fn note_schedule(&self, key: &Key) {
         if let Some(schedule) = &key.schedule {
-            self.ahead(|ahead| ahead.insert(schedule.due, &key.tenant, &key.name));
+            self.look_at(schedule.due, key);
         }
+    }
+
+    /// Looks at a key then.
+    pub(super) fn look_at(&self, at: Timestamp, key: &Key) {
+        self.ahead(|ahead| ahead.insert(at, &key.tenant, &key.name));
+    }
+
+    pub(super) fn destructions(&self) -> Destructions {
+        self.ahead(|ahead| Destructions { waiting: ahead.waiting.len(), erasing: ahead.erasing.len() })
     }
 
     fn take_due(&self, now: Timestamp) -> Vec<(TenantId, KeyName)> {
@@ -113,8 +151,8 @@ impl<P: Ports> Pipeline<P> {
         Rotations { on_schedule, late, failed }
     }
 
-    /// Rotates what is due; whatever fails is tried again later.
-    pub(super) async fn rotate_scheduled(&self) -> Result<(), Error> {
+    /// Rotates and destroys what is due; whatever fails is tried again later.
+    pub(super) async fn look_at_due(&self) -> Result<(), Error> {
         let mut failed = self.look_ahead().await;
         let world = &self.engines.world;
         // What a jump of the clock alone makes due waits until the jump is confirmed.
@@ -122,6 +160,10 @@ impl<P: Ports> Pipeline<P> {
         for (tenant, key) in self.agenda.take_due(now) {
             if let Err(error) = self.rotate_on_schedule(&tenant, &key, now).await {
                 self.agenda.failed.fetch_add(1, Ordering::Relaxed);
+                self.agenda.ahead(|ahead| ahead.insert(now.plus_seconds(AGAIN), &tenant, &key));
+                failed = failed.and(Err(error));
+            }
+            if let Err(error) = self.end_if_due(&tenant, &key, now).await {
                 self.agenda.ahead(|ahead| ahead.insert(now.plus_seconds(AGAIN), &tenant, &key));
                 failed = failed.and(Err(error));
             }
@@ -169,7 +211,7 @@ impl<P: Ports> Pipeline<P> {
         let Some(entry) = self.engines.state.key(tenant, key).await? else { return Ok(()) };
         let Some(Schedule { due, period: _ }) = entry.key.schedule else { return Ok(()) };
         if due > now {
-            self.agenda.note(&entry.key);
+            self.agenda.note_schedule(&entry.key);
             return Ok(());
         }
         // One that is stopped is looked at again when its record changes, as it does when somebody resumes it.

@@ -6,6 +6,7 @@ use crate::action::Action;
 use crate::command::Command;
 use crate::error::ErrorKind;
 use crate::id::{OperationId, TenantId, TokenId};
+use crate::lifecycle::Transition;
 use crate::stop::StopEpoch;
 
 #[test]
@@ -13,13 +14,24 @@ fn exactly_the_stop_orders_can_be_given_again_from_their_record() {
     let key = || Some("kek".parse().unwrap());
     let token = format!("alice {}", TokenId::from_bytes([1; 16]));
     for action in Action::ALL {
-        let subject = if *action == Action::RevokeToken { token.as_str() } else { "alice" };
+        let subject = if *action == Action::RevokeToken {
+            token.as_str()
+        } else if *action == Action::DestroyKey {
+            "after 7 days"
+        } else {
+            "alice"
+        };
         let again = stop_order(*action, key(), Some(subject));
         assert_eq!(again.as_ref().map(Command::action), action.is_stop().then_some(*action));
         // Their record says again the same of them.
         if let Some(command) = again {
             let told = super::command::subject(&command);
             assert!(told.is_none_or(|told| *told == *subject), "{}", action.name());
+            let says_for_how_long = matches!(
+                command,
+                Command::TransitionKey { verb: Transition::Destroy(Some(period)), .. } if period.days() == 7
+            );
+            assert_eq!(says_for_how_long, *action == Action::DestroyKey);
         }
     }
 }

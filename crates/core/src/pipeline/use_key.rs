@@ -293,6 +293,14 @@ impl<P: Ports> Pipeline<P> {
         }
         let key = &entry.key;
         key.state.permits(action).map_err(|state| {
+            if let Some(order) = &key.destruction {
+                let detail =
+                    format!("key `{}` waits to be destroyed, until {} at least", key.name, order.due());
+                return Error::new(ErrorKind::KeyState, Stage::Resolve, detail).remedy(format!(
+                    "ask a custodian to run `holdfast key cancel-destruction {}`, if it is needed",
+                    key.name
+                ));
+            }
             let detail = format!("key `{}` is {}", key.name, state.0);
             let remedy = match state.0 {
                 crate::lifecycle::KeyState::Suspended => {

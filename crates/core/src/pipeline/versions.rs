@@ -1,6 +1,7 @@
 //! The end of a key's versions, and the way back to an earlier one.
 
 use super::Pipeline;
+use super::destruction::erasure_with;
 use super::plan::Planned;
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
@@ -11,7 +12,7 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::event::Committed;
 use crate::id::{KeyName, KeyVersion};
 use crate::inventory::{Inventory, Need, TakenInventory};
-use crate::key::{Key, SealedHandle, Version};
+use crate::key::{Key, Version};
 use crate::lifecycle::{KeyState, VersionVerb};
 use crate::port::{KeyEntry, KeyStore, Ports, State, StateChange};
 use crate::time::Timestamp;
@@ -90,13 +91,14 @@ impl<P: Ports> Pipeline<P> {
             Error::new(ErrorKind::NotFound, Stage::Resolve, detail)
         })?;
         let state = may(before, &version, verb, without_inventory)?;
-        let mut handle = version.handle.clone();
+        let (mut handle, mut erasure) = (version.handle.clone(), before.erasure.clone());
         if verb == VersionVerb::Destroy {
-            self.engines.keys.erase(intent.permit(), material(scene, before, &version)?).await?;
-            handle = SealedHandle::new(&[]);
+            let remains = self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?;
+            handle = remains.handle;
+            erasure = erasure_with(before, remains.holders, self.moment(scene.inbound.now));
         }
         let version = Version { state, handle, ..Version::clone(&version) };
-        let key = Key { epoch: before.epoch.next(), ..before.clone() };
+        let key = Key { erasure, epoch: before.epoch.next(), ..before.clone() };
         let changes = vec![
             StateChange::Version { tenant: key.tenant.clone(), version },
             StateChange::Key { key: key.clone(), expected: Some(before.epoch) },
@@ -114,6 +116,10 @@ fn may(key: &Key, version: &Version, verb: VersionVerb, without_inventory: bool)
     let (name, number) = (&key.name, version.number);
     if key.state == KeyState::Destroyed {
         return Err(refused(format!("key `{name}` is destroyed, with all of its versions")));
+    }
+    if let Some(order) = &key.destruction {
+        let detail = format!("key `{name}` waits to be destroyed, until {} at least", order.due());
+        return Err(refused(detail).remedy(format!("run `holdfast key cancel-destruction {name}` first")));
     }
     if number == key.current {
         let remedy = format!("run `holdfast key rotate {name}` first, or `holdfast key rollback {name}`");

@@ -129,7 +129,7 @@ fn an_import_key_has_a_time() {
     rig.world.pass(DEFAULT_SECONDS);
     assert_eq!(carol(&rig, finish(&public, Past::Untold)).unwrap_err().kind(), ErrorKind::KeyState);
     // What waits in vain is destroyed, and begun again.
-    now(rig.transition("kek", Transition::Destroy)).unwrap();
+    now(rig.transition("kek", Transition::Destroy(None))).unwrap();
     let (_, public, _) = waiting(&rig, Algorithm::Xaes256Gcm);
     carol(&rig, finish(&public, Past::Untold)).unwrap();
 }

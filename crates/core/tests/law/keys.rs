@@ -23,7 +23,7 @@ fn bring(rig: &Rig, key: &str, state: KeyState) {
         KeyState::Suspended => &[Transition::Suspend],
         KeyState::Deactivated => &[Transition::Deactivate],
         KeyState::Compromised => &[Transition::Compromise],
-        KeyState::Destroyed => &[Transition::Deactivate, Transition::Destroy],
+        KeyState::Destroyed => &[Transition::Deactivate, Transition::Destroy(None)],
     };
     for verb in way {
         now(rig.transition(key, *verb)).unwrap();
@@ -115,7 +115,7 @@ fn a_destroyed_keys_material_is_gone_in_every_version() {
     let key = now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
     now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
     bring(&rig, "kek", KeyState::Deactivated);
-    let outcome = now(rig.transition("kek", Transition::Destroy)).unwrap();
+    let outcome = now(rig.transition("kek", Transition::Destroy(None))).unwrap();
     let Done::Key(destroyed, newest) = outcome.done else { panic!("a key") };
     assert_eq!([destroyed.state, newest.state], [KeyState::Destroyed; 2]);
     assert_eq!(newest.number, destroyed.newest);
@@ -140,7 +140,7 @@ fn a_destroyed_keys_name_is_free_again_and_its_id_never_is() {
         assert_eq!(now(rig.create(new())).unwrap_err().kind(), ErrorKind::AlreadyExists, "{state}");
         rig.keys().heal();
     }
-    let outcome = now(rig.transition("kek", Transition::Destroy)).unwrap();
+    let outcome = now(rig.transition("kek", Transition::Destroy(None))).unwrap();
     let Done::Key(_, only) = outcome.done else { panic!("a key") };
     assert_eq!(only.state, KeyState::Destroyed);
     let second = now(rig.create(new())).unwrap();

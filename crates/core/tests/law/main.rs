@@ -15,6 +15,7 @@ mod budget;
 mod ciphertexts;
 mod clock;
 mod commands;
+mod destruction;
 mod identity;
 mod imports;
 mod keys;

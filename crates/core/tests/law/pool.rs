@@ -112,7 +112,7 @@ fn a_member_that_comes_is_brought_what_it_lacks_under_a_record() {
     }
     now(rig.command("carol", Command::RotateKey(name("two")))).unwrap();
     now(rig.create(new_key("gone", Algorithm::Xaes256Gcm))).unwrap();
-    for verb in [Transition::Deactivate, Transition::Destroy] {
+    for verb in [Transition::Deactivate, Transition::Destroy(None)] {
         now(rig.command("carol", transition("gone", verb))).unwrap();
     }
     let before = rig.log().entries().len();

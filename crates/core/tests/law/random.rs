@@ -22,6 +22,16 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::sync::Arc;
 use steps::{KEYS, Order, Step, What, Who, command, concerns, lift_of, steps};
 
+/// Orders that lift a stop.
+const LIFTS: [Order; 6] = [
+    Order::Resume(0),
+    Order::Resume(1),
+    Order::CancelDestruction(0),
+    Order::CancelDestruction(1),
+    Order::ResumeAlice,
+    Order::ResumeTenant,
+];
+
 /// What somebody asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ask {
@@ -83,6 +93,7 @@ fn inbound(rig: &Rig, who: Who) -> Inbound<'_> {
 impl Play {
     fn new() -> Self {
         let rig = Rig::new();
+        rig.keys().pool(&["a", "b"]);
         let sealed = KEYS.map(|key| {
             now(rig.create(new_key(key, Algorithm::Xaes256Gcm))).unwrap();
             now(rig.bytes("alice", key, encrypt(b"data", context(&[])))).unwrap()
@@ -113,7 +124,7 @@ impl Play {
     fn begin(&mut self, ask: Ask, task: impl Future<Output = (Ended, Option<Durability>)> + 'static) {
         self.clock += 1;
         if let Ask::Order(order) = ask
-            && [Order::Resume(0), Order::Resume(1), Order::ResumeAlice, Order::ResumeTenant].contains(&order)
+            && LIFTS.contains(&order)
         {
             self.lifts.push(Ordered { order, begun: self.clock, ended: None });
         }
@@ -233,6 +244,15 @@ impl Play {
                 let _ = rig.pipeline.housekeep().await;
                 (vec![], None)
             }),
+            // Long enough for a key that waits, if nothing holds the gateway up.
+            Step::Day => self.begin(Ask::Housekeep, async move {
+                for _ in 0..26 {
+                    rig.world.pass(3600);
+                    let _ = rig.pipeline.housekeep().await;
+                }
+                (vec![], None)
+            }),
+            Step::TakeAway(is_away) => rig.keys().take_away("b", is_away),
             Step::Turn(which) => {
                 let woken: Vec<_> =
                     (0..self.running.len()).filter(|index| self.running[*index].task.is_woken()).collect();
@@ -297,6 +317,7 @@ impl Play {
             rig.log().heal();
             rig.state().heal();
             rig.keys().heal();
+            rig.keys().take_away("b", false);
             rig.log().release();
             rig.state().committing.release();
             rig.state().reading.release();

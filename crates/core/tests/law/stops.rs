@@ -234,7 +234,9 @@ fn stops_under_way_together_all_end() {
 #[test]
 fn a_stop_of_what_is_stopped_already_succeeds() {
     let rig = rig();
-    for verb in [Transition::Suspend, Transition::Compromise, Transition::Deactivate, Transition::Destroy] {
+    for verb in
+        [Transition::Suspend, Transition::Compromise, Transition::Deactivate, Transition::Destroy(None)]
+    {
         for _ in 0..2 {
             let outcome = now(rig.transition("kek", verb)).unwrap();
             assert_eq!(outcome.durability, Durability::Durable);
@@ -261,7 +263,7 @@ fn a_stop_of_what_is_not_there_is_refused_and_stops_nothing() {
         (Command::RevokeToken { caller: alice(), token }, ErrorKind::NotFound),
         (Command::RemoveAnchor("nothing".parse().unwrap()), ErrorKind::NotFound),
         // Destruction is final, so an active key is stopped in another way first.
-        (transition("kek", Transition::Destroy), ErrorKind::KeyState),
+        (transition("kek", Transition::Destroy(None)), ErrorKind::KeyState),
     ];
     for (stop, kind) in stops {
         rig.keys().performing.hold();

@@ -171,7 +171,7 @@ fn a_version_ends_step_by_step_and_others_stay() {
     }
     // What is left goes with the key.
     now(rig.transition("kek", Transition::Deactivate)).unwrap();
-    now(rig.transition("kek", Transition::Destroy)).unwrap();
+    now(rig.transition("kek", Transition::Destroy(None))).unwrap();
     assert_eq!(refused(deactivate(2)).kind(), ErrorKind::KeyState);
 }
 
@@ -252,7 +252,7 @@ fn a_destruction_that_has_begun_is_brought_to_its_end() {
     let mut task = Task::begun(rig.command("carol", order(1, VersionVerb::Destroy, true)));
     rig.log().sync();
     assert!(task.turn().is_none());
-    assert!(rig.keys().is_erased(id, version(1)), "the material is gone, and the state does not know");
+    assert!(rig.keys().is_erased(id, version(1)), "its end has begun, and the state does not know");
     drop(task);
     let rig = rig.crash(0).unwrap();
     assert_eq!(rig.state().find_version(id, version(1)).unwrap().state, KeyState::Destroyed);

@@ -47,6 +47,7 @@ pub struct Backups {
     identity: Identity,
     to: PathBuf,
     recipients: Recipients,
+    keep_days: Option<u32>,
     copier: Copier,
     world: Arc<SystemWorld>,
 }
@@ -68,7 +69,9 @@ impl Backups {
             false => settings.directory.clone(),
         };
         let recipients = Recipients::parse(&settings.recipients)?;
-        Ok(Self { directory: directory.clone(), identity: identity.clone(), to, recipients, copier, world })
+        let keep_days = Some(settings.keep_days).filter(|days| *days > 0);
+        let (directory, identity) = (directory.clone(), identity.clone());
+        Ok(Self { directory, identity, to, recipients, keep_days, copier, world })
     }
 
     /// Whether one can be taken at all.
@@ -174,7 +177,7 @@ impl Backups {
         File::open(&self.to)?.sync_all()?;
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest.finish().as_ref());
-        Ok(Archived { name: name.into(), bytes, digest: sha256, state: at })
+        Ok(Archived { name: name.into(), bytes, digest: sha256, state: at, keep_days: self.keep_days })
     }
 }
 

@@ -4,6 +4,7 @@
 //! reference = 0x01 ‖ place ‖ DER SubjectPublicKeyInfo, or nothing
 //!           | 0x02 ‖ place ‖ copy ‖ DER SubjectPublicKeyInfo, or nothing
 //! place     = CKA_ID (16) ‖ OAEP paddings that the token has (2) ‖ whether it does RSA bare (1)
+//! remains   = 0x03 ‖ CKA_ID (16): of a destroyed key, for the members that still have to erase it
 //! copy      = fingerprint of the wrapping key (16) ‖ SHA-256 of what shows that a member holds the key (32) ‖ length (2) ‖ wrapped key
 //! ```
 
@@ -15,6 +16,7 @@ use holdfast_core::{Error, Secret};
 
 const FORMAT: u8 = 1;
 const FORMAT_WITH_COPY: u8 = 2;
+const FORMAT_OF_REMAINS: u8 = 3;
 const HASHES: [Hash; 4] = [Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512];
 
 /// Which OAEP paddings a token decrypts, labels included: found out when the key was made, a bit for each pair of hashes.
@@ -100,6 +102,23 @@ impl Reference {
         Ok(Secret::new(bytes))
     }
 
+    /// What is left of it once the key is destroyed: nothing by which the key could be used, or brought to a member again.
+    pub(super) fn to_remains(&self) -> Secret {
+        let mut bytes = vec![FORMAT_OF_REMAINS];
+        bytes.extend_from_slice(&self.id);
+        Secret::new(bytes)
+    }
+
+    /// # Errors
+    /// `key-store-unavailable` for what is not left of a key.
+    pub(super) fn parse_remains(bytes: &[u8]) -> Result<Id, Error> {
+        match bytes.split_first_chunk::<1>() {
+            Some(([FORMAT_OF_REMAINS], id)) => id.try_into().ok(),
+            Some(_) | None => None,
+        }
+        .ok_or_else(|| refusal::sealed("a sealed key is not what is left of one in a token"))
+    }
+
     /// # Errors
     /// `key-store-unavailable` for what is no reference: it was sealed by something else.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
@@ -132,6 +151,16 @@ impl Reference {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_left_of_a_key_is_no_key_and_a_key_is_not_what_is_left() {
+        let reference = Reference { id: [7; 16], paddings: Paddings::default(), copy: None, spki: vec![1] };
+        let remains = reference.to_remains();
+        assert_eq!(Reference::parse_remains(remains.expose()).unwrap(), [7; 16]);
+        assert!(Reference::parse(remains.expose()).is_err());
+        assert!(Reference::parse_remains(reference.to_bytes().unwrap().expose()).is_err());
+        assert!(Reference::parse_remains(&remains.expose()[..16]).is_err());
+    }
 
     #[test]
     fn every_padding_has_a_bit_of_its_own() {

@@ -14,7 +14,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, World};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains, World};
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, MemberName, Secret, TenantId, Timestamp};
 use std::sync::Arc;
@@ -283,9 +283,17 @@ impl<W: World> KeyStore for SoftwareStore<W> {
     }
 
     /// Nothing of a key lies in this store: with the handle, which the state forgets, the material is gone.
-    async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+    fn remains(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
         self.forget(key.key);
-        Ok(())
+        Ok(Remains::nothing())
+    }
+
+    async fn erase(&self, _: &Permit<Change>, _: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn can_ask(&self, _: &MemberName) -> bool {
+        false
     }
 
     fn health(&self) -> Health {

@@ -8,13 +8,14 @@ use crate::testing::{
 };
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{CallerKind, CallerRecord};
+use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
 use holdfast_core::inventory::Inventory;
 use holdfast_core::key::{Custody, Key, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::Absence;
 use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
-use holdfast_core::tenant::TenantRecord;
+use holdfast_core::tenant::{TakenBackup, TenantRecord};
 use holdfast_core::{Epoch, KeyVersion, Timestamp};
 use std::sync::Arc;
 
@@ -46,6 +47,23 @@ fn the_bytes_of_a_tenant() {
     let body = of_tenant(&kept).unwrap();
     assert!(text(&body).contains(r#""retention_days":30"#), "{}", text(&body));
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), kept);
+    let taken = TakenBackup {
+        name: "b.age".into(),
+        commit: 3,
+        taken: Timestamp::from_micros(4),
+        expires: Some(Timestamp::from_micros(5)),
+        sha256: [5; 32],
+    };
+    let undated = TakenBackup { expires: None, ..taken.clone() };
+    let backed_up = TenantRecord { backups: vec![taken, undated], up: 7200, ..kept };
+    let body = of_tenant(&backed_up).unwrap();
+    let written = r#""backups":[{"name":"b.age","commit":3,"taken":4,"expires":5,"sha256":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"},{"name""#;
+    assert!(
+        text(&body).contains(written) && text(&body).contains(r#""up":7200,"created""#),
+        "{}",
+        text(&body)
+    );
+    assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), backed_up);
     let impossible = br#"{"v":1,"suspended":false,"retention_days":0,"created":1}"#;
     assert!(tenant(&row(Kind::Tenant, b"acme", None, impossible)).is_err());
 }
@@ -124,6 +142,26 @@ fn the_bytes_of_a_key() {
     assert!(text(&body).contains(inventory), "{}", text(&body));
     assert!(text(&body).contains(r#""schedule":{"days":90,"due":8},"inventory""#), "{}", text(&body));
     assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);
+    let order = Destruction {
+        state: KeyState::Deactivated,
+        resumes_to: KeyState::Active,
+        ordered: Timestamp::from_micros(9),
+        period: WaitingPeriod::of_days(7).unwrap(),
+        up: 3600,
+    };
+    let erasure =
+        Erasure::begun((Timestamp::from_micros(10), 11), ["a", "b"].map(|name| name.parse().unwrap()));
+    let erasure = erasure.after(&["a".parse().unwrap()]);
+    let ending =
+        Key { destruction: Some(order), erasure: Some(Arc::new(erasure)), ..a_key("acme", "kek", 5) };
+    let body = of_key(&ending).unwrap();
+    let written = concat!(
+        r#""newest":1,"destruction":{"state":"deactivated","resumes_to":"active","ordered":9,"days":7,"up":3600},"#,
+        r#""erasure":{"destroyed":10,"commit":11,"absent":["a"],"pending":["b"]},"custody""#
+    );
+    assert!(text(&body).contains(written), "{}", text(&body));
+    let read = key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap();
+    assert_eq!((read.destruction, read.erasure), (ending.destruction, ending.erasure));
     for none in [0, 3, 4] {
         assert!(key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(none).as_bytes())).is_err(), "{none}");
     }

@@ -3,9 +3,9 @@
 use super::encode::Wiped;
 use super::message::{
     Agree, AgreeAnswer, Backup, Batch, BatchAnswer, BeginImport, Caller, Callers, Change, CheckPolicy,
-    CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, Encapsulate,
-    EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings, FinishImport, GiveShare, ImportBegun,
-    IssueToken, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, Policy, PolicyDone, Pool,
+    CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, DestroyKey,
+    Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings, FinishImport, GiveShare,
+    ImportBegun, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, Policy, PolicyDone, Pool,
     PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory, RestorePolicy, Rewrap,
     ScheduleKey, Seal, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued,
     TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
@@ -244,7 +244,19 @@ pub fn schedule_key(tenant: &TenantId, key: &KeyName, schedule: &ScheduleKey) ->
 
 /// Moves a key to another state.
 pub fn transition_key(tenant: &TenantId, key: &KeyName, verb: Transition) -> Request<Key> {
-    Request::bare(Method::Post, format!("{}/{}", key_path(tenant, key), verb.name()))
+    let path = format!("{}/{}", key_path(tenant, key), verb.name());
+    match verb {
+        Transition::Destroy(Some(period)) => {
+            Request::with(Method::Post, path, &DestroyKey::after(Some(period)), SMALL)
+        }
+        Transition::Destroy(None)
+        | Transition::Activate
+        | Transition::Suspend
+        | Transition::Resume
+        | Transition::Deactivate
+        | Transition::Compromise
+        | Transition::CancelDestruction => Request::bare(Method::Post, path),
+    }
 }
 
 /// Creates a tenant.

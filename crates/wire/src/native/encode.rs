@@ -4,8 +4,8 @@ use super::field::{Name, SecretText, Time, VersionNumber, Word};
 pub use super::message::Backups;
 use super::message::{
     Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings,
-    Health, ImportBegun, Key, Keys, Policy, PolicyDone, Pool, Seal, Status, Tenant, TenantDone, TokenIssued,
-    Version, Versions,
+    Health, HeldBy, ImportBegun, Key, Keys, Policy, PolicyDone, Pool, Seal, Status, Tenant, TenantDone,
+    TokenIssued, Version, Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
@@ -183,7 +183,7 @@ pub fn outcome(success: u16, outcome: Outcome, backups: Backups) -> Response {
             let findings = findings.into_iter().map(Finding::new).collect();
             Response::json(success, &PolicyDone { version, findings, durability })
         }
-        Done::BackedUp(Archived { name, bytes, digest, state: _ }, taken) => {
+        Done::BackedUp(Archived { name, bytes, digest, state: _, keep_days: _ }, taken) => {
             let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             Response::json(
                 success,
@@ -210,7 +210,10 @@ pub enum Encoded {
 /// What a query found, as far as core has it.
 pub fn found(found: Found, backups: Backups) -> Encoded {
     Encoded::Response(match found {
-        Found::Key(key, current) => Response::json(200, &Key::new(&key, Some(&current), None, backups)),
+        Found::Key(key, current, held_by) => {
+            let held_by = held_by.into_iter().map(HeldBy::new).collect();
+            Response::json(200, &Key { held_by, ..Key::new(&key, Some(&current), None, backups) })
+        }
         Found::Keys(Page { rows, more }) => {
             let next = rows.last().filter(|_| more).map(|key| Name(key.name.clone()));
             Response::json(
@@ -241,9 +244,11 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 suspended,
                 handle: _,
                 backed_up: _,
+                backups: _,
                 retention,
                 clock_held: _,
                 out: _,
+                up: _,
                 created,
                 epoch,
             } = record;

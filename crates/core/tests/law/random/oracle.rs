@@ -49,6 +49,7 @@ pub(super) fn no_success_behind_a_stop(entries: &[Entry]) {
         .collect();
     let lifted_by = |stop: Action| match stop {
         Action::SuspendKey => Some(Action::ResumeKey),
+        Action::DestroyKey => Some(Action::CancelDestruction),
         Action::SuspendCaller => Some(Action::ResumeCaller),
         Action::SuspendTenant => Some(Action::ResumeTenant),
         _ => None,

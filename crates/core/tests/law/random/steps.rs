@@ -3,6 +3,7 @@
 use holdfast_conformance::rig::{name, transition};
 use holdfast_core::KeyVersion;
 use holdfast_core::command::Command;
+use holdfast_core::destruction::WaitingPeriod;
 use holdfast_core::key::Labels;
 use holdfast_core::lifecycle::{Transition, VersionVerb};
 use holdfast_core::tenant::Anchor;
@@ -32,6 +33,8 @@ pub(super) enum Order {
     Suspend(u8),
     Resume(u8),
     Destroy(u8),
+    DestroyTomorrow(u8),
+    CancelDestruction(u8),
     Rotate(u8),
     RollBack(u8),
     DeactivateFirst(u8),
@@ -53,6 +56,8 @@ pub(super) enum Step {
     Order(Order),
     Query(bool),
     Housekeep,
+    Day,
+    TakeAway(bool),
     Turn(u8),
     Resolve(u8),
     Sync,
@@ -73,6 +78,8 @@ pub(super) fn orders() -> impl Strategy<Value = Order> {
         5 => (0..2u8).prop_map(Order::Suspend),
         4 => (0..2u8).prop_map(Order::Resume),
         1 => (0..2u8).prop_map(Order::Destroy),
+        2 => (0..2u8).prop_map(Order::DestroyTomorrow),
+        2 => (0..2u8).prop_map(Order::CancelDestruction),
         2 => (0..2u8).prop_map(Order::Rotate),
         1 => (0..2u8).prop_map(Order::RollBack),
         1 => (0..2u8).prop_map(Order::DeactivateFirst),
@@ -103,6 +110,8 @@ pub(super) fn steps() -> impl Strategy<Value = Step> {
         12 => orders().prop_map(Step::Order),
         2 => any::<bool>().prop_map(Step::Query),
         3 => Just(Step::Housekeep),
+        1 => Just(Step::Day),
+        1 => any::<bool>().prop_map(Step::TakeAway),
         24 => any::<u8>().prop_map(Step::Turn),
         14 => any::<u8>().prop_map(Step::Resolve),
         4 => Just(Step::Sync),
@@ -126,7 +135,11 @@ pub(super) fn command(order: Order) -> Command {
     match order {
         Order::Suspend(number) => transition(key(number), Transition::Suspend),
         Order::Resume(number) => transition(key(number), Transition::Resume),
-        Order::Destroy(number) => transition(key(number), Transition::Destroy),
+        Order::Destroy(number) => transition(key(number), Transition::Destroy(None)),
+        Order::DestroyTomorrow(number) => {
+            transition(key(number), Transition::Destroy(WaitingPeriod::of_days(1)))
+        }
+        Order::CancelDestruction(number) => transition(key(number), Transition::CancelDestruction),
         Order::Rotate(number) => Command::RotateKey(name(key(number))),
         Order::RollBack(number) => Command::RollBackKey(name(key(number))),
         Order::DeactivateFirst(number) => first(key(number), VersionVerb::Deactivate),
@@ -157,6 +170,7 @@ fn first(key: &str, verb: VersionVerb) -> Command {
 pub(super) fn lift_of(stop: Order) -> Option<Order> {
     match stop {
         Order::Suspend(key) => Some(Order::Resume(key)),
+        Order::DestroyTomorrow(key) => Some(Order::CancelDestruction(key)),
         Order::SuspendAlice => Some(Order::ResumeAlice),
         Order::SuspendTenant => Some(Order::ResumeTenant),
         _ => None,
@@ -166,7 +180,9 @@ pub(super) fn lift_of(stop: Order) -> Option<Order> {
 /// Whether a stop is about a use for good: until it is lifted.
 pub(super) fn concerns(stop: Order, who: Who, key: Option<u8>) -> bool {
     match stop {
-        Order::Suspend(stopped) | Order::Destroy(stopped) => key == Some(stopped),
+        Order::Suspend(stopped) | Order::Destroy(stopped) | Order::DestroyTomorrow(stopped) => {
+            key == Some(stopped)
+        }
         Order::SuspendAlice => who == Who::Alice,
         Order::SuspendTenant => true,
         _ => false,

@@ -262,6 +262,23 @@ impl Pool {
         }
     }
 
+    /// The names of all members.
+    ///
+    /// # Errors
+    /// `internal` for a name that is none: the configuration takes no such one.
+    pub(super) fn names(&self) -> Result<Vec<MemberName>, Error> {
+        let named = |member: &Member| {
+            let name = member.name().parse();
+            name.map_err(|_| refusal::defect("a member of the pool has a name that is none"))
+        };
+        self.members.iter().map(named).collect()
+    }
+
+    /// A member that can be asked whatever the keys are that it holds, by its name.
+    pub(super) fn can_ask(&self, member: &Member) -> Option<MemberName> {
+        if member.condition() == Condition::Up { member.name().parse().ok() } else { None }
+    }
+
     /// How many members must hold a new key.
     pub fn copies(&self) -> usize {
         self.copies

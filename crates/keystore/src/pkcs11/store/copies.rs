@@ -15,7 +15,7 @@ use crate::software::held::Held;
 use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::port::Copies;
-use holdfast_core::{Error, Secret, Stage};
+use holdfast_core::{Error, MemberName, Secret, Stage};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,9 @@ use tokio::time::Instant;
 const MENDING: Duration = Duration::from_millis(2);
 /// How often it is looked whether a key has reached a member.
 const REPLICATION: Duration = Duration::from_millis(50);
+
+/// How long a member may take to remove an object, and to look whether it is gone.
+const ERASING: Duration = Duration::from_secs(2);
 
 /// A key on its way to other members.
 pub(super) struct Traveller {
@@ -307,22 +310,27 @@ impl Tokens {
         }
     }
 
-    /// Removes a key from every member. Whether it is gone has to be seen: while a member cannot be reached, it is not.
-    pub(super) async fn destroy(self: &Arc<Self>, id: Id) -> Result<(), Error> {
+    /// Removes a key from the members that can be asked, and gives those that have looked and hold nothing of it.
+    pub(super) async fn destroy(self: &Arc<Self>, id: Id) -> Vec<MemberName> {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        let mut absent = Vec::new();
         for member in self.pool.members() {
-            let gone = async {
-                self.bytes(Whom::Only(member), Request::Destroy { id }).await?;
-                // A module whose device is away may say that there is no such object, too.
-                self.bytes(Whom::Only(member), Request::Probe).await
-            };
-            gone.await.map_err(|error| {
-                let detail = format!("member `{}` of the pool cannot say that it has destroyed the key", member.name());
-                Error::new(error.kind(), Stage::Perform, detail).because(error).remedy(
-                    "an operator must bring it back, or take it out of the configuration for good; then order it again",
-                )
-            })?;
+            let Some(name) = self.pool.can_ask(member) else { continue };
+            let request = Request::Destroy { id };
+            let asked = self.pool.ask_of(member, &request, ERASING, |reply| match reply {
+                Reply::Done(_) => Ok(()),
+                Reply::Made(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+            });
+            match asked.await {
+                Ok(()) => absent.push(name),
+                Err(error) => tracing::warn!(
+                    member = member.name(),
+                    error = error.chain(),
+                    help = error.remedy_text(),
+                    "a member of the pool cannot say that it has erased a destroyed key"
+                ),
+            }
         }
-        Ok(())
+        absent
     }
 }

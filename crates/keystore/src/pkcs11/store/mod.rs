@@ -22,7 +22,7 @@ use crate::software::{RootKey, SoftwareStore};
 use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding};
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, World};
+use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains, World};
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId};
 use std::sync::{Arc, Mutex};
@@ -374,10 +374,29 @@ impl<W: World> KeyStore for TokenStore<W> {
         self.keys.forget(key);
     }
 
-    async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
-        let held = self.find(&key)?;
+    /// Any member may hold it: also one that was away when it was made, and was brought it since.
+    fn remains(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
+        let (tenant, binding) =
+            (self.vault.tenant(key.tenant, key.tenant_handle)?, Binding::of(Kind::Reference, &key));
+        let opened = tenant.sealer.open(&binding, key.handle)?;
+        let remains = Reference::parse(opened.expose())?.to_remains();
         self.forget(key.key);
-        self.tokens.destroy(held.ready.id).await
+        Ok(Remains {
+            handle: tenant.sealer.seal(&*self.vault.world, &binding, &remains)?,
+            holders: self.tokens.pool.names()?,
+        })
+    }
+
+    async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {
+        let tenant = self.vault.tenant(key.tenant, key.tenant_handle)?;
+        let opened = tenant.sealer.open(&Binding::of(Kind::Reference, &key), key.handle)?;
+        let id = Reference::parse_remains(opened.expose())?;
+        Ok(self.tokens.destroy(id).await)
+    }
+
+    fn can_ask(&self, member: &MemberName) -> bool {
+        let pool = &self.tokens.pool;
+        pool.members().iter().any(|own| pool.can_ask(own).as_ref() == Some(member))
     }
 
     fn health(&self) -> Health {

@@ -3,7 +3,9 @@
 use super::{TextField, as_text};
 use core::fmt::Display;
 use core::str::FromStr;
-use holdfast_core::{CallerName, GroupName, KeyId, KeyName, OperationId, PolicyId, TenantId, TokenId};
+use holdfast_core::{
+    CallerName, GroupName, KeyId, KeyName, MemberName, OperationId, PolicyId, TenantId, TokenId,
+};
 use schemars::{Schema, json_schema};
 use std::borrow::Cow;
 
@@ -59,6 +61,7 @@ grammar!(KeyName, "KeyName", Self::GRAMMAR, NAME);
 grammar!(CallerName, "CallerName", Self::GRAMMAR, NAME);
 grammar!(GroupName, "GroupName", Self::GRAMMAR, NAME);
 grammar!(PolicyId, "PolicyId", Self::GRAMMAR, NAME);
+grammar!(MemberName, "MemberName", Self::GRAMMAR, NAME);
 grammar!(KeyId, "KeyId", ID_WORDS, ID);
 grammar!(OperationId, "OperationId", ID_WORDS, ID);
 grammar!(TokenId, "TokenId", ID_WORDS, ID);

@@ -6,6 +6,7 @@
 mod administer;
 mod answer;
 mod batch;
+mod destruction;
 mod import;
 mod records;
 mod use_key;
@@ -21,6 +22,7 @@ pub use answer::{
 };
 pub use batch::{Batch, BatchAnswer, BatchItem, BatchResult, OperationResult, UseRequest, Verb};
 pub(crate) use batch::{BatchItems, decode_items};
+pub use destruction::{DestroyKey, Destruction, Erasure, HeldBy, WaitingDays};
 pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,

@@ -1,6 +1,6 @@
 //! Records as they are shown: keys, callers, policies, tenants.
 
-use super::{Inventory, Schedule};
+use super::{Destruction, Erasure, HeldBy, Inventory, Schedule};
 use crate::native::field::{
     Bytes, CertificateBytes, CredentialText, CrlBytes, DurabilityWord, LabelMap, LegacyList, Name,
     PolicyText, SecretText, Time, VersionNumber, Word,
@@ -47,6 +47,15 @@ shown! {
         /// What of its versions is still needed, as it was recorded last.
         #[serde(skip_serializing_if = "Option::is_none")]
         inventory: Option<Inventory>,
+        /// The order to destroy it, while it waits.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        destruction: Option<Destruction>,
+        /// What is known of its destroyed material.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        erasure: Option<Erasure>,
+        /// Of one that waits to be destroyed, or is: the newest backups that may hold it; not in listings.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        held_by: Vec<HeldBy>,
         /// Whether its material may ever leave custody.
         exportable: bool,
         /// Legacy operations that it was created for.
@@ -442,6 +451,8 @@ impl Key {
             current: current_version,
             schedule,
             inventory,
+            destruction,
+            erasure,
             custody,
             renewed: _,
             created,
@@ -457,6 +468,9 @@ impl Key {
             current_version: (current_version != newest_version).then_some(VersionNumber(*current_version)),
             schedule: schedule.as_ref().map(Schedule::new),
             inventory: inventory.as_deref().map(Inventory::new),
+            destruction: destruction.as_ref().map(Destruction::new),
+            erasure: erasure.as_deref().map(Erasure::new),
+            held_by: Vec::new(),
             exportable: *exportable,
             legacy: LegacyList(*legacy),
             labels: LabelMap(labels.clone()),

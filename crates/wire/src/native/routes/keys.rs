@@ -4,10 +4,10 @@ use super::{LIMIT_BATCH, LIMIT_SMALL, LIMIT_USE};
 use crate::native::message::AnswerBody;
 use crate::native::message::{
     Agree, AgreeAnswer, Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer,
-    Decapsulate, Decrypt, Empty, Encapsulate, EncapsulateAnswer, Encrypt, FinishImport, ImportBegun, Key,
-    Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory,
-    Rewrap, ScheduleKey, Sign, SignAnswer, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac,
-    Versions, Wrap,
+    Decapsulate, Decrypt, DestroyKey, Empty, Encapsulate, EncapsulateAnswer, Encrypt, FinishImport,
+    ImportBegun, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer,
+    RecordInventory, Rewrap, ScheduleKey, Sign, SignAnswer, TransitionVersion, Unwrap, Verb, Verify,
+    VerifyAnswer, VerifyMac, Versions, Wrap,
 };
 use crate::native::route::{Endpoint, Parameter, Route};
 use holdfast_core::lifecycle::{Transition, VersionVerb};
@@ -133,7 +133,11 @@ pub(super) const ROUTES: &[Route] = &[
         .takes::<Empty>(LIMIT_SMALL, "{}")
         .or_nothing()
         .gives::<Key>(),
-    Route::post("destroy-key", "/v1/tenants/{tenant}/keys/{key}/destroy", Endpoint::TransitionKey(Transition::Destroy), "Erase a key's material for ever")
+    Route::post("destroy-key", "/v1/tenants/{tenant}/keys/{key}/destroy", Endpoint::TransitionKey(Transition::Destroy(None)), "Stop a key, and erase its material for ever after a waiting period")
+        .takes::<DestroyKey>(LIMIT_SMALL, r#"{"after_days":30}"#)
+        .or_nothing()
+        .gives::<Key>(),
+    Route::post("cancel-destruction", "/v1/tenants/{tenant}/keys/{key}/cancel-destruction", Endpoint::TransitionKey(Transition::CancelDestruction), "Take the order to destroy a key back while it waits")
         .takes::<Empty>(LIMIT_SMALL, "{}")
         .or_nothing()
         .gives::<Key>(),
