@@ -35,6 +35,7 @@ fn a_lying_worker() {
     liar::run();
 }
 
+mod adopt;
 mod liar;
 mod pool;
 mod travel;
@@ -351,15 +352,19 @@ fn what_does_not_come_up_says_why() {
 }
 
 /// A module, or whoever took its process over, can refuse service; it can't have a wrong result taken for a right one.
+/// What a worker is started with that lies so.
+fn lies(lie: &str) -> Launch {
+    Launch {
+        arguments: ["a_lying_worker", "--exact", "--ignored", "--nocapture"].map(OsString::from).to_vec(),
+        environment: vec![("LIE".into(), lie.into())],
+        lanes: 1,
+        ..Launch::new("module", "token", Secret::from(PIN))
+    }
+}
+
 #[test]
 fn a_lie_is_no_result() {
     runtime().block_on(async {
-        let lies = |lie: &str| Launch {
-            arguments: ["a_lying_worker", "--exact", "--ignored", "--nocapture"].map(OsString::from).to_vec(),
-            environment: vec![("LIE".into(), lie.into())],
-            lanes: 1,
-            ..Launch::new("module", "token", Secret::from(PIN))
-        };
         for (lie, algorithm, said) in [
             ("extractable", Algorithm::EcdsaP256, "made inside and can never leave"),
             ("no-point", Algorithm::EcdsaP256, "no public half"),

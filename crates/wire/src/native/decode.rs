@@ -2,9 +2,10 @@
 
 use super::field::{Bounded, VersionNumber};
 use super::message::{
-    BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, FinishImport,
-    GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength, RecordInventory,
-    RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb, decode_items,
+    AdoptKey, BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy,
+    FinishImport, GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength,
+    RecordInventory, RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb,
+    decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -126,6 +127,7 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::FinishImport => {
             command(Command::FinishImport(body.json::<FinishImport>()?.into_finish(key()?)?))
         }
+        Endpoint::AdoptKey => command(Command::AdoptKey(body.json::<AdoptKey>()?.into_adopt()?)),
         Endpoint::RotateKey => {
             body.json::<Empty>()?;
             command(Command::RotateKey(key()?))

@@ -38,6 +38,9 @@ impl Class {
             Request::RsaDecrypt { .. } | Request::RsaBare { .. } => Some(Self::Rsa),
             Request::Probe
             | Request::Generate { .. }
+            | Request::LookUp { .. }
+            | Request::PointOut { .. }
+            | Request::DestroyExisting { .. }
             | Request::Destroy { .. }
             | Request::WrapOut { .. }
             | Request::UnwrapIn { .. } => None,

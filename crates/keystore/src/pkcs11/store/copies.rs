@@ -236,7 +236,9 @@ impl Tokens {
         // It makes an object, which takes longer than to use one.
         let brought = self.pool.ask_of(member, &request, self.patience.generation, |reply| match reply {
             Reply::Made(made) => Ok(made.evidence),
-            Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+            Reply::Done(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
+                Err(another_question())
+            }
         });
         let evidence = brought.await?;
         let holds = match evidence.stays() {
@@ -308,11 +310,11 @@ impl Tokens {
     }
 
     /// Removes a key from every member. Whether it is gone has to be seen: while a member cannot be reached, it is not.
-    pub(super) async fn destroy(self: &Arc<Self>, id: Id) -> Result<(), Error> {
+    pub(super) async fn destroy(self: &Arc<Self>, id: Id, request: Request<'_>) -> Result<(), Error> {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         for member in self.pool.members() {
             let gone = async {
-                self.bytes(Whom::Only(member), Request::Destroy { id }).await?;
+                self.bytes(Whom::Only(member), request).await?;
                 // A module whose device is away may say that there is no such object, too.
                 self.bytes(Whom::Only(member), Request::Probe).await
             };

@@ -1,7 +1,7 @@
 //! New keys: made in one member, tried there, and brought to as many others as must hold them.
 
 use super::copies::{Traveller, digest_of};
-use super::tokens::Whom;
+use super::tokens::{Tokens, Whom};
 use super::{TokenStore, another_question, label, wraps};
 use crate::pkcs11::commitment;
 use crate::pkcs11::member::{About, Member};
@@ -18,7 +18,7 @@ use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
 use holdfast_core::algorithm::{Algorithm, Family, Hash, RsaPadding};
 use holdfast_core::frame::Commitment;
-use holdfast_core::key::{Custody, Evidence, Generated, NewVersion, TokenEvidence};
+use holdfast_core::key::{Custody, Evidence, Generated, NewVersion, TokenEvidence, TokenOrigin};
 use holdfast_core::port::World;
 use holdfast_core::{Error, ErrorKind, Secret};
 use std::sync::Arc;
@@ -46,17 +46,23 @@ struct Tried {
 }
 
 /// What goes into the log.
-fn shown_by(maker: &Member, said: message::Evidence, copy: Option<&Copy>) -> Evidence {
+pub(super) fn shown_by(
+    maker: &Member,
+    origin: TokenOrigin,
+    attributes: Vec<&'static str>,
+    copy: Option<&Copy>,
+) -> Evidence {
     let about = maker.about();
     let text = |of: fn(&About) -> &String| {
         about.as_ref().map(of).map(|text| text.as_str().into()).unwrap_or_default()
     };
     Evidence::Token(TokenEvidence {
+        origin,
         manufacturer: text(|about| &about.manufacturer),
         model: text(|about| &about.model),
         serial: text(|about| &about.serial),
         firmware: text(|about| &about.firmware),
-        attributes: said.names().collect(),
+        attributes,
         wrapping_key: copy.map(|copy| Fingerprint::new(copy.kek).to_string().into()),
     })
 }
@@ -99,7 +105,9 @@ impl<W: World> TokenStore<W> {
         let made =
             self.tokens.pool.ask_of(member, &request, self.tokens.patience.generation, |reply| match reply {
                 Reply::Made(made) => Ok((made.evidence, public::made(algorithm, made))),
-                Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+                Reply::Done(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
+                    Err(another_question())
+                }
             });
         let made = match made.await {
             Ok((evidence, public)) => {
@@ -140,8 +148,8 @@ impl<W: World> TokenStore<W> {
         };
         let mut paddings = Paddings::default();
         match algorithm.family() {
-            Family::KeyWrap => self.try_wrapping(whom, id, wraps(algorithm)?).await?,
-            Family::Rsa => paddings = self.try_paddings(whom, id, public.rsa_key()?).await?,
+            Family::KeyWrap => self.tokens.try_wrapping(whom, id, wraps(algorithm)?).await?,
+            Family::Rsa => paddings = self.tokens.try_paddings(whom, id, public.rsa_key()?).await?,
             Family::Signature | Family::Aead | Family::Hmac | Family::Agreement | Family::Kem => {}
         }
         let shown = digest_of(&shown);
@@ -163,13 +171,20 @@ impl<W: World> TokenStore<W> {
             }
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
-        let evidence = shown_by(maker, new.said, copy.as_ref());
-        let reference = Reference { id, paddings, copy, spki: new.spki };
+        let evidence = shown_by(maker, TokenOrigin::Generated, new.said.names().collect(), copy.as_ref());
+        let reference = Reference { id, paddings, copy, adopted: None, spki: new.spki };
         Ok(Tried { reference, public: published, commitment, evidence })
     }
+}
 
+impl Tokens {
     /// Which OAEP paddings the token decrypts, with a label, and whether it does RSA bare: tried, since the list of mechanisms does not say.
-    async fn try_paddings(&self, whom: Whom<'_>, id: Id, key: &RsaPkey) -> Result<Paddings, Error> {
+    pub(super) async fn try_paddings(
+        self: &Arc<Self>,
+        whom: Whom<'_>,
+        id: Id,
+        key: &RsaPkey,
+    ) -> Result<Paddings, Error> {
         let mut paddings = Paddings::default();
         let (label, sent) = (commitment::DOMAIN, b"to and fro");
         let right = |back: &Secret| match back.expose() == sent {
@@ -178,8 +193,7 @@ impl<W: World> TokenStore<W> {
         };
         for padding in Paddings::all() {
             let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
-            if let Ok(back) =
-                self.tokens.bytes(whom, Request::RsaDecrypt { id, padding, label, body: &body }).await
+            if let Ok(back) = self.bytes(whom, Request::RsaDecrypt { id, padding, label, body: &body }).await
             {
                 right(&back)?;
                 paddings.add(padding);
@@ -188,7 +202,7 @@ impl<W: World> TokenStore<W> {
         let (hash, mgf1) = (Hash::Sha256, Hash::Sha256);
         let padding = RsaPadding::Oaep { hash, mgf1 };
         let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
-        if let Ok(encoded) = self.tokens.rsa_bare(whom, id, key, &body).await {
+        if let Ok(encoded) = self.rsa_bare(whom, id, key, &body).await {
             let back = oaep::decode(hash, mgf1, label, encoded).ok_or_else(refusal::integrity)?;
             right(&back)?;
             paddings.bare = true;
@@ -197,12 +211,17 @@ impl<W: World> TokenStore<W> {
     }
 
     /// Modules give the name of AES key wrap with padding to different things, and some lose the padding's length.
-    async fn try_wrapping(&self, whom: Whom<'_>, id: Id, padded: bool) -> Result<(), Error> {
+    pub(super) async fn try_wrapping(
+        self: &Arc<Self>,
+        whom: Whom<'_>,
+        id: Id,
+        padded: bool,
+    ) -> Result<(), Error> {
         let length = if padded { 35 } else { commitment::TEXT.len() };
         let bytes = commitment::TEXT.get(..length).unwrap_or_default();
-        let body = self.tokens.bytes(whom, Request::Wrap { id, padded, bytes }).await?;
+        let body = self.bytes(whom, Request::Wrap { id, padded, bytes }).await?;
         let body = body.expose();
-        let back = self.tokens.bytes(whom, Request::Unwrap { id, padded, body }).await?;
+        let back = self.bytes(whom, Request::Unwrap { id, padded, body }).await?;
         // RFC 3394 §2.2.1, RFC 5649 §4.1: whole blocks, and one more.
         match back.expose() == bytes && body.len() == bytes.len().next_multiple_of(8) + 8 {
             true => Ok(()),

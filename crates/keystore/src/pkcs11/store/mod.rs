@@ -1,10 +1,12 @@
 //! The store: the port's functions over a pool's requests.
 
+mod adopt;
 mod copies;
 mod make;
 mod tokens;
 
-use copies::{Sought, Traveller};
+pub(super) use adopt::Adopted;
+use copies::{Sought as SoughtCopies, Traveller};
 use tokens::{Tokens, Whom};
 
 use super::message::{Id, NONCE_LEN, Request};
@@ -19,6 +21,7 @@ use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
 use crate::software::vault::Vault;
 use crate::software::{RootKey, SoftwareStore};
+use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding};
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
@@ -54,6 +57,8 @@ pub struct TokenStore<W> {
     vault: Arc<Vault<W>>,
     tokens: Arc<Tokens>,
     keys: Versions<Found>,
+    /// The tenants that may adopt what other programs have made in the tokens.
+    adopters: Box<[TenantId]>,
 }
 
 /// A key version's reference, opened.
@@ -63,6 +68,8 @@ struct Found {
     public: Public,
     /// What brings it to a member that does not hold it.
     traveller: Option<Traveller>,
+    /// What the token calls it, where another program made it.
+    adopted: Option<Adopted>,
 }
 
 impl<W: World> TokenStore<W> {
@@ -81,7 +88,13 @@ impl<W: World> TokenStore<W> {
 
     fn over(vault: Arc<Vault<W>>, pool: Pool, patience: Patience) -> Self {
         let tokens = Arc::new(Tokens { pool, patience, doomed: Mutex::default() });
-        Self { vault, tokens, keys: Versions::new(CACHED_KEYS) }
+        Self { vault, tokens, keys: Versions::new(CACHED_KEYS), adopters: Box::default() }
+    }
+
+    /// The same, where these tenants may adopt what other programs have made in the tokens; nobody may otherwise.
+    #[must_use]
+    pub fn adopted_by(self, adopters: impl IntoIterator<Item = TenantId>) -> Self {
+        Self { adopters: adopters.into_iter().collect(), ..self }
     }
 
     /// The pool.
@@ -100,11 +113,11 @@ impl<W: World> TokenStore<W> {
             Ok(held) => return Ok(held),
             Err(ticket) => ticket,
         };
-        let Reference { id, paddings, copy, spki } = self.open_reference(material)?;
+        let Reference { id, paddings, copy, adopted, spki } = self.open_reference(material)?;
         let public = Public::load(material.algorithm, &spki)?;
         let label = || label(material.tenant, material.key, material.version);
         let traveller = copy.map(|copy| Traveller::new(material.algorithm, id, label(), copy, spki));
-        let found = Found { id, paddings, public, traveller };
+        let found = Found { id, paddings, public, traveller, adopted };
         Ok(self.keys.insert(material, found, ticket))
     }
 
@@ -348,6 +361,26 @@ impl<W: World> KeyStore for TokenStore<W> {
         self.make(version).await
     }
 
+    async fn find_object(
+        &self,
+        _: &Permit<Change>,
+        tenant: &TenantId,
+        algorithm: Algorithm,
+        sought: Sought<'_>,
+    ) -> Result<ObjectDigest, Error> {
+        self.seek(tenant, algorithm, sought).await
+    }
+
+    async fn adopt(
+        &self,
+        _: &Permit<Change>,
+        version: NewVersion<'_>,
+        sought: Sought<'_>,
+        object: ObjectDigest,
+    ) -> Result<Generated, Error> {
+        self.take_over(version, sought, object).await
+    }
+
     /// Each member may be asked once. They are all given the same nonce, but a device may choose its own.
     fn invocations(&self, _: &SealedHandle) -> u64 {
         u64::try_from(self.tokens.pool.members().len()).unwrap_or(u64::MAX)
@@ -377,7 +410,12 @@ impl<W: World> KeyStore for TokenStore<W> {
     async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
         let held = self.find(&key)?;
         self.forget(key.key);
-        self.tokens.destroy(held.ready.id).await
+        let Found { id, adopted, .. } = &held.ready;
+        let request = match adopted {
+            None => Request::Destroy { id: *id },
+            Some(object) => Request::DestroyExisting { id: *id, object: object.named() },
+        };
+        self.tokens.destroy(*id, request).await
     }
 
     fn health(&self) -> Health {
@@ -406,12 +444,16 @@ impl<W: World> KeyStore for TokenStore<W> {
 
     /// Past the keys that are held ready: those that are used are not to make way for all the others.
     async fn check_copies(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Option<Copies>, Error> {
-        let Reference { id, paddings: _, copy, spki } = self.open_reference(&key)?;
+        let Reference { id, paddings: _, copy, adopted, spki } = self.open_reference(&key)?;
+        // What another program made is brought nowhere; whoever is asked for it says that it lacks it.
+        if adopted.is_some() {
+            return Ok(None);
+        }
         let algorithm = key.algorithm;
         let traveller = copy.map(|copy| {
             Traveller::new(algorithm, id, label(key.tenant, key.key, key.version), copy, spki.clone())
         });
-        let sought = Sought { algorithm, id, public: Public::load(algorithm, &spki)?, spki };
+        let sought = SoughtCopies { algorithm, id, public: Public::load(algorithm, &spki)?, spki };
         self.tokens.check_copies(&sought, traveller.as_ref()).await
     }
 }

@@ -1,6 +1,7 @@
 //! Making keys, finding them again, removing them.
 
 use super::super::message::{Buffer, Evidence, Id, Made, Reply};
+use super::curves::{ED25519, P256, P384, P521, X25519};
 use super::fault::Fault;
 use super::kek;
 use super::operate::wrapping;
@@ -10,13 +11,6 @@ use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use holdfast_core::algorithm::{Algorithm, Hash};
 use std::sync::PoisonError;
-
-/// DER of the named curves' object identifiers (RFC 5480 §2.1.1.1, RFC 8410 §3).
-const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
-const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
-const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
-const X25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x6e];
 
 /// How a key of an algorithm is made, and what it may do then.
 enum Recipe {
@@ -229,7 +223,7 @@ fn limited<T>(
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows")]
-fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence, Fault> {
+pub(super) fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence, Fault> {
     let wanted = [
         AttributeType::Local,
         AttributeType::Sensitive,
@@ -377,11 +371,17 @@ pub(super) fn find(session: &Session, id: Id, class: Class) -> Result<ObjectHand
 }
 
 fn search(session: &Session, id: Id, class: Class) -> Result<Option<ObjectHandle>, Fault> {
-    let template = [Attribute::Token(true), Attribute::Class(class.object()), Attribute::Id(id.to_vec())];
+    let template = match session.token.place(id) {
+        Some(place) => match place.template(class) {
+            Some(template) => template,
+            None => return Ok(None),
+        },
+        None => vec![Attribute::Token(true), Attribute::Class(class.object()), Attribute::Id(id.to_vec())],
+    };
     match session.inner.find_objects(&template)?.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(*one)),
-        // Ours are random: somebody gave a second object the same one.
+        // Ours are random, and another program's was the only one: somebody gave a second object the same name.
         [..] => Err(Fault::new("two objects have one CKA_ID")),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::commitment;
 use super::super::message::{Buffer, Id, NONCE_LEN, NotAFrame, Reply, Request};
+use super::existing;
 use super::fault::Fault;
 use super::keys::{self, find};
 use super::token::{Class, Session};
@@ -38,6 +39,14 @@ pub(super) fn perform(
         Request::UnwrapIn { algorithm, id, label, wrapped, modulus, exponent } => {
             let half = (modulus, exponent);
             return keys::unwrap_in(session, algorithm, (id, label), wrapped, half, number, reply);
+        }
+        Request::LookUp { object } => return existing::look_up(session, object, number, reply),
+        Request::PointOut { id, object } => {
+            existing::point_out(session, id, object);
+            Ok(Secret::new(Vec::new()))
+        }
+        Request::DestroyExisting { id, object } => {
+            existing::destroy(session, id, object).map(|()| Secret::new(Vec::new()))
         }
         Request::WrapOut { id, private } => keys::wrap_out(session, id, private).map(Secret::new),
         Request::Destroy { id } => keys::destroy(session, id).map(|()| Secret::new(Vec::new())),
