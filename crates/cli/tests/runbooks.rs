@@ -24,7 +24,8 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 11] = [
+const FOLLOWED: [&str; 12] = [
+    "adopt.md",
     "backup.md",
     "ceremony.md",
     "compromise.md",
@@ -294,6 +295,15 @@ fn a_key_that_was_made_elsewhere_is_brought() {
     book.before("key import finish ledger");
     machine.is_refused(&format!("{CAROL}; holdfast key activate ledger"), "waits for its import");
     book.rest();
+    is_over(&machine);
+}
+
+#[test]
+fn a_key_of_another_program_is_adopted_and_left() {
+    let machine = Machine::new();
+    start(&machine);
+    Book::open("adopt.md", &machine).rest();
+    assert_eq!(fs::read_to_string(machine.path("opened")).unwrap(), "the payroll");
     is_over(&machine);
 }
 
