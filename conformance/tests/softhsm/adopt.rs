@@ -80,12 +80,12 @@ async fn adopt(rig: &Bench, adopt: AdoptKey) -> Result<Key, Error> {
     Ok(*key)
 }
 
-async fn public_half(rig: &Bench, key: &str) -> Vec<u8> {
+pub(super) async fn public_half(rig: &Bench, key: &str) -> Vec<u8> {
     rig.bytes("alice", key, Operation::PublicKey { version: None }).await.unwrap()
 }
 
 /// What `openssl` says of files in a directory of its own.
-fn openssl(line: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn openssl(line: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         std::fs::write(dir.path().join(name), bytes).unwrap();
@@ -206,6 +206,17 @@ fn what_was_encrypted_for_it_elsewhere_is_decrypted() {
             };
             assert_eq!(rig.bytes("alice", "k", bare).await.unwrap(), b"data key", "{padding:?}");
         }
+        // What is no ciphertext of it at all is the caller's fault, and not the token's.
+        let beyond = Operation::Decrypt {
+            ciphertext: vec![0xff; 256],
+            padding: Some(sha256),
+            bare: Some(KeyVersion::FIRST),
+            context: context(&[]),
+        };
+        let failed = member(&rig, "a").report().failed;
+        let error = rig.bytes("alice", "k", beyond).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity, "{}", error.chain());
+        assert_eq!(member(&rig, "a").report().failed, failed);
     });
 }
 

@@ -82,6 +82,7 @@ pub(crate) fn run() {
             Request::Probe
             | Request::Random { .. }
             | Request::Destroy { .. }
+            | Request::BringIn { .. }
             | Request::PointOut { .. }
             | Request::DestroyExisting { .. }
             | Request::WrapOut { .. }

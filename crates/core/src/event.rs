@@ -257,6 +257,7 @@ fn encode_evidence(object: &mut Object<'_>, evidence: &Evidence, commitment: &Co
             object.ascii("level", b"token");
             match origin {
                 TokenOrigin::Generated => object.ascii("origin", b"generated"),
+                TokenOrigin::Imported => object.ascii("origin", b"imported"),
                 TokenOrigin::Adopted { id, label } => {
                     object.ascii("origin", b"adopted");
                     object.object("object", |object| {

@@ -223,6 +223,8 @@ pub enum Evidence {
 pub enum TokenOrigin {
     /// Made there by the gateway's order.
     Generated,
+    /// Made elsewhere and brought there through the gateway's memory: whoever had it may have it still.
+    Imported,
     /// Found there: another program made it, or brought it, and may use it still.
     Adopted {
         /// Its object's CKA_ID, hexadecimal.

@@ -41,7 +41,7 @@ impl<W: World> Custodian<W> {
     /// The token that holds a key version; nothing if it is sealed material.
     fn holder(&self, handle: &SealedHandle) -> Result<Option<&TokenStore<W>>, Error> {
         match SealedBlob::parse(handle.as_bytes()).map(|blob| blob.kind) {
-            Some(Kind::Reference) => match &self.token {
+            Some(Kind::Reference | Kind::ImportReference) => match &self.token {
                 Some(token) => Ok(Some(token)),
                 None => Err(self.no_token()),
             },

@@ -85,6 +85,25 @@ pub enum Request<'a> {
         /// The RSA public exponent; empty for all others.
         exponent: &'a [u8],
     },
+    /// Brings in material that came from outside, wrapped for this once.
+    BringIn {
+        /// Of which kind.
+        algorithm: Algorithm,
+        /// Under which CKA_ID.
+        id: Id,
+        /// Under which CKA_LABEL.
+        label: &'a str,
+        /// Whether it shall be able to leave under a trusted wrapping key, and under no other.
+        travels: bool,
+        /// An AES-256 key that nothing else is wrapped with.
+        carrier: &'a [u8],
+        /// The material under it: a private key as PKCS#8 with padding (RFC 5649), a secret one without (RFC 3394).
+        wrapped: &'a [u8],
+        /// An RSA modulus, for the public half that stands beside it; empty for all others.
+        modulus: &'a [u8],
+        /// The RSA public exponent; empty for all others.
+        exponent: &'a [u8],
+    },
     /// Looks at an object that another program made.
     LookUp {
         /// What names it.
@@ -370,6 +389,7 @@ mod code {
     pub(super) const LOOK_UP: u8 = 16;
     pub(super) const POINT_OUT: u8 = 17;
     pub(super) const DESTROY_EXISTING: u8 = 18;
+    pub(super) const BRING_IN: u8 = 19;
     pub(super) const DONE: u8 = 64;
     pub(super) const MADE: u8 = 65;
     pub(super) const WELCOME: u8 = 66;
@@ -597,6 +617,15 @@ impl<'a> Request<'a> {
                 .bytes(wrapped)
                 .bytes(modulus)
                 .bytes(exponent),
+            Self::BringIn { algorithm, id, label, travels, carrier, wrapped, modulus, exponent } => to
+                .code(code::BRING_IN)
+                .put(&[algorithm.code(), u8::from(travels)])
+                .put(&id)
+                .bytes(label.as_bytes())
+                .bytes(carrier)
+                .bytes(wrapped)
+                .bytes(modulus)
+                .bytes(exponent),
             Self::LookUp { object } => object.write(to.code(code::LOOK_UP)),
             Self::PointOut { id, object } => object.write(to.code(code::POINT_OUT).put(&id)),
             Self::DestroyExisting { id, object } => object.write(to.code(code::DESTROY_EXISTING).put(&id)),
@@ -648,6 +677,16 @@ impl<'a> Request<'a> {
                 algorithm: fields.algorithm()?,
                 id: fields.array()?,
                 label: fields.text()?,
+                wrapped: fields.bytes()?,
+                modulus: fields.bytes()?,
+                exponent: fields.bytes()?,
+            },
+            code::BRING_IN => Self::BringIn {
+                algorithm: fields.algorithm()?,
+                travels: fields.flag()?,
+                id: fields.array()?,
+                label: fields.text()?,
+                carrier: fields.bytes()?,
                 wrapped: fields.bytes()?,
                 modulus: fields.bytes()?,
                 exponent: fields.bytes()?,

@@ -28,6 +28,16 @@ fn requests() -> Vec<Request<'static>> {
         label: "acme/salaries/1",
         travels: algorithm.is_asymmetric(),
     }));
+    all.push(Request::BringIn {
+        algorithm: Algorithm::Rsa2048,
+        id: ID,
+        label: "acme/salaries/2",
+        travels: true,
+        carrier: &[8; 32],
+        wrapped: b"wrapped",
+        modulus: b"modulus",
+        exponent: b"exponent",
+    });
     for (id, label, private) in
         [(b"\x01".as_slice(), "legacy", true), (b"", "legacy", false), (b"\x01", "", false)]
     {

@@ -38,6 +38,7 @@ impl Class {
             Request::RsaDecrypt { .. } | Request::RsaBare { .. } => Some(Self::Rsa),
             Request::Probe
             | Request::Generate { .. }
+            | Request::BringIn { .. }
             | Request::LookUp { .. }
             | Request::PointOut { .. }
             | Request::DestroyExisting { .. }

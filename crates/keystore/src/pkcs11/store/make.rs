@@ -34,15 +34,16 @@ pub(super) struct New {
     pub(super) label: String,
     pub(super) spki: Vec<u8>,
     pub(super) public: Public,
-    said: message::Evidence,
+    pub(super) said: message::Evidence,
+    pub(super) origin: TokenOrigin,
 }
 
 /// A key that has shown what it is.
-struct Tried {
-    reference: Reference,
-    public: Option<Arc<[u8]>>,
-    commitment: Commitment,
-    evidence: Evidence,
+pub(super) struct Tried {
+    pub(super) reference: Reference,
+    pub(super) public: Option<Arc<[u8]>>,
+    pub(super) commitment: Commitment,
+    pub(super) evidence: Evidence,
 }
 
 /// What goes into the log.
@@ -75,17 +76,21 @@ impl<W: World> TokenStore<W> {
                 .remedy("create the key without `exportable`, or in software custody"));
         }
         let tenant = self.vault.tenant(version.tenant, version.tenant_handle)?;
+        let Tried { reference, public, commitment, evidence } = self.try_make(&version).await?;
+        let binding = Binding::of_new(Kind::Reference, &version);
+        let bytes = reference.to_bytes()?;
+        let handle = tenant.sealer.seal(&*self.vault.world, &binding, &bytes)?;
+        let custody = Custody::Token;
+        Ok(Generated { handle, public, commitment, custody, evidence })
+    }
+
+    /// Makes a key in whichever member can.
+    pub(super) async fn try_make(&self, version: &NewVersion<'_>) -> Result<Tried, Error> {
         self.tokens.pool.await_copies(self.tokens.patience.generation.min(MISSING)).await?;
         let mut last = None;
         for member in self.tokens.pool.by_load() {
-            match self.make_in(member, &version).await {
-                Ok(Tried { reference, public, commitment, evidence }) => {
-                    let binding = Binding::of_new(Kind::Reference, &version);
-                    let bytes = reference.to_bytes()?;
-                    let handle = tenant.sealer.seal(&*self.vault.world, &binding, &bytes)?;
-                    let custody = Custody::Token;
-                    return Ok(Generated { handle, public, commitment, custody, evidence });
-                }
+            match self.make_in(member, version).await {
+                Ok(tried) => return Ok(tried),
                 Err(error) if error.kind() == ErrorKind::KeyStoreUnavailable => {
                     last.get_or_insert(error);
                 }
@@ -114,7 +119,15 @@ impl<W: World> TokenStore<W> {
                 let is_so = if travels { evidence.travels() } else { evidence.is_confined() };
                 match (is_so, public) {
                     (true, Ok((spki, public))) => {
-                        let new = New { algorithm, id, label, spki, public, said: evidence };
+                        let new = New {
+                            algorithm,
+                            id,
+                            label,
+                            spki,
+                            public,
+                            said: evidence,
+                            origin: TokenOrigin::Generated,
+                        };
                         self.finish(member, new).await
                     }
                     (true, Err(error)) => Err(error),
@@ -129,16 +142,20 @@ impl<W: World> TokenStore<W> {
             Err(error) => Err(error),
         };
         if made.is_err() {
-            // It may be there all the same, and copies of it. Nobody knows it, and nobody ever will.
-            for member in self.tokens.pool.by_load() {
-                drop(self.tokens.bytes(Whom::Only(member), Request::Destroy { id }).await);
-            }
+            self.clear_away(id).await;
         }
         made
     }
 
+    /// A key that came to nothing may be there all the same, and copies of it. Nobody knows it, and nobody ever will.
+    pub(super) async fn clear_away(&self, id: Id) {
+        for member in self.tokens.pool.by_load() {
+            drop(self.tokens.bytes(Whom::Only(member), Request::Destroy { id }).await);
+        }
+    }
+
     /// What a new key has to show before it is one.
-    async fn finish(&self, maker: &Member, new: New) -> Result<Tried, Error> {
+    pub(super) async fn finish(&self, maker: &Member, new: New) -> Result<Tried, Error> {
         let whom = Whom::Only(maker);
         let New { algorithm, id, ref label, ref spki, ref public, .. } = new;
         let shown = self.tokens.show(whom, algorithm, id, spki, public).await?;
@@ -171,7 +188,7 @@ impl<W: World> TokenStore<W> {
             }
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
-        let evidence = shown_by(maker, TokenOrigin::Generated, new.said.names().collect(), copy.as_ref());
+        let evidence = shown_by(maker, new.origin, new.said.names().collect(), copy.as_ref());
         let reference = Reference { id, paddings, copy, adopted: None, spki: new.spki };
         Ok(Tried { reference, public: published, commitment, evidence })
     }

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod copies;
+mod import;
 mod make;
 mod tokens;
 
@@ -23,11 +24,12 @@ use crate::software::vault::Vault;
 use crate::software::{RootKey, SoftwareStore};
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding};
+use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, World};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId};
+use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId, Timestamp};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
@@ -165,7 +167,7 @@ impl<W: World> TokenStore<W> {
             }
             Work::RsaDecrypt { body, padding, label } => {
                 let key = public.rsa_key()?;
-                if body.len() != key.modulus_len() {
+                if !public.is_in_range(body) {
                     return Err(refusal::integrity());
                 }
                 let by = match padding {
@@ -361,6 +363,25 @@ impl<W: World> KeyStore for TokenStore<W> {
         self.make(version).await
     }
 
+    async fn begin_import(
+        &self,
+        _: &Permit<Change>,
+        version: NewVersion<'_>,
+        expires: Timestamp,
+    ) -> Result<Generated, Error> {
+        self.make_import_key(version, expires).await
+    }
+
+    async fn finish_import(
+        &self,
+        _: &Permit<Change>,
+        waiting: KeyMaterial<'_>,
+        version: NewVersion<'_>,
+        wrapped: Wrapped<'_>,
+    ) -> Result<Generated, Error> {
+        self.import_version(waiting, version, wrapped).await
+    }
+
     async fn find_object(
         &self,
         _: &Permit<Change>,
@@ -408,6 +429,9 @@ impl<W: World> KeyStore for TokenStore<W> {
     }
 
     async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<(), Error> {
+        if let Some(id) = self.import_key_of(&key)? {
+            return self.tokens.destroy(id, Request::Destroy { id }).await;
+        }
         let held = self.find(&key)?;
         self.forget(key.key);
         let Found { id, adopted, .. } = &held.ready;
@@ -444,6 +468,10 @@ impl<W: World> KeyStore for TokenStore<W> {
 
     /// Past the keys that are held ready: those that are used are not to make way for all the others.
     async fn check_copies(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Option<Copies>, Error> {
+        // An import key serves once, wherever it is.
+        if self.import_key_of(&key)?.is_some() {
+            return Ok(None);
+        }
         let Reference { id, paddings: _, copy, adopted, spki } = self.open_reference(&key)?;
         // What another program made is brought nowhere; whoever is asked for it says that it lacks it.
         if adopted.is_some() {

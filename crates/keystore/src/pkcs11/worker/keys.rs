@@ -10,6 +10,7 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use holdfast_core::algorithm::{Algorithm, Hash};
+use std::collections::HashMap;
 use std::sync::PoisonError;
 
 /// How a key of an algorithm is made, and what it may do then.
@@ -188,7 +189,8 @@ fn limits(template: &[Attribute], class: Class, only: Vec<MechanismType>) -> [Ve
         ],
     };
     let denied: Vec<_> = uses.into_iter().filter(|other| !is_said(other)).collect();
-    let lasting = [Attribute::Modifiable(false), Attribute::Copyable(false)];
+    // In this order: SoftHSM changes nothing any more of what it unwraps, and leaves an empty object behind where it fails.
+    let lasting = [Attribute::Copyable(false), Attribute::Modifiable(false)];
     let mechanisms = [Attribute::AllowedMechanisms(only)];
     [
         // What lasts comes last, since some tokens take nothing after it.
@@ -273,20 +275,66 @@ pub(super) fn wrap_out(session: &Session, id: Id, private: bool) -> Result<Vec<u
     }
 }
 
+/// What comes into the token wrapped.
+pub(super) struct Wrapped<'a> {
+    pub(super) algorithm: Algorithm,
+    pub(super) id: Id,
+    pub(super) label: &'a str,
+    pub(super) travels: bool,
+    pub(super) bytes: &'a [u8],
+    /// Of an RSA key, for the public half beside it.
+    pub(super) modulus: &'a [u8],
+    pub(super) exponent: &'a [u8],
+}
+
 /// Brings in what another member has wrapped; what is there already makes way.
 pub(super) fn unwrap_in(
     session: &Session,
-    algorithm: Algorithm,
-    (id, label): (Id, &str),
-    wrapped: &[u8],
-    (modulus, exponent): (&[u8], &[u8]),
+    wrapped: &Wrapped<'_>,
     number: u32,
     reply: &mut Buffer,
 ) -> Result<(), Fault> {
     // One at a time.
     let mut tried = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
-    destroy(session, id)?;
+    destroy(session, wrapped.id)?;
     let kek = kek::find(session)?;
+    unwrap_under(session, kek, wrapped, &mut tried, number, reply)
+}
+
+/// Brings in what the gateway has wrapped for this once, under a key that lives as long as it takes.
+pub(super) fn bring_in(
+    session: &Session,
+    carrier: &[u8],
+    wrapped: &Wrapped<'_>,
+    number: u32,
+    reply: &mut Buffer,
+) -> Result<(), Fault> {
+    let mut tried = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
+    destroy(session, wrapped.id)?;
+    let carrier = session.inner.create_object(&[
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Unwrap(true),
+        Attribute::Value(carrier.to_vec()),
+    ])?;
+    let brought = unwrap_under(session, carrier, wrapped, &mut tried, number, reply);
+    session.inner.destroy_object(carrier)?;
+    brought
+}
+
+fn unwrap_under(
+    session: &Session,
+    kek: ObjectHandle,
+    wrapped: &Wrapped<'_>,
+    tried: &mut HashMap<Algorithm, usize>,
+    number: u32,
+    reply: &mut Buffer,
+) -> Result<(), Fault> {
+    let Wrapped { algorithm, id, label, travels, bytes, modulus, exponent } = *wrapped;
     let (class, may, only) = match recipe(session, algorithm)? {
         Recipe::Secret { may, only, .. } => (Class::Secret, may.to_vec(), only),
         Recipe::Pair { private_may, only, .. } => (Class::Private, private_may, only),
@@ -297,8 +345,11 @@ pub(super) fn unwrap_in(
         Attribute::KeyType(key_type(algorithm)?),
         Attribute::Private(true),
         Attribute::Sensitive(true),
-        Attribute::Extractable(false),
+        Attribute::Extractable(travels),
     ]);
+    if travels {
+        template.push(Attribute::WrapWithTrusted(true));
+    }
     template.extend(may);
     let mechanism = wrapping(matches!(class, Class::Private));
     let limits = limits(&template, class, only);
@@ -310,7 +361,7 @@ pub(super) fn unwrap_in(
                 false => said.clone(),
             })
             .collect();
-        session.inner.unwrap_key(&mechanism, kek, wrapped, &[&template, limits].concat())
+        session.inner.unwrap_key(&mechanism, kek, bytes, &[&template, limits].concat())
     };
     let place = match tried.get(&algorithm) {
         Some(place) => *place,
