@@ -7,7 +7,7 @@ use super::{SoftHsm, another_worker, patience, runtime, signal};
 use aws_lc_rs::digest::{SHA256, digest};
 use holdfast_conformance::rig::{context, decrypt, encrypt, name, new_key, sign, transition};
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::command::{Command as Order, Done};
+use holdfast_core::command::{Command as Order, Done, NewKey};
 use holdfast_core::import::{BeginImport, DEFAULT_SECONDS, FinishImport, Past};
 use holdfast_core::key::{Custody, Key};
 use holdfast_core::lifecycle::{KeyState, Transition};
@@ -16,15 +16,20 @@ use holdfast_core::{Error, ErrorKind};
 use std::sync::Arc;
 
 /// The public half of a new import key, in DER.
-async fn begin(rig: &Bench, key: &str, algorithm: Algorithm) -> Result<Arc<[u8]>, Error> {
-    let order = Order::BeginImport(BeginImport { new: new_key(key, algorithm), seconds: DEFAULT_SECONDS });
+pub(super) async fn begin(rig: &Bench, new: NewKey) -> Result<Arc<[u8]>, Error> {
+    let order = Order::BeginImport(BeginImport { new, seconds: DEFAULT_SECONDS });
     let outcome = rig.command("carol", order).await?;
     let Done::ImportBegun { public, .. } = outcome.done else { panic!("an import key") };
     Ok(public)
 }
 
 /// What `openssl` wraps, as `docs/operate/import.md` has it, and its check value.
-fn wrapped(public: &[u8], material: &[u8], checked: &[u8], length: usize) -> (Arc<[u8]>, Arc<[u8]>) {
+pub(super) fn wrapped(
+    public: &[u8],
+    material: &[u8],
+    checked: &[u8],
+    length: usize,
+) -> (Arc<[u8]>, Arc<[u8]>) {
     let kek = openssl("rand 32", &[]);
     let outer = openssl(
         "pkeyutl -encrypt -pubin -keyform DER -inkey import.der -in kek -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256",
@@ -40,7 +45,12 @@ fn secret(public: &[u8], material: &[u8]) -> (Arc<[u8]>, Arc<[u8]>) {
     wrapped(public, material, material, 8)
 }
 
-async fn finish(rig: &Bench, key: &str, what: (Arc<[u8]>, Arc<[u8]>), past: Past) -> Result<Key, Error> {
+pub(super) async fn finish(
+    rig: &Bench,
+    key: &str,
+    what: (Arc<[u8]>, Arc<[u8]>),
+    past: Past,
+) -> Result<Key, Error> {
     let (wrapped, check_value) = what;
     let order = Order::FinishImport(FinishImport { key: name(key), wrapped, check_value, past });
     let outcome = rig.command("carol", order).await?;
@@ -66,7 +76,7 @@ fn what_a_tenant_made_comes_into_the_token_and_its_record_says_that_it_did() {
             (Algorithm::HmacSha512, 64),
         ] {
             let key = algorithm.name();
-            let public = begin(&rig, key, algorithm).await.unwrap();
+            let public = begin(&rig, new_key(key, algorithm)).await.unwrap();
             let material: Vec<u8> = (0..length).collect();
             let past = if algorithm.has_budget() { Past::Uses(0) } else { Past::Untold };
             let made = finish(&rig, key, secret(&public, &material), past).await;
@@ -96,7 +106,7 @@ fn what_a_tenant_made_comes_into_the_token_and_its_record_says_that_it_did() {
             (Algorithm::EcdhP384, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384"),
         ] {
             let key = algorithm.name();
-            let import = begin(&rig, key, algorithm).await.unwrap();
+            let import = begin(&rig, new_key(key, algorithm)).await.unwrap();
             let pem = openssl(line, &[]);
             let pkcs8 = openssl("pkcs8 -topk8 -nocrypt -in k -outform DER", &[("k", &pem)]);
             let public = openssl("pkey -in k -pubout -outform DER", &[("k", &pem)]);
@@ -109,7 +119,7 @@ fn what_a_tenant_made_comes_into_the_token_and_its_record_says_that_it_did() {
             }
         }
         // SoftHSM unwraps no Edwards keys; what is not held there is not begun.
-        let refused = begin(&rig, "x", Algorithm::Xaes256Gcm).await.unwrap_err();
+        let refused = begin(&rig, new_key("x", Algorithm::Xaes256Gcm)).await.unwrap_err();
         assert_eq!(
             (refused.kind(), refused.detail()),
             (ErrorKind::Unsupported, "no token has this algorithm")
@@ -122,8 +132,8 @@ fn whatever_is_wrong_is_refused_alike_and_leaves_nothing_in_the_token() {
     let hsm = SoftHsm::new("import");
     runtime().block_on(async {
         let rig = bench(&hsm).await;
-        let public = begin(&rig, "k", Algorithm::Aes256Gcm).await.unwrap();
-        let other = begin(&rig, "other", Algorithm::Aes256Gcm).await.unwrap();
+        let public = begin(&rig, new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
+        let other = begin(&rig, new_key("other", Algorithm::Aes256Gcm)).await.unwrap();
         let (objects, failed) = (hsm.objects(), member(&rig, "a").report().failed);
         let (right, check_value) = secret(&public, &[7; 32]);
         let changed = |place: usize| {
@@ -162,7 +172,7 @@ fn where_keys_travel_so_does_what_was_brought() {
     let (a, b) = with_wrapping_key();
     runtime().block_on(async {
         let rig = found(over(travelling(&a, &b), 2, 1, patience()).await).await;
-        let public = begin(&rig, "k", Algorithm::Aes256Gcm).await.unwrap();
+        let public = begin(&rig, new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
         finish(&rig, "k", secret(&public, &[7; 32]), Past::Uses(0)).await.unwrap();
         let last = rig.log().last();
         assert_eq!(last.text("evidence.origin"), "imported");

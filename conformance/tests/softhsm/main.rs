@@ -40,6 +40,7 @@ mod import;
 mod liar;
 mod pool;
 mod travel;
+mod vectors;
 
 /// A directory with a token in it.
 struct SoftHsm {
@@ -284,7 +285,8 @@ fn more_than_may_wait_are_refused_at_once() {
             let polled =
                 std::future::poll_fn(|context| std::task::Poll::Ready(one.as_mut().poll(context))).await;
             if let std::task::Poll::Ready(done) = polled {
-                assert_eq!(done.unwrap_err().kind(), ErrorKind::Throttled);
+                let error = done.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Throttled, "{}", error.chain());
                 refused += 1;
             }
         }
