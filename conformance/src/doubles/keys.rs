@@ -1,10 +1,13 @@
 //! Custody in memory. Its cryptography is a toy (SHA-256 as key stream and tag), but it binds what real custody binds.
 
 use super::{Gate, lock, sha256};
+use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::{Algorithm, Family, RsaPadding};
 use holdfast_core::frame::Commitment;
 use holdfast_core::import::Wrapped;
-use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
+use holdfast_core::key::{
+    Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle, TokenEvidence, TokenOrigin,
+};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains};
 use holdfast_core::work::{Message, Product, Work};
@@ -51,6 +54,8 @@ struct Inner {
     members: Vec<MemberName>,
     away: HashSet<MemberName>,
     erased_on: HashSet<(MemberName, KeyId, KeyVersion)>,
+    /// What others have made here: labels.
+    foreign: Vec<Box<str>>,
 }
 
 impl Keys {
@@ -130,6 +135,11 @@ impl Keys {
     /// Whether it was asked what remains of a version's material: nobody can use that any more.
     pub fn is_erased(&self, key: KeyId, version: KeyVersion) -> bool {
         lock(&self.inner).erased.contains(&(key, version))
+    }
+
+    /// Another program makes a key here, of this label.
+    pub fn make_foreign(&self, label: &str) {
+        lock(&self.inner).foreign.push(label.into());
     }
 
     /// What somebody who has only the public key encrypts: a bare ciphertext.
@@ -470,6 +480,52 @@ impl KeyStore for Keys {
             commitment: Commitment(sha256(&[b"commitment", &seed])),
             custody: Custody::Software,
             evidence: Evidence::Imported,
+        })
+    }
+
+    async fn find_object(
+        &self,
+        permit: &Permit<Change>,
+        _: &TenantId,
+        _: Algorithm,
+        sought: Sought<'_>,
+    ) -> Result<ObjectDigest, Error> {
+        self.begin(permit.operation())?;
+        let label = sought.label.unwrap_or_default();
+        match lock(&self.inner).foreign.iter().filter(|foreign| &***foreign == label).count() {
+            0 => Err(Error::new(ErrorKind::NotFound, Stage::Perform, "no such object")),
+            1 => Ok(ObjectDigest(sha256(&[b"object", label.as_bytes()]))),
+            _ => Err(Error::new(ErrorKind::Conflict, Stage::Perform, "several objects")),
+        }
+    }
+
+    async fn adopt(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+        sought: Sought<'_>,
+        ObjectDigest(seed): ObjectDigest,
+    ) -> Result<Generated, Error> {
+        self.begin(permit.operation())?;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;
+        let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
+        let origin = TokenOrigin::Adopted { id: "01".into(), label: sought.label.unwrap_or_default().into() };
+        let text = || Box::from("double");
+        let evidence = TokenEvidence {
+            origin,
+            manufacturer: text(),
+            model: text(),
+            serial: text(),
+            firmware: text(),
+            attributes: vec!["sensitive", "encrypt"],
+            wrapping_key: None,
+        };
+        Ok(Generated {
+            handle: SealedHandle::new(&[seed, bound].concat()),
+            public: algorithm.is_asymmetric().then(|| public_half(algorithm, &seed)),
+            commitment: Commitment(sha256(&[b"commitment", &seed])),
+            custody: Custody::Software,
+            evidence: Evidence::Token(evidence),
         })
     }
 

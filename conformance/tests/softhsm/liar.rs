@@ -2,7 +2,7 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use holdfast_keystore::pkcs11::message::{Buffer, Evidence, Made, Reply, Request, Welcome};
+use holdfast_keystore::pkcs11::message::{Buffer, Evidence, Existing, Made, Reply, Request, Uses, Welcome};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -49,6 +49,28 @@ pub(crate) fn run() {
                     }
                 }
             }
+            Request::LookUp { object } => {
+                let evidence = Evidence {
+                    local: true,
+                    sensitive: true,
+                    always_sensitive: true,
+                    extractable: false,
+                    never_extractable: true,
+                    wrap_with_trusted: false,
+                };
+                let existing = Existing {
+                    evidence,
+                    uses: Uses::SIGN,
+                    key_type: 3,
+                    length: 0,
+                    parameters: &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
+                    id: b"id",
+                    label: if lie == "another-object" { "other" } else { object.label },
+                    public: pair.public_key().as_ref(),
+                    exponent: &[],
+                };
+                send(&mut lane, number, &Reply::Existing(existing));
+            }
             Request::Sign { .. } => {
                 signed += 1;
                 let right = lie == "wrong-later" && signed == 1;
@@ -60,6 +82,9 @@ pub(crate) fn run() {
             Request::Probe
             | Request::Random { .. }
             | Request::Destroy { .. }
+            | Request::BringIn { .. }
+            | Request::PointOut { .. }
+            | Request::DestroyExisting { .. }
             | Request::WrapOut { .. }
             | Request::UnwrapIn { .. }
             | Request::Seal { .. }

@@ -35,9 +35,12 @@ fn a_lying_worker() {
     liar::run();
 }
 
+mod adopt;
+mod import;
 mod liar;
 mod pool;
 mod travel;
+mod vectors;
 
 /// A directory with a token in it.
 struct SoftHsm {
@@ -282,7 +285,8 @@ fn more_than_may_wait_are_refused_at_once() {
             let polled =
                 std::future::poll_fn(|context| std::task::Poll::Ready(one.as_mut().poll(context))).await;
             if let std::task::Poll::Ready(done) = polled {
-                assert_eq!(done.unwrap_err().kind(), ErrorKind::Throttled);
+                let error = done.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Throttled, "{}", error.chain());
                 refused += 1;
             }
         }
@@ -351,15 +355,19 @@ fn what_does_not_come_up_says_why() {
 }
 
 /// A module, or whoever took its process over, can refuse service; it can't have a wrong result taken for a right one.
+/// What a worker is started with that lies so.
+fn lies(lie: &str) -> Launch {
+    Launch {
+        arguments: ["a_lying_worker", "--exact", "--ignored", "--nocapture"].map(OsString::from).to_vec(),
+        environment: vec![("LIE".into(), lie.into())],
+        lanes: 1,
+        ..Launch::new("module", "token", Secret::from(PIN))
+    }
+}
+
 #[test]
 fn a_lie_is_no_result() {
     runtime().block_on(async {
-        let lies = |lie: &str| Launch {
-            arguments: ["a_lying_worker", "--exact", "--ignored", "--nocapture"].map(OsString::from).to_vec(),
-            environment: vec![("LIE".into(), lie.into())],
-            lanes: 1,
-            ..Launch::new("module", "token", Secret::from(PIN))
-        };
         for (lie, algorithm, said) in [
             ("extractable", Algorithm::EcdsaP256, "made inside and can never leave"),
             ("no-point", Algorithm::EcdsaP256, "no public half"),

@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-const KEK: &str = "holdfast-kek";
+pub(super) const KEK: &str = "holdfast-kek";
 const SO_PIN: &[u8] = b"so-pin-1234";
 
 /// A security officer at a token, in a process of its own: a module reads its settings once.
@@ -93,7 +93,7 @@ fn ended(process: Child) -> String {
 }
 
 /// Two single tokens that have the same wrapping key.
-fn with_wrapping_key() -> (SoftHsm, SoftHsm) {
+pub(super) fn with_wrapping_key() -> (SoftHsm, SoftHsm) {
     let (a, b) = (SoftHsm::new("pool"), SoftHsm::new("pool"));
     let made = ended(officer(&a, "make"));
     let mut receiver = officer(&b, "receive");
@@ -109,7 +109,7 @@ fn with_wrapping_key() -> (SoftHsm, SoftHsm) {
     (a, b)
 }
 
-fn travelling(a: &SoftHsm, b: &SoftHsm) -> Vec<Launch> {
+pub(super) fn travelling(a: &SoftHsm, b: &SoftHsm) -> Vec<Launch> {
     let launch = |(name, hsm): (&str, &SoftHsm)| Launch {
         kek: KEK.to_owned(),
         // However busy the machine is with making RSA keys.

@@ -14,7 +14,7 @@ mod common;
 
 use common::softhsm::{self, SoftHsm};
 use common::wait::until;
-use common::{Dev, code, stderr};
+use common::{Dev, stderr};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
@@ -211,10 +211,45 @@ fn an_import_key_expires() {
 }
 
 #[test]
-fn a_token_takes_no_key_from_outside() {
+fn a_token_takes_what_was_wrapped_for_its_own_import_key() {
     let hsm = SoftHsm::new();
     let dev = softhsm::start(TempDir::new().unwrap(), &hsm.settings());
-    let refused = dev.fails(&["key", "import", "begin", "k", "--algorithm", "aes-256-gcm"], 2);
-    assert!(refused.contains("import works in software custody"), "{refused}");
-    assert_eq!(code(dev.run(&["key", "show", "k"]).status), 5);
+    softhsm::the_worker(dev.server.pid());
+    until("the token answers", || dev.run(&["key", "create", "first"]).status.success());
+    let refused = dev.fails(&["key", "import", "begin", "x", "--algorithm", "xaes-256-gcm"], 2);
+    assert!(refused.contains("no token has this algorithm"), "{refused}");
+    begin(&dev, "k", "aes-256-gcm");
+    assert_eq!(hsm.objects(), 3, "its import key is in the token");
+    let check = symmetric(&dev, 32);
+    wrap(&dev, "material");
+    let wrong = dev.fails(&finish("k", "wrapped.bin", "0011223344556677", &["--prior-uses", "1"]), 6);
+    assert!(wrong.contains("the input does not verify"), "{wrong}");
+    let key = json_of(&dev.ok(&finish("k", "wrapped.bin", &check, &["--prior-uses", "1000", "--json"])));
+    assert_eq!((&key["state"], &key["custody"]), (&"active".into(), &"token".into()));
+    assert_eq!(hsm.objects(), 2, "its import key is gone");
+    let plain = dev.file("plain", b"the record");
+    let sealed = dev.ok(&["encrypt", "--raw", &plain, "--key", "k"]);
+    let sealed = dev.file("sealed", sealed.trim().as_bytes());
+    assert_eq!(dev.ok(&["decrypt", &sealed, "--key", "k"]), "the record");
+    begin(&dev, "ec", "ecdsa-p256");
+    let check = private(&dev, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256");
+    wrap(&dev, "material");
+    dev.ok(&finish("ec", "wrapped.bin", &check, &[]));
+    assert_eq!(
+        dev.ok(&["key", "public", "ec"]).trim(),
+        fs::read_to_string(dev.path("public.pem")).unwrap().trim()
+    );
+    dev.ok(&["sign", &plain, "--key", "ec"]);
+    let found = dev.ok(&[
+        "audit",
+        "search",
+        "--key",
+        "ec",
+        "--action",
+        "import-key",
+        "--outcome",
+        "success",
+        "--json",
+    ]);
+    assert!(found.contains("imported") && found.contains("token"), "{found}");
 }

@@ -24,7 +24,8 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 12] = [
+const FOLLOWED: [&str; 13] = [
+    "adopt.md",
     "backup.md",
     "ceremony.md",
     "compromise.md",
@@ -295,6 +296,39 @@ fn a_key_that_was_made_elsewhere_is_brought() {
     book.before("key import finish ledger");
     machine.is_refused(&format!("{CAROL}; holdfast key activate ledger"), "waits for its import");
     book.rest();
+    is_over(&machine);
+}
+
+/// The same page on a machine whose keys are in a token.
+#[test]
+fn a_key_that_was_made_elsewhere_is_brought_into_a_token() {
+    let machine = Machine::new();
+    start(&machine);
+    machine.does("mkdir offline; mkdir -p /srv/hsm/tokens; echo 'directories.tokendir = /srv/hsm/tokens' >/srv/hsm/conf");
+    machine.does("SOFTHSM2_CONF=/srv/hsm/conf softhsm2-util --init-token --free --label holdfast --so-pin 12345678 --pin 24681357");
+    machine.does("umask 077; echo 24681357 >/etc/holdfast/token.pin");
+    let token = r#"
+[[token]]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+label = "holdfast"
+pin_file = "/etc/holdfast/token.pin"
+environment = { SOFTHSM2_CONF = "/srv/hsm/conf" }
+"#;
+    machine.append("/etc/holdfast/holdfast.toml", token);
+    machine.does("systemctl restart holdfast");
+    machine.does(&format!("{OLGA}; timeout 60 sh -c 'until holdfast pool status 2>&1 | grep -q \"holdfast *up\"; do sleep 0.1; done'"));
+    Book::open("import.md", &machine).rest();
+    let listed = machine.does(&format!("{CAROL}; holdfast key show ledger"));
+    assert!(listed.contains("token"), "{listed}");
+    is_over(&machine);
+}
+
+#[test]
+fn a_key_of_another_program_is_adopted_and_left() {
+    let machine = Machine::new();
+    start(&machine);
+    Book::open("adopt.md", &machine).rest();
+    assert_eq!(fs::read_to_string(machine.path("opened")).unwrap(), "the payroll");
     is_over(&machine);
 }
 

@@ -101,6 +101,8 @@ actions! {
         BeginImport = "begin-import", Administer, Administer;
         /// Take key material that the tenant made elsewhere as a key's version.
         ImportKey = "import-key", Administer, Administer;
+        /// Take a key that another program made in the token as a key's first version.
+        AdoptKey = "adopt-key", Administer, Administer;
         /// Make a new version of a key.
         RotateKey = "rotate-key", Administer, Administer;
         /// Give new work back to an earlier version of a key.
@@ -233,6 +235,7 @@ impl Action {
             | Self::CreateKey
             | Self::BeginImport
             | Self::ImportKey
+            | Self::AdoptKey
             | Self::RotateKey
             | Self::RollBackKey
             | Self::ActivateVersion

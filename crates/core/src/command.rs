@@ -1,6 +1,7 @@
 //! What changes the state: every command, and what it answers.
 
 use crate::action::Action;
+use crate::adoption::AdoptKey;
 use crate::algorithm::{Algorithm, Purpose};
 use crate::caller::CallerRecord;
 use crate::id::{CallerName, Epoch, KeyName, KeyVersion, MemberName, TenantId, TokenId};
@@ -57,6 +58,8 @@ pub enum Command {
     BeginImport(BeginImport),
     /// Take the material.
     FinishImport(FinishImport),
+    /// Take a key that another program made in the token.
+    AdoptKey(AdoptKey),
     /// Make a new version, which new work takes from then on.
     RotateKey(KeyName),
     /// Give new work back to the newest active version before the one that it takes.
@@ -173,6 +176,7 @@ impl Command {
             Self::CreateKey(_) => Action::CreateKey,
             Self::BeginImport(_) => Action::BeginImport,
             Self::FinishImport(_) => Action::ImportKey,
+            Self::AdoptKey(_) => Action::AdoptKey,
             Self::RotateKey(_) => Action::RotateKey,
             Self::RollBackKey(_) => Action::RollBackKey,
             Self::TransitionVersion { verb, .. } => match verb {
@@ -215,7 +219,9 @@ impl Command {
     /// The key that it is about, if it is about one.
     pub const fn key(&self) -> Option<&KeyName> {
         match self {
-            Self::CreateKey(new) | Self::BeginImport(BeginImport { new, .. }) => Some(&new.name),
+            Self::CreateKey(new)
+            | Self::BeginImport(BeginImport { new, .. })
+            | Self::AdoptKey(AdoptKey { new, .. }) => Some(&new.name),
             Self::FinishImport(finish) => Some(&finish.key),
             Self::RotateKey(key)
             | Self::RollBackKey(key)

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::{ErrorKind, Stage};
 use crate::frame::Commitment;
 use crate::id::{KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
-use crate::key::{Custody, Evidence, TokenEvidence};
+use crate::key::{Custody, Evidence, TokenEvidence, TokenOrigin};
 use crate::port;
 use crate::time::Timestamp;
 use core::net::IpAddr;
@@ -246,6 +246,7 @@ fn encode_evidence(object: &mut Object<'_>, evidence: &Evidence, commitment: &Co
             object.ascii("origin", b"imported");
         }
         Evidence::Token(TokenEvidence {
+            origin,
             manufacturer,
             model,
             serial,
@@ -254,7 +255,17 @@ fn encode_evidence(object: &mut Object<'_>, evidence: &Evidence, commitment: &Co
             wrapping_key,
         }) => {
             object.ascii("level", b"token");
-            object.ascii("origin", b"generated");
+            match origin {
+                TokenOrigin::Generated => object.ascii("origin", b"generated"),
+                TokenOrigin::Imported => object.ascii("origin", b"imported"),
+                TokenOrigin::Adopted { id, label } => {
+                    object.ascii("origin", b"adopted");
+                    object.object("object", |object| {
+                        object.text("id", id, MAX_TEXT);
+                        object.text("label", label, MAX_TEXT);
+                    });
+                }
+            }
             object.object("token", |object| {
                 let said = [
                     ("manufacturer", manufacturer),

@@ -240,9 +240,27 @@ pub enum Evidence {
     Token(TokenEvidence),
 }
 
-/// What a token says of itself and of a key that it has made.
+/// Where a key in a token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenOrigin {
+    /// Made there by the gateway's order.
+    Generated,
+    /// Made elsewhere and brought there through the gateway's memory: whoever had it may have it still.
+    Imported,
+    /// Found there: another program made it, or brought it, and may use it still.
+    Adopted {
+        /// Its object's CKA_ID, hexadecimal.
+        id: Box<str>,
+        /// Its object's CKA_LABEL.
+        label: Box<str>,
+    },
+}
+
+/// What a token says of itself and of a key in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenEvidence {
+    /// Where the key comes from.
+    pub origin: TokenOrigin,
     /// CK_TOKEN_INFO.manufacturerID.
     pub manufacturer: Box<str>,
     /// CK_TOKEN_INFO.model.
@@ -252,7 +270,7 @@ pub struct TokenEvidence {
     /// CK_TOKEN_INFO.firmwareVersion.
     pub firmware: Box<str>,
     /// Which attributes are true of the key: `local`, `sensitive`, `always-sensitive`, `extractable`, `never-extractable`,
-    /// `wrap-with-trusted`.
+    /// `wrap-with-trusted`; of an adopted key also what it may be used for: `encrypt`, `decrypt`, `sign`, `verify`, `wrap`, `unwrap`, `derive`.
     pub attributes: Vec<&'static str>,
     /// The fingerprint of the wrapping key under which it travels to other tokens; nothing where it does not.
     pub wrapping_key: Option<Box<str>>,

@@ -3,6 +3,7 @@
 //! No I/O, no runtime, no clock and no randomness of its own: the world comes in through [`port`]. Start reading at [`pipeline`].
 
 pub mod action;
+pub mod adoption;
 pub mod algorithm;
 pub mod binding;
 pub mod caller;

@@ -3,6 +3,7 @@
 //! Ports return plain data. Only `pipeline/proof.rs` turns such data into proofs.
 
 use crate::action::Action;
+use crate::adoption::{ObjectDigest, Sought};
 use crate::algorithm::Algorithm;
 use crate::caller::{Authentication, Caller, CallerRecord};
 use crate::context::Context;
@@ -359,6 +360,38 @@ pub trait KeyStore: Send + Sync + 'static {
         core::future::ready(Err(no_import()))
     }
 
+    /// Finds the one object that is sought among those that other programs have made in the store, as a key of the algorithm. MUST refuse an object
+    /// of the store's own making, one whose kind, size or permitted uses do not fit, one that could leave unless that is accepted, and any to a
+    /// tenant that the operator has not let adopt; MUST NOT change it.
+    ///
+    /// # Errors
+    /// `not-found`; `conflict` for several that are named so; `unsupported` for what cannot be adopted; `key-store-unavailable`.
+    fn find_object(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _tenant: &TenantId,
+        _algorithm: Algorithm,
+        _sought: Sought<'_>,
+    ) -> impl Future<Output = Result<ObjectDigest, Error>> + Send {
+        core::future::ready(Err(no_adoption()))
+    }
+
+    /// Makes a key version of the object that [`Self::find_object`] has found: it stays as it is, and every place that new keys are in MUST have
+    /// shown that it holds the same. The evidence MUST say that it was adopted, and what the device says of it now. From then on the object is the
+    /// store's own: [`Self::erase`] removes it.
+    ///
+    /// # Errors
+    /// As [`Self::find_object`]; `conflict` when another object is found now.
+    fn adopt(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _version: NewVersion<'_>,
+        _sought: Sought<'_>,
+        _object: ObjectDigest,
+    ) -> impl Future<Output = Result<Generated, Error>> + Send {
+        core::future::ready(Err(no_adoption()))
+    }
+
     /// What a key that encrypts is made of unless its creator says: what this store is best at.
     fn default_algorithm(&self) -> Algorithm;
 
@@ -472,6 +505,12 @@ impl Remains {
     pub fn nothing() -> Self {
         Self { handle: SealedHandle::new(&[]), holders: Vec::new() }
     }
+}
+
+/// A store in which nobody else makes keys.
+fn no_adoption() -> Error {
+    Error::new(ErrorKind::Unsupported, Stage::Perform, "this key store holds no keys but its own")
+        .remedy("keys are adopted in a token: an operator names it as `[[token]]`")
 }
 
 /// Whether a member of a key store's pool is to work.

@@ -13,7 +13,7 @@ use holdfast_core::context::Context;
 use holdfast_core::error::Retry;
 use holdfast_core::event::{Committer, ContextFacts, Ending, Event, KeyFacts, verify_opened};
 use holdfast_core::frame::{Commitment, HEADER_LEN, Header};
-use holdfast_core::key::{Custody, Evidence, TokenEvidence};
+use holdfast_core::key::{Custody, Evidence, TokenEvidence, TokenOrigin};
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::port;
 use holdfast_core::{ErrorKind, KeyName, KeyVersion, PolicyId, Stage, TenantId, Timestamp};
@@ -308,6 +308,7 @@ fn with_events<R>(look: impl FnOnce(&Event<'_>, &Event<'_>) -> R) -> R {
         alarm: None,
     };
     let evidence = Evidence::Token(TokenEvidence {
+        origin: TokenOrigin::Adopted { id: "01".into(), label: "legacy".into() },
         manufacturer: "SoftHSM project".into(),
         model: "SoftHSM v2".into(),
         serial: "b1a44e1993f211af".into(),
@@ -343,7 +344,7 @@ fn the_page_of_events_names_every_field() {
         for (name, value) in value.as_object().unwrap() {
             let path = format!("{prefix}{name}");
             // A target has the fields of a key, a commitment its own table, and a context any.
-            let is_inner = ["caller", "key", "policy", "protocol", "state", "evidence", "token"]
+            let is_inner = ["caller", "key", "policy", "protocol", "state", "evidence", "token", "object"]
                 .contains(&name.as_str());
             if is_inner && value.is_object() {
                 fields(&format!("{path}."), value, found);

@@ -106,7 +106,9 @@ fn open_with(
     let software = SoftwareStore::open(root, Arc::clone(&world))?;
     // Workers come up by themselves: a gateway without its tokens still takes stop orders.
     let pool = config.pool.start(&config.token, directory.path())?;
-    let token = pool.map(|pool| TokenStore::beside(&software, pool, config.pool.patience()));
+    let token = pool.map(|pool| {
+        TokenStore::beside(&software, pool, config.pool.patience()).adopted_by(config.pool.adopters())
+    });
     let keys = Custodian::new(software, token);
     let archive = Backups::new(directory, identity, &config.backup, state.copier(), Arc::clone(&world))?;
     let engines = Engines {

@@ -136,6 +136,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::CreateKey
         | Endpoint::BeginImport
         | Endpoint::FinishImport
+        | Endpoint::AdoptKey
         | Endpoint::ListKeys
         | Endpoint::ReadKey
         | Endpoint::ListVersions

@@ -3,6 +3,7 @@
 //! Core knows nothing of traces and metrics; what it does through a port is what takes time.
 
 use crate::metrics::Latencies;
+use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{Caller, CallerRecord};
 use holdfast_core::import::Wrapped;
@@ -165,6 +166,26 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         wrapped: Wrapped<'_>,
     ) -> Result<Generated, Error> {
         self.inner.finish_import(permit, waiting, version, wrapped).instrument(span(Stage::Perform)).await
+    }
+
+    async fn find_object(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        algorithm: Algorithm,
+        sought: Sought<'_>,
+    ) -> Result<ObjectDigest, Error> {
+        self.inner.find_object(permit, tenant, algorithm, sought).instrument(span(Stage::Perform)).await
+    }
+
+    async fn adopt(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+        sought: Sought<'_>,
+        object: ObjectDigest,
+    ) -> Result<Generated, Error> {
+        self.inner.adopt(permit, version, sought, object).instrument(span(Stage::Perform)).await
     }
 
     fn invocations(&self, handle: &SealedHandle) -> u64 {

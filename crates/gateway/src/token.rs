@@ -1,7 +1,7 @@
 //! Tokens as they are configured: what a worker is started with, and where its PIN comes from.
 
 use crate::fault::Fault;
-use holdfast_core::Secret;
+use holdfast_core::{Secret, TenantId};
 use holdfast_keystore::pkcs11::{Distribution, Launch, MAX_MEMBERS, Patience, Pool};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ pub struct PoolTable {
     pub deadline_ms: u64,
     /// Within which time it is noticed that an idle token does not answer any more, in milliseconds.
     pub probe_ms: u64,
+    /// The tenants whose custodians may adopt what other programs have made in the tokens.
+    pub adopters: Vec<String>,
 }
 
 impl Default for PoolTable {
@@ -41,6 +43,7 @@ impl Default for PoolTable {
             kek: "holdfast-kek".to_owned(),
             deadline_ms: 120,
             probe_ms: 1000,
+            adopters: Vec::new(),
         }
     }
 }
@@ -120,6 +123,12 @@ pub(crate) fn check(tables: &[TokenTable], pool: &PoolTable) -> Result<(), Fault
                 .remedy(format!("use a number from {least} to {MOST_MILLISECONDS}")));
         }
     }
+    for adopter in &pool.adopters {
+        if adopter.parse::<TenantId>().is_err() {
+            return Err(Fault::new(format!("`pool.adopters` has `{adopter}`, which is no tenant's name"))
+                .remedy(format!("name tenants: {}", TenantId::GRAMMAR)));
+        }
+    }
     for (place, table) in tables.iter().enumerate() {
         if tables.iter().take(place).any(|other| other.name() == table.name()) {
             return Err(Fault::new(format!("two `[[token]]`s are called `{}`", table.name()))
@@ -148,6 +157,11 @@ impl PoolTable {
     /// How long the store waits for an operation, and for a key to be made.
     pub(crate) fn patience(&self) -> Patience {
         Patience { operation: Duration::from_millis(self.deadline_ms), ..Patience::default() }
+    }
+
+    /// The tenants that may adopt; `check` has seen that they are.
+    pub(crate) fn adopters(&self) -> impl Iterator<Item = TenantId> {
+        self.adopters.iter().filter_map(|adopter| adopter.parse().ok())
     }
 
     /// Whether its keys travel under a wrapping key.
@@ -291,6 +305,11 @@ mod tests {
             (vec![one.clone(), one.clone()], vendor.clone(), "two `[[token]]`s are called `holdfast`"),
             (vec![one.clone(), two], PoolTable { copies: Some(3), ..vendor.clone() }, "pool.copies"),
             (vec![one.clone()], PoolTable { copies: Some(0), ..vendor.clone() }, "pool.copies"),
+            (
+                vec![one.clone()],
+                PoolTable { adopters: vec!["Acme!".to_owned()], ..vendor.clone() },
+                "pool.adopters",
+            ),
             (vec![one.clone()], PoolTable { deadline_ms: 9, ..vendor.clone() }, "pool.deadline_ms"),
             (vec![one.clone()], PoolTable { probe_ms: 60_001, ..vendor.clone() }, "pool.probe_ms"),
             (vec![one; 17], vendor, "17"),

@@ -561,6 +561,7 @@ async fn every_route_answers_as_the_document_says() {
         ("GET", "/keys/k/public-key", nothing.clone()),
         ("POST", "/keys", json!({"name": "n"})),
         ("POST", "/imports", json!({"name": "n", "algorithm": "hmac-sha-256"})),
+        ("POST", "/adoptions", json!({"name": "n", "algorithm": "rsa-2048", "object_label": "legacy"})),
         ("POST", "/callers/c/tokens", json!({"lifetime_seconds": 60})),
         ("DELETE", token.as_str(), nothing.clone()),
         ("DELETE", "/callers/c", nothing.clone()),

@@ -4,6 +4,7 @@
 use crate::pkcs11::{self, TokenStore};
 use crate::refusal;
 use crate::software::{Kind, SealedBlob, SoftwareStore};
+use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
@@ -40,7 +41,7 @@ impl<W: World> Custodian<W> {
     /// The token that holds a key version; nothing if it is sealed material.
     fn holder(&self, handle: &SealedHandle) -> Result<Option<&TokenStore<W>>, Error> {
         match SealedBlob::parse(handle.as_bytes()).map(|blob| blob.kind) {
-            Some(Kind::Reference) => match &self.token {
+            Some(Kind::Reference | Kind::ImportReference) => match &self.token {
                 Some(token) => Ok(Some(token)),
                 None => Err(self.no_token()),
             },
@@ -111,6 +112,32 @@ impl<W: World> KeyStore for Custodian<W> {
         match self.holder(waiting.handle)? {
             Some(token) => token.finish_import(permit, waiting, version, wrapped).await,
             None => self.software.finish_import(permit, waiting, version, wrapped).await,
+        }
+    }
+
+    async fn find_object(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        algorithm: Algorithm,
+        sought: Sought<'_>,
+    ) -> Result<ObjectDigest, Error> {
+        match &self.token {
+            Some(token) => token.find_object(permit, tenant, algorithm, sought).await,
+            None => self.software.find_object(permit, tenant, algorithm, sought).await,
+        }
+    }
+
+    async fn adopt(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+        sought: Sought<'_>,
+        object: ObjectDigest,
+    ) -> Result<Generated, Error> {
+        match &self.token {
+            Some(token) => token.adopt(permit, version, sought, object).await,
+            None => self.software.adopt(permit, version, sought, object).await,
         }
     }
 

@@ -14,6 +14,7 @@
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
@@ -187,6 +188,26 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
         wrapped: Wrapped<'_>,
     ) -> Result<Generated, Error> {
         self.inner.finish_import(permit, waiting, version, wrapped).await
+    }
+
+    async fn find_object(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        algorithm: Algorithm,
+        sought: Sought<'_>,
+    ) -> Result<ObjectDigest, Error> {
+        self.inner.find_object(permit, tenant, algorithm, sought).await
+    }
+
+    async fn adopt(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+        sought: Sought<'_>,
+        object: ObjectDigest,
+    ) -> Result<Generated, Error> {
+        self.inner.adopt(permit, version, sought, object).await
     }
 
     fn invocations(&self, handle: &SealedHandle) -> u64 {

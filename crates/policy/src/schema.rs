@@ -189,6 +189,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::CreateKey
         | Action::BeginImport
         | Action::ImportKey
+        | Action::AdoptKey
         | Action::RotateKey
         | Action::RollBackKey
         | Action::ActivateVersion

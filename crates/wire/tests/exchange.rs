@@ -31,7 +31,7 @@ use holdfast_wire::native::client::{self, Failure, Request};
 use holdfast_wire::native::encode::{self, Backups, Body, Encoded, Response};
 use holdfast_wire::native::field::{
     Bounded, Bytes, CertificateBytes, ContextPairs, CredentialText, CrlBytes, LabelMap, LegacyList, List,
-    Name, PolicyText, SecretBytes, VersionNumber, Word,
+    Name, ObjectLabel, PolicyText, SecretBytes, VersionNumber, Word,
 };
 use holdfast_wire::native::message::{self, UseRequest};
 use holdfast_wire::native::{Call, decode_any, token};
@@ -541,6 +541,29 @@ fn keys() {
     assert!(matches!(
         command(&request),
         Command::BeginImport(begin) if begin.seconds == 60 && begin.new.name == key() && begin.new.prepared
+    ));
+    let adopt = |label: Option<&str>, id: Option<&[u8]>, uses, only| message::AdoptKey {
+        name: Name(key()),
+        algorithm: Word(Algorithm::Aes256Gcm),
+        object_label: label.map(|label| ObjectLabel(label.into())),
+        object_id: id.map(|id| Bytes(id.to_vec())),
+        purpose: None,
+        legacy: None,
+        labels: None,
+        prior_uses: uses,
+        decrypt_only: only,
+        accept_extractable: only,
+    };
+    assert!(matches!(
+        command(&client::adopt_key(&tenant(), &adopt(Some("legacy"), None, Some(7), None))),
+        Command::AdoptKey(asked) if asked.label.as_deref() == Some("legacy")
+            && asked.id.is_none() && asked.past == Past::Uses(7) && !asked.accept_extractable
+            && asked.new.name == key() && !asked.new.prepared && !asked.new.exportable
+    ));
+    assert!(matches!(
+        command(&client::adopt_key(&tenant(), &adopt(None, Some(&[1, 2]), None, Some(true)))),
+        Command::AdoptKey(asked) if asked.label.is_none() && asked.id.as_deref() == Some(&[1, 2][..])
+            && asked.past == Past::DecryptOnly && asked.accept_extractable
     ));
     let begun = Done::ImportBegun {
         key: Box::new(a_key().0),

@@ -1,7 +1,7 @@
 //! `holdfast key import`.
 
 use super::key::labelled;
-use super::word;
+use super::{hex, word};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::input::{self, Input};
@@ -70,14 +70,6 @@ fn seconds(text: &str) -> Result<u64, String> {
     number
         .filter(|seconds| (1..=MAX_SECONDS).contains(seconds))
         .ok_or_else(|| "expected seconds, minutes, hours or days, up to 7d: 90m, 24h".to_owned())
-}
-
-fn hex(text: &str) -> Result<Bytes, String> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes =
-        pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect::<Option<_>>();
-    bytes.filter(|_| rest.is_empty()).map(Bytes).ok_or_else(|| "expected hex digits, two a byte".to_owned())
 }
 
 impl ImportCommand {

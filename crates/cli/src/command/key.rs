@@ -1,5 +1,6 @@
 //! `holdfast key`.
 
+use super::adopt::Adopt;
 use super::audit::Attest;
 use super::import::ImportCommand;
 use super::inventory::Inventory;
@@ -33,6 +34,7 @@ pub(crate) enum KeyCommand {
     /// Bring key material that was made elsewhere
     #[command(subcommand)]
     Import(ImportCommand),
+    Adopt(Adopt),
     Label(Label),
     /// Make a new version, which new work takes from then on; old data still opens
     Rotate(Named),
@@ -223,6 +225,7 @@ impl KeyCommand {
                 return app.printer.record(&app.block_on(tenant.create_key(&create.into_request()?))?.body);
             }
             Self::Import(import) => return import.run(app),
+            Self::Adopt(adopt) => return adopt.run(app),
             Self::Label(Label { key, labels, expected_epoch }) => {
                 let request = LabelKey { labels: LabelMap(labelled(labels)?), expected_epoch };
                 let tenant = app.tenant()?;
@@ -387,22 +390,27 @@ pub(super) fn labelled(pairs: Vec<(String, String)>) -> Result<Labels, Failure> 
     Ok(labels)
 }
 
+/// The legacy operations that are named.
+pub(super) fn allowed(words: Vec<LegacyWord>) -> Legacy {
+    let mut allowed = Legacy::default();
+    for word in words {
+        match word {
+            LegacyWord::RsaPkcs1Decrypt => allowed.rsa_pkcs1_decrypt = true,
+            LegacyWord::Sha1Oaep => allowed.sha1_oaep = true,
+        }
+    }
+    allowed
+}
+
 impl Create {
     fn into_request(self) -> Result<CreateKey, Failure> {
         let Self { key, algorithm, purpose, exportable, legacy, labels, prepared } = self;
-        let mut allowed = Legacy::default();
-        for word in legacy {
-            match word {
-                LegacyWord::RsaPkcs1Decrypt => allowed.rsa_pkcs1_decrypt = true,
-                LegacyWord::Sha1Oaep => allowed.sha1_oaep = true,
-            }
-        }
         Ok(CreateKey {
             name: Name(key),
             algorithm: algorithm.map(Word),
             purpose: purpose.map(Word),
             exportable: Some(exportable),
-            legacy: Some(LegacyList(allowed)),
+            legacy: Some(LegacyList(allowed(legacy))),
             labels: Some(LabelMap(labelled(labels)?)),
             prepared: Some(prepared),
         })

@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod adopt;
 mod agree;
 mod anchor;
 mod audit;
@@ -42,6 +43,7 @@ use crate::atomic::Target;
 use crate::failure::Failure;
 use crate::input;
 use clap::{Args, Subcommand};
+use holdfast_sdk::field::Bytes;
 use std::path::PathBuf;
 
 /// What can be done.
@@ -183,6 +185,15 @@ impl Bound {
         let context = input::context(&self.context)?;
         Ok((!context.is_empty()).then_some(holdfast_sdk::field::ContextPairs(context)))
     }
+}
+
+/// Bytes as hex digits.
+pub(crate) fn hex(text: &str) -> Result<Bytes, String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes =
+        pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect::<Option<_>>();
+    bytes.filter(|_| rest.is_empty()).map(Bytes).ok_or_else(|| "expected hex digits, two a byte".to_owned())
 }
 
 /// A word of a closed vocabulary on the command line.

@@ -5,6 +5,7 @@ use super::proof::{Change, Intent, Permit, Released};
 use super::record::{Done as Recorded, Facts, NamedKey, Scene};
 use super::recover::PendingStop;
 use super::{Inbound, Pipeline, Receipt};
+use crate::adoption::AdoptKey;
 use crate::command::{Command, Done, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::KeyId;
@@ -129,7 +130,10 @@ impl<P: Ports> Pipeline<P> {
             ));
         };
         facts.key = Some(NamedKey::unknown(name.clone()));
-        if let Command::CreateKey(new) | Command::BeginImport(BeginImport { new, .. }) = command {
+        if let Command::CreateKey(new)
+        | Command::BeginImport(BeginImport { new, .. })
+        | Command::AdoptKey(AdoptKey { new, .. }) = command
+        {
             // Asked about the record that it would get, so that a policy can say which keys may be made.
             let algorithm = self.algorithm_of(new);
             let custody = self.engines.keys.custody(algorithm);
@@ -375,6 +379,7 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::ScheduleKey { period, .. } => return Some(RotationPeriod::text(*period)),
         Command::RecordInventory { taken, .. } => return Some(super::versions::inventory_subject(taken)),
         Command::FinishImport(finish) => return Some(finish.subject()),
+        Command::AdoptKey(adopt) => return Some(adopt.subject()),
         Command::BeginImport(begin) => return Some(format!("import within {} s", begin.seconds).into()),
         Command::RestorePolicy { version, .. } => return Some(format!("version {version}").into()),
         Command::TransitionKey { verb: Transition::Destroy(period), .. } => {

@@ -106,8 +106,8 @@ impl<P: Ports> Pipeline<P> {
         Ok(Planned::key(changes, key, Arc::new(imported)))
     }
 
-    /// Counts what was done elsewhere before anything is done here. Not twice, when an import is finished at a second attempt.
-    async fn count_past(&self, key: KeyId, version: KeyVersion, uses: u64) -> Result<(), Error> {
+    /// Counts what was done elsewhere before anything is done here. Not twice, when it is brought at a second attempt.
+    pub(super) async fn count_past(&self, key: KeyId, version: KeyVersion, uses: u64) -> Result<(), Error> {
         let counted = self.engines.state.count(key, version, 0).await?;
         if let Some(more) = uses.checked_sub(counted).filter(|more| *more > 0) {
             self.engines.state.count(key, version, more).await?;
@@ -115,7 +115,7 @@ impl<P: Ports> Pipeline<P> {
         Ok(())
     }
 
-    fn new_version<'a>(
+    pub(super) fn new_version<'a>(
         &self,
         scene: &'a Scene<'_, P>,
         key: KeyId,
@@ -173,8 +173,8 @@ fn check_shape(key: &Key, wrapped: &[u8], check_value: &[u8]) -> Result<(), Erro
     Ok(())
 }
 
-/// The state in which an imported key begins.
-fn start_of(key: &Key, past: Past) -> Result<KeyState, Error> {
+/// The state in which a key begins that was made elsewhere.
+pub(super) fn start_of(key: &Key, past: Past) -> Result<KeyState, Error> {
     let refused = |kind, detail: String| Error::new(kind, Stage::Resolve, detail);
     match (past, key.algorithm.has_budget()) {
         (Past::DecryptOnly, _) => Ok(KeyState::Deactivated),
@@ -197,5 +197,5 @@ fn start_of(key: &Key, past: Past) -> Result<KeyState, Error> {
 fn used_up(name: &KeyName, uses: u64) -> Error {
     let detail = format!("key `{name}` has made {uses} random nonces, and may make no more");
     Error::new(ErrorKind::BudgetExhausted, Stage::Resolve, detail)
-        .remedy("import it with `--decrypt-only`, and encrypt under a fresh key")
+        .remedy("take it with `--decrypt-only`, and encrypt under a fresh key")
 }

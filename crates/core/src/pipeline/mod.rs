@@ -3,6 +3,7 @@
 //! [`Pipeline::use_key`] uses keys, [`Pipeline::command`] changes the state, [`Pipeline::query`] reads it. All three identify, decide and
 //! record with the same functions, and everything that leaves them has been recorded, refusals included.
 
+mod adopt;
 mod clock;
 mod command;
 mod copies;

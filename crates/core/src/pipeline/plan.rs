@@ -60,6 +60,7 @@ impl<P: Ports> Pipeline<P> {
                 let entry = self.entry(tenant, &finish.key).await?;
                 self.plan_finish_import(scene, facts, intent, &entry, finish).await
             }
+            Command::AdoptKey(adopt) => self.plan_adopt(scene, facts, intent, adopt).await,
             Command::RotateKey(name) => {
                 let entry = self.entry(tenant, name).await?;
                 self.plan_rotate(scene, facts, intent, &entry).await
@@ -344,6 +345,7 @@ impl<P: Ports> Pipeline<P> {
             | Command::RotateKey(_)
             | Command::BeginImport(_)
             | Command::FinishImport(_)
+            | Command::AdoptKey(_)
             | Command::RollBackKey(_)
             | Command::TransitionVersion { .. }
             | Command::RecordInventory { .. }

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, and look at what they look at"
 )]
 
+mod adoptions;
 mod backups;
 mod batches;
 mod budget;

@@ -17,6 +17,7 @@ fn rig() -> Rig {
     let rig = Rig::new();
     now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
     now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
+    rig.keys().make_foreign("legacy");
     let waiting = BeginImport { new: new_key("waiting", Algorithm::Aes256Gcm), seconds: 600 };
     now(rig.command("carol", Command::BeginImport(waiting))).unwrap();
     rig
@@ -39,6 +40,7 @@ fn commands(rig: &Rig) -> Vec<Command> {
         Command::CreateKey(new_key("new", Algorithm::Ed25519)),
         Command::BeginImport(BeginImport { new: new_key("brought", Algorithm::Ed25519), seconds: 60 }),
         Command::FinishImport(finish_waiting(rig)),
+        crate::adoptions::adopt("adopted", "legacy", Algorithm::Aes256Gcm, Past::Uses(1000)),
         Command::RotateKey(name("kek")),
         Command::RollBackKey(name("kek")),
         deactivate(1),

@@ -8,6 +8,10 @@
 //! The number of a reply is that of its request: a reply that comes late, after its request was given up, is recognised and dropped. Neither
 //! side trusts the other's lengths: no frame is longer than [`MAX_FRAME`], every field must be there, and nothing may follow the last.
 
+mod existing;
+
+pub use existing::{Existing, Object, Uses};
+
 use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding, SignatureScheme};
 use zeroize::Zeroizing;
 
@@ -80,6 +84,44 @@ pub enum Request<'a> {
         modulus: &'a [u8],
         /// The RSA public exponent; empty for all others.
         exponent: &'a [u8],
+    },
+    /// Brings in material that came from outside, wrapped for this once.
+    BringIn {
+        /// Of which kind.
+        algorithm: Algorithm,
+        /// Under which CKA_ID.
+        id: Id,
+        /// Under which CKA_LABEL.
+        label: &'a str,
+        /// Whether it shall be able to leave under a trusted wrapping key, and under no other.
+        travels: bool,
+        /// An AES-256 key that nothing else is wrapped with.
+        carrier: &'a [u8],
+        /// The material under it: a private key as PKCS#8 with padding (RFC 5649), a secret one without (RFC 3394).
+        wrapped: &'a [u8],
+        /// An RSA modulus, for the public half that stands beside it; empty for all others.
+        modulus: &'a [u8],
+        /// The RSA public exponent; empty for all others.
+        exponent: &'a [u8],
+    },
+    /// Looks at an object that another program made.
+    LookUp {
+        /// What names it.
+        object: Object<'a>,
+    },
+    /// Says which object of another program is meant by a CKA_ID that none has: a worker knows that for as long as it lives.
+    PointOut {
+        /// By which id the other requests mean it.
+        id: Id,
+        /// What names it.
+        object: Object<'a>,
+    },
+    /// Removes an object that another program made, both halves.
+    DestroyExisting {
+        /// By which id the other requests mean it.
+        id: Id,
+        /// What names it.
+        object: Object<'a>,
     },
     /// Removes a key, both halves.
     Destroy {
@@ -288,6 +330,8 @@ pub enum Refusal<'a> {
     Unsupported,
     /// The token has no key with this CKA_ID.
     NoSuchKey,
+    /// No object is named so, or several are: the CKA_ID of each, its length (1) before it.
+    NotOne(&'a [u8]),
     /// The token had this key before, and does not have it any more.
     Gone,
     /// The token does not take the PIN: what C_Login returned. It is not to be tried again, since tokens lock themselves.
@@ -303,6 +347,8 @@ pub enum Reply<'a> {
     Done(&'a [u8]),
     /// A key.
     Made(Made<'a>),
+    /// An object of another program's.
+    Existing(Existing<'a>),
     /// The token, at the beginning.
     Welcome(Welcome<'a>),
     /// None.
@@ -340,9 +386,14 @@ mod code {
     pub(super) const RSA_BARE: u8 = 13;
     pub(super) const WRAP_OUT: u8 = 14;
     pub(super) const UNWRAP_IN: u8 = 15;
+    pub(super) const LOOK_UP: u8 = 16;
+    pub(super) const POINT_OUT: u8 = 17;
+    pub(super) const DESTROY_EXISTING: u8 = 18;
+    pub(super) const BRING_IN: u8 = 19;
     pub(super) const DONE: u8 = 64;
     pub(super) const MADE: u8 = 65;
     pub(super) const WELCOME: u8 = 66;
+    pub(super) const EXISTING: u8 = 67;
     pub(super) const INTEGRITY: u8 = 80;
     pub(super) const MALFORMED: u8 = 81;
     pub(super) const UNSUPPORTED: u8 = 82;
@@ -350,6 +401,7 @@ mod code {
     pub(super) const FAULT: u8 = 84;
     pub(super) const PIN: u8 = 85;
     pub(super) const GONE: u8 = 86;
+    pub(super) const NOT_ONE: u8 = 87;
     pub(super) const HELLO: u8 = 100;
 }
 
@@ -565,6 +617,18 @@ impl<'a> Request<'a> {
                 .bytes(wrapped)
                 .bytes(modulus)
                 .bytes(exponent),
+            Self::BringIn { algorithm, id, label, travels, carrier, wrapped, modulus, exponent } => to
+                .code(code::BRING_IN)
+                .put(&[algorithm.code(), u8::from(travels)])
+                .put(&id)
+                .bytes(label.as_bytes())
+                .bytes(carrier)
+                .bytes(wrapped)
+                .bytes(modulus)
+                .bytes(exponent),
+            Self::LookUp { object } => object.write(to.code(code::LOOK_UP)),
+            Self::PointOut { id, object } => object.write(to.code(code::POINT_OUT).put(&id)),
+            Self::DestroyExisting { id, object } => object.write(to.code(code::DESTROY_EXISTING).put(&id)),
             Self::Destroy { id } => to.code(code::DESTROY).put(&id),
             Self::Seal { id, nonce, aad, plaintext } => {
                 to.code(code::SEAL).put(&id).put(&nonce).bytes(aad).bytes(plaintext)
@@ -617,6 +681,21 @@ impl<'a> Request<'a> {
                 modulus: fields.bytes()?,
                 exponent: fields.bytes()?,
             },
+            code::BRING_IN => Self::BringIn {
+                algorithm: fields.algorithm()?,
+                travels: fields.flag()?,
+                id: fields.array()?,
+                label: fields.text()?,
+                carrier: fields.bytes()?,
+                wrapped: fields.bytes()?,
+                modulus: fields.bytes()?,
+                exponent: fields.bytes()?,
+            },
+            code::LOOK_UP => Self::LookUp { object: Object::read(&mut fields)? },
+            code::POINT_OUT => Self::PointOut { id: fields.array()?, object: Object::read(&mut fields)? },
+            code::DESTROY_EXISTING => {
+                Self::DestroyExisting { id: fields.array()?, object: Object::read(&mut fields)? }
+            }
             code::DESTROY => Self::Destroy { id: fields.array()? },
             code::SEAL => Self::Seal {
                 id: fields.array()?,
@@ -664,6 +743,7 @@ impl<'a> Reply<'a> {
             Self::Made(Made { evidence, public, exponent }) => {
                 to.code(code::MADE).put(&[evidence.to_byte()]).bytes(public).bytes(exponent)
             }
+            Self::Existing(existing) => existing.write(to.code(code::EXISTING)),
             Self::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek, confined }) => {
                 [manufacturer, model, serial, firmware]
                     .into_iter()
@@ -676,6 +756,7 @@ impl<'a> Reply<'a> {
             Self::Refused(Refusal::Malformed) => to.code(code::MALFORMED),
             Self::Refused(Refusal::Unsupported) => to.code(code::UNSUPPORTED),
             Self::Refused(Refusal::NoSuchKey) => to.code(code::NO_SUCH_KEY),
+            Self::Refused(Refusal::NotOne(ids)) => to.code(code::NOT_ONE).bytes(ids),
             Self::Refused(Refusal::Gone) => to.code(code::GONE),
             Self::Refused(Refusal::Pin(why)) => to.code(code::PIN).bytes(why.as_bytes()),
             Self::Refused(Refusal::Fault(why)) => to.code(code::FAULT).bytes(why.as_bytes()),
@@ -696,6 +777,7 @@ impl<'a> Reply<'a> {
                 let evidence = Evidence::from_byte(evidence).ok_or(NotAFrame)?;
                 Self::Made(Made { evidence, public: fields.bytes()?, exponent: fields.bytes()? })
             }
+            code::EXISTING => Self::Existing(Existing::read(&mut fields)?),
             code::WELCOME => Self::Welcome(Welcome {
                 manufacturer: fields.text()?,
                 model: fields.text()?,
@@ -712,6 +794,7 @@ impl<'a> Reply<'a> {
             code::MALFORMED => Self::Refused(Refusal::Malformed),
             code::UNSUPPORTED => Self::Refused(Refusal::Unsupported),
             code::NO_SUCH_KEY => Self::Refused(Refusal::NoSuchKey),
+            code::NOT_ONE => Self::Refused(Refusal::NotOne(fields.bytes()?)),
             code::GONE => Self::Refused(Refusal::Gone),
             code::PIN => Self::Refused(Refusal::Pin(fields.text()?)),
             code::FAULT => Self::Refused(Refusal::Fault(fields.text()?)),

@@ -106,6 +106,13 @@ impl Public {
         }
     }
 
+    /// Whether an RSA key can decrypt it at all: as long as the modulus, and less. Modules say of what is more that they failed.
+    pub(super) fn is_in_range(&self, body: &[u8]) -> bool {
+        let Self::Rsa { spki, key } = self else { return false };
+        let parts = der::rsa_parts(spki, key.modulus_len());
+        body.len() == key.modulus_len() && parts.is_none_or(|(modulus, _)| body < modulus)
+    }
+
     pub(super) fn group(&self) -> Result<Group, Error> {
         match self {
             Self::Agreement(group) => Ok(*group),

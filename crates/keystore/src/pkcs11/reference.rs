@@ -3,12 +3,16 @@
 //! ```text
 //! reference = 0x01 ‖ place ‖ DER SubjectPublicKeyInfo, or nothing
 //!           | 0x02 ‖ place ‖ copy ‖ DER SubjectPublicKeyInfo, or nothing
-//! place     = CKA_ID (16) ‖ OAEP paddings that the token has (2) ‖ whether it does RSA bare (1)
-//! remains   = 0x03 ‖ CKA_ID (16): of a destroyed key, for the members that still have to erase it
+//!           | 0x03 ‖ place ‖ object ‖ DER SubjectPublicKeyInfo, or nothing
+//! place     = CKA_ID (16), of what another program made the beginning of the object's digest ‖ OAEP paddings that the token has (2) ‖ whether it does RSA bare (1)
+//! remains   = 0x04 ‖ CKA_ID (16): of a destroyed key, for the members that still have to erase it
+//!           | 0x05 ‖ CKA_ID (16), as above ‖ object
 //! copy      = fingerprint of the wrapping key (16) ‖ SHA-256 of what shows that a member holds the key (32) ‖ length (2) ‖ wrapped key
+//! object    = whether it is a private key (1) ‖ length (2) ‖ its CKA_ID ‖ length (2) ‖ its CKA_LABEL
 //! ```
 
 use super::message::Id;
+use super::store::Adopted;
 use super::worker::kek::FINGERPRINT_LEN;
 use crate::refusal;
 use holdfast_core::algorithm::{Hash, RsaPadding};
@@ -16,7 +20,9 @@ use holdfast_core::{Error, Secret};
 
 const FORMAT: u8 = 1;
 const FORMAT_WITH_COPY: u8 = 2;
-const FORMAT_OF_REMAINS: u8 = 3;
+const FORMAT_ADOPTED: u8 = 3;
+const FORMAT_OF_REMAINS: u8 = 4;
+const FORMAT_OF_ADOPTED_REMAINS: u8 = 5;
 const HASHES: [Hash; 4] = [Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512];
 
 /// Which OAEP paddings a token decrypts, labels included: found out when the key was made, a bit for each pair of hashes.
@@ -67,6 +73,8 @@ pub(super) struct Reference {
     pub(super) paddings: Paddings,
     /// What brings it to other members; nothing where the vendor does that.
     pub(super) copy: Option<Copy>,
+    /// What the token calls it, where another program made it.
+    pub(super) adopted: Option<Adopted>,
     pub(super) spki: Vec<u8>,
 }
 
@@ -85,8 +93,14 @@ impl Reference {
     /// # Errors
     /// `internal` for a wrapped key of more than 65,535 bytes.
     pub(super) fn to_bytes(&self) -> Result<Secret, Error> {
-        let Self { id, paddings, copy, spki } = self;
-        let mut bytes = vec![if copy.is_some() { FORMAT_WITH_COPY } else { FORMAT }];
+        let Self { id, paddings, copy, adopted, spki } = self;
+        let format = match (copy, adopted) {
+            (None, None) => FORMAT,
+            (Some(_), None) => FORMAT_WITH_COPY,
+            (None, Some(_)) => FORMAT_ADOPTED,
+            (Some(_), Some(_)) => return Err(refusal::defect("a key that was adopted does not travel")),
+        };
+        let mut bytes = vec![format];
         bytes.extend_from_slice(id);
         bytes.extend_from_slice(&paddings.whole.to_be_bytes());
         bytes.push(u8::from(paddings.bare));
@@ -98,25 +112,46 @@ impl Reference {
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(wrapped);
         }
+        if let Some(adopted) = adopted {
+            put_object(&mut bytes, adopted)?;
+        }
         bytes.extend_from_slice(spki);
         Ok(Secret::new(bytes))
     }
 
     /// What is left of it once the key is destroyed: nothing by which the key could be used, or brought to a member again.
-    pub(super) fn to_remains(&self) -> Secret {
-        let mut bytes = vec![FORMAT_OF_REMAINS];
-        bytes.extend_from_slice(&self.id);
-        Secret::new(bytes)
+    ///
+    /// # Errors
+    /// `key-store-unavailable` for an object with a name of more than 65,535 bytes.
+    pub(super) fn to_remains(&self) -> Result<Secret, Error> {
+        let Self { id, paddings: _, copy: _, adopted, spki: _ } = self;
+        let mut bytes = vec![if adopted.is_some() { FORMAT_OF_ADOPTED_REMAINS } else { FORMAT_OF_REMAINS }];
+        bytes.extend_from_slice(id);
+        if let Some(adopted) = adopted {
+            put_object(&mut bytes, adopted)?;
+        }
+        Ok(Secret::new(bytes))
     }
 
     /// # Errors
     /// `key-store-unavailable` for what is not left of a key.
-    pub(super) fn parse_remains(bytes: &[u8]) -> Result<Id, Error> {
-        match bytes.split_first_chunk::<1>() {
-            Some(([FORMAT_OF_REMAINS], id)) => id.try_into().ok(),
-            Some(_) | None => None,
-        }
-        .ok_or_else(|| refusal::sealed("a sealed key is not what is left of one in a token"))
+    pub(super) fn parse_remains(bytes: &[u8]) -> Result<(Id, Option<Adopted>), Error> {
+        Self::try_parse_remains(bytes)
+            .ok_or_else(|| refusal::sealed("a sealed key is not what is left of one in a token"))
+    }
+
+    fn try_parse_remains(bytes: &[u8]) -> Option<(Id, Option<Adopted>)> {
+        let ([format @ (FORMAT_OF_REMAINS | FORMAT_OF_ADOPTED_REMAINS)], rest) =
+            bytes.split_first_chunk::<1>()?
+        else {
+            return None;
+        };
+        let (id, rest) = rest.split_first_chunk::<16>()?;
+        let (adopted, rest) = match *format {
+            FORMAT_OF_REMAINS => (None, rest),
+            _ => object(rest).map(|(adopted, rest)| (Some(adopted), rest))?,
+        };
+        rest.is_empty().then_some((*id, adopted))
     }
 
     /// # Errors
@@ -126,25 +161,58 @@ impl Reference {
     }
 
     fn try_parse(bytes: &[u8]) -> Option<Self> {
-        let ([format @ (FORMAT | FORMAT_WITH_COPY)], rest) = bytes.split_first_chunk::<1>()? else {
+        let ([format @ (FORMAT | FORMAT_WITH_COPY | FORMAT_ADOPTED)], rest) =
+            bytes.split_first_chunk::<1>()?
+        else {
             return None;
         };
         let (id, rest) = rest.split_first_chunk::<16>()?;
         let (whole, rest) = rest.split_first_chunk::<2>()?;
         let ([bare @ (0 | 1)], rest) = rest.split_first_chunk::<1>()? else { return None };
         let paddings = Paddings { whole: u16::from_be_bytes(*whole), bare: *bare == 1 };
-        let (copy, spki) = match *format {
-            FORMAT => (None, rest),
+        let (copy, adopted, spki) = match *format {
+            FORMAT => (None, None, rest),
+            FORMAT_ADOPTED => {
+                let (adopted, spki) = object(rest)?;
+                (None, Some(adopted), spki)
+            }
             _ => {
                 let (kek, rest) = rest.split_first_chunk::<FINGERPRINT_LEN>()?;
                 let (shown, rest) = rest.split_first_chunk::<32>()?;
                 let (length, rest) = rest.split_first_chunk::<2>()?;
                 let (wrapped, spki) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-                (Some(Copy { kek: *kek, shown: *shown, wrapped: wrapped.to_vec() }), spki)
+                (Some(Copy { kek: *kek, shown: *shown, wrapped: wrapped.to_vec() }), None, spki)
             }
         };
-        Some(Self { id: *id, paddings, copy, spki: spki.to_vec() })
+        Some(Self { id: *id, paddings, copy, adopted, spki: spki.to_vec() })
     }
+}
+
+fn put_object(bytes: &mut Vec<u8>, object: &Adopted) -> Result<(), Error> {
+    let Adopted { id, label, private } = object;
+    bytes.push(u8::from(*private));
+    for name in [id.as_ref(), label.as_bytes()] {
+        let length =
+            u16::try_from(name.len()).map_err(|_| refusal::device("an object's name is longer than any"))?;
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(name);
+    }
+    Ok(())
+}
+
+/// An object, and what follows it.
+fn object(bytes: &[u8]) -> Option<(Adopted, &[u8])> {
+    let ([private @ (0 | 1)], rest) = bytes.split_first_chunk::<1>()? else { return None };
+    let (id, rest) = named(rest)?;
+    let (label, rest) = named(rest)?;
+    let label = core::str::from_utf8(label).ok()?;
+    Some((Adopted { id: id.into(), label: label.into(), private: *private == 1 }, rest))
+}
+
+/// What follows its length, and what follows that.
+fn named(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
 #[cfg(test)]
@@ -154,12 +222,23 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_key_is_no_key_and_a_key_is_not_what_is_left() {
-        let reference = Reference { id: [7; 16], paddings: Paddings::default(), copy: None, spki: vec![1] };
-        let remains = reference.to_remains();
-        assert_eq!(Reference::parse_remains(remains.expose()).unwrap(), [7; 16]);
-        assert!(Reference::parse(remains.expose()).is_err());
+        let object = || Adopted { id: [1, 2].into(), label: "old".into(), private: true };
+        for adopted in [None, Some(object())] {
+            let paddings = Paddings::default();
+            let reference = Reference { id: [7; 16], paddings, copy: None, adopted, spki: vec![1] };
+            let remains = reference.to_remains().unwrap();
+            let Reference { adopted, .. } = reference;
+            assert_eq!(Reference::parse_remains(remains.expose()).unwrap(), ([7; 16], adopted));
+            assert!(Reference::parse(remains.expose()).is_err());
+            assert!(Reference::parse_remains(&[remains.expose(), &[0]].concat()).is_err());
+            for length in 0..remains.expose().len() {
+                assert!(Reference::parse_remains(&remains.expose()[..length]).is_err());
+            }
+        }
+        let adopted = Some(object());
+        let reference =
+            Reference { id: [7; 16], paddings: Paddings::default(), copy: None, adopted, spki: vec![] };
         assert!(Reference::parse_remains(reference.to_bytes().unwrap().expose()).is_err());
-        assert!(Reference::parse_remains(&remains.expose()[..16]).is_err());
     }
 
     #[test]
@@ -191,10 +270,13 @@ mod tests {
             whole: u16,
             bare: bool,
             copy: Option<([u8; 16], [u8; 32], Vec<u8>)>,
+            adopted: Option<(Box<[u8]>, Box<str>, bool)>,
             spki: Vec<u8>,
         ) {
+            let copy = copy.filter(|_| adopted.is_none());
             let copy = copy.map(|(kek, shown, wrapped)| Copy { kek, shown, wrapped });
-            let reference = Reference { id, paddings: Paddings { whole, bare }, copy, spki };
+            let adopted = adopted.map(|(id, label, private)| Adopted { id, label, private });
+            let reference = Reference { id, paddings: Paddings { whole, bare }, copy, adopted, spki };
             prop_assert_eq!(Reference::parse(reference.to_bytes().unwrap().expose()).unwrap(), reference);
         }
     }

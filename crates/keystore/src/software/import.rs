@@ -23,7 +23,7 @@ use holdfast_core::port::World;
 use holdfast_core::work::Message;
 use holdfast_core::{Error, ErrorKind, Secret, Stage, Timestamp};
 
-const PADDING: RsaPadding = RsaPadding::Oaep { hash: Hash::Sha256, mgf1: Hash::Sha256 };
+pub(crate) const PADDING: RsaPadding = RsaPadding::Oaep { hash: Hash::Sha256, mgf1: Hash::Sha256 };
 const MODULUS: Modulus = Modulus::Bits3072;
 /// What a PKCS#8 key of RFC 8410 has before its 32 bytes: there is one encoding only, unless it holds its public half too.
 const PKCS8_ED25519: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
@@ -99,31 +99,47 @@ impl ImportKey {
         algorithm: Algorithm,
         wrapped: Wrapped<'_>,
     ) -> Result<Fresh, Error> {
-        if wrapped.now >= self.expires {
-            let at = String::from_utf8_lossy(&self.expires.text()).into_owned();
-            let detail = format!("the import key expired at {at}");
-            return Err(Error::new(ErrorKind::KeyState, Stage::Perform, detail)
-                .remedy("destroy the waiting key, and begin the import again"));
-        }
-        let brought = self.unwrap(world, wrapped.bytes)?;
-        if !algorithm.is_asymmetric() && !is_checked(algorithm, brought.expose(), wrapped.check_value)? {
-            return Err(integrity());
-        }
-        let fresh = adopt(algorithm, brought)?;
-        match &fresh.public {
-            Some(public) if !is_checked(algorithm, public, wrapped.check_value)? => Err(integrity()),
-            Some(_) | None => Ok(fresh),
-        }
+        check_time(self.expires, wrapped.now)?;
+        let (outer, inner) = layers(wrapped.bytes)?;
+        let brought = unwrap(world, self.key.decrypt(PADDING, &[], outer).ok(), inner)?;
+        checked(algorithm, brought, wrapped.check_value)
     }
+}
 
-    /// Both layers. Where the outer one does not open, the inner one is tried with a key that nobody has, so that neither words nor time
-    /// tell which of them it was: else the outer one would be an oracle (Manger's) for what was wrapped.
-    fn unwrap<W: World>(&self, world: &W, bytes: &[u8]) -> Result<Secret, Error> {
-        let stray = Secret::fill_with(key_wrap::KEY_LEN, |out| world.fill(out))?;
-        let (outer, inner) = bytes.split_at_checked(MODULUS.len()).ok_or_else(integrity)?;
-        let opened = self.key.decrypt(PADDING, &[], outer).ok();
-        let kek = opened.filter(|kek| kek.len() == key_wrap::KEY_LEN).unwrap_or(stray);
-        WrapKey::new(kek.expose(), true)?.unwrap(inner).map_err(|_| integrity())
+/// # Errors
+/// `key-state` from the expiry on.
+pub(crate) fn check_time(expires: Timestamp, now: Timestamp) -> Result<(), Error> {
+    if now < expires {
+        return Ok(());
+    }
+    let at = String::from_utf8_lossy(&expires.text()).into_owned();
+    let detail = format!("the import key expired at {at}");
+    Err(Error::new(ErrorKind::KeyState, Stage::Perform, detail)
+        .remedy("destroy the waiting key, and begin the import again"))
+}
+
+/// What is for the import key, and what is for the key in that.
+pub(crate) fn layers(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
+    bytes.split_at_checked(MODULUS.len()).ok_or_else(integrity)
+}
+
+/// The inner layer. Where the outer one did not open, it is tried with a key that nobody has, so that neither words nor time
+/// tell which of them it was: else the outer one would be an oracle (Manger's) for what was wrapped.
+pub(crate) fn unwrap<W: World>(world: &W, outer: Option<Secret>, inner: &[u8]) -> Result<Secret, Error> {
+    let stray = Secret::fill_with(key_wrap::KEY_LEN, |out| world.fill(out))?;
+    let kek = outer.filter(|kek| kek.len() == key_wrap::KEY_LEN).unwrap_or(stray);
+    WrapKey::new(kek.expose(), true)?.unwrap(inner).map_err(|_| integrity())
+}
+
+/// What was brought as a key of the algorithm, if it is the one of the check value.
+pub(crate) fn checked(algorithm: Algorithm, brought: Secret, check_value: &[u8]) -> Result<Fresh, Error> {
+    if !algorithm.is_asymmetric() && !is_checked(algorithm, brought.expose(), check_value)? {
+        return Err(integrity());
+    }
+    let fresh = adopt(algorithm, brought)?;
+    match &fresh.public {
+        Some(public) if !is_checked(algorithm, public, check_value)? => Err(integrity()),
+        Some(_) | None => Ok(fresh),
     }
 }
 

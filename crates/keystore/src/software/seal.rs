@@ -60,6 +60,8 @@ pub enum Kind {
     Imported = 4,
     /// An import key.
     ImportKey = 5,
+    /// Where in a token an import key is.
+    ImportReference = 6,
 }
 
 impl Kind {
@@ -70,6 +72,7 @@ impl Kind {
             3 => Some(Self::Reference),
             4 => Some(Self::Imported),
             5 => Some(Self::ImportKey),
+            6 => Some(Self::ImportReference),
             _ => None,
         }
     }
@@ -77,7 +80,9 @@ impl Kind {
     const fn level(self) -> Level {
         match self {
             Self::TenantKey => Level::Root,
-            Self::Material | Self::Reference | Self::Imported | Self::ImportKey => Level::Tenant,
+            Self::Material | Self::Reference | Self::Imported | Self::ImportKey | Self::ImportReference => {
+                Level::Tenant
+            }
         }
     }
 }
@@ -368,6 +373,7 @@ mod tests {
             Binding::Version { kind: Kind::Reference, tenant, key, version, algorithm, exportable },
             Binding::Version { kind: Kind::Imported, tenant, key, version, algorithm, exportable },
             Binding::Version { kind: Kind::ImportKey, tenant, key, version, algorithm, exportable },
+            Binding::Version { kind: Kind::ImportReference, tenant, key, version, algorithm, exportable },
         ];
         for binding in &wrong {
             assert!(sealer.open(binding, &handle).is_err(), "{binding:?}");
@@ -402,7 +408,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_parsed_is_put_together_again(kind in 1u8..=5, rest in prop::collection::vec(any::<u8>(), 37..200)) {
+        fn what_is_parsed_is_put_together_again(kind in 1u8..=6, rest in prop::collection::vec(any::<u8>(), 37..200)) {
             let bytes = [&MAGIC[..], &[kind], &rest].concat();
             prop_assert_eq!(SealedBlob::parse(&bytes).map(|blob| blob.to_bytes()), Some(bytes));
         }

@@ -165,9 +165,10 @@ impl<W: World> SoftwareStore<W> {
         let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
         let kind = match SealedBlob::parse(material.handle.as_bytes()).map(|blob| blob.kind) {
             Some(Kind::Imported) => Kind::Imported,
-            Some(Kind::Material | Kind::TenantKey | Kind::Reference | Kind::ImportKey) | None => {
-                Kind::Material
-            }
+            Some(
+                Kind::Material | Kind::TenantKey | Kind::Reference | Kind::ImportKey | Kind::ImportReference,
+            )
+            | None => Kind::Material,
         };
         let opened = tenant.sealer.open(&Binding::of(kind, material), material.handle)?;
         let algorithm = material.algorithm;

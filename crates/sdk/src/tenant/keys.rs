@@ -8,9 +8,9 @@ use holdfast_core::{KeyName, KeyVersion, Secret};
 use holdfast_wire::native::client::{self as native, UsesKey};
 use holdfast_wire::native::field::{Bounded, Bytes, SecretBytes};
 use holdfast_wire::native::message::{
-    Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decrypt, Encrypt,
-    FinishImport, ImportBegun, Key, Keys, LabelKey, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer,
-    RecordInventory, ScheduleKey, TransitionVersion, Unwrap, Versions, Wrap,
+    AdoptKey, Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decrypt,
+    Encrypt, FinishImport, ImportBegun, Key, Keys, LabelKey, PlaintextAnswer, PublicKeyAnswer, Random,
+    RandomAnswer, RecordInventory, ScheduleKey, TransitionVersion, Unwrap, Versions, Wrap,
 };
 
 impl Tenant {
@@ -193,6 +193,14 @@ impl Tenant {
     /// Any [`Error`].
     pub async fn finish_import(&self, key: &KeyName, import: &FinishImport) -> Result<Answered<Key>, Error> {
         self.client.send(native::finish_import(&self.id, key, import), Repeat::Never).await
+    }
+
+    /// Takes a key that another program made in the token.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn adopt_key(&self, adopt: &AdoptKey) -> Result<Answered<Key>, Error> {
+        self.client.send(native::adopt_key(&self.id, adopt), Repeat::Never).await
     }
 
     /// Makes a new version of a key, which new work takes from then on.

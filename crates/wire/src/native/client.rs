@@ -2,13 +2,14 @@
 
 use super::encode::Wiped;
 use super::message::{
-    Agree, AgreeAnswer, Backup, Batch, BatchAnswer, BeginImport, Caller, Callers, Change, CheckPolicy,
-    CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, DestroyKey,
-    Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings, FinishImport, GiveShare,
-    ImportBegun, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, Policy, PolicyDone, Pool,
-    PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory, RestorePolicy, Rewrap,
-    ScheduleKey, Seal, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued,
-    TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
+    AdoptKey, Agree, AgreeAnswer, Backup, Batch, BatchAnswer, BeginImport, Caller, Callers, Change,
+    CheckPolicy, CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt,
+    DestroyKey, Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings, FinishImport,
+    GiveShare, ImportBegun, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, Policy,
+    PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory,
+    RestorePolicy, Rewrap, ScheduleKey, Seal, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant,
+    TenantDone, TokenIssued, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions,
+    Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -208,6 +209,11 @@ pub fn begin_import(tenant: &TenantId, import: &BeginImport) -> Request<ImportBe
 pub fn finish_import(tenant: &TenantId, key: &KeyName, import: &FinishImport) -> Request<Key> {
     let size = SMALL + import.wrapped.0.len().div_ceil(3) * 4;
     Request::with(Method::Post, format!("{}/import", key_path(tenant, key)), import, size)
+}
+
+/// Takes a key that another program made in the token.
+pub fn adopt_key(tenant: &TenantId, adopt: &AdoptKey) -> Request<Key> {
+    Request::with(Method::Post, in_tenant(tenant, "adoptions"), adopt, SMALL)
 }
 
 /// Makes a new version of a key.

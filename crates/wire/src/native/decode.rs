@@ -2,8 +2,8 @@
 
 use super::field::{Bounded, VersionNumber};
 use super::message::{
-    BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, DestroyKey, Empty, ExplainPolicy,
-    FinishImport, GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength,
+    AdoptKey, BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, DestroyKey, Empty,
+    ExplainPolicy, FinishImport, GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength,
     RecordInventory, RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb,
     decode_items,
 };
@@ -128,6 +128,7 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::FinishImport => {
             command(Command::FinishImport(body.json::<FinishImport>()?.into_finish(key()?)?))
         }
+        Endpoint::AdoptKey => command(Command::AdoptKey(body.json::<AdoptKey>()?.into_adopt()?)),
         Endpoint::RotateKey => {
             body.json::<Empty>()?;
             command(Command::RotateKey(key()?))

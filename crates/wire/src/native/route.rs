@@ -45,6 +45,8 @@ pub enum Endpoint {
     BeginImport,
     /// Take the material.
     FinishImport,
+    /// Take a key that another program made in the token.
+    AdoptKey,
     /// List keys.
     ListKeys,
     /// Read a key.

@@ -193,6 +193,6 @@ pub(super) fn fault_of<'a>(reply: &Reply<'a>) -> Option<&'a str> {
     match reply {
         Reply::Refused(Refusal::Fault(why) | Refusal::Pin(why)) => Some(why),
         Reply::Refused(Refusal::Gone) => Some(GONE),
-        Reply::Refused(_) | Reply::Done(_) | Reply::Made(_) | Reply::Welcome(_) => None,
+        Reply::Refused(_) | Reply::Done(_) | Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) => None,
     }
 }

@@ -440,7 +440,7 @@ impl Shared {
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
         match reply {
             Reply::Refused(Refusal::Pin(_)) => self.breaker.trip(Instant::now(), why),
-            Reply::Refused(_) | Reply::Done(_) | Reply::Made(_) | Reply::Welcome(_) => {
+            Reply::Refused(_) | Reply::Done(_) | Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) => {
                 self.breaker.miss(Instant::now(), why);
             }
         }

@@ -28,6 +28,26 @@ fn requests() -> Vec<Request<'static>> {
         label: "acme/salaries/1",
         travels: algorithm.is_asymmetric(),
     }));
+    all.push(Request::BringIn {
+        algorithm: Algorithm::Rsa2048,
+        id: ID,
+        label: "acme/salaries/2",
+        travels: true,
+        carrier: &[8; 32],
+        wrapped: b"wrapped",
+        modulus: b"modulus",
+        exponent: b"exponent",
+    });
+    for (id, label, private) in
+        [(b"\x01".as_slice(), "legacy", true), (b"", "legacy", false), (b"\x01", "", false)]
+    {
+        let object = Object { id, label, private };
+        all.extend([
+            Request::LookUp { object },
+            Request::PointOut { id: ID, object },
+            Request::DestroyExisting { id: ID, object },
+        ]);
+    }
     all.push(Request::WrapOut { id: ID, private: true });
     all.push(Request::UnwrapIn {
         algorithm: Algorithm::Rsa2048,
@@ -65,6 +85,18 @@ fn replies() -> Vec<Reply<'static>> {
             kek: b"fingerprint",
             confined: 2,
         }),
+        Reply::Existing(Existing {
+            evidence,
+            uses: Uses::ENCRYPT.with(Uses::DECRYPT),
+            key_type: 0x1f,
+            length: 32,
+            parameters: b"curve",
+            id: b"\x01",
+            label: "legacy",
+            public: b"public",
+            exponent: b"\x01\x00\x01",
+        }),
+        Reply::Refused(Refusal::NotOne(b"\x01\x07\x00")),
         Reply::Refused(Refusal::Integrity),
         Reply::Refused(Refusal::Malformed),
         Reply::Refused(Refusal::Unsupported),

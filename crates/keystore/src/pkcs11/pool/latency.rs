@@ -38,6 +38,10 @@ impl Class {
             Request::RsaDecrypt { .. } | Request::RsaBare { .. } => Some(Self::Rsa),
             Request::Probe
             | Request::Generate { .. }
+            | Request::BringIn { .. }
+            | Request::LookUp { .. }
+            | Request::PointOut { .. }
+            | Request::DestroyExisting { .. }
             | Request::Destroy { .. }
             | Request::WrapOut { .. }
             | Request::UnwrapIn { .. } => None,

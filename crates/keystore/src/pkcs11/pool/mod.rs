@@ -92,11 +92,12 @@ fn judge<T>(reply: &Reply<'_>, read: impl FnOnce(&Reply<'_>) -> Result<T, Error>
             Refusal::NoSuchKey => Judged::Lacking(refusal::device(LACKING).remedy(
                 "an operator must look whether it is the right token, and restore its objects from its own backup",
             )),
+            Refusal::NotOne(ids) => Judged::Refused(not_one(ids)),
             Refusal::Pin(why) | Refusal::Fault(why) => {
                 Judged::Failed(unavailable("the token failed", (*why).to_owned()))
             }
         },
-        Reply::Done(_) | Reply::Made(_) | Reply::Welcome(_) => match read(reply) {
+        Reply::Done(_) | Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) => match read(reply) {
             Ok(done) => Judged::Done(done),
             Err(error) => Judged::Wrong(error),
         },
@@ -108,6 +109,30 @@ const LACKING: &str = "the token does not hold this key";
 /// Whether a failure says that a member does not hold the key, and nothing else is wrong.
 pub(super) fn is_lacking(error: &Error) -> bool {
     error.detail() == LACKING
+}
+
+/// No object is named so, or several are.
+fn not_one(mut ids: &[u8]) -> Error {
+    if ids.is_empty() {
+        let detail = "the token has no such object";
+        return Error::new(ErrorKind::NotFound, Stage::Perform, detail).remedy(
+            "`pkcs11-tool --list-objects` lists them; a key pair is adopted by an algorithm of key pairs",
+        );
+    }
+    let mut all = Vec::new();
+    while let Some((length, rest)) = ids.split_first() {
+        let Some((id, rest)) = rest.split_at_checked(usize::from(*length)) else { break };
+        all.push(format!("`{}`", hex(id)));
+        ids = rest;
+    }
+    let detail = format!("several objects of the token are named so; their ids are {}", all.join(", "));
+    Error::new(ErrorKind::Conflict, Stage::Perform, detail)
+        .remedy("name one of them by `--object-id`, and by `--object-label` too if ids are the same")
+}
+
+/// Bytes as people write them.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is said of a token that had a key.

@@ -239,7 +239,9 @@ impl Tokens {
         // It makes an object, which takes longer than to use one.
         let brought = self.pool.ask_of(member, &request, self.patience.generation, |reply| match reply {
             Reply::Made(made) => Ok(made.evidence),
-            Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+            Reply::Done(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
+                Err(another_question())
+            }
         });
         let evidence = brought.await?;
         let holds = match evidence.stays() {
@@ -311,15 +313,16 @@ impl Tokens {
     }
 
     /// Removes a key from the members that can be asked, and gives those that have looked and hold nothing of it.
-    pub(super) async fn destroy(self: &Arc<Self>, id: Id) -> Vec<MemberName> {
+    pub(super) async fn destroy(self: &Arc<Self>, id: Id, request: Request<'_>) -> Vec<MemberName> {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         let mut absent = Vec::new();
         for member in self.pool.members() {
             let Some(name) = self.pool.can_ask(member) else { continue };
-            let request = Request::Destroy { id };
             let asked = self.pool.ask_of(member, &request, ERASING, |reply| match reply {
                 Reply::Done(_) => Ok(()),
-                Reply::Made(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+                Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
+                    Err(another_question())
+                }
             });
             match asked.await {
                 Ok(()) => absent.push(name),

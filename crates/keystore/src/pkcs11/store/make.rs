@@ -1,7 +1,7 @@
 //! New keys: made in one member, tried there, and brought to as many others as must hold them.
 
 use super::copies::{Traveller, digest_of};
-use super::tokens::Whom;
+use super::tokens::{Tokens, Whom};
 use super::{TokenStore, another_question, label, wraps};
 use crate::pkcs11::commitment;
 use crate::pkcs11::member::{About, Member};
@@ -18,7 +18,7 @@ use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
 use holdfast_core::algorithm::{Algorithm, Family, Hash, RsaPadding};
 use holdfast_core::frame::Commitment;
-use holdfast_core::key::{Custody, Evidence, Generated, NewVersion, TokenEvidence};
+use holdfast_core::key::{Custody, Evidence, Generated, NewVersion, TokenEvidence, TokenOrigin};
 use holdfast_core::port::World;
 use holdfast_core::{Error, ErrorKind, Secret};
 use std::sync::Arc;
@@ -34,29 +34,36 @@ pub(super) struct New {
     pub(super) label: String,
     pub(super) spki: Vec<u8>,
     pub(super) public: Public,
-    said: message::Evidence,
+    pub(super) said: message::Evidence,
+    pub(super) origin: TokenOrigin,
 }
 
 /// A key that has shown what it is.
-struct Tried {
-    reference: Reference,
-    public: Option<Arc<[u8]>>,
-    commitment: Commitment,
-    evidence: Evidence,
+pub(super) struct Tried {
+    pub(super) reference: Reference,
+    pub(super) public: Option<Arc<[u8]>>,
+    pub(super) commitment: Commitment,
+    pub(super) evidence: Evidence,
 }
 
 /// What goes into the log.
-fn shown_by(maker: &Member, said: message::Evidence, copy: Option<&Copy>) -> Evidence {
+pub(super) fn shown_by(
+    maker: &Member,
+    origin: TokenOrigin,
+    attributes: Vec<&'static str>,
+    copy: Option<&Copy>,
+) -> Evidence {
     let about = maker.about();
     let text = |of: fn(&About) -> &String| {
         about.as_ref().map(of).map(|text| text.as_str().into()).unwrap_or_default()
     };
     Evidence::Token(TokenEvidence {
+        origin,
         manufacturer: text(|about| &about.manufacturer),
         model: text(|about| &about.model),
         serial: text(|about| &about.serial),
         firmware: text(|about| &about.firmware),
-        attributes: said.names().collect(),
+        attributes,
         wrapping_key: copy.map(|copy| Fingerprint::new(copy.kek).to_string().into()),
     })
 }
@@ -69,17 +76,21 @@ impl<W: World> TokenStore<W> {
                 .remedy("create the key without `exportable`, or in software custody"));
         }
         let tenant = self.vault.tenant(version.tenant, version.tenant_handle)?;
+        let Tried { reference, public, commitment, evidence } = self.try_make(&version).await?;
+        let binding = Binding::of_new(Kind::Reference, &version);
+        let bytes = reference.to_bytes()?;
+        let handle = tenant.sealer.seal(&*self.vault.world, &binding, &bytes)?;
+        let custody = Custody::Token;
+        Ok(Generated { handle, public, commitment, custody, evidence })
+    }
+
+    /// Makes a key in whichever member can.
+    pub(super) async fn try_make(&self, version: &NewVersion<'_>) -> Result<Tried, Error> {
         self.tokens.pool.await_copies(self.tokens.patience.generation.min(MISSING)).await?;
         let mut last = None;
         for member in self.tokens.pool.by_load() {
-            match self.make_in(member, &version).await {
-                Ok(Tried { reference, public, commitment, evidence }) => {
-                    let binding = Binding::of_new(Kind::Reference, &version);
-                    let bytes = reference.to_bytes()?;
-                    let handle = tenant.sealer.seal(&*self.vault.world, &binding, &bytes)?;
-                    let custody = Custody::Token;
-                    return Ok(Generated { handle, public, commitment, custody, evidence });
-                }
+            match self.make_in(member, version).await {
+                Ok(tried) => return Ok(tried),
                 Err(error) if error.kind() == ErrorKind::KeyStoreUnavailable => {
                     last.get_or_insert(error);
                 }
@@ -99,14 +110,24 @@ impl<W: World> TokenStore<W> {
         let made =
             self.tokens.pool.ask_of(member, &request, self.tokens.patience.generation, |reply| match reply {
                 Reply::Made(made) => Ok((made.evidence, public::made(algorithm, made))),
-                Reply::Done(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+                Reply::Done(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
+                    Err(another_question())
+                }
             });
         let made = match made.await {
             Ok((evidence, public)) => {
                 let is_so = if travels { evidence.travels() } else { evidence.is_confined() };
                 match (is_so, public) {
                     (true, Ok((spki, public))) => {
-                        let new = New { algorithm, id, label, spki, public, said: evidence };
+                        let new = New {
+                            algorithm,
+                            id,
+                            label,
+                            spki,
+                            public,
+                            said: evidence,
+                            origin: TokenOrigin::Generated,
+                        };
                         self.finish(member, new).await
                     }
                     (true, Err(error)) => Err(error),
@@ -121,16 +142,20 @@ impl<W: World> TokenStore<W> {
             Err(error) => Err(error),
         };
         if made.is_err() {
-            // It may be there all the same, and copies of it. Nobody knows it, and nobody ever will.
-            for member in self.tokens.pool.by_load() {
-                drop(self.tokens.bytes(Whom::Only(member), Request::Destroy { id }).await);
-            }
+            self.clear_away(id).await;
         }
         made
     }
 
+    /// A key that came to nothing may be there all the same, and copies of it. Nobody knows it, and nobody ever will.
+    pub(super) async fn clear_away(&self, id: Id) {
+        for member in self.tokens.pool.by_load() {
+            drop(self.tokens.bytes(Whom::Only(member), Request::Destroy { id }).await);
+        }
+    }
+
     /// What a new key has to show before it is one.
-    async fn finish(&self, maker: &Member, new: New) -> Result<Tried, Error> {
+    pub(super) async fn finish(&self, maker: &Member, new: New) -> Result<Tried, Error> {
         let whom = Whom::Only(maker);
         let New { algorithm, id, ref label, ref spki, ref public, .. } = new;
         let shown = self.tokens.show(whom, algorithm, id, spki, public).await?;
@@ -140,8 +165,8 @@ impl<W: World> TokenStore<W> {
         };
         let mut paddings = Paddings::default();
         match algorithm.family() {
-            Family::KeyWrap => self.try_wrapping(whom, id, wraps(algorithm)?).await?,
-            Family::Rsa => paddings = self.try_paddings(whom, id, public.rsa_key()?).await?,
+            Family::KeyWrap => self.tokens.try_wrapping(whom, id, wraps(algorithm)?).await?,
+            Family::Rsa => paddings = self.tokens.try_paddings(whom, id, public.rsa_key()?).await?,
             Family::Signature | Family::Aead | Family::Hmac | Family::Agreement | Family::Kem => {}
         }
         let shown = digest_of(&shown);
@@ -163,13 +188,20 @@ impl<W: World> TokenStore<W> {
             }
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
-        let evidence = shown_by(maker, new.said, copy.as_ref());
-        let reference = Reference { id, paddings, copy, spki: new.spki };
+        let evidence = shown_by(maker, new.origin, new.said.names().collect(), copy.as_ref());
+        let reference = Reference { id, paddings, copy, adopted: None, spki: new.spki };
         Ok(Tried { reference, public: published, commitment, evidence })
     }
+}
 
+impl Tokens {
     /// Which OAEP paddings the token decrypts, with a label, and whether it does RSA bare: tried, since the list of mechanisms does not say.
-    async fn try_paddings(&self, whom: Whom<'_>, id: Id, key: &RsaPkey) -> Result<Paddings, Error> {
+    pub(super) async fn try_paddings(
+        self: &Arc<Self>,
+        whom: Whom<'_>,
+        id: Id,
+        key: &RsaPkey,
+    ) -> Result<Paddings, Error> {
         let mut paddings = Paddings::default();
         let (label, sent) = (commitment::DOMAIN, b"to and fro");
         let right = |back: &Secret| match back.expose() == sent {
@@ -178,8 +210,7 @@ impl<W: World> TokenStore<W> {
         };
         for padding in Paddings::all() {
             let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
-            if let Ok(back) =
-                self.tokens.bytes(whom, Request::RsaDecrypt { id, padding, label, body: &body }).await
+            if let Ok(back) = self.bytes(whom, Request::RsaDecrypt { id, padding, label, body: &body }).await
             {
                 right(&back)?;
                 paddings.add(padding);
@@ -188,7 +219,7 @@ impl<W: World> TokenStore<W> {
         let (hash, mgf1) = (Hash::Sha256, Hash::Sha256);
         let padding = RsaPadding::Oaep { hash, mgf1 };
         let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
-        if let Ok(encoded) = self.tokens.rsa_bare(whom, id, key, &body).await {
+        if let Ok(encoded) = self.rsa_bare(whom, id, key, &body).await {
             let back = oaep::decode(hash, mgf1, label, encoded).ok_or_else(refusal::integrity)?;
             right(&back)?;
             paddings.bare = true;
@@ -197,12 +228,17 @@ impl<W: World> TokenStore<W> {
     }
 
     /// Modules give the name of AES key wrap with padding to different things, and some lose the padding's length.
-    async fn try_wrapping(&self, whom: Whom<'_>, id: Id, padded: bool) -> Result<(), Error> {
+    pub(super) async fn try_wrapping(
+        self: &Arc<Self>,
+        whom: Whom<'_>,
+        id: Id,
+        padded: bool,
+    ) -> Result<(), Error> {
         let length = if padded { 35 } else { commitment::TEXT.len() };
         let bytes = commitment::TEXT.get(..length).unwrap_or_default();
-        let body = self.tokens.bytes(whom, Request::Wrap { id, padded, bytes }).await?;
+        let body = self.bytes(whom, Request::Wrap { id, padded, bytes }).await?;
         let body = body.expose();
-        let back = self.tokens.bytes(whom, Request::Unwrap { id, padded, body }).await?;
+        let back = self.bytes(whom, Request::Unwrap { id, padded, body }).await?;
         // RFC 3394 §2.2.1, RFC 5649 §4.1: whole blocks, and one more.
         match back.expose() == bytes && body.len() == bytes.len().next_multiple_of(8) + 8 {
             true => Ok(()),

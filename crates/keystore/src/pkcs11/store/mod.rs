@@ -1,10 +1,13 @@
 //! The store: the port's functions over a pool's requests.
 
+mod adopt;
 mod copies;
+mod import;
 mod make;
 mod tokens;
 
-use copies::{Sought, Traveller};
+pub(super) use adopt::Adopted;
+use copies::{Sought as SoughtCopies, Traveller};
 use tokens::{Tokens, Whom};
 
 use super::message::{Id, NONCE_LEN, Request};
@@ -19,12 +22,14 @@ use crate::software::rsa;
 use crate::software::seal::{Binding, Kind};
 use crate::software::vault::Vault;
 use crate::software::{RootKey, SoftwareStore};
+use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding};
+use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains, World};
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId};
+use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId, Timestamp};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
@@ -54,6 +59,8 @@ pub struct TokenStore<W> {
     vault: Arc<Vault<W>>,
     tokens: Arc<Tokens>,
     keys: Versions<Found>,
+    /// The tenants that may adopt what other programs have made in the tokens.
+    adopters: Box<[TenantId]>,
 }
 
 /// A key version's reference, opened.
@@ -63,6 +70,8 @@ struct Found {
     public: Public,
     /// What brings it to a member that does not hold it.
     traveller: Option<Traveller>,
+    /// What the token calls it, where another program made it.
+    adopted: Option<Adopted>,
 }
 
 impl<W: World> TokenStore<W> {
@@ -81,7 +90,13 @@ impl<W: World> TokenStore<W> {
 
     fn over(vault: Arc<Vault<W>>, pool: Pool, patience: Patience) -> Self {
         let tokens = Arc::new(Tokens { pool, patience, doomed: Mutex::default() });
-        Self { vault, tokens, keys: Versions::new(CACHED_KEYS) }
+        Self { vault, tokens, keys: Versions::new(CACHED_KEYS), adopters: Box::default() }
+    }
+
+    /// The same, where these tenants may adopt what other programs have made in the tokens; nobody may otherwise.
+    #[must_use]
+    pub fn adopted_by(self, adopters: impl IntoIterator<Item = TenantId>) -> Self {
+        Self { adopters: adopters.into_iter().collect(), ..self }
     }
 
     /// The pool.
@@ -100,11 +115,11 @@ impl<W: World> TokenStore<W> {
             Ok(held) => return Ok(held),
             Err(ticket) => ticket,
         };
-        let Reference { id, paddings, copy, spki } = self.open_reference(material)?;
+        let Reference { id, paddings, copy, adopted, spki } = self.open_reference(material)?;
         let public = Public::load(material.algorithm, &spki)?;
         let label = || label(material.tenant, material.key, material.version);
         let traveller = copy.map(|copy| Traveller::new(material.algorithm, id, label(), copy, spki));
-        let found = Found { id, paddings, public, traveller };
+        let found = Found { id, paddings, public, traveller, adopted };
         Ok(self.keys.insert(material, found, ticket))
     }
 
@@ -152,7 +167,7 @@ impl<W: World> TokenStore<W> {
             }
             Work::RsaDecrypt { body, padding, label } => {
                 let key = public.rsa_key()?;
-                if body.len() != key.modulus_len() {
+                if !public.is_in_range(body) {
                     return Err(refusal::integrity());
                 }
                 let by = match padding {
@@ -348,6 +363,45 @@ impl<W: World> KeyStore for TokenStore<W> {
         self.make(version).await
     }
 
+    async fn begin_import(
+        &self,
+        _: &Permit<Change>,
+        version: NewVersion<'_>,
+        expires: Timestamp,
+    ) -> Result<Generated, Error> {
+        self.make_import_key(version, expires).await
+    }
+
+    async fn finish_import(
+        &self,
+        _: &Permit<Change>,
+        waiting: KeyMaterial<'_>,
+        version: NewVersion<'_>,
+        wrapped: Wrapped<'_>,
+    ) -> Result<Generated, Error> {
+        self.import_version(waiting, version, wrapped).await
+    }
+
+    async fn find_object(
+        &self,
+        _: &Permit<Change>,
+        tenant: &TenantId,
+        algorithm: Algorithm,
+        sought: Sought<'_>,
+    ) -> Result<ObjectDigest, Error> {
+        self.seek(tenant, algorithm, sought).await
+    }
+
+    async fn adopt(
+        &self,
+        _: &Permit<Change>,
+        version: NewVersion<'_>,
+        sought: Sought<'_>,
+        object: ObjectDigest,
+    ) -> Result<Generated, Error> {
+        self.take_over(version, sought, object).await
+    }
+
     /// Each member may be asked once. They are all given the same nonce, but a device may choose its own.
     fn invocations(&self, _: &SealedHandle) -> u64 {
         u64::try_from(self.tokens.pool.members().len()).unwrap_or(u64::MAX)
@@ -376,13 +430,15 @@ impl<W: World> KeyStore for TokenStore<W> {
 
     /// Any member may hold it: also one that was away when it was made, and was brought it since.
     fn remains(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
-        let (tenant, binding) =
-            (self.vault.tenant(key.tenant, key.tenant_handle)?, Binding::of(Kind::Reference, &key));
-        let opened = tenant.sealer.open(&binding, key.handle)?;
-        let remains = Reference::parse(opened.expose())?.to_remains();
+        let reference = match self.import_key(&key)? {
+            Some(reference) => reference,
+            None => self.open_reference(&key)?,
+        };
         self.forget(key.key);
+        let tenant = self.vault.tenant(key.tenant, key.tenant_handle)?;
+        let binding = Binding::of(Kind::Reference, &key);
         Ok(Remains {
-            handle: tenant.sealer.seal(&*self.vault.world, &binding, &remains)?,
+            handle: tenant.sealer.seal(&*self.vault.world, &binding, &reference.to_remains()?)?,
             holders: self.tokens.pool.names()?,
         })
     }
@@ -390,8 +446,12 @@ impl<W: World> KeyStore for TokenStore<W> {
     async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {
         let tenant = self.vault.tenant(key.tenant, key.tenant_handle)?;
         let opened = tenant.sealer.open(&Binding::of(Kind::Reference, &key), key.handle)?;
-        let id = Reference::parse_remains(opened.expose())?;
-        Ok(self.tokens.destroy(id).await)
+        let (id, adopted) = Reference::parse_remains(opened.expose())?;
+        let request = match &adopted {
+            None => Request::Destroy { id },
+            Some(object) => Request::DestroyExisting { id, object: object.named() },
+        };
+        Ok(self.tokens.destroy(id, request).await)
     }
 
     fn can_ask(&self, member: &MemberName) -> bool {
@@ -425,12 +485,20 @@ impl<W: World> KeyStore for TokenStore<W> {
 
     /// Past the keys that are held ready: those that are used are not to make way for all the others.
     async fn check_copies(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Option<Copies>, Error> {
-        let Reference { id, paddings: _, copy, spki } = self.open_reference(&key)?;
+        // An import key serves once, wherever it is.
+        if self.import_key(&key)?.is_some() {
+            return Ok(None);
+        }
+        let Reference { id, paddings: _, copy, adopted, spki } = self.open_reference(&key)?;
+        // What another program made is brought nowhere; whoever is asked for it says that it lacks it.
+        if adopted.is_some() {
+            return Ok(None);
+        }
         let algorithm = key.algorithm;
         let traveller = copy.map(|copy| {
             Traveller::new(algorithm, id, label(key.tenant, key.key, key.version), copy, spki.clone())
         });
-        let sought = Sought { algorithm, id, public: Public::load(algorithm, &spki)?, spki };
+        let sought = SoughtCopies { algorithm, id, public: Public::load(algorithm, &spki)?, spki };
         self.tokens.check_copies(&sought, traveller.as_ref()).await
     }
 }

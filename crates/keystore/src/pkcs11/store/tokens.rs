@@ -49,7 +49,9 @@ impl Tokens {
     ) -> Result<T, Error> {
         let read = |reply: &Reply<'_>| match reply {
             Reply::Done(bytes) => read(bytes),
-            Reply::Made(_) | Reply::Welcome(_) | Reply::Refused(_) => Err(another_question()),
+            Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
+                Err(another_question())
+            }
         };
         match whom {
             Whom::Any => self.pool.ask(&request, self.patience.operation, read).await.result,
@@ -58,6 +60,15 @@ impl Tokens {
                 let Answered { result, lacking } =
                     self.pool.ask(&request, self.patience.operation, &read).await;
                 let Some(member) = lacking else { return result };
+                if held.ready.adopted.is_some() {
+                    if result.is_ok() {
+                        self.remind_meanwhile(member, held);
+                        return result;
+                    }
+                    self.remind(member, held, deadline).await;
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    return self.pool.ask_of(member, &request, left, read).await;
+                }
                 let comes = self.mend(member, held);
                 match result {
                     // Nobody else holds it, or can say so now.

@@ -14,6 +14,8 @@ pub(super) enum Fault {
     Unsupported,
     /// No key has this CKA_ID.
     NoSuchKey,
+    /// No object is named so, or several are: the CKA_ID of each.
+    NotOne(Vec<u8>),
     /// A key that was there is not there any more.
     Gone,
     /// The token does not take the PIN.

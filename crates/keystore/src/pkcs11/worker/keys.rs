@@ -1,6 +1,7 @@
 //! Making keys, finding them again, removing them.
 
 use super::super::message::{Buffer, Evidence, Id, Made, Reply};
+use super::curves::{ED25519, P256, P384, P521, X25519};
 use super::fault::Fault;
 use super::kek;
 use super::operate::wrapping;
@@ -9,14 +10,8 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use holdfast_core::algorithm::{Algorithm, Hash};
+use std::collections::HashMap;
 use std::sync::PoisonError;
-
-/// DER of the named curves' object identifiers (RFC 5480 §2.1.1.1, RFC 8410 §3).
-const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
-const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
-const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
-const X25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x6e];
 
 /// How a key of an algorithm is made, and what it may do then.
 enum Recipe {
@@ -194,7 +189,8 @@ fn limits(template: &[Attribute], class: Class, only: Vec<MechanismType>) -> [Ve
         ],
     };
     let denied: Vec<_> = uses.into_iter().filter(|other| !is_said(other)).collect();
-    let lasting = [Attribute::Modifiable(false), Attribute::Copyable(false)];
+    // In this order: SoftHSM changes nothing any more of what it unwraps, and leaves an empty object behind where it fails.
+    let lasting = [Attribute::Copyable(false), Attribute::Modifiable(false)];
     let mechanisms = [Attribute::AllowedMechanisms(only)];
     [
         // What lasts comes last, since some tokens take nothing after it.
@@ -229,7 +225,7 @@ fn limited<T>(
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows")]
-fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence, Fault> {
+pub(super) fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence, Fault> {
     let wanted = [
         AttributeType::Local,
         AttributeType::Sensitive,
@@ -279,20 +275,66 @@ pub(super) fn wrap_out(session: &Session, id: Id, private: bool) -> Result<Vec<u
     }
 }
 
+/// What comes into the token wrapped.
+pub(super) struct Wrapped<'a> {
+    pub(super) algorithm: Algorithm,
+    pub(super) id: Id,
+    pub(super) label: &'a str,
+    pub(super) travels: bool,
+    pub(super) bytes: &'a [u8],
+    /// Of an RSA key, for the public half beside it.
+    pub(super) modulus: &'a [u8],
+    pub(super) exponent: &'a [u8],
+}
+
 /// Brings in what another member has wrapped; what is there already makes way.
 pub(super) fn unwrap_in(
     session: &Session,
-    algorithm: Algorithm,
-    (id, label): (Id, &str),
-    wrapped: &[u8],
-    (modulus, exponent): (&[u8], &[u8]),
+    wrapped: &Wrapped<'_>,
     number: u32,
     reply: &mut Buffer,
 ) -> Result<(), Fault> {
     // One at a time.
     let mut tried = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
-    destroy(session, id)?;
+    destroy(session, wrapped.id)?;
     let kek = kek::find(session)?;
+    unwrap_under(session, kek, wrapped, &mut tried, number, reply)
+}
+
+/// Brings in what the gateway has wrapped for this once, under a key that lives as long as it takes.
+pub(super) fn bring_in(
+    session: &Session,
+    carrier: &[u8],
+    wrapped: &Wrapped<'_>,
+    number: u32,
+    reply: &mut Buffer,
+) -> Result<(), Fault> {
+    let mut tried = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
+    destroy(session, wrapped.id)?;
+    let carrier = session.inner.create_object(&[
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Unwrap(true),
+        Attribute::Value(carrier.to_vec()),
+    ])?;
+    let brought = unwrap_under(session, carrier, wrapped, &mut tried, number, reply);
+    session.inner.destroy_object(carrier)?;
+    brought
+}
+
+fn unwrap_under(
+    session: &Session,
+    kek: ObjectHandle,
+    wrapped: &Wrapped<'_>,
+    tried: &mut HashMap<Algorithm, usize>,
+    number: u32,
+    reply: &mut Buffer,
+) -> Result<(), Fault> {
+    let Wrapped { algorithm, id, label, travels, bytes, modulus, exponent } = *wrapped;
     let (class, may, only) = match recipe(session, algorithm)? {
         Recipe::Secret { may, only, .. } => (Class::Secret, may.to_vec(), only),
         Recipe::Pair { private_may, only, .. } => (Class::Private, private_may, only),
@@ -303,8 +345,11 @@ pub(super) fn unwrap_in(
         Attribute::KeyType(key_type(algorithm)?),
         Attribute::Private(true),
         Attribute::Sensitive(true),
-        Attribute::Extractable(false),
+        Attribute::Extractable(travels),
     ]);
+    if travels {
+        template.push(Attribute::WrapWithTrusted(true));
+    }
     template.extend(may);
     let mechanism = wrapping(matches!(class, Class::Private));
     let limits = limits(&template, class, only);
@@ -316,7 +361,7 @@ pub(super) fn unwrap_in(
                 false => said.clone(),
             })
             .collect();
-        session.inner.unwrap_key(&mechanism, kek, wrapped, &[&template, limits].concat())
+        session.inner.unwrap_key(&mechanism, kek, bytes, &[&template, limits].concat())
     };
     let place = match tried.get(&algorithm) {
         Some(place) => *place,
@@ -377,11 +422,17 @@ pub(super) fn find(session: &Session, id: Id, class: Class) -> Result<ObjectHand
 }
 
 fn search(session: &Session, id: Id, class: Class) -> Result<Option<ObjectHandle>, Fault> {
-    let template = [Attribute::Token(true), Attribute::Class(class.object()), Attribute::Id(id.to_vec())];
+    let template = match session.token.place(id) {
+        Some(place) => match place.template(class) {
+            Some(template) => template,
+            None => return Ok(None),
+        },
+        None => vec![Attribute::Token(true), Attribute::Class(class.object()), Attribute::Id(id.to_vec())],
+    };
     match session.inner.find_objects(&template)?.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(*one)),
-        // Ours are random: somebody gave a second object the same one.
+        // Ours are random, and another program's was the only one: somebody gave a second object the same name.
         [..] => Err(Fault::new("two objects have one CKA_ID")),
     }
 }

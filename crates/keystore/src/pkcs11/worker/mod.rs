@@ -4,6 +4,8 @@
 //! lane; each lane has a thread and a session of its own. When the gateway's end closes, however that came about, the worker ends.
 
 mod confine;
+pub(super) mod curves;
+mod existing;
 mod fault;
 pub mod kek;
 mod keys;
@@ -206,6 +208,7 @@ impl Fault {
             Self::Malformed => Refusal::Malformed,
             Self::Unsupported => Refusal::Unsupported,
             Self::NoSuchKey => Refusal::NoSuchKey,
+            Self::NotOne(ids) => Refusal::NotOne(ids),
             Self::Gone => Refusal::Gone,
             Self::Pin(why) => Refusal::Pin(why),
             Self::Token { why, .. } => Refusal::Fault(why),

@@ -2,8 +2,9 @@
 
 use super::super::commitment;
 use super::super::message::{Buffer, Id, NONCE_LEN, NotAFrame, Reply, Request};
+use super::existing;
 use super::fault::Fault;
-use super::keys::{self, find};
+use super::keys::{self, Wrapped, find};
 use super::token::{Class, Session};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::aead::GcmParams;
@@ -36,8 +37,20 @@ pub(super) fn perform(
             return keys::generate(session, algorithm, (id, label), travels, number, reply);
         }
         Request::UnwrapIn { algorithm, id, label, wrapped, modulus, exponent } => {
-            let half = (modulus, exponent);
-            return keys::unwrap_in(session, algorithm, (id, label), wrapped, half, number, reply);
+            let wrapped = Wrapped { algorithm, id, label, travels: false, bytes: wrapped, modulus, exponent };
+            return keys::unwrap_in(session, &wrapped, number, reply);
+        }
+        Request::BringIn { algorithm, id, label, travels, carrier, wrapped, modulus, exponent } => {
+            let wrapped = Wrapped { algorithm, id, label, travels, bytes: wrapped, modulus, exponent };
+            return keys::bring_in(session, carrier, &wrapped, number, reply);
+        }
+        Request::LookUp { object } => return existing::look_up(session, object, number, reply),
+        Request::PointOut { id, object } => {
+            existing::point_out(session, id, object);
+            Ok(Secret::new(Vec::new()))
+        }
+        Request::DestroyExisting { id, object } => {
+            existing::destroy(session, id, object).map(|()| Secret::new(Vec::new()))
         }
         Request::WrapOut { id, private } => keys::wrap_out(session, id, private).map(Secret::new),
         Request::Destroy { id } => keys::destroy(session, id).map(|()| Secret::new(Vec::new())),

@@ -2,6 +2,7 @@
 
 use super::super::message::{Buffer, Hello, Id, NotAFrame, Reply, Welcome};
 use super::confine::Confined;
+use super::existing::Place;
 use super::fault::Fault;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -27,6 +28,8 @@ pub(super) struct Token {
     kek: String,
     /// Held while a key is brought in, since two at once would bring it twice: with which limits a key of an algorithm can be.
     pub(super) bringing: Mutex<HashMap<Algorithm, usize>>,
+    /// Objects of other programs, by the ids that they are meant by.
+    places: RwLock<HashMap<Id, Place>>,
     /// Handles that were looked up; they hold for all sessions. None where a key was there and has to be looked up again.
     handles: RwLock<HashMap<(Id, Class), Option<ObjectHandle>>>,
 }
@@ -84,6 +87,7 @@ impl Token {
             about,
             kek: kek.to_owned(),
             bringing: Mutex::default(),
+            places: RwLock::default(),
             handles: RwLock::new(HashMap::new()),
         })
     }
@@ -128,6 +132,16 @@ impl Token {
 
     pub(super) fn remember(&self, id: Id, class: Class, handle: ObjectHandle) {
         self.handles.write().unwrap_or_else(PoisonError::into_inner).insert((id, class), Some(handle));
+    }
+
+    /// Which object of another program is meant by an id.
+    pub(super) fn point_out(&self, id: Id, place: Place) {
+        self.places.write().unwrap_or_else(PoisonError::into_inner).insert(id, place);
+    }
+
+    /// Where that is; nothing for keys of our own making.
+    pub(super) fn place(&self, id: Id) -> Option<Place> {
+        self.places.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     /// Whether a key was there.

@@ -5,6 +5,7 @@ use super::{TextField, as_text};
 use crate::pem;
 use core::fmt;
 use holdfast_core::Timestamp;
+use holdfast_core::adoption::MAX_NAME;
 use holdfast_core::caller::Credential;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -194,6 +195,32 @@ impl TextField for PolicyText {
     }
 }
 as_text!(PolicyText);
+
+/// What an object is called in a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectLabel(pub Arc<str>);
+
+impl TextField for ObjectLabel {
+    fn parse(text: &str) -> Result<Self, Cow<'static, str>> {
+        match (1..=MAX_NAME).contains(&text.len()) {
+            true => Ok(Self(text.into())),
+            false => Err(format!("expected a CKA_LABEL, 1 to {MAX_NAME} bytes").into()),
+        }
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        (&*self.0).into()
+    }
+
+    fn named() -> &'static str {
+        "ObjectLabel"
+    }
+
+    fn described() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_NAME, "description": "The CKA_LABEL of an object in a token." })
+    }
+}
+as_text!(ObjectLabel);
 
 /// Text that nobody else may see, wiped when dropped.
 pub struct SecretText(pub Zeroizing<String>);

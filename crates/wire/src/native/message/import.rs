@@ -69,15 +69,18 @@ request! {
 impl FinishImport {
     pub(crate) fn into_finish(self, key: KeyName) -> Result<import::FinishImport, Fault> {
         let Self { wrapped, check_value, prior_uses, decrypt_only } = self;
-        let past = match (prior_uses, decrypt_only.unwrap_or(false)) {
-            (Some(_), true) => {
-                return Err(Fault::malformed("`prior_uses` is not needed with `decrypt_only`"));
-            }
-            (None, true) => Past::DecryptOnly,
-            (Some(uses), false) => Past::Uses(uses),
-            (None, false) => Past::Untold,
-        };
+        let past = past(prior_uses, decrypt_only)?;
         Ok(import::FinishImport { key, wrapped: wrapped.0.into(), check_value: check_value.0.into(), past })
+    }
+}
+
+/// What is said of what a key has done elsewhere.
+pub(super) fn past(prior_uses: Option<u64>, decrypt_only: Option<bool>) -> Result<Past, Fault> {
+    match (prior_uses, decrypt_only.unwrap_or(false)) {
+        (Some(_), true) => Err(Fault::malformed("`prior_uses` is not needed with `decrypt_only`")),
+        (None, true) => Ok(Past::DecryptOnly),
+        (Some(uses), false) => Ok(Past::Uses(uses)),
+        (None, false) => Ok(Past::Untold),
     }
 }
 

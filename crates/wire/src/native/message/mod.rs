@@ -4,6 +4,7 @@
 //! by serde and read by serde, which passes over fields that an older client does not know.
 
 mod administer;
+mod adopt;
 mod answer;
 mod batch;
 mod destruction;
@@ -16,6 +17,7 @@ pub use administer::{
     CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey, NewAnchor,
     NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
 };
+pub use adopt::AdoptKey;
 pub use answer::{
     AgreeAnswer, AnswerBody, CiphertextAnswer, DataKeyAnswer, EncapsulateAnswer, MacAnswer, PlaintextAnswer,
     PublicKeyAnswer, RandomAnswer, SignAnswer, VerifyAnswer,

@@ -3,11 +3,11 @@
 use super::{LIMIT_BATCH, LIMIT_SMALL, LIMIT_USE};
 use crate::native::message::AnswerBody;
 use crate::native::message::{
-    Agree, AgreeAnswer, Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer,
-    Decapsulate, Decrypt, DestroyKey, Empty, Encapsulate, EncapsulateAnswer, Encrypt, FinishImport,
-    ImportBegun, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer,
-    RecordInventory, Rewrap, ScheduleKey, Sign, SignAnswer, TransitionVersion, Unwrap, Verb, Verify,
-    VerifyAnswer, VerifyMac, Versions, Wrap,
+    AdoptKey, Agree, AgreeAnswer, Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey, DataKey,
+    DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, Empty, Encapsulate, EncapsulateAnswer, Encrypt,
+    FinishImport, ImportBegun, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, PublicKeyAnswer, Random,
+    RandomAnswer, RecordInventory, Rewrap, ScheduleKey, Sign, SignAnswer, TransitionVersion, Unwrap, Verb,
+    Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
 };
 use crate::native::route::{Endpoint, Parameter, Route};
 use holdfast_core::lifecycle::{Transition, VersionVerb};
@@ -80,6 +80,10 @@ pub(super) const ROUTES: &[Route] = &[
     Route::post("import-key", "/v1/tenants/{tenant}/keys/{key}/import", Endpoint::FinishImport, "Take the material of a key that waits for it")
         .takes::<FinishImport>(LIMIT_SMALL, r#"{"wrapped":"AAECAw==","check_value":"AAECAwQFBgc=","prior_uses":1000}"#)
         .gives::<Key>(),
+    Route::post("adopt-key", "/v1/tenants/{tenant}/adoptions", Endpoint::AdoptKey, "Take a key that another program made in the token")
+        .takes::<AdoptKey>(LIMIT_SMALL, r#"{"name":"legacy","algorithm":"rsa-2048","purpose":"encrypt","object_label":"legacy-kek"}"#)
+        .gives::<Key>()
+        .created(),
     Route::get("read-key", "/v1/tenants/{tenant}/keys/{key}", Endpoint::ReadKey, "Read a key's record").gives::<Key>(),
     Route::get("list-versions", "/v1/tenants/{tenant}/keys/{key}/versions", Endpoint::ListVersions, "List a key's versions")
         .with_query(&[Parameter::After, Parameter::Limit])

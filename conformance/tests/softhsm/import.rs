@@ -1,0 +1,191 @@
+//! Keys that a tenant made elsewhere, wrapped by `openssl` for an import key in the token, and brought into it.
+
+use super::adopt::{openssl, public_half};
+use super::pool::{Bench, found, member, named, over};
+use super::travel::{travelling, with_wrapping_key};
+use super::{SoftHsm, another_worker, patience, runtime, signal};
+use aws_lc_rs::digest::{SHA256, digest};
+use holdfast_conformance::rig::{context, decrypt, encrypt, name, new_key, sign, transition};
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::command::{Command as Order, Done, NewKey};
+use holdfast_core::import::{BeginImport, DEFAULT_SECONDS, FinishImport, Past};
+use holdfast_core::key::{Custody, Key};
+use holdfast_core::lifecycle::{KeyState, Transition};
+use holdfast_core::operation::Operation;
+use holdfast_core::{Error, ErrorKind};
+use std::sync::Arc;
+
+/// The public half of a new import key, in DER.
+pub(super) async fn begin(rig: &Bench, new: NewKey) -> Result<Arc<[u8]>, Error> {
+    let order = Order::BeginImport(BeginImport { new, seconds: DEFAULT_SECONDS });
+    let outcome = rig.command("carol", order).await?;
+    let Done::ImportBegun { public, .. } = outcome.done else { panic!("an import key") };
+    Ok(public)
+}
+
+/// What `openssl` wraps, as `docs/operate/import.md` has it, and its check value.
+pub(super) fn wrapped(
+    public: &[u8],
+    material: &[u8],
+    checked: &[u8],
+    length: usize,
+) -> (Arc<[u8]>, Arc<[u8]>) {
+    let kek = openssl("rand 32", &[]);
+    let outer = openssl(
+        "pkeyutl -encrypt -pubin -keyform DER -inkey import.der -in kek -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256",
+        &[("import.der", public), ("kek", &kek)],
+    );
+    let hex: String = kek.iter().map(|byte| format!("{byte:02x}")).collect();
+    let inner = openssl(&format!("enc -id-aes256-wrap-pad -iv A65959A6 -K {hex} -in m"), &[("m", material)]);
+    let check_value = digest(&SHA256, checked).as_ref()[..length].to_vec();
+    ([outer, inner].concat().into(), check_value.into())
+}
+
+fn secret(public: &[u8], material: &[u8]) -> (Arc<[u8]>, Arc<[u8]>) {
+    wrapped(public, material, material, 8)
+}
+
+pub(super) async fn finish(
+    rig: &Bench,
+    key: &str,
+    what: (Arc<[u8]>, Arc<[u8]>),
+    past: Past,
+) -> Result<Key, Error> {
+    let (wrapped, check_value) = what;
+    let order = Order::FinishImport(FinishImport { key: name(key), wrapped, check_value, past });
+    let outcome = rig.command("carol", order).await?;
+    let Done::Key(key, _) = outcome.done else { panic!("a key") };
+    Ok(*key)
+}
+
+async fn bench(hsm: &SoftHsm) -> Bench {
+    found(over(vec![named("a", hsm.launch("import"))], 1, 1, patience()).await).await
+}
+
+#[test]
+fn what_a_tenant_made_comes_into_the_token_and_its_record_says_that_it_did() {
+    let hsm = SoftHsm::new("import");
+    runtime().block_on(async {
+        let rig = bench(&hsm).await;
+        let mut objects = 0;
+        for (algorithm, length) in [
+            (Algorithm::Aes256Gcm, 32),
+            (Algorithm::Aes256Kw, 32),
+            (Algorithm::HmacSha256, 32),
+            (Algorithm::HmacSha384, 48),
+            (Algorithm::HmacSha512, 64),
+        ] {
+            let key = algorithm.name();
+            let public = begin(&rig, new_key(key, algorithm)).await.unwrap();
+            let material: Vec<u8> = (0..length).collect();
+            let past = if algorithm.has_budget() { Past::Uses(0) } else { Past::Untold };
+            let made = finish(&rig, key, secret(&public, &material), past).await;
+            let made = made.unwrap_or_else(|error| panic!("{key}: {}", error.chain()));
+            assert_eq!((made.state, made.custody, made.newest.get()), (KeyState::Active, Custody::Token, 2));
+            let last = rig.log().last();
+            assert_eq!([last.text("evidence.level"), last.text("evidence.origin")], ["token", "imported"]);
+            assert_eq!(last.event()["evidence"]["attributes"].to_string(), "[\"sensitive\"]", "{key}");
+            objects += 1;
+            assert_eq!(hsm.objects(), objects, "{key}: the import key is gone");
+            if let Algorithm::HmacSha256 = algorithm {
+                let hex: String = material.iter().map(|byte| format!("{byte:02x}")).collect();
+                let line = format!("dgst -sha256 -mac HMAC -macopt hexkey:{hex} -binary m");
+                let mac = rig.bytes("alice", key, Operation::Mac { message: b"m".as_slice().into() }).await;
+                assert_eq!(mac.unwrap(), openssl(&line, &[("m", b"m")]));
+            }
+        }
+        let sealed = rig.bytes("alice", "aes-256-gcm", encrypt(b"4711", context(&[]))).await.unwrap();
+        let killed = member(&rig, "a").worker().unwrap();
+        signal(killed, "-KILL");
+        another_worker(&rig, killed).await;
+        let opened = rig.bytes("alice", "aes-256-gcm", decrypt(&sealed, context(&[]))).await;
+        assert_eq!(opened.unwrap(), b"4711");
+        for (algorithm, line) in [
+            (Algorithm::Rsa2048, "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"),
+            (Algorithm::EcdsaP256, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"),
+            (Algorithm::EcdhP384, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384"),
+        ] {
+            let key = algorithm.name();
+            let import = begin(&rig, new_key(key, algorithm)).await.unwrap();
+            let pem = openssl(line, &[]);
+            let pkcs8 = openssl("pkcs8 -topk8 -nocrypt -in k -outform DER", &[("k", &pem)]);
+            let public = openssl("pkey -in k -pubout -outform DER", &[("k", &pem)]);
+            let what = wrapped(&import, &pkcs8, &public, 32);
+            let made = finish(&rig, key, what, Past::Untold).await;
+            made.unwrap_or_else(|error| panic!("{key}: {}", error.chain()));
+            assert_eq!(public_half(&rig, key).await, public, "{key}");
+            if algorithm != Algorithm::EcdhP384 {
+                rig.bytes("alice", key, sign(b"message")).await.unwrap();
+            }
+        }
+        // SoftHSM unwraps no Edwards keys; what is not held there is not begun.
+        let refused = begin(&rig, new_key("x", Algorithm::Xaes256Gcm)).await.unwrap_err();
+        assert_eq!(
+            (refused.kind(), refused.detail()),
+            (ErrorKind::Unsupported, "no token has this algorithm")
+        );
+    });
+}
+
+#[test]
+fn whatever_is_wrong_is_refused_alike_and_leaves_nothing_in_the_token() {
+    let hsm = SoftHsm::new("import");
+    runtime().block_on(async {
+        let rig = bench(&hsm).await;
+        let public = begin(&rig, new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
+        let other = begin(&rig, new_key("other", Algorithm::Aes256Gcm)).await.unwrap();
+        let (objects, failed) = (hsm.objects(), member(&rig, "a").report().failed);
+        let (right, check_value) = secret(&public, &[7; 32]);
+        let changed = |place: usize| {
+            let mut bytes = right.to_vec();
+            bytes[place] ^= 1;
+            (Arc::from(bytes), Arc::clone(&check_value))
+        };
+        for wrong in [
+            changed(9),
+            changed(right.len() - 9),
+            secret(&other, &[7; 32]),
+            (Arc::clone(&right), Arc::from(&[0; 8][..])),
+            (Arc::from(&right[..100]), Arc::clone(&check_value)),
+        ] {
+            let error = finish(&rig, "k", wrong, Past::Uses(0)).await.unwrap_err();
+            assert_eq!((error.kind(), error.detail()), (ErrorKind::Integrity, "the input does not verify"));
+            assert_eq!(rig.log().last().text("detail"), "the input does not verify");
+            assert_eq!(hsm.objects(), objects);
+        }
+        let short = finish(&rig, "k", secret(&public, &[7; 24]), Past::Uses(0)).await.unwrap_err();
+        assert_eq!(short.kind(), ErrorKind::Malformed, "{}", short.chain());
+        assert_eq!(member(&rig, "a").report().failed, failed, "no fault of the token's");
+        finish(&rig, "k", (right, check_value), Past::DecryptOnly).await.unwrap();
+        // An import key that is given up goes from the token, and one that has expired opens nothing.
+        rig.world.pass(DEFAULT_SECONDS);
+        let late = finish(&rig, "other", secret(&other, &[8; 32]), Past::Uses(0)).await.unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::KeyState, "{}", late.chain());
+        rig.command("carol", transition("other", Transition::Destroy(None))).await.unwrap();
+        rig.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!(hsm.objects(), 1);
+    });
+}
+
+/// What came from outside reaches every token as what was made inside does.
+#[test]
+fn where_keys_travel_so_does_what_was_brought() {
+    let (a, b) = with_wrapping_key();
+    runtime().block_on(async {
+        let rig = found(over(travelling(&a, &b), 2, 1, patience()).await).await;
+        let public = begin(&rig, new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
+        finish(&rig, "k", secret(&public, &[7; 32]), Past::Uses(0)).await.unwrap();
+        let last = rig.log().last();
+        assert_eq!(last.text("evidence.origin"), "imported");
+        let said = last.event()["evidence"]["attributes"].to_string();
+        assert_eq!(said, "[\"sensitive\",\"extractable\",\"wrap-with-trusted\"]");
+        assert!(!last.text("evidence.wrapping_key").is_empty());
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[]))).await.unwrap();
+        for out in ["a", "b"] {
+            member(&rig, out).drain();
+            let opened = rig.bytes("alice", "k", decrypt(&sealed, context(&[]))).await;
+            assert_eq!(opened.unwrap(), b"4711");
+            member(&rig, out).join();
+        }
+    });
+}
