@@ -12,25 +12,23 @@
 
 mod common;
 
-use common::{Server, Site, code, holdfast, stderr, stdout, text};
+use common::custodians::{Dialogue, identity};
+use common::{Server, Site, code, fixture, holdfast, stderr, stdout, text};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+
+/// Enough to open a backup.
+const TWO: [&str; 4] = ["--identity", "bob.key", "--identity", "alice.key"];
+
+/// A backup, enough identities, and these arguments.
+fn with_two<'a>(file: &'a str, line: &[&'a str]) -> Vec<&'a str> {
+    [file].into_iter().chain(TWO).chain(line.iter().copied()).collect()
+}
 
 impl Site {
-    /// An age identity as `age-keygen` writes it; gives its recipient.
-    fn identity(&self, name: &str) -> String {
-        let made = Command::new("age-keygen").arg("-o").arg(self.path(name)).output().unwrap();
-        let said = stderr(&made);
-        said.trim().rsplit(' ').next().unwrap().to_owned()
-    }
-
-    fn serve(&self, data: &Path, recipients: &[&str]) -> Server {
-        let quoted: Vec<_> = recipients.iter().map(|recipient| format!("\"{recipient}\"")).collect();
-        let (backups, recipients) = (self.path("backups"), quoted.join(", "));
-        let settings =
-            format!("[backup]\ndirectory = \"{}\"\nrecipients = [{recipients}]\n", backups.display());
-        Server::start(self.serving(data, &settings))
+    fn serve(&self, data: &Path, custodians: &[&str]) -> Server {
+        Server::start(self.serving(data, &self.backups_for(custodians)))
     }
 
     fn state(&self, server: &Server, key: &str) -> String {
@@ -61,12 +59,8 @@ fn restore(site: &Site, line: &[&str]) -> Output {
 
 #[test]
 fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
-    if !common::tool("age") {
-        return;
-    }
     let site = Site::found();
-    let (mine, other) = (site.identity("mine.key"), site.identity("other.key"));
-    let server = site.serve(&site.data(), &[&mine, &other]);
+    let server = site.serve(&site.data(), &["alice", "bob", "erin"]);
     site.register_application(&server);
     for key in ["a", "b", "c"] {
         let made = site.json(&server, "carol", &["key", "create", key]);
@@ -105,11 +99,10 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     let file = text(&file);
     let data = text(&site.data());
     // A stranger's identity opens nothing, and leaves nothing that is a gateway.
-    site.identity("stranger.key");
+    identity(&site.path("stranger.key"));
     let refused = restore(&site, &[&file, "--identity", "stranger.key", "--data", "elsewhere"]);
-    assert!(code(refused.status) == 1 && stderr(&refused).contains("does not open"), "{}", stderr(&refused));
-    let back =
-        restore(&site, &[&file, "--identity", "mine.key", "--data", &data, "--log", "mirror", "--json"]);
+    assert!(code(refused.status) == 1 && stderr(&refused).contains("opens no share"), "{}", stderr(&refused));
+    let back = restore(&site, &with_two(&file, &["--data", &data, "--log", "mirror", "--json"]));
     assert_eq!(code(back.status), 0, "{}", stderr(&back));
     let summary: Value = serde_json::from_str(&stdout(&back)).unwrap();
     assert_eq!(
@@ -118,10 +111,10 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
         "{summary}"
     );
     assert_ne!(instance(&site.data()), before);
-    let again = restore(&site, &[&file, "--identity", "mine.key", "--data", &data]);
+    let again = restore(&site, &with_two(&file, &["--data", &data]));
     assert!(code(again.status) == 1 && stderr(&again).contains("holds gateway"), "{}", stderr(&again));
 
-    let server = site.serve(&site.data(), &[&mine]);
+    let server = site.serve(&site.data(), &["alice", "bob"]);
     assert_eq!(
         ["a", "b", "c"].map(|key| site.state(&server, key)),
         ["suspended", "compromised", "suspended"]
@@ -152,26 +145,18 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     // It can be lost again, and restarts like any other.
     let (second, _) = site.backup(&server);
     server.ends();
-    let server = site.serve(&site.data(), &[&mine]);
+    let server = site.serve(&site.data(), &["alice", "bob"]);
     assert_eq!(site.state(&server, "a"), "active");
     server.ends();
-    // What stock age decrypts is taken too.
-    let mut age = Command::new("age");
-    age.arg("-d").arg("-i").arg(site.path("mine.key")).arg(&second);
-    let mut age = age.stdout(Stdio::piped()).spawn().unwrap();
-    let third = holdfast(["restore", "-", "--data", &text(&site.path("third"))])
-        .stdin(age.stdout.take().unwrap())
-        .output()
-        .unwrap();
-    assert!(age.wait().unwrap().success());
+    let third = restore(&site, &with_two(&text(&second), &["--data", "third"]));
     assert_eq!(code(third.status), 0, "{}", stderr(&third));
     assert!(stderr(&third).contains("WARNING: no copy of a log was given"), "{}", stderr(&third));
     let server = site.serve(&site.path("third"), &[]);
     assert_eq!(site.state(&server, "a"), "suspended");
-    // Without recipients there are no backups.
+    // Without custodians there are no backups.
     let refused = site.run(&server, "oscar", &["backup"]);
     assert!(
-        code(refused.status) == 2 && stderr(&refused).contains("backup.recipients"),
+        code(refused.status) == 2 && stderr(&refused).contains("backup.custodians"),
         "{}",
         stderr(&refused)
     );
@@ -179,12 +164,8 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
 
 #[test]
 fn damaged_and_foreign_backups_are_refused() {
-    if !common::tool("age") {
-        return;
-    }
     let site = Site::found();
-    let mine = site.identity("mine.key");
-    let server = site.serve(&site.data(), &[&mine]);
+    let server = site.serve(&site.data(), &["alice", "bob"]);
     site.ok(&server, "carol", &["key", "create", "a"]);
     let (file, _) = site.backup(&server);
     site.ok(&server, "carol", &["audit", "mirror", "older"]);
@@ -195,10 +176,9 @@ fn damaged_and_foreign_backups_are_refused() {
         number += 1;
         std::fs::write(site.path("bad"), bytes).unwrap();
         let data = format!("data-{number}");
-        let line: Vec<_> =
-            ["bad", "--identity", "mine.key", "--data", &data].iter().chain(more).copied().collect();
+        let line: Vec<_> = ["bad", "--data", &data].iter().chain(&TWO).chain(more).copied().collect();
         let output = restore(&site, &line);
-        assert_eq!(code(output.status), 1, "{}", stderr(&output));
+        assert!([1, 6].contains(&code(output.status)), "{}", stderr(&output));
         assert!(stderr(&output).contains("help: "), "{}", stderr(&output));
         assert!(!site.path(&data).join("instance.toml").exists(), "what was refused is no gateway");
         stderr(&output)
@@ -222,6 +202,123 @@ fn damaged_and_foreign_backups_are_refused() {
     std::fs::write(&checkpoint, text_of.replacen('\n', "\n1", 1)).unwrap();
     assert!(refused(&whole, &["--log", "older"]).contains("does not continue"));
     // The same backup, whole, still restores.
-    let fine = restore(&site, &[&text(&file), "--identity", "mine.key", "--data", "fine"]);
+    let fine = restore(&site, &with_two(&text(&file), &["--data", "fine"]));
     assert_eq!(code(fine.status), 0, "{}", stderr(&fine));
+}
+
+/// What earlier builds wrote: one age file, with the root key in it.
+#[test]
+fn an_older_backup_still_comes_back() {
+    let site = Site::found();
+    let [key, file] = ["format-1.key", "format-1.age"].map(|name| text(&fixture(name)));
+    let back = restore(&site, &[&file, "--identity", &key, "--data", "back", "--json"]);
+    assert_eq!(code(back.status), 0, "{}", stderr(&back));
+    let summary: Value = serde_json::from_str(&stdout(&back)).unwrap();
+    assert_eq!(summary["keys_suspended"], 2, "{summary}");
+    let doctor =
+        holdfast(["doctor", "--data", &text(&site.path("back")), "--offline", "--deep"]).output().unwrap();
+    assert!(stdout(&doctor).contains("3 sealed versions open"), "{}{}", stdout(&doctor), stderr(&doctor));
+}
+
+#[test]
+fn it_takes_several_custodians_and_no_machine_has_two_identities() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob", "erin"]);
+    site.ok(&server, "carol", &["key", "create", "a"]);
+    let (file, _) = site.backup(&server);
+    let (other, _) = site.backup(&server);
+    server.ends();
+    let file = text(&file);
+    // Nothing in it is open, and what is in clear says who opens it.
+    let bytes = std::fs::read(&file).unwrap();
+    let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    let root = std::fs::read(site.data().join("root.key")).unwrap();
+    let digits = &root[b"holdfast-root-key-1:".len()..][..64];
+    assert!(holds(b"backup.toml") && holds(b"name = \"erin\"") && holds(b"threshold = 2"));
+    assert!(!holds(digits) && !holds(b"holdfast-backup-root") && !holds(b"manifest.json"));
+
+    // One alone opens nothing.
+    let alone = restore(&site, &[&file, "--identity", "erin.key", "--data", "alone"]);
+    assert!(code(alone.status) == 1, "{}", stderr(&alone));
+    assert!(stderr(&alone).contains("1 of 2 shares of the backup are in"), "{}", stderr(&alone));
+    assert!(!site.path("alone").exists(), "nothing is made before it opens");
+
+    // Each where their identity is, for the key that the restoration shows.
+    let share = |of: &str, name: &str, to: &str| {
+        let key = text(&site.path(&format!("{name}.key")));
+        let output = holdfast(["backup", "share", of, "--identity", &key, "--to", to]).output().unwrap();
+        assert_eq!(code(output.status), 0, "{}", stderr(&output));
+        stdout(&output).trim().to_owned()
+    };
+    let data = text(&site.path("back"));
+    let mut dialogue = Dialogue::begin(["restore", &file, "--data", &data]);
+    let said = dialogue.until("give what that prints");
+    assert!(said[0].contains("2 of its custodians (alice, bob, erin)"), "{said:#?}");
+    let to = said.iter().find_map(|line| line.split_once(" --to ")).unwrap().1.to_owned();
+    let wrong = |dialogue: &mut Dialogue, line: &str, words: &str| {
+        dialogue.say(line);
+        let said = dialogue.until("wrong: ");
+        assert!(said.last().unwrap().contains(words), "{said:#?}");
+    };
+    wrong(&mut dialogue, &share(&text(&other), "bob", &to), "share 2 is of another backup");
+    let mine = identity(&site.path("mine.key"));
+    wrong(&mut dialogue, &share(&file, "bob", &mine), "not encrypted to this command's fresh key");
+    dialogue.say(&share(&file, "bob", &to));
+    dialogue.until("1 of 2 shares of the backup: bob");
+    // The same one twice is one.
+    dialogue.say(&share(&file, "bob", &to));
+    dialogue.until("1 of 2 shares of the backup: bob");
+    dialogue.say(&share(&file, "erin", &to));
+    dialogue.until("2 of 2 shares of the backup: bob, erin");
+    assert!(dialogue.succeeds().contains("keys suspended"));
+    assert_eq!(std::fs::read(site.path("back/root.key")).unwrap(), root);
+
+    // A share that was exchanged in the file is named.
+    let at = bytes.windows(10).position(|window| window == b"sha256 = \"").unwrap() + 10;
+    let mut exchanged = bytes.clone();
+    exchanged[at] = if exchanged[at] == b'0' { b'1' } else { b'0' };
+    std::fs::write(site.path("exchanged"), exchanged).unwrap();
+    let refused = restore(&site, &["exchanged", "--identity", "alice.key", "--data", "no"]);
+    assert_eq!(code(refused.status), 6, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("share 1, of `alice`, is not the one"), "{}", stderr(&refused));
+    let others = ["exchanged", "--identity", "bob.key", "--identity", "erin.key", "--data", "others"];
+    assert_eq!(code(restore(&site, &others).status), 0, "those of others are fine");
+}
+
+#[test]
+fn no_single_recipient_gets_a_root_key_that_lies_in_a_file() {
+    let site = Site::found();
+    let recipient = identity(&site.path("mine.key"));
+    let settings = format!("[backup]\nrecipients = [\"{recipient}\"]\n");
+    // It serves all the same, and says why there are no backups.
+    let server = Server::start(site.serving(&site.data(), &settings));
+    let refused = site.run(&server, "oscar", &["backup"]);
+    assert_eq!(code(refused.status), 2, "{}", stderr(&refused));
+    for words in ["any one of `backup.recipients` would have the root key", "help: set `backup.custodians`"] {
+        assert!(stderr(&refused).contains(words), "{}", stderr(&refused));
+    }
+    let status = site.ok(&server, "oscar", &["status", "--json"]);
+    assert!(status.contains("no backups are taken: any one of"), "{status}");
+    server.ends();
+    for (settings, words) in [
+        (
+            format!(
+                "recipients = [\"{recipient}\"]\ncustodians = [{{ name = \"a\", recipient = \"{recipient}\" }}]"
+            ),
+            "both set",
+        ),
+        (
+            format!("custodians = [{{ name = \"a\", recipient = \"{recipient}\" }}]"),
+            "2 of 1 shares cannot be",
+        ),
+        (
+            format!("threshold = 1\ncustodians = [{{ name = \"a\", recipient = \"{recipient}\" }}]"),
+            "1 of 1 shares cannot be",
+        ),
+        ("custodians = [{ name = \"a\", recipient = \"age1\" }]".to_owned(), "no age recipient"),
+    ] {
+        let mut serving = site.serving(&site.data(), &format!("[backup]\n{settings}\n"));
+        let output = serving.output().unwrap();
+        assert!(!output.status.success() && stderr(&output).contains(words), "{words}: {}", stderr(&output));
+    }
 }

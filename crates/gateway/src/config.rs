@@ -1,6 +1,6 @@
 //! Configuration: strict, small, its own manual. `reference.toml` is embedded and tested to equal the defaults.
 
-use crate::backup::Recipients;
+use crate::backup::Readers;
 use crate::fault::Fault;
 use crate::sinks::{self, SinkTable};
 use crate::token::{self, PoolTable, TokenTable};
@@ -170,13 +170,33 @@ impl Default for Limits {
 }
 
 /// Where backups go, and for whom they are encrypted.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backup {
     /// The directory; empty: `DIR/backups`.
     pub directory: PathBuf,
-    /// The `age1…` lines of those who may restore; empty: no backups are taken.
+    /// Those who may restore together, each with a share; empty, and no recipients: no backups are taken.
+    pub custodians: Vec<BackupCustodian>,
+    /// How many of them it takes.
+    pub threshold: u8,
+    /// Instead of custodians the `age1…` lines of those any one of whom may restore: of a dev directory, or where the root key is in shares.
     pub recipients: Vec<String>,
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self { directory: PathBuf::new(), custodians: vec![], threshold: 2, recipients: vec![] }
+    }
+}
+
+/// Somebody who has a share of each backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupCustodian {
+    /// What the custodian is called.
+    pub name: String,
+    /// Their own `age1…` line.
+    pub recipient: String,
 }
 
 /// The second directory: what an older copy of the data directory is found by.
@@ -290,7 +310,7 @@ impl Config {
             return Err(Fault::new("only one of `tls.certificate_file` and `tls.key_file` is set")
                 .remedy("set both, or neither for the certificate that `init` made"));
         }
-        Recipients::parse(&self.backup.recipients)?;
+        Readers::of(&self.backup)?;
         token::check(&self.token, &self.pool)?;
         sinks::check(&self.sink)?;
         let Limits { connections, handshake_seconds, header_seconds, body_seconds, requests, .. } =

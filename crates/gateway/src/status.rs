@@ -136,10 +136,9 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
     }
     if !identity.dev {
         match law.backed_up() {
-            _ if !law.engines().archive.are_possible() => notices.push(
-                "no backups are taken: set `backup.recipients`; whatever happens to this directory, the keys are lost with it"
-                    .to_owned(),
-            ),
+            _ if let Some(why) = law.engines().archive.why_not() => notices.push(format!(
+                "no backups are taken: {why}; set `backup.custodians`; whatever happens to this directory, the keys are lost with it"
+            )),
             None => notices.push("no backup has been taken yet: run `holdfast backup`".to_owned()),
             Some(commit) if commit < law.engines().state.position().sequence => {
                 // Not every commit makes a key, but whoever wants to know which keys are concerned asks `holdfast doctor`.

@@ -5,17 +5,16 @@ use super::report::{Backup, Report};
 use super::scratch::Scratch;
 use crate::app::App;
 use crate::clock;
+use crate::command::backup::open::{self, Table, told};
 use crate::command::share::gather_all;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::lines::Lines;
 use crate::output::note;
 use crate::progress;
 use aws_lc_rs::digest::{Context, SHA256};
 use clap::Args;
 use holdfast_core::{TenantId, Timestamp};
-use holdfast_gateway::Fault;
-use holdfast_gateway::backup::{self, Copied, Since, Source, Unpacked};
+use holdfast_gateway::backup::{self, Copied, Found, Since, Unpacked};
 use holdfast_gateway::directory::{Directory, Identity};
 use holdfast_gateway::scrub;
 use holdfast_gateway::shares::RootKey;
@@ -39,9 +38,9 @@ pub(crate) struct Recovery {
     /// The backup, a directory whose newest one is taken, or `-` for stdin [default: DIR/backups of `--data`]
     #[arg(long, value_name = "FILE")]
     backup: Option<PathBuf>,
-    /// The file with the age identity that opens it
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
+    /// A file with an age identity that opens it; several times for several custodians
+    #[arg(long = "identity", value_name = "FILE")]
+    identities: Vec<PathBuf>,
     /// A copy of a tenant's log, as `holdfast audit mirror` makes it; several times for several
     #[arg(long = "log", value_name = "DIR")]
     logs: Vec<PathBuf>,
@@ -59,17 +58,17 @@ pub(crate) struct Recovery {
 /// What is rehearsed with.
 struct Means {
     file: PathBuf,
-    identity: Option<PathBuf>,
+    identities: Vec<PathBuf>,
     logs: Vec<PathBuf>,
     data: Option<Directory>,
 }
 
 impl Recovery {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { backup, identity, logs, data, keep, report: evidence } = self;
+        let Self { backup, identities, logs, data, keep, report: evidence } = self;
         let file = newest::backup(backup, data.as_deref())?;
         let data = data.as_deref().map(founded).transpose()?;
-        let means = Means { file, identity, logs, data };
+        let means = Means { file, identities, logs, data };
         let mut report = Report::new(clock::now().to_string(), Backup::of(&means.file));
         let scratch = Scratch::make(app, keep)?;
         let rehearsed = rehearse(app, means, &scratch, &mut report);
@@ -118,15 +117,8 @@ fn founded(data: &Path) -> Result<Directory, Failure> {
     }
 }
 
-/// What does not verify ends with a code of its own.
-fn told(fault: Fault) -> Failure {
-    let is_damage = fault.is_damage();
-    let failure = Failure::from(fault);
-    if is_damage { failure.ending(Exit::Integrity) } else { failure }
-}
-
 fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> Result<(), Failure> {
-    let Means { file, identity, logs, data } = means;
+    let Means { file, identities, logs, data } = means;
     let from_stdin = file.as_os_str().as_encoded_bytes() == b"-";
     let directory = Directory::at(scratch.path());
     let mut begun = Instant::now();
@@ -144,7 +136,16 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
     step(report, "read");
     let bar = progress::bytes(report.backup.bytes);
     let from = Box::new(bar.wrap_read(from));
-    let unpacked = backup::unpack(&directory, Source { backup: from, identity, logs });
+    let mut table = Table::default();
+    let found = Found::of(from).map_err(told)?;
+    let takes_custodians = matches!(found, Found::Custodians(_));
+    // Whoever waits for custodians ends with an error at a signal.
+    let asks = |asks| scratch.leave_signals(asks);
+    let readable = open::open(app, (found, from_stdin), &identities, &mut table, &asks)?;
+    if takes_custodians {
+        step(report, "custodians");
+    }
+    let unpacked = backup::unpack(&directory, readable, logs);
     bar.finish_and_clear();
     let mut unpacked = unpacked.map_err(told)?;
     report.taken(unpacked.manifest());
@@ -153,7 +154,7 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
     report.backup.age_seconds = taken.map_or(0, |taken| now.saturating_sub(taken.seconds()));
     let unknown = data.map_or(Ok(Vec::new()), |data| unpacked.add_logs_of(&data)).map_err(told)?;
     step(report, "unpack");
-    let root = shares(app, scratch, &unpacked, from_stdin)?;
+    let root = shares(app, scratch, (&unpacked, from_stdin), &mut table)?;
     if root.is_some() {
         step(report, "shares");
     }
@@ -182,8 +183,8 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
 fn shares(
     app: &App,
     scratch: &Scratch,
-    unpacked: &Unpacked,
-    from_stdin: bool,
+    (unpacked, from_stdin): (&Unpacked, bool),
+    table: &mut Table,
 ) -> Result<Option<RootKey>, Failure> {
     let Some(gathering) = unpacked.gathering().map_err(told)? else { return Ok(None) };
     if from_stdin {
@@ -191,7 +192,7 @@ fn shares(
             .remedy("put the backup into a file, and begin again"));
     }
     scratch.leave_signals(true);
-    let gathered = app.block_on(async { gather_all(gathering, &mut Lines::of_stdin()?).await });
+    let gathered = app.block_on(async { gather_all(gathering, table.lines()?).await });
     scratch.leave_signals(false);
     gathered.map(|(root, _)| Some(root))
 }

@@ -144,7 +144,7 @@ impl Report {
     }
 
     pub(super) fn taken(&mut self, manifest: &Manifest) {
-        let Manifest { format: _, instance, taken, commit, build } = manifest.clone();
+        let Manifest { format: _, instance, taken, commit, build, backup: _ } = manifest.clone();
         self.backup = Backup { instance, taken, commit, build, ..std::mem::take(&mut self.backup) };
     }
 
