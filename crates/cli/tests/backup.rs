@@ -71,14 +71,23 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     site.ok(&server, "app", &["encrypt", "--raw", "plain", "--key", "a", "-o", "sealed"]);
 
     let doctor = site.ok(&server, "carol", &["doctor"]);
-    assert!(doctor.contains("4 of 4 are in no backup: a, b, c, counted"), "{doctor}");
+    assert!(doctor.contains("4 of 4 are in no verified backup: a, b, c, counted"), "{doctor}");
     // Only who runs the gateway takes backups.
     assert_eq!(code(site.run(&server, "carol", &["backup"]).status), 4);
     let (file, told) = site.backup(&server);
+    assert_eq!(site.json(&server, "carol", &["key", "show", "a"])["protected"], false, "not verified yet");
+    let name = text(&file);
+    let verify = [&["backup", "verify", &name, "--record"][..], &TWO].concat();
+    let verified = site.json(&server, "oscar", &verify);
+    assert_eq!(
+        (&verified["sha256"], &verified["holds"]),
+        (&told["sha256"], &"4 versions of 4 keys".into()),
+        "{verified}"
+    );
     assert_eq!(site.json(&server, "carol", &["key", "show", "a"])["protected"], true);
     site.ok(&server, "carol", &["key", "rotate", "b"]);
     let doctor = site.ok(&server, "carol", &["doctor"]);
-    assert!(doctor.contains("1 of 4 are in no backup: b"), "{doctor}");
+    assert!(doctor.contains("1 of 4 are in no verified backup: b"), "{doctor}");
     // Its record names the file by its hash.
     let event =
         site.json(&server, "oscar", &["audit", "search", "--action", "back-up", "--outcome", "success"]);
@@ -120,7 +129,11 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
         ["suspended", "compromised", "suspended"]
     );
     assert_eq!(code(site.run(&server, "carol", &["key", "show", "young"]).status), 5);
-    assert_eq!(site.json(&server, "carol", &["key", "show", "a"])["protected"], true);
+    assert_eq!(
+        site.json(&server, "carol", &["key", "show", "a"])["protected"],
+        true,
+        "what came back was in the backup"
+    );
     let callers = site.json(&server, "carol", &["caller", "list"]);
     assert!(callers.to_string().contains("\"suspended\":true"), "{callers}");
     site.ok(&server, "carol", &["caller", "resume", "app"]);
@@ -206,6 +219,46 @@ fn damaged_and_foreign_backups_are_refused() {
     assert_eq!(code(fine.status), 0, "{}", stderr(&fine));
 }
 
+#[test]
+fn a_backup_protects_when_somebody_has_opened_it_and_nobody_else_says_so() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob"]);
+    site.ok(&server, "carol", &["key", "create", "a"]);
+    let (file, told) = site.backup(&server);
+    let file = text(&file);
+    let protected = || site.json(&server, "carol", &["key", "show", "a"])["protected"].clone();
+    // On a machine that knows no gateway: two identities, and a line for whoever operates it.
+    let verify = [&["backup", "verify", &file, "--json"][..], &TWO].concat();
+    let output = holdfast(&verify).current_dir(site.dir.path()).output().unwrap();
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    let verified: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let line = verified["verified"].as_str().unwrap();
+    assert!(line.contains(told["sha256"].as_str().unwrap()), "{verified}");
+    assert_eq!(verified["without_the_logs_of"], serde_json::json!(["_gateway", "acme"]));
+    assert_eq!(protected(), false);
+    // A made-up proof, a custodian of a tenant, no proof at all.
+    let other = line.rsplit_once(':').map(|(said, _)| format!("{said}:{}", "0".repeat(64))).unwrap();
+    for (who, line, ends) in [("oscar", other.as_str(), 6), ("carol", line, 4), ("oscar", "no line", 1)] {
+        let refused = site.run(&server, who, &["backup", "verified", line]);
+        assert_eq!(code(refused.status), ends, "{who} {line}: {}", stderr(&refused));
+    }
+    assert_eq!(protected(), false);
+    site.ok(&server, "oscar", &["backup", "verified", line]);
+    assert_eq!(protected(), true);
+    let search = ["audit", "search", "--action", "verify-backup", "--outcome", "success"];
+    let event = site.json(&server, "oscar", &search);
+    assert_eq!(event["input"]["sha256"], told["sha256"], "{event}");
+    // What is damaged is not verified, whoever asks.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(site.path("bad.tar"), bytes).unwrap();
+    let verify = [&["backup", "verify", "bad.tar", "--record"][..], &TWO].concat();
+    let refused = site.run(&server, "oscar", &verify);
+    assert_eq!(code(refused.status), 6, "{}", stderr(&refused));
+    assert!(!stdout(&refused).contains("holdfast-verified"), "{}", stdout(&refused));
+}
+
 /// What earlier builds wrote: one age file, with the root key in it.
 #[test]
 fn an_older_backup_still_comes_back() {
@@ -257,7 +310,9 @@ fn it_takes_several_custodians_and_no_machine_has_two_identities() {
     let to = said.iter().find_map(|line| line.split_once(" --to ")).unwrap().1.to_owned();
     let wrong = |dialogue: &mut Dialogue, line: &str, words: &str| {
         dialogue.say(line);
-        let said = dialogue.until("wrong: ");
+        // The help of the one before comes first.
+        let said = std::iter::repeat_with(|| dialogue.until(": ")).find(|said| !said[0].starts_with("help"));
+        let said = said.unwrap();
         assert!(said.last().unwrap().contains(words), "{said:#?}");
     };
     wrong(&mut dialogue, &share(&text(&other), "bob", &to), "share 2 is of another backup");

@@ -275,7 +275,7 @@ fn nothing_is_left_when_it_is_ended_in_the_middle() {
     site.ok(&server, "carol", &["key", "create", "a"]);
     let whole = std::fs::read(site.backup(&server)).unwrap();
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
-        let mut command = site.drill(&["--backup", "-", "--identity", "mine.key"]);
+        let mut command = site.drill(&with_two(&["--backup", "-"]));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();

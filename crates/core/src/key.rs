@@ -123,10 +123,11 @@ impl Key {
     /// [`Key::renewed`] of what is not committed yet: no backup holds it.
     pub const UNCOMMITTED: u64 = u64::MAX;
 
-    /// Whether a backup holds its newest version, if the newest backup is of this commit. Of a key in a device a backup only knows where it is.
-    pub fn is_protected(&self, backed_up: Option<u64>) -> bool {
+    /// Whether a verified backup holds its newest version, if the newest of them is of this commit. Of a key in a device a backup only knows
+    /// where it is.
+    pub fn is_protected(&self, verified: Option<u64>) -> bool {
         match self.custody {
-            Custody::Software => backed_up.is_some_and(|commit| self.renewed <= commit),
+            Custody::Software => verified.is_some_and(|commit| self.renewed <= commit),
             Custody::Token | Custody::VendorAttested => false,
         }
     }

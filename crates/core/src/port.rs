@@ -5,6 +5,7 @@
 use crate::action::Action;
 use crate::algorithm::Algorithm;
 use crate::caller::{Authentication, Caller, CallerRecord};
+use crate::command::VerifiedBackup;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId, TenantId};
@@ -48,6 +49,12 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// `unsupported` where no recipients are configured; `state-unavailable` when it cannot be written.
     fn write(&self, intent: &Intent) -> impl Future<Output = Result<Archived, Error>> + Send;
+
+    /// Whether this was said by somebody who opened a backup of this gateway and had its root key from it. MUST compare in constant time.
+    ///
+    /// # Errors
+    /// `integrity` for anything else.
+    fn check(&self, verified: &VerifiedBackup) -> Result<(), Error>;
 }
 
 /// A backup that has been written.

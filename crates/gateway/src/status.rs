@@ -140,14 +140,20 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
                 "no backups are taken: {why}; set `backup.custodians`; whatever happens to this directory, the keys are lost with it"
             )),
             None => notices.push("no backup has been taken yet: run `holdfast backup`".to_owned()),
-            Some(commit) if commit < law.engines().state.position().sequence => {
-                // Not every commit makes a key, but whoever wants to know which keys are concerned asks `holdfast doctor`.
-                let since = law.engines().state.position().sequence - commit;
-                notices.push(format!(
-                    "{since} commits are younger than the newest backup; `holdfast doctor` lists keys that are in none"
-                ));
-            }
-            Some(_) => {}
+            // Not every commit makes a key, but whoever wants to know which keys are concerned asks `holdfast doctor`.
+            Some(_) => match law.verified() {
+                None => notices.push(
+                    "nobody knows whether the backups open: run `holdfast backup verify` with the identities of their custodians"
+                        .to_owned(),
+                ),
+                Some(commit) if commit < law.engines().state.position().sequence => {
+                    let since = law.engines().state.position().sequence - commit;
+                    notices.push(format!(
+                        "{since} commits are younger than the newest verified backup; `holdfast doctor` lists keys that are in none"
+                    ));
+                }
+                Some(_) => {}
+            },
         }
     }
     if identity.dev {

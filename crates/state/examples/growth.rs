@@ -153,6 +153,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         suspended: false,
         handle: None,
         backed_up: None,
+        verified: None,
         retention: None,
         clock_held: None,
         out: BTreeMap::new(),

@@ -68,6 +68,8 @@ struct TenantBody<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backed_up: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    verified: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     retention_days: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     clock_held: Option<u64>,
@@ -226,13 +228,24 @@ fn purpose(text: &str) -> Option<Purpose> {
 
 /// A tenant's body.
 pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
-    let TenantRecord { id: _, suspended, handle, backed_up, retention, clock_held, out, created, epoch: _ } =
-        record;
+    let TenantRecord {
+        id: _,
+        suspended,
+        handle,
+        backed_up,
+        verified,
+        retention,
+        clock_held,
+        out,
+        created,
+        epoch: _,
+    } = record;
     encode(&TenantBody {
         v: V,
         suspended: *suspended,
         handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
         backed_up: *backed_up,
+        verified: *verified,
         retention_days: retention.map(Retention::days),
         clock_held: clock_held.map(Timestamp::micros),
         out: out.iter().map(|(member, absence)| (member.as_str().into(), absence.name().into())).collect(),
@@ -242,7 +255,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
 
 /// A tenant of a row.
 pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
-    let TenantBody { v: _, suspended, handle, backed_up, retention_days, clock_held, out, created } =
+    let TenantBody { v: _, suspended, handle, backed_up, verified, retention_days, clock_held, out, created } =
         decode(row)?;
     let retention = retention_days
         .map(|days| Retention::of_days(days).ok_or_else(|| row.damaged("its retention is none")));
@@ -257,6 +270,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         suspended,
         handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
         backed_up,
+        verified,
         retention: retention.transpose()?,
         clock_held: clock_held.map(Timestamp::from_micros),
         out: out.collect::<Result<_, Fault>>()?,

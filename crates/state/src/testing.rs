@@ -70,6 +70,7 @@ pub(crate) fn tenant_record(id: &str) -> TenantRecord {
         suspended: false,
         handle: Some(SealedHandle::new(b"sealed")),
         backed_up: None,
+        verified: None,
         retention: None,
         clock_held: None,
         out: BTreeMap::new(),

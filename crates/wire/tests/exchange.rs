@@ -390,7 +390,7 @@ fn a_caller() -> CallerRecord {
 
 fn done<T: serde::de::DeserializeOwned>(request: &Request<T>, done: Done) -> T {
     let response =
-        encode::outcome(201, Outcome { done, durability: Durability::InForce }, Backups::Newest(Some(3)));
+        encode::outcome(201, Outcome { done, durability: Durability::InForce }, Backups::Verified(Some(3)));
     assert!(!String::from_utf8_lossy(response.body.as_bytes()).contains("hunter2"));
     request.parse(response.status, response.body.as_bytes()).unwrap()
 }

@@ -77,6 +77,7 @@ impl<P: Ports> Pipeline<P> {
             suspended: false,
             handle: None,
             backed_up: None,
+            verified: None,
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),

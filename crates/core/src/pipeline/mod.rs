@@ -3,6 +3,7 @@
 //! [`Pipeline::use_key`] uses keys, [`Pipeline::command`] changes the state, [`Pipeline::query`] reads it. All three identify, decide and
 //! record with the same functions, and everything that leaves them has been recorded, refusals included.
 
+mod backup;
 mod clock;
 mod command;
 mod copies;
@@ -120,6 +121,11 @@ impl<P: Ports> Pipeline<P> {
     /// The commit that the newest backup holds; `None` where there is none yet.
     pub fn backed_up(&self) -> Option<u64> {
         self.tenant(&TenantId::gateway())?.data.record.backed_up
+    }
+
+    /// The newest commit that a verified backup holds; `None` where there is none yet.
+    pub fn verified(&self) -> Option<u64> {
+        self.tenant(&TenantId::gateway())?.data.record.verified
     }
 
     /// How many tenants there are, the gateway itself not counted.

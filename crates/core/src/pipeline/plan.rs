@@ -9,11 +9,10 @@ use crate::algorithm::Algorithm;
 use crate::caller::{CallerKind, CallerRecord, Token};
 use crate::command::{Command, Done, MAX_TOKEN_SECONDS, NewKey, NewTenant};
 use crate::error::{Error, ErrorKind, Stage};
-use crate::event::Committed;
 use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId};
 use crate::key::{Custody, Generated, Key, NewVersion, SealedHandle, Version};
 use crate::lifecycle::{KeyState, Transition};
-use crate::port::{Archive, Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
+use crate::port::{Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::query::MAX_PAGE;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
@@ -110,6 +109,7 @@ impl<P: Ports> Pipeline<P> {
             }
             Command::CreateTenant(new) => self.plan_new_tenant(scene, intent, new).await,
             Command::BackUp => self.plan_backup(scene, facts, intent).await,
+            Command::VerifyBackup(verified) => self.plan_verified(scene, facts, verified).await,
             Command::ConfirmClock => self.plan_confirm_clock(&scene.caller.tenant).await,
             Command::MoveMember { member, to } => {
                 self.plan_move_member(&scene.caller.tenant, intent, member, *to).await
@@ -365,6 +365,7 @@ impl<P: Ports> Pipeline<P> {
             | Command::TransitionKey { .. }
             | Command::CreateTenant(_)
             | Command::BackUp
+            | Command::VerifyBackup(_)
             | Command::ConfirmClock
             | Command::MoveMember { .. } => {
                 return Err(Error::new(
@@ -503,6 +504,7 @@ impl<P: Ports> Pipeline<P> {
             suspended: false,
             handle: Some(handle),
             backed_up: None,
+            verified: None,
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),
@@ -512,37 +514,6 @@ impl<P: Ports> Pipeline<P> {
         let changes = tenant_changes(record, callers, anchors, text, scene.caller.name(), scene.inbound.now);
         let done = Done::Tenant(tenant.clone(), Epoch::FIRST);
         Ok(Planned { changes, done, reload: Some(tenant.clone()), compares: false })
-    }
-
-    /// The backup itself is written here, between intent and outcome; what is committed is which commit it holds.
-    async fn plan_backup(
-        &self,
-        scene: &Scene<'_, P>,
-        facts: &mut Facts,
-        intent: &Intent,
-    ) -> Result<Planned, Error> {
-        let gateway = &scene.caller.tenant;
-        if !gateway.is_gateway() {
-            let detail = "a backup is of the whole gateway, not of one tenant";
-            return Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail)
-                .remedy("ask an operator of the gateway"));
-        }
-        let archived = self.engines.archive.write(intent).await?;
-        facts.subject = Some(archived.name.clone());
-        // The file is nothing that can be guessed, so whoever holds it finds its record.
-        facts.output = Some(Committed::Sha256 { digest: archived.digest, bytes: archived.bytes });
-        self.reload(gateway).await?;
-        let before = self.tenant(gateway).ok_or_else(|| vanished(gateway))?.data.record.clone();
-        let record = TenantRecord {
-            // Of two at once the later commit counts, whichever ends last.
-            backed_up: before.backed_up.max(Some(archived.state.sequence)),
-            epoch: before.epoch.next(),
-            ..before.clone()
-        };
-        let changes = vec![StateChange::Tenant { record, expected: Some(before.epoch) }];
-        let done = Done::BackedUp(archived, scene.inbound.now);
-        // A conflict is not planned anew: that would write a second file.
-        Ok(Planned { changes, done, reload: Some(gateway.clone()), compares: true })
     }
 
     /// Whether a stop order can be carried out at all, as far as that can be known beforehand.

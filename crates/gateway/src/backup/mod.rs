@@ -6,6 +6,7 @@
 mod bundle;
 mod envelope;
 mod opening;
+pub mod proof;
 mod restore;
 mod since;
 mod write;

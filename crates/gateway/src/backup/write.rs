@@ -2,6 +2,7 @@
 
 use super::bundle::{Bundle, KnownLog, Manifest, Root, tls_files};
 use super::envelope::Envelope;
+use super::proof;
 use crate::config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
@@ -9,9 +10,10 @@ use crate::shares::{Custodian, NewCustodian, Roster, check};
 use crate::world::SystemWorld;
 use age::x25519::Recipient;
 use aws_lc_rs::digest::{Context, SHA256};
+use holdfast_core::command::VerifiedBackup;
 use holdfast_core::pipeline::Intent;
 use holdfast_core::port::{Archive, Archived, Committed, World as _};
-use holdfast_core::{Error, ErrorKind, Stage, TenantId, Timestamp};
+use holdfast_core::{Error, ErrorKind, Secret, Stage, TenantId, Timestamp};
 use holdfast_keystore::root::file as root_file;
 use holdfast_state::Copier;
 use std::collections::BTreeMap;
@@ -87,6 +89,8 @@ pub struct Backups {
     to: PathBuf,
     readers: Readers,
     copier: Copier,
+    /// What proofs of a verification are made with.
+    proofs: Arc<Secret>,
     world: Arc<SystemWorld>,
 }
 
@@ -96,8 +100,8 @@ impl Backups {
     /// # Errors
     /// When a recipient is none.
     pub fn new(
-        directory: &Directory,
-        identity: &Identity,
+        (directory, identity): (&Directory, &Identity),
+        proofs: Secret,
         settings: &config::Backup,
         copier: Copier,
         world: Arc<SystemWorld>,
@@ -107,7 +111,8 @@ impl Backups {
             false => settings.directory.clone(),
         };
         let readers = Readers::of(settings)?;
-        Ok(Self { directory: directory.clone(), identity: identity.clone(), to, readers, copier, world })
+        let (directory, identity, proofs) = (directory.clone(), identity.clone(), Arc::new(proofs));
+        Ok(Self { directory, identity, to, readers, copier, proofs, world })
     }
 
     /// Why none can be taken, if none can.
@@ -279,6 +284,16 @@ impl Archive for Backups {
         written.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Internal, Stage::Perform, "the backup was not finished").because(error))
         })
+    }
+
+    fn check(&self, verified: &VerifiedBackup) -> Result<(), Error> {
+        if proof::is_proven(&self.proofs, verified) {
+            return Ok(());
+        }
+        let detail = "whoever says that the backup opens did not have this gateway's root key from it";
+        Err(Error::new(ErrorKind::Integrity, Stage::Perform, detail).remedy(
+            "copy the whole line that `holdfast backup verify` printed, of a backup that this gateway wrote",
+        ))
     }
 }
 

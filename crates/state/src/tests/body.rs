@@ -42,9 +42,10 @@ fn the_bytes_of_a_tenant() {
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), gateway);
     let unknown = br#"{"v":1,"suspended":false,"out":{"hsm-a":"asleep"},"created":1}"#;
     assert!(tenant(&row(Kind::Tenant, b"acme", None, unknown)).is_err());
-    let kept = TenantRecord { retention: Retention::of_days(30), ..record };
+    let kept =
+        TenantRecord { retention: Retention::of_days(30), backed_up: Some(9), verified: Some(7), ..record };
     let body = of_tenant(&kept).unwrap();
-    assert!(text(&body).contains(r#""retention_days":30"#), "{}", text(&body));
+    assert!(text(&body).contains(r#""backed_up":9,"verified":7,"retention_days":30"#), "{}", text(&body));
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), kept);
     let impossible = br#"{"v":1,"suspended":false,"retention_days":0,"created":1}"#;
     assert!(tenant(&row(Kind::Tenant, b"acme", None, impossible)).is_err());

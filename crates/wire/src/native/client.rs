@@ -8,7 +8,7 @@ use super::message::{
     IssueToken, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, Policy, PolicyDone, Pool,
     PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory, RestorePolicy, Rewrap,
     ScheduleKey, Seal, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued,
-    TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
+    TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup, VerifyMac, Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -352,6 +352,11 @@ pub fn audit_file(tenant: &TenantId, path: &AuditPath) -> Request<()> {
 /// Writes a backup.
 pub fn back_up() -> Request<Backup> {
     Request::bare(Method::Post, "/v1/backups".into())
+}
+
+/// Records that a backup opens.
+pub fn verify_backup(verified: &VerifyBackup) -> Request<TenantDone> {
+    Request::with(Method::Post, "/v1/backups/verified".into(), verified, SMALL)
 }
 
 /// Confirms that the clock is right after a jump.

@@ -4,7 +4,7 @@ use super::field::{Bounded, VersionNumber};
 use super::message::{
     BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, FinishImport,
     GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength, RecordInventory,
-    RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb, decode_items,
+    RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb, VerifyBackup, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -163,6 +163,10 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::BackUp => {
             body.json::<Empty>()?;
             Ok(Call::Command { tenant: TenantId::gateway(), command: Command::BackUp })
+        }
+        Endpoint::VerifyBackup => {
+            let verified = body.json::<VerifyBackup>()?.into_verified()?;
+            Ok(Call::Command { tenant: TenantId::gateway(), command: Command::VerifyBackup(verified) })
         }
         Endpoint::ConfirmClock => {
             body.json::<Empty>()?;

@@ -241,6 +241,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 suspended,
                 handle: _,
                 backed_up: _,
+                verified: _,
                 retention,
                 clock_held: _,
                 out: _,

@@ -2,6 +2,7 @@
 
 pub(crate) mod open;
 mod share;
+mod verify;
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -11,7 +12,7 @@ use clap::{Args, Subcommand};
 /// Have the gateway write an encrypted backup of itself, and look after backups
 ///
 /// Without a command of its own: has the gateway write a backup, as of one moment, while it works: to the directory and for the custodians that
-/// its configuration names (`[backup]`). An operator's command. Keys that no backup holds are shown as `protected: false`.
+/// its configuration names (`[backup]`). An operator's command. Keys that no verified backup holds are shown as `protected: false`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Backup {
@@ -23,6 +24,8 @@ pub(crate) struct Backup {
 #[derive(Debug, Subcommand)]
 enum BackupCommand {
     Share(share::Share),
+    Verify(verify::Verify),
+    Verified(verify::Verified),
 }
 
 impl Backup {
@@ -31,6 +34,8 @@ impl Backup {
         match command {
             None => write(app),
             Some(BackupCommand::Share(share)) => share.run(app),
+            Some(BackupCommand::Verify(verify)) => verify.run(app),
+            Some(BackupCommand::Verified(verified)) => verified.run(app),
         }
     }
 }
@@ -38,6 +43,6 @@ impl Backup {
 fn write(app: &App) -> Result<(), Failure> {
     let client = app.client()?;
     app.printer.record(&app.block_on(client.back_up())?.body)?;
-    note("copy the file off this machine; `holdfast drill recovery` shows that it can be used");
+    note("copy the file off this machine; it protects nothing before `holdfast backup verify` has opened it");
     Ok(())
 }

@@ -51,8 +51,7 @@ pub(crate) fn open(
         Found::Custodians(opening) => opening,
     };
     for identity in with {
-        let name = opening.open_with(identity).map_err(told)?;
-        note(&format!("{}: {name}", progress(&opening)));
+        opening.open_with(identity).map_err(told)?;
     }
     if !opening.is_complete() {
         if from_stdin {

@@ -199,7 +199,7 @@ async fn examine_gateway(app: &App, client: &Client, findings: &mut Findings) {
     }
 }
 
-/// Names that are shown of keys that no backup holds.
+/// Names that are shown of keys that no verified backup holds.
 const SHOWN: usize = 20;
 
 /// Which keys would be lost with the machine. Who may not list keys learns nothing, and nothing is wrong with that.
@@ -234,8 +234,8 @@ async fn examine_keys(tenant: &Tenant, findings: &mut Findings) {
     }
     findings.watch(
         "keys",
-        format!("{count} of {all} are in no backup: {names}"),
-        "ask an operator to run `holdfast backup`",
+        format!("{count} of {all} are in no verified backup: {names}"),
+        "ask an operator to run `holdfast backup`, and its custodians to run `holdfast backup verify`",
     );
 }
 

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use std::path::{Path, PathBuf};
 
 /// The backup that was named: a file, or the newest one in a directory; those of a gateway's directory where none was.
-pub(super) fn backup(named: Option<PathBuf>, data: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(crate) fn backup(named: Option<PathBuf>, data: Option<&Path>) -> Result<PathBuf, Failure> {
     let place = named.or_else(|| data.map(|data| data.join("backups"))).ok_or_else(|| {
         Failure::usage("no backup is named")
             .remedy("name the file, or the directory of the backups, with `--backup`")

@@ -14,7 +14,7 @@ use crate::progress;
 use aws_lc_rs::digest::{Context, SHA256};
 use clap::Args;
 use holdfast_core::{TenantId, Timestamp};
-use holdfast_gateway::backup::{self, Copied, Found, Since, Unpacked};
+use holdfast_gateway::backup::{self, Copied, Found, Since, Unpacked, proof};
 use holdfast_gateway::directory::{Directory, Identity};
 use holdfast_gateway::scrub;
 use holdfast_gateway::shares::RootKey;
@@ -56,11 +56,11 @@ pub(crate) struct Recovery {
 }
 
 /// What is rehearsed with.
-struct Means {
-    file: PathBuf,
-    identities: Vec<PathBuf>,
-    logs: Vec<PathBuf>,
-    data: Option<Directory>,
+pub(crate) struct Means {
+    pub(crate) file: PathBuf,
+    pub(crate) identities: Vec<PathBuf>,
+    pub(crate) logs: Vec<PathBuf>,
+    pub(crate) data: Option<Directory>,
 }
 
 impl Recovery {
@@ -71,25 +71,38 @@ impl Recovery {
         let means = Means { file, identities, logs, data };
         let mut report = Report::new(clock::now().to_string(), Backup::of(&means.file));
         let scratch = Scratch::make(app, keep)?;
-        let rehearsed = rehearse(app, means, &scratch, &mut report);
         let kept = match &scratch {
             Scratch::Kept(path) => Some(path.clone()),
             Scratch::Temporary { .. } => None,
         };
-        let removed = scratch.end();
-        let wrong = report.wrong();
-        report.opens = rehearsed.is_ok() && wrong.is_none();
-        report.problem = rehearsed.as_ref().err().or(wrong.as_ref()).map(ToString::to_string);
+        let (rehearsed, removed) = rehearsal(app, means, scratch, &mut report);
         let written = evidence.map_or(Ok(()), |path| report.write(&path));
-        if rehearsed.is_ok() {
+        if report.is_complete() {
             report.tell(app)?;
             warn(&report);
         }
         if let Some(path) = kept {
             note(&format!("`{}` holds the keys: remove it when it is not needed any more", path.display()));
         }
-        rehearsed.and(wrong.map_or(Ok(()), Err)).and(removed).and(written)
+        rehearsed.and(removed).and(written)
     }
+}
+
+/// Rehearses, ends what it was done in, and judges: how it came out, and whether nothing was left.
+pub(crate) fn rehearsal(
+    app: &App,
+    means: Means,
+    scratch: Scratch,
+    report: &mut Report,
+) -> (Result<(), Failure>, Result<(), Failure>) {
+    let rehearsed = rehearse(app, means, &scratch, report);
+    let removed = scratch.end();
+    let rehearsed = rehearsed.and_then(|()| {
+        report.complete();
+        report.wrong().map_or(Ok(()), Err)
+    });
+    report.judge(rehearsed.as_ref().err());
+    (rehearsed, removed)
 }
 
 fn warn(report: &Report) {
@@ -126,11 +139,14 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
         report.took(name, begun.elapsed());
         begun = Instant::now();
     };
+    let mut read = None;
     let from: Box<dyn Read + Send> = if from_stdin {
         Box::new(std::io::stdin())
     } else {
         let (bytes, sha256) = digest(&file)?;
-        (report.backup.bytes, report.backup.sha256) = (Some(bytes), Some(sha256));
+        read = Some((bytes, sha256));
+        let hex = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        (report.backup.bytes, report.backup.sha256) = (Some(bytes), Some(hex));
         Box::new(File::open(&file).map_err(|error| Failure::file("read", &file, &error))?)
     };
     step(report, "read");
@@ -159,6 +175,7 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
         step(report, "shares");
     }
     let again = root.as_ref().map(RootKey::again).transpose()?;
+    let manifest = unpacked.manifest().clone();
     let bar = progress::bar(None, "{spinner} {pos} keys");
     let summary = app.block_on(unpacked.restore(root, &mut |keys| bar.inc(keys)));
     bar.finish_and_clear();
@@ -169,6 +186,10 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
     let identity = directory.identity()?.ok_or_else(|| {
         Failure::new(Exit::Failure, "what was restored is no gateway").remedy("begin again")
     })?;
+    if let (Some(read), Ok(instance)) = (read, manifest.instance.parse()) {
+        let of = (instance, manifest.commit);
+        report.verified = Some(proof::write(&proof::attest(&directory, again.as_ref(), of, read)?));
+    }
     read_all(app, (&directory, &identity), again, report)?;
     step(report, "verify");
     since(report, &summary.copies, &unknown, summary.manifest.commit)?;
@@ -250,7 +271,7 @@ fn since(
 }
 
 /// Length and SHA-256 of a file.
-fn digest(path: &Path) -> Result<(u64, String), Failure> {
+fn digest(path: &Path) -> Result<(u64, [u8; 32]), Failure> {
     let failed = |error: std::io::Error| Failure::file("read", path, &error);
     let mut file = File::open(path).map_err(failed)?;
     let (mut hash, mut bytes, mut buffer) = (Context::new(&SHA256), 0, vec![0; 64 << 10]);
@@ -262,6 +283,7 @@ fn digest(path: &Path) -> Result<(u64, String), Failure> {
         }
         bytes += u64::try_from(read).unwrap_or(0);
     }
-    let hex: String = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((bytes, hex))
+    let mut sha256 = [0; 32];
+    sha256.iter_mut().zip(hash.finish().as_ref()).for_each(|(out, byte)| *out = *byte);
+    Ok((bytes, sha256))
 }

@@ -13,7 +13,7 @@ mod versions;
 
 pub use administer::{
     CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey, NewAnchor,
-    NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
+    NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention, VerifyBackup,
 };
 pub use answer::{
     AgreeAnswer, AnswerBody, CiphertextAnswer, DataKeyAnswer, EncapsulateAnswer, MacAnswer, PlaintextAnswer,

@@ -55,7 +55,7 @@ shown! {
         labels: LabelMap,
         /// How well it is kept.
         custody: Word<Custody>,
-        /// Whether a backup holds its newest version; left out in a dev directory.
+        /// Whether a verified backup holds its newest version; left out in a dev directory.
         #[serde(skip_serializing_if = "Option::is_none")]
         protected: Option<bool>,
         /// When it was created.
@@ -406,15 +406,15 @@ impl Caller {
 pub enum Backups {
     /// Nobody expects any: a dev directory.
     NotKept,
-    /// The commit that the newest one holds, if there is one.
-    Newest(Option<u64>),
+    /// The newest commit that a verified one holds, if there is one.
+    Verified(Option<u64>),
 }
 
 impl Backups {
     fn hold(self, key: &holdfast_core::key::Key) -> Option<bool> {
         match self {
             Self::NotKept => None,
-            Self::Newest(commit) => Some(key.is_protected(commit)),
+            Self::Verified(commit) => Some(key.is_protected(commit)),
         }
     }
 }
