@@ -19,12 +19,18 @@ struct Inner {
     written: usize,
     /// The commit that the next one holds; none: it fails.
     holds: Option<u64>,
+    holds_back: bool,
 }
 
 impl Vault {
     /// The next backup holds this commit.
     pub fn hold(&self, sequence: u64) {
         lock(&self.0).holds = Some(sequence);
+    }
+
+    /// New versions wait for one.
+    pub fn hold_back(&self) {
+        lock(&self.0).holds_back = true;
     }
 
     /// How many have been written.
@@ -53,5 +59,9 @@ impl Archive for Vault {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Integrity, Stage::Perform, "the proof is another one")),
         }
+    }
+
+    fn holds_back(&self) -> bool {
+        lock(&self.0).holds_back
     }
 }

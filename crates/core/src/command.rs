@@ -115,6 +115,13 @@ pub enum Command {
         /// The verb.
         verb: Transition,
     },
+    /// Put a prepared key into use, or a version that waits until a verified backup holds it.
+    ActivateKey {
+        /// The key.
+        key: KeyName,
+        /// Whether it is done although no verified backup holds it.
+        unprotected: bool,
+    },
     /// Register a caller, or change an earlier registration (its kind stays; its tokens stay).
     PutCaller(CallerRecord),
     /// Stop a caller.
@@ -206,6 +213,7 @@ impl Command {
                 Transition::Compromise => Action::CompromiseKey,
                 Transition::Destroy => Action::DestroyKey,
             },
+            Self::ActivateKey { .. } => Action::ActivateKey,
             Self::PutCaller(_) => Action::PutCaller,
             Self::SuspendCaller(_) => Action::SuspendCaller,
             Self::ResumeCaller(_) => Action::ResumeCaller,
@@ -238,6 +246,7 @@ impl Command {
             | Self::RecordInventory { key, .. }
             | Self::ScheduleKey { key, .. }
             | Self::LabelKey { key, .. }
+            | Self::ActivateKey { key, .. }
             | Self::TransitionKey { key, .. } => Some(key),
             Self::PutCaller(_)
             | Self::SuspendCaller(_)

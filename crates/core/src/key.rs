@@ -105,6 +105,8 @@ pub struct Key {
     pub newest: KeyVersion,
     /// The version that new work takes: the newest, unless it was rolled back to an earlier one.
     pub current: KeyVersion,
+    /// Whether its newest version waits until a verified backup holds it: then the gateway puts it into use.
+    pub waits: bool,
     /// How often it is rotated by itself, if it is.
     pub schedule: Option<Schedule>,
     /// What of its versions is still needed, as it was recorded last; none since it was rolled back.

@@ -55,6 +55,9 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// `integrity` for anything else.
     fn check(&self, verified: &VerifiedBackup) -> Result<(), Error>;
+
+    /// Whether new key versions are to wait until a verified backup holds them.
+    fn holds_back(&self) -> bool;
 }
 
 /// A backup that has been written.
@@ -369,6 +372,11 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// The custody that a key of this algorithm would be in if it were made now: what [`Self::generate`] MUST then give.
     fn custody(&self, algorithm: Algorithm) -> Custody;
+
+    /// How many members hold each version that is made in this custody before [`Self::generate`] gives it.
+    fn copies(&self, _custody: Custody) -> usize {
+        1
+    }
 
     /// How many invocations of its algorithm one operation with a key version may come to, at most: repetitions after a failure and hedges
     /// included. So many are counted towards a budget before the operation.

@@ -33,6 +33,8 @@ pub struct Config {
     pub limits: Limits,
     /// Backups.
     pub backup: Backup,
+    /// New keys.
+    pub keys: Keys,
     /// The tokens that keys are made and used in; none: custody is in software.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token: Vec<TokenTable>,
@@ -60,6 +62,7 @@ impl Default for Config {
             admin: Admin::default(),
             limits: Limits::default(),
             backup: Backup::default(),
+            keys: Keys::default(),
             token: vec![],
             pool: PoolTable::default(),
             sink: vec![],
@@ -197,6 +200,26 @@ pub struct BackupCustodian {
     pub name: String,
     /// Their own `age1…` line.
     pub recipient: String,
+}
+
+/// New keys.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// When a new key, and a new version of one, is put into use; unless told when it is protected where backups have custodians, and at
+    /// once elsewhere. In a dev directory always at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activate: Option<Activation>,
+}
+
+/// When new versions are put into use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// When a verified backup, or a second member of the pool, holds them.
+    WhenProtected,
+    /// As soon as they are made.
+    AtOnce,
 }
 
 /// The second directory: what an older copy of the data directory is found by.

@@ -109,8 +109,13 @@ fn open_with(
     let pool = config.pool.start(&config.token, directory.path())?;
     let token = pool.map(|pool| TokenStore::beside(&software, pool, config.pool.patience()));
     let keys = Custodian::new(software, token);
-    let archive =
-        Backups::new((directory, identity), proofs, &config.backup, state.copier(), Arc::clone(&world))?;
+    let archive = Backups::new(
+        (directory, identity),
+        proofs,
+        (&config.backup, &config.keys),
+        state.copier(),
+        Arc::clone(&world),
+    )?;
     let engines = Engines {
         identify: Seen::new(Registrations::new(), &stages.identify),
         decide: Seen::new(CedarPolicy::new()?, &stages.decide),

@@ -167,6 +167,10 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         self.inner.finish_import(permit, waiting, version, wrapped).instrument(span(Stage::Perform)).await
     }
 
+    fn copies(&self, custody: Custody) -> usize {
+        self.inner.copies(custody)
+    }
+
     fn invocations(&self, handle: &SealedHandle) -> u64 {
         self.inner.invocations(handle)
     }

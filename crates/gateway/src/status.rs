@@ -156,6 +156,12 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
             },
         }
     }
+    let waiting = law.waiting();
+    if waiting > 0 {
+        notices.push(format!(
+            "{waiting} keys have a newest version that waits until a verified backup holds it; `holdfast doctor`, as a custodian, names them"
+        ));
+    }
     if identity.dev {
         notices.push("this is a dev directory, for ever: its token may do everything".to_owned());
     }

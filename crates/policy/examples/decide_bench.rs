@@ -31,6 +31,7 @@ fn key(number: usize) -> Key {
         current: KeyVersion::FIRST,
         schedule: None,
         inventory: None,
+        waits: false,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

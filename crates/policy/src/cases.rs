@@ -253,6 +253,7 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
         current: KeyVersion::FIRST,
         schedule: None,
         inventory: None,
+        waits: false,
         custody,
         renewed: 0,
         created: Timestamp::from_micros(0),

@@ -209,6 +209,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         current: KeyVersion::FIRST,
         schedule: None,
         inventory: None,
+        waits: false,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

@@ -147,6 +147,9 @@ struct KeyBody<'a> {
     /// Where it is not the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     current: Option<u32>,
+    /// Where its newest version waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waits: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schedule: Option<ScheduleBody>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -387,6 +390,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels,
         newest,
         current,
+        waits,
         schedule,
         inventory,
         custody,
@@ -408,6 +412,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels: labels.collect(),
         newest: newest.get(),
         current: (current != newest).then(|| current.get()),
+        waits: waits.then_some(true),
         schedule: schedule
             .map(|Schedule { period, due }| ScheduleBody { days: period.days(), due: due.micros() }),
         inventory: inventory.as_deref().map(of_inventory),
@@ -472,6 +477,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         labels: labels.collect(),
         newest,
         current: current.transpose()?.unwrap_or(newest),
+        waits: body.waits.unwrap_or(false),
         schedule: body.schedule.map(|body| schedule(row, &body)).transpose()?,
         inventory: body.inventory.map(|body| inventory(row, &body)).transpose()?.map(Arc::new),
         custody: named(row, "custody", Custody::from_name(&body.custody))?,

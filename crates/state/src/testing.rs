@@ -144,6 +144,7 @@ pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
         current: KeyVersion::FIRST,
         schedule: None,
         inventory: None,
+        waits: false,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(3_000_000),

@@ -341,6 +341,7 @@ fn a_key() -> (Key, Version) {
         labels: [("team".into(), "finance".into())].into(),
         newest: KeyVersion::new(4).unwrap(),
         current: KeyVersion::new(3).unwrap(),
+        waits: true,
         schedule: Some(Schedule {
             period: RotationPeriod::of_days(90).unwrap(),
             due: Timestamp::from_micros(1_803_000_000_000_000),
@@ -438,6 +439,7 @@ fn keys() {
     assert_eq!((shown.name.0, shown.id.0, shown.epoch), (record.name.clone(), record.id, 12));
     assert_eq!((shown.state.0, shown.newest_version.0), (KeyState::Suspended, record.newest));
     assert_eq!(shown.current_version, Some(VersionNumber(record.current)));
+    assert_eq!(shown.waits_for_backup, Some(true));
     assert_eq!(shown.schedule.unwrap().every_days, 90);
     let inventory = shown.inventory.unwrap();
     assert_eq!((inventory.items, inventory.report_sha256), (1200, Bytes(vec![7; 32])));
@@ -566,7 +568,29 @@ fn keys() {
     }
     for verb in Transition::ALL {
         let asked = command(&client::transition_key(&tenant(), &key(), verb));
-        assert!(matches!(asked, Command::TransitionKey { verb: received, .. } if received == verb));
+        match verb {
+            Transition::Activate => {
+                assert!(matches!(asked, Command::ActivateKey { unprotected: false, .. }), "{asked:?}");
+            }
+            _ => {
+                assert!(matches!(asked, Command::TransitionKey { verb: received, .. } if received == verb));
+            }
+        }
+    }
+    let asked = command(&client::activate_unprotected(&tenant(), &key()));
+    assert!(matches!(asked, Command::ActivateKey { unprotected: true, .. }), "{asked:?}");
+    let verified = message::VerifyBackup {
+        sha256: Bytes(vec![7; 32]),
+        bytes: 99,
+        commit: 12,
+        proof: Bytes(vec![8; 32]),
+    };
+    match received(&client::verify_backup(&verified)) {
+        Call::Command { tenant: whose, command: Command::VerifyBackup(said) } => {
+            assert!(whose.is_gateway());
+            assert_eq!((said.sha256, said.bytes, said.commit, said.proof), ([7; 32], 99, 12, [8; 32]));
+        }
+        other => panic!("{other:?}"),
     }
 }
 

@@ -49,8 +49,9 @@ impl Site {
         };
         let custodians: Vec<_> = custodians.iter().map(custodian).collect();
         let directory = self.path("backups");
+        // What these tests make is used at once.
         format!(
-            "[backup]\ndirectory = \"{}\"\ncustodians = [{}]\n",
+            "[keys]\nactivate = \"at-once\"\n[backup]\ndirectory = \"{}\"\ncustodians = [{}]\n",
             directory.display(),
             custodians.join(", ")
         )

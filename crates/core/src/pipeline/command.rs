@@ -375,12 +375,14 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::FinishImport(finish) => return Some(finish.subject()),
         Command::BeginImport(begin) => return Some(format!("import within {} s", begin.seconds).into()),
         Command::RestorePolicy { version, .. } => return Some(format!("version {version}").into()),
+        Command::ActivateKey { unprotected: true, .. } => return Some(super::protect::UNPROTECTED.into()),
         Command::VerifyBackup(verified) => return Some(format!("commit {}", verified.commit).into()),
         Command::CreateKey(_)
         | Command::RotateKey(_)
         | Command::RollBackKey(_)
         | Command::LabelKey { .. }
         | Command::TransitionKey { .. }
+        | Command::ActivateKey { unprotected: false, .. }
         | Command::SetPolicy { .. }
         | Command::SuspendTenant
         | Command::ResumeTenant

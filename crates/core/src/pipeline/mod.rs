@@ -12,6 +12,7 @@ mod import;
 mod plan;
 mod pool;
 mod proof;
+mod protect;
 mod prune;
 mod query;
 mod record;

@@ -3,7 +3,7 @@
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
 use super::versions::plan_inventory;
-use super::work::{material, purpose_for};
+use super::work::{ROTATE_AT, material, purpose_for};
 use super::{Pipeline, TenantView};
 use crate::algorithm::Algorithm;
 use crate::caller::{CallerKind, CallerRecord, Token};
@@ -85,9 +85,17 @@ impl<P: Ports> Pipeline<P> {
                 let compares = expected.is_some();
                 Ok(Planned { compares, ..Planned::key(vec![change], key, Arc::clone(&entry.current)) })
             }
+            Command::TransitionKey { key, verb: Transition::Activate } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_activate(scene, facts, intent, (&entry, false)).await
+            }
             Command::TransitionKey { key, verb } => {
                 let entry = self.entry(tenant, key).await?;
                 self.plan_transition(scene, intent, &entry, *verb).await
+            }
+            Command::ActivateKey { key, unprotected } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_activate(scene, facts, intent, (&entry, *unprotected)).await
             }
             Command::PutCaller(_)
             | Command::SuspendCaller(_)
@@ -155,7 +163,10 @@ impl<P: Ports> Pipeline<P> {
         let number = KeyVersion::FIRST;
         let algorithm = self.algorithm_of(new);
         let generated = self.generate(scene, intent, id, number, algorithm, new.exportable).await?;
-        let key = planned_key(tenant, id, new, (algorithm, generated.custody), scene.inbound.now)?;
+        let mut key = planned_key(tenant, id, new, (algorithm, generated.custody), scene.inbound.now)?;
+        if key.state == KeyState::Active && self.holds_back(key.custody) {
+            (key.state, key.waits) = (KeyState::PreActivation, true);
+        }
         facts.key = Some(NamedKey::of(&key, Some(number)));
         facts.evidence = Some((generated.evidence.clone(), generated.commitment));
         let version = version(id, number, generated, scene);
@@ -185,9 +196,12 @@ impl<P: Ports> Pipeline<P> {
         })?;
         let generated =
             self.generate(scene, intent, before.id, number, before.algorithm, before.exportable).await?;
+        // What is used up takes no more: to wait would be to repeat a nonce.
+        let waits = self.holds_back(generated.custody) && !self.is_used_up(entry).await?;
         let key = Key {
             newest: number,
-            current: number,
+            current: if waits { before.current } else { number },
+            waits,
             schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
             custody: generated.custody,
             renewed: Key::UNCOMMITTED,
@@ -201,7 +215,16 @@ impl<P: Ports> Pipeline<P> {
             StateChange::Version { tenant: key.tenant.clone(), version: version.clone() },
             StateChange::Key { key: key.clone(), expected: Some(before.epoch) },
         ];
-        Ok(Planned::key(changes, key, Arc::new(version)))
+        let current = if waits { Arc::clone(&entry.current) } else { Arc::new(version) };
+        Ok(Planned::key(changes, key, current))
+    }
+
+    /// Whether new work must take another version than the current one.
+    async fn is_used_up(&self, entry: &KeyEntry) -> Result<bool, Error> {
+        if !entry.key.algorithm.has_budget() {
+            return Ok(false);
+        }
+        Ok(self.engines.state.count(entry.key.id, entry.current.number, 0).await? >= ROTATE_AT)
     }
 
     async fn generate(
@@ -219,6 +242,20 @@ impl<P: Ports> Pipeline<P> {
         self.engines.keys.generate(intent.permit(), new).await
     }
 
+    async fn plan_activate(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        intent: &Intent,
+        (entry, unprotected): (&KeyEntry, bool),
+    ) -> Result<Planned, Error> {
+        super::import::check_activation(entry)?;
+        match self.plan_use(facts, entry, unprotected).await? {
+            Some(planned) => Ok(planned),
+            None => self.plan_transition(scene, intent, entry, Transition::Activate).await,
+        }
+    }
+
     async fn plan_transition(
         &self,
         scene: &Scene<'_, P>,
@@ -227,7 +264,6 @@ impl<P: Ports> Pipeline<P> {
         verb: Transition,
     ) -> Result<Planned, Error> {
         let before = &entry.key;
-        super::import::check_activation(entry, verb)?;
         let Some(state) = transition(before, verb)? else {
             // Written all the same, so that whoever resumes the key meanwhile comes before or after, and not in between.
             let key = Key { epoch: before.epoch.next(), ..before.clone() };
@@ -235,7 +271,9 @@ impl<P: Ports> Pipeline<P> {
             return Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)));
         };
         let resumes_to = if verb == Transition::Suspend { before.state } else { KeyState::Active };
-        let key = Key { state, resumes_to, epoch: before.epoch.next(), ..before.clone() };
+        let waits =
+            before.waits && matches!(state, KeyState::Active | KeyState::PreActivation | KeyState::Suspended);
+        let key = Key { state, resumes_to, waits, epoch: before.epoch.next(), ..before.clone() };
         let mut changes = vec![StateChange::Key { key: key.clone(), expected: Some(before.epoch) }];
         let mut current = Arc::clone(&entry.current);
         if verb == Transition::Destroy {
@@ -363,6 +401,7 @@ impl<P: Ports> Pipeline<P> {
             | Command::ScheduleKey { .. }
             | Command::LabelKey { .. }
             | Command::TransitionKey { .. }
+            | Command::ActivateKey { .. }
             | Command::CreateTenant(_)
             | Command::BackUp
             | Command::VerifyBackup(_)
@@ -672,6 +711,7 @@ pub(super) fn planned_key(
         labels: labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        waits: false,
         schedule: None,
         inventory: None,
         custody,

@@ -161,6 +161,7 @@ impl<P: Ports> Pipeline<P> {
             self.record_ejections().await,
             // After the clock was looked at: a jump makes nothing due.
             self.rotate_scheduled().await,
+            self.use_protected().await,
         ];
         results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }

@@ -2,6 +2,7 @@
 
 use super::Pipeline;
 use super::plan::Planned;
+use super::protect::Waiting;
 use crate::error::Error;
 use crate::id::{KeyName, TenantId};
 use crate::key::Key;
@@ -43,6 +44,8 @@ pub(super) struct Agenda {
     on_schedule: AtomicU64,
     late: AtomicU64,
     failed: AtomicU64,
+    /// And what waits to be put into use.
+    pub(super) waiting: Waiting,
 }
 
 #[derive(Debug, Default)]
@@ -82,9 +85,15 @@ impl Agenda {
 
     /// Takes note of a key whose record was written.
     pub(super) fn note(&self, key: &Key) {
+        self.waiting.note(key);
         if let Some(schedule) = &key.schedule {
             self.ahead(|ahead| ahead.insert(schedule.due, &key.tenant, &key.name));
         }
+    }
+
+    /// Has all keys looked at again, one after the other.
+    pub(super) fn look_again(&self) {
+        self.ahead(|ahead| ahead.scan = Scan::NotBegun);
     }
 
     fn take_due(&self, now: Timestamp) -> Vec<(TenantId, KeyName)> {
@@ -107,7 +116,7 @@ impl Agenda {
 impl<P: Ports> Pipeline<P> {
     /// How scheduled rotations have come out since the start.
     pub fn rotations(&self) -> Rotations {
-        let Agenda { ahead: _, on_schedule, late, failed } = &self.agenda;
+        let Agenda { ahead: _, on_schedule, late, failed, waiting: _ } = &self.agenda;
         let [on_schedule, late, failed] =
             [on_schedule, late, failed].map(|count| count.load(Ordering::Relaxed));
         Rotations { on_schedule, late, failed }

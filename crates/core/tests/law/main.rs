@@ -32,6 +32,7 @@ mod separation;
 mod stops;
 mod unseal;
 mod versions;
+mod waiting;
 
 use holdfast_core::{Error, ErrorKind};
 

@@ -91,6 +91,8 @@ pub struct Backups {
     copier: Copier,
     /// What proofs of a verification are made with.
     proofs: Arc<Secret>,
+    /// Whether new key versions wait for a verified one.
+    holds_back: bool,
     world: Arc<SystemWorld>,
 }
 
@@ -102,7 +104,7 @@ impl Backups {
     pub fn new(
         (directory, identity): (&Directory, &Identity),
         proofs: Secret,
-        settings: &config::Backup,
+        (settings, keys): (&config::Backup, &config::Keys),
         copier: Copier,
         world: Arc<SystemWorld>,
     ) -> Result<Self, Fault> {
@@ -112,7 +114,11 @@ impl Backups {
         };
         let readers = Readers::of(settings)?;
         let (directory, identity, proofs) = (directory.clone(), identity.clone(), Arc::new(proofs));
-        Ok(Self { directory, identity, to, readers, copier, proofs, world })
+        let holds_back = match (keys.activate, &readers) {
+            (Some(config::Activation::WhenProtected), _) | (None, Readers::Custodians { .. }) => true,
+            (Some(config::Activation::AtOnce), _) | (None, Readers::Nobody | Readers::Anyone(_)) => false,
+        };
+        Ok(Self { directory, identity, to, readers, copier, proofs, holds_back, world })
     }
 
     /// Why none can be taken, if none can.
@@ -284,6 +290,10 @@ impl Archive for Backups {
         written.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Internal, Stage::Perform, "the backup was not finished").because(error))
         })
+    }
+
+    fn holds_back(&self) -> bool {
+        self.holds_back
     }
 
     fn check(&self, verified: &VerifiedBackup) -> Result<(), Error> {

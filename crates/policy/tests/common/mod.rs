@@ -47,6 +47,7 @@ pub fn key(name: &str, labels: &[(&str, &str)]) -> Key {
         current: KeyVersion::FIRST,
         schedule: None,
         inventory: None,
+        waits: false,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

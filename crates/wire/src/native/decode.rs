@@ -2,9 +2,10 @@
 
 use super::field::{Bounded, VersionNumber};
 use super::message::{
-    BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy, FinishImport,
-    GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength, RecordInventory,
-    RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb, VerifyBackup, decode_items,
+    ActivateKey, BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, Empty, ExplainPolicy,
+    FinishImport, GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength,
+    RecordInventory, RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb,
+    VerifyBackup, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -12,6 +13,7 @@ use super::router::{Matched, RouteError, route};
 use crate::json::{Fault, Read, Reader};
 use core::str::FromStr;
 use holdfast_core::command::Command;
+use holdfast_core::lifecycle::Transition;
 use holdfast_core::operation::Operation;
 use holdfast_core::query::{AuditPath, MAX_PAGE, Query};
 use holdfast_core::{CallerName, Epoch, Error, KeyName, KeyVersion, MemberName, TenantId, TokenId};
@@ -146,6 +148,10 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::RecordInventory => {
             let taken = body.json::<RecordInventory>()?.into_taken()?;
             command(Command::RecordInventory { key: key()?, taken })
+        }
+        Endpoint::TransitionKey(Transition::Activate) => {
+            let ActivateKey { unprotected } = body.json()?;
+            command(Command::ActivateKey { key: key()?, unprotected: unprotected.unwrap_or(false) })
         }
         Endpoint::TransitionKey(verb) => {
             body.json::<Empty>()?;

@@ -53,6 +53,17 @@ impl CreateKey {
 }
 
 request! {
+    /// Puts a prepared key into use, or a newest version that waits.
+    pub struct ActivateKey {
+        required {}
+        optional {
+            /// Although no verified backup holds it; this stands in the log.
+            unprotected: bool,
+        }
+    }
+}
+
+request! {
     /// Records that a backup was opened and read to its end, with its root key.
     pub struct VerifyBackup {
         required {

@@ -12,8 +12,8 @@ mod use_key;
 mod versions;
 
 pub use administer::{
-    CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey, NewAnchor,
-    NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention, VerifyBackup,
+    ActivateKey, CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey,
+    NewAnchor, NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention, VerifyBackup,
 };
 pub use answer::{
     AgreeAnswer, AnswerBody, CiphertextAnswer, DataKeyAnswer, EncapsulateAnswer, MacAnswer, PlaintextAnswer,

@@ -41,6 +41,9 @@ shown! {
         /// The version that new work takes, where it was rolled back to an earlier one than the newest.
         #[serde(skip_serializing_if = "Option::is_none")]
         current_version: Option<VersionNumber>,
+        /// Whether the newest version waits until a verified backup holds it; only where it does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        waits_for_backup: Option<bool>,
         /// How often it is rotated by itself, and when next.
         #[serde(skip_serializing_if = "Option::is_none")]
         schedule: Option<Schedule>,
@@ -440,6 +443,7 @@ impl Key {
             labels,
             newest: newest_version,
             current: current_version,
+            waits,
             schedule,
             inventory,
             custody,
@@ -455,6 +459,7 @@ impl Key {
             state: Word(*state),
             newest_version: VersionNumber(*newest_version),
             current_version: (current_version != newest_version).then_some(VersionNumber(*current_version)),
+            waits_for_backup: waits.then_some(true),
             schedule: schedule.as_ref().map(Schedule::new),
             inventory: inventory.as_deref().map(Inventory::new),
             exportable: *exportable,
