@@ -108,6 +108,12 @@ fn the_bytes_of_a_key() {
     let back = key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(2).as_bytes())).unwrap();
     assert_eq!((back.newest.get(), back.current.get()), (3, 2));
     assert_eq!(text(&of_key(&back).unwrap()), earlier(2));
+    // Its newest version waits; of rows from before nobody says so.
+    let waiting = Key { waits: true, ..back.clone() };
+    let body = of_key(&waiting).unwrap();
+    assert!(text(&body).contains(r#""current":2,"waits":true,"#), "{}", text(&body));
+    assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), waiting);
+    assert!(!back.waits);
     let counted = Inventory {
         newest: KeyVersion::new(2).unwrap(),
         needed: vec![KeyVersion::FIRST],
