@@ -10,7 +10,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "token", run: token },
@@ -18,6 +18,8 @@ pub const TARGETS: [Target; 18] = [
     Target { name: "sealed-blob", run: sealed_blob },
     Target { name: "share", run: share },
     Target { name: "share-list", run: share_list },
+    Target { name: "backup", run: backup },
+    Target { name: "backup-share", run: backup_share },
     Target { name: "token-worker", run: token_worker },
     Target { name: "certificate", run: certificate },
     Target { name: "anchor", run: anchor },
@@ -82,6 +84,32 @@ fn share_list(input: &[u8]) -> bool {
     let Ok(roster) = holdfast_gateway::shares::Roster::parse(text(input)) else { return false };
     let written = roster.to_text().expect("it is text");
     assert_eq!(holdfast_gateway::shares::Roster::parse(&written).expect("and a list"), roster);
+    true
+}
+
+/// What lies around a backup for custodians, up to what is sealed.
+fn backup(input: &[u8]) -> bool {
+    use holdfast_gateway::backup::Found;
+    let found = Found::of(Box::new(std::io::Cursor::new(input.to_vec())));
+    let _said = holdfast_gateway::backup::proof::read(text(input));
+    match found {
+        Ok(Found::Custodians(opening)) => {
+            assert!(opening.custodians().len() >= opening.threshold() && !opening.is_complete());
+            true
+        }
+        Ok(Found::Anyone(_) | Found::Clear(_)) | Err(_) => false,
+    }
+}
+
+/// One line of it, with the check that belongs to it.
+fn backup_share(input: &[u8]) -> bool {
+    use holdfast_keystore::root::backup::BackupShare;
+    let _unchecked = BackupShare::parse(input);
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, input);
+    let check: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let line = [input, b":", check.as_bytes(), b"\n"].concat();
+    let Ok(share) = BackupShare::parse(&line) else { return false };
+    assert!(share.to_text().expose().eq_ignore_ascii_case(&line) || input.iter().any(u8::is_ascii_uppercase));
     true
 }
 

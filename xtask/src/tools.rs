@@ -13,9 +13,10 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 11] = [
     Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
     Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
+    Tool { program: "python3", package: "python3", why: "opens a backup without Holdfast" },
     Tool { program: "curl", package: "curl", why: "speaks to the API as anybody would" },
     Tool { program: "mount", package: "mount", why: "makes a small disk that is filled" },
     Tool { program: "strace", package: "strace", why: "shows the order of syncs and answers" },

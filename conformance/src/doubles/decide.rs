@@ -114,7 +114,7 @@ impl Decide for Rules {
     }
 
     fn gateway_policy(&self) -> &'static str {
-        "permit kind:operator create-tenant *\npermit kind:operator back-up *\npermit kind:operator set-retention *\npermit kind:operator confirm-clock *\npermit kind:operator drain-member *\npermit kind:operator join-member *\npermit kind:operator read *\npermit kind:auditor read *"
+        "permit kind:operator create-tenant *\npermit kind:operator back-up *\npermit kind:operator verify-backup *\npermit kind:operator set-retention *\npermit kind:operator confirm-clock *\npermit kind:operator drain-member *\npermit kind:operator join-member *\npermit kind:operator read *\npermit kind:auditor read *"
     }
 
     fn prepare(&self, _tenant: &TenantId, text: &str) -> Result<Table, Error> {

@@ -47,6 +47,8 @@ struct Inner {
     forgotten: Vec<KeyId>,
     performed: Vec<OperationId>,
     repeats: u64,
+    /// How many members hold each version besides the first.
+    copies: usize,
     drained: HashSet<MemberName>,
     ejected: Vec<(MemberName, String)>,
     arrivals: u64,
@@ -67,6 +69,11 @@ impl Keys {
     /// Says of each operation that it may be repeated so often.
     pub fn repeat(&self, times: u64) {
         lock(&self.inner).repeats = times;
+    }
+
+    /// So many members hold each version.
+    pub fn copy(&self, members: usize) {
+        lock(&self.inner).copies = members - 1;
     }
 
     /// A member of its pool gives a wrong result.
@@ -368,6 +375,10 @@ impl KeyStore for Keys {
 
     fn custody(&self, _: Algorithm) -> Custody {
         Custody::Software
+    }
+
+    fn copies(&self, _: Custody) -> usize {
+        1 + lock(&self.inner).copies
     }
 
     fn invocations(&self, _: &SealedHandle) -> u64 {

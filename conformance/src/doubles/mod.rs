@@ -16,7 +16,7 @@ pub use identify::{Registry, certificate, token};
 pub use journal::{Entry, Fate, Journal, JournalTicket};
 pub use keys::{KeyFault, Keys};
 pub use records::{CommitFault, Records};
-pub use vault::Vault;
+pub use vault::{PROOF, Vault};
 pub use world::Sim;
 
 use core::marker::PhantomData;

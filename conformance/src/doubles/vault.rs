@@ -1,10 +1,14 @@
 //! An archive in memory.
 
 use super::lock;
+use holdfast_core::command::VerifiedBackup;
 use holdfast_core::pipeline::Intent;
 use holdfast_core::port::{Archive, Archived, Committed};
 use holdfast_core::{Error, ErrorKind, Stage};
 use std::sync::{Arc, Mutex};
+
+/// What shows that one was opened.
+pub const PROOF: [u8; 32] = [9; 32];
 
 /// Backups that nobody keeps: each is of the commit that the test says.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +20,7 @@ struct Inner {
     /// The commit that the next one holds; none: it fails.
     holds: Option<u64>,
     keep_days: Option<u32>,
+    holds_back: bool,
 }
 
 impl Vault {
@@ -27,6 +32,11 @@ impl Vault {
     /// Backups are kept for so many days from now on.
     pub fn keep(&self, days: Option<u32>) {
         lock(&self.0).keep_days = days;
+    }
+
+    /// New versions wait for one.
+    pub fn hold_back(&self) {
+        lock(&self.0).holds_back = true;
     }
 
     /// How many have been written.
@@ -49,5 +59,16 @@ impl Archive for Vault {
         let state = Committed { sequence, digest: [0; 32] };
         let name = format!("backup-{}", inner.written).into();
         Ok(Archived { name, bytes: 3, digest: [7; 32], state, keep_days: inner.keep_days })
+    }
+
+    fn check(&self, verified: &VerifiedBackup) -> Result<(), Error> {
+        match verified.proof == PROOF {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Integrity, Stage::Perform, "the proof is another one")),
+        }
+    }
+
+    fn holds_back(&self) -> bool {
+        lock(&self.0).holds_back
     }
 }

@@ -12,26 +12,23 @@
 
 mod common;
 
-use common::{Server, Site, code, holdfast, stderr, stdout, text};
+use common::custodians::{Dialogue, identity};
+use common::{Server, Site, code, fixture, holdfast, stderr, stdout, text};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+
+/// Enough to open a backup.
+const TWO: [&str; 4] = ["--identity", "bob.key", "--identity", "alice.key"];
+
+/// A backup, enough identities, and these arguments.
+fn with_two<'a>(file: &'a str, line: &[&'a str]) -> Vec<&'a str> {
+    [file].into_iter().chain(TWO).chain(line.iter().copied()).collect()
+}
 
 impl Site {
-    /// An age identity as `age-keygen` writes it; gives its recipient.
-    fn identity(&self, name: &str) -> String {
-        let made = Command::new("age-keygen").arg("-o").arg(self.path(name)).output().unwrap();
-        let said = stderr(&made);
-        said.trim().rsplit(' ').next().unwrap().to_owned()
-    }
-
-    fn serve(&self, data: &Path, recipients: &[&str]) -> Server {
-        let quoted: Vec<_> = recipients.iter().map(|recipient| format!("\"{recipient}\"")).collect();
-        let (backups, recipients) = (self.path("backups"), quoted.join(", "));
-        let settings = format!(
-            "[backup]\ndirectory = \"{}\"\nrecipients = [{recipients}]\nkeep_days = 30\n",
-            backups.display()
-        );
+    fn serve(&self, data: &Path, custodians: &[&str]) -> Server {
+        let settings = format!("{}keep_days = 30\n", self.backups_for(custodians));
         Server::start(self.serving(data, &settings))
     }
 
@@ -63,12 +60,8 @@ fn restore(site: &Site, line: &[&str]) -> Output {
 
 #[test]
 fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
-    if !common::tool("age") {
-        return;
-    }
     let site = Site::found();
-    let (mine, other) = (site.identity("mine.key"), site.identity("other.key"));
-    let server = site.serve(&site.data(), &[&mine, &other]);
+    let server = site.serve(&site.data(), &["alice", "bob", "erin"]);
     site.register_application(&server);
     for key in ["a", "b", "c"] {
         let made = site.json(&server, "carol", &["key", "create", key]);
@@ -79,14 +72,23 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     site.ok(&server, "app", &["encrypt", "--raw", "plain", "--key", "a", "-o", "sealed"]);
 
     let doctor = site.ok(&server, "carol", &["doctor"]);
-    assert!(doctor.contains("4 of 4 are in no backup: a, b, c, counted"), "{doctor}");
+    assert!(doctor.contains("4 of 4 are in no verified backup: a, b, c, counted"), "{doctor}");
     // Only who runs the gateway takes backups.
     assert_eq!(code(site.run(&server, "carol", &["backup"]).status), 4);
     let (file, told) = site.backup(&server);
+    assert_eq!(site.json(&server, "carol", &["key", "show", "a"])["protected"], false, "not verified yet");
+    let name = text(&file);
+    let verify = [&["backup", "verify", &name, "--record"][..], &TWO].concat();
+    let verified = site.json(&server, "oscar", &verify);
+    assert_eq!(
+        (&verified["sha256"], &verified["holds"]),
+        (&told["sha256"], &"4 versions of 4 keys".into()),
+        "{verified}"
+    );
     assert_eq!(site.json(&server, "carol", &["key", "show", "a"])["protected"], true);
     site.ok(&server, "carol", &["key", "rotate", "b"]);
     let doctor = site.ok(&server, "carol", &["doctor"]);
-    assert!(doctor.contains("1 of 4 are in no backup: b"), "{doctor}");
+    assert!(doctor.contains("1 of 4 are in no verified backup: b"), "{doctor}");
     // Its record names the file by its hash.
     let event =
         site.json(&server, "oscar", &["audit", "search", "--action", "back-up", "--outcome", "success"]);
@@ -114,11 +116,10 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     let file = text(&file);
     let data = text(&site.data());
     // A stranger's identity opens nothing, and leaves nothing that is a gateway.
-    site.identity("stranger.key");
+    identity(&site.path("stranger.key"));
     let refused = restore(&site, &[&file, "--identity", "stranger.key", "--data", "elsewhere"]);
-    assert!(code(refused.status) == 1 && stderr(&refused).contains("does not open"), "{}", stderr(&refused));
-    let back =
-        restore(&site, &[&file, "--identity", "mine.key", "--data", &data, "--log", "mirror", "--json"]);
+    assert!(code(refused.status) == 1 && stderr(&refused).contains("opens no share"), "{}", stderr(&refused));
+    let back = restore(&site, &with_two(&file, &["--data", &data, "--log", "mirror", "--json"]));
     assert_eq!(code(back.status), 0, "{}", stderr(&back));
     let summary: Value = serde_json::from_str(&stdout(&back)).unwrap();
     assert_eq!(
@@ -127,10 +128,10 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
         "{summary}"
     );
     assert_ne!(instance(&site.data()), before);
-    let again = restore(&site, &[&file, "--identity", "mine.key", "--data", &data]);
+    let again = restore(&site, &with_two(&file, &["--data", &data]));
     assert!(code(again.status) == 1 && stderr(&again).contains("holds gateway"), "{}", stderr(&again));
 
-    let server = site.serve(&site.data(), &[&mine]);
+    let server = site.serve(&site.data(), &["alice", "bob"]);
     assert_eq!(
         ["a", "b", "c"].map(|key| site.state(&server, key)),
         ["suspended", "compromised", "suspended"]
@@ -138,7 +139,11 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     // The order is given again, as it was: the key waits anew.
     assert_eq!(site.json(&server, "carol", &["key", "show", "c"])["destruction"]["after_days"], 9);
     assert_eq!(code(site.run(&server, "carol", &["key", "show", "young"]).status), 5);
-    assert_eq!(site.json(&server, "carol", &["key", "show", "a"])["protected"], true);
+    assert_eq!(
+        site.json(&server, "carol", &["key", "show", "a"])["protected"],
+        true,
+        "what came back was in the backup"
+    );
     let callers = site.json(&server, "carol", &["caller", "list"]);
     assert!(callers.to_string().contains("\"suspended\":true"), "{callers}");
     site.ok(&server, "carol", &["caller", "resume", "app"]);
@@ -163,26 +168,18 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     // It can be lost again, and restarts like any other.
     let (second, _) = site.backup(&server);
     server.ends();
-    let server = site.serve(&site.data(), &[&mine]);
+    let server = site.serve(&site.data(), &["alice", "bob"]);
     assert_eq!(site.state(&server, "a"), "active");
     server.ends();
-    // What stock age decrypts is taken too.
-    let mut age = Command::new("age");
-    age.arg("-d").arg("-i").arg(site.path("mine.key")).arg(&second);
-    let mut age = age.stdout(Stdio::piped()).spawn().unwrap();
-    let third = holdfast(["restore", "-", "--data", &text(&site.path("third"))])
-        .stdin(age.stdout.take().unwrap())
-        .output()
-        .unwrap();
-    assert!(age.wait().unwrap().success());
+    let third = restore(&site, &with_two(&text(&second), &["--data", "third"]));
     assert_eq!(code(third.status), 0, "{}", stderr(&third));
     assert!(stderr(&third).contains("WARNING: no copy of a log was given"), "{}", stderr(&third));
     let server = site.serve(&site.path("third"), &[]);
     assert_eq!(site.state(&server, "a"), "suspended");
-    // Without recipients there are no backups.
+    // Without custodians there are no backups.
     let refused = site.run(&server, "oscar", &["backup"]);
     assert!(
-        code(refused.status) == 2 && stderr(&refused).contains("backup.recipients"),
+        code(refused.status) == 2 && stderr(&refused).contains("backup.custodians"),
         "{}",
         stderr(&refused)
     );
@@ -190,12 +187,8 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
 
 #[test]
 fn damaged_and_foreign_backups_are_refused() {
-    if !common::tool("age") {
-        return;
-    }
     let site = Site::found();
-    let mine = site.identity("mine.key");
-    let server = site.serve(&site.data(), &[&mine]);
+    let server = site.serve(&site.data(), &["alice", "bob"]);
     site.ok(&server, "carol", &["key", "create", "a"]);
     let (file, _) = site.backup(&server);
     site.ok(&server, "carol", &["audit", "mirror", "older"]);
@@ -206,10 +199,9 @@ fn damaged_and_foreign_backups_are_refused() {
         number += 1;
         std::fs::write(site.path("bad"), bytes).unwrap();
         let data = format!("data-{number}");
-        let line: Vec<_> =
-            ["bad", "--identity", "mine.key", "--data", &data].iter().chain(more).copied().collect();
+        let line: Vec<_> = ["bad", "--data", &data].iter().chain(&TWO).chain(more).copied().collect();
         let output = restore(&site, &line);
-        assert_eq!(code(output.status), 1, "{}", stderr(&output));
+        assert!([1, 6].contains(&code(output.status)), "{}", stderr(&output));
         assert!(stderr(&output).contains("help: "), "{}", stderr(&output));
         assert!(!site.path(&data).join("instance.toml").exists(), "what was refused is no gateway");
         stderr(&output)
@@ -233,6 +225,165 @@ fn damaged_and_foreign_backups_are_refused() {
     std::fs::write(&checkpoint, text_of.replacen('\n', "\n1", 1)).unwrap();
     assert!(refused(&whole, &["--log", "older"]).contains("does not continue"));
     // The same backup, whole, still restores.
-    let fine = restore(&site, &[&text(&file), "--identity", "mine.key", "--data", "fine"]);
+    let fine = restore(&site, &with_two(&text(&file), &["--data", "fine"]));
     assert_eq!(code(fine.status), 0, "{}", stderr(&fine));
+}
+
+#[test]
+fn a_backup_protects_when_somebody_has_opened_it_and_nobody_else_says_so() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob"]);
+    site.ok(&server, "carol", &["key", "create", "a"]);
+    let (file, told) = site.backup(&server);
+    let file = text(&file);
+    let protected = || site.json(&server, "carol", &["key", "show", "a"])["protected"].clone();
+    // On a machine that knows no gateway: two identities, and a line for whoever operates it.
+    let verify = [&["backup", "verify", &file, "--json"][..], &TWO].concat();
+    let output = holdfast(&verify).current_dir(site.dir.path()).output().unwrap();
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    let verified: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let line = verified["verified"].as_str().unwrap();
+    assert!(line.contains(told["sha256"].as_str().unwrap()), "{verified}");
+    assert_eq!(verified["without_the_logs_of"], serde_json::json!(["_gateway", "acme"]));
+    assert_eq!(protected(), false);
+    // A made-up proof, a custodian of a tenant, no proof at all.
+    let other = line.rsplit_once(':').map(|(said, _)| format!("{said}:{}", "0".repeat(64))).unwrap();
+    for (who, line, ends) in [("oscar", other.as_str(), 6), ("carol", line, 4), ("oscar", "no line", 1)] {
+        let refused = site.run(&server, who, &["backup", "verified", line]);
+        assert_eq!(code(refused.status), ends, "{who} {line}: {}", stderr(&refused));
+    }
+    assert_eq!(protected(), false);
+    site.ok(&server, "oscar", &["backup", "verified", line]);
+    assert_eq!(protected(), true);
+    let search = ["audit", "search", "--action", "verify-backup", "--outcome", "success"];
+    let event = site.json(&server, "oscar", &search);
+    assert_eq!(event["input"]["sha256"], told["sha256"], "{event}");
+    // What is damaged is not verified, whoever asks.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(site.path("bad.tar"), bytes).unwrap();
+    let verify = [&["backup", "verify", "bad.tar", "--record"][..], &TWO].concat();
+    let refused = site.run(&server, "oscar", &verify);
+    assert_eq!(code(refused.status), 6, "{}", stderr(&refused));
+    assert!(!stdout(&refused).contains("holdfast-verified"), "{}", stdout(&refused));
+}
+
+/// What earlier builds wrote: one age file, with the root key in it.
+#[test]
+fn an_older_backup_still_comes_back() {
+    let site = Site::found();
+    let [key, file] = ["format-1.key", "format-1.age"].map(|name| text(&fixture(name)));
+    let back = restore(&site, &[&file, "--identity", &key, "--data", "back", "--json"]);
+    assert_eq!(code(back.status), 0, "{}", stderr(&back));
+    let summary: Value = serde_json::from_str(&stdout(&back)).unwrap();
+    assert_eq!(summary["keys_suspended"], 2, "{summary}");
+    let doctor =
+        holdfast(["doctor", "--data", &text(&site.path("back")), "--offline", "--deep"]).output().unwrap();
+    assert!(stdout(&doctor).contains("3 sealed versions open"), "{}{}", stdout(&doctor), stderr(&doctor));
+}
+
+#[test]
+fn it_takes_several_custodians_and_no_machine_has_two_identities() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob", "erin"]);
+    site.ok(&server, "carol", &["key", "create", "a"]);
+    let (file, _) = site.backup(&server);
+    let (other, _) = site.backup(&server);
+    server.ends();
+    let file = text(&file);
+    // Nothing in it is open, and what is in clear says who opens it.
+    let bytes = std::fs::read(&file).unwrap();
+    let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    let root = std::fs::read(site.data().join("root.key")).unwrap();
+    let digits = &root[b"holdfast-root-key-1:".len()..][..64];
+    assert!(holds(b"backup.toml") && holds(b"name = \"erin\"") && holds(b"threshold = 2"));
+    assert!(!holds(digits) && !holds(b"holdfast-backup-root") && !holds(b"manifest.json"));
+
+    // One alone opens nothing.
+    let alone = restore(&site, &[&file, "--identity", "erin.key", "--data", "alone"]);
+    assert!(code(alone.status) == 1, "{}", stderr(&alone));
+    assert!(stderr(&alone).contains("1 of 2 shares of the backup are in"), "{}", stderr(&alone));
+    assert!(!site.path("alone").exists(), "nothing is made before it opens");
+
+    // Each where their identity is, for the key that the restoration shows.
+    let share = |of: &str, name: &str, to: &str| {
+        let key = text(&site.path(&format!("{name}.key")));
+        let output = holdfast(["backup", "share", of, "--identity", &key, "--to", to]).output().unwrap();
+        assert_eq!(code(output.status), 0, "{}", stderr(&output));
+        stdout(&output).trim().to_owned()
+    };
+    let data = text(&site.path("back"));
+    let mut dialogue = Dialogue::begin(["restore", &file, "--data", &data]);
+    let said = dialogue.until("give what that prints");
+    assert!(said[0].contains("2 of its custodians (alice, bob, erin)"), "{said:#?}");
+    let to = said.iter().find_map(|line| line.split_once(" --to ")).unwrap().1.to_owned();
+    let wrong = |dialogue: &mut Dialogue, line: &str, words: &str| {
+        dialogue.say(line);
+        // The help of the one before comes first.
+        let said = std::iter::repeat_with(|| dialogue.until(": ")).find(|said| !said[0].starts_with("help"));
+        let said = said.unwrap();
+        assert!(said.last().unwrap().contains(words), "{said:#?}");
+    };
+    wrong(&mut dialogue, &share(&text(&other), "bob", &to), "share 2 is of another backup");
+    let mine = identity(&site.path("mine.key"));
+    wrong(&mut dialogue, &share(&file, "bob", &mine), "not encrypted to this command's fresh key");
+    dialogue.say(&share(&file, "bob", &to));
+    dialogue.until("1 of 2 shares of the backup: bob");
+    // The same one twice is one.
+    dialogue.say(&share(&file, "bob", &to));
+    dialogue.until("1 of 2 shares of the backup: bob");
+    dialogue.say(&share(&file, "erin", &to));
+    dialogue.until("2 of 2 shares of the backup: bob, erin");
+    assert!(dialogue.succeeds().contains("keys suspended"));
+    assert_eq!(std::fs::read(site.path("back/root.key")).unwrap(), root);
+
+    // A share that was exchanged in the file is named.
+    let at = bytes.windows(10).position(|window| window == b"sha256 = \"").unwrap() + 10;
+    let mut exchanged = bytes.clone();
+    exchanged[at] = if exchanged[at] == b'0' { b'1' } else { b'0' };
+    std::fs::write(site.path("exchanged"), exchanged).unwrap();
+    let refused = restore(&site, &["exchanged", "--identity", "alice.key", "--data", "no"]);
+    assert_eq!(code(refused.status), 6, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("share 1, of `alice`, is not the one"), "{}", stderr(&refused));
+    let others = ["exchanged", "--identity", "bob.key", "--identity", "erin.key", "--data", "others"];
+    assert_eq!(code(restore(&site, &others).status), 0, "those of others are fine");
+}
+
+#[test]
+fn no_single_recipient_gets_a_root_key_that_lies_in_a_file() {
+    let site = Site::found();
+    let recipient = identity(&site.path("mine.key"));
+    let settings = format!("[backup]\nrecipients = [\"{recipient}\"]\n");
+    // It serves all the same, and says why there are no backups.
+    let server = Server::start(site.serving(&site.data(), &settings));
+    let refused = site.run(&server, "oscar", &["backup"]);
+    assert_eq!(code(refused.status), 2, "{}", stderr(&refused));
+    for words in ["any one of `backup.recipients` would have the root key", "help: set `backup.custodians`"] {
+        assert!(stderr(&refused).contains(words), "{}", stderr(&refused));
+    }
+    let status = site.ok(&server, "oscar", &["status", "--json"]);
+    assert!(status.contains("no backups are taken: any one of"), "{status}");
+    server.ends();
+    for (settings, words) in [
+        (
+            format!(
+                "recipients = [\"{recipient}\"]\ncustodians = [{{ name = \"a\", recipient = \"{recipient}\" }}]"
+            ),
+            "both set",
+        ),
+        (
+            format!("custodians = [{{ name = \"a\", recipient = \"{recipient}\" }}]"),
+            "2 of 1 shares cannot be",
+        ),
+        (
+            format!("threshold = 1\ncustodians = [{{ name = \"a\", recipient = \"{recipient}\" }}]"),
+            "1 of 1 shares cannot be",
+        ),
+        ("custodians = [{ name = \"a\", recipient = \"age1\" }]".to_owned(), "no age recipient"),
+    ] {
+        let mut serving = site.serving(&site.data(), &format!("[backup]\n{settings}\n"));
+        let output = serving.output().unwrap();
+        assert!(!output.status.success() && stderr(&output).contains(words), "{words}: {}", stderr(&output));
+    }
 }

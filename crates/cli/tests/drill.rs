@@ -13,7 +13,7 @@
 mod common;
 
 use common::custodians::identity;
-use common::{Server, Site, code, holdfast, stderr, stdout, text, wait};
+use common::{Server, Site, code, fixture, holdfast, stderr, stdout, text, wait};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -22,13 +22,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Enough to open a backup.
+const TWO: [&str; 4] = ["--identity", "alice.key", "--identity", "erin.key"];
+
+/// These arguments with enough identities.
+fn with_two<'a>(line: &[&'a str]) -> Vec<&'a str> {
+    line.iter().copied().chain(TWO).collect()
+}
+
 impl Site {
-    /// Serves it with backups for `mine.key`.
+    /// Serves it with backups for two of three.
     fn serve(&self) -> Server {
-        let recipient = identity(&self.path("mine.key"));
-        let directory = self.path("backups");
-        let settings =
-            format!("[backup]\ndirectory = \"{}\"\nrecipients = [\"{recipient}\"]\n", directory.display());
+        let settings = self.backups_for(&["alice", "bob", "erin"]);
         std::fs::create_dir(self.path("tmp")).unwrap();
         Server::start(self.serving(&self.data(), &settings))
     }
@@ -51,7 +56,7 @@ impl Site {
 
     /// One that must succeed.
     fn report(&self, line: &[&str]) -> Value {
-        let line: Vec<_> = line.iter().copied().chain(["--identity", "mine.key", "--json"]).collect();
+        let line: Vec<_> = line.iter().copied().chain(TWO).chain(["--json"]).collect();
         let output = self.drilled(&line);
         assert_eq!(code(output.status), 0, "{}{}", stderr(&output), stdout(&output));
         serde_json::from_str(&stdout(&output)).unwrap()
@@ -180,8 +185,7 @@ fn it_names_exactly_what_a_backup_does_not_hold_while_the_gateway_serves() {
     assert_eq!(live["lost"]["commands"]["create-tenant"], 1, "{live}");
 
     // What is kept is another instance, and no log of it has a live one's origin.
-    let output =
-        site.drilled(&["--backup", &file, "--identity", "mine.key", "--data", &data, "--keep", "kept"]);
+    let output = site.drilled(&with_two(&["--backup", &file, "--data", &data, "--keep", "kept"]));
     assert_eq!(code(output.status), 0, "{}", stderr(&output));
     assert!(stderr(&output).contains("holds the keys"), "{}", stderr(&output));
     let told = stdout(&output);
@@ -216,7 +220,7 @@ fn what_is_damaged_or_does_not_open_is_said_and_nothing_is_left() {
     flipped[whole.len() / 2] ^= 1;
     for bytes in [&flipped, &whole[..whole.len() / 2], &whole[..whole.len() - 1], b"none at all"] {
         std::fs::write(site.path("bad"), bytes).unwrap();
-        let said = site.fails(&["--backup", "bad", "--identity", "mine.key", "--report", "evidence"], 6);
+        let said = site.fails(&with_two(&["--backup", "bad", "--report", "evidence"]), 6);
         assert!(said.contains("the backup") && !said.contains("cannot write"), "{said}");
         let evidence = std::fs::read(site.path("evidence")).unwrap();
         let evidence: Value = serde_json::from_slice(&evidence).unwrap();
@@ -225,17 +229,17 @@ fn what_is_damaged_or_does_not_open_is_said_and_nothing_is_left() {
     }
     identity(&site.path("stranger.key"));
     let said = site.fails(&["--backup", &file, "--identity", "stranger.key"], 1);
-    assert!(said.contains("the backup does not open") && said.contains("recipients"), "{said}");
-    let said = site.fails(&["--backup", &file], 1);
-    assert!(said.contains("--identity"), "{said}");
-    assert!(site.fails(&["--identity", "mine.key"], 2).contains("no backup is named"));
-    assert!(site.fails(&["--backup", "tmp", "--identity", "mine.key"], 2).contains("there is no backup"));
+    assert!(said.contains("opens no share of the backup") && said.contains("alice, bob, erin"), "{said}");
+    let said = site.fails(&["--backup", &file, "--identity", "bob.key"], 1);
+    assert!(said.contains("1 of 2 shares of the backup are in"), "{said}");
+    assert!(site.fails(&with_two(&[]), 2).contains("no backup is named"));
+    assert!(site.fails(&with_two(&["--backup", "tmp"]), 2).contains("there is no backup"));
     assert!(site.fails(&["--backup", &file, "--data", "tmp"], 2).contains("holds no gateway"));
     // A copy that was cut.
     let checkpoint = site.path("acme/checkpoint");
     let cut = std::fs::read_to_string(&checkpoint).unwrap().replacen('\n', "\n1", 1);
     std::fs::write(&checkpoint, cut).unwrap();
-    let said = site.fails(&["--backup", &file, "--identity", "mine.key", "--log", "acme"], 6);
+    let said = site.fails(&with_two(&["--backup", &file, "--log", "acme"]), 6);
     assert!(said.contains("does not continue"), "{said}");
 }
 
@@ -246,15 +250,13 @@ fn a_damaged_version_of_a_key_is_named() {
         return;
     }
     let site = Site::found();
-    let server = site.serve();
-    site.ok(&server, "carol", &["key", "create", "a"]);
-    let file = site.backup(&server);
-    server.ends();
+    std::fs::create_dir(site.path("tmp")).unwrap();
     let sh = |script: &str| {
         let output = Command::new("sh").args(["-ec", script]).current_dir(site.dir.path()).output().unwrap();
         assert_eq!(code(output.status), 0, "{}", stderr(&output));
     };
-    sh(&format!("mkdir open; age -d -i mine.key {} | tar x -C open", file.display()));
+    let [key, file] = ["format-1.key", "format-1.age"].map(|name| text(&fixture(name)));
+    sh(&format!("mkdir open; age -d -i {key} {file} | tar x -C open"));
     let state = rusqlite::Connection::open(site.path("open/state/holdfast.db")).unwrap();
     let zeros = "UPDATE record SET body = zeroblob(length(body)) WHERE kind = 6";
     assert!(state.execute(zeros, []).unwrap() > 0);
@@ -273,7 +275,7 @@ fn nothing_is_left_when_it_is_ended_in_the_middle() {
     site.ok(&server, "carol", &["key", "create", "a"]);
     let whole = std::fs::read(site.backup(&server)).unwrap();
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
-        let mut command = site.drill(&["--backup", "-", "--identity", "mine.key"]);
+        let mut command = site.drill(&with_two(&["--backup", "-"]));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();

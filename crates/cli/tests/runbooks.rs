@@ -24,13 +24,14 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 13] = [
+const FOLLOWED: [&str; 14] = [
     "adopt.md",
     "backup.md",
     "ceremony.md",
     "compromise.md",
     "destruction.md",
     "disk-full.md",
+    "exit.md",
     "import.md",
     "pool.md",
     "restore.md",
@@ -55,9 +56,10 @@ fn start(machine: &Machine) {
 /// Follows `backup.md`.
 fn back_up(machine: &Machine) {
     let mut book = Book::open("backup.md", machine);
-    book.before("recipients");
-    // One of the two: any one of them can restore.
-    book.means("\"age1…\", \"age1…\"", format!("\"{}\"", machine.does("age-keygen -y restore.key").trim()));
+    book.before("custodians");
+    for (custodian, words) in [("alice", "age1alice…"), ("bob", "age1bob…"), ("erin", "age1erin…")] {
+        book.means(words, machine.does(&format!("age-keygen -y {custodian}.key")).trim().to_owned());
+    }
     book.rest();
 }
 
@@ -246,6 +248,22 @@ fn a_lost_directory_is_restored() {
 }
 
 #[test]
+fn a_backup_is_opened_without_holdfast() {
+    if !common::tool("age") || !common::tool("python3") {
+        return;
+    }
+    let machine = Machine::new();
+    start(&machine);
+    back_up(&machine);
+    machine.does("rm /usr/local/bin/holdfast");
+    Book::open("exit.md", &machine).rest();
+    let root = |path: &str| fs::read(machine.path(path)).unwrap();
+    assert!(root("root.key") == root("/var/lib/holdfast/root.key"), "the same root key, byte for byte");
+    let state = root("open/state/holdfast.db");
+    assert!(state.starts_with(b"SQLite format 3"));
+}
+
+#[test]
 fn tokens_are_lost_and_replaced() {
     if !common::tool("curl") {
         return;
@@ -394,7 +412,7 @@ fn hardly_a_command_is_left_out() {
         for block in page::read(name) {
             let is_command = ["sh", "console"].contains(&block.language.as_str());
             assert!(
-                is_command || ["toml", "cedar", "text"].contains(&block.language.as_str()),
+                is_command || ["toml", "cedar", "text", "python"].contains(&block.language.as_str()),
                 "{name}:{}: `{}`",
                 block.line,
                 block.language

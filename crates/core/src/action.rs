@@ -161,6 +161,8 @@ actions! {
         CreateTenant = "create-tenant", Administer, Administer;
         /// Write an encrypted backup of the gateway; an operator's action, in the gateway itself.
         BackUp = "back-up", Administer, Administer;
+        /// Record that a backup was opened and read to its end; an operator's action, in the gateway itself.
+        VerifyBackup = "verify-backup", Administer, Administer;
         /// Confirm that the clock is right after a jump; an operator's action, in the gateway itself.
         ConfirmClock = "confirm-clock", Administer, Administer;
         /// Take a member out of the key store's pool; an operator's action, in the gateway itself.
@@ -265,6 +267,7 @@ impl Action {
             | Self::SetRetention
             | Self::CreateTenant
             | Self::BackUp
+            | Self::VerifyBackup
             | Self::ConfirmClock
             | Self::DrainMember
             | Self::JoinMember

@@ -49,6 +49,19 @@ pub struct NewTenant {
     pub policy: Option<Arc<str>>,
 }
 
+/// A backup that somebody has opened and read to its end, and what shows that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedBackup {
+    /// SHA-256 of its file.
+    pub sha256: [u8; 32],
+    /// The file's length.
+    pub bytes: u64,
+    /// The commit of the state that it holds.
+    pub commit: u64,
+    /// What nobody can make who has not had the root key that came with it.
+    pub proof: [u8; 32],
+}
+
 /// One change that somebody orders.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -105,6 +118,13 @@ pub enum Command {
         /// The verb.
         verb: Transition,
     },
+    /// Put a prepared key into use, or a version that waits until a verified backup holds it.
+    ActivateKey {
+        /// The key.
+        key: KeyName,
+        /// Whether it is done although no verified backup holds it.
+        unprotected: bool,
+    },
     /// Register a caller, or change an earlier registration (its kind stays; its tokens stay).
     PutCaller(CallerRecord),
     /// Stop a caller.
@@ -155,6 +175,8 @@ pub enum Command {
     CreateTenant(NewTenant),
     /// Write an encrypted backup to the place that the configuration names, for the recipients that it names.
     BackUp,
+    /// Record that a backup was opened and read to its end: from then on it protects what it holds.
+    VerifyBackup(VerifiedBackup),
     /// Confirm that the clock is right after a jump.
     ConfirmClock,
     /// Take a member out of the key store's pool, or let it work again.
@@ -196,6 +218,7 @@ impl Command {
                 Transition::Destroy(_) => Action::DestroyKey,
                 Transition::CancelDestruction => Action::CancelDestruction,
             },
+            Self::ActivateKey { .. } => Action::ActivateKey,
             Self::PutCaller(_) => Action::PutCaller,
             Self::SuspendCaller(_) => Action::SuspendCaller,
             Self::ResumeCaller(_) => Action::ResumeCaller,
@@ -210,6 +233,7 @@ impl Command {
             Self::SetRetention(_) => Action::SetRetention,
             Self::CreateTenant(_) => Action::CreateTenant,
             Self::BackUp => Action::BackUp,
+            Self::VerifyBackup(_) => Action::VerifyBackup,
             Self::ConfirmClock => Action::ConfirmClock,
             Self::MoveMember { to: Membership::Drained, .. } => Action::DrainMember,
             Self::MoveMember { to: Membership::Joined, .. } => Action::JoinMember,
@@ -229,6 +253,7 @@ impl Command {
             | Self::RecordInventory { key, .. }
             | Self::ScheduleKey { key, .. }
             | Self::LabelKey { key, .. }
+            | Self::ActivateKey { key, .. }
             | Self::TransitionKey { key, .. } => Some(key),
             Self::PutCaller(_)
             | Self::SuspendCaller(_)
@@ -245,6 +270,7 @@ impl Command {
             | Self::SetRetention(_)
             | Self::CreateTenant(_)
             | Self::BackUp
+            | Self::VerifyBackup(_)
             | Self::ConfirmClock
             | Self::MoveMember { .. } => None,
         }

@@ -107,6 +107,8 @@ pub struct Key {
     pub newest: KeyVersion,
     /// The version that new work takes: the newest, unless it was rolled back to an earlier one.
     pub current: KeyVersion,
+    /// Whether its newest version waits until a verified backup holds it: then the gateway puts it into use.
+    pub waits: bool,
     /// How often it is rotated by itself, if it is.
     pub schedule: Option<Schedule>,
     /// What of its versions is still needed, as it was recorded last; none since it was rolled back.
@@ -129,10 +131,11 @@ impl Key {
     /// [`Key::renewed`] of what is not committed yet: no backup holds it.
     pub const UNCOMMITTED: u64 = u64::MAX;
 
-    /// Whether a backup holds its newest version, if the newest backup is of this commit. Of a key in a device a backup only knows where it is.
-    pub fn is_protected(&self, backed_up: Option<u64>) -> bool {
+    /// Whether a verified backup holds its newest version, if the newest of them is of this commit. Of a key in a device a backup only knows
+    /// where it is.
+    pub fn is_protected(&self, verified: Option<u64>) -> bool {
         match self.custody {
-            Custody::Software => backed_up.is_some_and(|commit| self.renewed <= commit),
+            Custody::Software => verified.is_some_and(|commit| self.renewed <= commit),
             Custody::Token | Custody::VendorAttested => false,
         }
     }

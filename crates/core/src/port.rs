@@ -6,6 +6,7 @@ use crate::action::Action;
 use crate::adoption::{ObjectDigest, Sought};
 use crate::algorithm::Algorithm;
 use crate::caller::{Authentication, Caller, CallerRecord};
+use crate::command::VerifiedBackup;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId, TenantId};
@@ -49,6 +50,15 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// `unsupported` where no recipients are configured; `state-unavailable` when it cannot be written.
     fn write(&self, intent: &Intent) -> impl Future<Output = Result<Archived, Error>> + Send;
+
+    /// Whether this was said by somebody who opened a backup of this gateway and had its root key from it. MUST compare in constant time.
+    ///
+    /// # Errors
+    /// `integrity` for anything else.
+    fn check(&self, verified: &VerifiedBackup) -> Result<(), Error>;
+
+    /// Whether new key versions are to wait until a verified backup holds them.
+    fn holds_back(&self) -> bool;
 }
 
 /// A backup that has been written.
@@ -397,6 +407,11 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// The custody that a key of this algorithm would be in if it were made now: what [`Self::generate`] MUST then give.
     fn custody(&self, algorithm: Algorithm) -> Custody;
+
+    /// How many members hold each version that is made in this custody before [`Self::generate`] gives it.
+    fn copies(&self, _custody: Custody) -> usize {
+        1
+    }
 
     /// How many invocations of its algorithm one operation with a key version may come to, at most: repetitions after a failure and hedges
     /// included. So many are counted towards a budget before the operation.

@@ -22,6 +22,8 @@ pub struct TenantRecord {
     pub backed_up: Option<u64>,
     /// Of the gateway itself: the newest backups that it has written, at most [`TakenBackup::MAX_REMEMBERED`], the newest last.
     pub backups: Vec<TakenBackup>,
+    /// Of the gateway itself: the newest commit that a backup holds which somebody has opened and read to its end.
+    pub verified: Option<u64>,
     /// For how long its log keeps entries; `None` for ever.
     pub retention: Option<Retention>,
     /// Of the gateway itself: the time that was held when a jump of the clock was noticed which nobody has confirmed yet.

@@ -1,6 +1,6 @@
 //! Configuration: strict, small, its own manual. `reference.toml` is embedded and tested to equal the defaults.
 
-use crate::backup::Recipients;
+use crate::backup::Readers;
 use crate::fault::Fault;
 use crate::sinks::{self, SinkTable};
 use crate::token::{self, PoolTable, TokenTable};
@@ -36,6 +36,8 @@ pub struct Config {
     pub backup: Backup,
     /// The end of keys.
     pub destruction: Ending,
+    /// New keys.
+    pub keys: Keys,
     /// The tokens that keys are made and used in; none: custody is in software.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token: Vec<TokenTable>,
@@ -64,6 +66,7 @@ impl Default for Config {
             limits: Limits::default(),
             backup: Backup::default(),
             destruction: Ending::default(),
+            keys: Keys::default(),
             token: vec![],
             pool: PoolTable::default(),
             sink: vec![],
@@ -174,12 +177,16 @@ impl Default for Limits {
 }
 
 /// Where backups go, and for whom they are encrypted.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backup {
     /// The directory; empty: `DIR/backups`.
     pub directory: PathBuf,
-    /// The `age1…` lines of those who may restore; empty: no backups are taken.
+    /// Those who may restore together, each with a share; empty, and no recipients: no backups are taken.
+    pub custodians: Vec<BackupCustodian>,
+    /// How many of them it takes.
+    pub threshold: u8,
+    /// Instead of custodians the `age1…` lines of those any one of whom may restore: of a dev directory, or where the root key is in shares.
     pub recipients: Vec<String>,
     /// For how many days a backup is kept by whoever keeps them; 0: that is not declared.
     pub keep_days: u32,
@@ -214,6 +221,42 @@ impl Ending {
             }
         }
     }
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self { directory: PathBuf::new(), custodians: vec![], threshold: 2, recipients: vec![], keep_days: 0 }
+    }
+}
+
+/// Somebody who has a share of each backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupCustodian {
+    /// What the custodian is called.
+    pub name: String,
+    /// Their own `age1…` line.
+    pub recipient: String,
+}
+
+/// New keys.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// When a new key, and a new version of one, is put into use; unless told when it is protected where backups have custodians, and at
+    /// once elsewhere. In a dev directory always at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activate: Option<Activation>,
+}
+
+/// When new versions are put into use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// When a verified backup, or a second member of the pool, holds them.
+    WhenProtected,
+    /// As soon as they are made.
+    AtOnce,
 }
 
 /// The second directory: what an older copy of the data directory is found by.
@@ -327,7 +370,7 @@ impl Config {
             return Err(Fault::new("only one of `tls.certificate_file` and `tls.key_file` is set")
                 .remedy("set both, or neither for the certificate that `init` made"));
         }
-        Recipients::parse(&self.backup.recipients)?;
+        Readers::of(&self.backup)?;
         token::check(&self.token, &self.pool)?;
         sinks::check(&self.sink)?;
         let Ending { waiting_days } = &self.destruction;

@@ -1,6 +1,6 @@
 //! The composition root: the ports that this gateway is made of, and what opens them.
 
-use crate::backup::Backups;
+use crate::backup::{Backups, proof};
 use crate::config::Config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
@@ -103,6 +103,7 @@ fn open_with(
     let (log, recovery) = GatewayLog::open(holdfast_audit::Config::new(directory.path()), signing)?;
     let settings = Settings::default();
     let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;
+    let proofs = proof::key(identity.instance, &root)?;
     let software = SoftwareStore::open(root, Arc::clone(&world))?;
     // Workers come up by themselves: a gateway without its tokens still takes stop orders.
     let pool = config.pool.start(&config.token, directory.path())?;
@@ -110,7 +111,13 @@ fn open_with(
         TokenStore::beside(&software, pool, config.pool.patience()).adopted_by(config.pool.adopters())
     });
     let keys = Custodian::new(software, token);
-    let archive = Backups::new(directory, identity, &config.backup, state.copier(), Arc::clone(&world))?;
+    let archive = Backups::new(
+        (directory, identity),
+        proofs,
+        (&config.backup, &config.keys),
+        state.copier(),
+        Arc::clone(&world),
+    )?;
     let engines = Engines {
         identify: Seen::new(Registrations::new(), &stages.identify),
         decide: Seen::new(CedarPolicy::new()?, &stages.decide),

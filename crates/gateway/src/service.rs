@@ -148,6 +148,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::ScheduleKey
         | Endpoint::CreateTenant
         | Endpoint::BackUp
+        | Endpoint::VerifyBackup
         | Endpoint::ConfirmClock
         | Endpoint::ReadTenant
         | Endpoint::ResumeTenant
@@ -366,7 +367,7 @@ async fn dispatch(
 fn backups(gateway: &Gateway) -> Backups {
     match gateway.law.is_dev() {
         true => Backups::NotKept,
-        false => Backups::Newest(gateway.law.backed_up()),
+        false => Backups::Verified(gateway.law.verified()),
     }
 }
 

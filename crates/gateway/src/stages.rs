@@ -188,6 +188,10 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         self.inner.adopt(permit, version, sought, object).instrument(span(Stage::Perform)).await
     }
 
+    fn copies(&self, custody: Custody) -> usize {
+        self.inner.copies(custody)
+    }
+
     fn invocations(&self, handle: &SealedHandle) -> u64 {
         self.inner.invocations(handle)
     }

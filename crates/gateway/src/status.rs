@@ -136,20 +136,31 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
     }
     if !identity.dev {
         match law.backed_up() {
-            _ if !law.engines().archive.are_possible() => notices.push(
-                "no backups are taken: set `backup.recipients`; whatever happens to this directory, the keys are lost with it"
-                    .to_owned(),
-            ),
+            _ if let Some(why) = law.engines().archive.why_not() => notices.push(format!(
+                "no backups are taken: {why}; set `backup.custodians`; whatever happens to this directory, the keys are lost with it"
+            )),
             None => notices.push("no backup has been taken yet: run `holdfast backup`".to_owned()),
-            Some(commit) if commit < law.engines().state.position().sequence => {
-                // Not every commit makes a key, but whoever wants to know which keys are concerned asks `holdfast doctor`.
-                let since = law.engines().state.position().sequence - commit;
-                notices.push(format!(
-                    "{since} commits are younger than the newest backup; `holdfast doctor` lists keys that are in none"
-                ));
-            }
-            Some(_) => {}
+            // Not every commit makes a key, but whoever wants to know which keys are concerned asks `holdfast doctor`.
+            Some(_) => match law.verified() {
+                None => notices.push(
+                    "nobody knows whether the backups open: run `holdfast backup verify` with the identities of their custodians"
+                        .to_owned(),
+                ),
+                Some(commit) if commit < law.engines().state.position().sequence => {
+                    let since = law.engines().state.position().sequence - commit;
+                    notices.push(format!(
+                        "{since} commits are younger than the newest verified backup; `holdfast doctor` lists keys that are in none"
+                    ));
+                }
+                Some(_) => {}
+            },
         }
+    }
+    let waiting = law.waiting();
+    if waiting > 0 {
+        notices.push(format!(
+            "{waiting} keys have a newest version that waits until a verified backup holds it; `holdfast doctor`, as a custodian, names them"
+        ));
     }
     if identity.dev {
         notices.push("this is a dev directory, for ever: its token may do everything".to_owned());

@@ -531,6 +531,13 @@ async fn every_route_answers_as_the_document_says() {
     assert_eq!(status["ready"], true);
     let backup = api.post("/v1/backups", &json!({})).await.expect(201).json();
     assert!(directory.path().join("data/backups").join(backup["file"].as_str().unwrap()).is_file());
+    let data = holdfast_gateway::directory::Directory::at(&directory.path().join("data"));
+    let of = (data.identity().unwrap().unwrap().instance, 1);
+    let verified = holdfast_gateway::backup::proof::attest(&data, None, of, (1, [7; 32])).unwrap();
+    let mut verified = json!({"sha256": base64(&verified.sha256), "bytes": 1, "commit": 1, "proof": base64(&verified.proof)});
+    api.post("/v1/backups/verified", &verified).await.expect(200);
+    verified["commit"] = json!(2);
+    api.post("/v1/backups/verified", &verified).await.refused(422, "integrity");
     assert_eq!(api.get("/v1/pool").await.expect(200).json()["members"], json!([]));
     for verb in ["drain", "join"] {
         let path = format!("/v1/pool/members/hsm-a/{verb}");
@@ -574,6 +581,7 @@ async fn every_route_answers_as_the_document_says() {
     }
     api.get("/v1/status").await.refused(401, "unauthenticated");
     api.post("/v1/backups", &json!({})).await.refused(401, "unauthenticated");
+    api.post("/v1/backups/verified", &verified).await.refused(401, "unauthenticated");
     api.get("/v1/pool").await.refused(401, "unauthenticated");
     api.schemas.assert_all_seen();
 

@@ -81,6 +81,13 @@ impl<W: World> KeyStore for Custodian<W> {
         }
     }
 
+    fn copies(&self, custody: Custody) -> usize {
+        match (&self.token, custody) {
+            (Some(token), Custody::Token | Custody::VendorAttested) => token.copies(custody),
+            (_, _) => self.software.copies(custody),
+        }
+    }
+
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         // A key from before the token, of a kind that no token has, goes on where it is: else it could never be rotated again.
         let stays = version.version != KeyVersion::FIRST && !pkcs11::can_hold(&version);

@@ -33,6 +33,7 @@ fn key(number: usize) -> Key {
         inventory: None,
         destruction: None,
         erasure: None,
+        waits: false,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

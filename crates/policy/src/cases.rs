@@ -255,6 +255,7 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
         inventory: None,
         destruction: None,
         erasure: None,
+        waits: false,
         custody,
         renewed: 0,
         created: Timestamp::from_micros(0),

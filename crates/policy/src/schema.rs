@@ -221,6 +221,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::SetRetention
         | Action::CreateTenant
         | Action::BackUp
+        | Action::VerifyBackup
         | Action::ConfirmClock
         | Action::DrainMember
         | Action::JoinMember

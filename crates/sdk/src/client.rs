@@ -8,7 +8,7 @@ use holdfast_core::port::Membership;
 use holdfast_core::{MemberName, OperationId, TenantId};
 use holdfast_wire::native::client::{self as native, Failure, Request};
 use holdfast_wire::native::message::{
-    Backup, CreateTenant, GiveShare, Health, Pool, Seal, Status, TenantDone,
+    Backup, CreateTenant, GiveShare, Health, Pool, Seal, Status, TenantDone, VerifyBackup,
 };
 use holdfast_wire::native::{Method, OPERATION_HEADER, RECEIPT_HEADER, RECEIPT_WANTED};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -129,6 +129,14 @@ impl Client {
     /// Any [`Error`].
     pub async fn back_up(&self) -> Result<Answered<Backup>, Error> {
         self.send(native::back_up(), Repeat::Never).await
+    }
+
+    /// Records that a backup was opened and read to its end; an operator's action.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn verify_backup(&self, verified: &VerifyBackup) -> Result<Answered<TenantDone>, Error> {
+        self.send(native::verify_backup(verified), Repeat::Never).await
     }
 
     /// Confirms that the gateway's clock is right after a jump; an operator's action.

@@ -71,6 +71,8 @@ struct TenantBody<'a> {
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     backups: Vec<BackupBody<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    verified: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     retention_days: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     clock_held: Option<u64>,
@@ -163,6 +165,9 @@ struct KeyBody<'a> {
     /// Where it is not the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     current: Option<u32>,
+    /// Where its newest version waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waits: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schedule: Option<ScheduleBody>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -282,6 +287,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         handle,
         backed_up,
         backups,
+        verified,
         retention,
         clock_held,
         out,
@@ -295,6 +301,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
         backed_up: *backed_up,
         backups: backups.iter().map(of_backup).collect(),
+        verified: *verified,
         retention_days: retention.map(Retention::days),
         clock_held: clock_held.map(Timestamp::micros),
         out: out.iter().map(|(member, absence)| (member.as_str().into(), absence.name().into())).collect(),
@@ -312,6 +319,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         handle,
         backed_up,
         backups,
+        verified,
         retention_days,
         clock_held,
         out,
@@ -332,6 +340,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
         backed_up,
         backups: backups.iter().map(|body| backup(row, body)).collect::<Result<_, _>>()?,
+        verified,
         retention: retention.transpose()?,
         clock_held: clock_held.map(Timestamp::from_micros),
         out: out.collect::<Result<_, Fault>>()?,
@@ -471,6 +480,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels,
         newest,
         current,
+        waits,
         schedule,
         inventory,
         destruction,
@@ -494,6 +504,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         labels: labels.collect(),
         newest: newest.get(),
         current: (current != newest).then(|| current.get()),
+        waits: waits.then_some(true),
         schedule: schedule
             .map(|Schedule { period, due }| ScheduleBody { days: period.days(), due: due.micros() }),
         inventory: inventory.as_deref().map(of_inventory),
@@ -607,6 +618,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         labels: labels.collect(),
         newest,
         current: current.transpose()?.unwrap_or(newest),
+        waits: body.waits.unwrap_or(false),
         schedule: body.schedule.map(|body| schedule(row, &body)).transpose()?,
         inventory: body.inventory.map(|body| inventory(row, &body)).transpose()?.map(Arc::new),
         destruction: body.destruction.map(|body| destruction(row, &body)).transpose()?,

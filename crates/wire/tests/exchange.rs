@@ -343,6 +343,7 @@ fn a_key() -> (Key, Version) {
         labels: [("team".into(), "finance".into())].into(),
         newest: KeyVersion::new(4).unwrap(),
         current: KeyVersion::new(3).unwrap(),
+        waits: true,
         schedule: Some(Schedule {
             period: RotationPeriod::of_days(90).unwrap(),
             due: Timestamp::from_micros(1_803_000_000_000_000),
@@ -403,7 +404,7 @@ fn a_caller() -> CallerRecord {
 
 fn done<T: serde::de::DeserializeOwned>(request: &Request<T>, done: Done) -> T {
     let response =
-        encode::outcome(201, Outcome { done, durability: Durability::InForce }, Backups::Newest(Some(3)));
+        encode::outcome(201, Outcome { done, durability: Durability::InForce }, Backups::Verified(Some(3)));
     assert!(!String::from_utf8_lossy(response.body.as_bytes()).contains("hunter2"));
     request.parse(response.status, response.body.as_bytes()).unwrap()
 }
@@ -451,6 +452,7 @@ fn keys() {
     assert_eq!((shown.name.0, shown.id.0, shown.epoch), (record.name.clone(), record.id, 12));
     assert_eq!((shown.state.0, shown.newest_version.0), (KeyState::Suspended, record.newest));
     assert_eq!(shown.current_version, Some(VersionNumber(record.current)));
+    assert_eq!(shown.waits_for_backup, Some(true));
     assert_eq!(shown.schedule.unwrap().every_days, 90);
     let destruction = shown.destruction.unwrap();
     assert_eq!((destruction.after_days, destruction.state_before.0), (7, KeyState::Deactivated));
@@ -621,7 +623,29 @@ fn keys() {
     let days = |days| Transition::Destroy(WaitingPeriod::of_days(days));
     for verb in Transition::ALL.into_iter().chain([days(0), days(365)]) {
         let asked = command(&client::transition_key(&tenant(), &key(), verb));
-        assert!(matches!(asked, Command::TransitionKey { verb: received, .. } if received == verb));
+        match verb {
+            Transition::Activate => {
+                assert!(matches!(asked, Command::ActivateKey { unprotected: false, .. }), "{asked:?}");
+            }
+            _ => {
+                assert!(matches!(asked, Command::TransitionKey { verb: received, .. } if received == verb));
+            }
+        }
+    }
+    let asked = command(&client::activate_unprotected(&tenant(), &key()));
+    assert!(matches!(asked, Command::ActivateKey { unprotected: true, .. }), "{asked:?}");
+    let verified = message::VerifyBackup {
+        sha256: Bytes(vec![7; 32]),
+        bytes: 99,
+        commit: 12,
+        proof: Bytes(vec![8; 32]),
+    };
+    match received(&client::verify_backup(&verified)) {
+        Call::Command { tenant: whose, command: Command::VerifyBackup(said) } => {
+            assert!(whose.is_gateway());
+            assert_eq!((said.sha256, said.bytes, said.commit, said.proof), ([7; 32], 99, 12, [8; 32]));
+        }
+        other => panic!("{other:?}"),
     }
 }
 

@@ -42,8 +42,7 @@ pub(crate) enum KeyCommand {
     Rollback(Named),
     Inventory(Inventory),
     Schedule(Schedule),
-    /// Put a prepared key into use, or a deactivated version among those that a rollback finds
-    Activate(OrVersion),
+    Activate(Activate),
     /// Stop a key for now: nothing of it leaves any more once this returns
     Suspend(Named),
     /// Let a key be used again
@@ -115,6 +114,18 @@ pub(crate) struct OrVersion {
     /// This version alone
     #[arg(long, value_name = "VERSION", value_parser = version)]
     version: Option<KeyVersion>,
+}
+
+/// Put a prepared key into use, or a deactivated version among those that a rollback finds
+///
+/// A key, or its newest version, that no verified backup holds is put into use by itself when one does; sooner only with `--unprotected`.
+#[derive(Debug, Args)]
+pub(crate) struct Activate {
+    #[command(flatten)]
+    of: OrVersion,
+    /// Although no verified backup holds it: what it protects is lost with the machine. This stands in the audit log
+    #[arg(long, conflicts_with = "version")]
+    unprotected: bool,
 }
 
 /// No new protection by a key; what it protected still opens
@@ -222,7 +233,7 @@ impl KeyCommand {
             Self::Versions(Named { key }) => return versions(app, &key),
             Self::Create(create) => {
                 let tenant = app.tenant()?;
-                return app.printer.record(&app.block_on(tenant.create_key(&create.into_request()?))?.body);
+                return made(app, &app.block_on(tenant.create_key(&create.into_request()?))?.body);
             }
             Self::Import(import) => return import.run(app),
             Self::Adopt(adopt) => return adopt.run(app),
@@ -233,7 +244,7 @@ impl KeyCommand {
             }
             Self::Rotate(Named { key }) => {
                 let tenant = app.tenant()?;
-                return app.printer.record(&app.block_on(tenant.rotate_key(&key))?.body);
+                return made(app, &app.block_on(tenant.rotate_key(&key))?.body);
             }
             Self::Public(public) => return public.run(app),
             Self::Attest(attest) => return attest.run(app),
@@ -253,10 +264,16 @@ impl KeyCommand {
                 let tenant = app.tenant()?;
                 return app.printer.record(&app.block_on(tenant.schedule_key(&key, &schedule))?.body);
             }
-            Self::Activate(OrVersion { key, version: Some(version) }) => {
+            Self::Activate(Activate { of: OrVersion { key, version: Some(version) }, .. }) => {
                 return move_version(app, &key, version, VersionVerb::Activate, false);
             }
-            Self::Activate(OrVersion { key, version: None }) => (key, Transition::Activate),
+            Self::Activate(Activate { of: OrVersion { key, version: None }, unprotected: true }) => {
+                let tenant = app.tenant()?;
+                return app.printer.record(&app.block_on(tenant.activate_unprotected(&key))?.body);
+            }
+            Self::Activate(Activate { of: OrVersion { key, version: None }, unprotected: false }) => {
+                (key, Transition::Activate)
+            }
             Self::Suspend(Named { key }) => (key, Transition::Suspend),
             Self::Resume(Named { key }) => (key, Transition::Resume),
             Self::Deactivate(Deactivate { of: OrVersion { key, version }, guard }) => match version {
@@ -332,6 +349,18 @@ struct Listed {
     key: Key,
     /// Over the key's own.
     state: String,
+}
+
+/// Shows a key of which a version was made, and says what that waits for.
+fn made(app: &App, key: &Key) -> Result<(), Failure> {
+    app.printer.record(key)?;
+    if key.waits_for_backup == Some(true) {
+        note(&format!(
+            "version {} is put into use when a verified backup holds it: `holdfast backup`, then `holdfast backup verify`",
+            key.newest_version.0
+        ));
+    }
+    Ok(())
 }
 
 /// An order about one version.

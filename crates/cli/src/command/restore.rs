@@ -1,15 +1,14 @@
 //! `holdfast restore`.
 
+use super::backup::open::{self, Table};
 use super::share::gather_all;
 use crate::app::App;
 use crate::failure::Failure;
-use crate::lines::Lines;
 use crate::output::note;
 use crate::progress;
 use clap::Args;
-use holdfast_gateway::backup::{self, Source, Summary};
+use holdfast_gateway::backup::{self, Found, Summary};
 use holdfast_gateway::directory::Directory;
-use std::io::Read;
 use std::path::PathBuf;
 
 /// Bring a gateway back from a backup, in an empty directory on this machine
@@ -17,14 +16,16 @@ use std::path::PathBuf;
 /// Brings a gateway back from a backup: as another instance whose logs begin anew and commit to the earlier ones. Every key is suspended
 /// until a custodian resumes it. Stop orders that were given after the backup are given again from copies of the logs.
 ///
-/// A root key in shares is in no backup: custodians give their shares as for `holdfast share rotate`.
+/// A backup for custodians opens with the identities of as many of them as its threshold says; for those that are not here, the command shows
+/// a fresh key, and takes what each prints with `holdfast backup share` on a machine of their own. Where the root key itself is in shares, its
+/// custodians give theirs as for `holdfast share rotate`.
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
     /// The backup, or `-` for stdin: as it was written, or decrypted with `age -d`
     backup: PathBuf,
-    /// The file with the age identity that opens it
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
+    /// A file with an age identity that opens it; several times for several custodians
+    #[arg(long = "identity", value_name = "FILE")]
+    identities: Vec<PathBuf>,
     /// The data directory to make
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -35,16 +36,13 @@ pub(crate) struct Restore {
 
 impl Restore {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { backup, identity, data, logs } = self;
-        let from_stdin = backup.as_os_str().as_encoded_bytes() == b"-";
-        let from: Box<dyn Read + Send> = match backup.as_os_str().as_encoded_bytes() {
-            b"-" => Box::new(std::io::stdin()),
-            _ => Box::new(
-                std::fs::File::open(&backup).map_err(|error| Failure::file("read", &backup, &error))?,
-            ),
-        };
+        let Self { backup, identities, data, logs } = self;
+        let (from, from_stdin) = open::source(&backup)?;
         let without_copies = logs.is_empty();
-        let unpacked = backup::unpack(&Directory::at(&data), Source { backup: from, identity, logs })?;
+        let mut table = Table::default();
+        let found = Found::of(from)?;
+        let readable = open::open(app, (found, from_stdin), &identities, &mut table, &|_| ())?;
+        let unpacked = backup::unpack(&Directory::at(&data), readable, logs)?;
         let root = match unpacked.gathering()? {
             None => None,
             Some(gathering) if from_stdin => {
@@ -54,9 +52,7 @@ impl Restore {
                 )
                 .remedy("put the backup into a file, empty the directory, and begin again"));
             }
-            Some(gathering) => {
-                Some(app.block_on(async { gather_all(gathering, &mut Lines::of_stdin()?).await })?.0)
-            }
+            Some(gathering) => Some(app.block_on(async { gather_all(gathering, table.lines()?).await })?.0),
         };
         let bar = progress::bar(None, "{spinner} {pos} keys");
         let summary = app.block_on(unpacked.restore(root, &mut |keys| bar.inc(keys)));

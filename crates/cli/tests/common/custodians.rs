@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread::JoinHandle;
 
-/// Makes an identity file, and gives its recipient.
+/// The recipient of an identity file, which is made if it is not there.
 pub fn identity(path: &Path) -> String {
+    if let Ok(there) = std::fs::read_to_string(path) {
+        let identity: age::x25519::Identity = there.trim().parse().unwrap();
+        return identity.to_public().to_string();
+    }
     let identity = age::x25519::Identity::generate();
     std::fs::write(path, format!("{}\n", identity.to_string().expose_secret())).unwrap();
     identity.to_public().to_string()

@@ -26,7 +26,7 @@ pub use server::Server;
 pub use site::Site;
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 
 pub const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
@@ -61,6 +61,11 @@ pub fn stdout(output: &Output) -> String {
 
 pub fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
+}
+
+/// A recorded file of `fixtures/backup`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/backup").join(name)
 }
 
 /// Whether a tool is there. Where it must be, its absence is a failure; otherwise the test is skipped, and says so.

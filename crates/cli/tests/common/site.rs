@@ -1,5 +1,6 @@
 //! A founded gateway with an operator and a custodian, both with certificates. Its logs do not grow by themselves.
 
+use super::custodians::identity;
 use super::{Server, code, holdfast, stderr, stdout, text};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,22 @@ impl Site {
         std::fs::write(&config, format!("data = \"{}\"\n{settings}", data.display())).unwrap();
         let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         holdfast(["serve", "--config", &text(&config)].into_iter().chain(ports))
+    }
+
+    /// Has backups written for these, two of whom open one together; their identities are `NAME.key`, and stay if they are there.
+    pub fn backups_for(&self, custodians: &[&str]) -> String {
+        let custodian = |name: &&str| {
+            let recipient = identity(&self.path(&format!("{name}.key")));
+            format!("{{ name = \"{name}\", recipient = \"{recipient}\" }}")
+        };
+        let custodians: Vec<_> = custodians.iter().map(custodian).collect();
+        let directory = self.path("backups");
+        // What these tests make is used at once.
+        format!(
+            "[keys]\nactivate = \"at-once\"\n[backup]\ndirectory = \"{}\"\ncustodians = [{}]\n",
+            directory.display(),
+            custodians.join(", ")
+        )
     }
 
     /// Runs a command as somebody.

@@ -385,11 +385,14 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::TransitionKey { verb: Transition::Destroy(period), .. } => {
             return period.map(|period| period.to_string().into());
         }
+        Command::ActivateKey { unprotected: true, .. } => return Some(super::protect::UNPROTECTED.into()),
+        Command::VerifyBackup(verified) => return Some(format!("commit {}", verified.commit).into()),
         Command::CreateKey(_)
         | Command::RotateKey(_)
         | Command::RollBackKey(_)
         | Command::LabelKey { .. }
         | Command::TransitionKey { .. }
+        | Command::ActivateKey { unprotected: false, .. }
         | Command::SetPolicy { .. }
         | Command::SuspendTenant
         | Command::ResumeTenant

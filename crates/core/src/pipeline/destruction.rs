@@ -250,6 +250,7 @@ impl<P: Ports> Pipeline<P> {
             state: KeyState::Destroyed,
             resumes_to: KeyState::Active,
             destruction: None,
+            waits: false,
             erasure: Some(Arc::new(Erasure::begun(self.moment(scene.inbound.now), holders))),
             epoch: before.epoch.next(),
             ..before.clone()

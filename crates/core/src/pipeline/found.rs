@@ -80,6 +80,7 @@ impl<P: Ports> Pipeline<P> {
             handle: None,
             backed_up: None,
             backups: Vec::new(),
+            verified: None,
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),

@@ -12,7 +12,7 @@ use crate::event::Committed;
 use crate::id::{KeyId, KeyName, KeyVersion};
 use crate::import::{BeginImport, FinishImport, MAX_SECONDS, MAX_WRAPPED, Past, Wrapped, check_value_len};
 use crate::key::{Key, NewVersion, Version};
-use crate::lifecycle::{KeyState, Transition};
+use crate::lifecycle::KeyState;
 use crate::port::{KeyEntry, KeyStore, Ports, Remains, State, StateChange};
 use crate::schedule::Schedule;
 use std::sync::Arc;
@@ -83,10 +83,12 @@ impl<P: Ports> Pipeline<P> {
             self.count_past(before.id, number, uses).await?;
         }
         let Remains { handle, holders } = self.engines.keys.remains(intent.permit(), waiting)?;
+        let waits = state == KeyState::Active && self.holds_back(made.custody);
         let key = Key {
-            state,
+            state: if waits { KeyState::PreActivation } else { state },
             newest: number,
             current: number,
+            waits,
             schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
             custody: made.custody,
             erasure: erasure_with(before, holders, self.moment(scene.inbound.now)),
@@ -140,8 +142,8 @@ pub(super) fn is_waiting(entry: &KeyEntry) -> bool {
 }
 
 /// A key without material is not put into use.
-pub(super) fn check_activation(entry: &KeyEntry, verb: Transition) -> Result<(), Error> {
-    if verb == Transition::Activate && is_waiting(entry) {
+pub(super) fn check_activation(entry: &KeyEntry) -> Result<(), Error> {
+    if is_waiting(entry) {
         let name = &entry.key.name;
         let detail = format!("key `{name}` waits for its import");
         return Err(Error::new(ErrorKind::KeyState, Stage::Resolve, detail)

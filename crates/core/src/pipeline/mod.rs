@@ -4,6 +4,7 @@
 //! record with the same functions, and everything that leaves them has been recorded, refusals included.
 
 mod adopt;
+mod backup;
 mod clock;
 mod command;
 mod copies;
@@ -13,6 +14,7 @@ mod import;
 mod plan;
 mod pool;
 mod proof;
+mod protect;
 mod prune;
 mod query;
 mod record;
@@ -124,6 +126,11 @@ impl<P: Ports> Pipeline<P> {
     /// The commit that the newest backup holds; `None` where there is none yet.
     pub fn backed_up(&self) -> Option<u64> {
         self.tenant(&TenantId::gateway())?.data.record.backed_up
+    }
+
+    /// The newest commit that a verified backup holds; `None` where there is none yet.
+    pub fn verified(&self) -> Option<u64> {
+        self.tenant(&TenantId::gateway())?.data.record.verified
     }
 
     /// How many tenants there are, the gateway itself not counted.

@@ -4,23 +4,20 @@ use super::destruction::{not_waiting, plan_cancel, while_waiting};
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
 use super::versions::plan_inventory;
-use super::work::purpose_for;
+use super::work::{ROTATE_AT, purpose_for};
 use super::{Pipeline, TenantView};
 use crate::algorithm::Algorithm;
 use crate::caller::{CallerKind, CallerRecord, Token};
 use crate::command::{Command, Done, MAX_TOKEN_SECONDS, NewKey, NewTenant};
 use crate::destruction::Destruction;
 use crate::error::{Error, ErrorKind, Stage};
-use crate::event::Committed;
 use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId};
 use crate::key::{Custody, Generated, Key, NewVersion, Version};
 use crate::lifecycle::{KeyState, Transition};
-use crate::port::{
-    Archive, Archived, Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World,
-};
+use crate::port::{Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::schedule::Schedule;
 use crate::secret::Secret;
-use crate::tenant::{Anchor, PolicyVersion, TakenBackup, TenantRecord};
+use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -90,9 +87,17 @@ impl<P: Ports> Pipeline<P> {
                 let compares = expected.is_some();
                 Ok(Planned { compares, ..Planned::key(vec![change], key, Arc::clone(&entry.current)) })
             }
+            Command::TransitionKey { key, verb: Transition::Activate } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_activate(scene, facts, intent, (&entry, false)).await
+            }
             Command::TransitionKey { key, verb } => {
                 let entry = self.entry(tenant, key).await?;
                 self.plan_transition(scene, intent, &entry, *verb).await
+            }
+            Command::ActivateKey { key, unprotected } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_activate(scene, facts, intent, (&entry, *unprotected)).await
             }
             Command::PutCaller(_)
             | Command::SuspendCaller(_)
@@ -114,6 +119,7 @@ impl<P: Ports> Pipeline<P> {
             }
             Command::CreateTenant(new) => self.plan_new_tenant(scene, intent, new).await,
             Command::BackUp => self.plan_backup(scene, facts, intent).await,
+            Command::VerifyBackup(verified) => self.plan_verified(scene, facts, verified).await,
             Command::ConfirmClock => self.plan_confirm_clock(&scene.caller.tenant).await,
             Command::MoveMember { member, to } => {
                 self.plan_move_member(&scene.caller.tenant, intent, member, *to).await
@@ -169,7 +175,10 @@ impl<P: Ports> Pipeline<P> {
         let number = KeyVersion::FIRST;
         let algorithm = self.algorithm_of(new);
         let generated = self.generate(scene, intent, id, number, algorithm, new.exportable).await?;
-        let key = planned_key(tenant, id, new, (algorithm, generated.custody), scene.inbound.now)?;
+        let mut key = planned_key(tenant, id, new, (algorithm, generated.custody), scene.inbound.now)?;
+        if key.state == KeyState::Active && self.holds_back(key.custody) {
+            (key.state, key.waits) = (KeyState::PreActivation, true);
+        }
         facts.key = Some(NamedKey::of(&key, Some(number)));
         facts.evidence = Some((generated.evidence.clone(), generated.commitment));
         let version = version(id, number, generated, scene);
@@ -199,9 +208,12 @@ impl<P: Ports> Pipeline<P> {
         })?;
         let generated =
             self.generate(scene, intent, before.id, number, before.algorithm, before.exportable).await?;
+        // What is used up takes no more: to wait would be to repeat a nonce.
+        let waits = self.holds_back(generated.custody) && !self.is_used_up(entry).await?;
         let key = Key {
             newest: number,
-            current: number,
+            current: if waits { before.current } else { number },
+            waits,
             schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
             custody: generated.custody,
             renewed: Key::UNCOMMITTED,
@@ -215,7 +227,16 @@ impl<P: Ports> Pipeline<P> {
             StateChange::Version { tenant: key.tenant.clone(), version: version.clone() },
             StateChange::Key { key: key.clone(), expected: Some(before.epoch) },
         ];
-        Ok(Planned::key(changes, key, Arc::new(version)))
+        let current = if waits { Arc::clone(&entry.current) } else { Arc::new(version) };
+        Ok(Planned::key(changes, key, current))
+    }
+
+    /// Whether new work must take another version than the current one.
+    async fn is_used_up(&self, entry: &KeyEntry) -> Result<bool, Error> {
+        if !entry.key.algorithm.has_budget() {
+            return Ok(false);
+        }
+        Ok(self.engines.state.count(entry.key.id, entry.current.number, 0).await? >= ROTATE_AT)
     }
 
     async fn generate(
@@ -233,6 +254,20 @@ impl<P: Ports> Pipeline<P> {
         self.engines.keys.generate(intent.permit(), new).await
     }
 
+    async fn plan_activate(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        intent: &Intent,
+        (entry, unprotected): (&KeyEntry, bool),
+    ) -> Result<Planned, Error> {
+        super::import::check_activation(entry)?;
+        match self.plan_use(facts, entry, unprotected).await? {
+            Some(planned) => Ok(planned),
+            None => self.plan_transition(scene, intent, entry, Transition::Activate).await,
+        }
+    }
+
     async fn plan_transition(
         &self,
         scene: &Scene<'_, P>,
@@ -241,7 +276,6 @@ impl<P: Ports> Pipeline<P> {
         verb: Transition,
     ) -> Result<Planned, Error> {
         let before = &entry.key;
-        super::import::check_activation(entry, verb)?;
         let Some(state) = transition(before, verb)? else {
             // Written all the same, so that whoever resumes the key meanwhile comes before or after, and not in between.
             let key = Key { epoch: before.epoch.next(), ..before.clone() };
@@ -260,7 +294,9 @@ impl<P: Ports> Pipeline<P> {
         };
         // A key that waits to be destroyed can only get worse.
         let destruction = before.destruction.map(|order| Destruction { state, resumes_to, ..order });
-        let key = Key { state, resumes_to, destruction, epoch: before.epoch.next(), ..before.clone() };
+        let waits =
+            before.waits && matches!(state, KeyState::Active | KeyState::PreActivation | KeyState::Suspended);
+        let key = Key { state, resumes_to, destruction, waits, epoch: before.epoch.next(), ..before.clone() };
         let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
         Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)))
     }
@@ -352,8 +388,10 @@ impl<P: Ports> Pipeline<P> {
             | Command::ScheduleKey { .. }
             | Command::LabelKey { .. }
             | Command::TransitionKey { .. }
+            | Command::ActivateKey { .. }
             | Command::CreateTenant(_)
             | Command::BackUp
+            | Command::VerifyBackup(_)
             | Command::ConfirmClock
             | Command::MoveMember { .. } => {
                 return Err(Error::new(
@@ -493,6 +531,7 @@ impl<P: Ports> Pipeline<P> {
             handle: Some(handle),
             backed_up: None,
             backups: Vec::new(),
+            verified: None,
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),
@@ -503,48 +542,6 @@ impl<P: Ports> Pipeline<P> {
         let changes = tenant_changes(record, callers, anchors, text, scene.caller.name(), scene.inbound.now);
         let done = Done::Tenant(tenant.clone(), Epoch::FIRST);
         Ok(Planned { changes, done, reload: Some(tenant.clone()), compares: false })
-    }
-
-    /// The backup itself is written here, between intent and outcome; what is committed is which commit it holds.
-    async fn plan_backup(
-        &self,
-        scene: &Scene<'_, P>,
-        facts: &mut Facts,
-        intent: &Intent,
-    ) -> Result<Planned, Error> {
-        let gateway = &scene.caller.tenant;
-        if !gateway.is_gateway() {
-            let detail = "a backup is of the whole gateway, not of one tenant";
-            return Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail)
-                .remedy("ask an operator of the gateway"));
-        }
-        let archived = self.engines.archive.write(intent).await?;
-        facts.subject = Some(archived.name.clone());
-        // The file is nothing that can be guessed, so whoever holds it finds its record.
-        facts.output = Some(Committed::Sha256 { digest: archived.digest, bytes: archived.bytes });
-        self.reload(gateway).await?;
-        let before = self.tenant(gateway).ok_or_else(|| vanished(gateway))?.data.record.clone();
-        let Archived { name, bytes: _, digest, state, keep_days } = &archived;
-        let mut backups = before.backups.clone();
-        backups.push(TakenBackup {
-            name: name.clone(),
-            commit: state.sequence,
-            taken: scene.inbound.now,
-            expires: keep_days.map(|days| scene.inbound.now.plus_seconds(u64::from(days) * 86_400)),
-            sha256: *digest,
-        });
-        backups.drain(..backups.len().saturating_sub(TakenBackup::MAX_REMEMBERED));
-        let record = TenantRecord {
-            backups,
-            // Of two at once the later commit counts, whichever ends last.
-            backed_up: before.backed_up.max(Some(archived.state.sequence)),
-            epoch: before.epoch.next(),
-            ..before.clone()
-        };
-        let changes = vec![StateChange::Tenant { record, expected: Some(before.epoch) }];
-        let done = Done::BackedUp(archived, scene.inbound.now);
-        // A conflict is not planned anew: that would write a second file.
-        Ok(Planned { changes, done, reload: Some(gateway.clone()), compares: true })
     }
 
     /// Whether a stop order can be carried out at all, as far as that can be known beforehand.
@@ -709,6 +706,7 @@ pub(super) fn planned_key(
         labels: labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
+        waits: false,
         schedule: None,
         inventory: None,
         destruction: None,

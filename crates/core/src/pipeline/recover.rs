@@ -163,6 +163,7 @@ impl<P: Ports> Pipeline<P> {
             self.count_uptime().await,
             // After the clock was looked at: a jump makes nothing due.
             self.look_at_due().await,
+            self.use_protected().await,
         ];
         results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }

@@ -202,7 +202,9 @@ impl<P: Ports> Pipeline<P> {
     ) -> Result<Committed, Error> {
         let before = self.tenant(gateway).ok_or_else(not_loaded)?.data.record.clone();
         let epoch = before.epoch.next();
-        let record = TenantRecord { backed_up: Some(backup.sequence), epoch, ..before.clone() };
+        // It was opened, and everything comes out of it.
+        let held = Some(backup.sequence);
+        let record = TenantRecord { backed_up: held, verified: held, epoch, ..before.clone() };
         let change = StateChange::Tenant { record, expected: Some(before.epoch) };
         let committed = self.engines.state.commit(intent, vec![change]).await?;
         self.reload(gateway).await?;

@@ -1,6 +1,7 @@
 //! Rotations by schedule, and destructions that wait: which keys are due, found without looking at all keys, and made up for after a standstill.
 
 use super::plan::Planned;
+use super::protect::Waiting;
 use super::{Destructions, Pipeline};
 use crate::error::Error;
 use crate::id::{KeyName, TenantId};
@@ -43,6 +44,8 @@ pub(super) struct Agenda {
     on_schedule: AtomicU64,
     late: AtomicU64,
     failed: AtomicU64,
+    /// And what waits to be put into use.
+    pub(super) waiting: Waiting,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +98,7 @@ impl Agenda {
 
     /// Takes note of a key whose record was written.
     pub(super) fn note(&self, key: &Key) {
+        self.waiting.note(key);
         self.note_schedule(key);
         let Key { tenant, name, destruction, .. } = key;
         self.ahead(|ahead| {
@@ -125,6 +129,11 @@ impl Agenda {
         self.ahead(|ahead| Destructions { waiting: ahead.waiting.len(), erasing: ahead.erasing.len() })
     }
 
+    /// Has all keys looked at again, one after the other.
+    pub(super) fn look_again(&self) {
+        self.ahead(|ahead| ahead.scan = Scan::NotBegun);
+    }
+
     fn take_due(&self, now: Timestamp) -> Vec<(TenantId, KeyName)> {
         self.ahead(|ahead| {
             let mut due = Vec::new();
@@ -145,7 +154,7 @@ impl Agenda {
 impl<P: Ports> Pipeline<P> {
     /// How scheduled rotations have come out since the start.
     pub fn rotations(&self) -> Rotations {
-        let Agenda { ahead: _, on_schedule, late, failed } = &self.agenda;
+        let Agenda { ahead: _, on_schedule, late, failed, waiting: _ } = &self.agenda;
         let [on_schedule, late, failed] =
             [on_schedule, late, failed].map(|count| count.load(Ordering::Relaxed));
         Rotations { on_schedule, late, failed }

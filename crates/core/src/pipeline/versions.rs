@@ -31,6 +31,13 @@ impl<P: Ports> Pipeline<P> {
                 format!("key `{}` is {}, and only an active key is rolled back", before.name, before.state);
             return Err(refused(detail));
         }
+        // A rotation that is not in use yet is taken back by leaving new work where it is.
+        if before.waits {
+            let key = Key { waits: false, epoch: before.epoch.next(), ..before.clone() };
+            facts.key = Some(NamedKey::of(&key, Some(key.current)));
+            let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
+            return Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)));
+        }
         let version = self.earlier(before).await?;
         if before.algorithm.has_budget() {
             let used = self.engines.state.count(before.id, version.number, 0).await?;
@@ -126,6 +133,12 @@ fn may(key: &Key, version: &Version, verb: VersionVerb, without_inventory: bool)
         return Err(refused(format!("version {number} of key `{name}` is the one that new work takes"))
             .remedy(remedy));
     }
+    if key.waits && number == key.newest {
+        let remedy = format!("run `holdfast key rollback {name}` first: new work then stays where it is");
+        return Err(
+            refused(format!("version {number} of key `{name}` waits to be put into use")).remedy(remedy)
+        );
+    }
     let state = version.state.version_after(verb).ok_or_else(|| {
         let error = refused(format!("version {number} of key `{name}` is {}", version.state));
         match (verb, version.state) {
@@ -189,8 +202,9 @@ pub(super) fn plan_inventory(
         return Err(Error::new(ErrorKind::TooLarge, Stage::Resolve, detail)
             .remedy("rewrap first, and record what is left then"));
     }
-    let inventory =
-        Inventory { newest: before.newest, needed, items: *items, sha256: *sha256, recorded: now };
+    // Of a version that is not in use yet it can say nothing: what comes under it comes later.
+    let newest = before.newest.previous().filter(|_| before.waits).unwrap_or(before.newest);
+    let inventory = Inventory { newest, needed, items: *items, sha256: *sha256, recorded: now };
     let key = Key { inventory: Some(Arc::new(inventory)), epoch: before.epoch.next(), ..before.clone() };
     let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
     Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)))

@@ -1,11 +1,11 @@
 //! Backups: taken under a recorded command, and what comes back from one is another gateway in which nothing works until somebody says so.
 
-use holdfast_conformance::doubles::{Journal, Keys, Records, Registry, Rules, TestPorts, Vault};
+use holdfast_conformance::doubles::{Journal, Keys, PROOF, Records, Registry, Rules, TestPorts, Vault};
 use holdfast_conformance::rig::{Rig, decrypt, encrypt, name, new_key, transition};
 use holdfast_conformance::task::now;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::command::{Command, Done};
+use holdfast_core::command::{Command, Done, VerifiedBackup};
 use holdfast_core::context::Context;
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::pipeline::{EarlierLog, Engines, OpenIntent, Pipeline, Restoration, Restored};
@@ -25,11 +25,18 @@ fn back_up(rig: &Rig, who: &str) -> Result<Done, Error> {
 
 fn is_protected(rig: &Rig, key: &str) -> bool {
     let key = rig.state().find(&rig.acme, &name(key)).unwrap();
-    key.is_protected(rig.pipeline.backed_up())
+    key.is_protected(rig.pipeline.verified())
+}
+
+/// Says that a backup of this commit opens.
+fn verify(rig: &Rig, who: &str, commit: u64, proof: [u8; 32]) -> Result<(), Error> {
+    let verified = VerifiedBackup { sha256: [7; 32], bytes: 3, commit, proof };
+    let inbound = rig.inbound_at(&rig.gateway, who);
+    now(rig.pipeline.command(&inbound, Command::VerifyBackup(verified))).map(|_| ())
 }
 
 #[test]
-fn a_key_is_unprotected_until_a_backup_holds_its_newest_version() {
+fn a_key_is_unprotected_until_a_verified_backup_holds_its_newest_version() {
     let rig = rig();
     let vault = &rig.pipeline.engines().archive;
     assert!(!is_protected(&rig, "kek"));
@@ -38,10 +45,19 @@ fn a_key_is_unprotected_until_a_backup_holds_its_newest_version() {
     now(rig.create(new_key("later", Algorithm::Ed25519))).unwrap();
     let Done::BackedUp(archived, _) = back_up(&rig, "olga").unwrap() else { panic!("a backup") };
     assert_eq!((archived.state.sequence, rig.pipeline.backed_up()), (at, Some(at)));
+    assert!(!is_protected(&rig, "kek"), "nobody knows yet whether it opens");
+    verify(&rig, "olga", at, PROOF).unwrap();
     assert!(is_protected(&rig, "kek") && !is_protected(&rig, "later"));
+    let last = rig.log().last();
+    assert_eq!(
+        (last.summary().as_str(), last.text("subject")),
+        ("verify-backup success", format!("commit {at}"))
+    );
+    assert_eq!(last.text("input.sha256"), "07".repeat(32));
+    back_up(&rig, "olga").unwrap();
     // Its record names the file by its hash.
     let last = rig.log().last();
-    assert_eq!((last.summary().as_str(), last.text("subject")), ("back-up success", "backup-1".to_owned()));
+    assert_eq!((last.summary().as_str(), last.text("subject")), ("back-up success", "backup-2".to_owned()));
     assert_eq!(last.text("output.sha256"), "07".repeat(32));
     // Other changes of a key need no new backup, a new version does.
     now(rig.transition("kek", Transition::Suspend)).unwrap();
@@ -52,7 +68,25 @@ fn a_key_is_unprotected_until_a_backup_holds_its_newest_version() {
     // Of two that overlap the younger one counts.
     vault.hold(at - 1);
     back_up(&rig, "olga").unwrap();
-    assert_eq!(rig.pipeline.backed_up(), Some(at));
+    verify(&rig, "olga", at - 1, PROOF).unwrap();
+    assert_eq!((rig.pipeline.backed_up(), rig.pipeline.verified()), (Some(at), Some(at)));
+}
+
+#[test]
+fn nobody_says_that_a_backup_opens_who_has_not_opened_it() {
+    let rig = rig();
+    let at = rig.state().position().sequence;
+    assert_eq!(verify(&rig, "olga", at, [8; 32]).unwrap_err().kind(), ErrorKind::Integrity);
+    assert_eq!(rig.log().last().summary(), "verify-backup refused integrity");
+    // Of a time that has not come: the state was put back.
+    assert_eq!(verify(&rig, "olga", at + 100, PROOF).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(rig.pipeline.verified(), None);
+    // An operator's order: in a tenant it is nobody's.
+    assert_eq!(verify(&rig, "carol", at, PROOF).unwrap_err().kind(), ErrorKind::Unauthenticated);
+    let verified = VerifiedBackup { sha256: [7; 32], bytes: 3, commit: at, proof: PROOF };
+    let refused = now(rig.command("carol", Command::VerifyBackup(verified))).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(!is_protected(&rig, "kek"));
 }
 
 #[test]
@@ -138,7 +172,7 @@ fn every_log_begins_with_what_it_continues_and_every_key_is_suspended() {
     assert_eq!(state("held").0, KeyState::Suspended);
     // All that came back is in the backup.
     let entry = now(pipeline.engines().state.key(&rig.acme, &name("kek"))).unwrap().unwrap();
-    assert!(entry.key.is_protected(pipeline.backed_up()));
+    assert!(entry.key.is_protected(pipeline.verified()));
     // It opens like any other gateway afterwards, and its log knows its state.
     let (state, keys) = (pipeline.engines().state.copy(), rig.keys().clone());
     let opened = now(Rig::open(keys, state, log.clone(), rig.world.clone(), log.recovery())).unwrap();

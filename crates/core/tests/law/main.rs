@@ -34,6 +34,7 @@ mod separation;
 mod stops;
 mod unseal;
 mod versions;
+mod waiting;
 
 use holdfast_core::{Error, ErrorKind};
 

@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 const FORMAT: u32 = 1;
 /// And with the root key in shares, which older builds cannot restore.
 const FORMAT_SHARES: u32 = 2;
+/// And without it: it is in the shares of the backup's own custodians, around this archive.
+const FORMAT_CUSTODIANS: u32 = 3;
 /// First in the archive, so that whoever reads it knows what comes.
 const MANIFEST: &str = "manifest.json";
 const IDENTITY: &str = "instance.toml";
@@ -39,6 +41,9 @@ pub struct Manifest {
     pub commit: u64,
     /// The build that wrote it.
     pub build: String,
+    /// Which backup, as it stands in clear around one for custodians.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
 }
 
 impl Manifest {
@@ -47,8 +52,9 @@ impl Manifest {
         let format = match root {
             Root::Key(_) => FORMAT,
             Root::Shares { .. } => FORMAT_SHARES,
+            Root::Custodians => FORMAT_CUSTODIANS,
         };
-        Self { format, instance: instance.to_string(), taken, commit: state.sequence, build }
+        Self { format, instance: instance.to_string(), taken, commit: state.sequence, build, backup: None }
     }
 }
 
@@ -65,6 +71,8 @@ pub(super) enum Root {
     Key(Zeroizing<Vec<u8>>),
     /// In shares: their public list, and the shares, each encrypted to its custodian.
     Shares { roster: Vec<u8>, shares: BTreeMap<String, Vec<u8>> },
+    /// Not at all: it is in the shares of the backup's custodians.
+    Custodians,
 }
 
 /// Everything in a backup but the state.
@@ -98,6 +106,7 @@ impl Bundle {
                     member(&mut archive, &format!("shares/{name}.age"), share)?;
                 }
             }
+            Root::Custodians => {}
         }
         for (name, bytes) in tls {
             member(&mut archive, &format!("tls/{name}"), bytes)?;
@@ -146,9 +155,9 @@ impl Bundle {
             match *name.split('/').collect::<Vec<_>>() {
                 [MANIFEST] => {
                     let found: Manifest = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
-                    if found.format > FORMAT_SHARES {
+                    if found.format > FORMAT_CUSTODIANS {
                         let problem = format!(
-                            "the backup has format {}, and this build knows {FORMAT_SHARES}",
+                            "the backup has format {}, and this build knows {FORMAT_CUSTODIANS}",
                             found.format
                         );
                         return Err(Fault::new(problem)
@@ -178,6 +187,8 @@ impl Bundle {
                 _ => return Err(strange(&format!("`{name}`, which is nothing of a gateway's"))),
             }
         }
+        // To its very end: only there is known that nothing was cut off.
+        std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(broken)?;
         let missing = |what: &str| strange(&format!("no `{what}`"));
         if !has_state {
             return Err(missing(STATE));
@@ -187,15 +198,17 @@ impl Bundle {
             let vkey = vkeys.remove(&tenant).ok_or_else(|| missing(&format!("audit/{tenant}/log.vkey")))?;
             logs.insert(tenant, KnownLog { checkpoint, vkey });
         }
+        let manifest = manifest.ok_or_else(|| missing(MANIFEST))?;
         Ok(Self {
-            manifest: manifest.ok_or_else(|| missing(MANIFEST))?,
             identity: identity.ok_or_else(|| missing(IDENTITY))?,
-            root: match (root_key, roster) {
-                (Some(key), None) => Root::Key(key),
-                (None, Some(roster)) => Root::Shares { roster, shares },
-                (None, None) => return Err(missing(ROOT_KEY)),
-                (Some(_), Some(_)) => return Err(strange("a root key in one piece and in shares")),
+            root: match (root_key, roster, manifest.format) {
+                (None, None, FORMAT_CUSTODIANS) => Root::Custodians,
+                (Some(key), None, _) => Root::Key(key),
+                (None, Some(roster), _) => Root::Shares { roster, shares },
+                (None, None, _) => return Err(missing(ROOT_KEY)),
+                (Some(_), Some(_), _) => return Err(strange("a root key in one piece and in shares")),
             },
+            manifest,
             tls,
             logs,
         })

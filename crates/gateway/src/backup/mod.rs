@@ -1,14 +1,18 @@
 //! Backups of the whole gateway: what is in one, how it is written, how a gateway comes back from it.
 //!
-//! A backup is an age v1 file for the recipients that the configuration names, with a tar archive inside, so that it can be looked into
-//! without Holdfast: `age -d -i KEY backup.age | tar t`. `docs/operate/backup.md` lists what is in it.
+//! A backup is a tar archive, encrypted with age so that it can be looked into without Holdfast: to a key of its own whose shares custodians
+//! have ([`Opening`]), or to recipients, any one of whom opens it. `docs/operate/backup.md` lists what is in it.
 
 mod bundle;
+mod envelope;
+mod opening;
+pub mod proof;
 mod restore;
 mod since;
 mod write;
 
 pub use bundle::Manifest;
-pub use restore::{Copied, Source, Summary, Unpacked, unpack};
+pub use opening::{Found, Opening, OwnShare, Readable, open_for_anyone};
+pub use restore::{Copied, Summary, Unpacked, unpack};
 pub use since::{FirstOf, Since, Stop, Written};
-pub use write::{Backups, Recipients};
+pub use write::{Backups, Readers};

@@ -1,6 +1,7 @@
 //! A gateway comes back from a backup.
 
 use super::bundle::{Bundle, KnownLog, Manifest, Root};
+use super::opening::Readable;
 use crate::boxed::Boxed;
 use crate::config::Config;
 use crate::directory::{Directory, Identity, write_private};
@@ -19,21 +20,7 @@ use holdfast_core::port::World as _;
 use holdfast_core::{InstanceId, TenantId};
 use holdfast_keystore::root::file as root_file;
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
-
-/// How an age file begins.
-const AGE: &[u8] = b"age-encryption.org/";
-
-/// What is restored.
-pub struct Source {
-    /// The backup: an age file, or what came of decrypting it elsewhere.
-    pub backup: Box<dyn Read + Send>,
-    /// The file with the age identities that open it; none for one that is decrypted already.
-    pub identity: Option<PathBuf>,
-    /// Copies of logs that may be younger than the backup: directories of `holdfast audit mirror`.
-    pub logs: Vec<PathBuf>,
-}
 
 /// What a restoration did, to be told to the person who ordered it.
 #[derive(Debug)]
@@ -67,18 +54,29 @@ pub struct Copied {
 pub struct Unpacked {
     directory: Directory,
     bundle: Bundle,
+    /// What the shares of the backup's custodians gave.
+    root: Option<RootKey>,
     logs: Vec<PathBuf>,
 }
 
-/// Unpacks a backup into an empty directory. What is cut short from here on is no gateway, and can be removed.
+/// Unpacks a backup into an empty directory. What is cut short from here on is no gateway, and can be removed. `logs` are copies of logs that
+/// may be younger than the backup: directories of `holdfast audit mirror`.
 ///
 /// # Errors
-/// When the directory is not empty, or the backup does not open or is not whole.
-pub fn unpack(directory: &Directory, source: Source) -> Result<Unpacked, Fault> {
+/// When the directory is not empty, or the backup is not whole, or not the one that its envelope says.
+pub fn unpack(directory: &Directory, backup: Readable, logs: Vec<PathBuf>) -> Result<Unpacked, Fault> {
     directory.prepare()?;
-    let Source { backup, identity, logs } = source;
-    let bundle = open(directory, backup, identity.as_deref())?;
-    Ok(Unpacked { directory: directory.clone(), bundle, logs })
+    let Readable { archive, root, says } = backup;
+    let bundle = Bundle::read(archive, &directory.path().join("state").join("holdfast.db"))?;
+    let said = says.map(|(instance, backup)| (instance.to_string(), backup.to_string()));
+    let is = bundle.manifest.backup.clone().map(|backup| (bundle.manifest.instance.clone(), backup));
+    // One that was decrypted elsewhere has nothing around it.
+    if said.is_some() && said != is {
+        return Err(Fault::new("what is sealed in the backup is of another one than is said around it")
+            .remedy("give the file as it was written; compare its SHA-256 with the record in the log")
+            .damaged());
+    }
+    Ok(Unpacked { directory: directory.clone(), bundle, root, logs })
 }
 
 impl Unpacked {
@@ -110,13 +108,13 @@ impl Unpacked {
         Ok(unknown)
     }
 
-    /// What takes the shares of its root key, if that is in shares: the backup does not have it.
+    /// What takes the shares of its root key, if the gateway had that in shares: the backup does not have it.
     ///
     /// # Errors
     /// When the list of custodians in the backup is none.
     pub fn gathering(&self) -> Result<Option<Gathering>, Fault> {
         match &self.bundle.root {
-            Root::Key(_) => Ok(None),
+            Root::Key(_) | Root::Custodians => Ok(None),
             Root::Shares { roster, .. } => {
                 Roster::parse(&String::from_utf8_lossy(roster)).map(Gathering::begin).map(Some)
             }
@@ -141,7 +139,7 @@ async fn begin(
     root: Option<RootKey>,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Summary, Fault> {
-    let Unpacked { directory, bundle, logs } = unpacked;
+    let Unpacked { directory, bundle, root: shared, logs } = unpacked;
     let directory = &directory;
     let world = SystemWorld::new();
     let mut entropy = [0; 10];
@@ -149,7 +147,7 @@ async fn begin(
     let instance = InstanceId::new(world.now(), entropy);
     let identity = bundle.identity.restored(instance, world.now().to_string());
     let Continued { earlier, stops, copies } = continued(&bundle, &logs)?;
-    lay_out(directory, &bundle)?;
+    lay_out(directory, &bundle, shared.as_ref())?;
     let root = match root {
         Some(root) => root,
         None => root_file::load(&directory.root_key())?,
@@ -168,47 +166,6 @@ async fn begin(
     })?;
     let logs = earlier.into_iter().map(|log| (log.tenant, log.checkpoint)).collect();
     Ok(Summary { manifest: bundle.manifest, instance, restored, logs, copies })
-}
-
-/// Opens the age file if it is one, and unpacks what is inside; the state goes to its place.
-fn open(
-    directory: &Directory,
-    mut backup: Box<dyn Read + Send>,
-    identity: Option<&Path>,
-) -> Result<Bundle, Fault> {
-    let mut head = Vec::with_capacity(AGE.len());
-    let unreadable = |error: io::Error| Fault::new("the backup cannot be read").because(error);
-    (&mut backup).take(u64::try_from(AGE.len()).unwrap_or(0)).read_to_end(&mut head).map_err(unreadable)?;
-    let is_encrypted = head == AGE;
-    let whole = io::Cursor::new(head).chain(backup);
-    let state = directory.path().join("state").join("holdfast.db");
-    if !is_encrypted {
-        return Bundle::read(whole, &state);
-    }
-    let identity = identity.ok_or_else(|| {
-        Fault::new("the backup is encrypted")
-            .remedy("give the file with the age identity that opens it, with `--identity`")
-    })?;
-    let path = identity.display().to_string();
-    let refused = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Fault::new(format!("`{path}` holds no age identity"))
-            .remedy("give the file that `age-keygen` wrote; decrypt with `age -d` and give `-` for one in hardware")
-            .because(error)
-    };
-    let identities = age::IdentityFile::from_file(path.clone()).map_err(|error| refused(error.into()))?;
-    let identities = identities.into_identities().map_err(|error| refused(error.into()))?;
-    let closed = |error: age::DecryptError| {
-        let is_damage = !matches!(error, age::DecryptError::NoMatchingKeys);
-        let fault = Fault::new("the backup does not open")
-            .remedy(
-                "give the identity of one of the recipients that the configuration named when it was taken",
-            )
-            .because(error);
-        if is_damage { fault.damaged() } else { fault }
-    };
-    let decryptor = age::Decryptor::new_buffered(BufReader::new(whole)).map_err(closed)?;
-    let identities = identities.iter().map(|identity| &**identity as &dyn age::Identity);
-    Bundle::read(decryptor.decrypt(identities).map_err(closed)?, &state)
 }
 
 /// What each log was, and what its copies hold beyond the backup.
@@ -270,9 +227,17 @@ fn strange_copy(copy: &Path) -> Fault {
         .damaged()
 }
 
-fn lay_out(directory: &Directory, bundle: &Bundle) -> Result<(), Fault> {
+fn lay_out(directory: &Directory, bundle: &Bundle, shared: Option<&RootKey>) -> Result<(), Fault> {
     match &bundle.root {
         Root::Key(key) => write_private(&directory.root_key(), key)?,
+        // Where it lay, it lies again.
+        Root::Custodians => {
+            let root = shared.ok_or_else(|| {
+                Fault::new("the root key is not in what was decrypted: it is in the shares around it")
+                    .remedy("give the backup as it was written, with the identities of its custodians")
+            })?;
+            root_file::write(&directory.root_key(), root)?;
+        }
         Root::Shares { roster, shares } => {
             write_private(&directory.root_shares(), roster)?;
             for (name, share) in shares {

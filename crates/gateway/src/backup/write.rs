@@ -1,43 +1,84 @@
 //! Writing a backup while the gateway works.
 
 use super::bundle::{Bundle, KnownLog, Manifest, Root, tls_files};
+use super::envelope::Envelope;
+use super::proof;
 use crate::config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
-use crate::shares::{Custodian, Roster};
+use crate::shares::{Custodian, NewCustodian, Roster, check};
 use crate::world::SystemWorld;
 use age::x25519::Recipient;
 use aws_lc_rs::digest::{Context, SHA256};
+use holdfast_core::command::VerifiedBackup;
 use holdfast_core::pipeline::Intent;
 use holdfast_core::port::{Archive, Archived, Committed, World as _};
-use holdfast_core::{Error, ErrorKind, Stage, TenantId, Timestamp};
+use holdfast_core::{Error, ErrorKind, Secret, Stage, TenantId, Timestamp};
+use holdfast_keystore::root::file as root_file;
 use holdfast_state::Copier;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// For whom backups are encrypted; parsed when the configuration is.
-#[derive(Debug, Clone, Default)]
-pub struct Recipients(Vec<Recipient>);
+/// What to do where none can be taken.
+const REMEDY: &str = "set `backup.custodians` to the names and `age1…` lines of those who may restore together, and restart the gateway";
 
-impl Recipients {
-    /// Of `age1…` lines.
+/// Who opens backups; parsed when the configuration is.
+#[derive(Debug, Clone, Default)]
+pub enum Readers {
+    /// Nobody: there are none.
+    #[default]
+    Nobody,
+    /// Any one of these.
+    Anyone(Vec<Recipient>),
+    /// So many of these together.
+    Custodians {
+        /// Each has a share.
+        custodians: Vec<NewCustodian>,
+        /// How many shares open one.
+        threshold: u8,
+    },
+}
+
+impl Readers {
+    /// As the configuration says.
     ///
     /// # Errors
-    /// Names the first line that is none.
-    pub fn parse(lines: &[String]) -> Result<Self, Fault> {
-        let parse = |line: &String| {
-            line.parse::<Recipient>().map_err(|why| {
-                Fault::new(format!("`{line}` in `backup.recipients` is no age recipient: {why}"))
-                    .remedy("give the line `age1…` that `age-keygen` printed as the public key")
-            })
+    /// For both kinds of readers at once, a line that is no recipient, and custodians to whom no shares can be handed out.
+    pub fn of(settings: &config::Backup) -> Result<Self, Fault> {
+        let config::Backup { directory: _, recipients, custodians, threshold, keep_days: _ } = settings;
+        if !recipients.is_empty() && !custodians.is_empty() {
+            return Err(Fault::new("`backup.recipients` and `backup.custodians` are both set")
+                .remedy("keep `backup.custodians`: so many of them together open a backup, as `backup.threshold` says"));
+        }
+        if custodians.is_empty() {
+            let recipients = recipients.iter().map(|line| recipient("recipients", line));
+            let recipients: Vec<_> = recipients.collect::<Result<_, _>>()?;
+            return Ok(if recipients.is_empty() { Self::Nobody } else { Self::Anyone(recipients) });
+        }
+        let custodian = |config::BackupCustodian { name, recipient: line }: &config::BackupCustodian| {
+            let name = name.parse().map_err(|error: holdfast_core::id::InvalidId| {
+                Fault::new(format!("`{name}` in `backup.custodians` is no name"))
+                    .remedy("name each custodian as a caller is named")
+                    .because(error)
+            })?;
+            Ok::<_, Fault>(NewCustodian { name, recipient: recipient("custodians", line)? })
         };
-        Ok(Self(lines.iter().map(parse).collect::<Result<_, _>>()?))
+        let custodians: Vec<_> = custodians.iter().map(custodian).collect::<Result<_, _>>()?;
+        check(&custodians, *threshold)?;
+        Ok(Self::Custodians { custodians, threshold: *threshold })
     }
+}
+
+fn recipient(setting: &str, line: &str) -> Result<Recipient, Fault> {
+    line.parse().map_err(|why| {
+        Fault::new(format!("`{line}` in `backup.{setting}` is no age recipient: {why}"))
+            .remedy("give the line `age1…` that `age-keygen` printed as the public key")
+    })
 }
 
 /// The gateway's backups: where they go, for whom, and of what.
@@ -46,9 +87,13 @@ pub struct Backups {
     directory: Directory,
     identity: Identity,
     to: PathBuf,
-    recipients: Recipients,
+    readers: Readers,
     keep_days: Option<u32>,
     copier: Copier,
+    /// What proofs of a verification are made with.
+    proofs: Arc<Secret>,
+    /// Whether new key versions wait for a verified one.
+    holds_back: bool,
     world: Arc<SystemWorld>,
 }
 
@@ -58,9 +103,9 @@ impl Backups {
     /// # Errors
     /// When a recipient is none.
     pub fn new(
-        directory: &Directory,
-        identity: &Identity,
-        settings: &config::Backup,
+        (directory, identity): (&Directory, &Identity),
+        proofs: Secret,
+        (settings, keys): (&config::Backup, &config::Keys),
         copier: Copier,
         world: Arc<SystemWorld>,
     ) -> Result<Self, Fault> {
@@ -68,22 +113,31 @@ impl Backups {
             true => directory.path().join("backups"),
             false => settings.directory.clone(),
         };
-        let recipients = Recipients::parse(&settings.recipients)?;
+        let readers = Readers::of(settings)?;
         let keep_days = Some(settings.keep_days).filter(|days| *days > 0);
-        let (directory, identity) = (directory.clone(), identity.clone());
-        Ok(Self { directory, identity, to, recipients, keep_days, copier, world })
+        let (directory, identity, proofs) = (directory.clone(), identity.clone(), Arc::new(proofs));
+        let holds_back = match (keys.activate, &readers) {
+            (Some(config::Activation::WhenProtected), _) | (None, Readers::Custodians { .. }) => true,
+            (Some(config::Activation::AtOnce), _) | (None, Readers::Nobody | Readers::Anyone(_)) => false,
+        };
+        Ok(Self { directory, identity, to, readers, keep_days, copier, proofs, holds_back, world })
     }
 
-    /// Whether one can be taken at all.
-    pub fn are_possible(&self) -> bool {
-        !self.recipients.0.is_empty()
+    /// Why none can be taken, if none can.
+    pub fn why_not(&self) -> Option<&'static str> {
+        match &self.readers {
+            Readers::Nobody => Some("no custodians of backups are configured"),
+            // In one piece, it would be the finder's: any one of the recipients, or whoever has their identity.
+            Readers::Anyone(_) if !self.identity.dev && self.directory.root_key().exists() => Some(
+                "any one of `backup.recipients` would have the root key, which lies in a file: outside of a dev directory it takes several",
+            ),
+            Readers::Anyone(_) | Readers::Custodians { .. } => None,
+        }
     }
 
     fn write_now(&self) -> Result<Archived, Error> {
-        if !self.are_possible() {
-            let detail = "no recipients of backups are configured";
-            return Err(Error::new(ErrorKind::Unsupported, Stage::Perform, detail)
-                .remedy("set `backup.recipients` to the `age1…` lines of those who may restore, and restart the gateway"));
+        if let Some(why) = self.why_not() {
+            return Err(Error::new(ErrorKind::Unsupported, Stage::Perform, why).remedy(REMEDY));
         }
         let failed = |error: Fault| {
             Error::new(ErrorKind::StateUnavailable, Stage::Perform, "the backup cannot be written")
@@ -97,13 +151,19 @@ impl Backups {
             .map_err(|error| failed(Fault::io("cannot make", &self.to, error)))?;
         self.sweep();
         let taken = self.world.now();
-        let name = format!("holdfast-{}-{}.age", self.identity.instance, compact(&taken.to_string()));
+        let end = match &self.readers {
+            Readers::Nobody | Readers::Anyone(_) => "age",
+            Readers::Custodians { .. } => "tar",
+        };
+        let name = format!("holdfast-{}-{}.{end}", self.identity.instance, compact(&taken.to_string()));
         let copy = Leftover(self.to.join(format!(".{name}.state")));
         // Before the state is copied: a checkpoint that is older than the state misses nothing, a younger one might.
         let mut bundle = self.gather(taken).map_err(failed)?;
+        let around = self.envelope(&bundle.root, &taken.to_string()).map_err(failed)?;
         let state = self.copier.copy(&copy.0)?;
         bundle.manifest = Manifest::new(self.identity.instance, taken.to_string(), state, &bundle.root);
-        let archived = self.seal(&bundle, &copy.0, &name, state);
+        bundle.manifest.backup = around.as_ref().map(|(envelope, _)| envelope.head.of.backup.to_string());
+        let archived = self.seal((&bundle, around), &copy.0, &name, state);
         archived.map_err(|error| failed(Fault::io("cannot write", &self.to.join(&name), error)))
     }
 
@@ -138,6 +198,7 @@ impl Backups {
             logs.insert(tenant, KnownLog { checkpoint, vkey });
         }
         let root = match self.directory.roster()? {
+            None if matches!(self.readers, Readers::Custodians { .. }) => Root::Custodians,
             None => Root::Key(Zeroizing::new(read(&self.directory.root_key())?)),
             Some(Roster { custodians, .. }) => {
                 let mut shares = BTreeMap::new();
@@ -161,24 +222,67 @@ impl Backups {
         })
     }
 
+    /// What custodians get of it: shares of a fresh key, and of the root key unless others have shares of that.
+    fn envelope(&self, root: &Root, taken: &str) -> Result<Option<(Envelope, Recipient)>, Fault> {
+        let Readers::Custodians { custodians, threshold } = &self.readers else { return Ok(None) };
+        let root = match root {
+            Root::Custodians => Some(root_file::load(&self.directory.root_key())?),
+            Root::Key(_) | Root::Shares { .. } => None,
+        };
+        let of = (self.identity.instance, *threshold, taken.to_owned());
+        Envelope::make(of, root.as_ref(), custodians, &*self.world).map(Some)
+    }
+
     /// Encrypts to a name that no backup has, and gives it its own when all of it is on disk.
-    fn seal(&self, bundle: &Bundle, state: &Path, name: &str, at: Committed) -> io::Result<Archived> {
+    fn seal(
+        &self,
+        (bundle, around): (&Bundle, Option<(Envelope, Recipient)>),
+        state: &Path,
+        name: &str,
+        at: Committed,
+    ) -> io::Result<Archived> {
         let partial = Leftover(self.to.join(format!(".{name}.partial")));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial.0)?;
-        let mut counted = Counted { file, digest: Context::new(&SHA256), bytes: 0 };
-        let recipients = self.recipients.0.iter().map(|recipient| recipient as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
-        let mut encrypting = encryptor.wrap_output(&mut counted)?;
-        bundle.write(state, &mut encrypting)?;
-        encrypting.finish()?;
-        let Counted { file, digest, bytes } = counted;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial.0)?;
+        let encrypt = |to: &[Recipient], file: &mut File| {
+            let recipients = to.iter().map(|recipient| recipient as &dyn age::Recipient);
+            let encryptor = age::Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
+            let mut encrypting = encryptor.wrap_output(file)?;
+            bundle.write(state, &mut encrypting)?;
+            encrypting.finish().map(|_| ())
+        };
+        match (around, &self.readers) {
+            (Some((envelope, recipient)), _) => {
+                envelope.write(&mut file, |file| encrypt(&[recipient], file))?;
+            }
+            (None, Readers::Anyone(recipients)) => encrypt(recipients, &mut file)?,
+            (None, Readers::Nobody | Readers::Custodians { .. }) => {
+                return Err(io::Error::other("nobody could open it"));
+            }
+        }
         file.sync_all()?;
+        let (bytes, digest) = digest(&mut file)?;
         fs::rename(&partial.0, self.to.join(name))?;
         File::open(&self.to)?.sync_all()?;
-        let mut sha256 = [0; 32];
-        sha256.copy_from_slice(digest.finish().as_ref());
-        Ok(Archived { name: name.into(), bytes, digest: sha256, state: at, keep_days: self.keep_days })
+        Ok(Archived { name: name.into(), bytes, digest, state: at, keep_days: self.keep_days })
     }
+}
+
+/// Length and SHA-256 of what was written, as it lies there.
+fn digest(file: &mut File) -> io::Result<(u64, [u8; 32])> {
+    file.seek(SeekFrom::Start(0))?;
+    let (mut hash, mut bytes, mut buffer) = (Context::new(&SHA256), 0, vec![0; 64 << 10]);
+    loop {
+        let read = file.read(&mut buffer)?;
+        match buffer.get(..read) {
+            None | Some([]) => break,
+            Some(read) => hash.update(read),
+        }
+        bytes += u64::try_from(read).unwrap_or(0);
+    }
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(hash.finish().as_ref());
+    Ok((bytes, sha256))
 }
 
 impl Archive for Backups {
@@ -188,6 +292,20 @@ impl Archive for Backups {
         written.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Internal, Stage::Perform, "the backup was not finished").because(error))
         })
+    }
+
+    fn holds_back(&self) -> bool {
+        self.holds_back
+    }
+
+    fn check(&self, verified: &VerifiedBackup) -> Result<(), Error> {
+        if proof::is_proven(&self.proofs, verified) {
+            return Ok(());
+        }
+        let detail = "whoever says that the backup opens did not have this gateway's root key from it";
+        Err(Error::new(ErrorKind::Integrity, Stage::Perform, detail).remedy(
+            "copy the whole line that `holdfast backup verify` printed, of a backup that this gateway wrote",
+        ))
     }
 }
 
@@ -203,26 +321,5 @@ impl Drop for Leftover {
     fn drop(&mut self) {
         // It may have been renamed, or never made.
         let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Counts and hashes what goes to the file.
-struct Counted {
-    file: File,
-    digest: Context,
-    bytes: u64,
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        let (written_bytes, _) = bytes.split_at(written);
-        self.digest.update(written_bytes);
-        self.bytes += u64::try_from(written).unwrap_or(0);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }

@@ -147,7 +147,11 @@ impl Ceremony {
     }
 }
 
-fn check(custodians: &[NewCustodian], threshold: u8) -> Result<(), Fault> {
+/// Whether shares can be handed out so.
+///
+/// # Errors
+/// For an impossible threshold, and a name or a recipient that comes twice.
+pub(crate) fn check(custodians: &[NewCustodian], threshold: u8) -> Result<(), Fault> {
     let mut names = BTreeSet::new();
     let mut recipients = BTreeSet::new();
     for NewCustodian { name, recipient } in custodians {

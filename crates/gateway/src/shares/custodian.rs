@@ -1,6 +1,6 @@
 //! What a custodian does with a share, on a machine of their own.
 
-use super::{Closed, MAX_SEALED, open, seal};
+use super::{Closed, MAX_SEALED, identities, open, seal};
 use crate::fault::Fault;
 use crate::process;
 use age::armor::Format;
@@ -24,15 +24,7 @@ pub fn open_share(share: &Path, identity: &Path) -> Result<Opened, Fault> {
     std::fs::File::open(share)
         .and_then(|file| file.take(limit).read_to_end(&mut sealed))
         .map_err(|error| Fault::io("cannot read", share, error))?;
-    let refused = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Fault::new(format!("`{}` holds no age identity", identity.display()))
-            .remedy("give the file that `age-keygen` wrote")
-            .because(error)
-    };
-    let identities = age::IdentityFile::from_file(identity.display().to_string())
-        .map_err(|error| refused(error.into()))?
-        .into_identities()
-        .map_err(|error| refused(error.into()))?;
+    let identities = identities(identity)?;
     let identities = identities.iter().map(|identity| &**identity as &dyn age::Identity);
     open(&sealed, identities).map(Opened).map_err(|closed| match closed {
         Closed::Age(error) => Fault::new(format!("`{}` does not open", share.display()))

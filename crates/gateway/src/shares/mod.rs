@@ -14,6 +14,7 @@ mod rotation;
 pub(crate) mod tests;
 
 pub use attempts::{Attempts, Wait};
+pub(crate) use ceremony::check;
 pub use ceremony::{Asked, Ceremony, NewCustodian};
 pub use gathering::{Gathering, Given, Progress};
 pub use roster::{Custodian, Roster};
@@ -27,6 +28,7 @@ use holdfast_core::Secret;
 pub use holdfast_keystore::root::RootKey;
 use holdfast_keystore::root::share::{MAX_TEXT, Share};
 use std::io::{Read as _, Write as _};
+use std::path::Path;
 
 pub use holdfast_keystore::root::spoken::{Challenge, Fingerprint, Proof};
 
@@ -35,13 +37,18 @@ pub const MAX_SEALED: usize = 8 << 10;
 
 /// Encrypts a share to a recipient.
 fn seal(share: &Share, recipient: &Recipient, format: Format) -> Result<Vec<u8>, Fault> {
+    seal_text(&share.to_text(), recipient, format)
+}
+
+/// Encrypts a share's text to a recipient.
+pub(crate) fn seal_text(text: &Secret, recipient: &Recipient, format: Format) -> Result<Vec<u8>, Fault> {
     let failed = |error: std::io::Error| Fault::new("a share cannot be encrypted").because(error);
     let recipients = std::iter::once(recipient as &dyn age::Recipient);
     let encryptor = age::Encryptor::with_recipients(recipients)
         .map_err(|error| Fault::new("a share cannot be encrypted").because(error))?;
     let armored = ArmoredWriter::wrap_output(Vec::new(), format).map_err(failed)?;
     let mut writer = encryptor.wrap_output(armored).map_err(failed)?;
-    writer.write_all(share.to_text().expose()).map_err(failed)?;
+    writer.write_all(text.expose()).map_err(failed)?;
     writer.finish().and_then(ArmoredWriter::finish).map_err(failed)
 }
 
@@ -53,20 +60,48 @@ enum Closed {
     Share(holdfast_core::Error),
 }
 
-/// Decrypts a share, armored or not. What is inside comes straight into memory that is wiped.
+/// Decrypts a share, armored or not.
 fn open<'a>(sealed: &[u8], identities: impl Iterator<Item = &'a dyn age::Identity>) -> Result<Share, Closed> {
-    let io = |error: std::io::Error| Closed::Age(error.into());
-    let decryptor = age::Decryptor::new_buffered(ArmoredReader::new(sealed)).map_err(Closed::Age)?;
-    let reader = decryptor.decrypt(identities).map_err(Closed::Age)?;
-    // One more than there may be: what is longer is no share.
-    let mut text = Secret::new(Vec::with_capacity(MAX_TEXT + 1));
-    let limit = u64::try_from(MAX_TEXT + 1).unwrap_or(u64::MAX);
-    reader.take(limit).read_to_end(text.expose_mut()).map_err(io)?;
+    let text = open_text(sealed, identities, MAX_TEXT).map_err(Closed::Age)?;
     Share::parse(text.expose()).map_err(Closed::Share)
 }
 
+/// Decrypts a share's text, armored or not. What is inside comes straight into memory that is wiped; of what is longer than a share one byte
+/// more, which is then no share.
+pub(crate) fn open_text<'a>(
+    sealed: &[u8],
+    identities: impl Iterator<Item = &'a dyn age::Identity>,
+    most: usize,
+) -> Result<Secret, age::DecryptError> {
+    let decryptor = age::Decryptor::new_buffered(ArmoredReader::new(sealed))?;
+    let reader = decryptor.decrypt(identities)?;
+    let mut text = Secret::new(Vec::with_capacity(most + 1));
+    let limit = u64::try_from(most + 1).unwrap_or(u64::MAX);
+    reader.take(limit).read_to_end(text.expose_mut())?;
+    Ok(text)
+}
+
+/// The identities in a file.
+pub(crate) type Identities = Vec<Box<dyn age::Identity + Send + Sync>>;
+
+/// Reads a file of age identities.
+///
+/// # Errors
+/// When it cannot be read, or holds none.
+pub(crate) fn identities(path: &Path) -> Result<Identities, Fault> {
+    let refused = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Fault::new(format!("`{}` holds no age identity", path.display()))
+            .remedy("give the file that `age-keygen` wrote")
+            .because(error)
+    };
+    age::IdentityFile::from_file(path.display().to_string())
+        .map_err(|error| refused(error.into()))?
+        .into_identities()
+        .map_err(|error| refused(error.into()))
+}
+
 /// A fresh key of this process, and what it is recognised by.
-fn fresh() -> (Identity, String, Fingerprint) {
+pub(crate) fn fresh() -> (Identity, String, Fingerprint) {
     let identity = Identity::generate();
     let recipient = identity.to_public().to_string();
     let fingerprint = Fingerprint::of(&recipient);

@@ -57,20 +57,28 @@ pub fn load(path: &Path) -> Result<RootKey, Error> {
 /// `already-exists` if there is anything at that path; `key-store-unavailable` if it cannot be written; `internal` without entropy.
 pub fn create<W: World>(path: &Path, world: &W) -> Result<RootKey, Error> {
     let root = RootKey::generate(world)?;
-    let text = encode(&root)?;
+    write(path, &root)?;
+    Ok(root)
+}
+
+/// Writes a root key to a new file of mode 0600, durable before this returns.
+///
+/// # Errors
+/// `already-exists` if there is anything at that path; `key-store-unavailable` if it cannot be written.
+pub fn write(path: &Path, root: &RootKey) -> Result<(), Error> {
+    let text = encode(root)?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
         .map_err(|error| not_made(path, &error))?;
-    let written = write(&mut file, path, &text);
+    let written = write_text(&mut file, path, &text);
     written.map_err(|error| {
         // Half a root key helps nobody and would be in the way of the next attempt.
         let _already_failing = std::fs::remove_file(path);
         refused(path, "the root key file cannot be written", "check the disk").because(at(path, &error))
-    })?;
-    Ok(root)
+    })
 }
 
 fn not_opened(path: &Path, error: &io::Error) -> Error {
@@ -101,7 +109,7 @@ fn not_made(path: &Path, error: &io::Error) -> Error {
         .because(at(path, error))
 }
 
-fn write(file: &mut File, path: &Path, text: &Secret) -> io::Result<()> {
+fn write_text(file: &mut File, path: &Path, text: &Secret) -> io::Result<()> {
     file.write_all(text.expose())?;
     file.sync_all()?;
     let directory = match path.parent() {

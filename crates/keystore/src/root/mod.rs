@@ -3,6 +3,7 @@
 //! This is the seam for custody of the root. Whatever brings it ([`file`], [`share`]s of custodians; a TPM, an HSM later) ends in
 //! [`RootKey::new`]; nothing else of software custody knows where it came from.
 
+pub mod backup;
 pub mod file;
 pub mod shamir;
 pub mod share;

@@ -49,6 +49,7 @@ pub fn key(name: &str, labels: &[(&str, &str)]) -> Key {
         inventory: None,
         destruction: None,
         erasure: None,
+        waits: false,
         custody: Custody::Software,
         renewed: 0,
         created: Timestamp::from_micros(0),

@@ -252,6 +252,14 @@ impl Tenant {
         self.client.send(native::schedule_key(&self.id, key, schedule), Repeat::Safe).await
     }
 
+    /// Puts a prepared key into use, or a version that waits, although no verified backup holds it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn activate_unprotected(&self, key: &KeyName) -> Result<Answered<Key>, Error> {
+        self.client.send(native::activate_unprotected(&self.id, key), Repeat::Never).await
+    }
+
     /// Moves a key to another state. Stop orders are repeated, since they can be; the others are not.
     ///
     /// # Errors

@@ -43,9 +43,10 @@ fn the_bytes_of_a_tenant() {
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), gateway);
     let unknown = br#"{"v":1,"suspended":false,"out":{"hsm-a":"asleep"},"created":1}"#;
     assert!(tenant(&row(Kind::Tenant, b"acme", None, unknown)).is_err());
-    let kept = TenantRecord { retention: Retention::of_days(30), ..record };
+    let kept =
+        TenantRecord { retention: Retention::of_days(30), backed_up: Some(9), verified: Some(7), ..record };
     let body = of_tenant(&kept).unwrap();
-    assert!(text(&body).contains(r#""retention_days":30"#), "{}", text(&body));
+    assert!(text(&body).contains(r#""backed_up":9,"verified":7,"retention_days":30"#), "{}", text(&body));
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), kept);
     let taken = TakenBackup {
         name: "b.age".into(),
@@ -125,6 +126,12 @@ fn the_bytes_of_a_key() {
     let back = key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(2).as_bytes())).unwrap();
     assert_eq!((back.newest.get(), back.current.get()), (3, 2));
     assert_eq!(text(&of_key(&back).unwrap()), earlier(2));
+    // Its newest version waits; of rows from before nobody says so.
+    let waiting = Key { waits: true, ..back.clone() };
+    let body = of_key(&waiting).unwrap();
+    assert!(text(&body).contains(r#""current":2,"waits":true,"#), "{}", text(&body));
+    assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), waiting);
+    assert!(!back.waits);
     let counted = Inventory {
         newest: KeyVersion::new(2).unwrap(),
         needed: vec![KeyVersion::FIRST],

@@ -2,14 +2,14 @@
 
 use super::encode::Wiped;
 use super::message::{
-    AdoptKey, Agree, AgreeAnswer, Backup, Batch, BatchAnswer, BeginImport, Caller, Callers, Change,
-    CheckPolicy, CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt,
-    DestroyKey, Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings, FinishImport,
-    GiveShare, ImportBegun, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, Policy,
-    PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory,
+    ActivateKey, AdoptKey, Agree, AgreeAnswer, Backup, Batch, BatchAnswer, BeginImport, Caller, Callers,
+    Change, CheckPolicy, CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate,
+    Decrypt, DestroyKey, Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings,
+    FinishImport, GiveShare, ImportBegun, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer,
+    Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory,
     RestorePolicy, Rewrap, ScheduleKey, Seal, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant,
-    TenantDone, TokenIssued, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions,
-    Wrap,
+    TenantDone, TokenIssued, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup, VerifyMac,
+    Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -370,6 +370,17 @@ pub fn audit_file(tenant: &TenantId, path: &AuditPath) -> Request<()> {
 /// Writes a backup.
 pub fn back_up() -> Request<Backup> {
     Request::bare(Method::Post, "/v1/backups".into())
+}
+
+/// Puts a key into use although no verified backup holds it.
+pub fn activate_unprotected(tenant: &TenantId, key: &KeyName) -> Request<Key> {
+    let order = ActivateKey { unprotected: Some(true) };
+    Request::with(Method::Post, format!("{}/activate", key_path(tenant, key)), &order, SMALL)
+}
+
+/// Records that a backup opens.
+pub fn verify_backup(verified: &VerifyBackup) -> Request<TenantDone> {
+    Request::with(Method::Post, "/v1/backups/verified".into(), verified, SMALL)
 }
 
 /// Confirms that the clock is right after a jump.

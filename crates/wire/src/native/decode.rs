@@ -2,10 +2,10 @@
 
 use super::field::{Bounded, VersionNumber};
 use super::message::{
-    AdoptKey, BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, DestroyKey, Empty,
+    ActivateKey, AdoptKey, BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, DestroyKey, Empty,
     ExplainPolicy, FinishImport, GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength,
     RecordInventory, RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb,
-    decode_items,
+    VerifyBackup, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -150,6 +150,10 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
             let taken = body.json::<RecordInventory>()?.into_taken()?;
             command(Command::RecordInventory { key: key()?, taken })
         }
+        Endpoint::TransitionKey(Transition::Activate) => {
+            let ActivateKey { unprotected } = body.json()?;
+            command(Command::ActivateKey { key: key()?, unprotected: unprotected.unwrap_or(false) })
+        }
         Endpoint::TransitionKey(verb) => {
             let verb = match verb {
                 Transition::Destroy(_) => Transition::Destroy(body.json::<DestroyKey>()?.into_period()),
@@ -177,6 +181,10 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::BackUp => {
             body.json::<Empty>()?;
             Ok(Call::Command { tenant: TenantId::gateway(), command: Command::BackUp })
+        }
+        Endpoint::VerifyBackup => {
+            let verified = body.json::<VerifyBackup>()?.into_verified()?;
+            Ok(Call::Command { tenant: TenantId::gateway(), command: Command::VerifyBackup(verified) })
         }
         Endpoint::ConfirmClock => {
             body.json::<Empty>()?;

@@ -245,6 +245,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 handle: _,
                 backed_up: _,
                 backups: _,
+                verified: _,
                 retention,
                 clock_held: _,
                 out: _,

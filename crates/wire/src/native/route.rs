@@ -71,6 +71,8 @@ pub enum Endpoint {
     CreateTenant,
     /// Write a backup.
     BackUp,
+    /// Record that one opens.
+    VerifyBackup,
     /// Confirm the clock.
     ConfirmClock,
     /// Read a tenant.

@@ -199,12 +199,12 @@ async fn examine_gateway(app: &App, client: &Client, findings: &mut Findings) {
     }
 }
 
-/// Names that are shown of keys that no backup holds.
+/// Names that are shown of keys that no verified backup holds.
 const SHOWN: usize = 20;
 
 /// Which keys would be lost with the machine. Who may not list keys learns nothing, and nothing is wrong with that.
 async fn examine_keys(tenant: &Tenant, findings: &mut Findings) {
-    let (mut after, mut all, mut unprotected) = (None, 0_usize, Vec::new());
+    let (mut after, mut all, mut unprotected, mut waiting) = (None, 0_usize, Vec::new(), Vec::new());
     loop {
         let page = match tenant.keys(after.as_ref(), None).await {
             Ok(page) => page.body,
@@ -213,6 +213,9 @@ async fn examine_keys(tenant: &Tenant, findings: &mut Findings) {
         };
         for key in page.keys {
             all += 1;
+            if key.waits_for_backup == Some(true) {
+                waiting.push(key.name.0.to_string());
+            }
             if key.protected == Some(false) && key.state.0 != KeyState::Destroyed {
                 unprotected.push(key.name.0.to_string());
             }
@@ -222,21 +225,37 @@ async fn examine_keys(tenant: &Tenant, findings: &mut Findings) {
             None => break,
         }
     }
+    if !waiting.is_empty() {
+        findings.watch(
+            "keys",
+            format!(
+                "{} of {all} wait to be put into use until a verified backup holds them: {}",
+                waiting.len(),
+                some(waiting)
+            ),
+            "ask an operator to run `holdfast backup`, and its custodians to run `holdfast backup verify`",
+        );
+    }
     if unprotected.is_empty() {
         return findings.fine("keys", format!("{all}, none of them unprotected"));
     }
-    let more = unprotected.len().saturating_sub(SHOWN);
     let count = unprotected.len();
-    unprotected.truncate(SHOWN);
-    let mut names = unprotected.join(", ");
-    if more > 0 {
-        names.push_str(&format!(" and {more} more"));
-    }
     findings.watch(
         "keys",
-        format!("{count} of {all} are in no backup: {names}"),
-        "ask an operator to run `holdfast backup`",
+        format!("{count} of {all} are in no verified backup: {}", some(unprotected)),
+        "ask an operator to run `holdfast backup`, and its custodians to run `holdfast backup verify`",
     );
+}
+
+/// The first names of a list.
+fn some(mut names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let mut text = names.join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
 }
 
 fn examine_expiry(what: &str, expires: Option<u64>, findings: &mut Findings) {

@@ -1,9 +1,13 @@
 //! `holdfast drill`.
 
-mod newest;
+pub(super) mod newest;
 mod recovery;
 mod report;
 mod scratch;
+
+pub(super) use recovery::{Means, rehearsal};
+pub(super) use report::{Backup, Report};
+pub(super) use scratch::Scratch;
 
 use crate::app::App;
 use crate::failure::Failure;

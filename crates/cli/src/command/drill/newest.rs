@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use std::path::{Path, PathBuf};
 
 /// The backup that was named: a file, or the newest one in a directory; those of a gateway's directory where none was.
-pub(super) fn backup(named: Option<PathBuf>, data: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(crate) fn backup(named: Option<PathBuf>, data: Option<&Path>) -> Result<PathBuf, Failure> {
     let place = named.or_else(|| data.map(|data| data.join("backups"))).ok_or_else(|| {
         Failure::usage("no backup is named")
             .remedy("name the file, or the directory of the backups, with `--backup`")
@@ -29,7 +29,8 @@ pub(super) fn backup(named: Option<PathBuf>, data: Option<&Path>) -> Result<Path
 
 /// The time in a backup's name, in letters that are ordered as times are. A restored gateway goes on under another instance.
 fn taken(name: &str) -> Option<String> {
-    let (_, time) = name.strip_prefix("holdfast-")?.strip_suffix(".age")?.rsplit_once('-')?;
+    let name = name.strip_prefix("holdfast-")?;
+    let (_, time) = name.strip_suffix(".tar").or_else(|| name.strip_suffix(".age"))?.rsplit_once('-')?;
     Some(time.to_owned())
 }
 
@@ -42,14 +43,14 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         for name in [
             "holdfast-01ZZZZ-20261124T061443.123456Z.age",
-            "holdfast-01AAAA-20261124T061444.000000Z.age",
+            "holdfast-01AAAA-20261124T061444.000000Z.tar",
             ".holdfast-01AAAA-20261125T061444.000000Z.age.partial",
             "other-20271124T061444.000000Z.age",
         ] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         let found = backup(Some(dir.path().to_path_buf()), None).unwrap();
-        assert!(found.ends_with("holdfast-01AAAA-20261124T061444.000000Z.age"), "{}", found.display());
+        assert!(found.ends_with("holdfast-01AAAA-20261124T061444.000000Z.tar"), "{}", found.display());
         assert!(backup(None, None).is_err());
         assert!(
             backup(None, Some(dir.path())).is_ok_and(|path| path.ends_with("backups")),

@@ -5,17 +5,16 @@ use super::report::{Backup, Report};
 use super::scratch::Scratch;
 use crate::app::App;
 use crate::clock;
+use crate::command::backup::open::{self, Table, told};
 use crate::command::share::gather_all;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::lines::Lines;
 use crate::output::note;
 use crate::progress;
 use aws_lc_rs::digest::{Context, SHA256};
 use clap::Args;
 use holdfast_core::{TenantId, Timestamp};
-use holdfast_gateway::Fault;
-use holdfast_gateway::backup::{self, Copied, Since, Source, Unpacked};
+use holdfast_gateway::backup::{self, Copied, Found, Since, Unpacked, proof};
 use holdfast_gateway::directory::{Directory, Identity};
 use holdfast_gateway::scrub;
 use holdfast_gateway::shares::RootKey;
@@ -39,9 +38,9 @@ pub(crate) struct Recovery {
     /// The backup, a directory whose newest one is taken, or `-` for stdin [default: DIR/backups of `--data`]
     #[arg(long, value_name = "FILE")]
     backup: Option<PathBuf>,
-    /// The file with the age identity that opens it
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
+    /// A file with an age identity that opens it; several times for several custodians
+    #[arg(long = "identity", value_name = "FILE")]
+    identities: Vec<PathBuf>,
     /// A copy of a tenant's log, as `holdfast audit mirror` makes it; several times for several
     #[arg(long = "log", value_name = "DIR")]
     logs: Vec<PathBuf>,
@@ -57,40 +56,53 @@ pub(crate) struct Recovery {
 }
 
 /// What is rehearsed with.
-struct Means {
-    file: PathBuf,
-    identity: Option<PathBuf>,
-    logs: Vec<PathBuf>,
-    data: Option<Directory>,
+pub(crate) struct Means {
+    pub(crate) file: PathBuf,
+    pub(crate) identities: Vec<PathBuf>,
+    pub(crate) logs: Vec<PathBuf>,
+    pub(crate) data: Option<Directory>,
 }
 
 impl Recovery {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { backup, identity, logs, data, keep, report: evidence } = self;
+        let Self { backup, identities, logs, data, keep, report: evidence } = self;
         let file = newest::backup(backup, data.as_deref())?;
         let data = data.as_deref().map(founded).transpose()?;
-        let means = Means { file, identity, logs, data };
+        let means = Means { file, identities, logs, data };
         let mut report = Report::new(clock::now().to_string(), Backup::of(&means.file));
         let scratch = Scratch::make(app, keep)?;
-        let rehearsed = rehearse(app, means, &scratch, &mut report);
         let kept = match &scratch {
             Scratch::Kept(path) => Some(path.clone()),
             Scratch::Temporary { .. } => None,
         };
-        let removed = scratch.end();
-        let wrong = report.wrong();
-        report.opens = rehearsed.is_ok() && wrong.is_none();
-        report.problem = rehearsed.as_ref().err().or(wrong.as_ref()).map(ToString::to_string);
+        let (rehearsed, removed) = rehearsal(app, means, scratch, &mut report);
         let written = evidence.map_or(Ok(()), |path| report.write(&path));
-        if rehearsed.is_ok() {
+        if report.is_complete() {
             report.tell(app)?;
             warn(&report);
         }
         if let Some(path) = kept {
             note(&format!("`{}` holds the keys: remove it when it is not needed any more", path.display()));
         }
-        rehearsed.and(wrong.map_or(Ok(()), Err)).and(removed).and(written)
+        rehearsed.and(removed).and(written)
     }
+}
+
+/// Rehearses, ends what it was done in, and judges: how it came out, and whether nothing was left.
+pub(crate) fn rehearsal(
+    app: &App,
+    means: Means,
+    scratch: Scratch,
+    report: &mut Report,
+) -> (Result<(), Failure>, Result<(), Failure>) {
+    let rehearsed = rehearse(app, means, &scratch, report);
+    let removed = scratch.end();
+    let rehearsed = rehearsed.and_then(|()| {
+        report.complete();
+        report.wrong().map_or(Ok(()), Err)
+    });
+    report.judge(rehearsed.as_ref().err());
+    (rehearsed, removed)
 }
 
 fn warn(report: &Report) {
@@ -118,15 +130,8 @@ fn founded(data: &Path) -> Result<Directory, Failure> {
     }
 }
 
-/// What does not verify ends with a code of its own.
-fn told(fault: Fault) -> Failure {
-    let is_damage = fault.is_damage();
-    let failure = Failure::from(fault);
-    if is_damage { failure.ending(Exit::Integrity) } else { failure }
-}
-
 fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> Result<(), Failure> {
-    let Means { file, identity, logs, data } = means;
+    let Means { file, identities, logs, data } = means;
     let from_stdin = file.as_os_str().as_encoded_bytes() == b"-";
     let directory = Directory::at(scratch.path());
     let mut begun = Instant::now();
@@ -134,17 +139,29 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
         report.took(name, begun.elapsed());
         begun = Instant::now();
     };
+    let mut read = None;
     let from: Box<dyn Read + Send> = if from_stdin {
         Box::new(std::io::stdin())
     } else {
         let (bytes, sha256) = digest(&file)?;
-        (report.backup.bytes, report.backup.sha256) = (Some(bytes), Some(sha256));
+        read = Some((bytes, sha256));
+        let hex = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        (report.backup.bytes, report.backup.sha256) = (Some(bytes), Some(hex));
         Box::new(File::open(&file).map_err(|error| Failure::file("read", &file, &error))?)
     };
     step(report, "read");
     let bar = progress::bytes(report.backup.bytes);
     let from = Box::new(bar.wrap_read(from));
-    let unpacked = backup::unpack(&directory, Source { backup: from, identity, logs });
+    let mut table = Table::default();
+    let found = Found::of(from).map_err(told)?;
+    let takes_custodians = matches!(found, Found::Custodians(_));
+    // Whoever waits for custodians ends with an error at a signal.
+    let asks = |asks| scratch.leave_signals(asks);
+    let readable = open::open(app, (found, from_stdin), &identities, &mut table, &asks)?;
+    if takes_custodians {
+        step(report, "custodians");
+    }
+    let unpacked = backup::unpack(&directory, readable, logs);
     bar.finish_and_clear();
     let mut unpacked = unpacked.map_err(told)?;
     report.taken(unpacked.manifest());
@@ -153,11 +170,12 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
     report.backup.age_seconds = taken.map_or(0, |taken| now.saturating_sub(taken.seconds()));
     let unknown = data.map_or(Ok(Vec::new()), |data| unpacked.add_logs_of(&data)).map_err(told)?;
     step(report, "unpack");
-    let root = shares(app, scratch, &unpacked, from_stdin)?;
+    let root = shares(app, scratch, (&unpacked, from_stdin), &mut table)?;
     if root.is_some() {
         step(report, "shares");
     }
     let again = root.as_ref().map(RootKey::again).transpose()?;
+    let manifest = unpacked.manifest().clone();
     let bar = progress::bar(None, "{spinner} {pos} keys");
     let summary = app.block_on(unpacked.restore(root, &mut |keys| bar.inc(keys)));
     bar.finish_and_clear();
@@ -168,6 +186,10 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
     let identity = directory.identity()?.ok_or_else(|| {
         Failure::new(Exit::Failure, "what was restored is no gateway").remedy("begin again")
     })?;
+    if let (Some(read), Ok(instance)) = (read, manifest.instance.parse()) {
+        let of = (instance, manifest.commit);
+        report.verified = Some(proof::write(&proof::attest(&directory, again.as_ref(), of, read)?));
+    }
     read_all(app, (&directory, &identity), again, report)?;
     step(report, "verify");
     since(report, &summary.copies, &unknown, summary.manifest.commit)?;
@@ -182,8 +204,8 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
 fn shares(
     app: &App,
     scratch: &Scratch,
-    unpacked: &Unpacked,
-    from_stdin: bool,
+    (unpacked, from_stdin): (&Unpacked, bool),
+    table: &mut Table,
 ) -> Result<Option<RootKey>, Failure> {
     let Some(gathering) = unpacked.gathering().map_err(told)? else { return Ok(None) };
     if from_stdin {
@@ -191,7 +213,7 @@ fn shares(
             .remedy("put the backup into a file, and begin again"));
     }
     scratch.leave_signals(true);
-    let gathered = app.block_on(async { gather_all(gathering, &mut Lines::of_stdin()?).await });
+    let gathered = app.block_on(async { gather_all(gathering, table.lines()?).await });
     scratch.leave_signals(false);
     gathered.map(|(root, _)| Some(root))
 }
@@ -249,7 +271,7 @@ fn since(
 }
 
 /// Length and SHA-256 of a file.
-fn digest(path: &Path) -> Result<(u64, String), Failure> {
+fn digest(path: &Path) -> Result<(u64, [u8; 32]), Failure> {
     let failed = |error: std::io::Error| Failure::file("read", path, &error);
     let mut file = File::open(path).map_err(failed)?;
     let (mut hash, mut bytes, mut buffer) = (Context::new(&SHA256), 0, vec![0; 64 << 10]);
@@ -261,6 +283,7 @@ fn digest(path: &Path) -> Result<(u64, String), Failure> {
         }
         bytes += u64::try_from(read).unwrap_or(0);
     }
-    let hex: String = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((bytes, hex))
+    let mut sha256 = [0; 32];
+    sha256.iter_mut().zip(hash.finish().as_ref()).for_each(|(out, byte)| *out = *byte);
+    Ok((bytes, sha256))
 }

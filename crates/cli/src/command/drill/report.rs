@@ -22,7 +22,7 @@ const REMEDY: &str = "take another backup and rehearse with it; if that is damag
 
 /// The report.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(crate) struct Report {
     format: u32,
     /// When the rehearsal was begun.
     pub(super) time: String,
@@ -31,54 +31,59 @@ pub(super) struct Report {
     pub(super) opens: bool,
     /// Why it did not come to an end.
     pub(super) problem: Option<String>,
-    pub(super) backup: Backup,
-    pub(super) restored: Restored,
+    pub(crate) backup: Backup,
+    pub(crate) restored: Restored,
+    /// What shows the gateway that its backup opens: for `holdfast backup verified`.
+    pub(crate) verified: Option<String>,
     /// What would be lost; none without a copy of a log.
     pub(super) lost: Option<Lost>,
-    pub(super) logs: Logs,
+    pub(crate) logs: Logs,
     damages: Vec<Wrong>,
     steps: Vec<Step>,
     seconds: f64,
+    /// Whether all was done, whatever it showed.
+    #[serde(skip)]
+    complete: bool,
 }
 
 /// The backup that was rehearsed with.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Backup {
+pub(crate) struct Backup {
     pub(super) file: String,
     pub(super) bytes: Option<u64>,
-    pub(super) sha256: Option<String>,
+    pub(crate) sha256: Option<String>,
     /// Whether the log has recorded it with this hash; none where no copy of the gateway's own log was given.
-    pub(super) recorded: Option<bool>,
+    pub(crate) recorded: Option<bool>,
     instance: String,
-    taken: String,
-    commit: u64,
+    pub(crate) taken: String,
+    pub(crate) commit: u64,
     build: String,
-    pub(super) age_seconds: u64,
+    pub(crate) age_seconds: u64,
     /// Backups that the log has recorded, and that are younger.
     pub(super) younger: u64,
 }
 
 impl Backup {
     /// Nothing is known of it yet but where it is.
-    pub(super) fn of(file: &Path) -> Self {
+    pub(crate) fn of(file: &Path) -> Self {
         Self { file: file.display().to_string(), ..Self::default() }
     }
 }
 
 /// What came back.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Restored {
+pub(crate) struct Restored {
     pub(super) instance: String,
     pub(super) records: u64,
-    pub(super) keys: u64,
+    pub(crate) keys: u64,
     /// Versions whose sealed material opened.
-    pub(super) versions_opened: u64,
+    pub(crate) versions_opened: u64,
     /// Keys that would come up suspended.
     suspended: FirstOf<String>,
     /// Keys with a budget, which would rotate with their first use.
     rotate: FirstOf<String>,
     /// Keys that are only where their token is.
-    only_in_token: FirstOf<String>,
+    pub(crate) only_in_token: FirstOf<String>,
     /// Stop orders that would be given again.
     pub(super) stops: FirstOf<Stop>,
     /// Those among them of tenants that the backup does not have.
@@ -96,11 +101,11 @@ pub(super) struct Lost {
 
 /// The logs.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Logs {
+pub(crate) struct Logs {
     /// Those of which a copy was verified.
     pub(super) copies: Vec<String>,
     /// Those that the backup knows, and of which no copy was given.
-    pub(super) without_copy: Vec<String>,
+    pub(crate) without_copy: Vec<String>,
     pub(super) entries_verified: u64,
 }
 
@@ -119,7 +124,7 @@ struct Step {
 }
 
 impl Report {
-    pub(super) fn new(time: String, backup: Backup) -> Self {
+    pub(crate) fn new(time: String, backup: Backup) -> Self {
         Self {
             format: FORMAT,
             time,
@@ -128,12 +133,31 @@ impl Report {
             problem: None,
             backup,
             restored: Restored::default(),
+            verified: None,
             lost: None,
             logs: Logs::default(),
             damages: Vec::new(),
             steps: Vec::new(),
             seconds: 0.0,
+            complete: false,
         }
+    }
+
+    /// All was done.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// Whether all was done, whatever it showed.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// How it came out.
+    pub(super) fn judge(&mut self, wrong: Option<&Failure>) {
+        self.opens = wrong.is_none();
+        self.problem = wrong.map(ToString::to_string);
+        self.verified = self.verified.take().filter(|_| self.opens);
     }
 
     /// So long took a step.
@@ -144,7 +168,7 @@ impl Report {
     }
 
     pub(super) fn taken(&mut self, manifest: &Manifest) {
-        let Manifest { format: _, instance, taken, commit, build } = manifest.clone();
+        let Manifest { format: _, instance, taken, commit, build, backup: _ } = manifest.clone();
         self.backup = Backup { instance, taken, commit, build, ..std::mem::take(&mut self.backup) };
     }
 
@@ -216,6 +240,7 @@ impl Report {
             "recorded": recorded,
             "opened": format!("{} versions of {} keys", restored.versions_opened, restored.keys),
             "logs_verified": logs.copies,
+            "verified": self.verified,
             "recovery_time": format!("{seconds} s: {}", steps.join(", ")),
         }))?;
         let mut rows = Vec::new();

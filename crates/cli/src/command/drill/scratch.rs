@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const ATTEMPTS: u32 = 1_000;
 
 /// The directory.
-pub(super) enum Scratch {
+pub(crate) enum Scratch {
     /// Named: stays.
     Kept(PathBuf),
     /// Temporary.
@@ -27,7 +27,7 @@ pub(super) enum Scratch {
 
 impl Scratch {
     /// Makes it, and begins to listen for Ctrl-C and SIGTERM.
-    pub(super) fn make(app: &App, keep: Option<PathBuf>) -> Result<Self, Failure> {
+    pub(crate) fn make(app: &App, keep: Option<PathBuf>) -> Result<Self, Failure> {
         if let Some(keep) = keep {
             return Ok(Self::Kept(keep));
         }

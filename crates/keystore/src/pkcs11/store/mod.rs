@@ -355,6 +355,10 @@ impl<W: World> KeyStore for TokenStore<W> {
         Algorithm::Aes256Gcm
     }
 
+    fn copies(&self, _: Custody) -> usize {
+        self.tokens.pool.copies()
+    }
+
     fn custody(&self, _: Algorithm) -> Custody {
         Custody::Token
     }

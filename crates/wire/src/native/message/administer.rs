@@ -1,6 +1,7 @@
 //! Requests that change records, and those that ask about policies.
 
 use super::request;
+use crate::json::Fault;
 use crate::native::field::{
     Bounded, Bytes, CertificateBytes, ContextPairs, CredentialText, CrlBytes, LabelMap, LegacyList, List,
     Name, PolicyText, Word,
@@ -48,6 +49,45 @@ impl CreateKey {
             labels: labels.unwrap_or_default().0,
             prepared: prepared.unwrap_or(false),
         }
+    }
+}
+
+request! {
+    /// Puts a prepared key into use, or a newest version that waits.
+    pub struct ActivateKey {
+        required {}
+        optional {
+            /// Although no verified backup holds it; this stands in the log.
+            unprotected: bool,
+        }
+    }
+}
+
+request! {
+    /// Records that a backup was opened and read to its end, with its root key.
+    pub struct VerifyBackup {
+        required {
+            /// SHA-256 of its file: 32 bytes.
+            sha256: Bytes,
+            /// The file's length.
+            bytes: u64,
+            /// The commit of the state that it holds.
+            commit: u64,
+            /// What whoever opened it has computed with the root key, 32 bytes: `holdfast backup verify` does.
+            proof: Bytes,
+        }
+        optional {}
+    }
+}
+
+impl VerifyBackup {
+    pub(crate) fn into_verified(self) -> Result<command::VerifiedBackup, Fault> {
+        let Self { sha256, bytes, commit, proof } = self;
+        let exact = |bytes: Bytes, field: &str| {
+            bytes.0.try_into().map_err(|_| Fault::malformed("expected 32 bytes").within(field))
+        };
+        let (sha256, proof) = (exact(sha256, "sha256")?, exact(proof, "proof")?);
+        Ok(command::VerifiedBackup { sha256, bytes, commit, proof })
     }
 }
 

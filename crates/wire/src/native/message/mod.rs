@@ -14,8 +14,8 @@ mod use_key;
 mod versions;
 
 pub use administer::{
-    CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey, NewAnchor,
-    NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
+    ActivateKey, CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey,
+    NewAnchor, NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention, VerifyBackup,
 };
 pub use adopt::AdoptKey;
 pub use answer::{

@@ -41,6 +41,9 @@ shown! {
         /// The version that new work takes, where it was rolled back to an earlier one than the newest.
         #[serde(skip_serializing_if = "Option::is_none")]
         current_version: Option<VersionNumber>,
+        /// Whether the newest version waits until a verified backup holds it; only where it does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        waits_for_backup: Option<bool>,
         /// How often it is rotated by itself, and when next.
         #[serde(skip_serializing_if = "Option::is_none")]
         schedule: Option<Schedule>,
@@ -64,7 +67,7 @@ shown! {
         labels: LabelMap,
         /// How well it is kept.
         custody: Word<Custody>,
-        /// Whether a backup holds its newest version; left out in a dev directory.
+        /// Whether a verified backup holds its newest version; left out in a dev directory.
         #[serde(skip_serializing_if = "Option::is_none")]
         protected: Option<bool>,
         /// When it was created.
@@ -415,15 +418,15 @@ impl Caller {
 pub enum Backups {
     /// Nobody expects any: a dev directory.
     NotKept,
-    /// The commit that the newest one holds, if there is one.
-    Newest(Option<u64>),
+    /// The newest commit that a verified one holds, if there is one.
+    Verified(Option<u64>),
 }
 
 impl Backups {
     fn hold(self, key: &holdfast_core::key::Key) -> Option<bool> {
         match self {
             Self::NotKept => None,
-            Self::Newest(commit) => Some(key.is_protected(commit)),
+            Self::Verified(commit) => Some(key.is_protected(commit)),
         }
     }
 }
@@ -449,6 +452,7 @@ impl Key {
             labels,
             newest: newest_version,
             current: current_version,
+            waits,
             schedule,
             inventory,
             destruction,
@@ -466,6 +470,7 @@ impl Key {
             state: Word(*state),
             newest_version: VersionNumber(*newest_version),
             current_version: (current_version != newest_version).then_some(VersionNumber(*current_version)),
+            waits_for_backup: waits.then_some(true),
             schedule: schedule.as_ref().map(Schedule::new),
             inventory: inventory.as_deref().map(Inventory::new),
             destruction: destruction.as_ref().map(Destruction::new),

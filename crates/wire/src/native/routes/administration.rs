@@ -4,7 +4,7 @@ use super::{LIMIT_DOCUMENT, LIMIT_SHARE, LIMIT_SMALL};
 use crate::native::message::{
     Backup, Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation, Findings,
     GiveShare, Health, IssueToken, Policy, PolicyDone, Pool, PutAnchor, PutCaller, RestorePolicy, Seal,
-    SetPolicy, SetRetention, Status, Tenant, TenantDone, TokenIssued,
+    SetPolicy, SetRetention, Status, Tenant, TenantDone, TokenIssued, VerifyBackup,
 };
 use crate::native::route::{Endpoint, OpenEndpoint, Route};
 use holdfast_core::port::Membership;
@@ -22,6 +22,12 @@ pub(super) const ROUTES: &[Route] = &[
         .or_nothing()
         .gives::<Backup>()
         .created(),
+    Route::post("verify-backup", "/v1/backups/verified", Endpoint::VerifyBackup, "Record that a backup was opened and read to its end; an operator's action")
+        .takes::<VerifyBackup>(
+            LIMIT_SMALL,
+            r#"{"sha256":"q8f7q8f7q8f7q8f7q8f7q8f7q8f7q8f7q8f7q8f7q8c=","bytes":50534,"commit":12,"proof":"q8f7q8f7q8f7q8f7q8f7q8f7q8f7q8f7q8f7q8f7q8c="}"#,
+        )
+        .gives::<TenantDone>(),
     Route::post("confirm-clock", "/v1/clock/confirm", Endpoint::ConfirmClock, "Confirm that the clock is right after a jump; an operator's action")
         .takes::<Empty>(LIMIT_SMALL, "{}")
         .or_nothing()

@@ -3,8 +3,8 @@
 use super::{LIMIT_BATCH, LIMIT_SMALL, LIMIT_USE};
 use crate::native::message::AnswerBody;
 use crate::native::message::{
-    AdoptKey, Agree, AgreeAnswer, Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey, DataKey,
-    DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, Empty, Encapsulate, EncapsulateAnswer, Encrypt,
+    ActivateKey, AdoptKey, Agree, AgreeAnswer, Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey,
+    DataKey, DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, Empty, Encapsulate, EncapsulateAnswer, Encrypt,
     FinishImport, ImportBegun, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, PublicKeyAnswer, Random,
     RandomAnswer, RecordInventory, Rewrap, ScheduleKey, Sign, SignAnswer, TransitionVersion, Unwrap, Verb,
     Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
@@ -117,8 +117,8 @@ pub(super) const ROUTES: &[Route] = &[
     Route::put("schedule-key", "/v1/tenants/{tenant}/keys/{key}/schedule", Endpoint::ScheduleKey, "Say how often a key is rotated by itself")
         .takes::<ScheduleKey>(LIMIT_SMALL, r#"{"every_days":90}"#)
         .gives::<Key>(),
-    Route::post("activate-key", "/v1/tenants/{tenant}/keys/{key}/activate", Endpoint::TransitionKey(Transition::Activate), "Put a prepared key into use")
-        .takes::<Empty>(LIMIT_SMALL, "{}")
+    Route::post("activate-key", "/v1/tenants/{tenant}/keys/{key}/activate", Endpoint::TransitionKey(Transition::Activate), "Put a prepared key into use, or a version that waits for a backup")
+        .takes::<ActivateKey>(LIMIT_SMALL, r#"{"unprotected":true}"#)
         .or_nothing()
         .gives::<Key>(),
     Route::post("suspend-key", "/v1/tenants/{tenant}/keys/{key}/suspend", Endpoint::TransitionKey(Transition::Suspend), "Stop a key for now")
