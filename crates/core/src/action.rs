@@ -196,6 +196,8 @@ actions! {
         Recover = "recover", Read, Inspect;
         /// Shares of custodians gave the root key at a start.
         Unseal = "unseal", Administer, Administer;
+        /// A custodian of the root key ordered the gateway to give it up.
+        Seal = "seal", Administer, Administer;
         /// The clock jumped: the time from before is held until an operator confirms.
         HoldClock = "hold-clock", Administer, Administer;
         /// A member of the key store's pool gave a wrong result and is out until an operator lets it in again.
@@ -279,6 +281,7 @@ impl Action {
             | Self::Noise
             | Self::Recover
             | Self::Unseal
+            | Self::Seal
             | Self::HoldClock
             | Self::EjectMember
             | Self::SweepPool
@@ -301,6 +304,7 @@ impl Action {
                 | Self::RevokeToken
                 | Self::RemoveAnchor
                 | Self::SuspendTenant
+                | Self::Seal
         )
     }
 }

@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod root;
 pub mod scrub;
 pub mod sealed;
+mod sealing;
 pub mod serve;
 mod service;
 pub mod shares;

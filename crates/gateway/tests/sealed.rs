@@ -107,7 +107,36 @@ async fn every_route_but_its_seal_and_its_health_is_refused_until_it_opens() {
     let mut api = Api::of(Peer::connect(address, &trust(&data)).await.unwrap()).await;
     assert_eq!(api.get("/health/ready").await.expect(200).json()["ok"], true);
     assert_eq!(api.get("/v1/seal").await.expect(200).json(), json!({"sealed": false, "opening": false}));
-    running.shut_down().await.unwrap();
+
+    // One of the three has it sealed again, on the same sockets.
+    let asked = api.post("/v1/seal/challenge", &json!({"generation": 1, "share": 2})).await.expect(200);
+    let challenge = STANDARD.decode(asked.text("challenge")).unwrap();
+    let file = identity(place.path(), "bob");
+    let answer =
+        open_share(&data.join("shares/bob.age"), &file).unwrap().order_seal(&challenge, &file).unwrap();
+    let order = |answer: &[u8]| json!({"generation": 1, "share": 2, "answer": STANDARD.encode(answer)});
+    api.post("/v1/seal", &order(&[7; 32])).await.refused(400, "malformed");
+    let mut idle = Peer::connect(address, &trust(&data)).await.unwrap();
+    assert_eq!(idle.ask("GET", "/health/ready", "").await.expect(200).json()["ok"], true);
+    let done = api.post("/v1/seal", &order(&answer)).await.expect(200).json();
+    assert_eq!(done, json!({"custodian": "bob", "durability": "durable"}));
+    // Until it is closed, as after.
+    api.get("/v1/status").await.refused(503, "sealed");
+    assert_eq!(api.get("/v1/seal").await.expect(200).json(), json!({"sealed": true, "opening": false}));
+    assert_eq!(api.peer.ask("GET", "/health/ready", "").await.expect(503).json()["ok"], false);
+    api.post("/v1/seal", &order(&answer)).await.refused(503, "sealed");
+    running.sealing().await;
+    let sealed = running.seal().await.unwrap();
+    idle.closed().await;
+    assert_eq!(sealed.address, address);
+    assert_ne!(Fingerprint::of(&recipient), sealed.fingerprint);
+    let mut api = Api { peer: connect_to(address, &data).await, schemas: Schemas::new(openapi::openapi()) };
+    assert_eq!(Fingerprint::of(&api.get("/v1/seal").await.expect(200).text("recipient")), sealed.fingerprint);
+    sealed.shut_down().await;
+}
+
+async fn connect_to(address: std::net::SocketAddr, data: &Path) -> Peer {
+    Peer::connect(address, &trust(data)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -236,6 +236,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::Noise
         | Action::Recover
         | Action::Unseal
+        | Action::Seal
         | Action::HoldClock
         | Action::EjectMember
         | Action::SweepPool

@@ -26,6 +26,7 @@ mod random;
 mod restore;
 mod retention;
 mod rewrap;
+mod seal;
 mod serve;
 mod share;
 mod sign;
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Init(init::Init),
     Serve(serve::Serve),
     Unseal(unseal::Unseal),
+    Seal(seal::SealGateway),
     Backup(backup::Backup),
     Restore(restore::Restore),
     /// Rehearse what nobody wants to do for the first time when it matters
@@ -111,6 +113,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Init(init) => init.run(app),
         Command::Serve(serve) => serve.run(app),
         Command::Unseal(unseal) => unseal.run(app),
+        Command::Seal(seal) => seal.run(app),
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
         Command::Drill(drill) => drill.run(app),

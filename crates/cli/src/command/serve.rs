@@ -74,29 +74,38 @@ impl Serve {
         app.block_on(async {
             let mut signals = Signals::new()?;
             let json = app.printer.is_json();
-            let (running, news) = match serve::begin(Options { config, dev }).await? {
-                Started::Serving(running) => (*running, "READY=1"),
-                Started::Sealed(mut sealed) => {
-                    output::write_stdout(format!("{}\n", sealed_line(&sealed, json)).as_bytes())?;
-                    // It does what it can: whoever waits for more would wait for people.
-                    systemd.tell("READY=1\nSTATUS=sealed: waiting for shares of the root key");
-                    let reload = sealed.reloading();
-                    let unsealed = tokio::select! {
-                        unsealed = sealed.unsealed() => unsealed?,
-                        () = signals.wait(reload, &systemd) => {
-                            systemd.tell("STOPPING=1");
-                            sealed.shut_down().await;
-                            return Ok(());
-                        }
-                    };
-                    (Box::pin(sealed.open(unsealed)).await?, "STATUS=serving")
+            let mut started = serve::begin(Options { config, dev }).await?;
+            loop {
+                let (running, news) = match started {
+                    Started::Serving(running) => (*running, "READY=1"),
+                    Started::Sealed(mut sealed) => {
+                        output::write_stdout(format!("{}\n", sealed_line(&sealed, json)).as_bytes())?;
+                        // It does what it can: whoever waits for more would wait for people.
+                        systemd.tell("READY=1\nSTATUS=sealed: waiting for shares of the root key");
+                        let reload = sealed.reloading();
+                        let unsealed = tokio::select! {
+                            unsealed = sealed.unsealed() => unsealed?,
+                            () = signals.wait(reload, &systemd) => {
+                                systemd.tell("STOPPING=1");
+                                sealed.shut_down().await;
+                                return Ok(());
+                            }
+                        };
+                        (Box::pin(sealed.open(unsealed)).await?, "STATUS=serving")
+                    }
+                };
+                output::write_stdout(format!("{}\n", ready_line(&running, json)).as_bytes())?;
+                systemd.tell(news);
+                tokio::select! {
+                    () = signals.wait(|| running.reload(), &systemd) => {
+                        systemd.tell("STOPPING=1");
+                        return Ok(running.shut_down().await?);
+                    }
+                    () = running.sealing() => {}
                 }
-            };
-            output::write_stdout(format!("{}\n", ready_line(&running, json)).as_bytes())?;
-            systemd.tell(news);
-            signals.wait(|| running.reload(), &systemd).await;
-            systemd.tell("STOPPING=1");
-            Ok(running.shut_down().await?)
+                systemd.tell("STATUS=sealing by order of a custodian of the root key");
+                started = Started::Sealed(Box::new(running.seal().await?));
+            }
         })
     }
 

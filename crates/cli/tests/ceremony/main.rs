@@ -17,5 +17,6 @@ mod people;
 mod recovery;
 mod rotation;
 mod sealed;
+mod sealing;
 mod served;
 mod terminal;

@@ -74,6 +74,10 @@ impl Served {
         descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

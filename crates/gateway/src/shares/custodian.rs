@@ -1,10 +1,11 @@
 //! What a custodian does with a share, on a machine of their own.
 
-use super::{Closed, MAX_SEALED, open, seal};
+use super::{Closed, MAX_SEALED, decrypt, open, seal};
 use crate::fault::Fault;
 use crate::process;
 use age::armor::Format;
 use age::x25519::Recipient;
+use holdfast_keystore::root::order::{OrderAnswer, OrderChallenge};
 use holdfast_keystore::root::share::Share;
 use holdfast_keystore::root::spoken::{Challenge, Proof};
 use std::io::Read as _;
@@ -12,6 +13,8 @@ use std::path::Path;
 
 /// A share, opened with its custodian's identity.
 pub struct Opened(Share);
+
+type Identities = Vec<Box<dyn age::Identity + Send + Sync>>;
 
 /// Opens a share; from here on the process's memory is closed to others of its user, and never dumped.
 ///
@@ -24,17 +27,8 @@ pub fn open_share(share: &Path, identity: &Path) -> Result<Opened, Fault> {
     std::fs::File::open(share)
         .and_then(|file| file.take(limit).read_to_end(&mut sealed))
         .map_err(|error| Fault::io("cannot read", share, error))?;
-    let refused = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Fault::new(format!("`{}` holds no age identity", identity.display()))
-            .remedy("give the file that `age-keygen` wrote")
-            .because(error)
-    };
-    let identities = age::IdentityFile::from_file(identity.display().to_string())
-        .map_err(|error| refused(error.into()))?
-        .into_identities()
-        .map_err(|error| refused(error.into()))?;
-    let identities = identities.iter().map(|identity| &**identity as &dyn age::Identity);
-    open(&sealed, identities).map(Opened).map_err(|closed| match closed {
+    let identities = identities_of(identity)?;
+    open(&sealed, each(&identities)).map(Opened).map_err(|closed| match closed {
         Closed::Age(error) => Fault::new(format!("`{}` does not open", share.display()))
             .remedy("give your own share, and the identity of the recipient that you gave for the ceremony")
             .because(error),
@@ -42,7 +36,45 @@ pub fn open_share(share: &Path, identity: &Path) -> Result<Opened, Fault> {
     })
 }
 
+fn identities_of(file: &Path) -> Result<Identities, Fault> {
+    let refused = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Fault::new(format!("`{}` holds no age identity", file.display()))
+            .remedy("give the file that `age-keygen` wrote")
+            .because(error)
+    };
+    age::IdentityFile::from_file(file.display().to_string())
+        .map_err(|error| refused(error.into()))?
+        .into_identities()
+        .map_err(|error| refused(error.into()))
+}
+
+fn each(identities: &[Box<dyn age::Identity + Send + Sync>]) -> impl Iterator<Item = &dyn age::Identity> {
+    identities.iter().map(|identity| &**identity as &dyn age::Identity)
+}
+
 impl Opened {
+    /// Generation and number of the share.
+    pub fn number(&self) -> (u32, u8) {
+        (self.0.of().generation, self.0.number())
+    }
+
+    /// Answers a gateway's challenge to order its seal. Only a challenge about this very share is answered, and nothing of what was
+    /// encrypted is in the answer.
+    ///
+    /// # Errors
+    /// When the identity does not open it, or it asks for something else.
+    pub fn order_seal(&self, challenge: &[u8], identity: &Path) -> Result<OrderAnswer, Fault> {
+        let identities = identities_of(identity)?;
+        let text = decrypt(challenge, each(&identities)).map_err(|error| {
+            Fault::new("the gateway's challenge does not open with this identity")
+                .remedy("give the identity of the recipient that stands in the gateway's `root.shares`")
+                .because(error)
+        })?;
+        let (of, number) = (self.0.of(), self.0.number());
+        let challenge = OrderChallenge::parse(text.expose(), of, number)?;
+        Ok(challenge.answer(of, number, &self.0.commitment()))
+    }
+
     /// The proof that it could be opened, for this challenge.
     pub fn prove(&self, challenge: &Challenge) -> Proof {
         self.0.prove(challenge)

@@ -35,13 +35,22 @@ pub const MAX_SEALED: usize = 8 << 10;
 
 /// Encrypts a share to a recipient.
 fn seal(share: &Share, recipient: &Recipient, format: Format) -> Result<Vec<u8>, Fault> {
+    encrypt_as(&share.to_text(), recipient, format)
+}
+
+/// Encrypts what only one custodian is to read.
+pub(crate) fn encrypt(text: &Secret, recipient: &Recipient) -> Result<Vec<u8>, Fault> {
+    encrypt_as(text, recipient, Format::Binary)
+}
+
+fn encrypt_as(text: &Secret, recipient: &Recipient, format: Format) -> Result<Vec<u8>, Fault> {
     let failed = |error: std::io::Error| Fault::new("a share cannot be encrypted").because(error);
     let recipients = std::iter::once(recipient as &dyn age::Recipient);
     let encryptor = age::Encryptor::with_recipients(recipients)
         .map_err(|error| Fault::new("a share cannot be encrypted").because(error))?;
     let armored = ArmoredWriter::wrap_output(Vec::new(), format).map_err(failed)?;
     let mut writer = encryptor.wrap_output(armored).map_err(failed)?;
-    writer.write_all(share.to_text().expose()).map_err(failed)?;
+    writer.write_all(text.expose()).map_err(failed)?;
     writer.finish().and_then(ArmoredWriter::finish).map_err(failed)
 }
 
@@ -55,14 +64,20 @@ enum Closed {
 
 /// Decrypts a share, armored or not. What is inside comes straight into memory that is wiped.
 fn open<'a>(sealed: &[u8], identities: impl Iterator<Item = &'a dyn age::Identity>) -> Result<Share, Closed> {
-    let io = |error: std::io::Error| Closed::Age(error.into());
-    let decryptor = age::Decryptor::new_buffered(ArmoredReader::new(sealed)).map_err(Closed::Age)?;
-    let reader = decryptor.decrypt(identities).map_err(Closed::Age)?;
-    // One more than there may be: what is longer is no share.
+    let text = decrypt(sealed, identities).map_err(Closed::Age)?;
+    Share::parse(text.expose()).map_err(Closed::Share)
+}
+
+/// One more byte than a share may have: what is longer is none, nor anything else that is read here.
+fn decrypt<'a>(
+    sealed: &[u8],
+    identities: impl Iterator<Item = &'a dyn age::Identity>,
+) -> Result<Secret, age::DecryptError> {
+    let reader = age::Decryptor::new_buffered(ArmoredReader::new(sealed))?.decrypt(identities)?;
     let mut text = Secret::new(Vec::with_capacity(MAX_TEXT + 1));
     let limit = u64::try_from(MAX_TEXT + 1).unwrap_or(u64::MAX);
-    reader.take(limit).read_to_end(text.expose_mut()).map_err(io)?;
-    Share::parse(text.expose()).map_err(Closed::Share)
+    reader.take(limit).read_to_end(text.expose_mut())?;
+    Ok(text)
 }
 
 /// A fresh key of this process, and what it is recognised by.

@@ -4,6 +4,7 @@
 //! [`RootKey::new`]; nothing else of software custody knows where it came from.
 
 pub mod file;
+pub mod order;
 pub mod shamir;
 pub mod share;
 pub mod spoken;

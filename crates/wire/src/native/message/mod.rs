@@ -13,8 +13,9 @@ mod use_key;
 mod versions;
 
 pub use administer::{
-    CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey, NewAnchor,
-    NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
+    AskToSeal, CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GenerationNumber, GiveShare, IssueToken,
+    LabelKey, NewAnchor, NewCaller, OrderSeal, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention,
+    ShareNumber,
 };
 pub use answer::{
     AgreeAnswer, AnswerBody, CiphertextAnswer, DataKeyAnswer, EncapsulateAnswer, MacAnswer, PlaintextAnswer,
@@ -26,8 +27,8 @@ pub use destruction::{DestroyKey, Destruction, Erasure, HeldBy, WaitingDays};
 pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,
-    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, Status, Sweep, Tenant, TenantDone, Token,
-    TokenIssued, Version, Versions,
+    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, SealChallenge, SealDone, Status, Sweep,
+    Tenant, TenantDone, Token, TokenIssued, Version, Versions,
 };
 pub use use_key::{
     Agree, DataKey, Decapsulate, Decrypt, Empty, Encapsulate, Encrypt, Mac, PublicKey, Random, RandomLength,
