@@ -8,6 +8,7 @@ pub mod order;
 pub mod shamir;
 pub mod share;
 pub mod spoken;
+pub mod under;
 
 use crate::software::derive::{self, Use};
 use core::fmt;
