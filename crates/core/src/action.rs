@@ -198,6 +198,10 @@ actions! {
         Unseal = "unseal", Administer, Administer;
         /// A custodian of the root key ordered the gateway to give it up.
         Seal = "seal", Administer, Administer;
+        /// Another generation of shares of the root key is in force.
+        ShareRoot = "share-root", Administer, Administer;
+        /// Another root key is put in force.
+        RotateRoot = "rotate-root", Administer, Administer;
         /// The clock jumped: the time from before is held until an operator confirms.
         HoldClock = "hold-clock", Administer, Administer;
         /// A member of the key store's pool gave a wrong result and is out until an operator lets it in again.
@@ -282,6 +286,8 @@ impl Action {
             | Self::Recover
             | Self::Unseal
             | Self::Seal
+            | Self::ShareRoot
+            | Self::RotateRoot
             | Self::HoldClock
             | Self::EjectMember
             | Self::SweepPool

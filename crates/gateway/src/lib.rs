@@ -22,6 +22,7 @@ mod patience;
 mod pool;
 mod process;
 pub mod proxy;
+pub mod reroot;
 pub mod root;
 pub mod scrub;
 pub mod sealed;

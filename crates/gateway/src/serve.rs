@@ -30,8 +30,8 @@ use holdfast_wire::native::message::Status;
 use hyper::service::service_fn;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -68,6 +68,10 @@ pub struct Gateway {
     pub(crate) alive: Arc<Semaphore>,
     /// Takes orders to seal it.
     pub(crate) desk: Desk,
+    /// Whether another root key was ordered.
+    pub(crate) rerooting: watch::Sender<bool>,
+    /// The last `root.next` that ordered nothing: when it was written, and which file it is.
+    pub(crate) refused_root: Mutex<Option<(SystemTime, u64)>>,
     /// Who counts what is nobody's: the law in here, for the listener.
     pub(crate) counting: Arc<ArcSwapOption<Law>>,
 }
@@ -211,7 +215,9 @@ async fn prepare(options: Options) -> Result<Started, Fault> {
     let Site { config, directory, outside, stages } = &site;
     let opened = Box::pin(open(directory, dev, config, outside, stages)).await?;
     let doors = Doors::bind(&mut site).await?;
-    Ok(Started::Serving(Box::new(serve(site, opened, doors, None).await?)))
+    // Where a root key in one piece has just given way to one in shares.
+    let roster = site.directory.roster()?;
+    Ok(Started::Serving(Box::new(serve(site, opened, doors, roster).await?)))
 }
 
 /// Serves what has been opened, with shares if it was opened by some.
@@ -250,6 +256,8 @@ pub(crate) async fn serve(
         requests,
         alive,
         desk: Desk::new(roster),
+        rerooting: watch::Sender::new(false),
+        refused_root: Mutex::default(),
         counting,
     });
 
@@ -385,6 +393,8 @@ async fn housekeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
             0 => gateway.law.housekeep().await,
             _ => gateway.law.finish_what_waits().await,
         };
+        gateway.follow_shares().await;
+        gateway.look_for_next_root();
         if let Err(error) = done {
             tracing::warn!(error = error.chain(), remedy = error.remedy_text(), "something waits to be done");
         }

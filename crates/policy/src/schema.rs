@@ -237,6 +237,8 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::Recover
         | Action::Unseal
         | Action::Seal
+        | Action::ShareRoot
+        | Action::RotateRoot
         | Action::HoldClock
         | Action::EjectMember
         | Action::SweepPool

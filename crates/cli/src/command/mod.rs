@@ -26,6 +26,7 @@ mod random;
 mod restore;
 mod retention;
 mod rewrap;
+mod root;
 mod seal;
 mod serve;
 mod share;
@@ -61,6 +62,9 @@ pub(crate) enum Command {
     /// Prove, hand out and use shares of a root key
     #[command(subcommand)]
     Share(share::ShareCommand),
+    /// Change the root key itself
+    #[command(subcommand)]
+    Root(root::RootCommand),
     /// Confirm the gateway's clock after a jump
     #[command(subcommand)]
     Clock(clock::ClockCommand),
@@ -118,6 +122,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Restore(restore) => restore.run(app),
         Command::Drill(drill) => drill.run(app),
         Command::Share(share) => share.run(app),
+        Command::Root(root) => root.run(app),
         Command::Clock(clock) => clock.run(app),
         Command::Pool(pool) => pool.run(app),
         Command::Tenant(tenant) => tenant.run(app),

@@ -76,7 +76,7 @@ impl Serve {
             let json = app.printer.is_json();
             let mut started = serve::begin(Options { config, dev }).await?;
             loop {
-                let (running, news) = match started {
+                let (mut running, news) = match started {
                     Started::Serving(running) => (*running, "READY=1"),
                     Started::Sealed(mut sealed) => {
                         output::write_stdout(format!("{}\n", sealed_line(&sealed, json)).as_bytes())?;
@@ -96,15 +96,22 @@ impl Serve {
                 };
                 output::write_stdout(format!("{}\n", ready_line(&running, json)).as_bytes())?;
                 systemd.tell(news);
-                tokio::select! {
-                    () = signals.wait(|| running.reload(), &systemd) => {
-                        systemd.tell("STOPPING=1");
-                        return Ok(running.shut_down().await?);
+                started = loop {
+                    tokio::select! {
+                        () = signals.wait(|| running.reload(), &systemd) => {
+                            systemd.tell("STOPPING=1");
+                            return Ok(running.shut_down().await?);
+                        }
+                        () = running.sealing() => {
+                            systemd.tell("STATUS=sealing by order of a custodian of the root key");
+                            break Started::Sealed(Box::new(running.seal().await?));
+                        }
+                        () = running.rerooting() => match running.reroot().await? {
+                            Started::Serving(again) => running = *again,
+                            sealed @ Started::Sealed(_) => break sealed,
+                        },
                     }
-                    () = running.sealing() => {}
-                }
-                systemd.tell("STATUS=sealing by order of a custodian of the root key");
-                started = Started::Sealed(Box::new(running.seal().await?));
+                };
             }
         })
     }

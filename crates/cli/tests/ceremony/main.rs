@@ -15,6 +15,7 @@ mod common;
 mod founding;
 mod people;
 mod recovery;
+mod reroot;
 mod rotation;
 mod sealed;
 mod sealing;

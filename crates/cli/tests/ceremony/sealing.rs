@@ -1,7 +1,7 @@
 //! One custodian seals a gateway that serves: nothing leaves any more, nothing stays in memory, and nobody else can do it.
 
 use crate::common::log::closing;
-use crate::common::{code, holdfast, site::Site, stderr, stdout, text};
+use crate::common::{code, site::Site, stderr, stdout, text};
 use crate::people::People;
 use crate::served::Served;
 use holdfast_audit::verify::{Trusted, verify};
@@ -15,7 +15,6 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
-use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -38,23 +37,6 @@ fn opened(people: &People) -> Served {
     }
     assert!(served.next_line().starts_with("serving "));
     served
-}
-
-/// The order of a custodian.
-fn seals(people: &People, url: &str, share: &Path, name: &str) -> Output {
-    let identity = text(&people.path(&format!("{name}.key")));
-    let mut command = holdfast(["seal", "--share", &text(share), "--identity", &identity]);
-    command.env("HOLDFAST_URL", url).env("HOLDFAST_CACERT", people.path("ca.pem"));
-    command.output().unwrap()
-}
-
-/// It is sealed again, at the same address, with another fresh key.
-fn is_sealed_again(served: &mut Served) {
-    let before = served.fingerprint.clone();
-    let line = served.next_line();
-    assert!(line.starts_with(&format!("sealed {}", served.url)), "{line}");
-    served.fingerprint = line.split_once("fingerprint ").unwrap().1.to_owned();
-    assert_ne!(served.fingerprint, before);
 }
 
 fn client(people: &People, served: &Served) -> holdfast_sdk::ClientBuilder {
@@ -106,7 +88,7 @@ async fn nothing_leaves_past_a_seal_under_load_and_custodians_open_it_again() {
 
     // One custodian, and no certificate.
     let (orders, url) = (Arc::clone(&people), served.url.clone());
-    let order = move || (seals(&orders, &url, &orders.share("erin", 1), "erin"), Instant::now());
+    let order = move || (orders.seals(&url, &orders.share("erin", 1), "erin"), Instant::now());
     let (output, sealed_at) = tokio::task::spawn_blocking(order).await.unwrap();
     assert_eq!(code(output.status), 0, "{}", stderr(&output));
     assert_eq!(stdout(&output).trim(), "sealed by order of erin");
@@ -117,7 +99,7 @@ async fn nothing_leaves_past_a_seal_under_load_and_custodians_open_it_again() {
         assert!(!of_one.is_empty() && !ended.contains("internal"), "{ended}");
         acknowledged.extend(of_one);
     }
-    is_sealed_again(&mut served);
+    served.is_sealed_again();
     let output = people.calls(&served, "app", &["encrypt", "--key", "k", &text(&policy)]);
     assert!(code(output.status) == 7 && stderr(&output).contains("is sealed"), "{}", stderr(&output));
     for file in served.open_files() {
@@ -126,7 +108,7 @@ async fn nothing_leaves_past_a_seal_under_load_and_custodians_open_it_again() {
         }
     }
     // To order it again changes nothing.
-    let output = seals(&people, &served.url, &people.share("bob", 1), "bob");
+    let output = people.seals(&served.url, &people.share("bob", 1), "bob");
     assert!(code(output.status) == 0 && stderr(&output).contains("sealed already"), "{}", stderr(&output));
 
     for name in ["alice", "dave", "erin"] {
@@ -171,7 +153,7 @@ async fn a_stranger_and_a_wrong_identity_seal_nothing() {
     // The same custodian, of another gateway: with the right number, in the right generation.
     std::fs::copy(elsewhere.path("bob.key"), people.path("stranger.key")).unwrap();
     let refused = |share: &Path, name: &str| {
-        let output = seals(&people, &served.url, share, name);
+        let output = people.seals(&served.url, share, name);
         assert_ne!(code(output.status), 0);
         stderr(&output)
     };
@@ -191,7 +173,7 @@ async fn a_stranger_and_a_wrong_identity_seal_nothing() {
         }
     }
     assert!(people.ok(&served, "oscar", &["status"]).contains("is ready"));
-    let output = seals(&people, &served.url, &people.share("bob", 1), "bob");
+    let output = people.seals(&served.url, &people.share("bob", 1), "bob");
     assert_eq!(code(output.status), 0, "a right one waits for nobody: {}", stderr(&output));
     let said = served.ends();
     assert_eq!(said.matches("an order to seal was refused").count(), 5, "{said}");
@@ -203,7 +185,7 @@ fn a_root_key_in_one_piece_is_not_sealed() {
     people.found();
     let server = crate::common::Server::start(site.serving(&site.data(), ""));
     std::fs::copy(site.path("ca.pem"), people.path("ca.pem")).unwrap();
-    let output = seals(&people, &server.url, &people.share("alice", 1), "alice");
+    let output = people.seals(&server.url, &people.share("alice", 1), "alice");
     let said = stderr(&output);
     assert!(code(output.status) == 5 && said.contains("is in one piece"), "{said}");
     assert!(said.contains("systemctl stop holdfast"), "{said}");
@@ -258,9 +240,9 @@ fn nothing_that_came_from_the_root_key_stays_in_memory() {
         Some(seen) => assert!(seen[0], "the seeds of its logs' keys are there while it serves"),
         None => return eprintln!("SKIPPED: only root can look into the gateway's memory"),
     }
-    let output = seals(&people, &served.url, &people.share("alice", 1), "alice");
+    let output = people.seals(&served.url, &people.share("alice", 1), "alice");
     assert_eq!(code(output.status), 0, "{}", stderr(&output));
-    is_sealed_again(&mut served);
+    served.is_sealed_again();
     assert_eq!(seen(&served).unwrap(), [false, false]);
     served.ends();
 }

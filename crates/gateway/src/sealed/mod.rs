@@ -95,7 +95,7 @@ impl Sealed {
             Gathering::begin(roster.clone()),
             give,
             Arc::clone(&tls),
-            &site.config.limits,
+            (&site.directory, &site.config.limits),
         ));
         let fingerprint = waiting.fingerprint();
         let (stop, stopping) = watch::channel(false);
@@ -175,6 +175,8 @@ impl Sealed {
         let Site { config, directory, outside, stages } = &site;
         let place = (directory, &identity, lock);
         let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
+        // The generation that it was opened with, or one with which another root key was just brought in force.
+        let roster = directory.roster()?.unwrap_or(roster);
         tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
         let unsealing = Unsealing {
             at,

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What is left of a gateway that has stopped serving.
-struct Ended {
+pub(crate) struct Ended {
     gateway: Arc<Gateway>,
     listener: Listener,
     admin: Option<TcpListener>,
@@ -38,7 +38,7 @@ impl Running {
         Box::pin(async {
             tracing::info!("shutting down: finishing what was accepted");
             let Ended { gateway, lock, finished, incomplete, listener: _, admin: _ } =
-                end(self, None).await?;
+                stand_down(self, None).await?;
             let patience = gateway.config.limits.shutdown_seconds;
             drop(gateway);
             drop(lock);
@@ -62,31 +62,46 @@ impl Running {
     /// When something holds on to the root key: then the process MUST end, which wipes it.
     pub fn seal(self) -> Boxed<'static, Result<Sealed, Fault>> {
         Box::pin(async {
-            let Ended { gateway, listener, admin, lock, finished: _, incomplete } =
-                end(self, Some(GRACE)).await?;
-            if let Some(fault) = incomplete {
-                // All that was acknowledged is durable; the next start completes it.
-                tracing::warn!(%fault, "the log could not be completed");
-            }
-            let (config, directory) = (gateway.config.clone(), gateway.directory.clone());
-            let (identity, tls) = (gateway.identity.clone(), Arc::clone(&gateway.tls));
-            let (unrecorded, law) = (gateway.desk.unrecorded(), Arc::clone(&gateway.counting));
-            law.store(None);
-            let_go(gateway).await?;
-            let outside = Arc::new(Outside::new(&config, &directory)?);
-            let roster = directory.roster()?.ok_or_else(|| {
-                Fault::new("the list of the root key's shares is gone")
-                    .remedy("put `root.shares` back from a backup, and start the gateway again")
-            })?;
-            let site = Site { config, directory, outside, stages: Stages::default() };
-            let doors = Doors { tls, listener, admin, law };
-            Ok(Sealed::wait((site, identity, roster), lock, doors, unrecorded))
+            let (gateway, doors, lock) = stand_down(self, Some(GRACE)).await?.into_parts();
+            wait_sealed(gateway, doors, lock).await
         })
     }
 }
 
+/// Gives the root key up, and waits for its shares.
+pub(crate) async fn wait_sealed(
+    gateway: Arc<Gateway>,
+    doors: Doors,
+    lock: DirectoryLock,
+) -> Result<Sealed, Fault> {
+    let (config, directory) = (gateway.config.clone(), gateway.directory.clone());
+    let (identity, unrecorded) = (gateway.identity.clone(), gateway.desk.unrecorded());
+    let_go(gateway).await?;
+    let outside = Arc::new(Outside::new(&config, &directory)?);
+    let roster = directory.roster()?.ok_or_else(|| {
+        Fault::new("the list of the root key's shares is gone")
+            .remedy("put `root.shares` back from a backup, and start the gateway again")
+    })?;
+    let site = Site { config, directory, outside, stages: Stages::default() };
+    Ok(Sealed::wait((site, identity, roster), lock, doors, unrecorded))
+}
+
+impl Ended {
+    /// The gateway, what it listened on, and the lock of its directory.
+    pub(crate) fn into_parts(self) -> (Arc<Gateway>, Doors, DirectoryLock) {
+        let Self { gateway, listener, admin, lock, finished: _, incomplete } = self;
+        if let Some(fault) = incomplete {
+            // All that was acknowledged is durable; the next start completes it.
+            tracing::warn!(%fault, "the log could not be completed");
+        }
+        let (tls, law) = (Arc::clone(&gateway.tls), Arc::clone(&gateway.counting));
+        law.store(None);
+        (gateway, Doors { tls, listener, admin, law }, lock)
+    }
+}
+
 /// Ends everything that works in the directory. With a `grace`, connections that go on for longer are cut.
-async fn end(running: Running, grace: Option<Duration>) -> Result<Ended, Fault> {
+pub(crate) async fn stand_down(running: Running, grace: Option<Duration>) -> Result<Ended, Fault> {
     let Running {
         gateway,
         stop,
@@ -133,7 +148,7 @@ async fn end(running: Running, grace: Option<Duration>) -> Result<Ended, Fault> 
 }
 
 /// Drops the gateway and all that is open in it, once nobody else has it any more.
-async fn let_go(gateway: Arc<Gateway>) -> Result<(), Fault> {
+pub(crate) async fn let_go(gateway: Arc<Gateway>) -> Result<(), Fault> {
     let until = Instant::now() + Duration::from_secs(gateway.config.limits.shutdown_seconds);
     let held = || {
         Fault::new("something that was under way holds on to the root key")

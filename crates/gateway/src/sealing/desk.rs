@@ -1,5 +1,6 @@
 //! Who may order a seal: whoever opens what is encrypted to a custodian of the root key.
 
+use crate::directory::Directory;
 use crate::shares::{Attempts, Custodian, Roster, Wait, encrypt};
 use crate::world::SystemWorld;
 use holdfast_core::pipeline::Sealing;
@@ -7,7 +8,9 @@ use holdfast_core::{CallerName, Error, ErrorKind, Stage};
 use holdfast_keystore::root::order::OrderChallenge;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 use tokio::sync::watch;
 
 const MINUTE: u64 = 60_000_000;
@@ -28,6 +31,10 @@ struct Inner {
     /// What each custodian is asked, by the number of their share; the newest last.
     asked: BTreeMap<u8, Vec<Asked>>,
     attempts: Attempts,
+    /// The generation that stands in the log.
+    told: u32,
+    /// The list as it was looked at last: when it was changed, and which file it is.
+    seen: Option<(SystemTime, u64)>,
     /// The order, while no log has it.
     unrecorded: Option<Sealing>,
 }
@@ -64,7 +71,15 @@ impl From<Error> for Refused {
 
 impl Desk {
     pub(crate) fn new(roster: Option<Roster>) -> Self {
-        let inner = Inner { roster, asked: BTreeMap::new(), attempts: Attempts::default(), unrecorded: None };
+        let told = roster.as_ref().map_or(0, |roster| roster.of.generation);
+        let inner = Inner {
+            roster,
+            asked: BTreeMap::new(),
+            attempts: Attempts::default(),
+            told,
+            seen: None,
+            unrecorded: None,
+        };
         Self { inner: Mutex::new(inner), ordered: watch::Sender::new(false) }
     }
 
@@ -134,6 +149,40 @@ impl Desk {
             "an order to seal was refused"
         );
         Err(Refused { error, wait: None })
+    }
+
+    /// Looks whether another generation of shares of the same root key has been handed out, and takes orders of its custodians from then on.
+    /// Gives the one in force while no log has it.
+    pub(super) fn follow(&self, directory: &Directory) -> Option<Roster> {
+        let mut inner = self.inner();
+        let Inner { roster, asked, told, seen, .. } = &mut *inner;
+        let known = roster.as_mut()?;
+        let now = std::fs::metadata(directory.root_shares());
+        let now = now.ok().and_then(|file| Some((file.modified().ok()?, file.ino())));
+        if now != *seen {
+            *seen = now;
+            match directory.roster() {
+                Ok(Some(found)) if found.of == known.of => {}
+                Ok(Some(found))
+                    if found.of.instance == known.of.instance
+                        && found.of.root == known.of.root
+                        && found.of.generation > known.of.generation =>
+                {
+                    asked.clear();
+                    *known = found;
+                }
+                Ok(_) => {
+                    tracing::error!("`root.shares` is not the list of a later generation: it is not followed")
+                }
+                Err(fault) => tracing::error!(%fault, "`root.shares` is not followed"),
+            }
+        }
+        (known.of.generation != *told).then(|| known.clone())
+    }
+
+    /// A log has this generation.
+    pub(super) fn has_told(&self, generation: u32) {
+        self.inner().told = generation;
     }
 
     /// It is in force, and in no log yet.

@@ -3,8 +3,10 @@
 mod close;
 mod desk;
 
+pub(crate) use close::{let_go, stand_down, wait_sealed};
 pub(crate) use desk::{Desk, Order, Refused};
 
+use crate::reroot;
 use crate::serve::Gateway;
 use holdfast_core::CallerName;
 use holdfast_core::command::Durability;
@@ -19,6 +21,20 @@ impl Gateway {
     pub(crate) fn ask_to_seal(&self, share: (u32, u8)) -> Result<Vec<u8>, holdfast_core::Error> {
         let world = &self.law.engines().world;
         self.desk.ask(share, world.ticks(), world)
+    }
+
+    /// Takes over a generation of shares that was handed out meanwhile, and records it.
+    pub(crate) async fn follow_shares(&self) {
+        let Some(roster) = self.desk.follow(&self.directory) else { return };
+        match self.law.record_generation(&reroot::told(&roster)).await {
+            Ok(()) => {
+                self.desk.has_told(roster.of.generation);
+                tracing::info!(generation = roster.of.generation, "another generation of shares is in force");
+            }
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "another generation of shares is recorded later")
+            }
+        }
     }
 
     /// Stops everything, by a custodian's order. From its end on nothing leaves; that the root key goes is up to whoever waits for
