@@ -28,6 +28,7 @@ use arc_swap::ArcSwapOption;
 use holdfast_core::port::World as _;
 use holdfast_wire::native::message::Status;
 use hyper::service::service_fn;
+use prometheus_client::metrics::gauge::Gauge;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -68,6 +69,8 @@ pub struct Gateway {
     pub(crate) alive: Arc<Semaphore>,
     /// Takes orders to seal it.
     pub(crate) desk: Desk,
+    /// Backups that are being written.
+    pub(crate) backing_up: Gauge,
     /// Whether another root key was ordered.
     pub(crate) rerooting: watch::Sender<bool>,
     /// The last `root.next` that ordered nothing: when it was written, and which file it is.
@@ -256,6 +259,7 @@ pub(crate) async fn serve(
         requests,
         alive,
         desk: Desk::new(roster),
+        backing_up: Gauge::default(),
         rerooting: watch::Sender::new(false),
         refused_root: Mutex::default(),
         counting,

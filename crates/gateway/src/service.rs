@@ -114,8 +114,9 @@ async fn receive(
     let received = Received { operation, route, uri: parts.uri, headers: parts.headers, now, ticks };
     let gateway = Arc::clone(gateway);
     let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let backing_up = (route.endpoint == native::Endpoint::BackUp).then(|| Counted::new(&gateway.backing_up));
     let work = async move {
-        let _living = living;
+        let (_living, _backing_up) = (living, backing_up);
         match body {
             Ok(body) => perform(&gateway, &about, &received, &body).await,
             Err(error) => {
@@ -136,6 +137,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::RevokeToken
         | Endpoint::RemoveAnchor
         | Endpoint::SuspendTenant
+        | Endpoint::AskToSeal
         | Endpoint::OrderSeal => true,
         Endpoint::Use(_)
         | Endpoint::Random
@@ -174,7 +176,6 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::ReadPool
         | Endpoint::MoveMember(_)
         | Endpoint::GiveShare
-        | Endpoint::AskToSeal
         | Endpoint::Open(_) => false,
     }
 }

@@ -163,6 +163,35 @@ async fn what_cannot_be_opened_ends_the_start() {
     peer.closed().await;
 }
 
+/// Has Bob order it to be sealed.
+async fn orders_a_seal(place: &Path, data: &Path, address: std::net::SocketAddr) {
+    let mut peer = connect_to(address, data).await;
+    let asked = peer.post("/v1/seal/challenge", &json!({"generation": 1, "share": 2})).await.expect(200);
+    let challenge = STANDARD.decode(asked.text("challenge")).unwrap();
+    let file = identity(place, "bob");
+    let answer =
+        open_share(&data.join("shares/bob.age"), &file).unwrap().order_seal(&challenge, &file).unwrap();
+    let order = json!({"generation": 1, "share": 2, "answer": STANDARD.encode(answer)});
+    peer.post("/v1/seal", &order).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_on_to_the_root_key_ends_the_process() {
+    let place = tempfile::tempdir().unwrap();
+    let data = found(place.path()).await;
+    let mut config = settings(&data);
+    config.limits.shutdown_seconds = 1;
+    let begun = serve::begin(Options { config, dev: false }).await.unwrap();
+    let Started::Sealed(sealed) = begun else { panic!("it serves without its root key") };
+    let running = opened(place.path(), &data, sealed).await;
+    let under_way = std::sync::Arc::clone(running.gateway());
+    orders_a_seal(place.path(), &data, running.address).await;
+    running.sealing().await;
+    let fault = running.seal().await.err().unwrap();
+    assert!(fault.to_string().contains("holds on to the root key"), "{fault}");
+    assert!(!under_way.is_ready(), "and still nothing leaves");
+}
+
 /// Opened by Alice's and Carol's shares.
 async fn opened(place: &Path, data: &Path, mut sealed: Box<Sealed>) -> Running {
     let mut peer = connect_to(sealed.address, data).await;

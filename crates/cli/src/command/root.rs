@@ -67,7 +67,7 @@ impl Rotate {
                         .remedy("name all custodians with `--root-custodian`, and how many open it with `--threshold`"));
                 }
             };
-            note("ordered: the gateway finishes what it has accepted and puts the new root key in force");
+            note("ordered: the gateway puts the new root key in force as soon as it serves; Ctrl-C ends the waiting alone");
             let ended = ordered.ended().await?;
             Ok::<_, Failure>((ordered, ended))
         })?;

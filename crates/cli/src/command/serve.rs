@@ -104,7 +104,14 @@ impl Serve {
                         }
                         () = running.sealing() => {
                             systemd.tell("STATUS=sealing by order of a custodian of the root key");
-                            break Started::Sealed(Box::new(running.seal().await?));
+                            match running.seal().await {
+                                Ok(sealed) => break Started::Sealed(Box::new(sealed)),
+                                // At once: a thread that hangs must not keep the process, and the root key with it.
+                                Err(fault) => {
+                                    let exit = Failure::from(fault).report(json);
+                                    std::process::exit(exit.code().into());
+                                }
+                            }
                         }
                         () = running.rerooting() => match running.reroot().await? {
                             Started::Serving(again) => running = *again,

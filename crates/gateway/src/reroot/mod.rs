@@ -88,6 +88,10 @@ async fn reroot(running: Running) -> Result<Started, Fault> {
     let Some(next) = Next::read(&gateway.directory, &gateway.identity, &root)? else {
         return unchanged(running);
     };
+    if gateway.backing_up.get() > 0 {
+        tracing::info!("a backup is being written: the root key is changed after it");
+        return unchanged(running);
+    }
     let names = (root.id()?.to_string(), next.root.id()?.to_string());
     let generation = next.roster.as_ref().map(told);
     let operation = match gateway.law.intend_root((&names.0, &names.1), generation.as_ref()).await {

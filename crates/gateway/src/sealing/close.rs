@@ -62,8 +62,13 @@ impl Running {
     /// When something holds on to the root key: then the process MUST end, which wipes it.
     pub fn seal(self) -> Boxed<'static, Result<Sealed, Fault>> {
         Box::pin(async {
-            let (gateway, doors, lock) = stand_down(self, Some(GRACE)).await?.into_parts();
-            wait_sealed(gateway, doors, lock).await
+            // Whatever hangs, a disk most likely, must not keep the root key.
+            let patience = Duration::from_secs(self.gateway.config.limits.shutdown_seconds);
+            let sealing = async {
+                let (gateway, doors, lock) = stand_down(self, Some(GRACE)).await?.into_parts();
+                wait_sealed(gateway, doors, lock).await
+            };
+            timeout(patience.saturating_mul(2), sealing).await.unwrap_or_else(|_elapsed| Err(held()))
         })
     }
 }
@@ -150,15 +155,16 @@ pub(crate) async fn stand_down(running: Running, grace: Option<Duration>) -> Res
 /// Drops the gateway and all that is open in it, once nobody else has it any more.
 pub(crate) async fn let_go(gateway: Arc<Gateway>) -> Result<(), Fault> {
     let until = Instant::now() + Duration::from_secs(gateway.config.limits.shutdown_seconds);
-    let held = || {
-        Fault::new("something that was under way holds on to the root key")
-            .remedy("the process ends, which wipes it: start the gateway again, and it is sealed")
-    };
     let Gateway { law, .. } = sole(gateway, until).await.ok_or_else(held)?;
     let law = sole(law, until).await.ok_or_else(held)?;
     // Threads end with it.
     let dropped = tokio::task::spawn_blocking(move || drop(law)).await;
     dropped.map_err(|error| Fault::new("the gateway could not be closed").because(error))
+}
+
+fn held() -> Fault {
+    Fault::new("something that was under way holds on to the root key")
+        .remedy("the process ends, which wipes it: start the gateway again, and it is sealed")
 }
 
 /// The thing itself, once nobody shares it any more.
