@@ -66,7 +66,9 @@ fn sealed_blob(input: &[u8]) -> bool {
 
 /// With the check that belongs to it, which no mutation would hit.
 fn share(input: &[u8]) -> bool {
-    use holdfast_keystore::root::share::Share;
+    use holdfast_keystore::root::SealerId;
+    use holdfast_keystore::root::order::OrderChallenge;
+    use holdfast_keystore::root::share::{Share, Sharing};
     use holdfast_keystore::root::spoken::{Challenge, Fingerprint, Proof};
     let typed = text(input);
     let _spoken = (typed.parse::<Challenge>(), typed.parse::<Proof>(), typed.parse::<Fingerprint>());
@@ -74,6 +76,15 @@ fn share(input: &[u8]) -> bool {
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, input);
     let check: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let line = [input, b":", check.as_bytes(), b"\n"].concat();
+    let of = Sharing {
+        instance: "01JDCZRGZKA9Q6W8T2V4X6Y8Z0".parse().expect("an instance"),
+        generation: 1,
+        threshold: 2,
+        root: SealerId::parse("0011223344556677").expect("a name"),
+    };
+    if let Ok(asked) = OrderChallenge::parse(input, &of, 1) {
+        assert!(asked.to_text(&of, 1).expose().trim_ascii_end().eq_ignore_ascii_case(input.trim_ascii_end()));
+    }
     let Ok(share) = Share::parse(&line) else { return false };
     // What is read is written back the same, but for the case of its digits.
     assert!(share.to_text().expose().eq_ignore_ascii_case(&line) || input.iter().any(u8::is_ascii_uppercase));

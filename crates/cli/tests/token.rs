@@ -42,6 +42,26 @@ fn opens(dev: &Dev, sealed: &str) -> bool {
 }
 
 #[test]
+fn another_root_key_leaves_keys_in_the_token_as_they_are() {
+    let hsm = SoftHsm::new();
+    let dev = start(TempDir::new().unwrap(), &hsm.settings());
+    let gateway = dev.server.pid();
+    let worker = the_worker(gateway);
+    dev.ok(&["key", "create", "k"]);
+    let plain = dev.file("plain", b"4711");
+    let sealed = text(&dev.path("sealed"));
+    dev.ok(&["encrypt", "--key", "k", "--raw", &plain, "--context", "row=1", "-o", &sealed]);
+    let changed = json(&dev, &["root", "rotate", "--data", &text(&dev.data())]);
+    assert_eq!(changed["in_force"], true);
+    // Whoever had the PIN for the gateway that was has ended.
+    assert!(!Path::new(&format!("/proc/{worker}")).exists());
+    until("the key opens what it sealed", || opens(&dev, &sealed));
+    assert_ne!(the_worker(gateway), worker);
+    dev.ok(&["key", "rotate", "k"]);
+    assert!(opens(&dev, &sealed));
+}
+
+#[test]
 fn keys_are_made_and_used_in_the_token_and_its_worker_may_die() {
     let hsm = SoftHsm::new();
     let dev = start(TempDir::new().unwrap(), &hsm.settings());

@@ -200,6 +200,12 @@ actions! {
         Recover = "recover", Read, Inspect;
         /// Shares of custodians gave the root key at a start.
         Unseal = "unseal", Administer, Administer;
+        /// A custodian of the root key ordered the gateway to give it up.
+        Seal = "seal", Administer, Administer;
+        /// Another generation of shares of the root key is in force.
+        ShareRoot = "share-root", Administer, Administer;
+        /// Another root key is put in force.
+        RotateRoot = "rotate-root", Administer, Administer;
         /// The clock jumped: the time from before is held until an operator confirms.
         HoldClock = "hold-clock", Administer, Administer;
         /// A member of the key store's pool gave a wrong result and is out until an operator lets it in again.
@@ -285,6 +291,9 @@ impl Action {
             | Self::Noise
             | Self::Recover
             | Self::Unseal
+            | Self::Seal
+            | Self::ShareRoot
+            | Self::RotateRoot
             | Self::HoldClock
             | Self::EjectMember
             | Self::SweepPool
@@ -307,6 +316,7 @@ impl Action {
                 | Self::RevokeToken
                 | Self::RemoveAnchor
                 | Self::SuspendTenant
+                | Self::Seal
         )
     }
 }

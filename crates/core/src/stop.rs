@@ -23,6 +23,8 @@ pub enum Target {
     Key(KeyId),
     /// One caller of a tenant.
     Caller(TenantId, CallerName),
+    /// Everything of everybody: the gateway gives its root key up. Never settled; what opens again has stops of its own.
+    Gateway,
 }
 
 /// The point in the sequence of stop orders at which a permit was given.
@@ -57,7 +59,8 @@ struct Orders {
 
 impl Orders {
     fn concern(&self, of: Concerned<'_>, test: impl Fn(&Target) -> bool) -> bool {
-        of.keys.iter().any(|key| test(&Target::Key(*key)))
+        test(&Target::Gateway)
+            || of.keys.iter().any(|key| test(&Target::Key(*key)))
             || test(&Target::Tenant(of.tenant.clone()))
             || test(&Target::Caller(of.tenant.clone(), of.caller.clone()))
     }
@@ -151,7 +154,14 @@ impl Stops {
     pub fn is_caller_standing(&self, tenant: &TenantId, caller: &CallerName) -> bool {
         let orders = self.orders.load();
         let target = || Target::Caller(tenant.clone(), caller.clone());
-        !orders.standing.is_empty() && orders.standing.contains_key(&target())
+        !orders.standing.is_empty()
+            && (orders.standing.contains_key(&Target::Gateway) || orders.standing.contains_key(&target()))
+    }
+
+    /// Whether everything is stopped: the gateway is being sealed.
+    pub fn is_sealed(&self) -> bool {
+        let orders = self.orders.load();
+        !orders.standing.is_empty() && orders.standing.contains_key(&Target::Gateway)
     }
 
     /// Whether any of these was ordered to stop after `epoch`.
@@ -166,8 +176,12 @@ impl Stops {
 
     /// Whether the caller itself was ordered to stop after `epoch`.
     pub fn caller_stopped_since(&self, epoch: StopEpoch, tenant: &TenantId, caller: &CallerName) -> bool {
-        self.epoch.load(Ordering::SeqCst) != epoch.0
-            && self.orders.load().is_newer(&Target::Caller(tenant.clone(), caller.clone()), epoch)
+        if self.epoch.load(Ordering::SeqCst) == epoch.0 {
+            return false;
+        }
+        let orders = self.orders.load();
+        orders.is_newer(&Target::Gateway, epoch)
+            || orders.is_newer(&Target::Caller(tenant.clone(), caller.clone()), epoch)
     }
 
     /// Counts a departure; to be taken before the last look at [`Stops::stopped_since`] and kept until the result has left.
@@ -369,6 +383,25 @@ mod tests {
         stops.order(Target::Key(KeyId::from_bytes([2; 16])));
         assert!(!stops.stopped_since(after, of));
         assert!(!stops.caller_stopped_since(after, &tenant, &caller));
+    }
+
+    #[test]
+    fn a_stop_of_the_gateway_reaches_every_earlier_permit_and_stands_for_ever() {
+        let stops = Stops::default();
+        let (tenant, caller) = ("acme".parse().unwrap(), "alice".parse().unwrap());
+        let keys = [KeyId::from_bytes([1; 16])];
+        let before = stops.epoch();
+        assert!(!stops.is_sealed());
+        stops.order(Target::Gateway);
+        for keys in [&keys[..], &[]] {
+            let of = Concerned { tenant: &tenant, caller: &caller, keys };
+            assert!(stops.stopped_since(before, of) && stops.is_standing(of));
+        }
+        assert!(stops.caller_stopped_since(before, &tenant, &caller));
+        assert!(stops.is_caller_standing(&tenant, &caller) && stops.is_sealed());
+        stops.order(Target::Key(keys[0]));
+        stops.settle(&Target::Key(keys[0]));
+        assert!(stops.is_sealed());
     }
 
     #[test]

@@ -15,9 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Connections at once: a scraper and a few people.
 const CONNECTIONS: usize = 16;
+
+/// How long a connection may go on after the end was ordered.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Binds the address.
 ///
@@ -39,19 +44,21 @@ pub trait Answers: Send + Sync + 'static {
     fn status(&self) -> Status;
 }
 
-/// Answers until `stop` says so, on each connection to its next pause.
+/// Answers until `stop` says so, on each connection to its next pause. When this is over, so is each connection.
 pub async fn run(listener: &TcpListener, answers: Arc<dyn Answers>, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = crate::serve::stopped(&mut stop) => return,
+            Some(_ended) = connections.join_next() => continue,
+            () = crate::serve::stopped(&mut stop) => break,
         };
         let (Ok((stream, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
             continue;
         };
         let (answers, mut stop) = (Arc::clone(&answers), stop.clone());
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let _place = place;
             let service = service_fn(|request| {
                 let response = answer(&*answers, &request);
@@ -72,6 +79,8 @@ pub async fn run(listener: &TcpListener, answers: Arc<dyn Answers>, mut stop: wa
             }
         });
     }
+    let _in_time = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    connections.shutdown().await;
 }
 
 fn answer(answers: &dyn Answers, request: &Request<Incoming>) -> Response<Full<Bytes>> {

@@ -5,6 +5,8 @@
 //! DIR/root.key        the embedded root key, 0600; or instead of it:
 //! DIR/root.shares     who has a share of the root key, and how many open it; nothing of it is secret
 //! DIR/shares/         each custodian's share, encrypted to them
+//! DIR/root.next       the next root key, sealed under the one in force, while it is put in force
+//! DIR/log.seeds/      what the logs' keys come from, sealed under a root key that is not the first
 //! DIR/lock            held by the one process that serves the directory
 //! DIR/state/          the embedded state
 //! DIR/wal/            the log's write-ahead file
@@ -20,6 +22,7 @@
 use crate::fault::Fault;
 use crate::shares::Roster;
 use holdfast_core::InstanceId;
+use holdfast_keystore::root::SealerId;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write as _;
@@ -165,6 +168,16 @@ impl Directory {
         self.root.join("shares.new")
     }
 
+    /// The next root key, while it is put in force.
+    pub(crate) fn next_root(&self) -> PathBuf {
+        self.root.join("root.next")
+    }
+
+    /// The seeds of the logs' keys under the root key of that name.
+    pub(crate) fn log_seeds(&self, root: &SealerId) -> PathBuf {
+        self.root.join("log.seeds").join(root.to_string())
+    }
+
     /// Who has the root key's shares; `None` where it is in a file.
     ///
     /// # Errors
@@ -172,6 +185,10 @@ impl Directory {
     pub fn roster(&self) -> Result<Option<Roster>, Fault> {
         let path = self.root_shares();
         if !path.exists() {
+            return Ok(None);
+        }
+        // A root key in one piece is about to give way to one in shares: it leads to that one.
+        if self.root_key().exists() && self.next_root().exists() {
             return Ok(None);
         }
         if self.root_key().exists() {

@@ -9,8 +9,9 @@ use crate::outside::Outside;
 use crate::root::Law;
 use crate::stages::Stages;
 use crate::tls::TlsState;
+use arc_swap::ArcSwapOption;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio::net::TcpListener;
 
 /// What is known before anything of the directory is opened.
@@ -27,18 +28,20 @@ pub(crate) struct Doors {
     pub(crate) listener: Listener,
     pub(crate) admin: Option<TcpListener>,
     /// Who counts what is nobody's; nobody while the gateway is sealed.
-    pub(crate) law: Arc<OnceLock<Arc<Law>>>,
+    pub(crate) law: Arc<ArcSwapOption<Law>>,
 }
 
 impl Doors {
     pub(crate) async fn bind(site: &mut Site) -> Result<Self, Fault> {
         let Site { config, directory, .. } = site;
         let tls = Arc::new(TlsState::load(&config.tls, directory)?);
-        let law = Arc::new(OnceLock::<Arc<Law>>::new());
+        let law = Arc::new(ArcSwapOption::<Law>::empty());
         let count_noise = {
             let law = Arc::clone(&law);
             Arc::new(move |source, reason| {
-                law.get().inspect(|law| law.count_noise(source, reason));
+                if let Some(law) = &*law.load() {
+                    law.count_noise(source, reason);
+                }
             })
         };
         let listener = Listener::bind(&config.listen, &config.limits, Arc::clone(&tls), count_noise).await?;

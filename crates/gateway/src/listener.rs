@@ -51,6 +51,8 @@ pub struct Listener {
     addresses: Arc<Addresses>,
     strangers: Arc<Strangers>,
     count_noise: Arc<dyn Fn(Option<IpAddr>, &'static str) + Send + Sync>,
+    /// Ends every connection.
+    cut: watch::Sender<()>,
 }
 
 impl Listener {
@@ -78,6 +80,7 @@ impl Listener {
             addresses: Arc::new(Addresses { most: limits.connections_per_address, counts: Mutex::default() }),
             strangers: Arc::default(),
             count_noise,
+            cut: watch::Sender::new(()),
         })
     }
 
@@ -129,6 +132,11 @@ impl Listener {
         }
     }
 
+    /// Ends every connection that there is, whatever it is doing. What its requests began is finished.
+    pub(crate) fn cut(&self) {
+        self.cut.send_replace(());
+    }
+
     /// A place among those of its address, if one is left.
     fn place_of(&self, address: IpAddr) -> Option<AddressPlace> {
         match self.settings.proxy_protocol_from.contains(&address) {
@@ -153,6 +161,7 @@ impl Listener {
         let count_displaced = Arc::clone(&self.count_noise);
         let stranger = self.strangers.join();
         let leave = stranger.leave();
+        let mut cut = self.cut.subscribe();
         tokio::spawn(async move {
             let served = async move {
                 match timeout(limit, greet(stream, address, is_balancer, tls)).await {
@@ -170,6 +179,7 @@ impl Listener {
             let is_dismissed = tokio::select! {
                 () = served => false,
                 () = leave.notified() => true,
+                _ = cut.changed() => false,
             };
             if is_dismissed {
                 count_displaced(Some(address.ip()), "displaced");

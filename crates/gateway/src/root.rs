@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::outside::Outside;
+use crate::reroot::{self, seeds};
 use crate::stages::{Seen, Stages};
 use crate::world::SystemWorld;
 use holdfast_audit::port::{GatewayLog, Signing};
@@ -40,10 +41,18 @@ pub type Law = Pipeline<Embedded>;
 /// The audit log behind its port.
 pub type Log = GatewayLog<LogSigning>;
 
-/// What each tenant's log signs as: one key a log, all derived from the root key.
+/// What each tenant's log signs as: one key a log, all derived from what an instance's first root key gave.
 pub struct LogSigning {
     identity: Identity,
     seeds: RootKey,
+    root: RootKey,
+}
+
+impl LogSigning {
+    /// The root key in force, for what puts another one in its place.
+    pub(crate) fn root(&self) -> &RootKey {
+        &self.root
+    }
 }
 
 impl Signing for LogSigning {
@@ -84,10 +93,13 @@ pub(crate) fn state_key(identity: &Identity, root: &RootKey) -> Result<Secret, E
 }
 
 /// What the logs are signed with.
-pub(crate) fn signing(identity: &Identity, root: &RootKey) -> Result<LogSigning, Error> {
-    // A root of their own for the logs' keys, so that the root key itself is kept by nobody but the key store.
-    let seeds = RootKey::new(root.derive("holdfast/logs/v1", identity.instance.as_bytes())?)?;
-    Ok(LogSigning { identity: identity.clone(), seeds })
+pub(crate) fn signing(
+    directory: &Directory,
+    identity: &Identity,
+    root: &RootKey,
+) -> Result<LogSigning, Error> {
+    let seeds = seeds::of(directory, identity, root)?;
+    Ok(LogSigning { identity: identity.clone(), seeds, root: root.again()? })
 }
 
 fn open_with(
@@ -99,7 +111,7 @@ fn open_with(
     stages: &Stages,
 ) -> Result<Opened, Fault> {
     let state_key = state_key(identity, &root)?;
-    let signing = signing(identity, &root)?;
+    let signing = signing(directory, identity, &root)?;
     let (log, recovery) = GatewayLog::open(holdfast_audit::Config::new(directory.path()), signing)?;
     let settings = Settings::default();
     let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;
@@ -179,6 +191,7 @@ pub async fn reopen_with(
     stages: &Stages,
 ) -> Result<(Law, DirectoryLock), Fault> {
     directory.has_log()?;
+    let root = reroot::settled((directory, identity, &lock), root)?;
     let Opened { engines, recovery } = open((directory, identity, &lock), root, config, stages)?;
     // Before recovery appends anything: an older copy must not grow into a second history.
     Box::pin(outside.compare(directory, identity, &engines.log)).await?;

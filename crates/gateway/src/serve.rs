@@ -8,7 +8,7 @@ use crate::directory::{Directory, Identity};
 use crate::doors::{Doors, Site};
 use crate::fault::Fault;
 use crate::init;
-use crate::listener::{About, Connection};
+use crate::listener::{About, Connection, Listener};
 use crate::metrics::{Counted, Metrics};
 use crate::outside::{self, Outside};
 use crate::pool;
@@ -16,21 +16,26 @@ use crate::process;
 use crate::root::{self, Law};
 use crate::scrub::{self, Background};
 use crate::sealed::Sealed;
+use crate::sealing::Desk;
 use crate::service;
+use crate::shares::Roster;
 use crate::sinks::Sinks;
 use crate::space::{self, Space};
 use crate::stages::Stages;
 use crate::status;
 use crate::tls::TlsState;
+use arc_swap::ArcSwapOption;
 use holdfast_core::port::World as _;
 use holdfast_wire::native::message::Status;
 use hyper::service::service_fn;
+use prometheus_client::metrics::gauge::Gauge;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How often what waits is done: stop orders that are not durable yet, rotations that a budget demands.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -42,7 +47,7 @@ const PRUNING: Duration = Duration::from_secs(86_400);
 const DEV_TOKEN_SECONDS: u64 = 30 * 86_400;
 
 /// More connections than there can be at once: whoever holds as many permits knows that there is none.
-const ALL_ALIVE: u32 = 1 << 28;
+pub(crate) const ALL_ALIVE: u32 = 1 << 28;
 
 /// A running gateway, shared by everything that answers.
 pub struct Gateway {
@@ -62,6 +67,16 @@ pub struct Gateway {
     pub(crate) requests: Semaphore,
     /// Everything that must end before the process may: each connection holds one of these, and each request.
     pub(crate) alive: Arc<Semaphore>,
+    /// Takes orders to seal it.
+    pub(crate) desk: Desk,
+    /// Backups that are being written.
+    pub(crate) backing_up: Gauge,
+    /// Whether another root key was ordered.
+    pub(crate) rerooting: watch::Sender<bool>,
+    /// The last `root.next` that ordered nothing: when it was written, and which file it is.
+    pub(crate) refused_root: Mutex<Option<(SystemTime, u64)>>,
+    /// Who counts what is nobody's: the law in here, for the listener.
+    pub(crate) counting: Arc<ArcSwapOption<Law>>,
 }
 
 impl Gateway {
@@ -77,7 +92,7 @@ impl Gateway {
 
     /// Whether key store, state and log can all work now, and the state is not known to be damaged.
     pub fn is_ready(&self) -> bool {
-        status::is_ready(&self.law) && !self.scrub.is_state_damaged()
+        status::is_ready(&self.law) && !self.law.is_sealed() && !self.scrub.is_state_damaged()
     }
 
     /// What Prometheus scrapes.
@@ -135,14 +150,18 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     /// What a dev start wrote.
     pub dev: Option<DevEnvironment>,
-    gateway: Arc<Gateway>,
-    stop: watch::Sender<bool>,
-    listening: JoinHandle<()>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) stop: watch::Sender<bool>,
+    /// Give back what they listen on.
+    pub(crate) listening: JoinHandle<Listener>,
+    pub(crate) admin_listening: Option<JoinHandle<TcpListener>>,
+    /// What is done from time to time.
+    pub(crate) chores: JoinSet<()>,
     /// What carries checkpoints outside, and the order that it end.
-    carrying: (JoinHandle<()>, watch::Sender<bool>),
-    background: Background,
+    pub(crate) carrying: (JoinHandle<()>, watch::Sender<bool>),
+    pub(crate) background: Background,
     // Declared last, so that it outlives everything that works in the directory.
-    lock: holdfast_state::DirectoryLock,
+    pub(crate) lock: holdfast_state::DirectoryLock,
 }
 
 /// A gateway after its start.
@@ -199,22 +218,24 @@ async fn prepare(options: Options) -> Result<Started, Fault> {
     let Site { config, directory, outside, stages } = &site;
     let opened = Box::pin(open(directory, dev, config, outside, stages)).await?;
     let doors = Doors::bind(&mut site).await?;
-    Ok(Started::Serving(Box::new(serve(site, opened, doors).await?)))
+    // Where a root key in one piece has just given way to one in shares.
+    let roster = site.directory.roster()?;
+    Ok(Started::Serving(Box::new(serve(site, opened, doors, roster).await?)))
 }
 
-/// Serves what has been opened.
+/// Serves what has been opened, with shares if it was opened by some.
 pub(crate) async fn serve(
     site: Site,
     (law, lock, identity): (Law, holdfast_state::DirectoryLock, Identity),
     doors: Doors,
+    roster: Option<Roster>,
 ) -> Result<Running, Fault> {
     let Site { config, directory, outside, stages } = site;
     let admin = doors.admin_address();
     let Doors { tls, listener, admin: admin_listener, law: counting } = doors;
     let law = Arc::new(law);
     let sinks = Sinks::start(&config.sink, &law.engines().log.log().feed(), &law.engines().world)?;
-    // Nobody else sets it.
-    let _ = counting.set(Arc::clone(&law));
+    counting.store(Some(Arc::clone(&law)));
     let address = config.listen.address;
     let dev = match identity.dev {
         true => Some(write_dev_environment(&law, &directory, address).await?),
@@ -237,14 +258,23 @@ pub(crate) async fn serve(
         space,
         requests,
         alive,
+        desk: Desk::new(roster),
+        backing_up: Gauge::default(),
+        rerooting: watch::Sender::new(false),
+        refused_root: Mutex::default(),
+        counting,
     });
 
     let (stop, stopping) = watch::channel(false);
-    if let Some(listener) = admin_listener {
+    let admin_listening = admin_listener.map(|listener| {
         let (gateway, stopping) = (Arc::clone(&gateway), stopping.clone());
-        tokio::spawn(async move { admin::run(&listener, gateway, stopping).await });
-    }
-    tokio::spawn(housekeep(Arc::clone(&gateway), stopping.clone()));
+        tokio::spawn(async move {
+            admin::run(&listener, gateway, stopping).await;
+            listener
+        })
+    });
+    let mut chores = JoinSet::new();
+    chores.spawn(housekeep(Arc::clone(&gateway), stopping.clone()));
     // Stopped by an order of its own, after the log is complete.
     let (last, ending) = watch::channel(false);
     let carrying = {
@@ -253,9 +283,9 @@ pub(crate) async fn serve(
             outside::Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
         (tokio::spawn(Arc::clone(outside).carry(site, ending)), last)
     };
-    tokio::spawn(prune_daily(Arc::clone(&gateway), stopping.clone()));
-    tokio::spawn(pool::sweep(Arc::clone(&gateway), stopping.clone()));
-    tokio::spawn(space::watch(Arc::clone(&gateway), stopping.clone()));
+    chores.spawn(prune_daily(Arc::clone(&gateway), stopping.clone()));
+    chores.spawn(pool::sweep(Arc::clone(&gateway), stopping.clone()));
+    chores.spawn(space::watch(Arc::clone(&gateway), stopping.clone()));
     let background = Background::start(&gateway, stopping.clone())
         .map_err(|error| Fault::new("a thread cannot be started").because(error))?;
     let serve = {
@@ -269,9 +299,24 @@ pub(crate) async fn serve(
             }
         }
     };
-    let listening = tokio::spawn(async move { listener.run(stopping, serve).await });
+    let listening = tokio::spawn(async move {
+        listener.run(stopping, serve).await;
+        listener
+    });
     tracing::info!(%address, instance = %gateway.identity.instance, dev = gateway.identity.dev, "serving");
-    Ok(Running { address, admin, dev, gateway, stop, listening, carrying, background, lock })
+    Ok(Running {
+        address,
+        admin,
+        dev,
+        gateway,
+        stop,
+        listening,
+        admin_listening,
+        chores,
+        carrying,
+        background,
+        lock,
+    })
 }
 
 async fn open(
@@ -352,6 +397,8 @@ async fn housekeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
             0 => gateway.law.housekeep().await,
             _ => gateway.law.finish_what_waits().await,
         };
+        gateway.follow_shares().await;
+        gateway.look_for_next_root();
         if let Err(error) = done {
             tracing::warn!(error = error.chain(), remedy = error.remedy_text(), "something waits to be done");
         }
@@ -411,44 +458,5 @@ impl Running {
     /// When they are refused.
     pub fn reload(&self) -> Result<(), Fault> {
         self.gateway.tls.reload()
-    }
-
-    /// Accepts no more, finishes what was accepted, makes the log complete, and ends.
-    ///
-    /// # Errors
-    /// When a request did not finish in time, or the log's last entries could not be published; they are durable all the same.
-    pub fn shut_down(self) -> Boxed<'static, Result<(), Fault>> {
-        Box::pin(self.end())
-    }
-
-    async fn end(self) -> Result<(), Fault> {
-        let Self { gateway, stop, listening, carrying, background, lock, address: _, admin: _, dev: _ } =
-            self;
-        tracing::info!("shutting down: finishing what was accepted");
-        stop.send_replace(true);
-        let _ended = listening.await;
-        background.ended().await;
-        let patience = Duration::from_secs(gateway.config.limits.shutdown_seconds);
-        let finished = tokio::time::timeout(patience, gateway.alive.acquire_many(ALL_ALIVE)).await.is_ok();
-        gateway.law.housekeep().await?;
-        let ending = Arc::clone(&gateway);
-        let flushed = tokio::task::spawn_blocking(move || {
-            let flushed = ending.law.engines().log.flush_all();
-            ending.sinks.stop();
-            flushed
-        });
-        let flushed =
-            flushed.await.map_err(|error| Fault::new("the log could not be completed").because(error))?;
-        let (carrying, last) = carrying;
-        last.send_replace(true);
-        let _ended = carrying.await;
-        drop(gateway);
-        drop(lock);
-        flushed?;
-        if finished {
-            return Ok(());
-        }
-        Err(Fault::new(format!("some connections did not end within {} seconds", patience.as_secs()))
-            .remedy("raise `limits.shutdown_seconds`; whatever had begun was finished and recorded"))
     }
 }

@@ -6,6 +6,7 @@ use crate::listener::About;
 use crate::metrics::Counted;
 use crate::pool;
 use crate::sealed;
+use crate::sealing::{Order, Refused};
 use crate::serve::Gateway;
 use bytes::Bytes;
 use holdfast_core::peer::Proof;
@@ -96,6 +97,11 @@ async fn receive(
             return ("none", Answered { answer, refused: Some(ErrorKind::NotFound) });
         }
     };
+    // As from a gateway that is sealed already: what came in before is refused by its stop.
+    if gateway.law.is_sealed() && !matches!(route.endpoint, native::Endpoint::Open(_)) {
+        let error = Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title);
+        return (route.name, Answered::refused(&error, operation));
+    }
     // Stop orders are let in whatever else is under way.
     let place = gateway.requests.try_acquire();
     if place.is_err() && !is_stop(route) {
@@ -108,8 +114,9 @@ async fn receive(
     let received = Received { operation, route, uri: parts.uri, headers: parts.headers, now, ticks };
     let gateway = Arc::clone(gateway);
     let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let backing_up = (route.endpoint == native::Endpoint::BackUp).then(|| Counted::new(&gateway.backing_up));
     let work = async move {
-        let _living = living;
+        let (_living, _backing_up) = (living, backing_up);
         match body {
             Ok(body) => perform(&gateway, &about, &received, &body).await,
             Err(error) => {
@@ -129,7 +136,9 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::RemoveCaller
         | Endpoint::RevokeToken
         | Endpoint::RemoveAnchor
-        | Endpoint::SuspendTenant => true,
+        | Endpoint::SuspendTenant
+        | Endpoint::AskToSeal
+        | Endpoint::OrderSeal => true,
         Endpoint::Use(_)
         | Endpoint::Random
         | Endpoint::Batch
@@ -229,7 +238,7 @@ fn open(gateway: &Gateway, endpoint: OpenEndpoint) -> Answer {
         OpenEndpoint::OpenApi => encode::api_document(),
         OpenEndpoint::Live => encode::health(true),
         OpenEndpoint::Ready => encode::health(gateway.is_ready()),
-        OpenEndpoint::Seal => encode::seal(&sealed::open()),
+        OpenEndpoint::Seal => encode::seal(&sealed::open(gateway.law.is_sealed())),
     }
 }
 
@@ -359,6 +368,23 @@ async fn dispatch(
             Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }
         Call::GiveShare(_) => Err(unproven(sealed::not_sealed())),
+        Call::AskToSeal { generation, share } => {
+            let challenge = gateway.ask_to_seal((generation, share)).map_err(unproven)?;
+            Ok(Answered::ok(encode::seal_challenge(challenge)))
+        }
+        Call::OrderSeal { generation, share, answer } => {
+            let order = Order { generation, share, answer: &answer, source: about.source };
+            match Box::pin(gateway.seal(&order)).await {
+                Ok((custodian, durability)) => Ok(Answered::ok(encode::seal_done(custodian, durability))),
+                Err(Refused { error, wait }) => {
+                    let mut answered = Answered::refused(&unproven(error), operation);
+                    if let Some(wait) = wait {
+                        answered.answer.retry_after = Some(u32::try_from(wait.seconds).unwrap_or(u32::MAX));
+                    }
+                    Ok(answered)
+                }
+            }
+        }
         Call::Open(endpoint) => Ok(Answered::ok(open(gateway, endpoint))),
     }
 }

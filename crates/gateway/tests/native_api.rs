@@ -559,6 +559,10 @@ async fn every_route_answers_as_the_document_says() {
     api.get("/openapi.json").await.expect(200);
     assert_eq!(api.get("/v1/seal").await.expect(200).json(), json!({"sealed": false, "opening": false}));
     api.post("/v1/seal/shares", &json!({"share": "YWdl"})).await.refused(409, "conflict");
+    let of_nobody = json!({"generation": 1, "share": 1});
+    api.post("/v1/seal/challenge", &of_nobody).await.refused(409, "conflict");
+    let of_nobody = json!({"generation": 1, "share": 1, "answer": "AAAA"});
+    api.post("/v1/seal", &of_nobody).await.refused(409, "conflict");
     let others = [
         ("POST", "/keys/k/encrypt", json!({"plaintext": HELLO})),
         ("POST", "/keys/w/wrap", json!({"plaintext": HELLO})),

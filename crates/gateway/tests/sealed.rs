@@ -9,9 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_gateway::directory::Directory;
 use holdfast_gateway::init::{self, Founder, Plan, Shares};
-use holdfast_gateway::serve::{self, Options, Started};
+use holdfast_gateway::reroot::{Begun, Change};
+use holdfast_gateway::sealed::Sealed;
+use holdfast_gateway::serve::{self, Options, Running, Started};
 use holdfast_gateway::shares::custodian::open_share;
-use holdfast_gateway::shares::{Asked, Fingerprint, NewCustodian};
+use holdfast_gateway::shares::{Asked, Fingerprint, Given, NewCustodian};
 use holdfast_wire::native::{openapi, routes};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -107,7 +109,36 @@ async fn every_route_but_its_seal_and_its_health_is_refused_until_it_opens() {
     let mut api = Api::of(Peer::connect(address, &trust(&data)).await.unwrap()).await;
     assert_eq!(api.get("/health/ready").await.expect(200).json()["ok"], true);
     assert_eq!(api.get("/v1/seal").await.expect(200).json(), json!({"sealed": false, "opening": false}));
-    running.shut_down().await.unwrap();
+
+    // One of the three has it sealed again, on the same sockets.
+    let asked = api.post("/v1/seal/challenge", &json!({"generation": 1, "share": 2})).await.expect(200);
+    let challenge = STANDARD.decode(asked.text("challenge")).unwrap();
+    let file = identity(place.path(), "bob");
+    let answer =
+        open_share(&data.join("shares/bob.age"), &file).unwrap().order_seal(&challenge, &file).unwrap();
+    let order = |answer: &[u8]| json!({"generation": 1, "share": 2, "answer": STANDARD.encode(answer)});
+    api.post("/v1/seal", &order(&[7; 32])).await.refused(400, "malformed");
+    let mut idle = Peer::connect(address, &trust(&data)).await.unwrap();
+    assert_eq!(idle.ask("GET", "/health/ready", "").await.expect(200).json()["ok"], true);
+    let done = api.post("/v1/seal", &order(&answer)).await.expect(200).json();
+    assert_eq!(done, json!({"custodian": "bob", "durability": "durable"}));
+    // Until it is closed, as after.
+    api.get("/v1/status").await.refused(503, "sealed");
+    assert_eq!(api.get("/v1/seal").await.expect(200).json(), json!({"sealed": true, "opening": false}));
+    assert_eq!(api.peer.ask("GET", "/health/ready", "").await.expect(503).json()["ok"], false);
+    api.post("/v1/seal", &order(&answer)).await.refused(503, "sealed");
+    running.sealing().await;
+    let sealed = running.seal().await.unwrap();
+    idle.closed().await;
+    assert_eq!(sealed.address, address);
+    assert_ne!(Fingerprint::of(&recipient), sealed.fingerprint);
+    let mut api = Api { peer: connect_to(address, &data).await, schemas: Schemas::new(openapi::openapi()) };
+    assert_eq!(Fingerprint::of(&api.get("/v1/seal").await.expect(200).text("recipient")), sealed.fingerprint);
+    sealed.shut_down().await;
+}
+
+async fn connect_to(address: std::net::SocketAddr, data: &Path) -> Peer {
+    Peer::connect(address, &trust(data)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,4 +161,121 @@ async fn what_cannot_be_opened_ends_the_start() {
     let fault = sealed.open(unsealed).await.err().unwrap();
     assert!(fault.to_string().contains("the log's directory"), "{fault}");
     peer.closed().await;
+}
+
+/// Has Bob order it to be sealed.
+async fn orders_a_seal(place: &Path, data: &Path, address: std::net::SocketAddr) {
+    let mut peer = connect_to(address, data).await;
+    let asked = peer.post("/v1/seal/challenge", &json!({"generation": 1, "share": 2})).await.expect(200);
+    let challenge = STANDARD.decode(asked.text("challenge")).unwrap();
+    let file = identity(place, "bob");
+    let answer =
+        open_share(&data.join("shares/bob.age"), &file).unwrap().order_seal(&challenge, &file).unwrap();
+    let order = json!({"generation": 1, "share": 2, "answer": STANDARD.encode(answer)});
+    peer.post("/v1/seal", &order).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_on_to_the_root_key_ends_the_process() {
+    let place = tempfile::tempdir().unwrap();
+    let data = found(place.path()).await;
+    let mut config = settings(&data);
+    config.limits.shutdown_seconds = 1;
+    let begun = serve::begin(Options { config, dev: false }).await.unwrap();
+    let Started::Sealed(sealed) = begun else { panic!("it serves without its root key") };
+    let running = opened(place.path(), &data, sealed).await;
+    let under_way = std::sync::Arc::clone(running.gateway());
+    orders_a_seal(place.path(), &data, running.address).await;
+    running.sealing().await;
+    let fault = running.seal().await.err().unwrap();
+    assert!(fault.to_string().contains("holds on to the root key"), "{fault}");
+    assert!(!under_way.is_ready(), "and still nothing leaves");
+}
+
+/// Opened by Alice's and Carol's shares.
+async fn opened(place: &Path, data: &Path, mut sealed: Box<Sealed>) -> Running {
+    let mut peer = connect_to(sealed.address, data).await;
+    let recipient = peer.ask("GET", "/v1/seal", "").await.expect(200).text("recipient");
+    for name in ["alice", "carol"] {
+        let share = open_share(&data.join(format!("shares/{name}.age")), &identity(place, name)).unwrap();
+        let share = STANDARD.encode(share.seal_to(&recipient.parse().unwrap()).unwrap());
+        peer.post("/v1/seal/shares", &json!({"share": share})).await.expect(200);
+    }
+    let unsealed = sealed.unsealed().await.unwrap();
+    sealed.open(unsealed).await.unwrap()
+}
+
+/// Orders another root key, for the same custodians.
+fn orders_another_root_key(place: &Path, data: &Path) {
+    let Begun::Shares(change, mut gathering) = Change::begin(&Directory::at(data)).unwrap() else {
+        panic!("it is in shares")
+    };
+    let mut root = None;
+    for name in ["alice", "carol"] {
+        let share = open_share(&data.join(format!("shares/{name}.age")), &identity(place, name)).unwrap();
+        let sealed = share.seal_to(&gathering.recipient().parse().unwrap()).unwrap();
+        if let Given::Root(whole, _) = gathering.give(&sealed, 0).unwrap() {
+            root = Some(whole);
+        }
+    }
+    let custodian = |name: &str| {
+        let file = std::fs::read_to_string(identity(place, name)).unwrap();
+        let recipient = file.trim().parse::<age::x25519::Identity>().unwrap().to_public();
+        NewCustodian { name: name.parse().unwrap(), recipient }
+    };
+    let mut handed = change.hand_out(root.unwrap(), vec![], (2, &NAMES.map(custodian))).unwrap();
+    let ceremony = handed.ceremony().unwrap();
+    for Asked { name, file, challenge } in ceremony.open().cloned().collect::<Vec<_>>() {
+        let proof = open_share(&file, &identity(place, name.as_str())).unwrap().prove(&challenge).to_string();
+        ceremony.prove(name.as_str(), &proof).unwrap();
+    }
+    handed.order().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seal_that_is_ordered_while_the_root_key_changes_is_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let data = found(place.path()).await;
+    let begun = serve::begin(Options { config: settings(&data), dev: false }).await.unwrap();
+    let Started::Sealed(sealed) = begun else { panic!("it serves without its root key") };
+    let address = sealed.address;
+    let running = opened(place.path(), &data, sealed).await;
+
+    let mut slow = connect_to(address, &data).await;
+    let asked = slow.post("/v1/seal/challenge", &json!({"generation": 1, "share": 2})).await.expect(200);
+    let file = identity(place.path(), "bob");
+    let share = open_share(&data.join("shares/bob.age"), &file).unwrap();
+    let answer = share.order_seal(&STANDARD.decode(asked.text("challenge")).unwrap(), &file).unwrap();
+    let order = json!({"generation": 1, "share": 2, "answer": STANDARD.encode(answer)}).to_string();
+    let mut idle = connect_to(address, &data).await;
+    idle.ask("GET", "/health/live", "").await.expect(200);
+    // The order is on its way when the change begins, and whole only in the middle of it.
+    let (first, rest) = order.split_at(10);
+    slow.send(format!("{}{first}", slow.head("POST", "/v1/seal", order.len())).as_bytes()).await.unwrap();
+    let gateway = std::sync::Arc::clone(running.gateway());
+    while !gateway.metrics_text().contains("holdfast_requests_in_flight 1") {
+        tokio::task::yield_now().await;
+    }
+    drop(gateway);
+    orders_another_root_key(place.path(), &data);
+    let changing = tokio::spawn(running.reroot());
+    idle.closed().await;
+    slow.send(rest.as_bytes()).await.unwrap();
+    assert_eq!(slow.answer().await.unwrap().expect(200).json()["custodian"], "bob");
+    let Started::Sealed(sealed) = changing.await.unwrap().unwrap() else {
+        panic!("what was sealed serves again")
+    };
+
+    // What was ordered first is carried out once custodians have opened it.
+    assert!(data.join("root.next").exists());
+    let running = opened(place.path(), &data, sealed).await;
+    running.rerooting().await;
+    let Started::Serving(running) = running.reroot().await.unwrap() else { panic!("it is sealed") };
+    assert_eq!(running.address, address);
+    assert!(!data.join("root.next").exists());
+    assert_eq!(
+        connect_to(address, &data).await.ask("GET", "/health/ready", "").await.expect(200).json()["ok"],
+        true
+    );
+    running.shut_down().await.unwrap();
 }

@@ -238,6 +238,9 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::Noise
         | Action::Recover
         | Action::Unseal
+        | Action::Seal
+        | Action::ShareRoot
+        | Action::RotateRoot
         | Action::HoldClock
         | Action::EjectMember
         | Action::SweepPool

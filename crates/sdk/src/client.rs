@@ -8,7 +8,8 @@ use holdfast_core::port::Membership;
 use holdfast_core::{MemberName, OperationId, TenantId};
 use holdfast_wire::native::client::{self as native, Failure, Request};
 use holdfast_wire::native::message::{
-    Backup, CreateTenant, GiveShare, Health, Pool, Seal, Status, TenantDone, VerifyBackup,
+    AskToSeal, Backup, CreateTenant, GiveShare, Health, OrderSeal, Pool, Seal, SealChallenge, SealDone,
+    Status, TenantDone, VerifyBackup,
 };
 use holdfast_wire::native::{Method, OPERATION_HEADER, RECEIPT_HEADER, RECEIPT_WANTED};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -190,6 +191,22 @@ impl Client {
     /// Any [`Error`].
     pub async fn give_share(&self, share: &GiveShare) -> Result<Answered<Seal>, Error> {
         self.send(native::give_share(share), Repeat::Never).await
+    }
+
+    /// Asks, as a custodian of the root key, for what orders a seal.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn ask_to_seal(&self, ask: &AskToSeal) -> Result<Answered<SealChallenge>, Error> {
+        self.send(native::ask_to_seal(ask), Repeat::Safe).await
+    }
+
+    /// Seals the gateway, with the answer to that. From the answer on nothing leaves it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn order_seal(&self, order: &OrderSeal) -> Result<Answered<SealDone>, Error> {
+        self.send(native::order_seal(order), Repeat::Never).await
     }
 
     /// Whether the gateway can work now: key store, state and log.

@@ -315,6 +315,21 @@ pub(crate) fn orders_since(
     Ok(orders)
 }
 
+/// Authenticates every remembered commit anew, under another key.
+pub(crate) fn retag(connection: &Connection, from: &Seal, to: &Seal) -> Result<(), Fault> {
+    let mut statement =
+        connection.prepare("SELECT operation, sequence, digest, stop_order, tag FROM committed")?;
+    let rows = statement.query_map([], CommittedRow::read)?.collect::<Result<Vec<_>, _>>()?;
+    for row in rows {
+        let (operation, Committed { sequence, digest }, order) = row.authentic(from)?;
+        let tag = tag(to, operation, sequence, &digest, order.as_deref());
+        connection
+            .prepare_cached("UPDATE committed SET tag = ?2 WHERE sequence = ?1")?
+            .execute(params![stored(sequence)?, tag])?;
+    }
+    Ok(())
+}
+
 /// A row of `committed`, believed once it is authentic.
 struct CommittedRow {
     operation: Vec<u8>,

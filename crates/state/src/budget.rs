@@ -180,6 +180,26 @@ pub(crate) fn every(
     Ok(())
 }
 
+/// Authenticates every row anew, under another key. Gives the rows as they were and as they are.
+pub(crate) fn retag(connection: &Connection, from: &Seal, to: &Seal) -> Result<(RowSet, RowSet), Fault> {
+    let (mut before, mut after) = (RowSet::default(), RowSet::default());
+    let mut statement = connection.prepare("SELECT key, version FROM budget")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u32>(1)?)))?;
+    for (key, version) in rows.collect::<Result<Vec<_>, _>>()? {
+        let none = || Fault::damaged("budget", "unknown", "its key is none");
+        let key = key.as_slice().try_into().map(KeyId::from_bytes).map_err(|_| none())?;
+        let version = KeyVersion::new(version).ok_or_else(none)?;
+        let Some((reserved, old)) = load(connection, from, key, version)? else { return Err(none()) };
+        let new = tag(to, key, version, reserved);
+        before.add(from.element(&old));
+        after.add(to.element(&new));
+        connection
+            .prepare_cached("UPDATE budget SET tag = ?3 WHERE key = ?1 AND version = ?2")?
+            .execute(params![key.as_bytes(), version.get(), new])?;
+    }
+    Ok((before, after))
+}
+
 fn tag(seal: &Seal, key: KeyId, version: KeyVersion, reserved: u64) -> Tag {
     seal.tag("budget", &[key.as_bytes(), &version.get().to_be_bytes(), &reserved.to_be_bytes()])
 }

@@ -22,6 +22,7 @@ mod port;
 mod query;
 mod readers;
 mod record;
+mod rekey;
 mod schema;
 mod seal;
 mod store;
@@ -35,5 +36,6 @@ mod tests;
 
 pub use copy::Copier;
 pub use directory::DirectoryLock;
+pub use rekey::{Reseal, is_under, rekey};
 pub use store::{EmbeddedState, Opening, Settings};
 pub use verify::Verified;

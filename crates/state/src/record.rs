@@ -69,7 +69,7 @@ pub(crate) struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn tag(&self, seal: &Seal) -> Tag {
+    pub(crate) fn tag(&self, seal: &Seal) -> Tag {
         let Self { kind, id, tenant, name, epoch, body } = self;
         // An absent name is not an empty one.
         let (named, name) = match name {

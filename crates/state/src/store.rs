@@ -319,7 +319,7 @@ impl Shared {
 }
 
 /// The database file, made if that is wanted.
-fn find(lock: &DirectoryLock, opening: Opening) -> Result<DatabaseFile, Fault> {
+pub(crate) fn find(lock: &DirectoryLock, opening: Opening) -> Result<DatabaseFile, Fault> {
     let failed = |error: std::io::Error| Fault::Wrong {
         why: format!("{}: {error}", DatabaseFile::path_in(lock.directory()).display()),
         remedy: "check that the data directory is readable and writable for the gateway's user",
@@ -344,7 +344,7 @@ fn nothing_there() -> Fault {
 }
 
 /// Makes the database durable and of the newest version, and reads where it stands.
-fn prepare(connection: &mut Connection, seal: &Seal, opening: Opening) -> Result<Standing, Fault> {
+pub(crate) fn prepare(connection: &mut Connection, seal: &Seal, opening: Opening) -> Result<Standing, Fault> {
     let found = schema::look(connection)?;
     let from = match (found, opening) {
         (Found::Nothing, Opening::Existing) => return Err(nothing_there()),

@@ -27,6 +27,8 @@ mod random;
 mod restore;
 mod retention;
 mod rewrap;
+mod root;
+mod seal;
 mod serve;
 mod share;
 mod sign;
@@ -53,6 +55,7 @@ pub(crate) enum Command {
     Init(init::Init),
     Serve(serve::Serve),
     Unseal(unseal::Unseal),
+    Seal(seal::SealGateway),
     Backup(backup::Backup),
     Restore(restore::Restore),
     /// Rehearse what nobody wants to do for the first time when it matters
@@ -61,6 +64,9 @@ pub(crate) enum Command {
     /// Prove, hand out and use shares of a root key
     #[command(subcommand)]
     Share(share::ShareCommand),
+    /// Change the root key itself
+    #[command(subcommand)]
+    Root(root::RootCommand),
     /// Confirm the gateway's clock after a jump
     #[command(subcommand)]
     Clock(clock::ClockCommand),
@@ -113,10 +119,12 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Init(init) => init.run(app),
         Command::Serve(serve) => serve.run(app),
         Command::Unseal(unseal) => unseal.run(app),
+        Command::Seal(seal) => seal.run(app),
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
         Command::Drill(drill) => drill.run(app),
         Command::Share(share) => share.run(app),
+        Command::Root(root) => root.run(app),
         Command::Clock(clock) => clock.run(app),
         Command::Pool(pool) => pool.run(app),
         Command::Tenant(tenant) => tenant.run(app),

@@ -74,29 +74,52 @@ impl Serve {
         app.block_on(async {
             let mut signals = Signals::new()?;
             let json = app.printer.is_json();
-            let (running, news) = match serve::begin(Options { config, dev }).await? {
-                Started::Serving(running) => (*running, "READY=1"),
-                Started::Sealed(mut sealed) => {
-                    output::write_stdout(format!("{}\n", sealed_line(&sealed, json)).as_bytes())?;
-                    // It does what it can: whoever waits for more would wait for people.
-                    systemd.tell("READY=1\nSTATUS=sealed: waiting for shares of the root key");
-                    let reload = sealed.reloading();
-                    let unsealed = tokio::select! {
-                        unsealed = sealed.unsealed() => unsealed?,
-                        () = signals.wait(reload, &systemd) => {
+            let mut started = serve::begin(Options { config, dev }).await?;
+            loop {
+                let (mut running, news) = match started {
+                    Started::Serving(running) => (*running, "READY=1"),
+                    Started::Sealed(mut sealed) => {
+                        output::write_stdout(format!("{}\n", sealed_line(&sealed, json)).as_bytes())?;
+                        // It does what it can: whoever waits for more would wait for people.
+                        systemd.tell("READY=1\nSTATUS=sealed: waiting for shares of the root key");
+                        let reload = sealed.reloading();
+                        let unsealed = tokio::select! {
+                            unsealed = sealed.unsealed() => unsealed?,
+                            () = signals.wait(reload, &systemd) => {
+                                systemd.tell("STOPPING=1");
+                                sealed.shut_down().await;
+                                return Ok(());
+                            }
+                        };
+                        (Box::pin(sealed.open(unsealed)).await?, "STATUS=serving")
+                    }
+                };
+                output::write_stdout(format!("{}\n", ready_line(&running, json)).as_bytes())?;
+                systemd.tell(news);
+                started = loop {
+                    tokio::select! {
+                        () = signals.wait(|| running.reload(), &systemd) => {
                             systemd.tell("STOPPING=1");
-                            sealed.shut_down().await;
-                            return Ok(());
+                            return Ok(running.shut_down().await?);
                         }
-                    };
-                    (Box::pin(sealed.open(unsealed)).await?, "STATUS=serving")
-                }
-            };
-            output::write_stdout(format!("{}\n", ready_line(&running, json)).as_bytes())?;
-            systemd.tell(news);
-            signals.wait(|| running.reload(), &systemd).await;
-            systemd.tell("STOPPING=1");
-            Ok(running.shut_down().await?)
+                        () = running.sealing() => {
+                            systemd.tell("STATUS=sealing by order of a custodian of the root key");
+                            match running.seal().await {
+                                Ok(sealed) => break Started::Sealed(Box::new(sealed)),
+                                // At once: a thread that hangs must not keep the process, and the root key with it.
+                                Err(fault) => {
+                                    let exit = Failure::from(fault).report(json);
+                                    std::process::exit(exit.code().into());
+                                }
+                            }
+                        }
+                        () = running.rerooting() => match running.reroot().await? {
+                            Started::Serving(again) => running = *again,
+                            sealed @ Started::Sealed(_) => break sealed,
+                        },
+                    }
+                };
+            }
         })
     }
 

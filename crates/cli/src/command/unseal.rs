@@ -48,7 +48,7 @@ impl Unseal {
 
     async fn give(self, app: &App, client: &Client) -> Result<(), Failure> {
         let Self { share, identity, fingerprint } = self;
-        let seal = client.seal().await?.body;
+        let seal = settled(client).await?;
         let recipient = match (seal.sealed, seal.opening, seal.recipient) {
             (true, false, Some(recipient)) => recipient,
             (true, _, _) => {
@@ -78,6 +78,20 @@ impl Unseal {
         let seal = client.give_share(&GiveShare { share: Bytes(sealed) }).await?.body;
         tell(app, &seal)?;
         if seal.opening { opened(client).await } else { Ok(()) }
+    }
+}
+
+/// What the gateway says of its seal; one that is just being sealed has no fresh key yet, and ends its connections.
+async fn settled(client: &Client) -> Result<Seal, Failure> {
+    let mut may_miss = 0;
+    loop {
+        match client.seal().await {
+            Ok(seal) if seal.sealed && !seal.opening && seal.recipient.is_none() => may_miss = MISSED,
+            Ok(seal) => return Ok(seal.body),
+            Err(error) if may_miss == 0 => return Err(error.into()),
+            Err(_) => may_miss -= 1,
+        }
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 

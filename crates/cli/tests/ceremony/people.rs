@@ -120,6 +120,14 @@ impl People {
         (code(output.status), stderr(&output))
     }
 
+    /// A custodian of the root key orders a gateway to be sealed.
+    pub fn seals(&self, url: &str, share: &Path, name: &str) -> Output {
+        let identity = text(&self.path(&format!("{name}.key")));
+        let mut command = holdfast(["seal", "--share", &text(share), "--identity", &identity]);
+        command.env("HOLDFAST_URL", url).env("HOLDFAST_CACERT", self.path("ca.pem"));
+        command.output().unwrap()
+    }
+
     /// A caller of the gateway.
     pub fn calls(&self, served: &Served, who: &str, line: &[&str]) -> Output {
         let mut command = holdfast(line);

@@ -1,6 +1,7 @@
 //! Another generation of shares: a custodian leaves, the earlier shares are refused by name, the root key stays.
 
 use crate::common::custodians::{Dialogue, asked};
+use crate::common::wait::until;
 use crate::common::{code, stderr, text};
 use crate::people::{People, fresh_key};
 use crate::served::Served;
@@ -25,13 +26,13 @@ fn after_a_rotation_the_earlier_shares_are_refused_and_the_later_ones_open() {
     }
     assert!(served.next_line().starts_with("serving "));
     people.ok(&served, "carol", &["key", "create", "k"]);
-    let output = rotate(&people).ends();
-    assert!(stderr(&output).contains("process"), "not while it serves: {}", stderr(&output));
-    served.ends();
 
+    // It serves all the while.
     let before = std::fs::read_to_string(people.data().join("root.shares")).unwrap();
     let mut dialogue = rotate(&people);
     let to = fresh_key(&mut dialogue);
+    let output = rotate(&people).ends();
+    assert!(stderr(&output).contains("another ceremony is under way"), "{}", stderr(&output));
     dialogue.say("bm90aGluZw==");
     assert!(dialogue.until("wrong:").last().unwrap().contains("not encrypted to this start's fresh key"));
     for (index, name) in ["alice", "dave", "erin"].into_iter().enumerate() {
@@ -55,7 +56,22 @@ fn after_a_rotation_the_earlier_shares_are_refused_and_the_later_ones_open() {
     );
     assert!(!people.data().join("shares.new").exists());
 
-    let mut served = Served::start(&people.data());
+    let recorded = || people.ok(&served, "oscar", &["audit", "search", "--action", "share-root", "--json"]);
+    until("the new generation stands in the log", || !recorded().is_empty());
+    let event: Value = serde_json::from_str(recorded().lines().next().unwrap()).unwrap();
+    let context = &event["context"];
+    assert_eq!((&context["generation"], &context["threshold"]), (&"2".into(), &"2".into()));
+    assert_eq!(
+        (&context["custodians"], &context["shared-by"]),
+        (&"alice bob carol dave".into(), &"alice dave erin".into())
+    );
+    assert!(people.ok(&served, "oscar", &["status"]).contains("generation 2: 2 of 4 open it"));
+    // Erin has left, and orders nothing any more.
+    let output = people.seals(&served.url, &people.share("erin", 1), "erin");
+    assert!(stderr(&output).contains("share 5 is of generation 1"), "{}", stderr(&output));
+    let output = people.seals(&served.url, &people.share("alice", 2), "alice");
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    served.is_sealed_again();
     assert!(served.line.contains("2 of 4 shares open it"), "{}", served.line);
     let (with, said) = people.is_refused(&served, &people.share("erin", 1), "erin");
     assert!(with == 2 && said.contains("share 5 is of generation 1, and generation 2 is in force"), "{said}");
@@ -70,6 +86,25 @@ fn after_a_rotation_the_earlier_shares_are_refused_and_the_later_ones_open() {
     let context = &event["context"];
     assert_eq!((&context["generation"], &context["custodians"]), (&"2".into(), &"bob dave".into()));
     assert_eq!(context["shared-by"], "alice dave erin");
+    served.ends();
+}
+
+#[test]
+fn a_sealed_gateway_takes_the_later_generation_from_its_first_moment_on() {
+    let people = People::new();
+    people.found();
+    let mut served = Served::start(&people.data());
+    people.gives(&served, "alice", 1);
+    people.gives(&served, "bob", 1);
+    let mut dialogue = rotate(&people);
+    people.give_on(&mut dialogue, 1);
+    people.answer(dialogue, 2);
+    // Two of three were in: they are of no use any more.
+    let (_, said) = people.is_refused(&served, &people.share("carol", 1), "carol");
+    assert!(said.contains("share 3 is of generation 1, and generation 2 is in force"), "{said}");
+    assert_eq!(people.gives(&served, "carol", 2), "1 of 2 shares: carol");
+    assert_eq!(people.gives(&served, "dave", 2), "2 of 2 shares: carol, dave");
+    assert!(served.next_line().starts_with("serving "));
     served.ends();
 }
 

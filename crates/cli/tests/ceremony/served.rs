@@ -54,6 +54,16 @@ impl Served {
         line.trim_end().to_owned()
     }
 
+    /// It is sealed again, at the same address, with another fresh key.
+    #[track_caller]
+    pub fn is_sealed_again(&mut self) {
+        let before = self.fingerprint.clone();
+        self.line = self.next_line();
+        assert!(self.line.starts_with(&format!("sealed {}", self.url)), "{}", self.line);
+        self.fingerprint = self.line.split_once("fingerprint ").unwrap().1.to_owned();
+        assert_ne!(self.fingerprint, before);
+    }
+
     /// What the operator's own listener answers.
     pub fn admin(&self, path: &str) -> String {
         let address = self.line.split("http://").nth(1).unwrap().split(['/', ';']).next().unwrap();
@@ -72,6 +82,10 @@ impl Served {
             return vec![];
         };
         descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn signal(&self, signal: Signal) {

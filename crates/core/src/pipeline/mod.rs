@@ -19,8 +19,10 @@ mod prune;
 mod query;
 mod record;
 mod recover;
+mod reroot;
 mod restore;
 mod schedule;
+mod seal;
 mod snapshot;
 mod unseal;
 mod use_key;
@@ -32,8 +34,10 @@ pub use destruction::Destructions;
 pub use found::Founding;
 pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
 pub use recover::{OpenIntent, Recovery, agree};
+pub use reroot::Generation;
 pub use restore::{EarlierLog, Restoration, Restored};
 pub use schedule::Rotations;
+pub use seal::Sealing;
 pub use snapshot::TenantView;
 pub use unseal::Unsealing;
 pub use use_key::{Call, Pending};
@@ -213,6 +217,11 @@ impl<P: Ports> Pipeline<P> {
 /// "No such key", to those who may know it; to others it is denied like a forbidden one.
 fn no_such_key() -> Error {
     Error::new(ErrorKind::NotFound, Stage::Resolve, NO_SUCH_KEY)
+}
+
+/// The gateway gives its root key up.
+fn sealed(stage: Stage) -> Error {
+    Error::new(ErrorKind::Sealed, stage, ErrorKind::Sealed.row().title)
 }
 
 const NO_SUCH_KEY: &str = "there is no key of that name";

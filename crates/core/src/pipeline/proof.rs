@@ -120,7 +120,7 @@ impl<K> Permit<K> {
         let mut policies = None;
         // Whoever recognises callers: a suspended one does nothing.
         if caller.record.suspended || stops.is_caller_standing(&caller.tenant, caller.name()) {
-            return Verdict { permit: Err(stopped(Stage::Decide)), policies };
+            return Verdict { permit: Err(stopped(Stage::Decide, stops)), policies };
         }
         for (action, resource) in *asks {
             if !caller.kind().may(action.group()) {
@@ -155,7 +155,7 @@ impl<K> Permit<K> {
             }
             // A stop never stops another stop, nor the order that lifts it.
             if action.group() == crate::action::Group::Use && stops.is_standing(subject.concerned()) {
-                return Verdict { permit: Err(stopped(Stage::Decide)), policies };
+                return Verdict { permit: Err(stopped(Stage::Decide, stops)), policies };
             }
         }
         let permit = Self { operation: *operation, subject, policies: policies.clone(), of: PhantomData };
@@ -210,7 +210,10 @@ fn denied(reason: &'static str) -> Error {
     super::denied(Stage::Decide, reason)
 }
 
-fn stopped(stage: Stage) -> Error {
+fn stopped(stage: Stage, stops: &Stops) -> Error {
+    if stops.is_sealed() {
+        return super::sealed(stage);
+    }
     Error::new(ErrorKind::Stopped, stage, "the key, the caller or the tenant was stopped by order")
 }
 
@@ -323,7 +326,7 @@ impl<T> Withheld<T> {
         // Counted first, looked at second: see `stop.rs`.
         let departing = stops.depart();
         if self.subject.is_stopped(stops) {
-            return Err(stopped(Stage::Answer));
+            return Err(stopped(Stage::Answer, stops));
         }
         Ok(Released { value: self.value, position: Some(position), receipt: signed, departing })
     }

@@ -52,7 +52,7 @@ pub struct Recovery {
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
     stops: Mutex<Vec<PendingStop>>,
-    intents: Mutex<Vec<OpenIntent>>,
+    pub(super) intents: Mutex<Vec<OpenIntent>>,
     rotations: Mutex<BTreeSet<(TenantId, KeyName)>>,
     pub(super) jump: Mutex<Option<Jump>>,
     pub(super) unsealing: Mutex<Option<Unsealing>>,
@@ -311,7 +311,7 @@ impl<P: Ports> Pipeline<P> {
         self.record_gateway(Action::Recover, Context::EMPTY, Some(alarm.into())).await
     }
 
-    async fn record_gateway(
+    pub(super) async fn record_gateway(
         &self,
         action: Action,
         context: Context,

@@ -1,9 +1,9 @@
 //! The root key came in shares: whose they were is recorded once there is a log to record it in.
 
-use super::Pipeline;
 use super::command::own_inbound;
 use super::found::{not_loaded, own_caller};
 use super::record::{Facts, Scene};
+use super::{Pipeline, Sealing};
 use crate::action::Action;
 use crate::context::Context;
 use crate::error::Error;
@@ -30,6 +30,8 @@ pub struct Unsealing {
     pub made: String,
     /// Whose shares of the earlier generation gave the root key for it; nobody's for the founding's.
     pub shared_by: Vec<CallerName>,
+    /// The order by which it was sealed before, if that stands in no log yet.
+    pub sealed: Option<Sealing>,
 }
 
 impl<P: Ports> Pipeline<P> {
@@ -46,16 +48,24 @@ impl<P: Ports> Pipeline<P> {
     /// Records what waits of that.
     pub(super) async fn record_unsealed(&self) -> Result<(), Error> {
         let waiting = self.unfinished.unsealing.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(unsealing) = waiting else { return Ok(()) };
-        let recorded = self.record_shares(&unsealing).await;
+        let Some(mut unsealing) = waiting else { return Ok(()) };
+        let recorded = self.record_in_order(&mut unsealing).await;
         if recorded.is_err() {
             *self.unfinished.unsealing.lock().unwrap_or_else(PoisonError::into_inner) = Some(unsealing);
         }
         recorded
     }
 
+    async fn record_in_order(&self, unsealing: &mut Unsealing) -> Result<(), Error> {
+        if let Some(sealing) = &unsealing.sealed {
+            self.record_sealing(sealing).await?;
+            unsealing.sealed = None;
+        }
+        self.record_shares(unsealing).await
+    }
+
     async fn record_shares(&self, unsealing: &Unsealing) -> Result<(), Error> {
-        let Unsealing { at, generation, threshold, custodians, made, shared_by } = unsealing;
+        let Unsealing { at, generation, threshold, custodians, made, shared_by, sealed: _ } = unsealing;
         let gateway = TenantId::gateway();
         let own = own_caller(&gateway)?;
         let view = self.tenant(&gateway).ok_or_else(not_loaded)?;
@@ -78,7 +88,7 @@ impl<P: Ports> Pipeline<P> {
     }
 }
 
-fn names(of: &[CallerName]) -> String {
+pub(super) fn names(of: &[CallerName]) -> String {
     let mut names = of.iter().map(CallerName::as_str).collect::<Vec<_>>().join(" ");
     names.truncate(names.floor_char_boundary(MAX_NAMES));
     names

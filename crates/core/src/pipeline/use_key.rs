@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, OperationId};
 use crate::operation::{Answer, MAX_BATCH, MAX_RANDOM, Operation, Output};
 use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State, World};
-use crate::stop::StopEpoch;
+use crate::stop::{StopEpoch, Stops};
 use crate::work::Product;
 use std::sync::Arc;
 
@@ -184,7 +184,7 @@ impl<P: Ports> Pipeline<P> {
             match withheld.is_stopped(&self.stops) {
                 false => (Ok(withheld), Ok(Done::Success)),
                 true => {
-                    let error = stopped_meanwhile();
+                    let error = stopped_meanwhile(&self.stops);
                     let ended = (error.kind(), error.stage(), error.to_string());
                     (Err(error), Err(ended))
                 }
@@ -374,6 +374,9 @@ impl<P: Ports> Pipeline<P> {
     }
 }
 
-fn stopped_meanwhile() -> Error {
+fn stopped_meanwhile(stops: &Stops) -> Error {
+    if stops.is_sealed() {
+        return super::sealed(Stage::Record);
+    }
     Error::new(ErrorKind::Stopped, Stage::Record, "stopped by order while the operation was under way")
 }

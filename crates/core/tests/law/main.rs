@@ -30,6 +30,7 @@ mod release;
 mod retention;
 mod rewrap;
 mod schedule;
+mod seal;
 mod separation;
 mod stops;
 mod unseal;

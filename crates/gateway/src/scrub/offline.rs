@@ -72,7 +72,7 @@ fn read(
     let path = directory.root_key();
     let root = root.map_or_else(|| root_file::load(&path), Ok);
     let opened = root.and_then(|root| {
-        let signing = root::signing(identity, &root)?;
+        let signing = root::signing(directory, identity, &root)?;
         let state_key = root::state_key(identity, &root)?;
         let keys = SoftwareStore::open(root, Arc::new(SystemWorld::new()))?;
         Ok((signing, state_key, keys))

@@ -20,7 +20,8 @@ use crate::serve::{self, Running};
 use crate::shares::{Fingerprint, Gathering, Progress, Roster};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
-use holdfast_core::pipeline::Unsealing;
+use arc_swap::ArcSwapOption;
+use holdfast_core::pipeline::{Sealing, Unsealing};
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
 use holdfast_keystore::root::RootKey;
@@ -28,7 +29,7 @@ use holdfast_state::DirectoryLock;
 use holdfast_wire::native::message::Seal;
 use hyper::service::service_fn;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -54,7 +55,9 @@ pub struct Sealed {
     /// Give back what they listen on.
     listening: JoinHandle<Listener>,
     admin_listening: Option<JoinHandle<TcpListener>>,
-    law: Arc<OnceLock<Arc<Law>>>,
+    law: Arc<ArcSwapOption<Law>>,
+    /// The order by which it was sealed, if no log has it.
+    sealing: Option<Sealing>,
 }
 
 /// The root key, and whose shares gave it.
@@ -73,6 +76,16 @@ impl Sealed {
         }
         let lock = DirectoryLock::take(site.directory.path())?;
         let doors = Doors::bind(&mut site).await?;
+        Ok(Self::wait((site, identity, roster), lock, doors, None))
+    }
+
+    /// The same, with what is bound already.
+    pub(crate) fn wait(
+        (site, identity, roster): (Site, Identity, Roster),
+        lock: DirectoryLock,
+        doors: Doors,
+        sealing: Option<Sealing>,
+    ) -> Self {
         let address = site.config.listen.address;
         let admin_address = doors.admin_address();
         let Doors { tls, listener, admin, law } = doors;
@@ -82,7 +95,7 @@ impl Sealed {
             Gathering::begin(roster.clone()),
             give,
             Arc::clone(&tls),
-            &site.config.limits,
+            (&site.directory, &site.config.limits),
         ));
         let fingerprint = waiting.fingerprint();
         let (stop, stopping) = watch::channel(false);
@@ -104,7 +117,7 @@ impl Sealed {
             %address, instance = %identity.instance, %fingerprint, threshold = shares.0, shares = shares.1,
             "sealed: waiting for shares of the root key"
         );
-        Ok(Self {
+        Self {
             address,
             admin: admin_address,
             fingerprint,
@@ -119,7 +132,8 @@ impl Sealed {
             listening,
             admin_listening,
             law,
-        })
+            sealing,
+        }
     }
 
     /// What reads certificate and key again.
@@ -145,20 +159,33 @@ impl Sealed {
     /// As at any other start, when the directory cannot be served.
     pub async fn open(self, unsealed: Unsealed) -> Result<Running, Fault> {
         let Self {
-            site, identity, lock, tls, stop, listening, admin_listening, law: counting, roster, ..
+            site,
+            identity,
+            lock,
+            tls,
+            stop,
+            listening,
+            admin_listening,
+            law: counting,
+            roster,
+            sealing,
+            ..
         } = self;
         let Unsealed { root, by, at } = unsealed;
         let Site { config, directory, outside, stages } = &site;
         let place = (directory, &identity, lock);
         let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
+        // The generation that it was opened with, or one with which another root key was just brought in force.
+        let roster = directory.roster()?.unwrap_or(roster);
         tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
         let unsealing = Unsealing {
             at,
             generation: by.generation,
             threshold: by.threshold,
             custodians: by.given,
-            made: roster.made,
-            shared_by: roster.shared_by,
+            made: roster.made.clone(),
+            shared_by: roster.shared_by.clone(),
+            sealed: sealing,
         };
         if let Err(error) = law.record_unsealing(unsealing).await {
             tracing::warn!(
@@ -174,7 +201,7 @@ impl Sealed {
             None => None,
         };
         let doors = Doors { tls, listener, admin, law: counting };
-        Box::pin(serve::serve(site, (law, lock, identity), doors)).await
+        Box::pin(serve::serve(site, (law, lock, identity), doors, Some(roster))).await
     }
 
     /// Ends without having been opened.
@@ -197,10 +224,10 @@ async fn answer(waiting: Arc<Waiting>, connection: Connection, stop: watch::Rece
     drop(about);
 }
 
-/// What an open gateway says of its seal.
-pub(crate) fn open() -> Seal {
+/// What an open gateway says of its seal, and one that is just being sealed.
+pub(crate) fn open(sealed: bool) -> Seal {
     Seal {
-        sealed: false,
+        sealed,
         opening: false,
         recipient: None,
         generation: None,

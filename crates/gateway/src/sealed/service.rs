@@ -65,7 +65,9 @@ async fn give(
     let body = read_body(&waiting.limits, matched.route, body).await.map_err(refused)?;
     match native::decode(&matched, parts.uri.query().unwrap_or_default(), &body).map_err(refused)? {
         Call::GiveShare(share) => waiting.give(source, &share).map(|seal| encode::seal(&seal)),
-        Call::Use { .. }
+        Call::AskToSeal { .. }
+        | Call::OrderSeal { .. }
+        | Call::Use { .. }
         | Call::Random { .. }
         | Call::Batch { .. }
         | Call::Command { .. }

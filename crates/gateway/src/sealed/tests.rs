@@ -26,7 +26,8 @@ async fn shares_are_wiped_in_time_by_themselves() {
     let roster = people.shared(&root(), instance('0'), 1);
     let (give, _given) = oneshot::channel();
     let gathering = Gathering::with_patience(roster, Duration::from_millis(50));
-    let waiting = Arc::new(Waiting::new(gathering, give, tls(&dir), &Limits::default()));
+    let waiting =
+        Arc::new(Waiting::new(gathering, give, tls(&dir), (&Directory::at(dir.path()), &Limits::default())));
     let (_stop, stopping) = watch::channel(false);
     let expiring = tokio::spawn(waiting::expire(Arc::clone(&waiting), stopping));
     let recipient = waiting.seal().recipient.unwrap();
@@ -46,7 +47,12 @@ async fn strangers_learn_how_many_are_in_and_only_who_gave_one_learns_whose() {
     let (people, dir) = (People::new(), TempDir::new().unwrap());
     let roster = people.shared(&root(), instance('0'), 1);
     let (give, mut given) = oneshot::channel();
-    let waiting = Waiting::new(Gathering::begin(roster), give, tls(&dir), &Limits::default());
+    let waiting = Waiting::new(
+        Gathering::begin(roster),
+        give,
+        tls(&dir),
+        (&Directory::at(dir.path()), &Limits::default()),
+    );
     let recipient = waiting.seal().recipient.unwrap();
     let sealed = |name: &str| people.seal_to(name, 1, &recipient);
     let told = waiting.give(SOMEBODY, &sealed("bob")).ok().unwrap();

@@ -1,6 +1,7 @@
 //! What a sealed gateway knows, and how it changes.
 
 use crate::config::Limits;
+use crate::directory::Directory;
 use crate::shares::{Attempts, Fingerprint, Gathering, Given, Progress, Wait};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
@@ -25,6 +26,7 @@ pub(super) struct Waiting {
     pub(super) reading: Semaphore,
     pub(super) tls: Arc<TlsState>,
     fingerprint: Fingerprint,
+    directory: Directory,
     inner: Mutex<Inner>,
     /// The first share has come, so that there is something that can expire.
     begun: Notify,
@@ -61,7 +63,7 @@ impl Waiting {
         gathering: Gathering,
         give: oneshot::Sender<(RootKey, Progress)>,
         tls: Arc<TlsState>,
-        limits: &Limits,
+        (directory, limits): (&Directory, &Limits),
     ) -> Self {
         let gathering = Box::new(gathering);
         Self {
@@ -70,6 +72,7 @@ impl Waiting {
             reading: Semaphore::new(READING),
             tls,
             fingerprint: gathering.fingerprint(),
+            directory: directory.clone(),
             inner: Mutex::new(Inner {
                 phase: Phase::Gathering(gathering, give),
                 attempts: Attempts::default(),
@@ -122,6 +125,12 @@ impl Waiting {
             Phase::Gathering(gathering, _) => gathering,
         };
         attempts.admit(source, now).map_err(|wait| Refused { error: throttled(wait), wait: Some(wait) })?;
+        // Another one may have been handed out since: the earlier shares are refused from that moment.
+        match self.directory.roster() {
+            Ok(Some(roster)) => gathering.renew(roster),
+            Ok(None) => {}
+            Err(fault) => tracing::warn!(%fault, "the list of shares cannot be read again"),
+        }
         let given = gathering.give(sealed, now).map_err(|error| {
             attempts.was_wrong(source, now);
             tracing::warn!(

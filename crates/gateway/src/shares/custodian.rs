@@ -1,11 +1,12 @@
 //! What a custodian does with a share, on a machine of their own.
 
-use super::{Closed, MAX_SEALED, identities, open, seal};
+use super::{Closed, MAX_SEALED, identities, open, open_text, seal};
 use crate::fault::Fault;
 use crate::process;
 use age::armor::Format;
 use age::x25519::Recipient;
-use holdfast_keystore::root::share::Share;
+use holdfast_keystore::root::order::{OrderAnswer, OrderChallenge};
+use holdfast_keystore::root::share::{MAX_TEXT, Share};
 use holdfast_keystore::root::spoken::{Challenge, Proof};
 use std::io::Read as _;
 use std::path::Path;
@@ -25,8 +26,7 @@ pub fn open_share(share: &Path, identity: &Path) -> Result<Opened, Fault> {
         .and_then(|file| file.take(limit).read_to_end(&mut sealed))
         .map_err(|error| Fault::io("cannot read", share, error))?;
     let identities = identities(identity)?;
-    let identities = identities.iter().map(|identity| &**identity as &dyn age::Identity);
-    open(&sealed, identities).map(Opened).map_err(|closed| match closed {
+    open(&sealed, each(&identities)).map(Opened).map_err(|closed| match closed {
         Closed::Age(error) => Fault::new(format!("`{}` does not open", share.display()))
             .remedy("give your own share, and the identity of the recipient that you gave for the ceremony")
             .because(error),
@@ -34,7 +34,33 @@ pub fn open_share(share: &Path, identity: &Path) -> Result<Opened, Fault> {
     })
 }
 
+fn each(identities: &[Box<dyn age::Identity + Send + Sync>]) -> impl Iterator<Item = &dyn age::Identity> {
+    identities.iter().map(|identity| &**identity as &dyn age::Identity)
+}
+
 impl Opened {
+    /// Generation and number of the share.
+    pub fn number(&self) -> (u32, u8) {
+        (self.0.of().generation, self.0.number())
+    }
+
+    /// Answers a gateway's challenge to order its seal. Only a challenge about this very share is answered, and nothing of what was
+    /// encrypted is in the answer.
+    ///
+    /// # Errors
+    /// When the identity does not open it, or it asks for something else.
+    pub fn order_seal(&self, challenge: &[u8], identity: &Path) -> Result<OrderAnswer, Fault> {
+        let identities = identities(identity)?;
+        let text = open_text(challenge, each(&identities), MAX_TEXT).map_err(|error| {
+            Fault::new("the gateway's challenge does not open with this identity")
+                .remedy("give the identity of the recipient that stands in the gateway's `root.shares`")
+                .because(error)
+        })?;
+        let (of, number) = (self.0.of(), self.0.number());
+        let challenge = OrderChallenge::parse(text.expose(), of, number)?;
+        Ok(challenge.answer(of, number, &self.0.commitment()))
+    }
+
     /// The proof that it could be opened, for this challenge.
     pub fn prove(&self, challenge: &Challenge) -> Proof {
         self.0.prove(challenge)

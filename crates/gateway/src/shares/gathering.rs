@@ -72,6 +72,15 @@ impl Gathering {
         &self.recipient
     }
 
+    /// Takes shares of another generation from now on, if it is another: those that are in are of none any more.
+    pub fn renew(&mut self, roster: Roster) {
+        if roster.of != self.roster.of {
+            tracing::warn!(generation = roster.of.generation, "another generation of shares is in force");
+            self.forget();
+            self.roster = roster;
+        }
+    }
+
     /// What the fresh key is recognised by.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint

@@ -12,6 +12,7 @@ mod roster;
 mod rotation;
 #[cfg(test)]
 pub(crate) mod tests;
+mod together;
 
 pub use attempts::{Attempts, Wait};
 pub(crate) use ceremony::check;
@@ -19,6 +20,8 @@ pub use ceremony::{Asked, Ceremony, NewCustodian};
 pub use gathering::{Gathering, Given, Progress};
 pub use roster::{Custodian, Roster};
 pub use rotation::{HandedOut, Rotation};
+pub use together::CeremonyLock;
+pub(crate) use together::clear;
 
 use crate::fault::Fault;
 use age::armor::{ArmoredReader, ArmoredWriter, Format};

@@ -1,28 +1,27 @@
-//! Another generation of shares of the same root key, on a gateway that is stopped.
+//! Another generation of shares of the same root key, whether or not the gateway serves meanwhile: one that does follows the list.
 
+use super::together::{CeremonyLock, clear};
 use super::{Ceremony, Gathering, NewCustodian, Roster};
 use crate::directory::{Directory, write_private};
 use crate::fault::Fault;
+use crate::reroot::swap_shares;
 use crate::world::SystemWorld;
 use holdfast_core::CallerName;
 use holdfast_core::port::World as _;
 use holdfast_keystore::root::RootKey;
-use holdfast_state::DirectoryLock;
-use std::io::ErrorKind;
 
 /// A directory whose shares are to be replaced.
 pub struct Rotation {
     directory: Directory,
     roster: Roster,
-    // For as long as this takes nobody serves the directory.
-    lock: DirectoryLock,
+    lock: CeremonyLock,
 }
 
 impl Rotation {
-    /// Begins with a directory that nobody serves.
+    /// Begins.
     ///
     /// # Errors
-    /// When there is no gateway whose root key is in shares, or another process has it.
+    /// When there is no gateway whose root key is in shares, another ceremony is under way, or another root key is being put in force.
     pub fn begin(directory: &Directory) -> Result<Self, Fault> {
         let shown = directory.path().display();
         if directory.identity()?.is_none() {
@@ -30,11 +29,16 @@ impl Rotation {
                 Fault::new(format!("there is no gateway in `{shown}`")).remedy("name its data directory")
             );
         }
+        let lock = CeremonyLock::take(directory)?;
+        if directory.next_root().exists() {
+            return Err(Fault::new("another root key is being put in force")
+                .remedy("let the gateway finish that: it does as soon as it serves"));
+        }
         let roster = directory.roster()?.ok_or_else(|| {
-            Fault::new(format!("the root key of `{shown}` is not in shares"))
-                .remedy("only a gateway that was founded with `holdfast init --shares` has any")
+            Fault::new(format!("the root key of `{shown}` is not in shares")).remedy(
+                "bring it into shares with `holdfast root rotate --threshold N --root-custodian NAME=age1…`",
+            )
         })?;
-        let lock = DirectoryLock::take(directory.path())?;
         Ok(Self { directory: directory.clone(), roster, lock })
     }
 
@@ -61,11 +65,7 @@ impl Rotation {
             .checked_add(1)
             .ok_or_else(|| Fault::new("there were too many generations"))?;
         let files = directory.new_shares();
-        match std::fs::remove_dir_all(&files) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(Fault::io("cannot remove", &files, error)),
-        }
+        clear(&files)?;
         let mut handed = HandedOut { directory, lock, shared_by, ceremony: None };
         let of = (roster.of.instance, generation, threshold);
         handed.ceremony = Some(Ceremony::begin(root, of, custodians, &files, &SystemWorld::new())?);
@@ -77,7 +77,7 @@ impl Rotation {
 pub struct HandedOut {
     directory: Directory,
     #[expect(dead_code, reason = "held for as long as this takes")]
-    lock: DirectoryLock,
+    lock: CeremonyLock,
     shared_by: Vec<CallerName>,
     ceremony: Option<Ceremony>,
 }
@@ -101,15 +101,7 @@ impl HandedOut {
         let made = SystemWorld::new().now().to_string();
         let roster = ceremony.finish(made, std::mem::take(&mut self.shared_by))?;
         write_private(&self.directory.root_shares(), roster.to_text()?.as_bytes())?;
-        // The shares are with their custodians; the copies here are for convenience, and encrypted to them.
-        let (old, new) = (self.directory.shares(), self.directory.new_shares());
-        let swapped = match std::fs::remove_dir_all(&old) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => std::fs::rename(&new, &old),
-        };
-        if let Err(error) = swapped {
-            tracing::warn!(%error, "the new shares are in force, and their files stay in `{}`", new.display());
-        }
+        swap_shares(&self.directory);
         Ok(roster)
     }
 }

@@ -57,6 +57,10 @@ impl People {
         self.seal_to(name, generation, gathering.recipient())
     }
 
+    pub(crate) fn order(&self, name: &str, generation: u32, challenge: &[u8]) -> Result<[u8; 32], Fault> {
+        self.opened(name, generation).order_seal(challenge, &self.path(&format!("{name}.key")))
+    }
+
     pub(crate) fn seal_to(&self, name: &str, generation: u32, recipient: &str) -> Vec<u8> {
         self.opened(name, generation).seal_to(&recipient.parse().unwrap()).unwrap()
     }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// What only a sealed gateway does (`tests/sealed.rs`), and what only one with tokens does (`crates/cli/tests/pool.rs`).
-const ELSEWHERE: [&str; 4] = ["adopt-key", "give-share", "drain-member", "join-member"];
+const ELSEWHERE: [&str; 6] =
+    ["adopt-key", "give-share", "ask-to-seal", "order-seal", "drain-member", "join-member"];
 
 /// The document, and which of its operations have been seen to answer.
 pub struct Schemas {

@@ -81,6 +81,26 @@ pub fn write(path: &Path, root: &RootKey) -> Result<(), Error> {
     })
 }
 
+/// Writes this root key in the place of the one that lies there: durable before this returns, and one of the two wherever the power fails.
+///
+/// # Errors
+/// `key-store-unavailable` if it cannot be written; then the earlier one lies there.
+pub fn replace(path: &Path, root: &RootKey) -> Result<(), Error> {
+    let text = encode(root)?;
+    let temporary = path.with_extension("key.new");
+    let written = || {
+        // A leftover of an interrupted write is nobody's.
+        let _none = std::fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        write_text(&mut file, &temporary, &text)?;
+        std::fs::rename(&temporary, path)?;
+        folder(path)?.sync_all()
+    };
+    written().map_err(|error| {
+        refused(path, "the root key file cannot be written", "check the disk").because(at(path, &error))
+    })
+}
+
 fn not_opened(path: &Path, error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::NotFound {
         return Error::new(ErrorKind::NotFound, Stage::Start, "there is no root key file")
@@ -112,11 +132,14 @@ fn not_made(path: &Path, error: &io::Error) -> Error {
 fn write_text(file: &mut File, path: &Path, text: &Secret) -> io::Result<()> {
     file.write_all(text.expose())?;
     file.sync_all()?;
-    let directory = match path.parent() {
+    folder(path)?.sync_all()
+}
+
+fn folder(path: &Path) -> io::Result<File> {
+    File::open(match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) | None => Path::new("."),
-    };
-    File::open(directory)?.sync_all()
+    })
 }
 
 /// Looks at the open file, not at the path again.
@@ -225,6 +248,19 @@ mod tests {
         let before = fs::read(&path).unwrap();
         assert_eq!(create(&path, &Entropy).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn one_takes_the_place_of_another_and_is_closed_to_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("root.key");
+        let first = create(&path, &Entropy).unwrap();
+        let next = RootKey::new(Secret::new(vec![9; ROOT_KEY_LEN])).unwrap();
+        assert_ne!(first.expose(), next.expose());
+        fs::write(path.with_extension("key.new"), "half a key").unwrap();
+        replace(&path, &next).unwrap();
+        assert_eq!(load(&path).unwrap().expose(), next.expose());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]

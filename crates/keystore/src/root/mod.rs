@@ -5,9 +5,11 @@
 
 pub mod backup;
 pub mod file;
+pub mod order;
 pub mod shamir;
 pub mod share;
 pub mod spoken;
+pub mod under;
 
 use crate::software::derive::{self, Use};
 use core::fmt;

@@ -45,6 +45,20 @@ pub struct Sharing {
     pub root: SealerId,
 }
 
+impl Sharing {
+    /// What a hash or a MAC about one of its shares begins with.
+    pub(super) fn header(&self, number: u8, label: &str, mut take: impl FnMut(&[u8])) {
+        let Self { instance, generation, threshold, root } = self;
+        take(label.as_bytes());
+        take(&[0]);
+        take(instance.to_string().as_bytes());
+        take(&[0]);
+        take(&generation.to_be_bytes());
+        take(&[number, *threshold]);
+        take(root.as_bytes());
+    }
+}
+
 /// The public half of a share: what it is recognised by, SHA-256.
 pub type Commitment = [u8; 32];
 
@@ -122,7 +136,7 @@ impl Share {
     /// What it is recognised by.
     pub fn commitment(&self) -> Commitment {
         let mut context = digest::Context::new(&digest::SHA256);
-        self.header("holdfast/share-commitment/v1", |part| context.update(part));
+        self.of.header(self.number, "holdfast/share-commitment/v1", |part| context.update(part));
         context.update(self.secret.expose());
         let mut commitment = [0; 32];
         commitment.iter_mut().zip(context.finish().as_ref()).for_each(|(out, byte)| *out = *byte);
@@ -151,7 +165,7 @@ impl Share {
     pub fn prove(&self, challenge: &Challenge) -> Proof {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose());
         let mut context = hmac::Context::with_key(&key);
-        self.header("holdfast/share-proof/v1", |part| context.update(part));
+        self.of.header(self.number, "holdfast/share-proof/v1", |part| context.update(part));
         context.update(&challenge.0);
         let mut proof = [0; 15];
         proof.iter_mut().zip(context.sign().as_ref()).for_each(|(out, byte)| *out = *byte);
@@ -161,17 +175,6 @@ impl Share {
     /// Whether somebody who has the share gave this answer. In constant time.
     pub fn is_proven(&self, challenge: &Challenge, proof: &Proof) -> bool {
         self.prove(challenge).0.ct_eq(&proof.0).into()
-    }
-
-    fn header(&self, label: &str, mut take: impl FnMut(&[u8])) {
-        let Sharing { instance, generation, threshold, root } = &self.of;
-        take(label.as_bytes());
-        take(&[0]);
-        take(instance.to_string().as_bytes());
-        take(&[0]);
-        take(&generation.to_be_bytes());
-        take(&[self.number, *threshold]);
-        take(root.as_bytes());
     }
 
     /// The line that is encrypted to its custodian.
@@ -240,7 +243,7 @@ fn decode(text: &[u8]) -> Option<Share> {
 }
 
 /// Digits alone, without leading zeros: one text for one share.
-fn number(text: &str) -> Option<u32> {
+pub(super) fn number(text: &str) -> Option<u32> {
     let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| is_plain)
 }

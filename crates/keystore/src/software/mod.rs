@@ -23,6 +23,7 @@ mod mac;
 pub(crate) mod material;
 mod operate;
 mod pool;
+mod reroot;
 pub(crate) mod rsa;
 pub(crate) mod seal;
 pub(crate) mod signature;
@@ -43,5 +44,6 @@ mod tests;
 mod vectors;
 
 pub use crate::root::{ROOT_KEY_LEN, RootKey, SealerId};
+pub use reroot::Rerooting;
 pub use seal::{Kind, SealedBlob};
 pub use store::{Options, SoftwareStore};

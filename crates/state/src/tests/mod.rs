@@ -6,6 +6,7 @@ mod cache;
 mod damage;
 mod disk;
 mod model;
+mod rekey;
 mod restart;
 mod rules;
 

@@ -2,14 +2,14 @@
 
 use super::encode::Wiped;
 use super::message::{
-    ActivateKey, AdoptKey, Agree, AgreeAnswer, Backup, Batch, BatchAnswer, BeginImport, Caller, Callers,
-    Change, CheckPolicy, CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer, Decapsulate,
-    Decrypt, DestroyKey, Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings,
-    FinishImport, GiveShare, ImportBegun, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer,
-    Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory,
-    RestorePolicy, Rewrap, ScheduleKey, Seal, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant,
-    TenantDone, TokenIssued, TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup, VerifyMac,
-    Versions, Wrap,
+    ActivateKey, AdoptKey, Agree, AgreeAnswer, AskToSeal, Backup, Batch, BatchAnswer, BeginImport, Caller,
+    Callers, Change, CheckPolicy, CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer,
+    Decapsulate, Decrypt, DestroyKey, Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation,
+    Findings, FinishImport, GiveShare, ImportBegun, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer,
+    OrderSeal, PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random,
+    RandomAnswer, RecordInventory, RestorePolicy, Rewrap, ScheduleKey, Seal, SealChallenge, SealDone,
+    SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued, TransitionVersion,
+    Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup, VerifyMac, Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -415,6 +415,16 @@ pub fn seal() -> Request<Seal> {
 /// Gives a share of the root key.
 pub fn give_share(share: &GiveShare) -> Request<Seal> {
     Request::with(Method::Post, "/v1/seal/shares".into(), share, 2 * share.share.0.len() + SMALL)
+}
+
+/// Asks, as a custodian of the root key, for what orders a seal.
+pub fn ask_to_seal(ask: &AskToSeal) -> Request<SealChallenge> {
+    Request::with(Method::Post, "/v1/seal/challenge".into(), ask, SMALL)
+}
+
+/// Seals the gateway.
+pub fn order_seal(order: &OrderSeal) -> Request<SealDone> {
+    Request::with(Method::Post, "/v1/seal".into(), order, SMALL)
 }
 
 /// A signed receipt from its header; nothing if it is not one of a gateway's.

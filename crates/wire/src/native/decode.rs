@@ -2,10 +2,10 @@
 
 use super::field::{Bounded, VersionNumber};
 use super::message::{
-    ActivateKey, AdoptKey, BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant, DestroyKey, Empty,
-    ExplainPolicy, FinishImport, GiveShare, IssueToken, LabelKey, PutAnchor, PutCaller, Random, RandomLength,
-    RecordInventory, RestorePolicy, ScheduleKey, SetPolicy, SetRetention, TransitionVersion, Verb,
-    VerifyBackup, decode_items,
+    ActivateKey, AdoptKey, AskToSeal, BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant,
+    DestroyKey, Empty, ExplainPolicy, FinishImport, GenerationNumber, GiveShare, IssueToken, LabelKey,
+    OrderSeal, PutAnchor, PutCaller, Random, RandomLength, RecordInventory, RestorePolicy, ScheduleKey,
+    SetPolicy, SetRetention, ShareNumber, TransitionVersion, Verb, VerifyBackup, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -63,6 +63,22 @@ pub enum Call {
     },
     /// Give a share of the root key: an age file.
     GiveShare(Vec<u8>),
+    /// Ask for what orders a seal.
+    AskToSeal {
+        /// Of which generation the custodian's share is.
+        generation: u32,
+        /// Its number.
+        share: u8,
+    },
+    /// Seal the gateway.
+    OrderSeal {
+        /// Of which generation the custodian's share is.
+        generation: u32,
+        /// Its number.
+        share: u8,
+        /// The answer to the challenge.
+        answer: Vec<u8>,
+    },
     /// What anybody may ask.
     Open(OpenEndpoint),
 }
@@ -268,8 +284,27 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::ReadPool => Ok(Call::Query { tenant: TenantId::gateway(), query: Query::Pool }),
         Endpoint::ReadStatus => Ok(Call::Query { tenant: TenantId::gateway(), query: Query::Status }),
         Endpoint::GiveShare => Ok(Call::GiveShare(body.json::<GiveShare>()?.share.0)),
+        Endpoint::AskToSeal => {
+            let AskToSeal { generation, share } = body.json()?;
+            Ok(Call::AskToSeal { generation: generation_of(generation), share: number_of(share) })
+        }
+        Endpoint::OrderSeal => {
+            let OrderSeal { generation, share, answer } = body.json()?;
+            let (generation, share) = (generation_of(generation), number_of(share));
+            Ok(Call::OrderSeal { generation, share, answer: answer.0 })
+        }
         Endpoint::Open(endpoint) => Ok(Call::Open(endpoint)),
     }
+}
+
+/// Its type has no larger ones.
+fn generation_of(number: GenerationNumber) -> u32 {
+    u32::try_from(number.0).unwrap_or(u32::MAX)
+}
+
+/// Its type has no larger ones.
+fn number_of(number: ShareNumber) -> u8 {
+    u8::try_from(number.0).unwrap_or(u8::MAX)
 }
 
 /// Parses a parameter of the path or the query string.

@@ -1,11 +1,11 @@
 //! From core's answers to responses.
 
-use super::field::{Name, SecretText, Time, VersionNumber, Word};
+use super::field::{Bytes, Name, SecretText, Time, VersionNumber, Word};
 pub use super::message::Backups;
 use super::message::{
     Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings,
-    Health, HeldBy, ImportBegun, Key, Keys, Policy, PolicyDone, Pool, Seal, Status, Tenant, TenantDone,
-    TokenIssued, Version, Versions,
+    Health, HeldBy, ImportBegun, Key, Keys, Policy, PolicyDone, Pool, Seal, SealChallenge, SealDone, Status,
+    Tenant, TenantDone, TokenIssued, Version, Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
@@ -13,12 +13,12 @@ use super::{openapi, token};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_core::caller::CallerRecord;
-use holdfast_core::command::{Done, Outcome};
+use holdfast_core::command::{Done, Durability, Outcome};
 use holdfast_core::operation::Answer;
 use holdfast_core::port::{Archived, Page};
 use holdfast_core::query::{AuditPath, Found};
 use holdfast_core::receipt::SignedReceipt;
-use holdfast_core::{Error, ErrorKind, OperationId, Stage};
+use holdfast_core::{CallerName, Error, ErrorKind, OperationId, Stage};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -296,6 +296,16 @@ pub fn pool(pool: &Pool) -> Response {
 /// Whether the gateway waits for its root key.
 pub fn seal(seal: &Seal) -> Response {
     Response::json(200, seal)
+}
+
+/// What a custodian answers to have the gateway sealed: an age file.
+pub fn seal_challenge(challenge: Vec<u8>) -> Response {
+    Response::json(200, &SealChallenge { challenge: Bytes(challenge) })
+}
+
+/// The gateway gives its root key up.
+pub fn seal_done(custodian: CallerName, durability: Durability) -> Response {
+    Response::json(200, &SealDone { custodian: Name(custodian), durability: Word(durability) })
 }
 
 /// Whether the gateway lives, or is ready.

@@ -123,6 +123,10 @@ pub enum Endpoint {
     MoveMember(Membership),
     /// Give a share of the root key.
     GiveShare,
+    /// Ask for what orders a seal.
+    AskToSeal,
+    /// Seal the gateway.
+    OrderSeal,
     /// What anybody may ask.
     Open(OpenEndpoint),
 }

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 /// Replace the shares of a root key by new ones, for other custodians
 ///
 /// Takes enough shares of the generation in force, hands out the next one, and ends when each custodian has proven that they can open theirs.
-/// From then on the earlier shares are refused. The root key stays the same: who kept enough of the earlier shares still has it. On the
-/// gateway's machine, while the gateway is stopped.
+/// From then on the earlier shares are refused. The root key stays the same: who kept enough of the earlier shares still has it; `holdfast
+/// root rotate` takes it from them. On the gateway's machine, as the gateway's user; a gateway that serves goes on.
 ///
 /// Without a terminal, lines come from stdin: what `holdfast share reseal` printed, then `NAME PROOF`.
 #[derive(Debug, Args)]

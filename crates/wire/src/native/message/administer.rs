@@ -328,6 +328,39 @@ request! {
     }
 }
 
+/// The number of a generation of shares.
+pub type GenerationNumber = Bounded<1, { u32::MAX as u64 }>;
+/// The number of a share.
+pub type ShareNumber = Bounded<1, { u8::MAX as u64 }>;
+
+request! {
+    /// Asks, as a custodian of the root key, for what answers that the gateway be sealed.
+    pub struct AskToSeal {
+        required {
+            /// The generation of the custodian's share.
+            generation: GenerationNumber,
+            /// Its number.
+            share: ShareNumber,
+        }
+        optional {}
+    }
+}
+
+request! {
+    /// Seals the gateway.
+    pub struct OrderSeal {
+        required {
+            /// The generation of the custodian's share.
+            generation: GenerationNumber,
+            /// Its number.
+            share: ShareNumber,
+            /// The answer to the challenge.
+            answer: Bytes,
+        }
+        optional {}
+    }
+}
+
 request! {
     /// Gives a share of the root key.
     pub struct GiveShare {

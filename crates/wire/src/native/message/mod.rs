@@ -14,8 +14,9 @@ mod use_key;
 mod versions;
 
 pub use administer::{
-    ActivateKey, CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GiveShare, IssueToken, LabelKey,
-    NewAnchor, NewCaller, PutAnchor, PutCaller, RestorePolicy, SetPolicy, SetRetention, VerifyBackup,
+    ActivateKey, AskToSeal, CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GenerationNumber, GiveShare,
+    IssueToken, LabelKey, NewAnchor, NewCaller, OrderSeal, PutAnchor, PutCaller, RestorePolicy, SetPolicy,
+    SetRetention, ShareNumber, VerifyBackup,
 };
 pub use adopt::AdoptKey;
 pub use answer::{
@@ -28,8 +29,8 @@ pub use destruction::{DestroyKey, Destruction, Erasure, HeldBy, WaitingDays};
 pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,
-    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, Status, Sweep, Tenant, TenantDone, Token,
-    TokenIssued, Version, Versions,
+    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, SealChallenge, SealDone, Status, Sweep,
+    Tenant, TenantDone, Token, TokenIssued, Version, Versions,
 };
 pub use use_key::{
     Agree, DataKey, Decapsulate, Decrypt, Empty, Encapsulate, Encrypt, Mac, PublicKey, Random, RandomLength,

@@ -387,6 +387,20 @@ shown! {
         custodians: Option<Vec<Name<CallerName>>>,
     }
 
+    /// What a custodian of the root key answers to have the gateway sealed.
+    pub struct SealChallenge {
+        /// An age file, encrypted to the custodian of that share.
+        challenge: Bytes,
+    }
+
+    /// The gateway gives its root key up: nothing is released any more.
+    pub struct SealDone {
+        /// By whose order.
+        custodian: Name<CallerName>,
+        /// Whether the record of it survives power loss.
+        durability: DurabilityWord,
+    }
+
     /// Whether the gateway lives, or is ready.
     pub struct Health {
         /// Yes or no.

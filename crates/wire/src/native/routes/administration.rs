@@ -2,9 +2,10 @@
 
 use super::{LIMIT_DOCUMENT, LIMIT_SHARE, LIMIT_SMALL};
 use crate::native::message::{
-    Backup, Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation, Findings,
-    GiveShare, Health, IssueToken, Policy, PolicyDone, Pool, PutAnchor, PutCaller, RestorePolicy, Seal,
-    SetPolicy, SetRetention, Status, Tenant, TenantDone, TokenIssued, VerifyBackup,
+    AskToSeal, Backup, Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation,
+    Findings, GiveShare, Health, IssueToken, OrderSeal, Policy, PolicyDone, Pool, PutAnchor, PutCaller,
+    RestorePolicy, Seal, SealChallenge, SealDone, SetPolicy, SetRetention, Status, Tenant, TenantDone,
+    TokenIssued, VerifyBackup,
 };
 use crate::native::route::{Endpoint, OpenEndpoint, Route};
 use holdfast_core::port::Membership;
@@ -103,6 +104,14 @@ pub(super) const ROUTES: &[Route] = &[
     Route::post("give-share", "/v1/seal/shares", Endpoint::GiveShare, "Give a share of the root key, encrypted to that recipient")
         .takes::<GiveShare>(LIMIT_SHARE, r#"{"share":"YWdl"}"#)
         .gives::<Seal>()
+        .open(),
+    Route::post("ask-to-seal", "/v1/seal/challenge", Endpoint::AskToSeal, "Ask, as a custodian of the root key, for a challenge whose answer seals the gateway")
+        .takes::<AskToSeal>(LIMIT_SMALL, r#"{"generation":1,"share":2}"#)
+        .gives::<SealChallenge>()
+        .open(),
+    Route::post("order-seal", "/v1/seal", Endpoint::OrderSeal, "Seal the gateway: the order of one custodian of the root key, with the answer to their challenge")
+        .takes::<OrderSeal>(LIMIT_SMALL, r#"{"generation":1,"share":2,"answer":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}"#)
+        .gives::<SealDone>()
         .open(),
     Route::get("openapi", "/openapi.json", Endpoint::Open(OpenEndpoint::OpenApi), "Read this document").gives::<serde_json::Value>().open(),
     Route::get("live", "/health/live", Endpoint::Open(OpenEndpoint::Live), "Whether the process lives").gives::<Health>().open(),

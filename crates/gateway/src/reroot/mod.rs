@@ -1,0 +1,150 @@
+//! Another root key, on a gateway that goes on: `root.next` is noticed, what was begun is finished, the directory goes from one key to the
+//! other, and the same process serves it on the same sockets.
+
+mod change;
+mod next;
+pub(crate) mod seeds;
+mod switch;
+#[cfg(test)]
+mod tests;
+
+pub use change::{Begun, Change, Ended, HandedOut, Ordered};
+pub(crate) use switch::{settled, swap_shares};
+
+use crate::boxed::Boxed;
+use crate::doors::Site;
+use crate::fault::Fault;
+use crate::outside::Outside;
+use crate::root;
+use crate::sealing::{let_go, stand_down, wait_sealed};
+use crate::serve::{self, Gateway, Running, Started};
+use crate::shares::Roster;
+use crate::stages::Stages;
+use holdfast_core::pipeline::Generation;
+use next::Next;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// How long connections have to come to a pause, before they are cut; callers send again.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A generation as the log tells it.
+pub(crate) fn told(roster: &Roster) -> Generation {
+    let Roster { of, made, shared_by, custodians } = roster;
+    Generation {
+        number: of.generation,
+        threshold: of.threshold,
+        custodians: custodians.iter().map(|custodian| custodian.name.clone()).collect(),
+        made: made.clone(),
+        shared_by: shared_by.clone(),
+    }
+}
+
+impl Gateway {
+    /// Looks whether another root key was ordered.
+    pub(crate) fn look_for_next_root(&self) {
+        let Ok(file) = std::fs::metadata(self.directory.next_root()) else { return };
+        let now = file.modified().ok().map(|modified| (modified, file.ino()));
+        let mut seen = self.refused_root.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.is_some() && *seen == now {
+            return;
+        }
+        match Next::read(&self.directory, &self.identity, self.law.engines().log.signing().root()) {
+            Ok(Some(_)) => {
+                self.rerooting.send_replace(true);
+                return;
+            }
+            Ok(None) => tracing::warn!("`root.next` was sealed under another root key: it orders nothing"),
+            Err(fault) => tracing::warn!(%fault, "another root key was not ordered so"),
+        }
+        // Told once of each.
+        *seen = now;
+    }
+}
+
+impl Running {
+    /// Resolves when another root key was ordered. It can be given up and waited for again.
+    pub async fn rerooting(&self) {
+        serve::stopped(&mut self.gateway.rerooting.subscribe()).await;
+    }
+
+    /// Puts the root key in force that was ordered, and goes on serving. What was accepted is finished before, and whoever connects meanwhile
+    /// waits. Where it cannot be done nothing has changed, and the order is taken back.
+    ///
+    /// # Errors
+    /// When the directory cannot be served any more, as at a start; the process MUST end then, and its next start is that of one root key or
+    /// the other.
+    pub fn reroot(self) -> Boxed<'static, Result<Started, Fault>> {
+        Box::pin(reroot(self))
+    }
+}
+
+async fn reroot(running: Running) -> Result<Started, Fault> {
+    let unchanged = |running| Ok(Started::Serving(Box::new(running)));
+    let gateway = Arc::clone(&running.gateway);
+    gateway.rerooting.send_replace(false);
+    let root = gateway.law.engines().log.signing().root().again()?;
+    let Some(next) = Next::read(&gateway.directory, &gateway.identity, &root)? else {
+        return unchanged(running);
+    };
+    if gateway.backing_up.get() > 0 {
+        tracing::info!("a backup is being written: the root key is changed after it");
+        return unchanged(running);
+    }
+    let names = (root.id()?.to_string(), next.root.id()?.to_string());
+    let generation = next.roster.as_ref().map(told);
+    let operation = match gateway.law.intend_root((&names.0, &names.1), generation.as_ref()).await {
+        Ok(operation) => operation,
+        Err(error) => {
+            tracing::warn!(
+                error = error.chain(),
+                remedy = error.remedy_text(),
+                "the root key is not changed yet"
+            );
+            return unchanged(running);
+        }
+    };
+    let begun = std::time::Instant::now();
+    tracing::info!(from = names.0, to = names.1, "the root key is changed: finishing what was accepted");
+    drop(gateway);
+    let down = stand_down(running, Some(GRACE)).await?;
+    let (gateway, doors, lock) = down.into_parts();
+    if gateway.law.is_sealed() {
+        // Ordered meanwhile: the next root key waits until the gateway is opened again.
+        return Ok(Started::Sealed(Box::new(wait_sealed(gateway, doors, lock).await?)));
+    }
+    let (config, directory, identity) =
+        (gateway.config.clone(), gateway.directory.clone(), gateway.identity.clone());
+    let_go(gateway).await?;
+    let work = {
+        let (directory, identity, lock) = (directory.clone(), identity.clone(), lock.clone());
+        move || {
+            let place = (&directory, &identity, &lock);
+            let changed = switch::carry_out(place, (&root, &next), operation, &mut |_| Ok(()));
+            if let Err(fault) = &changed {
+                tracing::error!(%fault, remedy = fault.remedy_text(), "the root key is not changed");
+            }
+            let root = match changed {
+                Ok(()) => next.root,
+                // The state says how far it came.
+                Err(_) => switch::settled(place, root)?,
+            };
+            // Nothing is tried again and again.
+            Next::remove(&directory)?;
+            Ok::<_, Fault>(root)
+        }
+    };
+    let root = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Fault::new("the root key could not be changed").because(error))??;
+    let roster = directory.roster()?;
+    let outside = Arc::new(Outside::new(&config, &directory)?);
+    let stages = Stages::default();
+    let place = (&directory, &identity, lock);
+    let (law, lock) = Box::pin(root::reopen_with(place, root, &config, &outside, &stages)).await?;
+    tracing::info!(milliseconds = begun.elapsed().as_millis(), "the gateway serves again");
+    let site = Site { config, directory, outside, stages };
+    let running = serve::serve(site, (law, lock, identity), doors, roster).await?;
+    Ok(Started::Serving(Box::new(running)))
+}

@@ -1,0 +1,68 @@
+//! Sealing a gateway that serves: by the order of one custodian of its root key, in the same process, on the same sockets.
+
+mod close;
+mod desk;
+
+pub(crate) use close::{let_go, stand_down, wait_sealed};
+pub(crate) use desk::{Desk, Order, Refused};
+
+use crate::reroot;
+use crate::serve::Gateway;
+use holdfast_core::CallerName;
+use holdfast_core::command::Durability;
+use holdfast_core::pipeline::Sealing;
+use holdfast_core::port::World as _;
+
+impl Gateway {
+    /// What a custodian is asked to have the gateway sealed.
+    ///
+    /// # Errors
+    /// As the desk says.
+    pub(crate) fn ask_to_seal(&self, share: (u32, u8)) -> Result<Vec<u8>, holdfast_core::Error> {
+        let world = &self.law.engines().world;
+        self.desk.ask(share, world.ticks(), world)
+    }
+
+    /// Takes over a generation of shares that was handed out meanwhile, and records it.
+    pub(crate) async fn follow_shares(&self) {
+        let Some(roster) = self.desk.follow(&self.directory) else { return };
+        match self.law.record_generation(&reroot::told(&roster)).await {
+            Ok(()) => {
+                self.desk.has_told(roster.of.generation);
+                tracing::info!(generation = roster.of.generation, "another generation of shares is in force");
+            }
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "another generation of shares is recorded later")
+            }
+        }
+    }
+
+    /// Stops everything, by a custodian's order. From its end on nothing leaves; that the root key goes is up to whoever waits for
+    /// [`Running::sealing`](crate::serve::Running::sealing).
+    ///
+    /// # Errors
+    /// When it is nobody's order: then nothing has changed.
+    pub(crate) async fn seal(&self, order: &Order<'_>) -> Result<(CallerName, Durability), Refused> {
+        let world = &self.law.engines().world;
+        let custodian = self.desk.take(order, world.ticks())?;
+        let Order { generation, source, .. } = *order;
+        let sealing = Sealing { at: world.now(), custodian: custodian.clone(), generation, source };
+        tracing::warn!(%custodian, "sealing by order: nothing is released any more");
+        self.law.stop_everything().await;
+        self.desk.is_ordered(sealing.clone());
+        let durability = match self.law.record_sealing(&sealing).await {
+            Ok(()) => {
+                self.desk.is_recorded();
+                Durability::Durable
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = error.chain(),
+                    "the order to seal is recorded when the gateway opens again"
+                );
+                Durability::InForce
+            }
+        };
+        Ok((custodian, durability))
+    }
+}
