@@ -5,6 +5,7 @@
 //! DIR/root.key        the embedded root key, 0600; or instead of it:
 //! DIR/root.shares     who has a share of the root key, and how many open it; nothing of it is secret
 //! DIR/shares/         each custodian's share, encrypted to them
+//! DIR/root.tpm        the root key as this machine's TPM has sealed it, alone or beside the shares; of no use without that TPM
 //! DIR/lock            held by the one process that serves the directory
 //! DIR/state/          the embedded state
 //! DIR/wal/            the log's write-ahead file
@@ -153,6 +154,11 @@ impl Directory {
     /// The public list of the root key's shares, where it is in shares.
     pub fn root_shares(&self) -> PathBuf {
         self.root.join("root.shares")
+    }
+
+    /// The root key as a TPM has sealed it, where one has.
+    pub fn root_tpm(&self) -> PathBuf {
+        self.root.join("root.tpm")
     }
 
     /// The shares themselves, each encrypted to its custodian.

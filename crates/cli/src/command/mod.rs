@@ -26,6 +26,7 @@ mod random;
 mod restore;
 mod retention;
 mod rewrap;
+mod root;
 mod serve;
 mod share;
 mod sign;
@@ -56,6 +57,9 @@ pub(crate) enum Command {
     /// Rehearse what nobody wants to do for the first time when it matters
     #[command(subcommand)]
     Drill(drill::DrillCommand),
+    /// Bind a root key to a device of this machine
+    #[command(subcommand)]
+    Root(root::RootCommand),
     /// Prove, hand out and use shares of a root key
     #[command(subcommand)]
     Share(share::ShareCommand),
@@ -114,6 +118,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
         Command::Drill(drill) => drill.run(app),
+        Command::Root(root) => root.run(app),
         Command::Share(share) => share.run(app),
         Command::Clock(clock) => clock.run(app),
         Command::Pool(pool) => pool.run(app),

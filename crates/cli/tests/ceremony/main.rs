@@ -19,3 +19,4 @@ mod rotation;
 mod sealed;
 mod served;
 mod terminal;
+mod tpm;

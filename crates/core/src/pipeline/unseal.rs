@@ -78,7 +78,7 @@ impl<P: Ports> Pipeline<P> {
     }
 }
 
-fn names(of: &[CallerName]) -> String {
+pub(super) fn names(of: &[CallerName]) -> String {
     let mut names = of.iter().map(CallerName::as_str).collect::<Vec<_>>().join(" ");
     names.truncate(names.floor_char_boundary(MAX_NAMES));
     names

@@ -3,6 +3,7 @@
 use super::bundle::{Bundle, KnownLog, Manifest, Root};
 use crate::boxed::Boxed;
 use crate::config::Config;
+use crate::device;
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
 use crate::root;
@@ -17,7 +18,6 @@ use holdfast_audit::verify::{self, Trusted};
 use holdfast_core::pipeline::{EarlierLog, OpenIntent, Restoration, Restored};
 use holdfast_core::port::World as _;
 use holdfast_core::{InstanceId, TenantId};
-use holdfast_keystore::root::file as root_file;
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -116,7 +116,7 @@ impl Unpacked {
     /// When the list of custodians in the backup is none.
     pub fn gathering(&self) -> Result<Option<Gathering>, Fault> {
         match &self.bundle.root {
-            Root::Key(_) => Ok(None),
+            Root::Key(_) | Root::Tpm(_) => Ok(None),
             Root::Shares { roster, .. } => {
                 Roster::parse(&String::from_utf8_lossy(roster)).map(Gathering::begin).map(Some)
             }
@@ -152,7 +152,7 @@ async fn begin(
     lay_out(directory, &bundle)?;
     let root = match root {
         Some(root) => root,
-        None => root_file::load(&directory.root_key())?,
+        None => device::root(directory)?,
     };
     let restoration = Restoration {
         instance,
@@ -273,6 +273,8 @@ fn strange_copy(copy: &Path) -> Fault {
 fn lay_out(directory: &Directory, bundle: &Bundle) -> Result<(), Fault> {
     match &bundle.root {
         Root::Key(key) => write_private(&directory.root_key(), key)?,
+        // It opens on the machine that the backup is of, and on no other.
+        Root::Tpm(bound) => write_private(&directory.root_tpm(), bound)?,
         Root::Shares { roster, shares } => {
             write_private(&directory.root_shares(), roster)?;
             for (name, share) in shares {

@@ -138,6 +138,7 @@ impl Backups {
             logs.insert(tenant, KnownLog { checkpoint, vkey });
         }
         let root = match self.directory.roster()? {
+            None if self.directory.root_tpm().exists() => Root::Tpm(read(&self.directory.root_tpm())?),
             None => Root::Key(Zeroizing::new(read(&self.directory.root_key())?)),
             Some(Roster { custodians, .. }) => {
                 let mut shares = BTreeMap::new();

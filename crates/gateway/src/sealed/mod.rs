@@ -20,7 +20,7 @@ use crate::serve::{self, Running};
 use crate::shares::{Fingerprint, Gathering, Progress, Roster};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
-use holdfast_core::pipeline::Unsealing;
+use holdfast_core::pipeline::{DeviceUnsealing, Unsealing};
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
 use holdfast_keystore::root::RootKey;
@@ -47,6 +47,8 @@ pub struct Sealed {
     site: Site,
     identity: Identity,
     roster: Roster,
+    /// What its device said instead of opening the root key, if it has one.
+    refused: Option<DeviceUnsealing>,
     lock: DirectoryLock,
     tls: Arc<TlsState>,
     given: oneshot::Receiver<(RootKey, Progress)>,
@@ -66,24 +68,28 @@ pub struct Unsealed {
 
 impl Sealed {
     /// Begins to wait.
-    pub(crate) async fn begin(mut site: Site, identity: Identity, roster: Roster) -> Result<Self, Fault> {
+    pub(crate) async fn begin(
+        mut site: Site,
+        identity: Identity,
+        roster: Roster,
+        refused: Option<DeviceUnsealing>,
+    ) -> Result<Self, Fault> {
         if identity.dev {
             let problem = format!("`{}` is a dev directory, for ever", site.directory.path().display());
             return Err(Fault::new(problem).remedy("serve it with `--dev`"));
         }
         let lock = DirectoryLock::take(site.directory.path())?;
         let doors = Doors::bind(&mut site).await?;
+        site.not_opened = refused.as_ref().and_then(|device| device.refused.clone());
         let address = site.config.listen.address;
         let admin_address = doors.admin_address();
         let Doors { tls, listener, admin, law } = doors;
         let (give, given) = oneshot::channel();
         let shares = (roster.of.threshold, roster.custodians.len());
-        let waiting = Arc::new(Waiting::new(
-            Gathering::begin(roster.clone()),
-            give,
-            Arc::clone(&tls),
-            &site.config.limits,
-        ));
+        let gathering = Gathering::begin(roster.clone());
+        let mut waiting = Waiting::new(gathering, give, Arc::clone(&tls), &site.config.limits);
+        waiting.not_opened.clone_from(&site.not_opened);
+        let waiting = Arc::new(waiting);
         let fingerprint = waiting.fingerprint();
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(waiting::expire(Arc::clone(&waiting), stopping.clone()));
@@ -112,6 +118,7 @@ impl Sealed {
             site,
             identity,
             roster,
+            refused,
             lock,
             tls,
             given,
@@ -145,13 +152,31 @@ impl Sealed {
     /// As at any other start, when the directory cannot be served.
     pub async fn open(self, unsealed: Unsealed) -> Result<Running, Fault> {
         let Self {
-            site, identity, lock, tls, stop, listening, admin_listening, law: counting, roster, ..
+            site,
+            identity,
+            lock,
+            tls,
+            stop,
+            listening,
+            admin_listening,
+            law: counting,
+            roster,
+            refused,
+            ..
         } = self;
         let Unsealed { root, by, at } = unsealed;
-        let Site { config, directory, outside, stages } = &site;
+        let Site { config, directory, outside, stages, not_opened: _ } = &site;
         let place = (directory, &identity, lock);
         let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
         tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
+        if let Some(refused) = refused
+            && let Err(error) = law.record_device(refused).await
+        {
+            tracing::warn!(
+                error = error.chain(),
+                "that its device did not open it is not recorded yet; it is retried"
+            );
+        }
         let unsealing = Unsealing {
             at,
             generation: by.generation,

@@ -24,6 +24,8 @@ pub(super) struct Waiting {
     /// Bodies under way, bounded.
     pub(super) reading: Semaphore,
     pub(super) tls: Arc<TlsState>,
+    /// Why its device did not open the root key, if it has one.
+    pub(super) not_opened: Option<String>,
     fingerprint: Fingerprint,
     inner: Mutex<Inner>,
     /// The first share has come, so that there is something that can expire.
@@ -69,6 +71,7 @@ impl Waiting {
             world: SystemWorld::new(),
             reading: Semaphore::new(READING),
             tls,
+            not_opened: None,
             fingerprint: gathering.fingerprint(),
             inner: Mutex::new(Inner {
                 phase: Phase::Gathering(gathering, give),

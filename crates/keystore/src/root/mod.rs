@@ -1,12 +1,13 @@
 //! The root key: what every tenant's sealing key is sealed under.
 //!
-//! This is the seam for custody of the root. Whatever brings it ([`file`], [`share`]s of custodians; a TPM, an HSM later) ends in
+//! This is the seam for custody of the root. Whatever brings it ([`file`], [`share`]s of custodians, a [`tpm`]) ends in
 //! [`RootKey::new`]; nothing else of software custody knows where it came from.
 
 pub mod file;
 pub mod shamir;
 pub mod share;
 pub mod spoken;
+pub mod tpm;
 
 use crate::software::derive::{self, Use};
 use core::fmt;
