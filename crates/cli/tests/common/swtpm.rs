@@ -25,13 +25,14 @@ impl Swtpm {
             return None;
         }
         let dir = TempDir::new().unwrap();
-        let bus = Arc::default();
-        for (seen, real) in [("seen", "tpm"), ("seen.ctrl", "tpm.ctrl")] {
-            listen_in(&dir.path().join(seen), dir.path().join(real), Arc::clone(&bus));
-        }
-        let mut tpm = Self { dir, state: "state", child: None, bus };
+        let mut tpm = Self { dir, state: "state", child: None, bus: Arc::default() };
         tpm.switch_on();
         Some(tpm)
+    }
+
+    /// What it is spoken to through; beside it is another one, with `.ctrl` behind its name.
+    pub fn socket(&self) -> PathBuf {
+        self.path("seen")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -48,10 +49,6 @@ impl Swtpm {
     pub fn switch_on(&mut self) {
         let state = self.path(self.state);
         std::fs::create_dir_all(&state).unwrap();
-        for socket in ["tpm", "tpm.ctrl"] {
-            // Left by the one before.
-            let _ = std::fs::remove_file(self.path(socket));
-        }
         let mut swtpm = Command::new("swtpm");
         swtpm.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"]);
         swtpm.arg(format!("dir={}", text(&state)));
@@ -59,6 +56,9 @@ impl Swtpm {
         swtpm.args(["--ctrl", &format!("type=unixio,path={}", text(&self.path("tpm.ctrl")))]);
         self.child = Some(swtpm.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         until("the TPM listens", || UnixStream::connect(self.path("tpm.ctrl")).is_ok());
+        for (seen, real) in [("seen", "tpm"), ("seen.ctrl", "tpm.ctrl")] {
+            listen_in(&self.path(seen), self.path(real), Arc::clone(&self.bus));
+        }
     }
 
     /// Its registers are as at every start of a machine when it is switched on again.
@@ -66,12 +66,15 @@ impl Swtpm {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
+            for socket in ["tpm", "tpm.ctrl", "seen", "seen.ctrl"] {
+                std::fs::remove_file(self.path(socket)).unwrap();
+            }
         }
     }
 
     /// As the gateway is told where it is: with somebody who listens in between.
     pub fn place(&self) -> String {
-        format!("swtpm:path={}", text(&self.path("seen")))
+        format!("swtpm:path={}", text(&self.socket()))
     }
 
     /// A tool of the tester's own.
@@ -133,7 +136,7 @@ fn listen_in(at: &Path, to: PathBuf, bus: Arc<Mutex<Vec<u8>>>) {
     std::thread::spawn(move || {
         for caller in listener.incoming() {
             let caller = caller.unwrap();
-            // Switched off: whoever calls is not answered.
+            // Switched off meanwhile.
             let Ok(tpm) = UnixStream::connect(&to) else { continue };
             let ways = [(caller.try_clone().unwrap(), tpm.try_clone().unwrap()), (tpm, caller)];
             for (from, to) in ways {

@@ -44,11 +44,15 @@ impl Binding {
         Ok(Self { directory: directory.clone(), instance: identity.instance, roster, lock })
     }
 
-    /// The root key as its TPM opens it now, if it does.
+    /// The root key as its TPM opens it now.
+    ///
+    /// # Errors
+    /// When none has sealed it, or it does not open it.
     pub fn opened(&self) -> Result<RootKey, Fault> {
         let bound = self.directory.bound()?;
         let bound = bound.ok_or_else(|| Fault::new("no TPM has sealed the root key yet"))?;
-        Ok(super::open(&bound, self.roster.as_ref().map(|roster| roster.of.root))?)
+        let opened = super::open(&bound, self.roster.as_ref().map(|roster| roster.of.root));
+        Ok(opened.map_err(|error| if self.roster.is_some() { error } else { super::alone(error) })?)
     }
 
     /// What takes custodians' shares; `None` where there are none.

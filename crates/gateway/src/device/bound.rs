@@ -61,7 +61,7 @@ impl Bound {
         let refused = |why: Box<dyn std::error::Error + Send + Sync>| {
             let detail = format!("`{}` is refused", path.display());
             Error::new(ErrorKind::KeyStoreUnavailable, Stage::Start, detail)
-                .remedy("put back the file as `holdfast init` or `holdfast root bind` wrote it; without it, custodians' shares open the root key")
+                .remedy("put `root.tpm` back as it was written last")
                 .because(why)
         };
         let text = std::fs::read_to_string(path).map_err(|error| refused(error.into()))?;
@@ -134,7 +134,7 @@ impl Bound {
         }
         let detail = "what the TPM opened is not the root key that `root.tpm` names";
         Err(Error::new(ErrorKind::KeyStoreUnavailable, Stage::Start, detail)
-            .remedy("put back the `root.tpm` that `holdfast init` or `holdfast root bind` wrote last"))
+            .remedy("put `root.tpm` back as it was written last"))
     }
 
     /// Which registers hold something else than when it was bound.
@@ -244,6 +244,9 @@ mod tests {
         std::fs::remove_file(directory.root_key()).unwrap();
         std::fs::write(directory.root_tpm(), "x").unwrap();
         let error = directory.bound().unwrap_err();
-        assert!(error.detail().contains("root.tpm` is refused") && error.remedy_text().contains("root bind"));
+        assert!(
+            error.detail().contains("root.tpm` is refused")
+                && error.remedy_text().contains("put `root.tpm` back")
+        );
     }
 }

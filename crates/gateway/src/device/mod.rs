@@ -57,6 +57,7 @@ pub(crate) async fn start(directory: &Directory) -> Result<Start, Fault> {
         (Ok(root), _) => Ok(Start::Opened(root, unsealing(None))),
         (Err(error), None) => Err(alone(error).into()),
         (Err(error), Some(roster)) => {
+            let error = or_by_shares(error);
             tracing::warn!(
                 error = error.chain(),
                 remedy = error.remedy_text(),
@@ -84,7 +85,7 @@ fn open(bound: &Bound, of: Option<SealerId>) -> Result<RootKey, Error> {
     if of.is_some_and(|of| of != bound.root) {
         let detail = "`root.tpm` is of another root key than the shares beside it";
         return Err(Error::new(ErrorKind::KeyStoreUnavailable, Stage::Start, detail)
-            .remedy("custodians' shares open the gateway; then `holdfast root bind` binds the root key that is in force"));
+            .remedy("put `root.tpm` back as it was written last"));
     }
     bound.open()
 }
@@ -98,9 +99,20 @@ fn again(error: &Error) -> Error {
 
 /// Without shares there is no second way.
 fn alone(error: Error) -> Error {
-    error.remedy(
-        "bring back what was changed: this TPM, the firmware and its settings as they were. There are no shares of this root key, so nothing else opens it",
-    )
+    let remedy = format!(
+        "{}. There are no shares of this root key: nothing but this TPM, with its registers as they were, opens it",
+        error.remedy_text()
+    );
+    error.remedy(remedy)
+}
+
+/// With shares there is.
+fn or_by_shares(error: Error) -> Error {
+    let remedy = format!(
+        "{}. Custodians' shares open it in any case, and `holdfast root bind` binds it to this TPM as it is now",
+        error.remedy_text()
+    );
+    error.remedy(remedy)
 }
 
 fn told(bound: Option<&Bound>, refused: Option<String>) -> DeviceUnsealing {

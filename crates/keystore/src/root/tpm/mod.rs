@@ -103,8 +103,10 @@ pub fn unseal(sealed: &Sealed) -> Result<RootKey, Error> {
     let tpm = Tpm::at(&sealed.place)?;
     let parent = tpm.primary()?;
     if parent != sealed.parent {
-        return Err(unavailable("this is another TPM than the one that the root key was sealed by, or it was cleared since")
-            .remedy("start on the machine that it was sealed on; where that is lost, custodians' shares of the root key open it, and `holdfast root bind` binds it to this TPM"));
+        return Err(unavailable(
+            "this is another TPM than the one that the root key was sealed by, or it was cleared since",
+        )
+        .remedy("start on the machine that it was sealed on"));
     }
     tpm.open(sealed)
 }
@@ -183,7 +185,7 @@ impl<'a> Tpm<'a> {
         )
         .map_err(|error| {
             unavailable("the TPM does not take the sealed root key: it is damaged")
-                .remedy("put `root.tpm` back from a backup; or custodians' shares of the root key open it, and `holdfast root bind` seals it anew")
+                .remedy("put `root.tpm` back as it was written last")
                 .because(error.chain())
         })?;
         self.encrypting_session("--policy-session")?;
@@ -195,9 +197,8 @@ impl<'a> Tpm<'a> {
         let secret = opened.map_err(|error| self.refusal(sealed, &error))?;
         flushed?;
         if secret.len() != ROOT_KEY_LEN {
-            return Err(
-                unavailable("what the TPM gave is no root key").remedy("put `root.tpm` back from a backup")
-            );
+            return Err(unavailable("what the TPM gave is no root key")
+                .remedy("put `root.tpm` back as it was written last"));
         }
         RootKey::new(secret)
     }
@@ -218,7 +219,7 @@ impl<'a> Tpm<'a> {
             ),
         };
         unavailable(detail)
-            .remedy("if firmware, boot loader or Secure Boot keys were changed on purpose, custodians' shares of the root key open it, and `holdfast root bind` binds it to the new state; if not, somebody may have tampered with the machine")
+            .remedy("if firmware, boot loader or Secure Boot keys were changed on purpose, go on; if not, somebody may have tampered with the machine")
             .because(error.chain())
     }
 

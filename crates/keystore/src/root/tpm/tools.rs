@@ -178,7 +178,7 @@ impl<'a> Tool<'a> {
         let child = command.stdin(feed).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let child = child.map_err(|error| not_run(program, &error))?;
         let Ended { succeeded, said, complaint } =
-            wait(Running(child), stdin).map_err(|error| match error.kind() {
+            wait(Running(child), stdin, &PATIENCE).map_err(|error| match error.kind() {
                 io::ErrorKind::TimedOut => {
                     unavailable(format!("`{program}` does not end: the TPM at `{place}` does not answer"))
                         .remedy("look at the TPM, and start again")
@@ -237,14 +237,14 @@ impl Drop for Running {
     }
 }
 
-fn wait(mut running: Running, stdin: Option<&[u8]>) -> io::Result<Ended> {
+fn wait(mut running: Running, stdin: Option<&[u8]>, patience: &Timespec) -> io::Result<Ended> {
     let child = &mut running.0;
     if let (Some(bytes), Some(mut pipe)) = (stdin, child.stdin.take()) {
         pipe.write_all(bytes)?;
     }
     let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let mut ends = [PollFd::new(&process, PollFlags::IN)];
-    if poll(&mut ends, Some(&PATIENCE))? == 0 {
+    if poll(&mut ends, Some(patience))? == 0 {
         return Err(io::ErrorKind::TimedOut.into());
     }
     let status = child.wait()?;
@@ -257,4 +257,58 @@ fn wait(mut running: Running, stdin: Option<&[u8]>) -> io::Result<Ended> {
     }
     let complaint = String::from_utf8_lossy(&complaint).into_owned();
     Ok(Ended { succeeded: status.success(), said, complaint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(script: &str, stdin: Option<&[u8]>, patience: i64) -> io::Result<Ended> {
+        let child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait(Running(child), stdin, &Timespec { tv_sec: 0, tv_nsec: patience })
+    }
+
+    #[test]
+    fn a_tool_that_hangs_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = dir.path().join("lock");
+        // Whoever holds the lock is alive.
+        let hangs = format!("exec 9>'{0}'; flock 9; exec sleep 1000", lock.display());
+        let error = run(&hangs, None, 300_000_000).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let free = Command::new("flock").args(["-n", lock.to_str().unwrap(), "true"]).status().unwrap();
+        assert!(free.success(), "it is still there");
+    }
+
+    #[test]
+    fn what_a_tool_says_and_complains_of_is_told_apart_and_bounded() {
+        let ended = run("cat; echo 'ERROR: no' >&2; exit 3", Some(b"secret"), 900_000_000).unwrap();
+        assert_eq!((ended.succeeded, ended.said.expose()), (false, &b"secret"[..]));
+        assert_eq!(first_error(&ended.complaint), "no");
+        let ended = run("head -c 60000 /dev/zero", None, 900_000_000).unwrap();
+        assert_eq!(ended.said.len(), MAX_SAID);
+        assert_eq!(first_error("WARNING: x\nERROR: the cause\nERROR: Unable to run tpm2_x\n"), "the cause");
+        assert_eq!(first_error(""), "it said nothing");
+    }
+
+    #[test]
+    fn what_is_kept_between_commands_is_in_memory_closed_and_removed() {
+        use std::os::unix::fs::MetadataExt as _;
+        let scratch = Scratch::make().unwrap();
+        let path = scratch.0.clone();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        scratch.write("x", b"12345").unwrap();
+        assert_eq!(fs::metadata(path.join("x")).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(scratch.read("x", 3).unwrap(), b"123");
+        let kind = rustix::fs::statfs(&path).unwrap().f_type;
+        assert!(IN_MEMORY.iter().any(|known| i64::from(*known) == i64::from(kind)));
+        drop(scratch);
+        assert!(!path.exists());
+    }
 }
