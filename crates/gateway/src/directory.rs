@@ -6,6 +6,7 @@
 //! DIR/root.shares     who has a share of the root key, and how many open it; nothing of it is secret
 //! DIR/shares/         each custodian's share, encrypted to them
 //! DIR/root.tpm        the root key as this machine's TPM has sealed it, alone or beside the shares; of no use without that TPM
+//! DIR/root.hsm        the root key as keys of the tokens have sealed it, beside the shares; of no use without one of them
 //! DIR/lock            held by the one process that serves the directory
 //! DIR/state/          the embedded state
 //! DIR/wal/            the log's write-ahead file
@@ -159,6 +160,11 @@ impl Directory {
     /// The root key as a TPM has sealed it, where one has.
     pub fn root_tpm(&self) -> PathBuf {
         self.root.join("root.tpm")
+    }
+
+    /// The root key as tokens have sealed it, where they have.
+    pub fn root_hsm(&self) -> PathBuf {
+        self.root.join("root.hsm")
     }
 
     /// The shares themselves, each encrypted to its custodian.

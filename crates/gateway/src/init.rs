@@ -3,7 +3,7 @@
 use crate::boxed::Boxed;
 use crate::config::Config;
 use crate::credential::{self, Issued};
-use crate::device::{Bound, Pcrs, Place};
+use crate::device::{Bound, InTokens, Pcrs, Place, seal_in_tokens};
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
 use crate::process;
@@ -76,6 +76,8 @@ pub struct Founded {
     pub issued: Vec<PathBuf>,
     /// How a TPM has sealed the root key, if one has.
     pub bound: Option<Bound>,
+    /// How tokens have, if they have.
+    pub in_tokens: Option<InTokens>,
 }
 
 /// The tenant of a dev directory.
@@ -129,7 +131,18 @@ pub fn begin(directory: &Directory, plan: &Plan) -> Result<Begun, Fault> {
         (_, _) => None,
     };
     let server_names = plan.server_names.clone();
-    Ok(Begun { site, identity, operators, tenants, issued, server_names, root, bound, ceremony })
+    Ok(Begun {
+        site,
+        identity,
+        operators,
+        tenants,
+        issued,
+        server_names,
+        root,
+        bound,
+        in_tokens: None,
+        ceremony,
+    })
 }
 
 /// Founds a gateway without shares.
@@ -151,6 +164,7 @@ pub struct Begun {
     /// In memory alone, unless it is to lie in a file.
     root: Option<RootKey>,
     bound: Option<Bound>,
+    in_tokens: Option<InTokens>,
     ceremony: Option<Ceremony>,
 }
 
@@ -158,6 +172,20 @@ impl Begun {
     /// The handing out of shares, if there is one: all must have proven before the founding can be finished.
     pub fn ceremony(&mut self) -> Option<&mut Ceremony> {
         self.ceremony.as_mut()
+    }
+
+    /// Has the tokens of a configuration seal the root key, beside its shares.
+    ///
+    /// # Errors
+    /// When it is in no shares, the configuration has no token, or one of them does not seal it.
+    pub async fn seal_in_tokens(&mut self, config: &Config) -> Result<(), Fault> {
+        let (Some(root), Some(_)) = (&self.root, &self.ceremony) else {
+            return Err(Fault::new("a root key that tokens seal must be in shares as well")
+                .remedy("found it with `--shares` too: tokens fail, and nothing else would open it"));
+        };
+        let of = (self.identity.instance, root);
+        self.in_tokens = Some(seal_in_tokens(of, vec![], config, &self.site.directory).await?);
+        Ok(())
     }
 
     /// Founds the gateway.
@@ -169,8 +197,18 @@ impl Begun {
     }
 
     async fn found(self) -> Result<Founded, Fault> {
-        let Self { mut site, identity, operators, tenants, issued, server_names, root, bound, ceremony } =
-            self;
+        let Self {
+            mut site,
+            identity,
+            operators,
+            tenants,
+            issued,
+            server_names,
+            root,
+            bound,
+            in_tokens,
+            ceremony,
+        } = self;
         let world = SystemWorld::new();
         let directory = site.directory.clone();
         let roster = match ceremony {
@@ -180,6 +218,9 @@ impl Begun {
         let lock = site.keep()?;
         if let Some(roster) = roster {
             write_private(&directory.root_shares(), roster.to_text()?.as_bytes())?;
+        }
+        if let Some(in_tokens) = &in_tokens {
+            write_private(&directory.root_hsm(), in_tokens.to_text()?.as_bytes())?;
         }
         if let Some(bound) = &bound {
             write_private(&directory.root_tpm(), bound.to_text()?.as_bytes())?;
@@ -197,7 +238,7 @@ impl Begun {
             files.push(store(&directory, &name, &credential)?);
         }
         let ca = credential::make_server(&directory, &server_names, world.now().seconds())?;
-        Ok(Founded { instance: identity.instance, ca, issued: files, bound })
+        Ok(Founded { instance: identity.instance, ca, issued: files, bound, in_tokens })
     }
 }
 

@@ -197,7 +197,7 @@ async fn prepare(options: Options) -> Result<Started, Fault> {
     let outside = Arc::new(Outside::new(&config, &directory)?);
     let mut site = Site { config, directory, outside, stages, not_opened: None };
     if let (false, Some(identity)) = (dev, site.directory.identity()?.filter(|identity| !identity.dev)) {
-        match device::start(&site.directory).await? {
+        match device::start(&site.directory, &site.config).await? {
             device::Start::File => {}
             device::Start::Opened(root, by) => {
                 let opened = Box::pin(opened_by_device(&site, identity, root, by)).await?;

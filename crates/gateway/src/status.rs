@@ -108,7 +108,11 @@ fn member(report: &Report) -> Part {
 /// Where the root key is, in words.
 fn root_key(directory: &Directory) -> String {
     match directory.bound() {
-        Ok(None) => format!("root key {}", without_device(directory)),
+        Ok(None) => match directory.in_tokens() {
+            Ok(None) => format!("root key {}", without_device(directory)),
+            Ok(Some(tokens)) => format!("root key {tokens}, and {}", without_device(directory)),
+            Err(error) => format!("root key: {}", error.detail()),
+        },
         Ok(Some(bound)) if directory.root_shares().exists() => {
             format!("root key {bound}, and {}", without_device(directory))
         }

@@ -6,9 +6,9 @@ use crate::failure::Failure;
 use crate::lines::Lines;
 use crate::output::note;
 use clap::{Args, ValueEnum};
-use holdfast_gateway::device::{Bound, Pcrs, Place};
+use holdfast_gateway::device::{Pcrs, Place};
 use holdfast_gateway::directory::Directory;
-use holdfast_gateway::init::{self, Founder, Plan, Shares, Tpm};
+use holdfast_gateway::init::{self, Founded, Founder, Plan, Shares, Tpm};
 use holdfast_gateway::shares::NewCustodian;
 use holdfast_sdk::{CallerName, TenantId};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use std::path::PathBuf;
 /// `NAME PROOF` each.
 ///
 /// With `--root tpm` this machine's TPM has sealed it, bound to what the machine measures when it starts: it opens by itself on this machine as it is, and
-/// nowhere else. Give `--shares` as well, as the second way for the day on which the firmware or the machine is another (docs/operate/root.md).
+/// nowhere else. With `--root hsm` the tokens of the configuration have, each with a key of its own: any one of them opens it. Give `--shares` as well, as the second way for the day on which the firmware or the machine is another (docs/operate/root.md).
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// The data directory, made if it is not there
@@ -47,6 +47,9 @@ pub(crate) struct Init {
     /// Where the root key is
     #[arg(long, value_name = "WHERE", value_enum, default_value_t = Root::File)]
     root: Root,
+    /// The gateway's configuration, which names the tokens; with `--root hsm`
+    #[arg(long, value_name = "FILE", required_if_eq("root", "hsm"))]
+    config: Option<PathBuf>,
     /// The TPM: a device, or `swtpm:path=/…` [default: /dev/tpmrm0]
     #[arg(long, value_name = "PLACE", value_parser = super::root::place, requires = "root")]
     tpm: Option<Place>,
@@ -71,6 +74,8 @@ enum Root {
     File,
     /// Sealed by this machine's TPM 2.0
     Tpm,
+    /// Sealed by the tokens of the configuration, beside shares
+    Hsm,
 }
 
 /// `NAME` or `NAME=CERT`.
@@ -91,6 +96,7 @@ impl Init {
             first_tenant,
             custodians,
             root,
+            config,
             tpm,
             pcrs,
             shares,
@@ -99,6 +105,14 @@ impl Init {
         } = self;
         let shares = in_shares(shares, threshold, root_custodians)?;
         let tpm = by_tpm(root, tpm, pcrs)?;
+        let config = match (root, config) {
+            (Root::Hsm, Some(config)) => Some(super::root::configuration(&config)?),
+            (Root::Hsm | Root::File | Root::Tpm, _) => None,
+        };
+        if config.is_some() && shares.is_none() {
+            return Err(Failure::usage("a root key that tokens seal must be in shares as well")
+                .remedy("give `--shares` too: tokens fail, and nothing else would open it"));
+        }
         let host = host_name();
         let server_names = if server_names.is_empty() {
             let mut names = vec![host.clone()];
@@ -118,6 +132,9 @@ impl Init {
         let directory = Directory::at(&data);
         let founded = app.block_on(async {
             let mut begun = init::begin(&directory, &plan)?;
+            if let Some(config) = &config {
+                begun.seal_in_tokens(config).await?;
+            }
             if let Some(ceremony) = begun.ceremony() {
                 prove_all(ceremony, &mut Lines::of_stdin()?).await?;
             }
@@ -129,7 +146,7 @@ impl Init {
                 "instance": founded.instance.to_string(),
                 "data": data,
                 "authority": founded.ca,
-                "root_key": root_key(&directory, sharing, founded.bound.as_ref()),
+                "root_key": root_key(&directory, sharing, &founded),
                 "issued": founded.issued,
             }));
         }
@@ -138,6 +155,9 @@ impl Init {
             row("data directory", &data.display().to_string()),
             row("authority of the server", &founded.ca.display().to_string()),
         ];
+        if let Some(tokens) = &founded.in_tokens {
+            rows.push(row("root key", &tokens.to_string()));
+        }
         if let Some(bound) = &founded.bound {
             rows.push(row("root key", &bound.to_string()));
         }
@@ -167,8 +187,8 @@ impl Init {
                 "  back up `{}` apart from the rest: without it no key can be opened, with it all can",
                 directory.root_key().display()
             ),
-            Some((threshold, of)) if founded.bound.is_some() => format!(
-                "  each custodian keeps their own file of `{}`, and their identity apart from it: {threshold} of {of} open the root key on the day on which the TPM does not",
+            Some((threshold, of)) if founded.bound.is_some() || founded.in_tokens.is_some() => format!(
+                "  each custodian keeps their own file of `{}`, and their identity apart from it: {threshold} of {of} open the root key on the day on which nothing else does",
                 directory.shares().display()
             ),
             Some((threshold, of)) => format!(
@@ -199,18 +219,21 @@ fn in_shares(
 fn by_tpm(root: Root, tpm: Option<Place>, pcrs: Option<Pcrs>) -> Result<Option<Tpm>, Failure> {
     match root {
         Root::Tpm => Ok(Some(Tpm { place: tpm.unwrap_or_default(), pcrs: pcrs.unwrap_or_default() })),
-        Root::File if tpm.is_some() || pcrs.is_some() => {
+        Root::File | Root::Hsm if tpm.is_some() || pcrs.is_some() => {
             Err(Failure::usage("`--tpm` and `--pcrs` are of a root key that a TPM seals")
                 .remedy("give `--root tpm` with them"))
         }
-        Root::File => Ok(None),
+        Root::File | Root::Hsm => Ok(None),
     }
 }
 
 /// How the root key is kept, for programs.
-fn root_key(directory: &Directory, sharing: Option<(u8, usize)>, bound: Option<&Bound>) -> serde_json::Value {
+fn root_key(directory: &Directory, sharing: Option<(u8, usize)>, founded: &Founded) -> serde_json::Value {
     let mut kept = serde_json::Map::new();
-    if let Some(bound) = bound {
+    if let Some(tokens) = &founded.in_tokens {
+        kept.insert("hsm".to_owned(), super::root::in_tokens(tokens));
+    }
+    if let Some(bound) = &founded.bound {
         kept.insert("tpm".to_owned(), super::root::about(bound));
     }
     if let Some((threshold, of)) = sharing {

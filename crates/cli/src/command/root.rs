@@ -2,13 +2,15 @@
 
 use super::share::gather_all;
 use crate::app::App;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::lines::Lines;
 use crate::output::note;
-use clap::{Args, Subcommand};
-use holdfast_gateway::device::{Binding, Bound, Pcrs, Place};
+use clap::{Args, Subcommand, ValueEnum};
+use holdfast_gateway::config::Config;
+use holdfast_gateway::device::{Binding, Bound, InTokens, Pcrs, Place};
 use holdfast_gateway::directory::Directory;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The root key and the device that has it.
 #[derive(Debug, Subcommand)]
@@ -24,11 +26,14 @@ impl RootCommand {
     }
 }
 
-/// Bind a root key to this machine's TPM as the machine is now
+/// Bind a root key to this machine's TPM as the machine is now, or to tokens
 ///
 /// Has the TPM seal the root key, bound to what its registers hold now: after an update of the firmware, on another machine, or for a gateway
 /// whose root key was in shares alone. If the TPM still opens it as it was bound, nobody is asked; otherwise custodians give their shares, as for
 /// `holdfast share rotate`. On the gateway's machine, while the gateway is stopped.
+///
+/// With `--to hsm` each token of the configuration seals it with a key of its own, and any one of them opens it. One device has it at a time: what was
+/// bound before is replaced.
 ///
 /// What the TPM and the registers are is said here alone: nothing is taken from what was bound before.
 #[derive(Debug, Args)]
@@ -36,12 +41,32 @@ pub(crate) struct Bind {
     /// The data directory
     #[arg(long, value_name = "DIR", default_value = "/var/lib/holdfast")]
     data: PathBuf,
+    /// What has it from now on
+    #[arg(long, value_enum, default_value_t = To::Tpm)]
+    to: To,
+    /// The gateway's configuration, which names the tokens; needed with `--to hsm`
+    #[arg(long, value_name = "FILE", required_if_eq("to", "hsm"))]
+    config: Option<PathBuf>,
     /// The TPM: a device, or `swtpm:path=/…` [default: /dev/tpmrm0]
     #[arg(long, value_name = "PLACE", value_parser = place)]
     tpm: Option<Place>,
     /// The TPM's registers that it is bound to [default: sha256:7, the state of Secure Boot]
     #[arg(long, value_name = "BANK:LIST", value_parser = pcrs)]
     pcrs: Option<Pcrs>,
+}
+
+/// A device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// This machine's TPM 2.0
+    Tpm,
+    /// The tokens of the configuration
+    Hsm,
+}
+
+/// The configuration that names the tokens.
+pub(super) fn configuration(path: &Path) -> Result<Config, Failure> {
+    Config::read(path).map_err(|fault| Failure::from(fault).ending(Exit::Usage))
 }
 
 pub(super) fn place(text: &str) -> Result<Place, String> {
@@ -59,13 +84,14 @@ fn said(error: holdfast_core::Error) -> String {
 
 impl Bind {
     fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { data, tpm, pcrs } = self;
+        let Self { data, to, config, tpm, pcrs } = self;
+        let config = config.as_deref().map(configuration).transpose()?;
         let binding = Binding::begin(&Directory::at(&data))?;
         let gathering = binding.gathering();
         let has_shares = gathering.is_some();
-        let (root, by) = match (binding.opened(), gathering) {
+        let (root, by) = match (app.block_on(binding.opened(config.as_ref())), gathering) {
             (Ok(root), _) => {
-                note("the TPM has opened the root key as it was bound: no custodian is needed");
+                note("the root key was opened as it was bound: no custodian is needed");
                 (root, vec![])
             }
             (Err(fault), None) => return Err(fault.into()),
@@ -74,13 +100,31 @@ impl Bind {
                 app.block_on(async { gather_all(gathering, &mut Lines::of_stdin()?).await })?
             }
         };
-        let bound = binding.bind(&root, by, &tpm.unwrap_or_default(), &pcrs.unwrap_or_default())?;
+        match (to, &config) {
+            (To::Hsm, Some(config)) => {
+                let tokens = app.block_on(binding.bind_in_tokens(&root, by, config))?;
+                app.printer.record(&in_tokens(&tokens))?;
+            }
+            (To::Tpm, _) | (To::Hsm, None) => {
+                let bound = binding.bind(&root, by, &tpm.unwrap_or_default(), &pcrs.unwrap_or_default())?;
+                app.printer.record(&about(&bound))?;
+                warn(&bound, has_shares);
+            }
+        }
         drop(root);
-        app.printer.record(&about(&bound))?;
-        warn(&bound, has_shares);
         note(&format!("now: `holdfast serve` with `data = \"{}\"`; it opens by itself", data.display()));
         Ok(())
     }
+}
+
+/// What is known of tokens that have sealed a root key, for programs.
+pub(super) fn in_tokens(tokens: &InTokens) -> serde_json::Value {
+    let InTokens { made, bound_by, tokens, .. } = tokens;
+    serde_json::json!({
+        "tokens": tokens.iter().map(|token| format!("{} (serial {})", token.name, token.serial)).collect::<Vec<_>>(),
+        "made": made,
+        "bound_by": bound_by.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
 }
 
 /// What is known of a binding, for programs.

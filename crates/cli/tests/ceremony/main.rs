@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod founding;
+mod hsm;
 mod people;
 mod recovery;
 mod rotation;

@@ -1,6 +1,7 @@
-//! Binding a root key to this machine's TPM, or to another state of it, on a gateway that is stopped.
+//! Binding a root key to this machine's TPM, to another state of it, or to tokens, on a gateway that is stopped.
 
-use super::{Bound, Pcrs, Place};
+use super::{Bound, InTokens, Pcrs, Place, hsm};
+use crate::config::Config;
 use crate::directory::{Directory, write_private};
 use crate::fault::Fault;
 use crate::process;
@@ -10,6 +11,8 @@ use holdfast_core::port::World as _;
 use holdfast_core::{CallerName, InstanceId};
 use holdfast_keystore::root::{RootKey, tpm};
 use holdfast_state::DirectoryLock;
+use std::io::ErrorKind;
+use std::path::Path;
 
 /// A directory whose root key is to be bound.
 pub struct Binding {
@@ -35,7 +38,7 @@ impl Binding {
             );
         };
         let roster = directory.roster()?;
-        if roster.is_none() && !directory.root_tpm().exists() {
+        if roster.is_none() && !directory.root_tpm().exists() && !directory.root_hsm().exists() {
             return Err(Fault::new(format!("the root key of `{shown}` lies in a file")).remedy(
                 "a copy of that file would open it all the same: found a gateway with `holdfast init --root tpm`",
             ));
@@ -44,15 +47,22 @@ impl Binding {
         Ok(Self { directory: directory.clone(), instance: identity.instance, roster, lock })
     }
 
-    /// The root key as its TPM opens it now.
+    /// The root key as its device opens it now. Tokens are those of a configuration.
     ///
     /// # Errors
     /// When none has sealed it, or it does not open it.
-    pub fn opened(&self) -> Result<RootKey, Fault> {
-        let bound = self.directory.bound()?;
-        let bound = bound.ok_or_else(|| Fault::new("no TPM has sealed the root key yet"))?;
-        let opened = super::open(&bound, self.roster.as_ref().map(|roster| roster.of.root));
-        Ok(opened.map_err(|error| if self.roster.is_some() { error } else { super::alone(error) })?)
+    pub async fn opened(&self, config: Option<&Config>) -> Result<RootKey, Fault> {
+        let of = self.roster.as_ref().map(|roster| roster.of.root);
+        if let Some(bound) = self.directory.bound()? {
+            let opened = super::open(&bound, of);
+            return Ok(opened.map_err(|error| if of.is_some() { error } else { super::alone(error) })?);
+        }
+        match (self.directory.in_tokens()?, config) {
+            (Some(tokens), Some(config)) if of == Some(tokens.root) => {
+                Ok(hsm::open_in_tokens(&tokens, config, &self.directory).await?)
+            }
+            (_, _) => Err(Fault::new("no device has sealed the root key yet")),
+        }
     }
 
     /// What takes custodians' shares; `None` where there are none.
@@ -75,6 +85,40 @@ impl Binding {
         let made = SystemWorld::new().now().to_string();
         let bound = Bound { instance: self.instance, root: root.id()?, made, bound_by: by, sealed };
         write_private(&self.directory.root_tpm(), bound.to_text()?.as_bytes())?;
+        self.leave(&self.directory.root_hsm())?;
         Ok(bound)
+    }
+
+    /// The same with the tokens of a configuration, each of which must be there.
+    ///
+    /// # Errors
+    /// When there are no shares beside it, a token does not take it, or the file cannot be written: then what was bound earlier stays.
+    pub async fn bind_in_tokens(
+        self,
+        root: &RootKey,
+        by: Vec<CallerName>,
+        config: &Config,
+    ) -> Result<InTokens, Fault> {
+        if self.roster.is_none() {
+            return Err(Fault::new("there are no shares of this root key, and tokens fail")
+                .remedy("found a gateway with `--root hsm` and `--shares`"));
+        }
+        // What can't be read any more was nobody's.
+        let earlier = self.directory.in_tokens().ok().flatten();
+        let made = hsm::seal_in_tokens((self.instance, root), by, config, &self.directory).await?;
+        write_private(&self.directory.root_hsm(), made.to_text()?.as_bytes())?;
+        self.leave(&self.directory.root_tpm())?;
+        if let Some(earlier) = earlier {
+            hsm::forget(&earlier, config, &self.directory).await;
+        }
+        Ok(made)
+    }
+
+    /// One device has it at a time.
+    fn leave(&self, file: &Path) -> Result<(), Fault> {
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Fault::io("cannot remove", file, error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }

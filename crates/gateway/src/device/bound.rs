@@ -1,5 +1,6 @@
 //! `root.tpm`: a root key that a TPM has sealed. Nothing in it is secret, and nothing in it is trusted: what it leads to is compared.
 
+use super::{hex, unhex};
 use crate::directory::Directory;
 use crate::fault::Fault;
 use holdfast_core::{CallerName, Error, ErrorKind, InstanceId, Stage};
@@ -173,20 +174,6 @@ impl Directory {
         }
         Bound::read(&path).map(Some)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let byte = |at: usize| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    (0..text.len())
-        .step_by(2)
-        .map(byte)
-        .collect::<Option<Vec<u8>>>()
-        .filter(|bytes| is_hex && !bytes.is_empty())
 }
 
 #[cfg(test)]

@@ -2,11 +2,15 @@
 
 mod binding;
 mod bound;
+mod hsm;
 
 pub use binding::Binding;
 pub use bound::Bound;
 pub use holdfast_keystore::root::tpm::{Pcrs, Place};
+pub use hsm::InTokens;
+pub(crate) use hsm::seal_in_tokens;
 
+use crate::config::Config;
 use crate::directory::Directory;
 use crate::fault::Fault;
 use crate::process;
@@ -17,6 +21,7 @@ use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, Stage};
 use holdfast_keystore::root::tpm::Sealed;
 use holdfast_keystore::root::{RootKey, SealerId, file as root_file};
+use tokio::task::JoinHandle;
 
 /// How a device is called in records.
 const TPM: &str = "tpm";
@@ -27,18 +32,30 @@ pub(crate) enum Start {
     File,
     /// The device has opened it.
     Opened(RootKey, DeviceUnsealing),
-    /// Custodians' shares are wanted; and what the device said, if there is one.
-    Sealed(Roster, Option<DeviceUnsealing>),
+    /// Custodians' shares are wanted.
+    Sealed(Roster, Refused),
+}
+
+/// Why no device has opened the root key, if there is one.
+#[derive(Default)]
+pub(crate) struct Refused {
+    /// What is to be recorded of it.
+    pub(crate) told: Option<DeviceUnsealing>,
+    /// What ends when it opens the root key after all.
+    pub(crate) returning: Option<JoinHandle<(RootKey, DeviceUnsealing)>>,
 }
 
 /// Looks how the root key is kept, and has the device open it if one has sealed it.
 ///
 /// # Errors
 /// When the device does not open it and there are no shares, and when it is kept in two ways that exclude each other.
-pub(crate) async fn start(directory: &Directory) -> Result<Start, Fault> {
+pub(crate) async fn start(directory: &Directory, config: &Config) -> Result<Start, Fault> {
     let roster = directory.roster()?;
+    if directory.root_hsm().exists() {
+        return hsm::start(directory, roster, config).await;
+    }
     if !directory.root_tpm().exists() {
-        return Ok(roster.map_or(Start::File, |roster| Start::Sealed(roster, None)));
+        return Ok(roster.map_or(Start::File, |roster| Start::Sealed(roster, Refused::default())));
     }
     let of = roster.as_ref().map(|roster| roster.of.root);
     let asked = directory.clone();
@@ -63,7 +80,8 @@ pub(crate) async fn start(directory: &Directory) -> Result<Start, Fault> {
                 remedy = error.remedy_text(),
                 "the TPM did not open the root key"
             );
-            Ok(Start::Sealed(roster, Some(unsealing(Some(error.detail().to_owned())))))
+            let told = Some(unsealing(Some(error.detail().to_owned())));
+            Ok(Start::Sealed(roster, Refused { told, returning: None }))
         }
     }
 }
@@ -136,4 +154,18 @@ fn told(bound: Option<&Bound>, refused: Option<String>) -> DeviceUnsealing {
             refused,
         },
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let byte = |at: usize| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    (0..text.len())
+        .step_by(2)
+        .map(byte)
+        .collect::<Option<Vec<u8>>>()
+        .filter(|bytes| is_hex && !bytes.is_empty())
 }

@@ -11,6 +11,7 @@ mod waiting;
 
 use crate::admin;
 use crate::conversation::converse;
+use crate::device::Refused;
 use crate::directory::Identity;
 use crate::doors::{Doors, Site};
 use crate::fault::Fault;
@@ -48,7 +49,7 @@ pub struct Sealed {
     identity: Identity,
     roster: Roster,
     /// What its device said instead of opening the root key, if it has one.
-    refused: Option<DeviceUnsealing>,
+    refused: Refused,
     lock: DirectoryLock,
     tls: Arc<TlsState>,
     given: oneshot::Receiver<(RootKey, Progress)>,
@@ -59,11 +60,18 @@ pub struct Sealed {
     law: Arc<OnceLock<Arc<Law>>>,
 }
 
-/// The root key, and whose shares gave it.
+/// The root key, and who gave it.
 pub struct Unsealed {
     root: RootKey,
-    by: Progress,
+    by: By,
     at: Timestamp,
+}
+
+enum By {
+    /// These custodians' shares.
+    Shares(Progress),
+    /// The device, which is there again.
+    Device(DeviceUnsealing),
 }
 
 impl Sealed {
@@ -72,7 +80,7 @@ impl Sealed {
         mut site: Site,
         identity: Identity,
         roster: Roster,
-        refused: Option<DeviceUnsealing>,
+        refused: Refused,
     ) -> Result<Self, Fault> {
         if identity.dev {
             let problem = format!("`{}` is a dev directory, for ever", site.directory.path().display());
@@ -80,7 +88,7 @@ impl Sealed {
         }
         let lock = DirectoryLock::take(site.directory.path())?;
         let doors = Doors::bind(&mut site).await?;
-        site.not_opened = refused.as_ref().and_then(|device| device.refused.clone());
+        site.not_opened = refused.told.as_ref().and_then(|device| device.refused.clone());
         let address = site.config.listen.address;
         let admin_address = doors.admin_address();
         let Doors { tls, listener, admin, law } = doors;
@@ -135,14 +143,18 @@ impl Sealed {
         move || tls.reload()
     }
 
-    /// Waits until enough shares have given the root key. It can be given up and waited for again.
+    /// Waits until enough shares have given the root key, or its device has. It can be given up and waited for again.
     ///
     /// # Errors
     /// Never while the gateway lives.
     pub async fn unsealed(&mut self) -> Result<Unsealed, Fault> {
-        let (root, by) = (&mut self.given)
-            .await
-            .map_err(|error| Fault::new("nobody waits for shares any more").because(error))?;
+        let (root, by) = tokio::select! {
+            given = &mut self.given => {
+                let given = given.map_err(|error| Fault::new("nobody waits for shares any more").because(error));
+                given.map(|(root, by)| (root, By::Shares(by)))?
+            }
+            (root, by) = returned(&mut self.refused.returning) => (root, By::Device(by)),
+        };
         Ok(Unsealed { root, by, at: SystemWorld::new().now() })
     }
 
@@ -152,7 +164,7 @@ impl Sealed {
     /// As at any other start, when the directory cannot be served.
     pub async fn open(self, unsealed: Unsealed) -> Result<Running, Fault> {
         let Self {
-            site,
+            mut site,
             identity,
             lock,
             tls,
@@ -167,8 +179,10 @@ impl Sealed {
         let Unsealed { root, by, at } = unsealed;
         let Site { config, directory, outside, stages, not_opened: _ } = &site;
         let place = (directory, &identity, lock);
+        let Refused { told: refused, returning } = refused;
+        // Whoever still waits for the device need not any more.
+        returning.inspect(JoinHandle::abort);
         let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
-        tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
         if let Some(refused) = refused
             && let Err(error) = law.record_device(refused).await
         {
@@ -177,15 +191,26 @@ impl Sealed {
                 "that its device did not open it is not recorded yet; it is retried"
             );
         }
-        let unsealing = Unsealing {
-            at,
-            generation: by.generation,
-            threshold: by.threshold,
-            custodians: by.given,
-            made: roster.made,
-            shared_by: roster.shared_by,
+        let recorded = match by {
+            By::Shares(by) => {
+                tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
+                let unsealing = Unsealing {
+                    at,
+                    generation: by.generation,
+                    threshold: by.threshold,
+                    custodians: by.given,
+                    made: roster.made,
+                    shared_by: roster.shared_by,
+                };
+                law.record_unsealing(unsealing).await
+            }
+            By::Device(by) => {
+                tracing::info!(device = by.device, bound_to = by.bound_to, "unsealed by its device");
+                site.not_opened = None;
+                law.record_device(by).await
+            }
         };
-        if let Err(error) = law.record_unsealing(unsealing).await {
+        if let Err(error) = recorded {
             tracing::warn!(
                 error = error.chain(),
                 "who unsealed the gateway is not recorded yet; it is retried"
@@ -208,6 +233,22 @@ impl Sealed {
         self.stop.send_replace(true);
         let _ended = self.listening.await;
     }
+}
+
+/// What its device gives, when it is there again.
+async fn returned(
+    returning: &mut Option<JoinHandle<(RootKey, DeviceUnsealing)>>,
+) -> (RootKey, DeviceUnsealing) {
+    if let Some(device) = returning {
+        match device.await {
+            Ok(given) => return given,
+            Err(error) => {
+                tracing::error!(%error, "nobody waits for the device any more: shares open the gateway")
+            }
+        }
+        *returning = None;
+    }
+    std::future::pending().await
 }
 
 async fn answer(waiting: Arc<Waiting>, connection: Connection, stop: watch::Receiver<bool>) {

@@ -312,7 +312,14 @@ fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings
     };
     let bound = directory.bound().map_err(Fault::from);
     match bound {
-        Ok(None) => {}
+        Ok(None) => match directory.in_tokens() {
+            Ok(None) => {}
+            Ok(Some(tokens)) => findings.fine(
+                "tokens",
+                format!("the root key is {tokens}; `holdfast status` says which of them are there"),
+            ),
+            Err(error) => findings.wrong("tokens", &Fault::from(error).into()),
+        },
         Ok(Some(bound)) => examine_bound(&bound, roster.is_some(), findings),
         Err(fault) => findings.wrong("TPM", &fault.into()),
     }

@@ -19,7 +19,7 @@ const MAX_SAID: usize = 16 << 10;
 /// Where they are looked for. Not the caller's path: they are given the root key.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// File systems that are in memory alone: tmpfs, ramfs (statfs(2)).
-const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 /// Where one of these is mounted.
 const PLACES: [&str; 3] = ["/dev/shm", "/run", "/tmp"];
 
@@ -32,7 +32,7 @@ impl Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let in_memory = |place: &&&str| {
             let kind = rustix::fs::statfs(**place).map(|found| found.f_type);
-            kind.is_ok_and(|kind| IN_MEMORY.iter().any(|known| i64::from(*known) == i64::from(kind)))
+            kind.is_ok_and(|kind| u64::try_from(kind).is_ok_and(|kind| IN_MEMORY.contains(&kind)))
         };
         let mut refused = None;
         for place in PLACES.iter().filter(in_memory) {
@@ -178,14 +178,14 @@ impl<'a> Tool<'a> {
         let child = command.stdin(feed).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let child = child.map_err(|error| not_run(program, &error))?;
         let Ended { succeeded, said, complaint } =
-            wait(Running(child), stdin, &PATIENCE).map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => {
-                    unavailable(format!("`{program}` does not end: the TPM at `{place}` does not answer"))
-                        .remedy("look at the TPM, and start again")
+            wait(Running(child), stdin, &PATIENCE).map_err(|error| {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    return unavailable(format!(
+                        "`{program}` does not end: the TPM at `{place}` does not answer"
+                    ))
+                    .remedy("look at the TPM, and start again");
                 }
-                _ => unavailable(format!("`{program}` cannot be used"))
-                    .remedy("look at the cause")
-                    .because(error),
+                unavailable(format!("`{program}` cannot be used")).remedy("look at the cause").because(error)
             })?;
         if succeeded {
             return Ok(said);
@@ -206,9 +206,10 @@ impl<'a> Tool<'a> {
 }
 
 fn not_run(program: &str, error: &io::Error) -> Error {
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound => "install `tpm2-tools` (Debian: with `libtss2-tcti-device0`)",
-        _ => "look at the cause",
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    let remedy = match is_missing {
+        true => "install `tpm2-tools` (Debian: with `libtss2-tcti-device0`)",
+        false => "look at the cause",
     };
     unavailable(format!("`{program}` cannot be run")).remedy(remedy).because(error.to_string())
 }
@@ -307,7 +308,7 @@ mod tests {
         assert_eq!(fs::metadata(path.join("x")).unwrap().mode() & 0o777, 0o600);
         assert_eq!(scratch.read("x", 3).unwrap(), b"123");
         let kind = rustix::fs::statfs(&path).unwrap().f_type;
-        assert!(IN_MEMORY.iter().any(|known| i64::from(*known) == i64::from(kind)));
+        assert!(IN_MEMORY.contains(&u64::try_from(kind).unwrap()));
         drop(scratch);
         assert!(!path.exists());
     }
