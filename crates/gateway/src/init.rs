@@ -3,7 +3,7 @@
 use crate::boxed::Boxed;
 use crate::config::Config;
 use crate::credential::{self, Issued};
-use crate::device::{Bound, InTokens, Pcrs, Place, seal_in_tokens};
+use crate::device::{Bound, InTokens, Pcrs, Place, forget_in_tokens, seal_in_tokens};
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
 use crate::process;
@@ -186,6 +186,13 @@ impl Begun {
         let of = (self.identity.instance, root);
         self.in_tokens = Some(seal_in_tokens(of, vec![], config, &self.site.directory).await?);
         Ok(())
+    }
+
+    /// Removes from the tokens what they made for a founding that does not come to its end.
+    pub async fn forget_tokens(&self, config: &Config) {
+        if let Some(in_tokens) = &self.in_tokens {
+            forget_in_tokens(in_tokens, config, &self.site.directory).await;
+        }
     }
 
     /// Founds the gateway.

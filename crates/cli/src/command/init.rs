@@ -135,9 +135,14 @@ impl Init {
             if let Some(config) = &config {
                 begun.seal_in_tokens(config).await?;
             }
-            if let Some(ceremony) = begun.ceremony() {
-                prove_all(ceremony, &mut Lines::of_stdin()?).await?;
+            let proven = match begun.ceremony() {
+                Some(ceremony) => prove_all(ceremony, &mut Lines::of_stdin()?).await,
+                None => Ok(()),
+            };
+            if let (Err(_), Some(config)) = (&proven, &config) {
+                begun.forget_tokens(config).await;
             }
+            proven?;
             Ok::<_, Failure>(begun.finish().await?)
         })?;
 

@@ -100,12 +100,13 @@ impl Bind {
                 app.block_on(async { gather_all(gathering, &mut Lines::of_stdin()?).await })?
             }
         };
-        match (to, &config) {
+        match (to, config) {
             (To::Hsm, Some(config)) => {
-                let tokens = app.block_on(binding.bind_in_tokens(&root, by, config))?;
+                let tokens = app.block_on(binding.bind_in_tokens(&root, by, &config))?;
                 app.printer.record(&in_tokens(&tokens))?;
             }
-            (To::Tpm, _) | (To::Hsm, None) => {
+            (To::Hsm, None) => return Err(Failure::usage("`--to hsm` needs `--config`")),
+            (To::Tpm, _) => {
                 let bound = binding.bind(&root, by, &tpm.unwrap_or_default(), &pcrs.unwrap_or_default())?;
                 app.printer.record(&about(&bound))?;
                 warn(&bound, has_shares);

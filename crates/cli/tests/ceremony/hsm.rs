@@ -6,7 +6,7 @@ use crate::common::{code, holdfast, stderr, stdout, text};
 use crate::people::People;
 use crate::served::Served;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What OpenSC shows of the keys that seal root keys.
@@ -31,20 +31,20 @@ fn configure(people: &People, tokens: &[(&str, &SoftHsm)], more: &str) -> PathBu
     config
 }
 
-fn init(people: &People, config: &PathBuf) -> Vec<String> {
+fn init(people: &People, config: &Path) -> Vec<String> {
     let mut line = people.init(&people.data());
     line.extend(["--root", "hsm", "--config", &text(config)].map(str::to_owned));
     line
 }
 
-fn found(people: &People, config: &PathBuf) -> String {
+fn found(people: &People, config: &Path) -> String {
     let said = people.answer(Dialogue::begin(init(people, config)), 1);
     std::fs::rename(people.data().join("credentials"), people.path("credentials")).unwrap();
     std::fs::copy(people.data().join("tls/ca.pem"), people.path("ca.pem")).unwrap();
     said
 }
 
-fn start(config: &PathBuf) -> Served {
+fn start(config: &Path) -> Served {
     Served::start_with(&["--config", &text(config)])
 }
 
@@ -206,8 +206,15 @@ fn without_shares_or_a_token_nothing_is_founded() {
     refused(&plain, "--config");
     refused(&[&plain[..], &["--config", &config]].concat(), "must be in shares as well");
     std::fs::write(&config, "").unwrap();
-    let line = init(&people, &PathBuf::from(&config));
+    let line = init(&people, Path::new(&config));
     refused(&line.iter().map(String::as_str).collect::<Vec<_>>(), "the configuration has no `[[token]]`");
+    // A founding that its custodians do not finish leaves nothing, in the token neither.
+    configure(&people, &[("hsm", &hsm)], "");
+    let mut dialogue = Dialogue::begin(&line);
+    dialogue.until("give each answer");
+    assert!(root_keys(&hsm).contains("holdfast/root"));
+    assert_eq!(code(dialogue.ends().status), 1);
+    assert_eq!(root_keys(&hsm), "");
     // One of two is not there: none keeps a key of a founding that failed.
     let other = SoftHsm::new();
     configure(&people, &[("hsm", &hsm), ("other", &other)], "");

@@ -109,7 +109,7 @@ impl Binding {
         write_private(&self.directory.root_hsm(), made.to_text()?.as_bytes())?;
         self.leave(&self.directory.root_tpm())?;
         if let Some(earlier) = earlier {
-            hsm::forget(&earlier, config, &self.directory).await;
+            hsm::forget_in_tokens(&earlier, config, &self.directory).await;
         }
         Ok(made)
     }

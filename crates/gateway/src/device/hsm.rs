@@ -214,7 +214,7 @@ pub(super) async fn open_in_tokens(
 }
 
 /// Removes the tokens' own keys of what was sealed before.
-pub(super) async fn forget(of: &InTokens, config: &Config, directory: &Directory) {
+pub(crate) async fn forget_in_tokens(of: &InTokens, config: &Config, directory: &Directory) {
     if let Ok(pool) = pool(config, directory) {
         for member in pool.members() {
             // Whoever is not there keeps a key that opens nothing which is still in force.

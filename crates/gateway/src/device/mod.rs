@@ -8,7 +8,7 @@ pub use binding::Binding;
 pub use bound::Bound;
 pub use holdfast_keystore::root::tpm::{Pcrs, Place};
 pub use hsm::InTokens;
-pub(crate) use hsm::seal_in_tokens;
+pub(crate) use hsm::{forget_in_tokens, seal_in_tokens};
 
 use crate::config::Config;
 use crate::directory::Directory;

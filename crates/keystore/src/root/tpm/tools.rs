@@ -264,7 +264,7 @@ fn wait(mut running: Running, stdin: Option<&[u8]>, patience: &Timespec) -> io::
 mod tests {
     use super::*;
 
-    fn run(script: &str, stdin: Option<&[u8]>, patience: i64) -> io::Result<Ended> {
+    fn run(script: &str, stdin: Option<&[u8]>, patience: &Timespec) -> io::Result<Ended> {
         let child = Command::new("sh")
             .args(["-c", script])
             .stdin(Stdio::piped())
@@ -272,7 +272,7 @@ mod tests {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        wait(Running(child), stdin, &Timespec { tv_sec: 0, tv_nsec: patience })
+        wait(Running(child), stdin, patience)
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
         let lock = dir.path().join("lock");
         // Whoever holds the lock is alive.
         let hangs = format!("exec 9>'{0}'; flock 9; exec sleep 1000", lock.display());
-        let error = run(&hangs, None, 300_000_000).err().unwrap();
+        let error = run(&hangs, None, &Timespec { tv_sec: 0, tv_nsec: 300_000_000 }).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let free = Command::new("flock").args(["-n", lock.to_str().unwrap(), "true"]).status().unwrap();
         assert!(free.success(), "it is still there");
@@ -289,10 +289,10 @@ mod tests {
 
     #[test]
     fn what_a_tool_says_and_complains_of_is_told_apart_and_bounded() {
-        let ended = run("cat; echo 'ERROR: no' >&2; exit 3", Some(b"secret"), 900_000_000).unwrap();
+        let ended = run("cat; echo 'ERROR: no' >&2; exit 3", Some(b"secret"), &PATIENCE).unwrap();
         assert_eq!((ended.succeeded, ended.said.expose()), (false, &b"secret"[..]));
         assert_eq!(first_error(&ended.complaint), "no");
-        let ended = run("head -c 60000 /dev/zero", None, 900_000_000).unwrap();
+        let ended = run("head -c 60000 /dev/zero", None, &PATIENCE).unwrap();
         assert_eq!(ended.said.len(), MAX_SAID);
         assert_eq!(first_error("WARNING: x\nERROR: the cause\nERROR: Unable to run tpm2_x\n"), "the cause");
         assert_eq!(first_error(""), "it said nothing");

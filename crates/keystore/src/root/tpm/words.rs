@@ -144,7 +144,8 @@ impl FromStr for Pcrs {
         let bank = bank.ok_or_else(|| wrong("the bank is `sha256`, `sha384` or `sha512`"))?;
         let mut indexes = vec![];
         for number in list.split(',') {
-            let index = number.parse().ok().filter(|index| *index < MAX_PCRS && number.len() <= 2);
+            let is_plain = number.len() <= 2 && number.bytes().all(|b| b.is_ascii_digit());
+            let index = number.parse().ok().filter(|index| is_plain && *index < MAX_PCRS);
             indexes.push(index.ok_or_else(|| wrong(&format!("`{number}` is no register")))?);
         }
         indexes.sort_unstable();
