@@ -4,7 +4,7 @@ use super::Pipeline;
 use super::command::own_inbound;
 use super::found::{not_loaded, own_caller};
 use super::record::{Done, Facts, Scene};
-use super::unseal::names;
+use super::unseal::{MAX_NAMES, names};
 use crate::action::Action;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
@@ -61,9 +61,9 @@ impl<P: Ports> Pipeline<P> {
         let inbound = own_inbound(operation, &gateway, self.engines.world.now(), self.engines.world.ticks());
         let mut pairs = vec![
             ("at".into(), at.to_string().into()),
-            ("bound-to".into(), bound_to.as_str().into()),
+            ("bound-to".into(), bounded(bound_to).into()),
             ("device".into(), (*device).into()),
-            ("made".into(), made.as_str().into()),
+            ("made".into(), bounded(made).into()),
         ];
         if !bound_by.is_empty() {
             pairs.push(("bound-by".into(), names(bound_by).into()));
@@ -80,4 +80,11 @@ impl<P: Ports> Pipeline<P> {
         let _receipt = recording.durable(&self.engines.log).await?;
         Ok(())
     }
+}
+
+/// What stands in a file that anybody may have written fits a record all the same.
+fn bounded(text: &str) -> String {
+    let mut text = text.to_owned();
+    text.truncate(text.floor_char_boundary(MAX_NAMES));
+    text
 }

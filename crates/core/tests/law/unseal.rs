@@ -94,4 +94,8 @@ fn a_device_that_opened_the_gateway_and_one_that_refused_stand_in_its_own_log() 
     rig.log().set_full(false);
     now(rig.pipeline.finish_what_waits()).unwrap();
     assert_eq!(recorded(&rig).len(), 3);
+    // Whatever stands in the file that describes it.
+    let (bound_to, made) = ("ä".repeat(9_000), "x".repeat(9_000));
+    now(rig.pipeline.record_device(DeviceUnsealing { bound_to, made, ..by_tpm(&rig, None) })).unwrap();
+    assert_eq!(recorded(&rig).len(), 4);
 }
