@@ -51,10 +51,10 @@ pub(crate) struct Init {
     #[arg(long, value_name = "FILE", required_if_eq("root", "hsm"))]
     config: Option<PathBuf>,
     /// The TPM: a device, or `swtpm:path=/…` [default: /dev/tpmrm0]
-    #[arg(long, value_name = "PLACE", value_parser = super::root::place, requires = "root")]
+    #[arg(long, value_name = "PLACE", value_parser = super::bind::place, requires = "root")]
     tpm: Option<Place>,
     /// The TPM's registers that it is bound to [default: sha256:7, the state of Secure Boot]
-    #[arg(long, value_name = "BANK:LIST", value_parser = super::root::pcrs, requires = "root")]
+    #[arg(long, value_name = "BANK:LIST", value_parser = super::bind::pcrs, requires = "root")]
     pcrs: Option<Pcrs>,
     /// Have the root key in so many shares instead of a file
     #[arg(long, value_name = "N", requires = "threshold", requires = "root_custodians", value_parser = clap::value_parser!(u8).range(2..))]
@@ -106,7 +106,7 @@ impl Init {
         let shares = in_shares(shares, threshold, root_custodians)?;
         let tpm = by_tpm(root, tpm, pcrs)?;
         let config = match (root, config) {
-            (Root::Hsm, Some(config)) => Some(super::root::configuration(&config)?),
+            (Root::Hsm, Some(config)) => Some(super::bind::configuration(&config)?),
             (Root::Hsm | Root::File | Root::Tpm, _) => None,
         };
         if config.is_some() && shares.is_none() {
@@ -182,7 +182,7 @@ impl Init {
             "  hand each person their own .pem and .key over a channel that you trust, with the authority's file; then remove them here",
         );
         if let Some(bound) = &founded.bound {
-            super::root::warn(bound, sharing.is_some());
+            super::bind::warn(bound, sharing.is_some());
         }
         note(&match sharing {
             None if founded.bound.is_some() => {
@@ -236,10 +236,10 @@ fn by_tpm(root: Root, tpm: Option<Place>, pcrs: Option<Pcrs>) -> Result<Option<T
 fn root_key(directory: &Directory, sharing: Option<(u8, usize)>, founded: &Founded) -> serde_json::Value {
     let mut kept = serde_json::Map::new();
     if let Some(tokens) = &founded.in_tokens {
-        kept.insert("hsm".to_owned(), super::root::in_tokens(tokens));
+        kept.insert("hsm".to_owned(), super::bind::in_tokens(tokens));
     }
     if let Some(bound) = &founded.bound {
-        kept.insert("tpm".to_owned(), super::root::about(bound));
+        kept.insert("tpm".to_owned(), super::bind::about(bound));
     }
     if let Some((threshold, of)) = sharing {
         kept.insert("shares".to_owned(), of.into());

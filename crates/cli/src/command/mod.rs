@@ -4,6 +4,7 @@ mod agree;
 mod anchor;
 mod audit;
 mod backup;
+mod bind;
 mod caller;
 mod clock;
 mod completions;
