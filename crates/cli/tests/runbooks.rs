@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 12] = [
+const FOLLOWED: [&str; 13] = [
     "backup.md",
     "ceremony.md",
     "compromise.md",
