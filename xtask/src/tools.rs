@@ -13,7 +13,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 14] = [
     Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
     Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
     Tool { program: "python3", package: "python3", why: "opens a backup without Holdfast" },
@@ -24,21 +24,29 @@ const TOOLS: [Tool; 11] = [
     Tool { program: "pkcs11-tool", package: "opensc", why: "looks at tokens as others do" },
     Tool { program: "softhsm2-util", package: "softhsm2", why: "holds keys in tokens" },
     Tool { program: "faketime", package: "faketime", why: "lets days pass for a process" },
+    Tool { program: "swtpm", package: "swtpm", why: "is a TPM" },
+    Tool { program: "tpm2_unseal", package: "tpm2-tools", why: "speaks to a TPM" },
+    Tool {
+        program: "libtss2-tcti-swtpm.so.0",
+        package: "libtss2-tcti-swtpm0",
+        why: "finds the TPM that is none",
+    },
     Tool { program: "lmnsd_gtls.so", package: "rsyslog-gnutls", why: "has rsyslog speak TLS" },
 ];
 
-/// Where rsyslog's modules lie: below the directory of the machine's architecture on Debian.
-fn module_directories() -> Vec<PathBuf> {
+/// Where libraries and rsyslog's modules lie: below the directory of the machine's architecture on Debian.
+fn library_directories() -> Vec<PathBuf> {
     let below = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
     let all = [PathBuf::from("/usr/lib"), PathBuf::from("/usr/lib64")];
-    all.into_iter().chain(below.map(|entry| entry.path())).map(|dir| dir.join("rsyslog")).collect()
+    let all = all.into_iter().chain(below.map(|entry| entry.path()));
+    all.flat_map(|dir| [dir.join("rsyslog"), dir]).collect()
 }
 
 fn is_there(program: &str) -> bool {
     ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
         .iter()
         .map(PathBuf::from)
-        .chain(module_directories())
+        .chain(library_directories())
         .any(|directory| directory.join(program).is_file())
 }
 

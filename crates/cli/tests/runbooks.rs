@@ -13,6 +13,7 @@
 mod common;
 mod runbook;
 
+use common::swtpm::Swtpm;
 use holdfast_core::action::Action;
 use runbook::book::Book;
 use runbook::disk::Disk;
@@ -20,11 +21,12 @@ use runbook::machine::Machine;
 use runbook::page::{self, Kind};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 14] = [
+const FOLLOWED: [&str; 15] = [
     "adopt.md",
     "backup.md",
     "ceremony.md",
@@ -36,6 +38,7 @@ const FOLLOWED: [&str; 14] = [
     "pool.md",
     "restore.md",
     "rollback.md",
+    "root.md",
     "rotation.md",
     "start.md",
     "upgrade.md",
@@ -113,6 +116,31 @@ fn a_root_key_is_shared_and_a_custodian_leaves() {
     machine.does(&format!("{OLGA}; holdfast status; holdfast doctor --data /var/lib/holdfast"));
     let found = machine.does(&format!("{OLGA}; holdfast audit search --action unseal --json"));
     assert!(found.contains("\"shared-by\":\"bob dave\""), "{found}");
+}
+
+#[test]
+fn a_tpm_opens_the_root_key_and_the_firmware_changes() {
+    if !common::tool("age") {
+        return;
+    }
+    let Some(mut tpm) = Swtpm::start() else { return };
+    tpm.measure(7, 1);
+    let machine = Machine::new();
+    machine.does("install -m 0755 target/dist/holdfast /usr/local/bin/");
+    let socket = tpm.socket();
+    symlink(&socket, machine.path("/srv/tpm")).unwrap();
+    symlink(socket.with_extension("ctrl"), machine.path("/srv/tpm.ctrl")).unwrap();
+    let mut book = Book::open("root.md", &machine);
+    book.means("/dev/tpmrm0", "swtpm:path=/srv/tpm".to_owned());
+    book.before("error: the gateway is sealed");
+    assert!(!machine.path("/var/lib/holdfast/root.key").exists());
+    machine.does("systemctl stop holdfast");
+    tpm.switch_off();
+    tpm.switch_on();
+    tpm.measure(7, 2);
+    machine.does("systemctl start holdfast");
+    book.rest();
+    machine.does(&format!("{OLGA}; holdfast status; holdfast doctor --data /var/lib/holdfast"));
 }
 
 /// Old and new are both the build under test: that the file was replaced is seen by its time.

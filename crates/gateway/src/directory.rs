@@ -7,6 +7,8 @@
 //! DIR/shares/         each custodian's share, encrypted to them
 //! DIR/root.next       the next root key, sealed under the one in force, while it is put in force
 //! DIR/log.seeds/      what the logs' keys come from, sealed under a root key that is not the first
+//! DIR/root.tpm        the root key as this machine's TPM has sealed it, alone or beside the shares; of no use without that TPM
+//! DIR/root.hsm        the root key as keys of the tokens have sealed it, beside the shares; of no use without one of them
 //! DIR/lock            held by the one process that serves the directory
 //! DIR/state/          the embedded state
 //! DIR/wal/            the log's write-ahead file
@@ -156,6 +158,16 @@ impl Directory {
     /// The public list of the root key's shares, where it is in shares.
     pub fn root_shares(&self) -> PathBuf {
         self.root.join("root.shares")
+    }
+
+    /// The root key as a TPM has sealed it, where one has.
+    pub fn root_tpm(&self) -> PathBuf {
+        self.root.join("root.tpm")
+    }
+
+    /// The root key as tokens have sealed it, where they have.
+    pub fn root_hsm(&self) -> PathBuf {
+        self.root.join("root.hsm")
     }
 
     /// The shares themselves, each encrypted to its custodian.

@@ -20,6 +20,8 @@ pub(crate) struct Site {
     pub(crate) directory: Directory,
     pub(crate) outside: Arc<Outside>,
     pub(crate) stages: Stages,
+    /// Why its device did not open the root key at this start.
+    pub(crate) not_opened: Option<String>,
 }
 
 /// Where requests come in: bound once, whether or not the gateway is sealed at first.

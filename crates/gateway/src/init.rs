@@ -3,6 +3,7 @@
 use crate::boxed::Boxed;
 use crate::config::Config;
 use crate::credential::{self, Issued};
+use crate::device::{Bound, InTokens, Pcrs, Place, forget_in_tokens, seal_in_tokens};
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
 use crate::process;
@@ -15,7 +16,7 @@ use holdfast_core::command::NewTenant;
 use holdfast_core::pipeline::Founding;
 use holdfast_core::port::World as _;
 use holdfast_core::{CallerName, InstanceId, TenantId};
-use holdfast_keystore::root::{RootKey, file as root_file};
+use holdfast_keystore::root::{RootKey, file as root_file, tpm};
 use holdfast_state::DirectoryLock;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,8 +41,10 @@ pub struct Plan {
     pub operators: Vec<Founder>,
     /// The first tenant with its custodians, if there shall be one already.
     pub tenant: Option<(TenantId, Vec<Founder>)>,
-    /// Who shall have the root key in shares; without them it lies in a file.
+    /// Who shall have the root key in shares.
     pub shares: Option<Shares>,
+    /// The TPM that shall have it, alone or beside the shares. With neither it lies in a file.
+    pub tpm: Option<Tpm>,
 }
 
 /// A root key in shares.
@@ -53,6 +56,15 @@ pub struct Shares {
     pub custodians: Vec<NewCustodian>,
 }
 
+/// A root key that a TPM seals.
+#[derive(Debug, Clone, Default)]
+pub struct Tpm {
+    /// Where it is.
+    pub place: Place,
+    /// The registers that it is bound to.
+    pub pcrs: Pcrs,
+}
+
 /// What a founding made, to be told to the person who ordered it.
 #[derive(Debug)]
 pub struct Founded {
@@ -62,6 +74,10 @@ pub struct Founded {
     pub ca: PathBuf,
     /// The credentials that were issued: certificate files, each with its `.key` beside it.
     pub issued: Vec<PathBuf>,
+    /// How a TPM has sealed the root key, if one has.
+    pub bound: Option<Bound>,
+    /// How tokens have, if they have.
+    pub in_tokens: Option<InTokens>,
 }
 
 /// The tenant of a dev directory.
@@ -94,20 +110,42 @@ pub fn begin(directory: &Directory, plan: &Plan) -> Result<Begun, Fault> {
     }
     process::protect_memory();
     let site = Site::prepare(directory)?;
-    let in_shares = match &plan.shares {
-        None => None,
-        Some(Shares { threshold, custodians }) => {
-            let root = RootKey::generate(&world)?;
-            let of = (identity.instance, 1, *threshold);
-            let ceremony = Ceremony::begin(&root, of, custodians, &directory.shares(), &world)?;
-            Some((root, ceremony))
+    let root = match (&plan.shares, &plan.tpm) {
+        (None, None) => None,
+        (Some(_), _) | (_, Some(_)) => Some(RootKey::generate(&world)?),
+    };
+    // First, since no custodian should have answered in vain.
+    let bound = match (&root, &plan.tpm) {
+        (Some(root), Some(Tpm { place, pcrs })) => {
+            let sealed = tpm::seal(root, place, pcrs)?;
+            let made = world.now().to_string();
+            Some(Bound { instance: identity.instance, root: root.id()?, made, bound_by: vec![], sealed })
         }
+        (_, _) => None,
+    };
+    let ceremony = match (&root, &plan.shares) {
+        (Some(root), Some(Shares { threshold, custodians })) => {
+            let of = (identity.instance, 1, *threshold);
+            Some(Ceremony::begin(root, of, custodians, &directory.shares(), &world)?)
+        }
+        (_, _) => None,
     };
     let server_names = plan.server_names.clone();
-    Ok(Begun { site, identity, operators, tenants, issued, server_names, in_shares })
+    Ok(Begun {
+        site,
+        identity,
+        operators,
+        tenants,
+        issued,
+        server_names,
+        root,
+        bound,
+        in_tokens: None,
+        ceremony,
+    })
 }
 
-/// Founds a gateway whose root key lies in a file.
+/// Founds a gateway without shares.
 ///
 /// # Errors
 /// As [`begin`], and when the plan wants shares: their custodians must be asked.
@@ -123,13 +161,38 @@ pub struct Begun {
     tenants: Vec<NewTenant>,
     issued: Vec<(CallerName, Issued)>,
     server_names: Vec<String>,
-    in_shares: Option<(RootKey, Ceremony)>,
+    /// In memory alone, unless it is to lie in a file.
+    root: Option<RootKey>,
+    bound: Option<Bound>,
+    in_tokens: Option<InTokens>,
+    ceremony: Option<Ceremony>,
 }
 
 impl Begun {
     /// The handing out of shares, if there is one: all must have proven before the founding can be finished.
     pub fn ceremony(&mut self) -> Option<&mut Ceremony> {
-        self.in_shares.as_mut().map(|(_, ceremony)| ceremony)
+        self.ceremony.as_mut()
+    }
+
+    /// Has the tokens of a configuration seal the root key, beside its shares.
+    ///
+    /// # Errors
+    /// When it is in no shares, the configuration has no token, or one of them does not seal it.
+    pub async fn seal_in_tokens(&mut self, config: &Config) -> Result<(), Fault> {
+        let (Some(root), Some(_)) = (&self.root, &self.ceremony) else {
+            return Err(Fault::new("a root key that tokens seal must be in shares as well")
+                .remedy("found it with `--shares` too: tokens fail, and nothing else would open it"));
+        };
+        let of = (self.identity.instance, root);
+        self.in_tokens = Some(seal_in_tokens(of, vec![], config, &self.site.directory).await?);
+        Ok(())
+    }
+
+    /// Removes from the tokens what they made for a founding that does not come to its end.
+    pub async fn forget_tokens(&self, config: &Config) {
+        if let Some(in_tokens) = &self.in_tokens {
+            forget_in_tokens(in_tokens, config, &self.site.directory).await;
+        }
     }
 
     /// Founds the gateway.
@@ -141,20 +204,37 @@ impl Begun {
     }
 
     async fn found(self) -> Result<Founded, Fault> {
-        let Self { mut site, identity, operators, tenants, issued, server_names, in_shares } = self;
+        let Self {
+            mut site,
+            identity,
+            operators,
+            tenants,
+            issued,
+            server_names,
+            root,
+            bound,
+            in_tokens,
+            ceremony,
+        } = self;
         let world = SystemWorld::new();
         let directory = site.directory.clone();
-        let roster = match in_shares {
+        let roster = match ceremony {
             None => None,
-            Some((root, ceremony)) => Some((root, ceremony.finish(world.now().to_string(), vec![])?)),
+            Some(ceremony) => Some(ceremony.finish(world.now().to_string(), vec![])?),
         };
         let lock = site.keep()?;
-        let root = match roster {
+        if let Some(roster) = roster {
+            write_private(&directory.root_shares(), roster.to_text()?.as_bytes())?;
+        }
+        if let Some(in_tokens) = &in_tokens {
+            write_private(&directory.root_hsm(), in_tokens.to_text()?.as_bytes())?;
+        }
+        if let Some(bound) = &bound {
+            write_private(&directory.root_tpm(), bound.to_text()?.as_bytes())?;
+        }
+        let root = match root {
             None => root_file::create(&directory.root_key(), &world)?,
-            Some((root, roster)) => {
-                write_private(&directory.root_shares(), roster.to_text()?.as_bytes())?;
-                root
-            }
+            Some(root) => root,
         };
         let founding = Founding { instance: identity.instance, build: crate::BUILD, operators, tenants };
         let (none, stages) = (Config::default(), Stages::default());
@@ -165,7 +245,7 @@ impl Begun {
             files.push(store(&directory, &name, &credential)?);
         }
         let ca = credential::make_server(&directory, &server_names, world.now().seconds())?;
-        Ok(Founded { instance: identity.instance, ca, issued: files })
+        Ok(Founded { instance: identity.instance, ca, issued: files, bound, in_tokens })
     }
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 mod conversation;
 pub mod credential;
 mod detach;
+pub mod device;
 pub mod directory;
 mod doors;
 pub mod fault;

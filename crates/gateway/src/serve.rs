@@ -4,6 +4,7 @@ use crate::admin;
 use crate::boxed::Boxed;
 use crate::config::{Admin, Config};
 use crate::conversation::{converse, is_no_http};
+use crate::device;
 use crate::directory::{Directory, Identity};
 use crate::doors::{Doors, Site};
 use crate::fault::Fault;
@@ -25,7 +26,9 @@ use crate::stages::Stages;
 use crate::status;
 use crate::tls::TlsState;
 use arc_swap::ArcSwapOption;
+use holdfast_core::pipeline::DeviceUnsealing;
 use holdfast_core::port::World as _;
+use holdfast_keystore::root::RootKey;
 use holdfast_wire::native::message::Status;
 use hyper::service::service_fn;
 use prometheus_client::metrics::gauge::Gauge;
@@ -63,6 +66,8 @@ pub struct Gateway {
     pub(crate) scrub: scrub::Findings,
     /// How full the disk is.
     pub(crate) space: Space,
+    /// Why its device did not open the root key at this start.
+    pub(crate) not_opened: Option<String>,
     /// Requests under way, bounded.
     pub(crate) requests: Semaphore,
     /// Everything that must end before the process may: each connection holds one of these, and each request.
@@ -209,18 +214,46 @@ async fn prepare(options: Options) -> Result<Started, Fault> {
     let directory = Directory::at(&config.data);
     let stages = Stages::default();
     let outside = Arc::new(Outside::new(&config, &directory)?);
-    let mut site = Site { config, directory, outside, stages };
-    if let (false, Some(identity), Some(roster)) = (dev, site.directory.identity()?, site.directory.roster()?)
-    {
-        let sealed = Box::pin(Sealed::begin(site, identity, roster)).await?;
-        return Ok(Started::Sealed(Box::new(sealed)));
+    let mut site = Site { config, directory, outside, stages, not_opened: None };
+    if let (false, Some(identity)) = (dev, site.directory.identity()?.filter(|identity| !identity.dev)) {
+        match device::start(&site.directory, &site.config).await? {
+            device::Start::File => {}
+            device::Start::Opened(root, by) => {
+                let opened = Box::pin(opened_by_device(&site, identity, root, by)).await?;
+                let doors = Doors::bind(&mut site).await?;
+                let roster = site.directory.roster()?;
+                return Ok(Started::Serving(Box::new(serve(site, opened, doors, roster).await?)));
+            }
+            device::Start::Sealed(roster, refused) => {
+                let sealed = Box::pin(Sealed::begin(site, identity, roster, refused)).await?;
+                return Ok(Started::Sealed(Box::new(sealed)));
+            }
+        }
     }
-    let Site { config, directory, outside, stages } = &site;
+    let Site { config, directory, outside, stages, not_opened: _ } = &site;
     let opened = Box::pin(open(directory, dev, config, outside, stages)).await?;
     let doors = Doors::bind(&mut site).await?;
     // Where a root key in one piece has just given way to one in shares.
     let roster = site.directory.roster()?;
     Ok(Started::Serving(Box::new(serve(site, opened, doors, roster).await?)))
+}
+
+/// Opens a gateway with the root key that its device gave, and records that.
+async fn opened_by_device(
+    site: &Site,
+    identity: Identity,
+    root: RootKey,
+    by: DeviceUnsealing,
+) -> Result<(Law, holdfast_state::DirectoryLock, Identity), Fault> {
+    let Site { config, directory, outside, stages, not_opened: _ } = site;
+    let lock = holdfast_state::DirectoryLock::take(directory.path())?;
+    let place = (directory, &identity, lock);
+    let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
+    tracing::info!(device = by.device, bound_to = by.bound_to, "the root key was opened by a device");
+    if let Err(error) = law.record_device(by).await {
+        tracing::warn!(error = error.chain(), "what opened the gateway is not recorded yet; it is retried");
+    }
+    Ok((law, lock, identity))
 }
 
 /// Serves what has been opened, with shares if it was opened by some.
@@ -230,7 +263,7 @@ pub(crate) async fn serve(
     doors: Doors,
     roster: Option<Roster>,
 ) -> Result<Running, Fault> {
-    let Site { config, directory, outside, stages } = site;
+    let Site { config, directory, outside, stages, not_opened } = site;
     let admin = doors.admin_address();
     let Doors { tls, listener, admin: admin_listener, law: counting } = doors;
     let law = Arc::new(law);
@@ -256,6 +289,7 @@ pub(crate) async fn serve(
         outside,
         scrub,
         space,
+        not_opened,
         requests,
         alive,
         desk: Desk::new(roster),

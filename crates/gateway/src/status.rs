@@ -59,6 +59,9 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
         parts.extend(members.iter().map(member));
     }
     let mut notices = notices(law, directory, identity, tls);
+    notices.extend(gateway.not_opened.iter().map(|why| {
+        format!("{why}: custodians' shares opened the gateway, and must at the next start; `holdfast root bind` binds the root key to the machine as it is now")
+    }));
     notices.extend(members.iter().filter(|member| member.about.as_ref().is_some_and(|about| !about.confined)).map(
         |member| {
             format!(
@@ -104,15 +107,30 @@ fn member(report: &Report) -> Part {
 
 /// Where the root key is, in words.
 fn root_key(directory: &Directory) -> String {
+    match directory.bound() {
+        Ok(None) => match directory.in_tokens() {
+            Ok(None) => format!("root key {}", without_device(directory)),
+            Ok(Some(tokens)) => format!("root key {tokens}, and {}", without_device(directory)),
+            Err(error) => format!("root key: {}", error.detail()),
+        },
+        Ok(Some(bound)) if directory.root_shares().exists() => {
+            format!("root key {bound}, and {}", without_device(directory))
+        }
+        Ok(Some(bound)) => format!("root key {bound}"),
+        Err(error) => format!("root key: {}", error.detail()),
+    }
+}
+
+fn without_device(directory: &Directory) -> String {
     match directory.roster() {
-        Ok(None) => format!("root key in the file `{}`", directory.root_key().display()),
+        Ok(None) => format!("in the file `{}`", directory.root_key().display()),
         Ok(Some(Roster { of, custodians, .. })) => format!(
-            "root key in shares, generation {}: {} of {} open it",
+            "in shares, generation {}: {} of {} open it",
             of.generation,
             of.threshold,
             custodians.len()
         ),
-        Err(fault) => format!("root key in shares: {fault}"),
+        Err(fault) => format!("in shares: {fault}"),
     }
 }
 
@@ -133,6 +151,12 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
             "the root key lies in `{}`, beside what it protects: whoever copies the directory has the keys",
             directory.root_key().display()
         ));
+    }
+    if directory.root_tpm().exists() && !directory.root_shares().exists() {
+        notices.push(
+            "nothing but this machine's TPM opens the root key: if it or the firmware changes, all keys are lost, and no backup helps"
+                .to_owned(),
+        );
     }
     if !identity.dev {
         match law.backed_up() {

@@ -34,6 +34,7 @@ async fn a_revocation_reaches_a_live_connection() {
         operators: vec![founder("olga")],
         tenant: Some(("acme".parse().unwrap(), vec![founder("alice")])),
         shares: None,
+        tpm: None,
     };
     init(&Directory::at(&data), &plan).await.unwrap();
     let running = start(Options { config: settings(&data), dev: false }).await.unwrap();

@@ -42,6 +42,7 @@ async fn found(at: &Path) -> PathBuf {
         operators: vec![Founder { name: "olga".parse().unwrap(), certificate: None }],
         tenant: None,
         shares: Some(Shares { threshold: 2, custodians: NAMES.map(meet).to_vec() }),
+        tpm: None,
     };
     let mut begun = init::begin(&Directory::at(&data), &plan).unwrap();
     let ceremony = begun.ceremony().unwrap();

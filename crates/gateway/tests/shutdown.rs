@@ -123,6 +123,7 @@ async fn a_founded_directory_is_no_dev_directory() {
         operators: vec![Founder { name: "olga".parse().unwrap(), certificate: None }],
         tenant: None,
         shares: None,
+        tpm: None,
     };
     init(&Directory::at(&data), &plan).await.unwrap();
     assert!(refused(settings(&data), true).await.contains("is not a dev directory"));

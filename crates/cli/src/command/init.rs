@@ -5,9 +5,10 @@ use crate::app::App;
 use crate::failure::Failure;
 use crate::lines::Lines;
 use crate::output::note;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use holdfast_gateway::device::{Pcrs, Place};
 use holdfast_gateway::directory::Directory;
-use holdfast_gateway::init::{self, Founder, Plan, Shares};
+use holdfast_gateway::init::{self, Founded, Founder, Plan, Shares, Tpm};
 use holdfast_gateway::shares::NewCustodian;
 use holdfast_sdk::{CallerName, TenantId};
 use std::path::PathBuf;
@@ -20,6 +21,9 @@ use std::path::PathBuf;
 /// With `--shares` the root key is in no file: each custodian of it gets a share, encrypted to their own age recipient, and the founding ends
 /// when each has proven that they can open theirs (docs/operate/ceremony.md). Without a terminal, answers come from stdin: a line
 /// `NAME PROOF` each.
+///
+/// With `--root tpm` this machine's TPM has sealed it, bound to what the machine measures when it starts: it opens by itself on this machine as it is, and
+/// nowhere else. With `--root hsm` the tokens of the configuration have, each with a key of its own: any one of them opens it. Give `--shares` as well, as the second way for the day on which the firmware or the machine is another (docs/operate/root.md).
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// The data directory, made if it is not there
@@ -40,6 +44,18 @@ pub(crate) struct Init {
     /// Who owns the first tenant's keys; with a certificate (PEM) if they have one, otherwise one is issued
     #[arg(long = "custodian", value_name = "NAME[=CERT]", value_parser = founder, requires = "first_tenant")]
     custodians: Vec<Founder>,
+    /// Where the root key is
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Root::File)]
+    root: Root,
+    /// The gateway's configuration, which names the tokens; with `--root hsm`
+    #[arg(long, value_name = "FILE", required_if_eq("root", "hsm"))]
+    config: Option<PathBuf>,
+    /// The TPM: a device, or `swtpm:path=/…` [default: /dev/tpmrm0]
+    #[arg(long, value_name = "PLACE", value_parser = super::bind::place, requires = "root")]
+    tpm: Option<Place>,
+    /// The TPM's registers that it is bound to [default: sha256:7, the state of Secure Boot]
+    #[arg(long, value_name = "BANK:LIST", value_parser = super::bind::pcrs, requires = "root")]
+    pcrs: Option<Pcrs>,
     /// Have the root key in so many shares instead of a file
     #[arg(long, value_name = "N", requires = "threshold", requires = "root_custodians", value_parser = clap::value_parser!(u8).range(2..))]
     shares: Option<u8>,
@@ -49,6 +65,17 @@ pub(crate) struct Init {
     /// Who gets a share of the root key, and their own age recipient; as often as there are shares
     #[arg(long = "root-custodian", value_name = "NAME=age1…", requires = "shares")]
     root_custodians: Vec<NewCustodian>,
+}
+
+/// Where a root key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Root {
+    /// In a file, unless it is in shares: to try things
+    File,
+    /// Sealed by this machine's TPM 2.0
+    Tpm,
+    /// Sealed by the tokens of the configuration, beside shares
+    Hsm,
 }
 
 /// `NAME` or `NAME=CERT`.
@@ -68,11 +95,24 @@ impl Init {
             operators,
             first_tenant,
             custodians,
+            root,
+            config,
+            tpm,
+            pcrs,
             shares,
             threshold,
             root_custodians,
         } = self;
         let shares = in_shares(shares, threshold, root_custodians)?;
+        let tpm = by_tpm(root, tpm, pcrs)?;
+        let config = match (root, config) {
+            (Root::Hsm, Some(config)) => Some(super::bind::configuration(&config)?),
+            (Root::Hsm | Root::File | Root::Tpm, _) => None,
+        };
+        if config.is_some() && shares.is_none() {
+            return Err(Failure::usage("a root key that tokens seal must be in shares as well")
+                .remedy("give `--shares` too: tokens fail, and nothing else would open it"));
+        }
         let host = host_name();
         let server_names = if server_names.is_empty() {
             let mut names = vec![host.clone()];
@@ -88,13 +128,21 @@ impl Init {
             None => None,
         };
         let sharing = shares.as_ref().map(|shares| (shares.threshold, shares.custodians.len()));
-        let plan = Plan { origin: origin.unwrap_or(host), server_names, operators, tenant, shares };
+        let plan = Plan { origin: origin.unwrap_or(host), server_names, operators, tenant, shares, tpm };
         let directory = Directory::at(&data);
         let founded = app.block_on(async {
             let mut begun = init::begin(&directory, &plan)?;
-            if let Some(ceremony) = begun.ceremony() {
-                prove_all(ceremony, &mut Lines::of_stdin()?).await?;
+            if let Some(config) = &config {
+                begun.seal_in_tokens(config).await?;
             }
+            let proven = match begun.ceremony() {
+                Some(ceremony) => prove_all(ceremony, &mut Lines::of_stdin()?).await,
+                None => Ok(()),
+            };
+            if let (Err(_), Some(config)) = (&proven, &config) {
+                begun.forget_tokens(config).await;
+            }
+            proven?;
             Ok::<_, Failure>(begun.finish().await?)
         })?;
 
@@ -103,12 +151,7 @@ impl Init {
                 "instance": founded.instance.to_string(),
                 "data": data,
                 "authority": founded.ca,
-                "root_key": match sharing {
-                    None => serde_json::json!({ "file": directory.root_key() }),
-                    Some((threshold, of)) => {
-                        serde_json::json!({ "shares": of, "threshold": threshold, "directory": directory.shares() })
-                    }
-                },
+                "root_key": root_key(&directory, sharing, &founded),
                 "issued": founded.issued,
             }));
         }
@@ -117,6 +160,12 @@ impl Init {
             row("data directory", &data.display().to_string()),
             row("authority of the server", &founded.ca.display().to_string()),
         ];
+        if let Some(tokens) = &founded.in_tokens {
+            rows.push(row("root key", &tokens.to_string()));
+        }
+        if let Some(bound) = &founded.bound {
+            rows.push(row("root key", &bound.to_string()));
+        }
         if let Some((threshold, of)) = sharing {
             let shares = format!("{threshold} of {of} shares, {}", directory.shares().display());
             rows.push(row("root key", &shares));
@@ -132,10 +181,20 @@ impl Init {
         note(
             "  hand each person their own .pem and .key over a channel that you trust, with the authority's file; then remove them here",
         );
+        if let Some(bound) = &founded.bound {
+            super::bind::warn(bound, sharing.is_some());
+        }
         note(&match sharing {
+            None if founded.bound.is_some() => {
+                "  read docs/operate/root.md before the firmware of this machine is updated".to_owned()
+            }
             None => format!(
                 "  back up `{}` apart from the rest: without it no key can be opened, with it all can",
                 directory.root_key().display()
+            ),
+            Some((threshold, of)) if founded.bound.is_some() || founded.in_tokens.is_some() => format!(
+                "  each custodian keeps their own file of `{}`, and their identity apart from it: {threshold} of {of} open the root key on the day on which nothing else does",
+                directory.shares().display()
             ),
             Some((threshold, of)) => format!(
                 "  each custodian keeps their own file of `{}`, and their identity apart from it: {threshold} of {of} open the root key at each \
@@ -160,6 +219,37 @@ fn in_shares(
             .remedy("name each with `--root-custodian NAME=age1…`, as many as `--shares` says"));
     }
     Ok(Some(Shares { threshold, custodians }))
+}
+
+fn by_tpm(root: Root, tpm: Option<Place>, pcrs: Option<Pcrs>) -> Result<Option<Tpm>, Failure> {
+    match root {
+        Root::Tpm => Ok(Some(Tpm { place: tpm.unwrap_or_default(), pcrs: pcrs.unwrap_or_default() })),
+        Root::File | Root::Hsm if tpm.is_some() || pcrs.is_some() => {
+            Err(Failure::usage("`--tpm` and `--pcrs` are of a root key that a TPM seals")
+                .remedy("give `--root tpm` with them"))
+        }
+        Root::File | Root::Hsm => Ok(None),
+    }
+}
+
+/// How the root key is kept, for programs.
+fn root_key(directory: &Directory, sharing: Option<(u8, usize)>, founded: &Founded) -> serde_json::Value {
+    let mut kept = serde_json::Map::new();
+    if let Some(tokens) = &founded.in_tokens {
+        kept.insert("hsm".to_owned(), super::bind::in_tokens(tokens));
+    }
+    if let Some(bound) = &founded.bound {
+        kept.insert("tpm".to_owned(), super::bind::about(bound));
+    }
+    if let Some((threshold, of)) = sharing {
+        kept.insert("shares".to_owned(), of.into());
+        kept.insert("threshold".to_owned(), threshold.into());
+        kept.insert("directory".to_owned(), serde_json::json!(directory.shares()));
+    }
+    if kept.is_empty() {
+        kept.insert("file".to_owned(), serde_json::json!(directory.root_key()));
+    }
+    kept.into()
 }
 
 fn row(what: &str, value: &str) -> Vec<String> {

@@ -5,6 +5,7 @@ mod agree;
 mod anchor;
 mod audit;
 mod backup;
+mod bind;
 mod caller;
 mod clock;
 mod completions;
@@ -61,12 +62,12 @@ pub(crate) enum Command {
     /// Rehearse what nobody wants to do for the first time when it matters
     #[command(subcommand)]
     Drill(drill::DrillCommand),
+    /// Change the root key itself, or bind it to a device of this machine
+    #[command(subcommand)]
+    Root(root::RootCommand),
     /// Prove, hand out and use shares of a root key
     #[command(subcommand)]
     Share(share::ShareCommand),
-    /// Change the root key itself
-    #[command(subcommand)]
-    Root(root::RootCommand),
     /// Confirm the gateway's clock after a jump
     #[command(subcommand)]
     Clock(clock::ClockCommand),
@@ -123,8 +124,8 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Backup(backup) => backup.run(app),
         Command::Restore(restore) => restore.run(app),
         Command::Drill(drill) => drill.run(app),
-        Command::Share(share) => share.run(app),
         Command::Root(root) => root.run(app),
+        Command::Share(share) => share.run(app),
         Command::Clock(clock) => clock.run(app),
         Command::Pool(pool) => pool.run(app),
         Command::Tenant(tenant) => tenant.run(app),

@@ -1,5 +1,6 @@
 //! `holdfast root`.
 
+use super::bind::Bind;
 use super::share::{gather_all, prove_all};
 use crate::app::App;
 use crate::failure::Failure;
@@ -16,12 +17,14 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub(crate) enum RootCommand {
     Rotate(Rotate),
+    Bind(Bind),
 }
 
 impl RootCommand {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         match self {
             Self::Rotate(rotate) => rotate.run(app),
+            Self::Bind(bind) => bind.run(app),
         }
     }
 }

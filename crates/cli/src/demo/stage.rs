@@ -35,6 +35,7 @@ impl Stage {
             operators: vec![Founder { name: "operator".parse()?, certificate: None }],
             tenant: None,
             shares: None,
+            tpm: None,
         };
         let founded = init::init(&directory, &plan).await.map_err(at(step))?;
         narrator.done(step, &format!("instance {}, one operator, no tenant", founded.instance));

@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod founding;
+mod hsm;
 mod people;
 mod recovery;
 mod reroot;
@@ -21,3 +22,4 @@ mod sealed;
 mod sealing;
 mod served;
 mod terminal;
+mod tpm;

@@ -19,6 +19,7 @@ pub mod mount;
 pub mod server;
 pub mod site;
 pub mod softhsm;
+pub mod swtpm;
 pub mod wait;
 
 pub use dev::Dev;

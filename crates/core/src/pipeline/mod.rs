@@ -9,6 +9,7 @@ mod clock;
 mod command;
 mod copies;
 mod destruction;
+mod device;
 mod found;
 mod import;
 mod plan;
@@ -31,6 +32,7 @@ mod work;
 
 pub use copies::Sweep;
 pub use destruction::Destructions;
+pub use device::DeviceUnsealing;
 pub use found::Founding;
 pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
 pub use recover::{OpenIntent, Recovery, agree};

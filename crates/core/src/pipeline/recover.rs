@@ -1,6 +1,7 @@
 //! What is left over: by a crash, found at start; by a full disk, retried until it is done.
 
 use super::command::{Undone, is_passing, own_inbound, subject};
+use super::device::DeviceUnsealing;
 use super::found::{not_loaded, own_caller};
 use super::proof::{Intent, Permit};
 use super::record::{Done, Facts, NamedKey, Scene};
@@ -56,6 +57,7 @@ pub(super) struct Unfinished {
     rotations: Mutex<BTreeSet<(TenantId, KeyName)>>,
     pub(super) jump: Mutex<Option<Jump>>,
     pub(super) unsealing: Mutex<Option<Unsealing>>,
+    pub(super) device: Mutex<Option<DeviceUnsealing>>,
 }
 
 /// A stop order that is in force and not yet durable.
@@ -158,6 +160,7 @@ impl<P: Ports> Pipeline<P> {
             self.close_open().await,
             self.rotate_due().await,
             self.watch_clock().await,
+            self.record_device_waiting().await,
             self.record_unsealed().await,
             self.record_ejections().await,
             self.count_uptime().await,

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 use std::sync::PoisonError;
 
 /// The most bytes of names in one record: the list of custodians has them all.
-const MAX_NAMES: usize = 2048;
+pub(super) const MAX_NAMES: usize = 2048;
 
 /// How the root key came.
 #[derive(Debug, Clone)]

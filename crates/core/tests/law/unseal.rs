@@ -3,7 +3,7 @@
 use holdfast_conformance::rig::Rig;
 use holdfast_conformance::task::now;
 use holdfast_core::ErrorKind;
-use holdfast_core::pipeline::Unsealing;
+use holdfast_core::pipeline::{DeviceUnsealing, Unsealing};
 use holdfast_core::port::World;
 use serde_json::Value;
 
@@ -59,4 +59,44 @@ fn a_full_log_keeps_no_gateway_shut_and_the_record_follows() {
     assert_eq!(recorded(&rig).len(), 1);
     now(rig.pipeline.finish_what_waits()).unwrap();
     assert_eq!(recorded(&rig).len(), 1);
+}
+
+fn by_tpm(rig: &Rig, refused: Option<&str>) -> DeviceUnsealing {
+    DeviceUnsealing {
+        at: rig.world.now(),
+        device: "tpm",
+        bound_to: "sha256:7".to_owned(),
+        made: "2026-11-27T12:00:00Z".to_owned(),
+        bound_by: vec!["alice".parse().unwrap(), "bob".parse().unwrap()],
+        refused: refused.map(str::to_owned),
+    }
+}
+
+#[test]
+fn a_device_that_opened_the_gateway_and_one_that_refused_stand_in_its_own_log() {
+    let rig = Rig::new();
+    now(rig.pipeline.record_device(by_tpm(&rig, None))).unwrap();
+    now(rig.pipeline.record_device(by_tpm(&rig, Some("PCR 7 changed")))).unwrap();
+    now(rig.pipeline.finish_what_waits()).unwrap();
+    let events = recorded(&rig);
+    assert_eq!(events.len(), 2);
+    for event in &events {
+        let context = &event["context"];
+        assert_eq!((&context["device"], &context["bound-to"]), (&"tpm".into(), &"sha256:7".into()));
+        assert_eq!(context["bound-by"], "alice bob");
+    }
+    assert_eq!((&events[0]["outcome"], &events[0]["error"]), (&"success".into(), &Value::Null));
+    assert_eq!(events[1]["outcome"], "refused", "{}", events[1]);
+    assert!(events[1].to_string().contains("PCR 7 changed"), "{}", events[1]);
+    // Late, but not never.
+    rig.log().set_full(true);
+    assert!(now(rig.pipeline.record_device(by_tpm(&rig, None))).is_err());
+    assert!(now(rig.pipeline.finish_what_waits()).is_err());
+    rig.log().set_full(false);
+    now(rig.pipeline.finish_what_waits()).unwrap();
+    assert_eq!(recorded(&rig).len(), 3);
+    // Whatever stands in the file that describes it.
+    let (bound_to, made) = ("ä".repeat(9_000), "x".repeat(9_000));
+    now(rig.pipeline.record_device(DeviceUnsealing { bound_to, made, ..by_tpm(&rig, None) })).unwrap();
+    assert_eq!(recorded(&rig).len(), 4);
 }

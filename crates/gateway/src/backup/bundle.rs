@@ -16,11 +16,14 @@ const FORMAT: u32 = 1;
 const FORMAT_SHARES: u32 = 2;
 /// And without it: it is in the shares of the backup's own custodians, around this archive.
 const FORMAT_CUSTODIANS: u32 = 3;
+/// And with the root key sealed by a TPM, without shares.
+const FORMAT_TPM: u32 = 4;
 /// First in the archive, so that whoever reads it knows what comes.
 const MANIFEST: &str = "manifest.json";
 const IDENTITY: &str = "instance.toml";
 const ROOT_KEY: &str = "root.key";
 const ROOT_SHARES: &str = "root.shares";
+const ROOT_TPM: &str = "root.tpm";
 /// Last, since it is as large as it is.
 const STATE: &str = "state/holdfast.db";
 /// What the server's certificate and key are called, for the directory and the archive.
@@ -53,6 +56,7 @@ impl Manifest {
             Root::Key(_) => FORMAT,
             Root::Shares { .. } => FORMAT_SHARES,
             Root::Custodians => FORMAT_CUSTODIANS,
+            Root::Tpm(_) => FORMAT_TPM,
         };
         Self { format, instance: instance.to_string(), taken, commit: state.sequence, build, backup: None }
     }
@@ -73,6 +77,8 @@ pub(super) enum Root {
     Shares { roster: Vec<u8>, shares: BTreeMap<String, Vec<u8>> },
     /// Not at all: it is in the shares of the backup's custodians.
     Custodians,
+    /// Sealed by the TPM of the machine: the backup has no way to it.
+    Tpm(Vec<u8>),
 }
 
 /// Everything in a backup but the state.
@@ -100,6 +106,7 @@ impl Bundle {
         member(&mut archive, IDENTITY, identity.as_bytes())?;
         match root {
             Root::Key(key) => member(&mut archive, ROOT_KEY, key)?,
+            Root::Tpm(bound) => member(&mut archive, ROOT_TPM, bound)?,
             Root::Shares { roster, shares } => {
                 member(&mut archive, ROOT_SHARES, roster)?;
                 for (name, share) in shares {
@@ -135,7 +142,7 @@ impl Bundle {
                 .damaged()
         };
         let (mut manifest, mut identity, mut has_state) = (None, None, false);
-        let (mut root_key, mut roster, mut shares) = (None, None, BTreeMap::new());
+        let (mut root_key, mut roster, mut bound, mut shares) = (None, None, None, BTreeMap::new());
         let (mut tls, mut checkpoints, mut vkeys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut archive = tar::Archive::new(from);
         for entry in archive.entries().map_err(broken)? {
@@ -155,9 +162,9 @@ impl Bundle {
             match *name.split('/').collect::<Vec<_>>() {
                 [MANIFEST] => {
                     let found: Manifest = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
-                    if found.format > FORMAT_CUSTODIANS {
+                    if found.format > FORMAT_TPM {
                         let problem = format!(
-                            "the backup has format {}, and this build knows {FORMAT_CUSTODIANS}",
+                            "the backup has format {}, and this build knows {FORMAT_TPM}",
                             found.format
                         );
                         return Err(Fault::new(problem)
@@ -170,6 +177,7 @@ impl Bundle {
                     identity = Some(Identity::parse(&text).map_err(|_| unreadable())?);
                 }
                 [ROOT_KEY] => root_key = Some(bytes),
+                [ROOT_TPM] => bound = Some(bytes.to_vec()),
                 [ROOT_SHARES] => roster = Some(bytes.to_vec()),
                 ["shares", file] => {
                     let name = file.strip_suffix(".age").ok_or_else(unreadable)?;
@@ -201,12 +209,13 @@ impl Bundle {
         let manifest = manifest.ok_or_else(|| missing(MANIFEST))?;
         Ok(Self {
             identity: identity.ok_or_else(|| missing(IDENTITY))?,
-            root: match (root_key, roster, manifest.format) {
-                (None, None, FORMAT_CUSTODIANS) => Root::Custodians,
-                (Some(key), None, _) => Root::Key(key),
-                (None, Some(roster), _) => Root::Shares { roster, shares },
-                (None, None, _) => return Err(missing(ROOT_KEY)),
-                (Some(_), Some(_), _) => return Err(strange("a root key in one piece and in shares")),
+            root: match (root_key, roster, bound, manifest.format) {
+                (None, None, None, FORMAT_CUSTODIANS) => Root::Custodians,
+                (Some(key), None, None, _) => Root::Key(key),
+                (None, Some(roster), None, _) => Root::Shares { roster, shares },
+                (None, None, Some(bound), _) => Root::Tpm(bound),
+                (None, None, None, _) => return Err(missing(ROOT_KEY)),
+                (Some(_) | None, _, _, _) => return Err(strange("a root key that is kept in two ways")),
             },
             manifest,
             tls,

@@ -4,6 +4,7 @@ use super::bundle::{Bundle, KnownLog, Manifest, Root};
 use super::opening::Readable;
 use crate::boxed::Boxed;
 use crate::config::Config;
+use crate::device;
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
 use crate::root;
@@ -114,7 +115,7 @@ impl Unpacked {
     /// When the list of custodians in the backup is none.
     pub fn gathering(&self) -> Result<Option<Gathering>, Fault> {
         match &self.bundle.root {
-            Root::Key(_) | Root::Custodians => Ok(None),
+            Root::Key(_) | Root::Custodians | Root::Tpm(_) => Ok(None),
             Root::Shares { roster, .. } => {
                 Roster::parse(&String::from_utf8_lossy(roster)).map(Gathering::begin).map(Some)
             }
@@ -150,7 +151,7 @@ async fn begin(
     lay_out(directory, &bundle, shared.as_ref())?;
     let root = match root {
         Some(root) => root,
-        None => root_file::load(&directory.root_key())?,
+        None => device::root(directory)?,
     };
     let restoration = Restoration {
         instance,
@@ -238,6 +239,8 @@ fn lay_out(directory: &Directory, bundle: &Bundle, shared: Option<&RootKey>) -> 
             })?;
             root_file::write(&directory.root_key(), root)?;
         }
+        // It opens on the machine that the backup is of, and on no other.
+        Root::Tpm(bound) => write_private(&directory.root_tpm(), bound)?,
         Root::Shares { roster, shares } => {
             write_private(&directory.root_shares(), roster)?;
             for (name, share) in shares {

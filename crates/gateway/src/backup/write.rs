@@ -198,6 +198,7 @@ impl Backups {
             logs.insert(tenant, KnownLog { checkpoint, vkey });
         }
         let root = match self.directory.roster()? {
+            None if self.directory.root_tpm().exists() => Root::Tpm(read(&self.directory.root_tpm())?),
             None if matches!(self.readers, Readers::Custodians { .. }) => Root::Custodians,
             None => Root::Key(Zeroizing::new(read(&self.directory.root_key())?)),
             Some(Roster { custodians, .. }) => {
@@ -227,7 +228,7 @@ impl Backups {
         let Readers::Custodians { custodians, threshold } = &self.readers else { return Ok(None) };
         let root = match root {
             Root::Custodians => Some(root_file::load(&self.directory.root_key())?),
-            Root::Key(_) | Root::Shares { .. } => None,
+            Root::Key(_) | Root::Shares { .. } | Root::Tpm(_) => None,
         };
         let of = (self.identity.instance, *threshold, taken.to_owned());
         Envelope::make(of, root.as_ref(), custodians, &*self.world).map(Some)

@@ -52,6 +52,11 @@ impl Change {
                 let gathering = Box::new(Gathering::begin(roster.clone()));
                 Begun::Shares(change, gathering)
             }
+            None if directory.root_tpm().exists() => {
+                return Err(Fault::new("the root key of this gateway is sealed by its TPM alone").remedy(
+                    "it is changed where it is in a file or in shares; a gateway founded with `--root tpm --shares` has both ways",
+                ));
+            }
             None => {
                 let root = root_file::load(&directory.root_key())?;
                 Begun::File(change, root)

@@ -144,7 +144,7 @@ async fn reroot(running: Running) -> Result<Started, Fault> {
     let place = (&directory, &identity, lock);
     let (law, lock) = Box::pin(root::reopen_with(place, root, &config, &outside, &stages)).await?;
     tracing::info!(milliseconds = begun.elapsed().as_millis(), "the gateway serves again");
-    let site = Site { config, directory, outside, stages };
+    let site = Site { config, directory, outside, stages, not_opened: None };
     let running = serve::serve(site, (law, lock, identity), doors, roster).await?;
     Ok(Started::Serving(Box::new(running)))
 }

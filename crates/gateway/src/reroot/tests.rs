@@ -51,6 +51,7 @@ impl Place {
             server_names: vec!["127.0.0.1".to_owned()],
             operators: vec![founder("olga")],
             tenant: Some(("acme".parse().unwrap(), vec![founder("carol")])),
+            tpm: None,
             shares: None,
         };
         init::begin(&directory, &plan).unwrap().finish().await.unwrap();

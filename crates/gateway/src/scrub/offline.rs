@@ -1,6 +1,7 @@
 //! A reading of a directory that nobody serves.
 
 use super::{Damage, Ended, Part, Pass};
+use crate::device;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::root;
@@ -11,7 +12,7 @@ use holdfast_audit::scrub::write_ahead_file;
 use holdfast_core::key::Key;
 use holdfast_core::pipeline;
 use holdfast_core::port::State as _;
-use holdfast_keystore::root::{RootKey, file as root_file};
+use holdfast_keystore::root::RootKey;
 use holdfast_keystore::software::SoftwareStore;
 use holdfast_state::{DirectoryLock, EmbeddedState, Opening, Settings};
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub fn extent(directory: &Directory) -> u64 {
 }
 
 /// Reads everything, and takes the directory's lock for that long. Changes no record and no log; the database's own write-ahead file is
-/// brought in, as by any start. `root` is the root key where it is in shares. `progress` is told of bytes, `found` of each damage, `key` of each key and how many of its versions opened. Blocks; to be called on no thread of the runtime.
+/// brought in, as by any start. `root` is the root key where it is in shares and no device opens it. `progress` is told of bytes, `found` of each damage, `key` of each key and how many of its versions opened. Blocks; to be called on no thread of the runtime.
 ///
 /// # Errors
 /// When somebody serves the directory.
@@ -69,8 +70,11 @@ fn read(
     summary: &mut Summary,
 ) -> Result<(), Ended> {
     let directory = pass.directory;
-    let path = directory.root_key();
-    let root = root.map_or_else(|| root_file::load(&path), Ok);
+    let path = match directory.root_tpm() {
+        path if path.exists() => path,
+        _ => directory.root_key(),
+    };
+    let root = root.map_or_else(|| device::root(directory), Ok);
     let opened = root.and_then(|root| {
         let signing = root::signing(directory, identity, &root)?;
         let state_key = root::state_key(identity, &root)?;

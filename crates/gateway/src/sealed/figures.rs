@@ -55,6 +55,9 @@ impl Answers for Waiting {
                 self.fingerprint()
             ),
         }];
+        notices.extend(
+            self.not_opened.iter().map(|why| format!("{why}; custodians' shares open it all the same")),
+        );
         if refused > 0 {
             notices.push(format!("{refused} shares were refused; the log of this process says which"));
         }

@@ -11,6 +11,7 @@ mod waiting;
 
 use crate::admin;
 use crate::conversation::converse;
+use crate::device::Refused;
 use crate::directory::Identity;
 use crate::doors::{Doors, Site};
 use crate::fault::Fault;
@@ -21,7 +22,7 @@ use crate::shares::{Fingerprint, Gathering, Progress, Roster};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
 use arc_swap::ArcSwapOption;
-use holdfast_core::pipeline::{Sealing, Unsealing};
+use holdfast_core::pipeline::{DeviceUnsealing, Sealing, Unsealing};
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
 use holdfast_keystore::root::RootKey;
@@ -48,6 +49,8 @@ pub struct Sealed {
     site: Site,
     identity: Identity,
     roster: Roster,
+    /// What its device said instead of opening the root key, if it has one.
+    refused: Refused,
     lock: DirectoryLock,
     tls: Arc<TlsState>,
     given: oneshot::Receiver<(RootKey, Progress)>,
@@ -60,28 +63,42 @@ pub struct Sealed {
     sealing: Option<Sealing>,
 }
 
-/// The root key, and whose shares gave it.
+/// The root key, and who gave it.
 pub struct Unsealed {
     root: RootKey,
-    by: Progress,
+    by: By,
     at: Timestamp,
+}
+
+enum By {
+    /// These custodians' shares.
+    Shares(Progress),
+    /// The device, which is there again.
+    Device(DeviceUnsealing),
 }
 
 impl Sealed {
     /// Begins to wait.
-    pub(crate) async fn begin(mut site: Site, identity: Identity, roster: Roster) -> Result<Self, Fault> {
+    pub(crate) async fn begin(
+        mut site: Site,
+        identity: Identity,
+        roster: Roster,
+        refused: Refused,
+    ) -> Result<Self, Fault> {
         if identity.dev {
             let problem = format!("`{}` is a dev directory, for ever", site.directory.path().display());
             return Err(Fault::new(problem).remedy("serve it with `--dev`"));
         }
         let lock = DirectoryLock::take(site.directory.path())?;
         let doors = Doors::bind(&mut site).await?;
-        Ok(Self::wait((site, identity, roster), lock, doors, None))
+        site.not_opened = refused.told.as_ref().and_then(|device| device.refused.clone());
+        Ok(Self::wait((site, identity, roster), refused, lock, doors, None))
     }
 
-    /// The same, with what is bound already.
+    /// The same, with what is bound already. A device is asked again by `refused` alone: not where custodians have sealed the gateway.
     pub(crate) fn wait(
         (site, identity, roster): (Site, Identity, Roster),
+        refused: Refused,
         lock: DirectoryLock,
         doors: Doors,
         sealing: Option<Sealing>,
@@ -91,12 +108,11 @@ impl Sealed {
         let Doors { tls, listener, admin, law } = doors;
         let (give, given) = oneshot::channel();
         let shares = (roster.of.threshold, roster.custodians.len());
-        let waiting = Arc::new(Waiting::new(
-            Gathering::begin(roster.clone()),
-            give,
-            Arc::clone(&tls),
-            (&site.directory, &site.config.limits),
-        ));
+        let gathering = Gathering::begin(roster.clone());
+        let mut waiting =
+            Waiting::new(gathering, give, Arc::clone(&tls), (&site.directory, &site.config.limits));
+        waiting.not_opened.clone_from(&site.not_opened);
+        let waiting = Arc::new(waiting);
         let fingerprint = waiting.fingerprint();
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(waiting::expire(Arc::clone(&waiting), stopping.clone()));
@@ -125,6 +141,7 @@ impl Sealed {
             site,
             identity,
             roster,
+            refused,
             lock,
             tls,
             given,
@@ -142,14 +159,18 @@ impl Sealed {
         move || tls.reload()
     }
 
-    /// Waits until enough shares have given the root key. It can be given up and waited for again.
+    /// Waits until enough shares have given the root key, or its device has. It can be given up and waited for again.
     ///
     /// # Errors
     /// Never while the gateway lives.
     pub async fn unsealed(&mut self) -> Result<Unsealed, Fault> {
-        let (root, by) = (&mut self.given)
-            .await
-            .map_err(|error| Fault::new("nobody waits for shares any more").because(error))?;
+        let (root, by) = tokio::select! {
+            given = &mut self.given => {
+                let given = given.map_err(|error| Fault::new("nobody waits for shares any more").because(error));
+                given.map(|(root, by)| (root, By::Shares(by)))?
+            }
+            (root, by) = returned(&mut self.refused.returning) => (root, By::Device(by)),
+        };
         Ok(Unsealed { root, by, at: SystemWorld::new().now() })
     }
 
@@ -159,7 +180,7 @@ impl Sealed {
     /// As at any other start, when the directory cannot be served.
     pub async fn open(self, unsealed: Unsealed) -> Result<Running, Fault> {
         let Self {
-            site,
+            mut site,
             identity,
             lock,
             tls,
@@ -168,26 +189,48 @@ impl Sealed {
             admin_listening,
             law: counting,
             roster,
+            refused,
             sealing,
             ..
         } = self;
         let Unsealed { root, by, at } = unsealed;
-        let Site { config, directory, outside, stages } = &site;
+        let Site { config, directory, outside, stages, not_opened: _ } = &site;
         let place = (directory, &identity, lock);
+        let Refused { told: refused, returning } = refused;
+        // Whoever still waits for the device need not any more.
+        returning.inspect(JoinHandle::abort);
         let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
         // The generation that it was opened with, or one with which another root key was just brought in force.
         let roster = directory.roster()?.unwrap_or(roster);
-        tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
-        let unsealing = Unsealing {
-            at,
-            generation: by.generation,
-            threshold: by.threshold,
-            custodians: by.given,
-            made: roster.made.clone(),
-            shared_by: roster.shared_by.clone(),
-            sealed: sealing,
+        if let Some(refused) = refused
+            && let Err(error) = law.record_device(refused).await
+        {
+            tracing::warn!(
+                error = error.chain(),
+                "that its device did not open it is not recorded yet; it is retried"
+            );
+        }
+        let recorded = match by {
+            By::Shares(by) => {
+                tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
+                let unsealing = Unsealing {
+                    at,
+                    generation: by.generation,
+                    threshold: by.threshold,
+                    custodians: by.given,
+                    made: roster.made.clone(),
+                    shared_by: roster.shared_by.clone(),
+                    sealed: sealing,
+                };
+                law.record_unsealing(unsealing).await
+            }
+            By::Device(by) => {
+                tracing::info!(device = by.device, bound_to = by.bound_to, "unsealed by its device");
+                site.not_opened = None;
+                law.record_device(by).await
+            }
         };
-        if let Err(error) = law.record_unsealing(unsealing).await {
+        if let Err(error) = recorded {
             tracing::warn!(
                 error = error.chain(),
                 "who unsealed the gateway is not recorded yet; it is retried"
@@ -210,6 +253,22 @@ impl Sealed {
         self.stop.send_replace(true);
         let _ended = self.listening.await;
     }
+}
+
+/// What its device gives, when it is there again.
+async fn returned(
+    returning: &mut Option<JoinHandle<(RootKey, DeviceUnsealing)>>,
+) -> (RootKey, DeviceUnsealing) {
+    if let Some(device) = returning {
+        match device.await {
+            Ok(given) => return given,
+            Err(error) => {
+                tracing::error!(%error, "nobody waits for the device any more: shares open the gateway")
+            }
+        }
+        *returning = None;
+    }
+    std::future::pending().await
 }
 
 async fn answer(waiting: Arc<Waiting>, connection: Connection, stop: watch::Receiver<bool>) {

@@ -25,6 +25,8 @@ pub(super) struct Waiting {
     /// Bodies under way, bounded.
     pub(super) reading: Semaphore,
     pub(super) tls: Arc<TlsState>,
+    /// Why its device did not open the root key, if it has one.
+    pub(super) not_opened: Option<String>,
     fingerprint: Fingerprint,
     directory: Directory,
     inner: Mutex<Inner>,
@@ -71,6 +73,7 @@ impl Waiting {
             world: SystemWorld::new(),
             reading: Semaphore::new(READING),
             tls,
+            not_opened: None,
             fingerprint: gathering.fingerprint(),
             directory: directory.clone(),
             inner: Mutex::new(Inner {

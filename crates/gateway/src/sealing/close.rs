@@ -1,6 +1,7 @@
 //! The end of serving: everything that works in the directory ends, and what it was opened with goes.
 
 use crate::boxed::Boxed;
+use crate::device::Refused;
 use crate::doors::{Doors, Site};
 use crate::fault::Fault;
 use crate::listener::Listener;
@@ -87,8 +88,9 @@ pub(crate) async fn wait_sealed(
         Fault::new("the list of the root key's shares is gone")
             .remedy("put `root.shares` back from a backup, and start the gateway again")
     })?;
-    let site = Site { config, directory, outside, stages: Stages::default() };
-    Ok(Sealed::wait((site, identity, roster), lock, doors, unrecorded))
+    let site = Site { config, directory, outside, stages: Stages::default(), not_opened: None };
+    // A device would open it again at once: until the next start it is not asked.
+    Ok(Sealed::wait((site, identity, roster), Refused::default(), lock, doors, unrecorded))
 }
 
 impl Ended {

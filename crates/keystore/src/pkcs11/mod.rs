@@ -22,6 +22,7 @@ mod oaep;
 mod pool;
 mod public;
 mod reference;
+pub mod root_key;
 mod store;
 pub mod worker;
 

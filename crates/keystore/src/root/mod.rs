@@ -1,6 +1,6 @@
 //! The root key: what every tenant's sealing key is sealed under.
 //!
-//! This is the seam for custody of the root. Whatever brings it ([`file`], [`share`]s of custodians; a TPM, an HSM later) ends in
+//! This is the seam for custody of the root. Whatever brings it ([`file`], [`share`]s of custodians, a [`tpm`]) ends in
 //! [`RootKey::new`]; nothing else of software custody knows where it came from.
 
 pub mod backup;
@@ -9,6 +9,7 @@ pub mod order;
 pub mod shamir;
 pub mod share;
 pub mod spoken;
+pub mod tpm;
 pub mod under;
 
 use crate::software::derive::{self, Use};

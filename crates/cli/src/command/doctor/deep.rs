@@ -23,7 +23,7 @@ pub(super) fn examine(
 ) {
     let gather =
         |roster| app.block_on(async { gather_all(Gathering::begin(roster), &mut Lines::of_stdin()?).await });
-    let root = match roster.map(gather).transpose() {
+    let root = match roster.filter(|_| !opens_by_itself(directory)).map(gather).transpose() {
         Ok(gathered) => gathered.map(|(root, _)| root),
         Err(failure) => return findings.wrong(Part::RootKey.name(), &failure),
     };
@@ -74,6 +74,11 @@ pub(super) fn examine(
             "mend these first, and look again",
         );
     }
+}
+
+/// Whether its TPM opens the root key, so that no custodian has to be asked.
+fn opens_by_itself(directory: &Directory) -> bool {
+    directory.bound().ok().flatten().is_some_and(|bound| bound.open().is_ok())
 }
 
 fn finding(damage: Damage) -> Finding {

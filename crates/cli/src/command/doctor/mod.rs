@@ -11,6 +11,8 @@ use clap::Args;
 use holdfast_audit::verify::{self, Trusted};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::{ErrorKind, Timestamp};
+use holdfast_gateway::Fault;
+use holdfast_gateway::device::Bound;
 use holdfast_gateway::directory::Directory;
 use holdfast_gateway::shares::Roster;
 use holdfast_sdk::{Client, Tenant};
@@ -327,7 +329,21 @@ fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings
         Ok(roster) => roster,
         Err(fault) => return findings.wrong("root key", &fault.into()),
     };
+    let bound = directory.bound().map_err(Fault::from);
+    match bound {
+        Ok(None) => match directory.in_tokens() {
+            Ok(None) => {}
+            Ok(Some(tokens)) => findings.fine(
+                "tokens",
+                format!("the root key is {tokens}; `holdfast status` says which of them are there"),
+            ),
+            Err(error) => findings.wrong("tokens", &Fault::from(error).into()),
+        },
+        Ok(Some(bound)) => examine_bound(&bound, roster.is_some(), findings),
+        Err(fault) => findings.wrong("TPM", &fault.into()),
+    }
     match &roster {
+        None if directory.root_tpm().exists() => {}
         None => examine_mode("root key's mode", &directory.root_key(), 0o600, findings),
         Some(Roster { of, custodians, .. }) => findings.fine(
             "root key",
@@ -368,6 +384,38 @@ fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings
                 findings.wrong(&what, &failure);
             }
         }
+    }
+}
+
+/// Whether the TPM will open the root key at the next start, as far as its registers say.
+fn examine_bound(bound: &Bound, has_shares: bool, findings: &mut Findings) {
+    let remedy = match has_shares {
+        true => {
+            "have enough custodians at hand; `holdfast root bind` binds the root key to the machine as it is now"
+        }
+        false => "bring the machine back to the state that it was in: nothing else opens the root key",
+    };
+    match bound.changed().as_deref() {
+        Ok([]) => findings
+            .fine("TPM", format!("the root key is {bound}, and the registers hold what they held then")),
+        Ok(changed) => {
+            let changed: Vec<_> = changed.iter().map(u8::to_string).collect();
+            let detail = format!(
+                "the root key is {bound}, and PCR {} changed since: the TPM will not open it",
+                changed.join(", ")
+            );
+            findings.watch("TPM", detail, remedy);
+        }
+        Err(error) => {
+            findings.watch("TPM", format!("the root key is {bound}, and {}", error.detail()), remedy)
+        }
+    }
+    if !has_shares {
+        findings.watch(
+            "root key",
+            "nothing but this machine's TPM opens it, and no backup helps",
+            "move to a gateway that was founded with `--shares` as well",
+        );
     }
 }
 

@@ -342,7 +342,7 @@ fn label(tenant: &TenantId, key: KeyId, version: KeyVersion) -> String {
     format!("holdfast/{tenant}/{key}/{version}")
 }
 
-fn another_question() -> Error {
+pub(super) fn another_question() -> Error {
     refusal::device("the token's answer is to another question")
 }
 
