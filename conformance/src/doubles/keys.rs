@@ -381,6 +381,10 @@ impl KeyStore for Keys {
         1 + lock(&self.inner).copies
     }
 
+    fn custody_of(&self, _: &SealedHandle) -> Custody {
+        Custody::Software
+    }
+
     fn invocations(&self, _: &SealedHandle) -> u64 {
         1 + lock(&self.inner).repeats
     }

@@ -86,6 +86,7 @@ fn what_a_tenant_made_comes_into_the_token_and_its_record_says_that_it_did() {
             assert_eq!([last.text("evidence.level"), last.text("evidence.origin")], ["token", "imported"]);
             assert_eq!(last.event()["evidence"]["attributes"].to_string(), "[\"sensitive\"]", "{key}");
             objects += 1;
+            rig.pipeline.finish_what_waits().await.unwrap();
             assert_eq!(hsm.objects(), objects, "{key}: the import key is gone");
             if let Algorithm::HmacSha256 = algorithm {
                 let hex: String = material.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -16,7 +16,7 @@ use holdfast_core::pipeline::{self, Intent, Recovery};
 use holdfast_core::port::{self, AuditLog, Expiry};
 use holdfast_core::query::AuditPath;
 use holdfast_core::receipt::{LeafHash, SignedReceipt, Statement};
-use holdfast_core::{Error, ErrorKind, OperationId, Secret, Stage, TenantId, Timestamp};
+use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Secret, Stage, TenantId, Timestamp};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -360,7 +360,18 @@ pub fn stop_orders(
         let Some(operation) = text("operation").and_then(|id| id.parse::<OperationId>().ok()) else {
             return Err(unreadable_event());
         };
-        if !text("action").and_then(Action::from_name).is_some_and(Action::is_stop) {
+        let action = text("action").and_then(Action::from_name);
+        if action == Some(Action::CancelDestruction) && text("outcome") == Some("success") {
+            // Given again, it would be carried out by itself in the end; what can be taken back is not that.
+            let named = event.pointer("/key/name").and_then(serde_json::Value::as_str);
+            let of_it = |order: &&mut pipeline::OpenIntent| {
+                order.action == Action::DestroyKey && order.key.as_ref().map(KeyName::as_str) == named
+            };
+            for order in orders.iter_mut().filter(of_it) {
+                (order.action, order.subject) = (Action::SuspendKey, None);
+            }
+        }
+        if !action.is_some_and(Action::is_stop) {
             continue;
         }
         let earlier = orders.iter().position(|order| order.operation == operation);

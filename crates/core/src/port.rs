@@ -417,6 +417,9 @@ pub trait KeyStore: Send + Sync + 'static {
     /// included. So many are counted towards a budget before the operation.
     fn invocations(&self, handle: &SealedHandle) -> u64;
 
+    /// The custody that a version of this handle is in: where it was made says nothing of where the next one is.
+    fn custody_of(&self, handle: &SealedHandle) -> Custody;
+
     /// Uses a key version.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! DIR/log.seeds/      what the logs' keys come from, sealed under a root key that is not the first
 //! DIR/root.tpm        the root key as this machine's TPM has sealed it, alone or beside the shares; of no use without that TPM
 //! DIR/root.hsm        the root key as keys of the tokens have sealed it, beside the shares; of no use without one of them
+//! DIR/sealed          there while a custodian's order to seal is in force
 //! DIR/lock            held by the one process that serves the directory
 //! DIR/state/          the embedded state
 //! DIR/wal/            the log's write-ahead file
@@ -140,6 +141,32 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// Whether a custodian has ordered the gateway to be sealed, and no custodians have opened it since.
+    pub(crate) fn is_sealed_by_order(&self) -> bool {
+        self.seal_mark().exists()
+    }
+
+    /// Remembers that order beyond the end of the process. What cannot be written is in force all the same.
+    pub(crate) fn mark_sealed(&self) {
+        if let Err(fault) = write_private(&self.seal_mark(), b"by order of a custodian\n") {
+            tracing::error!(%fault, "that the gateway is sealed is not on the disk: a device may open its next start");
+        }
+    }
+
+    /// Custodians have opened it.
+    pub(crate) fn clear_seal(&self) {
+        match fs::remove_file(self.seal_mark()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the mark of a seal is still there: custodians are asked again at the next start");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    fn seal_mark(&self) -> PathBuf {
+        self.path().join("sealed")
+    }
+
     /// The directory at this path; nothing is touched yet.
     pub fn at(root: &Path) -> Self {
         Self { root: root.to_path_buf() }
@@ -322,7 +349,10 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     let wrong = |error| Fault::io("cannot write", path, error);
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(wrong)?;
-    let temporary = path.with_extension("new");
+    // A name of its own for each file: two may be written at once.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
     // A leftover of an interrupted write is nobody's.
     let _ = fs::remove_file(&temporary);
     let mut file =

@@ -179,7 +179,8 @@ impl Listener {
             let is_dismissed = tokio::select! {
                 () = served => false,
                 () = leave.notified() => true,
-                _ = cut.changed() => false,
+                // Of a listener that is gone nobody is cut: it has ended, and they finish.
+                Ok(()) = cut.changed() => false,
             };
             if is_dismissed {
                 count_displaced(Some(address.ip()), "displaced");

@@ -192,6 +192,10 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         self.inner.copies(custody)
     }
 
+    fn custody_of(&self, handle: &SealedHandle) -> Custody {
+        self.inner.custody_of(handle)
+    }
+
     fn invocations(&self, handle: &SealedHandle) -> u64 {
         self.inner.invocations(handle)
     }

@@ -148,6 +148,15 @@ impl<W: World> KeyStore for Custodian<W> {
         }
     }
 
+    fn custody_of(&self, handle: &SealedHandle) -> Custody {
+        match SealedBlob::parse(handle.as_bytes()).map(|blob| blob.kind) {
+            Some(Kind::Reference | Kind::ImportReference) => Custody::Token,
+            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey) | None => {
+                Custody::Software
+            }
+        }
+    }
+
     fn invocations(&self, handle: &SealedHandle) -> u64 {
         match self.holder(handle) {
             Ok(Some(token)) => token.invocations(handle),

@@ -210,6 +210,10 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
         self.inner.adopt(permit, version, sought, object).await
     }
 
+    fn custody_of(&self, handle: &SealedHandle) -> Custody {
+        self.inner.custody_of(handle)
+    }
+
     fn invocations(&self, handle: &SealedHandle) -> u64 {
         self.inner.invocations(handle)
     }

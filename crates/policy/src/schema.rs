@@ -100,7 +100,7 @@ pub(crate) enum Sort {
 
 /// A set of actions, one bit each by [`position`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Actions(u64);
+pub(crate) struct Actions(u128);
 
 impl Actions {
     pub(crate) const NONE: Self = Self(0);

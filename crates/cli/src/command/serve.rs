@@ -18,6 +18,9 @@ use std::path::PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// The exit code of a gateway that has to be started again: none of those that a service manager takes for a person's mistake.
+const START_AGAIN: i32 = 70;
+
 /// Run a gateway
 ///
 /// Runs a gateway until SIGTERM or SIGINT, finishing then what was accepted. SIGHUP reads certificate and key again.
@@ -113,9 +116,14 @@ impl Serve {
                                 }
                             }
                         }
-                        () = running.rerooting() => match running.reroot().await? {
-                            Started::Serving(again) => running = *again,
-                            sealed @ Started::Sealed(_) => break sealed,
+                        () = running.rerooting() => match running.reroot().await {
+                            Ok(Started::Serving(again)) => running = *again,
+                            Ok(sealed @ Started::Sealed(_)) => break sealed,
+                            // At once, and so that it is started again: the directory is of one root key or of the other.
+                            Err(fault) => {
+                                Failure::from(fault).report(json);
+                                std::process::exit(START_AGAIN);
+                            }
                         },
                     }
                 };

@@ -68,9 +68,15 @@ impl<P: Ports> Pipeline<P> {
             let id = id_of(object, life);
             match self.engines.state.version(id, KeyVersion::FIRST).await? {
                 None => return Ok(id),
-                // Its material is gone; this is another one under the same names.
-                Some(version) if version.state == KeyState::Destroyed => {}
-                Some(_) => break,
+                Some(version) if version.state != KeyState::Destroyed => break,
+                // It is gone from everywhere; this is another one under the same names.
+                Some(version) if version.handle.as_bytes().is_empty() => {}
+                Some(_) => {
+                    let detail = "the object is of a key that was destroyed, and not every member of the pool has erased it yet";
+                    return Err(Error::new(ErrorKind::Conflict, Stage::Resolve, detail).remedy(
+                        "adopt it once `holdfast key show` of that key names no member that is pending",
+                    ));
+                }
             }
         }
         let detail = "the object in the token is a key of this gateway already";

@@ -10,6 +10,7 @@ use super::import::is_waiting;
 use super::plan::Planned;
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
+use super::schedule::AGAIN;
 use super::work::material;
 use crate::action::Action;
 use crate::command::Command;
@@ -165,7 +166,9 @@ impl<P: Ports> Pipeline<P> {
         period: Option<WaitingPeriod>,
     ) -> Result<Planned, Error> {
         let before = &entry.key;
-        let period = period.unwrap_or(self.shortest_of(entry));
+        // Of what an order says when it comes, material that has come meanwhile must not be a victim.
+        let shortest = self.shortest_of(entry);
+        let period = period.unwrap_or(shortest).max(shortest);
         if period == WaitingPeriod::NONE {
             let (changes, key, current) = self.destroyed(scene, intent, entry).await?;
             return Ok(Planned::key(changes, key, current));
@@ -259,26 +262,24 @@ impl<P: Ports> Pipeline<P> {
         Ok((changes, key, current))
     }
 
-    /// Does what is due of a key's end.
+    /// Does what is due of a key's end. What fails comes with how long to wait before it is tried again, in seconds.
     pub(super) async fn end_if_due(
         &self,
         tenant: &TenantId,
         name: &KeyName,
         now: Timestamp,
-    ) -> Result<(), Error> {
-        let Some(entry) = self.engines.state.key(tenant, name).await? else { return Ok(()) };
+    ) -> Result<(), (Error, u64)> {
+        let soon = |error| (error, AGAIN);
+        let Some(entry) = self.engines.state.key(tenant, name).await.map_err(soon)? else { return Ok(()) };
         if let Some(order) = &entry.key.destruction {
             let (due, left) = (order.due(), order.up_left(self.up()));
-            if due > now {
-                self.agenda.look_at(due, &entry.key);
-                return Ok(());
+            if due <= now && left == 0 {
+                return self.by_itself(tenant, Own::Complete(&entry)).await.map_err(soon);
             }
-            if left > 0 {
-                self.agenda.look_at(now.plus_seconds(left.min(COUNTED)), &entry.key);
-                return Ok(());
-            }
-            return self.by_itself(tenant, Own::Complete(&entry)).await;
+            let next = if due > now { due } else { now.plus_seconds(left.min(COUNTED)) };
+            self.agenda.look_at(next, &entry.key);
         }
+        // Of a version that was destroyed before, also while its key waits.
         let Some(erasure) = entry.key.erasure.as_ref().filter(|erasure| !erasure.pending.is_empty()) else {
             return Ok(());
         };
@@ -286,11 +287,7 @@ impl<P: Ports> Pipeline<P> {
             self.agenda.look_at(now.plus_seconds(LOOK_AGAIN), &entry.key);
             return Ok(());
         }
-        if let Err(error) = self.by_itself(tenant, Own::Erase(&entry.key, erasure)).await {
-            self.agenda.look_at(now.plus_seconds(ASK_AGAIN), &entry.key);
-            return Err(error);
-        }
-        Ok(())
+        self.by_itself(tenant, Own::Erase(&entry.key, erasure)).await.map_err(|error| (error, ASK_AGAIN))
     }
 
     /// Counts uptime while a key waits.
@@ -389,8 +386,12 @@ impl<P: Ports> Pipeline<P> {
                 let said = asked.await?;
                 absent.retain(|member| said.contains(member));
                 versions.push(version);
+                if absent.is_empty() {
+                    break;
+                }
             }
-            if !page.more {
+            // Where nobody has erased one of them, nobody need be asked for the next.
+            if !page.more || absent.is_empty() {
                 break;
             }
         }

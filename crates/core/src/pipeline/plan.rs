@@ -215,7 +215,8 @@ impl<P: Ports> Pipeline<P> {
             current: if waits { before.current } else { number },
             waits,
             schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
-            custody: generated.custody,
+            // Of what new work takes.
+            custody: if waits { before.custody } else { generated.custody },
             renewed: Key::UNCOMMITTED,
             epoch: before.epoch.next(),
             ..before.clone()

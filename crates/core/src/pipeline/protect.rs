@@ -11,12 +11,12 @@ use crate::command::Command;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, KeyVersion, TenantId};
-use crate::key::{Custody, Key};
+use crate::key::{Custody, Key, Version};
 use crate::lifecycle::KeyState;
 use crate::port::{Archive, KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::sync::Mutex;
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 /// How many are put into use before other things that wait have their turn.
 const AT_ONCE: usize = 16;
@@ -55,7 +55,11 @@ impl Waiting {
     /// Takes note of a key whose record was written or found.
     pub(super) fn note(&self, key: &Key) {
         if !key.waits {
-            return;
+            let of = (key.tenant.clone(), key.name.clone());
+            return self.seen(|seen| {
+                seen.fresh.remove(&of);
+                seen.waiting.remove(&of);
+            });
         }
         self.seen(|seen| {
             if seen.fresh.len() + seen.waiting.len() >= MAX_REMEMBERED {
@@ -97,8 +101,17 @@ impl<P: Ports> Pipeline<P> {
         !self.is_dev && self.engines.archive.holds_back() && self.engines.keys.copies(custody) < ENOUGH_COPIES
     }
 
-    fn is_protected(&self, key: &Key) -> bool {
-        key.is_protected(self.verified()) || self.engines.keys.copies(key.custody) >= ENOUGH_COPIES
+    /// Whether a verified backup holds its newest version. Members that a pool has got since say nothing: what waits is not with them yet.
+    fn is_protected(&self, key: &Key, newest: &Version) -> bool {
+        let custody = self.engines.keys.custody_of(&newest.handle);
+        Key { custody, ..key.clone() }.is_protected(self.verified())
+    }
+
+    async fn newest(&self, key: &Key) -> Result<Arc<Version>, Error> {
+        self.engines.state.version(key.id, key.newest).await?.ok_or_else(|| {
+            let detail = format!("version {} of key `{}` is not there", key.newest, key.name);
+            Error::new(ErrorKind::StateUnavailable, Stage::Resolve, detail)
+        })
     }
 
     /// Puts a newest version into use that waits, or a prepared key; none where the order is about something else. What no verified backup
@@ -114,20 +127,18 @@ impl<P: Ports> Pipeline<P> {
         if !before.waits && !is_prepared {
             return Ok(None);
         }
-        if !self.is_protected(before) && !unprotected {
+        let version = self.newest(before).await?;
+        if !self.is_protected(before, &version) && !unprotected {
             return Err(unheld(&before.name, before.newest));
         }
         let (true, KeyState::PreActivation | KeyState::Active) = (before.waits, before.state) else {
             return Ok(None);
         };
-        let version = self.engines.state.version(before.id, before.newest).await?.ok_or_else(|| {
-            let detail = format!("version {} of key `{}` is not there", before.newest, before.name);
-            Error::new(ErrorKind::StateUnavailable, Stage::Resolve, detail)
-        })?;
         let key = Key {
             state: KeyState::Active,
             resumes_to: KeyState::Active,
             current: before.newest,
+            custody: self.engines.keys.custody_of(&version.handle),
             waits: false,
             epoch: before.epoch.next(),
             ..before.clone()
@@ -164,7 +175,7 @@ impl<P: Ports> Pipeline<P> {
         let (true, KeyState::PreActivation | KeyState::Active) = (entry.key.waits, entry.key.state) else {
             return Ok(true);
         };
-        if !self.is_protected(&entry.key) {
+        if !self.is_protected(&entry.key, &*self.newest(&entry.key).await?) {
             return Ok(false);
         }
         let own = own_caller(tenant)?;

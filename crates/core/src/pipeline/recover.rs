@@ -17,7 +17,7 @@ use crate::id::{KeyName, OperationId, TenantId, TokenId};
 use crate::key::Key;
 use crate::lifecycle::Transition;
 use crate::noise::Summary;
-use crate::port::{Committed, Jump, Mark, Ports, Priority, State, World};
+use crate::port::{Committed, Jump, KeyStore as _, Mark, Ports, Priority, State, World};
 use crate::stop::{StopEpoch, Target};
 use crate::sync::Mutex;
 use std::collections::BTreeSet;
@@ -217,6 +217,7 @@ impl<P: Ports> Pipeline<P> {
         if !stop.is_settled {
             if facts.state.is_some() {
                 self.reload(&stop.tenant).await?;
+                self.note_written(&stop.tenant, stop.command.key()).await?;
             } else {
                 let permit =
                     Permit::own(stop.operation, stop.tenant.clone(), own.name().clone(), StopEpoch::END);
@@ -347,6 +348,17 @@ impl<P: Ports> Pipeline<P> {
         self.close(order).await
     }
 
+    /// A key's record was written after all: what waits for its time, and what is held of it, follows.
+    async fn note_written(&self, tenant: &TenantId, key: Option<&KeyName>) -> Result<(), Error> {
+        if let Some(key) = key
+            && let Some(entry) = self.engines.state.key(tenant, key).await?
+        {
+            self.engines.keys.forget(entry.key.id);
+            self.agenda.note(&entry.key);
+        }
+        Ok(())
+    }
+
     /// Closes an intent that was left open: done if the state says so, done now if it was a stop order, undone otherwise.
     async fn close(&self, open: OpenIntent) -> Result<(), Error> {
         let OpenIntent { operation, tenant, action, key, subject } = open;
@@ -360,6 +372,7 @@ impl<P: Ports> Pipeline<P> {
         facts.state = self.engines.state.committed(operation).await?;
         let ended = if facts.state.is_some() {
             self.reload(&tenant).await?;
+            self.note_written(&tenant, key.as_ref()).await?;
             if let (Action::CreateTenant, Some(Ok(new))) = (action, subject.as_deref().map(str::parse)) {
                 self.reload(&new).await?;
             }

@@ -48,6 +48,8 @@ pub struct EarlierLog {
 /// What a restoration did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restored {
+    /// The commit of the state that the backup holds, as the state itself says.
+    pub commit: u64,
     /// Keys that were in use and are suspended now.
     pub suspended: u64,
     /// Stop orders that were given again.
@@ -90,7 +92,7 @@ impl<P: Ports> Pipeline<P> {
             pipeline.snapshots.install(&pipeline.engines, data)?;
             begun.push(pipeline.begin_restoration(&tenant, &restoration).await?);
         }
-        let mut restored = Restored::default();
+        let mut restored = Restored { commit: backup.sequence, ..Restored::default() };
         for order in restoration.stops {
             if pipeline.tenant(&order.tenant).is_none() {
                 restored.unknown += 1;

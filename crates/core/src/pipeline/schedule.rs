@@ -11,13 +11,13 @@ use crate::port::{KeyEntry, Ports, State, StateChange, World};
 use crate::schedule::{RotationPeriod, Schedule};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::time::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 /// How long after it was due a rotation still counts as on schedule, in seconds.
 const TOLERANCE: u64 = 3600;
 /// How long to wait before one that failed is tried again, in seconds.
-const AGAIN: u64 = 60;
+pub(super) const AGAIN: u64 = 60;
 /// How many are made before other things that wait have their turn.
 const AT_ONCE: usize = 16;
 /// How many keys are looked at in one go after a start, and how many times.
@@ -51,13 +51,15 @@ pub(super) struct Agenda {
 #[derive(Debug, Default)]
 struct Ahead {
     at: BTreeSet<(Timestamp, TenantId, KeyName)>,
+    /// The same by key.
+    of: BTreeMap<(TenantId, KeyName), Timestamp>,
     /// Keys that wait to be destroyed.
     waiting: BTreeSet<(TenantId, KeyName)>,
     /// Keys of whose destroyed material some may still be in a member of a pool.
     erasing: BTreeSet<(TenantId, KeyName)>,
     scan: Scan,
-    /// Whether something further ahead was forgotten, so that all keys must be looked at again once the nearer ones are done.
-    forgot: bool,
+    /// When the nearest of those further ahead that had no room would be due: all keys must be looked at again by then.
+    forgot: Option<Timestamp>,
 }
 
 /// How far all keys have been looked at since the start.
@@ -73,12 +75,29 @@ enum Scan {
 }
 
 impl Ahead {
+    /// A key stands there once, for when it is looked at first: whoever looks enters it again for whatever is left.
     fn insert(&mut self, at: Timestamp, tenant: &TenantId, key: &KeyName) {
-        self.at.insert((at, tenant.clone(), key.clone()));
-        if self.at.len() > MAX_REMEMBERED {
-            self.at.pop_last();
-            self.forgot = true;
+        let of = (tenant.clone(), key.clone());
+        match self.of.get(&of) {
+            Some(earlier) if *earlier <= at => return,
+            Some(later) => drop(self.at.remove(&(*later, tenant.clone(), key.clone()))),
+            None => {}
         }
+        self.at.insert((at, tenant.clone(), key.clone()));
+        self.of.insert(of, at);
+        if self.at.len() > MAX_REMEMBERED
+            && let Some((at, tenant, key)) = self.at.pop_last()
+        {
+            self.of.remove(&(tenant, key));
+            self.forgot = Some(self.forgot.map_or(at, |forgot| forgot.min(at)));
+        }
+    }
+
+    fn pop(&mut self) -> Option<(TenantId, KeyName)> {
+        let (_, tenant, key) = self.at.pop_first()?;
+        let of = (tenant, key);
+        self.of.remove(&of);
+        Some(of)
     }
 }
 
@@ -141,10 +160,10 @@ impl Agenda {
                 && let Some((at, _, _)) = ahead.at.first()
                 && *at <= now
             {
-                due.extend(ahead.at.pop_first().map(|(_, tenant, key)| (tenant, key)));
+                due.extend(ahead.pop());
             }
-            if ahead.at.is_empty() && ahead.forgot {
-                (ahead.forgot, ahead.scan) = (false, Scan::NotBegun);
+            if ahead.forgot.is_some_and(|at| at <= now || ahead.at.is_empty()) {
+                (ahead.forgot, ahead.scan) = (None, Scan::NotBegun);
             }
             due
         })
@@ -172,8 +191,8 @@ impl<P: Ports> Pipeline<P> {
                 self.agenda.ahead(|ahead| ahead.insert(now.plus_seconds(AGAIN), &tenant, &key));
                 failed = failed.and(Err(error));
             }
-            if let Err(error) = self.end_if_due(&tenant, &key, now).await {
-                self.agenda.ahead(|ahead| ahead.insert(now.plus_seconds(AGAIN), &tenant, &key));
+            if let Err((error, pause)) = self.end_if_due(&tenant, &key, now).await {
+                self.agenda.ahead(|ahead| ahead.insert(now.plus_seconds(pause), &tenant, &key));
                 failed = failed.and(Err(error));
             }
         }
@@ -223,8 +242,9 @@ impl<P: Ports> Pipeline<P> {
             self.agenda.note_schedule(&entry.key);
             return Ok(());
         }
-        // One that is stopped is looked at again when its record changes, as it does when somebody resumes it.
-        if entry.key.state != KeyState::Active {
+        // One that is stopped is looked at again when its record changes, as it does when somebody resumes it. So is one whose newest version waits
+        // for a backup: another version behind it would never come into use.
+        if entry.key.state != KeyState::Active || entry.key.waits {
             return Ok(());
         }
         let was_due = core::str::from_utf8(&due.text()).unwrap_or_default().to_owned();
@@ -261,22 +281,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_remembered_than_has_room_and_the_rest_is_found_again() {
+    fn no_more_is_remembered_than_has_room_and_the_rest_is_found_again_in_time() {
         let (agenda, tenant) = (Agenda::default(), TenantId::gateway());
-        let key: KeyName = "k".parse().unwrap();
         let most = u64::try_from(MAX_REMEMBERED).unwrap();
+        let key = |number: u64| format!("k{number}").parse::<KeyName>().unwrap();
         agenda.ahead(|ahead| {
             ahead.scan = Scan::Done;
-            (0..most + 5).rev().for_each(|at| ahead.insert(Timestamp::from_micros(at), &tenant, &key));
-            assert_eq!((ahead.at.len(), ahead.forgot), (MAX_REMEMBERED, true));
+            (0..most + 5).rev().for_each(|at| ahead.insert(Timestamp::from_micros(at), &tenant, &key(at)));
+            let forgot = Some(Timestamp::from_micros(most));
+            assert_eq!(
+                (ahead.at.len(), ahead.of.len(), ahead.forgot),
+                (MAX_REMEMBERED, MAX_REMEMBERED, forgot)
+            );
         });
-        let mut taken = 0;
-        while !matches!(agenda.ahead(|ahead| core::mem::take(&mut ahead.scan)), Scan::NotBegun) {
-            agenda.ahead(|ahead| ahead.scan = Scan::Done);
-            let due = agenda.take_due(Timestamp::from_micros(most + 5)).len();
-            assert!((1..=AT_ONCE).contains(&due));
-            taken += due;
+        let is_done = || agenda.ahead(|ahead| matches!(ahead.scan, Scan::Done));
+        // However often the nearer ones come again.
+        for now in [0, most - 1] {
+            for (tenant, key) in agenda.take_due(Timestamp::from_micros(now)) {
+                agenda.ahead(|ahead| ahead.insert(Timestamp::from_micros(now + 60), &tenant, &key));
+            }
+            assert!(is_done());
         }
-        assert_eq!(taken, MAX_REMEMBERED, "the nearest of them, and then all keys are looked at again");
+        let taken = agenda.take_due(Timestamp::from_micros(most)).len();
+        assert!((1..=AT_ONCE).contains(&taken) && !is_done(), "all keys are looked at again");
+    }
+
+    #[test]
+    fn a_key_is_there_once_for_when_it_is_first_looked_at() {
+        let (agenda, tenant) = (Agenda::default(), TenantId::gateway());
+        let key: KeyName = "k".parse().unwrap();
+        agenda.ahead(|ahead| {
+            for at in [60, 5, 600] {
+                ahead.insert(Timestamp::from_micros(at), &tenant, &key);
+            }
+            assert_eq!(ahead.at.len(), 1);
+        });
+        assert!(agenda.take_due(Timestamp::from_micros(4)).is_empty());
+        assert_eq!(agenda.take_due(Timestamp::from_micros(5)).len(), 1);
+        assert!(agenda.take_due(Timestamp::from_micros(1000)).is_empty());
     }
 }

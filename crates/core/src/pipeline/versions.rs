@@ -54,6 +54,7 @@ impl<P: Ports> Pipeline<P> {
         }
         let key = Key {
             current: version.number,
+            custody: self.engines.keys.custody_of(&version.handle),
             // What it said is from before: from now on more comes under this version.
             inventory: None,
             epoch: before.epoch.next(),

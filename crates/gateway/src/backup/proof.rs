@@ -11,12 +11,13 @@
 //! holdfast-verified-1:SHA256:BYTES:COMMIT:PROOF
 //! ```
 
+use crate::device;
 use crate::directory::Directory;
 use crate::fault::Fault;
 use aws_lc_rs::hmac;
 use holdfast_core::command::VerifiedBackup;
 use holdfast_core::{Error, InstanceId, Secret};
-use holdfast_keystore::root::{RootKey, file as root_file};
+use holdfast_keystore::root::RootKey;
 
 const LABEL: &str = "holdfast/backup-verified/v1";
 const PREFIX: &str = "holdfast-verified-1";
@@ -58,7 +59,7 @@ pub fn attest(
 ) -> Result<VerifiedBackup, Fault> {
     let key = match root {
         Some(root) => key(instance, root)?,
-        None => key(instance, &root_file::load(&directory.root_key())?)?,
+        None => key(instance, &device::root(directory)?)?,
     };
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
     let mut proof = [0; 32];

@@ -77,6 +77,20 @@ pub fn unpack(directory: &Directory, backup: Readable, logs: Vec<PathBuf>) -> Re
             .remedy("give the file as it was written; compare its SHA-256 with the record in the log")
             .damaged());
     }
+    // Anybody can encrypt to the key of an envelope: a root key of their own must not take the place of the one that its custodians share.
+    let fits = match (&bundle.root, &root) {
+        (Root::Custodians, Some(_)) | (Root::Shares { .. } | Root::Tpm(_), None) => true,
+        (Root::Key(_) | Root::Custodians | Root::Shares { .. } | Root::Tpm(_), _) => false,
+    };
+    if said.is_some() && !fits {
+        return Err(Fault::new(
+            "what is sealed in the backup keeps its root key in another way than its custodians do",
+        )
+        .remedy(
+            "it was put together by somebody else than a gateway: give the file whose SHA-256 the log has",
+        )
+        .damaged());
+    }
     Ok(Unpacked { directory: directory.clone(), bundle, root, logs })
 }
 
@@ -165,6 +179,17 @@ async fn begin(
         true => fault.remedy("restore another backup; if the gateway still works, take a new one"),
         false => fault,
     })?;
+    // The state authenticates itself, and the manifest does not.
+    if restored.commit != bundle.manifest.commit {
+        let (is, said) = (restored.commit, bundle.manifest.commit);
+        return Err(Fault::new(format!(
+            "the state in the backup is of commit {is}, and its manifest says {said}"
+        ))
+        .remedy(
+            "it was put together by somebody else than a gateway: give the file whose SHA-256 the log has",
+        )
+        .damaged());
+    }
     let logs = earlier.into_iter().map(|log| (log.tenant, log.checkpoint)).collect();
     Ok(Summary { manifest: bundle.manifest, instance, restored, logs, copies })
 }

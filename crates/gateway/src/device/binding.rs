@@ -43,6 +43,10 @@ impl Binding {
                 "a copy of that file would open it all the same: found a gateway with `holdfast init --root tpm`",
             ));
         }
+        if directory.next_root().exists() {
+            return Err(Fault::new("another root key is ordered, and not in force yet")
+                .remedy("start the gateway, which puts it in force; then stop it and bind that one"));
+        }
         let lock = DirectoryLock::take(directory.path())?;
         Ok(Self { directory: directory.clone(), instance: identity.instance, roster, lock })
     }

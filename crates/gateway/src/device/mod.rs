@@ -51,6 +51,10 @@ pub(crate) struct Refused {
 /// When the device does not open it and there are no shares, and when it is kept in two ways that exclude each other.
 pub(crate) async fn start(directory: &Directory, config: &Config) -> Result<Start, Fault> {
     let roster = directory.roster()?;
+    // A custodian has sealed it: no device opens it before custodians have.
+    if let (true, Some(roster)) = (directory.is_sealed_by_order(), &roster) {
+        return Ok(Start::Sealed(roster.clone(), Refused::default()));
+    }
     if directory.root_hsm().exists() {
         return hsm::start(directory, roster, config).await;
     }
@@ -92,7 +96,14 @@ pub(crate) async fn start(directory: &Directory, config: &Config) -> Result<Star
 /// When the device does not open it, or there is no file.
 pub(crate) fn root(directory: &Directory) -> Result<RootKey, Error> {
     match directory.bound()? {
-        Some(bound) => open(&bound, None).map_err(alone),
+        Some(bound) => {
+            let roster = directory.roster().map_err(|fault| {
+                let detail = "the list of the root key's shares cannot be read";
+                Error::new(ErrorKind::KeyStoreUnavailable, Stage::Start, detail).because(fault)
+            })?;
+            let of = roster.map(|roster| roster.of.root);
+            open(&bound, of).map_err(|error| if of.is_some() { error } else { alone(error) })
+        }
         None => root_file::load(&directory.root_key()),
     }
 }

@@ -3,6 +3,7 @@
 use super::next::Next;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
+use crate::process;
 use crate::shares::{Asked, Ceremony, CeremonyLock, Gathering, NewCustodian, RootKey, Roster};
 use crate::world::SystemWorld;
 use holdfast_core::CallerName;
@@ -36,6 +37,7 @@ impl Change {
     /// # Errors
     /// When there is no gateway, a ceremony is under way, or a change is ordered already.
     pub fn begin(directory: &Directory) -> Result<Begun, Fault> {
+        process::protect_memory();
         let shown = directory.path().display();
         let identity = directory.identity()?.ok_or_else(|| {
             Fault::new(format!("there is no gateway in `{shown}`")).remedy("name its data directory")

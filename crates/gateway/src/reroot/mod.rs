@@ -16,7 +16,7 @@ use crate::doors::Site;
 use crate::fault::Fault;
 use crate::outside::Outside;
 use crate::root;
-use crate::sealing::{let_go, stand_down, wait_sealed};
+use crate::sealing::{Sockets, let_go, stand_down, wait_sealed};
 use crate::serve::{self, Gateway, Running, Started};
 use crate::shares::Roster;
 use crate::stages::Stages;
@@ -88,6 +88,17 @@ async fn reroot(running: Running) -> Result<Started, Fault> {
     let Some(next) = Next::read(&gateway.directory, &gateway.identity, &root)? else {
         return unchanged(running);
     };
+    // One that was given up, or is from before another ceremony, and was put back.
+    if let (Some(next), Some(now)) = (&next.roster, gateway.directory.roster()?)
+        && next.of.generation <= now.of.generation
+    {
+        tracing::error!(
+            generation = next.of.generation,
+            "an order for another root key is of a generation of shares that has passed: it is removed"
+        );
+        Next::remove(&gateway.directory)?;
+        return unchanged(running);
+    }
     if gateway.backing_up.get() > 0 {
         tracing::info!("a backup is being written: the root key is changed after it");
         return unchanged(running);
@@ -108,8 +119,8 @@ async fn reroot(running: Running) -> Result<Started, Fault> {
     let begun = std::time::Instant::now();
     tracing::info!(from = names.0, to = names.1, "the root key is changed: finishing what was accepted");
     drop(gateway);
-    let down = stand_down(running, Some(GRACE)).await?;
-    let (gateway, doors, lock) = down.into_parts();
+    let down = stand_down(running, Sockets::KeptAndCut(GRACE)).await?;
+    let (gateway, doors, lock) = down.into_parts()?;
     if gateway.law.is_sealed() {
         // Ordered meanwhile: the next root key waits until the gateway is opened again.
         return Ok(Started::Sealed(Box::new(wait_sealed(gateway, doors, lock).await?)));
@@ -128,7 +139,11 @@ async fn reroot(running: Running) -> Result<Started, Fault> {
             let root = match changed {
                 Ok(()) => next.root,
                 // The state says how far it came.
-                Err(_) => switch::settled(place, root)?,
+                Err(_) => {
+                    let root = switch::settled(place, root)?;
+                    switch::given_up(&directory, &root)?;
+                    root
+                }
             };
             // Nothing is tried again and again.
             Next::remove(&directory)?;

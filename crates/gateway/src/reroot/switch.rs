@@ -21,6 +21,7 @@ use holdfast_keystore::software::Rerooting;
 use holdfast_state::{DirectoryLock, is_under, rekey};
 use std::fs;
 use std::io;
+use std::path::Path;
 
 /// What has just been done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,12 @@ pub(crate) fn settled((directory, identity, lock): Place<'_>, root: RootKey) -> 
         Some(_) => Ok(root),
         // Carried out, but for its last step.
         None if is_under(lock, &state_key(identity, &root)?)? => {
+            let next_root = root.id()?;
             swap_shares(directory);
-            seeds::keep_only(directory, root.id()?)?;
+            if directory.roster()?.is_some_and(|roster| roster.of.root == next_root) {
+                unbind(directory)?;
+            }
+            seeds::keep_only(directory, next_root)?;
             Next::remove(directory)?;
             Ok(root)
         }
@@ -95,7 +100,8 @@ fn finish(
         None => root_file::replace(&directory.root_key(), &next.root)?,
         Some(roster) => {
             write_private(&directory.root_shares(), roster.to_text()?.as_bytes())?;
-            remove_root_key(directory)?;
+            remove(&directory.root_key())?;
+            unbind(directory)?;
         }
     }
     after(Step::Root)?;
@@ -107,12 +113,33 @@ fn finish(
     Next::remove(directory)
 }
 
-/// Where the root key was in one piece before.
-fn remove_root_key(directory: &Directory) -> Result<(), Fault> {
-    let path = directory.root_key();
-    match fs::remove_file(&path) {
+/// What a device has sealed is the earlier root key: it must neither be opened again nor stand there as if it could be.
+fn unbind(directory: &Directory) -> Result<(), Fault> {
+    let bound: Vec<_> =
+        [directory.root_tpm(), directory.root_hsm()].into_iter().filter(|path| path.exists()).collect();
+    if !bound.is_empty() {
+        tracing::warn!(
+            remedy = "run `holdfast root bind` while the gateway is stopped; until then each start needs its custodians",
+            "no device has sealed the new root key"
+        );
+    }
+    bound.iter().try_for_each(|path| remove(path))
+}
+
+/// What may be gone already.
+fn remove(path: &Path) -> Result<(), Fault> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Fault::io("cannot remove", path, error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Nothing is left with those who were to have the next root key, where it was not put in force.
+pub(super) fn given_up(directory: &Directory, root: &RootKey) -> Result<(), Fault> {
+    seeds::keep_only(directory, root.id()?)?;
+    match fs::remove_dir_all(directory.new_shares()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Fault::io("cannot remove", &path, error))
+            Err(Fault::io("cannot remove", &directory.new_shares(), error))
         }
         Ok(()) | Err(_) => Ok(()),
     }

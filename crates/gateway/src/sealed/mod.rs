@@ -212,6 +212,7 @@ impl Sealed {
         }
         let recorded = match by {
             By::Shares(by) => {
+                directory.clear_seal();
                 tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
                 let unsealing = Unsealing {
                     at,

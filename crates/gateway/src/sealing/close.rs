@@ -18,11 +18,20 @@ use tokio::time::timeout;
 /// How long connections may go on after an order to seal, to take what they were answered. Nothing is released to them any more.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// What becomes of what a gateway listens on when it ends serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sockets {
+    /// It is closed at once, so that new connections are refused.
+    Closed,
+    /// It is kept, and connections that go on for longer than this are cut.
+    KeptAndCut(Duration),
+}
+
 /// What is left of a gateway that has stopped serving.
 pub(crate) struct Ended {
     gateway: Arc<Gateway>,
-    listener: Listener,
-    admin: Option<TcpListener>,
+    /// What it listened on, where that is kept.
+    sockets: Option<(Listener, Option<TcpListener>)>,
     lock: DirectoryLock,
     /// Whether all that had begun was finished in time.
     finished: bool,
@@ -38,8 +47,8 @@ impl Running {
     pub fn shut_down(self) -> Boxed<'static, Result<(), Fault>> {
         Box::pin(async {
             tracing::info!("shutting down: finishing what was accepted");
-            let Ended { gateway, lock, finished, incomplete, listener: _, admin: _ } =
-                stand_down(self, None).await?;
+            let Ended { gateway, lock, finished, incomplete, sockets: _ } =
+                stand_down(self, Sockets::Closed).await?;
             let patience = gateway.config.limits.shutdown_seconds;
             drop(gateway);
             drop(lock);
@@ -66,7 +75,8 @@ impl Running {
             // Whatever hangs, a disk most likely, must not keep the root key.
             let patience = Duration::from_secs(self.gateway.config.limits.shutdown_seconds);
             let sealing = async {
-                let (gateway, doors, lock) = stand_down(self, Some(GRACE)).await?.into_parts();
+                let (gateway, doors, lock) =
+                    stand_down(self, Sockets::KeptAndCut(GRACE)).await?.into_parts()?;
                 wait_sealed(gateway, doors, lock).await
             };
             timeout(patience.saturating_mul(2), sealing).await.unwrap_or_else(|_elapsed| Err(held()))
@@ -95,20 +105,25 @@ pub(crate) async fn wait_sealed(
 
 impl Ended {
     /// The gateway, what it listened on, and the lock of its directory.
-    pub(crate) fn into_parts(self) -> (Arc<Gateway>, Doors, DirectoryLock) {
-        let Self { gateway, listener, admin, lock, finished: _, incomplete } = self;
+    ///
+    /// # Errors
+    /// When what it listened on was closed.
+    pub(crate) fn into_parts(self) -> Result<(Arc<Gateway>, Doors, DirectoryLock), Fault> {
+        let Self { gateway, sockets, lock, finished: _, incomplete } = self;
+        let (listener, admin) =
+            sockets.ok_or_else(|| Fault::new("what the gateway listened on is closed"))?;
         if let Some(fault) = incomplete {
             // All that was acknowledged is durable; the next start completes it.
             tracing::warn!(%fault, "the log could not be completed");
         }
         let (tls, law) = (Arc::clone(&gateway.tls), Arc::clone(&gateway.counting));
         law.store(None);
-        (gateway, Doors { tls, listener, admin, law }, lock)
+        Ok((gateway, Doors { tls, listener, admin, law }, lock))
     }
 }
 
-/// Ends everything that works in the directory. With a `grace`, connections that go on for longer are cut.
-pub(crate) async fn stand_down(running: Running, grace: Option<Duration>) -> Result<Ended, Fault> {
+/// Ends everything that works in the directory.
+pub(crate) async fn stand_down(running: Running, keeps: Sockets) -> Result<Ended, Fault> {
     let Running {
         gateway,
         stop,
@@ -129,11 +144,16 @@ pub(crate) async fn stand_down(running: Running, grace: Option<Duration>) -> Res
         Some(listening) => Some(listening.await.map_err(lost)?),
         None => None,
     };
+    let sockets = (keeps != Sockets::Closed).then_some((listener, admin));
     background.ended().await;
     let patience = Duration::from_secs(gateway.config.limits.shutdown_seconds);
     let all_gone = async |patience| timeout(patience, gateway.alive.acquire_many(ALL_ALIVE)).await.is_ok();
-    let mut finished = all_gone(grace.unwrap_or(patience)).await;
-    if grace.is_some() {
+    let grace = match keeps {
+        Sockets::KeptAndCut(grace) => grace,
+        Sockets::Closed => patience,
+    };
+    let mut finished = all_gone(grace).await;
+    if let Some((listener, _)) = &sockets {
         listener.cut();
         finished = finished || all_gone(patience).await;
     }
@@ -151,7 +171,7 @@ pub(crate) async fn stand_down(running: Running, grace: Option<Duration>) -> Res
     last.send_replace(true);
     let _ended = carrying.await;
     let incomplete = kept.map_err(Fault::from).and(flushed.map_err(Fault::from)).err();
-    Ok(Ended { gateway, listener, admin, lock, finished: finished && rested.is_ok(), incomplete })
+    Ok(Ended { gateway, sockets, lock, finished: finished && rested.is_ok(), incomplete })
 }
 
 /// Drops the gateway and all that is open in it, once nobody else has it any more.

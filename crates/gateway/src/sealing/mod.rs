@@ -3,7 +3,7 @@
 mod close;
 mod desk;
 
-pub(crate) use close::{let_go, stand_down, wait_sealed};
+pub(crate) use close::{Sockets, let_go, stand_down, wait_sealed};
 pub(crate) use desk::{Desk, Order, Refused};
 
 use crate::reroot;
@@ -49,6 +49,7 @@ impl Gateway {
         let sealing = Sealing { at: world.now(), custodian: custodian.clone(), generation, source };
         tracing::warn!(%custodian, "sealing by order: nothing is released any more");
         self.law.stop_everything().await;
+        self.directory.mark_sealed();
         self.desk.is_ordered(sealing.clone());
         let durability = match self.law.record_sealing(&sealing).await {
             Ok(()) => {

@@ -1,7 +1,7 @@
 //! The gateway's own root key, under a key of each token's own: AES-256-GCM, made inside, never to leave.
 
 use super::member::Member;
-use super::message::{Id, NONCE_LEN, Reply, Request};
+use super::message::{Id, NONCE_LEN, Object, Reply, Request};
 use super::pool::Pool;
 use super::store::another_question;
 use crate::refusal;
@@ -153,8 +153,10 @@ async fn open_in(pool: &Pool, member: &Member, one: &InToken, aad: &[u8]) -> Res
 pub async fn forget(pool: &Pool, sealed: &[InToken]) {
     for InToken { id, .. } in sealed {
         for member in pool.members() {
-            // Whoever does not have it is done.
-            let _gone = pool.ask_of(member, &Request::Destroy { id: *id }, OPENING, |_| Ok(())).await;
+            // Whoever does not have it is done. Nothing else goes that happens to have this id: who wrote it down is not known.
+            let object = Object { id, label: LABEL, private: false };
+            let gone = Request::DestroyExisting { id: *id, object };
+            let _gone = pool.ask_of(member, &gone, OPENING, |_| Ok(())).await;
         }
     }
 }

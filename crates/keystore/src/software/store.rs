@@ -259,6 +259,10 @@ impl<W: World> KeyStore for SoftwareStore<W> {
         self.import_version(waiting, version, wrapped).await
     }
 
+    fn custody_of(&self, _: &SealedHandle) -> Custody {
+        Custody::Software
+    }
+
     fn invocations(&self, _: &SealedHandle) -> u64 {
         1
     }

@@ -406,6 +406,10 @@ impl<W: World> KeyStore for TokenStore<W> {
         self.take_over(version, sought, object).await
     }
 
+    fn custody_of(&self, _: &SealedHandle) -> Custody {
+        Custody::Token
+    }
+
     /// Each member may be asked once. They are all given the same nonce, but a device may choose its own.
     fn invocations(&self, _: &SealedHandle) -> u64 {
         u64::try_from(self.tokens.pool.members().len()).unwrap_or(u64::MAX)

@@ -455,7 +455,11 @@ pub(super) fn destroy(session: &Session, id: Id) -> Result<(), Fault> {
     for class in [Class::Secret, Class::Private, Class::Public] {
         if let Some(object) = search(session, id, class)? {
             was_there = true;
-            session.inner.destroy_object(object)?;
+            match session.inner.destroy_object(object) {
+                // The object's own CKA_DESTROYABLE: no fault of the device, which does all else.
+                Err(Error::Pkcs11(RvError::ActionProhibited, _)) => return Err(Fault::Unsupported),
+                destroyed => destroyed?,
+            }
             if search(session, id, class)?.is_some() {
                 return Err(Fault::new("an object is still there after C_DestroyObject"));
             }
