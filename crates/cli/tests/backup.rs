@@ -387,3 +387,39 @@ fn no_single_recipient_gets_a_root_key_that_lies_in_a_file() {
         assert!(!output.status.success() && stderr(&output).contains(words), "{words}: {}", stderr(&output));
     }
 }
+
+/// Anybody can encrypt to the key of a backup: what they put there is not restored.
+#[test]
+fn a_backup_that_somebody_put_together_is_refused() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob", "erin"]);
+    site.ok(&server, "carol", &["key", "create", "a"]);
+    let (file, _) = site.backup(&server);
+    server.ends();
+    let shell = |script: &str| {
+        let output = Command::new("sh").args(["-euc", script]).current_dir(site.dir.path()).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", stderr(&output));
+        stdout(&output).trim().to_owned()
+    };
+    // A gateway of their own, with a root key that they know, said to be of this backup.
+    let (file, key, own) = (text(&file), text(&fixture("format-1.key")), text(&fixture("format-1.age")));
+    shell(&format!(
+        "mkdir outer inner && tar -xf '{file}' -C outer && age -d -i '{key}' '{own}' | tar -x -C inner"
+    ));
+    let head = std::fs::read_to_string(site.path("outer/backup.toml")).unwrap();
+    let said = |name: &str| {
+        let line = head.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
+    };
+    let manifest = site.path("inner/manifest.json");
+    let mut lie: Value = serde_json::from_str(&std::fs::read_to_string(&manifest).unwrap()).unwrap();
+    (lie["instance"], lie["backup"]) = (said("instance").into(), said("backup").into());
+    std::fs::write(&manifest, lie.to_string()).unwrap();
+    let recipient = said("recipient");
+    shell(&format!("cd inner && tar -cf - $(find * -type f) | age -r {recipient} -o ../outer/sealed.age"));
+    shell("cd outer && tar -b 1 -cf ../forged.tar backup.toml $(find shares -type f) sealed.age");
+    let refused = restore(&site, &with_two("forged.tar", &["--data", "forged"]));
+    assert_eq!(code(refused.status), 1, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("keeps its root key in another way"), "{}", stderr(&refused));
+    assert!(!site.path("forged/instance.toml").exists(), "it is no gateway");
+}

@@ -433,3 +433,53 @@ fn wrong_uses_are_told_before_anything_is_written() {
     let (with, said) = holdfast_root(&people, &tpm, &[]);
     assert!(with == 1 && said.contains("lies in a file"), "{said}");
 }
+
+#[test]
+fn who_is_sealed_by_a_custodian_stays_so_across_restarts_whatever_the_tpm_would_open() {
+    let Some(tpm) = Swtpm::start() else { return };
+    let people = People::new();
+    found(&people, &tpm);
+    let served = Served::start(&people.data());
+    assert!(served.line.starts_with("serving "));
+    let output = people.seals(&served.url, &people.share("alice", 1), "alice");
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    served.ends();
+    for _ in 0..2 {
+        let served = Served::start(&people.data());
+        assert!(served.line.starts_with("sealed "), "{}", served.line);
+        served.ends();
+    }
+    let mut served = Served::start(&people.data());
+    for name in ["alice", "bob", "carol"] {
+        people.gives(&served, name, 1);
+    }
+    assert!(served.next_line().starts_with("serving "));
+    served.ends();
+    opens_by_itself(&people.data());
+}
+
+#[test]
+fn another_root_key_is_not_what_the_tpm_has_and_is_bound_anew() {
+    let Some(tpm) = Swtpm::start() else { return };
+    let people = People::new();
+    found(&people, &tpm);
+    let data = people.data();
+    let mut line = vec!["root".to_owned(), "rotate".to_owned(), "--data".to_owned(), text(&data)];
+    line.extend(["--threshold", "3"].map(str::to_owned));
+    line.extend(people.custodians(&crate::people::NAMES));
+    let served = Served::start(&data);
+    let mut dialogue = Dialogue::begin(line);
+    people.give_on(&mut dialogue, 1);
+    people.answer(dialogue, 2);
+    assert!(!data.join("root.tpm").exists(), "it would open what is not in force any more");
+    let status: Value = serde_json::from_str(&served.admin("/status")).unwrap();
+    assert!(!status.to_string().contains("sealed by the TPM"), "{status}");
+    served.ends();
+    let served = Served::start(&data);
+    assert!(served.line.starts_with("sealed "), "{}", served.line);
+    served.ends();
+    let mut dialogue = Dialogue::begin(bind(&people, &tpm, &[]));
+    people.give_on(&mut dialogue, 2);
+    dialogue.succeeds();
+    opens_by_itself(&data);
+}

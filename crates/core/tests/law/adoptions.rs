@@ -90,9 +90,21 @@ fn one_object_is_one_key_whoever_asks_until_it_is_destroyed() {
     let elsewhere =
         || now(rig.pipeline.command(&rig.inbound_at(&third, "carol"), legacy("kek", Past::Uses(0))));
     assert_eq!(elsewhere().unwrap_err().kind(), ErrorKind::AlreadyExists);
-    // What is made under the same names when it is gone is another object.
+    // What is made under the same names when it is gone is another object; and it is gone when every member says so.
+    rig.keys().pool(&["a", "b"]);
+    rig.keys().take_away("b", true);
     now(rig.transition("kek", Transition::Deactivate)).unwrap();
     now(rig.transition("kek", Transition::Destroy(None))).unwrap();
+    now(rig.pipeline.finish_what_waits()).unwrap();
+    let early = carol(&rig, legacy("kek-2", Past::Uses(0))).unwrap_err();
+    assert_eq!(
+        early.kind(),
+        ErrorKind::Conflict,
+        "a key that was destroyed does not come back to life: {early}"
+    );
+    rig.keys().take_away("b", false);
+    rig.world.step(600);
+    now(rig.pipeline.finish_what_waits()).unwrap();
     assert!(rig.keys().is_erased(first.id, KeyVersion::FIRST));
     let second = carol(&rig, legacy("kek", Past::Uses(0))).unwrap();
     assert_ne!(first.id, second.id);

@@ -11,6 +11,7 @@ use holdfast_core::inventory::Need;
 use holdfast_core::key::Key;
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::port::State;
+use holdfast_core::schedule::RotationPeriod;
 use holdfast_core::{ErrorKind, KeyVersion};
 
 /// A gateway whose new versions wait, with a key `kek`.
@@ -174,4 +175,26 @@ fn two_members_of_a_pool_are_as_good_as_a_backup() {
     now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
     rotate(&rig);
     assert_eq!((is(&rig, "kek"), seal(&rig)), ((KeyState::Active, 2, 2, false), Ok(2)));
+}
+
+/// Each would take the place of the one before, and none would ever come into use.
+#[test]
+fn a_schedule_makes_no_version_behind_one_that_waits() {
+    let rig = rig();
+    verify_all(&rig);
+    let period = Some(RotationPeriod::of_days(2).unwrap());
+    now(rig.command("carol", Command::ScheduleKey { key: name("kek"), period })).unwrap();
+    let pass = |days: i64| {
+        rig.world.step(days * 86_400);
+        now(rig.pipeline.finish_what_waits()).unwrap();
+    };
+    pass(2);
+    assert_eq!(is(&rig, "kek"), (KeyState::Active, 2, 1, true));
+    pass(2);
+    pass(2);
+    assert_eq!(is(&rig, "kek"), (KeyState::Active, 2, 1, true), "it waits, and is not passed over");
+    // Once it is in use the next one is due.
+    verify_all(&rig);
+    pass(0);
+    assert_eq!(is(&rig, "kek"), (KeyState::Active, 3, 2, true));
 }
