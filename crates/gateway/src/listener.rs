@@ -77,7 +77,7 @@ impl Listener {
             settings: Arc::new(settings.clone()),
             limits: limits.clone(),
             places: Arc::new(Semaphore::new(limits.connections)),
-            addresses: Arc::new(Addresses { most: limits.connections_per_address, counts: Mutex::default() }),
+            addresses: Addresses::of(limits.connections_per_address),
             strangers: Arc::default(),
             count_noise,
             cut: watch::Sender::new(()),
@@ -246,14 +246,20 @@ fn is_of_one_peer(error: &io::Error) -> bool {
     )
 }
 
-/// Connections by address.
-struct Addresses {
+/// Connections, or whatever else one address is not to have too many of, by address.
+pub(crate) struct Addresses {
     most: usize,
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Addresses {
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressPlace> {
+    /// So many for each.
+    pub(crate) fn of(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, counts: Mutex::default() })
+    }
+
+    /// A place, if one is left.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressPlace> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
         if *count >= self.most {
@@ -264,8 +270,8 @@ impl Addresses {
     }
 }
 
-/// One address's place among the connections; given back when dropped.
-struct AddressPlace {
+/// One address's place; given back when dropped.
+pub(crate) struct AddressPlace {
     of: Option<(Arc<Addresses>, IpAddr)>,
 }
 

@@ -280,3 +280,40 @@ async fn a_seal_that_is_ordered_while_the_root_key_changes_is_kept() {
     );
     running.shut_down().await.unwrap();
 }
+
+/// Bodies that never come hold a few places for each network, and custodians have theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_stranger_does_not_keep_custodians_out() {
+    let place = tempfile::tempdir().unwrap();
+    let data = found(place.path()).await;
+    let mut config = settings(&data);
+    config.listen.proxy_protocol_from = vec![std::net::IpAddr::from([127, 0, 0, 1])];
+    let Started::Sealed(sealed) = serve::begin(Options { config, dev: false }).await.unwrap() else {
+        panic!("it serves without its root key");
+    };
+    let trusted = trust(&data);
+    let connect = async |from: &str| {
+        let greeting = format!("PROXY TCP4 {from} 127.0.0.1 4711 8443\r\n");
+        Peer::connect_after(sealed.address, &trusted, greeting.as_bytes()).await.unwrap()
+    };
+    let begin = async |peer: &mut Peer| {
+        let head = peer.head("POST", "/v1/seal/shares", 64);
+        let head = head.replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
+        peer.send(head.as_bytes()).await.unwrap();
+    };
+    let mut held = vec![];
+    for _ in 0..4 {
+        let mut peer = connect("192.0.2.1").await;
+        begin(&mut peer).await;
+        peer.asked_to_continue().await;
+        held.push(peer);
+    }
+    let mut fifth = connect("192.0.2.1").await;
+    begin(&mut fifth).await;
+    fifth.answer().await.expect("an answer").expect(429);
+    let mut custodian = connect("192.0.2.2").await;
+    begin(&mut custodian).await;
+    custodian.asked_to_continue().await;
+    drop(held);
+    sealed.shut_down().await;
+}

@@ -2,6 +2,7 @@
 
 use super::waiting::{Refused, Waiting};
 use crate::service::{read_body, respond};
+use crate::shares::network;
 use bytes::Bytes;
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage};
@@ -58,8 +59,12 @@ async fn give(
 ) -> Result<Answer, Refused> {
     let refused = |error| Refused { error, wait: None };
     let busy =
-        |_| refused(Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way"));
-    let _place = waiting.reading.try_acquire().map_err(busy)?;
+        || refused(Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way"));
+    let _own = match network(source) {
+        Some(network) => Some(waiting.readers.take(network).ok_or_else(busy)?),
+        None => None,
+    };
+    let _place = waiting.reading.try_acquire().map_err(|_| busy())?;
     let sealed = || refused(Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title));
     let matched = native::route(parts.method.as_str(), parts.uri.path()).map_err(|_| sealed())?;
     let body = read_body(&waiting.limits, matched.route, body).await.map_err(refused)?;

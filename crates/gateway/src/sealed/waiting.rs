@@ -2,6 +2,7 @@
 
 use crate::config::Limits;
 use crate::directory::Directory;
+use crate::listener::Addresses;
 use crate::shares::{Attempts, Fingerprint, Gathering, Given, Progress, Wait};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
@@ -17,6 +18,8 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 /// Shares whose bodies may be read at once.
 const READING: usize = 64;
+/// And of one network.
+const READING_OF_ONE: usize = 4;
 
 /// A gateway without its root key.
 pub(super) struct Waiting {
@@ -24,6 +27,8 @@ pub(super) struct Waiting {
     pub(super) world: SystemWorld,
     /// Bodies under way, bounded.
     pub(super) reading: Semaphore,
+    /// The same by network: no one stranger keeps custodians out with bodies that never come.
+    pub(super) readers: Arc<Addresses>,
     pub(super) tls: Arc<TlsState>,
     /// Why its device did not open the root key, if it has one.
     pub(super) not_opened: Option<String>,
@@ -72,6 +77,7 @@ impl Waiting {
             limits: limits.clone(),
             world: SystemWorld::new(),
             reading: Semaphore::new(READING),
+            readers: Addresses::of(READING_OF_ONE),
             tls,
             not_opened: None,
             fingerprint: gathering.fingerprint(),

@@ -91,7 +91,7 @@ impl Attempts {
 }
 
 /// One subscriber has as many addresses of IPv6 as they like.
-fn network(source: Option<IpAddr>) -> Option<IpAddr> {
+pub(crate) fn network(source: Option<IpAddr>) -> Option<IpAddr> {
     source.map(|ip| match ip.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {

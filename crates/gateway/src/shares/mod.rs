@@ -14,6 +14,7 @@ mod rotation;
 pub(crate) mod tests;
 mod together;
 
+pub(crate) use attempts::network;
 pub use attempts::{Attempts, Wait};
 pub(crate) use ceremony::check;
 pub use ceremony::{Asked, Ceremony, NewCustodian};
