@@ -19,7 +19,7 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// The token's objects of a kind, by OpenSC.
@@ -180,6 +180,33 @@ fn a_pin_that_others_can_read_is_refused_at_the_start() {
         said.contains("open to other users") && said.contains("chmod 600") && !said.contains(PIN),
         "{said}"
     );
+}
+
+/// Whatever the module is doing: nobody is left who could end it.
+#[test]
+fn no_worker_outlives_its_gateway() {
+    let hsm = SoftHsm::new();
+    let mut dir = TempDir::new().unwrap();
+    for round in 0..3 {
+        let mut dev = start(dir, &hsm.settings());
+        let worker = the_worker(dev.server.pid());
+        let name = format!("first-{round}");
+        until("the token takes keys", || dev.run(&["key", "create", &name]).status.success());
+        let name = format!("long-{round}");
+        let mut making = dev.command(&["key", "create", &name, "--algorithm", "rsa-4096"]);
+        let mut making = making.stderr(Stdio::null()).spawn().unwrap();
+        let status = format!("/proc/{worker}/task");
+        // A thread of it is at work.
+        until("the module is busy", || {
+            fs::read_dir(&status).unwrap().flatten().any(|task| {
+                fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| stat.contains(") R "))
+            })
+        });
+        dev.server.kill();
+        until("its worker is gone", || !Path::new(&status).exists());
+        assert!(!making.wait().unwrap().success());
+        dir = dev.dir;
+    }
 }
 
 /// A gateway that stood still while rotations were due makes up for them as soon as it runs again, once, in software and in the token.

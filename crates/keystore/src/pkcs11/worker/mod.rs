@@ -18,6 +18,7 @@ use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_le
 use confine::Confined;
 use fault::Fault;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use rustix::process::{Signal, getpid, kill_process};
 use std::ffi::OsStr;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -83,6 +84,8 @@ fn serve() -> io::Result<()> {
     control.write_all(&buffer)?;
     // Nothing more comes here but the end. The first session stays open, so that the login lasts while lanes open theirs again.
     let ended = control.read(&mut [0]);
+    // At once, with every thread: one that is inside of the module would meet the module's own end at exit, and has been seen to spin there for ever.
+    drop(kill_process(getpid(), Signal::KILL));
     drop(first);
     ended.map(drop)
 }
