@@ -61,7 +61,7 @@ fn ciphertext(input: &[u8]) -> bool {
 }
 
 fn sealed_blob(input: &[u8]) -> bool {
-    holdfast_keystore::software::SealedBlob::parse(input).is_some()
+    holdfast_keystore::sealing::SealedBlob::parse(input).is_some()
 }
 
 /// With the check that belongs to it, which no mutation would hit.

@@ -3,7 +3,8 @@
 
 use crate::pkcs11::{self, TokenStore};
 use crate::refusal;
-use crate::software::{Kind, SealedBlob, SoftwareStore};
+use crate::sealing::{Kind, SealedBlob};
+use crate::software::SoftwareStore;
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;

@@ -1,14 +1,16 @@
 //! Custody back ends: a folder each, a file per operation family.
 //!
 //! [`software`] keeps keys sealed on disk and in this machine's memory while they are used; [`pkcs11`] has them made and used in the tenant's
-//! own tokens; [`root`] is the key that all of it is sealed under. [`Custodian`] is both as one. [`testing`] wraps any key store so that a
+//! own tokens; [`root`] is the key that all of it is sealed under, and [`sealing`] how. [`Custodian`] is both as one. [`testing`] wraps any key store so that a
 //! test decides when its operations finish.
 
 mod custodian;
 pub mod pkcs11;
 mod refusal;
 pub mod root;
+pub mod sealing;
 pub mod software;
+mod spki;
 pub mod testing;
 
 pub use custodian::Custodian;

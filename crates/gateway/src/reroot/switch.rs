@@ -17,7 +17,7 @@ use crate::shares::RootKey;
 use crate::world::SystemWorld;
 use holdfast_core::OperationId;
 use holdfast_keystore::root::file as root_file;
-use holdfast_keystore::software::Rerooting;
+use holdfast_keystore::sealing::Rerooting;
 use holdfast_state::{DirectoryLock, is_under, rekey};
 use std::fs;
 use std::io;

@@ -7,7 +7,7 @@ use crate::software::agreement::Group;
 use crate::software::ffi::RsaPkey;
 use crate::software::rsa;
 use crate::software::signature::{Curve, PublicHalf};
-use crate::software::spki::{SPKI_ED25519, SPKI_P256, SPKI_P384, SPKI_P521, SPKI_X25519};
+use crate::spki::{SPKI_ED25519, SPKI_P256, SPKI_P384, SPKI_P521, SPKI_X25519};
 use holdfast_core::Error;
 use holdfast_core::algorithm::{Algorithm, SignatureScheme};
 use holdfast_core::work::Message;

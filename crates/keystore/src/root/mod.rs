@@ -12,7 +12,7 @@ pub mod spoken;
 pub mod tpm;
 pub mod under;
 
-use crate::software::derive::{self, Use};
+use crate::sealing::derive::{self, Use};
 use core::fmt;
 use holdfast_core::port::World;
 use holdfast_core::{Error, ErrorKind, Secret, Stage};

@@ -4,8 +4,8 @@
 
 use super::material::Fresh;
 use super::signature::{rejected, spki};
-use super::spki::{SPKI_P256, SPKI_P384, SPKI_X25519};
 use crate::refusal;
+use crate::spki::{SPKI_P256, SPKI_P384, SPKI_X25519};
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin, EcPrivateKeyBin};
 use holdfast_core::algorithm::Algorithm;

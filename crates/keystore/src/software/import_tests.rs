@@ -1,9 +1,9 @@
 //! Imports through the functions below the port, with what `openssl` itself wraps: another implementation of both layers.
 
 use super::fixture::{Entropy, block_on};
-use super::seal::{Kind, SealedBlob};
 use super::store::{Options, SoftwareStore};
 use crate::root::RootKey;
+use crate::sealing::seal::{Kind, SealedBlob};
 use holdfast_core::algorithm::{Algorithm, SignatureScheme};
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};

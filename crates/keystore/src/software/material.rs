@@ -2,12 +2,12 @@
 
 use super::aead::{self, AeadKey};
 use super::agreement::{self, AgreementKey, Group};
-use super::derive::{self, Use};
 use super::kem::{self, KemKey};
 use super::key_wrap::{self, WrapKey};
 use super::mac::MacKey;
 use super::rsa::{self, Modulus, RsaKey};
 use super::signature::{self, Curve, SignatureKey};
+use crate::sealing::derive::{self, Use};
 use aws_lc_rs::hmac;
 use holdfast_core::algorithm::{Algorithm, Hash};
 use holdfast_core::frame::Commitment;

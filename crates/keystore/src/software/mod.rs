@@ -1,7 +1,7 @@
 //! Software custody: keys are in this machine's memory while they are used, and sealed on disk.
 //!
 //! Three layers, each key for one use: the [`RootKey`] seals every tenant's sealing key, a tenant's sealing key seals its versions'
-//! material ([`SealedBlob`] has the format). Nothing lies in the store itself: handles are the sealed blobs, which the state keeps. What is
+//! material ([`sealing`](crate::sealing)). Nothing lies in the store itself: handles are the sealed blobs, which the state keeps. What is
 //! in use stands ready in a bounded cache; `forget` drops it, and it is wiped when its last user is done.
 //!
 //! Symmetric operations, elliptic curves, ML-KEM and public RSA operations finish on the caller's thread; RSA private operations, ML-DSA
@@ -11,11 +11,8 @@
 
 mod aead;
 pub(crate) mod agreement;
-mod cache;
-pub(crate) mod derive;
 pub(crate) mod digest;
 pub(crate) mod ffi;
-pub(crate) mod held;
 pub(crate) mod import;
 mod kem;
 pub(crate) mod key_wrap;
@@ -23,13 +20,9 @@ mod mac;
 pub(crate) mod material;
 mod operate;
 mod pool;
-mod reroot;
 pub(crate) mod rsa;
-pub(crate) mod seal;
 pub(crate) mod signature;
-pub(crate) mod spki;
 mod store;
-pub(crate) mod vault;
 mod xaes;
 
 #[cfg(test)]
@@ -44,6 +37,4 @@ mod tests;
 mod vectors;
 
 pub use crate::root::{ROOT_KEY_LEN, RootKey, SealerId};
-pub use reroot::Rerooting;
-pub use seal::{Kind, SealedBlob};
 pub use store::{Options, SoftwareStore};

@@ -1,15 +1,15 @@
 //! The store itself: the port's functions as a thin layer over what the other files do.
 
-use super::cache::Ticket;
-use super::held::{Held, Versions};
 use super::import::{self, ImportKey};
 use super::material::{self, Cost, Ready};
 use super::operate::Step;
 use super::pool::{Lane, Pool};
-use super::seal::{Binding, Kind, SealedBlob};
-use super::vault::Vault;
 use crate::refusal;
 use crate::root::{RootKey, SealerId};
+use crate::sealing::cache::Ticket;
+use crate::sealing::held::{Held, Versions};
+use crate::sealing::seal::{Binding, Kind, SealedBlob};
+use crate::sealing::vault::Vault;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};

@@ -11,7 +11,7 @@ use crate::pkcs11::public::Public;
 use crate::pkcs11::reference::Copy;
 use crate::pkcs11::worker::kek::FINGERPRINT_LEN;
 use crate::refusal;
-use crate::software::held::Held;
+use crate::sealing::held::Held;
 use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::port::Copies;
