@@ -1,8 +1,13 @@
 //! Where a backup is restored to for a while: for its owner only, and removed however it ends.
+//!
+//! A signal comes while other threads write. The directory is therefore named by a descriptor of it and not by its path: once it is removed
+//! nothing can be made in it any more, where `mkdir -p` of its path would make it again.
 
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +25,22 @@ pub(crate) enum Scratch {
     Temporary {
         /// Removed when dropped.
         directory: tempfile::TempDir,
-        /// Whether somebody else sees to signals now.
-        elsewhere: Arc<AtomicBool>,
+        /// What [`path`](Scratch::path) leads through.
+        _open: File,
+        /// Ends in nothing as soon as the directory is removed.
+        path: PathBuf,
+        /// What became of signals.
+        signals: Arc<Signals>,
     },
+}
+
+/// What becomes of signals.
+#[derive(Default)]
+pub(crate) struct Signals {
+    /// Whether somebody else sees to them now.
+    elsewhere: AtomicBool,
+    /// Whether one ends the process.
+    ending: AtomicBool,
 }
 
 impl Scratch {
@@ -47,19 +65,22 @@ impl Scratch {
                 .because(&error)
                 .remedy("name another place with the environment variable TMPDIR")
         })?;
-        let elsewhere = Arc::new(AtomicBool::new(false));
-        let (path, not_now, json) =
-            (directory.path().to_path_buf(), Arc::clone(&elsewhere), app.printer.is_json());
+        let open =
+            File::open(directory.path()).map_err(|error| Failure::file("open", directory.path(), &error))?;
+        let through = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        let signals = Arc::new(Signals::default());
+        let (path, of, json) = (directory.path().to_path_buf(), Arc::clone(&signals), app.printer.is_json());
         handle.spawn(async move {
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                if !not_now.load(Ordering::SeqCst) {
+                if !of.elsewhere.load(Ordering::SeqCst) {
                     break;
                 }
             }
+            of.ending.store(true, Ordering::SeqCst);
             let ended = match remove(&path) {
                 Ok(()) => Failure::new(Exit::Failure, "ended before it was complete")
                     .remedy("nothing was changed; begin again"),
@@ -68,14 +89,14 @@ impl Scratch {
             // Whoever works in it cannot be told in the middle of a system call.
             std::process::exit(ended.report(json).code().into());
         });
-        Ok(Self::Temporary { directory, elsewhere })
+        Ok(Self::Temporary { directory, _open: open, path: through, signals })
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Kept(path) => path,
-            Self::Temporary { directory, elsewhere: _ } => directory.path(),
+            Self::Temporary { path, .. } => path,
         }
     }
 
@@ -83,7 +104,7 @@ impl Scratch {
     pub(super) fn leave_signals(&self, leave: bool) {
         match self {
             Self::Kept(_) => {}
-            Self::Temporary { directory: _, elsewhere } => elsewhere.store(leave, Ordering::SeqCst),
+            Self::Temporary { signals, .. } => signals.elsewhere.store(leave, Ordering::SeqCst),
         }
     }
 
@@ -91,7 +112,13 @@ impl Scratch {
     pub(super) fn end(self) -> Result<(), Failure> {
         match self {
             Self::Kept(_) => Ok(()),
-            Self::Temporary { directory, elsewhere: _ } => remove(directory.path()),
+            Self::Temporary { directory, signals, .. } => {
+                // What failed because it was removed is not what there is to say.
+                while signals.ending.load(Ordering::SeqCst) {
+                    std::thread::park();
+                }
+                remove(directory.path())
+            }
         }
     }
 }
