@@ -229,6 +229,50 @@ fn damaged_and_foreign_backups_are_refused() {
     assert_eq!(code(fine.status), 0, "{}", stderr(&fine));
 }
 
+/// What a log has recorded says which file it was: another one does not take its place, however well it opens.
+#[test]
+fn a_backup_that_the_log_has_not_recorded_is_refused() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob"]);
+    site.ok(&server, "carol", &["key", "create", "a"]);
+    let (file, told) = site.backup(&server);
+    site.ok(&server, "oscar", &["audit", "mirror", "gateway"]);
+    site.ok(&server, "carol", &["audit", "mirror", "acme"]);
+    server.ends();
+    let file = text(&file);
+    // It opens as the first one does: when it was taken stands in clear, and nothing binds that.
+    let mut other = std::fs::read(&file).unwrap();
+    let at = other.windows(9).position(|window| window == b"taken = \"").unwrap() + 9;
+    other[at] = b'1';
+    std::fs::write(site.path("other"), other).unwrap();
+    let refused = |file: &str, data: &str, log: &str| {
+        let output = restore(&site, &with_two(file, &["--data", data, "--log", "acme", "--log", log]));
+        assert_eq!(code(output.status), 6, "{}", stderr(&output));
+        assert!(stderr(&output).contains("has recorded no backup with the SHA-256"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--unrecorded"), "{}", stderr(&output));
+        assert!(!site.path(data).join("instance.toml").exists(), "what was refused is no gateway");
+        assert!(!site.path(data).join("root.key").exists(), "nor has it a root key");
+    };
+    refused("other", "other.data", "gateway");
+    let summary = |line: &[&str]| {
+        let output = restore(&site, &[line, &["--json"]].concat());
+        assert_eq!(code(output.status), 0, "{}", stderr(&output));
+        let summary: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        (summary["recorded"].clone(), summary["sha256"].clone(), stderr(&output))
+    };
+    // The file itself, under whatever name, from wherever it comes.
+    std::fs::copy(&file, site.path("renamed")).unwrap();
+    let (recorded, sha256, said) = summary(&with_two("renamed", &["--data", "one", "--log", "gateway"]));
+    assert_eq!((&recorded, &sha256), (&true.into(), &told["sha256"]), "{said}");
+    assert!(!said.contains("nobody has compared"), "{said}");
+    // Somebody takes it upon themselves; nobody could know.
+    let line = with_two("other", &["--data", "two", "--log", "gateway", "--unrecorded"]);
+    let (recorded, _, said) = summary(&line);
+    assert!(recorded.is_null() && said.contains("nobody has compared"), "{said}");
+    let (recorded, _, said) = summary(&with_two(&file, &["--data", "three", "--log", "acme"]));
+    assert!(recorded.is_null() && said.contains("nobody has compared"), "{said}");
+}
+
 #[test]
 fn a_backup_protects_when_somebody_has_opened_it_and_nobody_else_says_so() {
     let site = Site::found();

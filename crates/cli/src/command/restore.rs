@@ -1,13 +1,13 @@
 //! `holdfast restore`.
 
-use super::backup::open::{self, Table};
+use super::backup::open::{self, Table, told};
 use super::share::gather_all;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::output::note;
 use crate::progress;
 use clap::Args;
-use holdfast_gateway::backup::{self, Found, Summary};
+use holdfast_gateway::backup::{self, Found, Recorded, Summary, Summed};
 use holdfast_gateway::directory::Directory;
 use std::path::PathBuf;
 
@@ -19,6 +19,8 @@ use std::path::PathBuf;
 /// A backup for custodians opens with the identities of as many of them as its threshold says; for those that are not here, the command shows
 /// a fresh key, and takes what each prints with `holdfast backup share` on a machine of their own. Where the root key itself is in shares, its
 /// custodians give theirs as for `holdfast share rotate`.
+///
+/// With a copy of the gateway's own log a file is refused whose SHA-256 that log has not recorded: it ends with 6.
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
     /// The backup, or `-` for stdin: as it was written, or decrypted with `age -d`
@@ -32,17 +34,27 @@ pub(crate) struct Restore {
     /// A copy of a tenant's log, as `holdfast audit mirror` makes it; several times for several
     #[arg(long = "log", value_name = "DIR")]
     logs: Vec<PathBuf>,
+    /// Restore a file that the gateway's own log has not recorded, or that cannot be compared with it
+    #[arg(long)]
+    unrecorded: bool,
 }
 
 impl Restore {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { backup, identities, data, logs } = self;
+        let Self { backup, identities, data, logs, unrecorded } = self;
         let (from, from_stdin) = open::source(&backup)?;
         let without_copies = logs.is_empty();
         let mut table = Table::default();
-        let found = Found::of(from)?;
+        let summed = Summed::new(from);
+        let found = Found::of(summed.reader())?;
         let readable = open::open(app, (found, from_stdin), &identities, &mut table, &|_| ())?;
-        let unpacked = backup::unpack(&Directory::at(&data), readable, logs)?;
+        let mut unpacked = backup::unpack(&Directory::at(&data), readable, logs)?;
+        let sha256 = summed.finish().map_err(|error| Failure::file("read", &backup, &error))?;
+        // Before custodians give anything for it.
+        let recorded = match unrecorded {
+            true => None,
+            false => Some(unpacked.recorded(&sha256).map_err(told)?),
+        };
         let root = match unpacked.gathering()? {
             None => None,
             Some(gathering) if from_stdin => {
@@ -71,6 +83,8 @@ impl Restore {
             "stops_given_again": restored.stops,
             "stops_of_unknown_tenants": restored.unknown,
             "logs": logs,
+            "sha256": sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            "recorded": recorded.and_then(is_recorded),
         }))?;
         if without_copies {
             note(
@@ -78,10 +92,23 @@ impl Restore {
             );
             note("WARNING: compare with what custodians, sinks and mirrors know before any key is resumed");
         }
+        if recorded.and_then(is_recorded).is_none() {
+            note(
+                "WARNING: nobody has compared the backup with its record in the gateway's own log: compare its SHA-256",
+            );
+        }
         note(&format!(
             "now: `holdfast serve` with `data = \"{}\"`, then each custodian: `holdfast key resume NAME`",
             data.display()
         ));
         Ok(())
+    }
+}
+
+/// Whether the gateway's own log has recorded it, if anybody was asked.
+fn is_recorded(recorded: Recorded) -> Option<bool> {
+    match recorded {
+        Recorded::WithThisHash => Some(true),
+        Recorded::NobodyKnows => None,
     }
 }

@@ -7,12 +7,14 @@ mod bundle;
 mod envelope;
 mod opening;
 pub mod proof;
+mod record;
 mod restore;
 mod since;
 mod write;
 
 pub use bundle::Manifest;
 pub use opening::{Found, Opening, OwnShare, Readable, open_for_anyone};
+pub use record::{Recorded, Summed};
 pub use restore::{Copied, Summary, Unpacked, unpack};
 pub use since::{FirstOf, Since, Stop, Written};
 pub use write::{Backups, Readers};

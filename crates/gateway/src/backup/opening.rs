@@ -31,6 +31,8 @@ pub struct Readable {
     pub(super) root: Option<RootKey>,
     /// What was said of it in clear, where something was.
     pub(super) says: Option<(InstanceId, BackupId)>,
+    /// Whether it was opened here, from the file as it was written.
+    pub(super) is_as_written: bool,
 }
 
 impl Found {
@@ -48,7 +50,9 @@ impl Found {
         Ok(match (is_age, is_envelope) {
             (true, _) => Self::Anyone(whole),
             (false, true) => Self::Custodians(Opening::begin(whole)?),
-            (false, false) => Self::Clear(Readable { archive: whole, root: None, says: None }),
+            (false, false) => {
+                Self::Clear(Readable { archive: whole, root: None, says: None, is_as_written: false })
+            }
         })
     }
 }
@@ -82,7 +86,7 @@ pub fn open_for_anyone(backup: Box<dyn Read + Send>, with: &[PathBuf]) -> Result
     let decryptor = age::Decryptor::new_buffered(BufReader::new(backup)).map_err(closed)?;
     let found = found.iter().map(|identity| &**identity as &dyn age::Identity);
     let archive = Box::new(decryptor.decrypt(found).map_err(closed)?);
-    Ok(Readable { archive, root: None, says: None })
+    Ok(Readable { archive, root: None, says: None, is_as_written: true })
 }
 
 /// A backup for custodians, and their shares as they come in: by an identity that is here, or encrypted to a key of this process alone.
@@ -174,7 +178,8 @@ impl Opening {
         };
         let decryptor = age::Decryptor::new_buffered(BufReader::new(sealed)).map_err(closed)?;
         let archive = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(closed)?;
-        Ok(Readable { archive: Box::new(archive), root, says: Some((head.of.instance, head.of.backup)) })
+        let says = Some((head.of.instance, head.of.backup));
+        Ok(Readable { archive: Box::new(archive), root, says, is_as_written: true })
     }
 }
 

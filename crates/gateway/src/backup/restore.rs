@@ -2,6 +2,7 @@
 
 use super::bundle::{Bundle, KnownLog, Manifest, Root};
 use super::opening::Readable;
+use super::record::{self, Recorded};
 use crate::boxed::Boxed;
 use crate::config::Config;
 use crate::device;
@@ -57,7 +58,11 @@ pub struct Unpacked {
     bundle: Bundle,
     /// What the shares of the backup's custodians gave.
     root: Option<RootKey>,
+    /// Whether what was read is the file as a gateway wrote it: one that was decrypted elsewhere is not.
+    is_as_written: bool,
     logs: Vec<PathBuf>,
+    /// What the copies say, once they were verified.
+    continued: Option<Continued>,
 }
 
 /// Unpacks a backup into an empty directory. What is cut short from here on is no gateway, and can be removed. `logs` are copies of logs that
@@ -67,7 +72,7 @@ pub struct Unpacked {
 /// When the directory is not empty, or the backup is not whole, or not the one that its envelope says.
 pub fn unpack(directory: &Directory, backup: Readable, logs: Vec<PathBuf>) -> Result<Unpacked, Fault> {
     directory.prepare()?;
-    let Readable { archive, root, says } = backup;
+    let Readable { archive, root, says, is_as_written } = backup;
     let bundle = Bundle::read(archive, &directory.path().join("state").join("holdfast.db"))?;
     let said = says.map(|(instance, backup)| (instance.to_string(), backup.to_string()));
     let is = bundle.manifest.backup.clone().map(|backup| (bundle.manifest.instance.clone(), backup));
@@ -91,7 +96,7 @@ pub fn unpack(directory: &Directory, backup: Readable, logs: Vec<PathBuf>) -> Re
         )
         .damaged());
     }
-    Ok(Unpacked { directory: directory.clone(), bundle, root, logs })
+    Ok(Unpacked { directory: directory.clone(), bundle, root, is_as_written, logs, continued: None })
 }
 
 impl Unpacked {
@@ -105,6 +110,7 @@ impl Unpacked {
     /// # Errors
     /// When they cannot be listed.
     pub fn add_logs_of(&mut self, directory: &Directory) -> Result<Vec<(TenantId, PathBuf)>, Fault> {
+        self.continued = None;
         let audit = directory.path().join("audit");
         let wrong = |error| Fault::io("cannot read", &audit, error);
         let mut unknown = Vec::new();
@@ -121,6 +127,19 @@ impl Unpacked {
             }
         }
         Ok(unknown)
+    }
+
+    /// Compares the SHA-256 of the file that was read with what the copies of the gateway's own log have recorded.
+    ///
+    /// # Errors
+    /// When a copy does not continue what the backup knows, or they have not recorded this file.
+    pub fn recorded(&mut self, sha256: &[u8; 32]) -> Result<Recorded, Fault> {
+        let Self { bundle, logs, continued: known, is_as_written, .. } = self;
+        let Continued { copies, .. } = match known {
+            Some(known) => known,
+            None => known.insert(continued(bundle, logs)?),
+        };
+        record::compare(copies, sha256, *is_as_written)
     }
 
     /// What takes the shares of its root key, if the gateway had that in shares: the backup does not have it.
@@ -154,14 +173,17 @@ async fn begin(
     root: Option<RootKey>,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Summary, Fault> {
-    let Unpacked { directory, bundle, root: shared, logs } = unpacked;
+    let Unpacked { directory, bundle, root: shared, is_as_written: _, logs, continued: known } = unpacked;
     let directory = &directory;
     let world = SystemWorld::new();
     let mut entropy = [0; 10];
     world.fill(&mut entropy)?;
     let instance = InstanceId::new(world.now(), entropy);
     let identity = bundle.identity.restored(instance, world.now().to_string());
-    let Continued { earlier, stops, copies } = continued(&bundle, &logs)?;
+    let Continued { earlier, stops, copies } = match known {
+        Some(known) => known,
+        None => continued(&bundle, &logs)?,
+    };
     lay_out(directory, &bundle, shared.as_ref())?;
     let root = match root {
         Some(root) => root,

@@ -116,6 +116,12 @@ fn warn(report: &Report) {
             "WARNING: no copy of the log of {logs} was given: what happened there since would be lost too"
         ));
     }
+    let knows = report.logs.copies.iter().any(|tenant| tenant == TenantId::GATEWAY);
+    if knows && report.backup.sha256.is_some() && report.backup.recorded.is_none() {
+        note(
+            "WARNING: the gateway's own log has not recorded this backup, or its copy is older: a restoration would refuse it",
+        );
+    }
     if report.backup.younger > 0 {
         note(&format!("WARNING: the log has recorded {} younger backups", report.backup.younger));
     }

@@ -204,9 +204,12 @@ impl Report {
         self.restored.stops = stops;
         let name =
             Path::new(&self.backup.file).file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let own = backups.iter().position(|written| written.file == name);
-        if let (Some(record), Some(sha256)) = (own.and_then(|at| backups.get(at)), &self.backup.sha256) {
-            self.backup.recorded = Some(record.sha256 == *sha256);
+        // By its hash, whatever it is called by now; by its name, if somebody has put another file in its place.
+        let is = self.backup.sha256.as_ref();
+        let by_hash = backups.iter().position(|written| is == Some(&written.sha256));
+        let own = by_hash.or_else(|| backups.iter().position(|written| written.file == name));
+        if let (Some(_), Some(_)) = (own, is) {
+            self.backup.recorded = Some(by_hash.is_some());
         }
         let younger = backups.len().saturating_sub(own.map_or(0, |at| at + 1));
         self.backup.younger = u64::try_from(younger).unwrap_or(u64::MAX);
