@@ -131,6 +131,7 @@ impl<K: KeyStore, S: State, L: AuditLog> Rig<K, S, L> {
             build: "test",
             operators: vec![person(TenantId::GATEWAY, "olga", CallerKind::Operator, &world)],
             tenants: vec![people("acme", policy, &world), people("other", policy, &world)],
+            shares: None,
         };
         let engines = Self::engines(keys, state, log, &world, &registry);
         let pipeline = Pipeline::found(engines, false, founding).await?;

@@ -32,6 +32,8 @@ pub struct TenantRecord {
     pub out: BTreeMap<MemberName, Absence>,
     /// Of the gateway itself: for how many seconds it has been up in all while some key waited to be destroyed, as far as that was counted.
     pub up: u64,
+    /// Of the gateway itself: the newest generation of shares of its root key that its log has recorded; `None` where none ever was.
+    pub shares: Option<u32>,
     /// When it was created.
     pub created: Timestamp,
     /// How often its record, callers, anchors or policy have been written.

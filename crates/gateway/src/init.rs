@@ -7,6 +7,7 @@ use crate::device::{Bound, InTokens, Pcrs, Place, forget_in_tokens, seal_in_toke
 use crate::directory::{Directory, Identity, write_private};
 use crate::fault::Fault;
 use crate::process;
+use crate::reroot::told;
 use crate::root::{self, Law};
 use crate::shares::{Ceremony, NewCustodian};
 use crate::stages::Stages;
@@ -119,7 +120,8 @@ pub fn begin(directory: &Directory, plan: &Plan) -> Result<Begun, Fault> {
         (Some(root), Some(Tpm { place, pcrs })) => {
             let sealed = tpm::seal(root, place, pcrs)?;
             let made = world.now().to_string();
-            Some(Bound { instance: identity.instance, root: root.id()?, made, bound_by: vec![], sealed })
+            let (instance, of, bound_by) = (identity.instance, root.id()?, vec![]);
+            Some(Bound { instance, root: of, made, bound_by, sealed, mac: None }.signed(root)?)
         }
         (_, _) => None,
     };
@@ -223,7 +225,7 @@ impl Begun {
             Some(ceremony) => Some(ceremony.finish(world.now().to_string(), vec![])?),
         };
         let lock = site.keep()?;
-        if let Some(roster) = roster {
+        if let Some(roster) = &roster {
             write_private(&directory.root_shares(), roster.to_text()?.as_bytes())?;
         }
         if let Some(in_tokens) = &in_tokens {
@@ -236,7 +238,9 @@ impl Begun {
             None => root_file::create(&directory.root_key(), &world)?,
             Some(root) => root,
         };
-        let founding = Founding { instance: identity.instance, build: crate::BUILD, operators, tenants };
+        let instance = identity.instance;
+        let shares = roster.as_ref().map(told);
+        let founding = Founding { instance, build: crate::BUILD, operators, tenants, shares };
         let (none, stages) = (Config::default(), Stages::default());
         let found = root::found((&directory, &identity, lock), root, founding, &none, &stages);
         drop(Box::pin(found).await?);
@@ -323,6 +327,7 @@ pub(crate) async fn init_dev(
         build: crate::BUILD,
         operators: vec![operator],
         tenants: vec![tenant],
+        shares: None,
     };
     let lock = Site::prepare(directory)?.keep()?;
     let root = root_file::create(&directory.root_key(), &world)?;

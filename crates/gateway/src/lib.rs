@@ -3,6 +3,7 @@
 //! A request comes in through [`listener`], is answered by [`service`], and everything in between is core's.
 
 pub mod admin;
+mod authentic;
 pub mod backup;
 mod boxed;
 mod clock;

@@ -6,6 +6,7 @@ use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::outside::Outside;
 use crate::reroot::{self, seeds};
+use crate::shares::{self, Roster};
 use crate::stages::{Seen, Stages};
 use crate::world::SystemWorld;
 use holdfast_audit::port::{GatewayLog, Signing};
@@ -162,6 +163,9 @@ pub async fn found(
     Ok((law, lock))
 }
 
+/// A founded gateway that was opened: with the list of its root key's shares if there are any, as it was found to be authentic.
+pub type Reopened = (Law, DirectoryLock, Option<Roster>);
+
 /// Opens a founded gateway whose root key lies in a file.
 ///
 /// # Errors
@@ -172,7 +176,7 @@ pub async fn reopen(
     config: &Config,
     outside: &Outside,
     stages: &Stages,
-) -> Result<(Law, DirectoryLock), Fault> {
+) -> Result<Reopened, Fault> {
     let lock = DirectoryLock::take(directory.path())?;
     directory.has_log()?;
     let root = root_file::load(&directory.root_key())?;
@@ -182,14 +186,15 @@ pub async fn reopen(
 /// Opens a founded gateway with its root key, compares it with what is kept outside, and closes what a crash left open.
 ///
 /// # Errors
-/// As [`open`], when a log contradicts what is kept outside, and when state and log do not belong together.
+/// As [`open`], when a log contradicts what is kept outside, when state and log do not belong together, and when the list of the root key's shares
+/// is not the one that was written last.
 pub async fn reopen_with(
     (directory, identity, lock): (&Directory, &Identity, DirectoryLock),
     root: RootKey,
     config: &Config,
     outside: &Outside,
     stages: &Stages,
-) -> Result<(Law, DirectoryLock), Fault> {
+) -> Result<Reopened, Fault> {
     directory.has_log()?;
     let root = reroot::settled((directory, identity, &lock), root)?;
     let Opened { engines, recovery } = open((directory, identity, &lock), root, config, stages)?;
@@ -197,5 +202,7 @@ pub async fn reopen_with(
     Box::pin(outside.compare(directory, identity, &engines.log)).await?;
     let law = Box::pin(Pipeline::open(engines, identity.dev, recovery)).await?;
     let law = law.with_waiting_period(config.destruction.period(identity.dev));
-    Ok((law, lock))
+    let recorded = law.recorded_generation();
+    let roster = shares::in_force(directory, law.engines().log.signing().root(), recorded)?;
+    Ok((law, lock, roster))
 }

@@ -219,9 +219,8 @@ async fn prepare(options: Options) -> Result<Started, Fault> {
         match device::start(&site.directory, &site.config).await? {
             device::Start::File => {}
             device::Start::Opened(root, by) => {
-                let opened = Box::pin(opened_by_device(&site, identity, root, by)).await?;
+                let (opened, roster) = Box::pin(opened_by_device(&site, identity, root, by)).await?;
                 let doors = Doors::bind(&mut site).await?;
-                let roster = site.directory.roster()?;
                 return Ok(Started::Serving(Box::new(serve(site, opened, doors, roster).await?)));
             }
             device::Start::Sealed(roster, refused) => {
@@ -231,12 +230,14 @@ async fn prepare(options: Options) -> Result<Started, Fault> {
         }
     }
     let Site { config, directory, outside, stages, not_opened: _ } = &site;
-    let opened = Box::pin(open(directory, dev, config, outside, stages)).await?;
+    // There are shares where a root key in one piece has just given way to them.
+    let (opened, roster) = Box::pin(open(directory, dev, config, outside, stages)).await?;
     let doors = Doors::bind(&mut site).await?;
-    // Where a root key in one piece has just given way to one in shares.
-    let roster = site.directory.roster()?;
     Ok(Started::Serving(Box::new(serve(site, opened, doors, roster).await?)))
 }
+
+/// What is served.
+type Opened = (Law, holdfast_state::DirectoryLock, Identity);
 
 /// Opens a gateway with the root key that its device gave, and records that.
 async fn opened_by_device(
@@ -244,22 +245,22 @@ async fn opened_by_device(
     identity: Identity,
     root: RootKey,
     by: DeviceUnsealing,
-) -> Result<(Law, holdfast_state::DirectoryLock, Identity), Fault> {
+) -> Result<(Opened, Option<Roster>), Fault> {
     let Site { config, directory, outside, stages, not_opened: _ } = site;
     let lock = holdfast_state::DirectoryLock::take(directory.path())?;
     let place = (directory, &identity, lock);
-    let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
+    let (law, lock, roster) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
     tracing::info!(device = by.device, bound_to = by.bound_to, "the root key was opened by a device");
     if let Err(error) = law.record_device(by).await {
         tracing::warn!(error = error.chain(), "what opened the gateway is not recorded yet; it is retried");
     }
-    Ok((law, lock, identity))
+    Ok(((law, lock, identity), roster))
 }
 
 /// Serves what has been opened, with shares if it was opened by some.
 pub(crate) async fn serve(
     site: Site,
-    (law, lock, identity): (Law, holdfast_state::DirectoryLock, Identity),
+    (law, lock, identity): Opened,
     doors: Doors,
     roster: Option<Roster>,
 ) -> Result<Running, Fault> {
@@ -277,6 +278,7 @@ pub(crate) async fn serve(
     let requests = Semaphore::new(config.limits.requests);
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
+    let recorded = law.recorded_generation();
     let alive = Arc::new(Semaphore::new(usize::try_from(ALL_ALIVE).unwrap_or(Semaphore::MAX_PERMITS)));
     let gateway = Arc::new(Gateway {
         law,
@@ -292,7 +294,7 @@ pub(crate) async fn serve(
         not_opened,
         requests,
         alive,
-        desk: Desk::new(roster),
+        desk: Desk::new(roster, recorded),
         backing_up: Gauge::default(),
         rerooting: watch::Sender::new(false),
         refused_root: Mutex::default(),
@@ -359,7 +361,7 @@ async fn open(
     config: &Config,
     outside: &Outside,
     stages: &Stages,
-) -> Result<(Law, holdfast_state::DirectoryLock, Identity), Fault> {
+) -> Result<(Opened, Option<Roster>), Fault> {
     match (directory.identity()?, dev) {
         (Some(identity), true) if !identity.dev => {
             let problem = format!("`{}` is not a dev directory", directory.path().display());
@@ -372,10 +374,11 @@ async fn open(
             ))
         }
         (Some(identity), _) => {
-            let (law, lock) = Box::pin(root::reopen(directory, &identity, config, outside, stages)).await?;
-            Ok((law, lock, identity))
+            let opened = Box::pin(root::reopen(directory, &identity, config, outside, stages)).await?;
+            let (law, lock, roster) = opened;
+            Ok(((law, lock, identity), roster))
         }
-        (None, true) => init::init_dev(directory, config, stages).await,
+        (None, true) => Ok((init::init_dev(directory, config, stages).await?, None)),
         (None, false) => {
             let problem = format!("there is no gateway in `{}`", directory.path().display());
             Err(Fault::new(problem)

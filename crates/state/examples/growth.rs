@@ -159,6 +159,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         clock_held: None,
         out: BTreeMap::new(),
         up: 0,
+        shares: None,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,
     };

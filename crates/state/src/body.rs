@@ -80,6 +80,8 @@ struct TenantBody<'a> {
     out: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "is_zero")]
     up: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shares: Option<u32>,
     created: u64,
 }
 
@@ -292,6 +294,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         clock_held,
         out,
         up,
+        shares,
         created,
         epoch: _,
     } = record;
@@ -306,6 +309,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         clock_held: clock_held.map(Timestamp::micros),
         out: out.iter().map(|(member, absence)| (member.as_str().into(), absence.name().into())).collect(),
         up: *up,
+        shares: *shares,
         created: created.micros(),
     })
 }
@@ -324,6 +328,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         clock_held,
         out,
         up,
+        shares,
         created,
     } = body;
     let retention = retention_days
@@ -345,6 +350,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         clock_held: clock_held.map(Timestamp::from_micros),
         out: out.collect::<Result<_, Fault>>()?,
         up,
+        shares,
         created: Timestamp::from_micros(created),
         epoch: Epoch(row.epoch),
     })

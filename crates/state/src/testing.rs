@@ -76,6 +76,7 @@ pub(crate) fn tenant_record(id: &str) -> TenantRecord {
         clock_held: None,
         out: BTreeMap::new(),
         up: 0,
+        shares: None,
         created: Timestamp::from_micros(1_000_000),
         epoch: Epoch::FIRST,
     }

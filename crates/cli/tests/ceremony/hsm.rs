@@ -20,7 +20,7 @@ fn root_keys(hsm: &SoftHsm) -> String {
 }
 
 /// A configuration with these tokens, each one for itself.
-fn configure(people: &People, tokens: &[(&str, &SoftHsm)], more: &str) -> PathBuf {
+pub fn configure(people: &People, tokens: &[(&str, &SoftHsm)], more: &str) -> PathBuf {
     let mut settings = format!("data = \"{}\"\n{more}", people.data().display());
     if tokens.len() > 1 {
         settings.push_str("[pool]\ndistribution = \"vendor\"\n");
@@ -37,14 +37,14 @@ fn init(people: &People, config: &Path) -> Vec<String> {
     line
 }
 
-fn found(people: &People, config: &Path) -> String {
+pub fn found(people: &People, config: &Path) -> String {
     let said = people.answer(Dialogue::begin(init(people, config)), 1);
     std::fs::rename(people.data().join("credentials"), people.path("credentials")).unwrap();
     std::fs::copy(people.data().join("tls/ca.pem"), people.path("ca.pem")).unwrap();
     said
 }
 
-fn start(config: &Path) -> Served {
+pub fn start(config: &Path) -> Served {
     Served::start_with(&["--config", &text(config)])
 }
 

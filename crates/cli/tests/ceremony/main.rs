@@ -10,6 +10,7 @@
     reason = "what fails here is a test"
 )]
 
+mod authentic;
 #[path = "../common/mod.rs"]
 mod common;
 mod founding;

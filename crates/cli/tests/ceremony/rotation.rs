@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 /// Two of Alice, Bob, Carol and Dave; Erin has left.
-fn rotate(people: &People) -> Dialogue {
+pub fn rotate(people: &People) -> Dialogue {
     let mut line = vec!["share".to_owned(), "rotate".to_owned(), "--data".to_owned(), text(&people.data())];
     line.extend(["--threshold".to_owned(), "2".to_owned()]);
     line.extend(people.custodians(&["alice", "bob", "carol", "dave"]));

@@ -97,6 +97,12 @@ impl Served {
         self.child.wait().unwrap();
     }
 
+    /// It ends by itself: its code, and what it said.
+    pub fn fails(mut self) -> (i32, String) {
+        let status = self.child.wait().unwrap();
+        (code(status), self.log.take().unwrap().join().unwrap())
+    }
+
     /// Orders it to end, which it must do in order, and gives what it said.
     #[track_caller]
     pub fn ends(mut self) -> String {

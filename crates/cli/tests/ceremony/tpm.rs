@@ -312,6 +312,8 @@ fn another_tpm_a_damaged_object_and_no_tpm_are_told_apart() {
         }
     }
     is_refused(&data, &["root.tpm", "damaged"]);
+    std::fs::write(&file, good.replacen("made = \"2", "made = \"1", 1)).unwrap();
+    is_refused(&data, &["`root.tpm` is not as it was written", "no shares of this root key"]);
     let wrong_root = good.replace("\nroot = \"", "\nroot = \"0");
     for (text, words) in [(wrong_root.as_str(), "is refused"), ("", "is refused")] {
         std::fs::write(&file, text).unwrap();
@@ -347,6 +349,9 @@ fn with_shares_a_damaged_or_missing_binding_leaves_the_gateway_sealed_and_not_sh
     let (from, to) = (good.find("\nroot = \"").unwrap() + 9, 16);
     std::fs::write(&file, format!("{}{}{}", &good[..from], "0".repeat(to), &good[from + to..])).unwrap();
     is_sealed("is of another root key than the shares");
+    // It opens, and says of itself what nobody with the root key has said.
+    std::fs::write(&file, good.replacen("made = \"2", "made = \"1", 1)).unwrap();
+    is_sealed("`root.tpm` is not as it was written");
     std::fs::write(&file, &good).unwrap();
     tpm.switch_off();
     is_sealed("there is no TPM at");

@@ -6,6 +6,7 @@ use super::destruction::Waiting;
 use super::proof::{Intent, Permit, Recording};
 use super::record::{Done, Facts, Scene};
 use super::recover::Unfinished;
+use super::reroot::Generation;
 use super::schedule::Agenda;
 use super::snapshot::Snapshots;
 use super::{Engines, Inbound, Pipeline, TenantView, plan};
@@ -34,6 +35,8 @@ pub struct Founding<'a> {
     pub operators: Vec<CallerRecord>,
     /// Its first tenants.
     pub tenants: Vec<NewTenant>,
+    /// The first generation of shares of its root key, if that is in shares.
+    pub shares: Option<Generation>,
 }
 
 impl<P: Ports> Pipeline<P> {
@@ -69,7 +72,7 @@ impl<P: Ports> Pipeline<P> {
                 .remedy("name custodians with their tenant"));
         }
         let pipeline = Self::unloaded(engines, is_dev);
-        let Founding { instance, build, operators, tenants } = founding;
+        let Founding { instance, build, operators, tenants, shares } = founding;
         let gateway = TenantId::gateway();
         let now = pipeline.engines.world.now();
         let own = own_caller(&gateway)?;
@@ -85,6 +88,7 @@ impl<P: Ports> Pipeline<P> {
             clock_held: None,
             out: BTreeMap::new(),
             up: 0,
+            shares: shares.as_ref().map(|first| first.number),
             created: now,
             epoch: Epoch::FIRST,
         };
@@ -95,12 +99,14 @@ impl<P: Ports> Pipeline<P> {
         let committed = pipeline.engines.state.commit(&Intent::own(permit), changes).await?;
         pipeline.reload(&gateway).await?;
         let names: Vec<_> = operators.iter().map(|record| record.name.as_str()).collect();
-        let context = Context::new(vec![
+        let mut pairs = vec![
             ("build".into(), build.into()),
             ("directory".into(), if is_dev { "dev" } else { "production" }.into()),
             ("instance".into(), instance.to_string().into()),
             ("operators".into(), names.join(" ").into()),
-        ])?;
+        ];
+        pairs.extend(shares.as_ref().map(Generation::pairs).unwrap_or_default());
+        let context = Context::new(pairs)?;
         let view = pipeline.tenant(&gateway).ok_or_else(not_loaded)?;
         let inbound = own_inbound(operation, &gateway, now, pipeline.engines.world.ticks());
         let mut facts = Facts::new(operation, Action::Found);

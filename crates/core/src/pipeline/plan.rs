@@ -537,6 +537,7 @@ impl<P: Ports> Pipeline<P> {
             clock_held: None,
             out: BTreeMap::new(),
             up: 0,
+            shares: None,
             created: scene.inbound.now,
             epoch: Epoch::FIRST,
         };

@@ -8,7 +8,8 @@ use crate::action::Action;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, OperationId, TenantId};
-use crate::port::{AuditLog, Health, Ports, State, World};
+use crate::port::{AuditLog, Health, Ports, State, StateChange, World};
+use crate::tenant::TenantRecord;
 use std::sync::PoisonError;
 
 /// A generation of shares of a root key, as the log tells it.
@@ -27,7 +28,7 @@ pub struct Generation {
 }
 
 impl Generation {
-    fn pairs(&self) -> Vec<(Box<str>, Box<str>)> {
+    pub(super) fn pairs(&self) -> Vec<(Box<str>, Box<str>)> {
         let Self { number, threshold, custodians, made, shared_by } = self;
         vec![
             ("custodians".into(), super::unseal::names(custodians).into()),
@@ -40,12 +41,28 @@ impl Generation {
 }
 
 impl<P: Ports> Pipeline<P> {
-    /// Records that another generation of shares is in force, in the gateway's own log.
+    /// Records that another generation of shares is in force, in the gateway's own log, and remembers that it was: a start knows what was
+    /// recorded, and that no earlier generation is in force any more.
     ///
     /// # Errors
-    /// When it could not be recorded.
+    /// When it could not be recorded, or not be remembered.
     pub async fn record_generation(&self, generation: &Generation) -> Result<(), Error> {
-        self.record_gateway(Action::ShareRoot, Context::new(generation.pairs())?, None).await
+        let gateway = TenantId::gateway();
+        let (own, view) = (own_caller(&gateway)?, self.tenant(&gateway).ok_or_else(not_loaded)?);
+        let operation = self.new_operation()?;
+        let inbound = own_inbound(operation, &gateway, self.engines.world.now(), self.engines.world.ticks());
+        let context = Context::new(generation.pairs())?;
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &context };
+        let before = &view.data.record;
+        let (shares, epoch) = (Some(generation.number), before.epoch.next());
+        let record = TenantRecord { shares, epoch, ..before.clone() };
+        let change = StateChange::Tenant { record, expected: Some(before.epoch) };
+        self.change_own(&scene, Facts::new(operation, Action::ShareRoot), vec![change]).await
+    }
+
+    /// The newest generation of shares that was recorded so; `None` where none ever was.
+    pub fn recorded_generation(&self) -> Option<u32> {
+        self.tenant(&TenantId::gateway())?.data.record.shares
     }
 
     /// Records the intent to change the root key: from one to another, by their public names, with the new one's shares if it is in shares.

@@ -34,6 +34,8 @@ pub struct Restoration<'a> {
     pub logs: Vec<EarlierLog>,
     /// Stop orders that copies of the logs hold and the backup may not, in their order.
     pub stops: Vec<OpenIntent>,
+    /// The generation of shares of the root key that came with the backup: the state may have recorded a later one already.
+    pub shares: Option<u32>,
 }
 
 /// A log that another one continues.
@@ -92,6 +94,7 @@ impl<P: Ports> Pipeline<P> {
             pipeline.snapshots.install(&pipeline.engines, data)?;
             begun.push(pipeline.begin_restoration(&tenant, &restoration).await?);
         }
+        let shares = restoration.shares;
         let mut restored = Restored { commit: backup.sequence, ..Restored::default() };
         for order in restoration.stops {
             if pipeline.tenant(&order.tenant).is_none() {
@@ -102,7 +105,7 @@ impl<P: Ports> Pipeline<P> {
             restored.stops += 1;
         }
         for tenant in &begun {
-            restored.suspended += pipeline.suspend_all(tenant, backup, &mut progress).await?;
+            restored.suspended += pipeline.suspend_all(tenant, (backup, shares), &mut progress).await?;
         }
         Ok((pipeline, restored))
     }
@@ -113,7 +116,7 @@ impl<P: Ports> Pipeline<P> {
         tenant: &TenantId,
         restoration: &Restoration<'_>,
     ) -> Result<Begun<P>, Error> {
-        let Restoration { instance, from, build, logs, stops: _ } = restoration;
+        let Restoration { instance, from, build, logs, stops: _, shares: _ } = restoration;
         let continues = logs.iter().find(|log| log.tenant == *tenant);
         let context = Context::new(vec![
             ("build".into(), (*build).into()),
@@ -136,7 +139,7 @@ impl<P: Ports> Pipeline<P> {
     async fn suspend_all(
         &self,
         begun: &Begun<P>,
-        backup: Committed,
+        (backup, shares): (Committed, Option<u32>),
         progress: &mut (impl FnMut(u64) + Send),
     ) -> Result<u64, Error> {
         let Begun { view, own, operation, intent, context } = begun;
@@ -165,7 +168,7 @@ impl<P: Ports> Pipeline<P> {
             }
         }
         if tenant.is_gateway() {
-            state = Some(self.take_over(tenant, intent, backup).await?);
+            state = Some(self.take_over(tenant, intent, backup, shares).await?);
         }
         let world = &self.engines.world;
         let inbound = own_inbound(*operation, tenant, world.now(), world.ticks());
@@ -201,12 +204,13 @@ impl<P: Ports> Pipeline<P> {
         gateway: &TenantId,
         intent: &Intent,
         backup: Committed,
+        shares: Option<u32>,
     ) -> Result<Committed, Error> {
         let before = self.tenant(gateway).ok_or_else(not_loaded)?.data.record.clone();
         let epoch = before.epoch.next();
         // It was opened, and everything comes out of it.
         let held = Some(backup.sequence);
-        let record = TenantRecord { backed_up: held, verified: held, epoch, ..before.clone() };
+        let record = TenantRecord { backed_up: held, verified: held, shares, epoch, ..before.clone() };
         let change = StateChange::Tenant { record, expected: Some(before.epoch) };
         let committed = self.engines.state.commit(intent, vec![change]).await?;
         self.reload(gateway).await?;

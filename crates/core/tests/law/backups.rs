@@ -125,6 +125,7 @@ fn restored(rig: &Rig, stops: Vec<OpenIntent>) -> (Restorer, Journal, Restored) 
         build: "test",
         logs: vec![EarlierLog { tenant: rig.acme.clone(), checkpoint: "origin 5 root".to_owned() }],
         stops,
+        shares: Some(3),
     };
     let (pipeline, restored) = now(Pipeline::restore(engines, false, restoration, |_| ())).unwrap();
     (pipeline, log, restored)
@@ -149,6 +150,7 @@ fn every_log_begins_with_what_it_continues_and_every_key_is_suspended() {
     now(rig.transition("held", Transition::Suspend)).unwrap();
     let (pipeline, log, restored) = restored(&rig, vec![]);
     assert_eq!(restored, Restored { commit: restored.commit, suspended: 2, stops: 0, unknown: 0 });
+    assert_eq!(pipeline.recorded_generation(), Some(3), "that of the backup");
     assert!(log.entries()[0].tenant.is_gateway(), "where an operator looks first");
     for tenant in ["_gateway", "acme", "other"] {
         let entries = log.of(tenant);

@@ -296,6 +296,7 @@ fn a_gateway_is_founded_once() {
         build: "test",
         operators: vec![person("acme", "carol", CallerKind::Custodian, &rig.world)],
         tenants: vec![],
+        shares: None,
     };
     let engines = Engines {
         identify: Registry::default(),

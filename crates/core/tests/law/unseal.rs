@@ -3,7 +3,7 @@
 use holdfast_conformance::rig::Rig;
 use holdfast_conformance::task::now;
 use holdfast_core::ErrorKind;
-use holdfast_core::pipeline::{DeviceUnsealing, Unsealing};
+use holdfast_core::pipeline::{DeviceUnsealing, Generation, Unsealing};
 use holdfast_core::port::World;
 use serde_json::Value;
 
@@ -45,6 +45,32 @@ fn whose_shares_opened_the_gateway_stands_in_its_own_log() {
     // Once.
     now(rig.pipeline.finish_what_waits()).unwrap();
     assert_eq!(recorded(&rig).len(), 1);
+}
+
+#[test]
+fn a_generation_of_shares_is_recorded_and_remembered_or_neither() {
+    let rig = Rig::new();
+    let generation = |number| Generation {
+        number,
+        threshold: 2,
+        custodians: vec!["alice".parse().unwrap(), "bob".parse().unwrap()],
+        made: "2026-11-27T12:00:00Z".to_owned(),
+        shared_by: vec![],
+    };
+    assert_eq!(rig.pipeline.recorded_generation(), None);
+    rig.log().set_full(true);
+    assert!(now(rig.pipeline.record_generation(&generation(2))).is_err());
+    assert_eq!(rig.pipeline.recorded_generation(), None);
+    rig.log().set_full(false);
+    now(rig.pipeline.record_generation(&generation(2))).unwrap();
+    let entries = rig.log().entries();
+    let told: Vec<_> = entries.iter().filter(|entry| entry.event()["action"] == "share-root").collect();
+    assert_eq!([told[0].summary(), told[1].summary()], ["share-root intent", "share-root success"]);
+    assert_eq!(told[1].event()["context"]["generation"], "2");
+    // The next start knows.
+    let (keys, state, log) = (rig.keys().clone(), rig.state().copy(), rig.log().copy());
+    let opened = now(Rig::open(keys, state, log, rig.world.clone(), rig.log().recovery())).unwrap();
+    assert_eq!(opened.pipeline.recorded_generation(), Some(2));
 }
 
 #[test]

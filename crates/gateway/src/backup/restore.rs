@@ -3,6 +3,7 @@
 use super::bundle::{Bundle, KnownLog, Manifest, Root};
 use super::opening::Readable;
 use super::record::{self, Recorded};
+use crate::authentic::Authentic;
 use crate::boxed::Boxed;
 use crate::config::Config;
 use crate::device;
@@ -189,12 +190,14 @@ async fn begin(
         Some(root) => root,
         None => device::root(directory)?,
     };
+    let shares = authenticate(directory, &bundle, &root)?;
     let restoration = Restoration {
         instance,
         from: bundle.identity.instance,
         build: crate::BUILD,
         logs: earlier.clone(),
         stops,
+        shares,
     };
     let restored = Box::pin(restored((directory, &identity), root, restoration, progress)).await;
     let restored = restored.map_err(|fault| match fault.is_damage() {
@@ -299,6 +302,22 @@ fn lay_out(directory: &Directory, bundle: &Bundle, shared: Option<&RootKey>) -> 
         write_private(&directory.tls().join(name), bytes)?;
     }
     Ok(())
+}
+
+/// The list of shares must be one that who had the root key wrote. One from before that could be seen is given its code now: the backup itself is
+/// what was recorded, or somebody answers for it. Gives its generation.
+fn authenticate(directory: &Directory, bundle: &Bundle, root: &RootKey) -> Result<Option<u32>, Fault> {
+    let Root::Shares { roster, .. } = &bundle.root else { return Ok(None) };
+    let roster = Roster::parse(&String::from_utf8_lossy(roster))?;
+    let generation = roster.of.generation;
+    match roster.check(root)? {
+        Authentic::Yes => {}
+        Authentic::Unknown => {
+            let roster = roster.signed_with(root)?;
+            write_private(&directory.root_shares(), roster.to_text()?.as_bytes())?;
+        }
+    }
+    Ok(Some(generation))
 }
 
 async fn restored(

@@ -1,6 +1,7 @@
 //! Binding a root key to this machine's TPM, to another state of it, or to tokens, on a gateway that is stopped.
 
 use super::{Bound, InTokens, Pcrs, Place, hsm};
+use crate::authentic::Authentic;
 use crate::config::Config;
 use crate::directory::{Directory, write_private};
 use crate::fault::Fault;
@@ -85,9 +86,11 @@ impl Binding {
         place: &Place,
         pcrs: &Pcrs,
     ) -> Result<Bound, Fault> {
+        self.is_listed(root)?;
         let sealed = tpm::seal(root, place, pcrs)?;
         let made = SystemWorld::new().now().to_string();
-        let bound = Bound { instance: self.instance, root: root.id()?, made, bound_by: by, sealed };
+        let (instance, is) = (self.instance, root.id()?);
+        let bound = Bound { instance, root: is, made, bound_by: by, sealed, mac: None }.signed(root)?;
         write_private(&self.directory.root_tpm(), bound.to_text()?.as_bytes())?;
         self.leave(&self.directory.root_hsm())?;
         Ok(bound)
@@ -107,8 +110,10 @@ impl Binding {
             return Err(Fault::new("there are no shares of this root key, and tokens fail")
                 .remedy("found a gateway with `--root hsm` and `--shares`"));
         }
-        // What can't be read any more was nobody's.
+        self.is_listed(root)?;
+        // What can't be read any more was nobody's; what is not known to be ours must not name the keys that go.
         let earlier = self.directory.in_tokens().ok().flatten();
+        let earlier = earlier.filter(|earlier| matches!(earlier.check(root), Ok(Authentic::Yes)));
         let made = hsm::seal_in_tokens((self.instance, root), by, config, &self.directory).await?;
         write_private(&self.directory.root_hsm(), made.to_text()?.as_bytes())?;
         self.leave(&self.directory.root_tpm())?;
@@ -116,6 +121,11 @@ impl Binding {
             hsm::forget_in_tokens(&earlier, config, &self.directory).await;
         }
         Ok(made)
+    }
+
+    /// Whose shares allow it must be those who were meant.
+    fn is_listed(&self, root: &RootKey) -> Result<(), Fault> {
+        self.roster.as_ref().map_or(Ok(()), |roster| roster.must_be_of(root))
     }
 
     /// One device has it at a time.

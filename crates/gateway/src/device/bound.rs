@@ -1,6 +1,7 @@
 //! `root.tpm`: a root key that a TPM has sealed. Nothing in it is secret, and nothing in it is trusted: what it leads to is compared.
 
 use super::{hex, unhex};
+use crate::authentic::{Authentic, Authenticator, Mac};
 use crate::directory::Directory;
 use crate::fault::Fault;
 use holdfast_core::{CallerName, Error, ErrorKind, InstanceId, Stage};
@@ -12,6 +13,8 @@ use std::path::Path;
 
 /// The version of this file.
 const FORMAT: u32 = 1;
+/// What its code is bound to.
+const NAME: &str = "root.tpm";
 
 /// A root key that a TPM has sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Bound {
     pub bound_by: Vec<CallerName>,
     /// What the TPM made.
     pub sealed: Sealed,
+    /// By whom all this was written: who had the root key. `None` of what an earlier build wrote.
+    pub mac: Option<Mac>,
 }
 
 /// As it stands in the file.
@@ -38,6 +43,8 @@ struct File {
     made: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     bound_by: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
     tpm: String,
     parent: String,
     pcrs: String,
@@ -74,8 +81,9 @@ impl Bound {
     /// # Errors
     /// Names what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        let File { format, instance, root, made, bound_by, tpm, parent, pcrs, public, private, pcr } =
-            toml::from_str(text).map_err(|error| Fault::new(error.to_string()))?;
+        let file: File = toml::from_str(text).map_err(|error| Fault::new(error.to_string()))?;
+        let File { format, instance, root, made, bound_by, mac, tpm, parent, pcrs, public, private, pcr } =
+            file;
         if format != FORMAT {
             return Err(Fault::new(format!("it has format {format}, and this build knows {FORMAT}")));
         }
@@ -97,6 +105,10 @@ impl Bound {
                 public: bytes("public", &public)?,
                 private: bytes("private", &private)?,
             },
+            mac: match mac {
+                None => None,
+                Some(mac) => Some(mac.parse().map_err(|()| Fault::new("`mac` is no code"))?),
+            },
         })
     }
 
@@ -105,32 +117,57 @@ impl Bound {
     /// # Errors
     /// When it cannot be written as text.
     pub fn to_text(&self) -> Result<String, Fault> {
-        let Self { instance, root, made, bound_by, sealed } = self;
+        let file = File { mac: self.mac.as_ref().map(ToString::to_string), ..self.said() };
+        toml::to_string(&file).map_err(|error| Fault::new("`root.tpm` cannot be written").because(error))
+    }
+
+    /// The same, with its code.
+    ///
+    /// # Errors
+    /// When it cannot be written as text.
+    pub(crate) fn signed(self, root: &RootKey) -> Result<Self, Error> {
+        let mac = Some(Authenticator::new(root, self.instance)?.mac(NAME, &self.said())?);
+        Ok(Self { mac, ..self })
+    }
+
+    /// Whether who wrote it had this root key.
+    ///
+    /// # Errors
+    /// `key-store-unavailable` where its code says that they had not.
+    pub fn check(&self, root: &RootKey) -> Result<Authentic, Error> {
+        Authenticator::new(root, self.instance)?.check(NAME, &self.said(), self.mac)
+    }
+
+    /// All that it says, but for its code.
+    fn said(&self) -> File {
+        let Self { instance, root, made, bound_by, sealed, mac: _ } = self;
         let Sealed { place, parent, pcrs, measured, public, private } = sealed;
         let row = |Measured { index, value }: &Measured| Row { index: *index, value: value.clone() };
-        let file = File {
+        File {
             format: FORMAT,
             instance: instance.to_string(),
             root: root.to_string(),
             made: made.clone(),
             bound_by: bound_by.iter().map(ToString::to_string).collect(),
+            mac: None,
             tpm: place.to_string(),
             parent: hex(parent),
             pcrs: pcrs.to_string(),
             public: hex(public),
             private: hex(private),
             pcr: measured.iter().map(row).collect(),
-        };
-        toml::to_string(&file).map_err(|error| Fault::new("`root.tpm` cannot be written").because(error))
+        }
     }
 
     /// Has the TPM open it. Blocks for as long as the TPM takes.
     ///
     /// # Errors
-    /// `key-store-unavailable`, which says why it does not open.
+    /// `key-store-unavailable`, which says why it does not open, or that the file is not as it was written.
     pub fn open(&self) -> Result<RootKey, Error> {
         let root = tpm::unseal(&self.sealed)?;
         if root.id()? == self.root {
+            // One without a code opens, and nothing that it says is believed.
+            let (Authentic::Yes | Authentic::Unknown) = self.check(&root)?;
             return Ok(root);
         }
         let detail = "what the TPM opened is not the root key that `root.tpm` names";
@@ -194,6 +231,7 @@ mod tests {
                 public: vec![1, 2],
                 private: vec![3],
             },
+            mac: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! `root.hsm`: a root key that keys of the configured tokens have sealed, always beside custodians' shares. Nothing in it is secret or trusted.
 
 use super::{Refused, Start, hex, or_by_shares, unhex};
+use crate::authentic::{Authentic, Authenticator, Mac};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::fault::Fault;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 /// The version of this file.
 const FORMAT: u32 = 1;
+/// What its code is bound to.
+const NAME: &str = "root.hsm";
 /// How it is called in records.
 const HSM: &str = "hsm";
 /// How long a start waits for a token before it says that it is sealed.
@@ -39,6 +42,8 @@ pub struct InTokens {
     pub bound_by: Vec<CallerName>,
     /// The tokens: any one of them opens it.
     pub tokens: Vec<InToken>,
+    /// By whom all this was written: who had the root key. `None` of what an earlier build wrote.
+    pub mac: Option<Mac>,
 }
 
 /// As it stands in the file.
@@ -51,6 +56,8 @@ struct File {
     made: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     bound_by: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
     token: Vec<Row>,
 }
 
@@ -70,7 +77,7 @@ impl InTokens {
     /// # Errors
     /// Names what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        let File { format, instance, root, made, bound_by, token } =
+        let File { format, instance, root, made, bound_by, mac, token } =
             toml::from_str(text).map_err(|error| Fault::new(error.to_string()))?;
         if format != FORMAT {
             return Err(Fault::new(format!("it has format {format}, and this build knows {FORMAT}")));
@@ -93,6 +100,10 @@ impl InTokens {
             made,
             bound_by: bound_by.into_iter().map(name).collect::<Result<_, _>>()?,
             tokens: token.into_iter().map(read).collect::<Result<_, Fault>>()?,
+            mac: match mac {
+                None => None,
+                Some(mac) => Some(mac.parse().map_err(|()| Fault::new("`mac` is no code"))?),
+            },
         })
     }
 
@@ -101,7 +112,30 @@ impl InTokens {
     /// # Errors
     /// When it cannot be written as text.
     pub fn to_text(&self) -> Result<String, Fault> {
-        let Self { instance, root, made, bound_by, tokens } = self;
+        let file = File { mac: self.mac.as_ref().map(ToString::to_string), ..self.said() };
+        toml::to_string(&file).map_err(|error| Fault::new("`root.hsm` cannot be written").because(error))
+    }
+
+    /// The same, with its code.
+    ///
+    /// # Errors
+    /// When it cannot be written as text.
+    fn signed(self, root: &RootKey) -> Result<Self, Error> {
+        let mac = Some(Authenticator::new(root, self.instance)?.mac(NAME, &self.said())?);
+        Ok(Self { mac, ..self })
+    }
+
+    /// Whether who wrote it had this root key.
+    ///
+    /// # Errors
+    /// `key-store-unavailable` where its code says that they had not.
+    pub fn check(&self, root: &RootKey) -> Result<Authentic, Error> {
+        Authenticator::new(root, self.instance)?.check(NAME, &self.said(), self.mac)
+    }
+
+    /// All that it says, but for its code.
+    fn said(&self) -> File {
+        let Self { instance, root, made, bound_by, tokens, mac: _ } = self;
         let row = |InToken { name, serial, id, nonce, sealed }: &InToken| Row {
             name: name.clone(),
             serial: serial.clone(),
@@ -109,15 +143,15 @@ impl InTokens {
             nonce: hex(nonce),
             sealed: hex(sealed),
         };
-        let file = File {
+        File {
             format: FORMAT,
             instance: instance.to_string(),
             root: root.to_string(),
             made: made.clone(),
             bound_by: bound_by.iter().map(ToString::to_string).collect(),
+            mac: None,
             token: tokens.iter().map(row).collect(),
-        };
-        toml::to_string(&file).map_err(|error| Fault::new("`root.hsm` cannot be written").because(error))
+        }
     }
 
     /// What each token's ciphertext is bound to.
@@ -125,14 +159,20 @@ impl InTokens {
         aad(self.instance)
     }
 
+    /// When and by whom it was bound is believed of what opened and has a code.
     fn told(&self, refused: Option<String>) -> DeviceUnsealing {
+        let is_known = refused.is_none() && self.mac.is_some();
+        let (made, bound_by) = match is_known {
+            true => (self.made.clone(), self.bound_by.clone()),
+            false => (String::new(), vec![]),
+        };
         let names: Vec<_> = self.tokens.iter().map(|token| token.name.as_str()).collect();
         DeviceUnsealing {
             at: SystemWorld::new().now(),
             device: HSM,
             bound_to: names.join(" "),
-            made: self.made.clone(),
-            bound_by: self.bound_by.clone(),
+            made,
+            bound_by,
             refused,
         }
     }
@@ -197,7 +237,7 @@ pub(crate) async fn seal_in_tokens(
     let world = SystemWorld::new();
     let tokens = root_key::seal(&pool, root, &aad(instance), &world).await?;
     let made = world.now().to_string();
-    Ok(InTokens { instance, root: root.id()?, made, bound_by, tokens })
+    Ok(InTokens { instance, root: root.id()?, made, bound_by, tokens, mac: None }.signed(root)?)
 }
 
 /// Has any of the configured tokens open it, within seconds.
@@ -208,7 +248,7 @@ pub(super) async fn open_in_tokens(
 ) -> Result<RootKey, Error> {
     let pool = pool(config, directory)?;
     match tokio::time::timeout(FIRST, opened(&pool, of)).await {
-        Ok(root) => Ok(root),
+        Ok(opened) => opened,
         Err(_) => Err(not_opened(&pool)),
     }
 }
@@ -232,11 +272,18 @@ fn not_opened(pool: &Pool) -> Error {
 }
 
 /// Waits until one of them opens it, for as long as somebody waits.
-async fn opened(pool: &Pool, of: &InTokens) -> RootKey {
+///
+/// # Errors
+/// `key-store-unavailable`, when one has, and `root.hsm` is not as it was written.
+async fn opened(pool: &Pool, of: &InTokens) -> Result<RootKey, Error> {
     let mut said = String::new();
     loop {
         let error = match root_key::open(pool, &of.tokens, &of.aad()).await {
-            Ok(root) if root.id().ok() == Some(of.root) => return root,
+            // One without a code opens, and nothing that it says is believed.
+            Ok(root) if root.id().ok() == Some(of.root) => {
+                let (Authentic::Yes | Authentic::Unknown) = of.check(&root)?;
+                return Ok(root);
+            }
             Ok(_) => unavailable("a token opened another root key than `root.hsm` names"),
             Err(error) => error,
         };
@@ -284,11 +331,22 @@ pub(super) async fn start(
         Err(error) => return Ok(sealed(error, &told, None)),
     };
     match tokio::time::timeout(FIRST, opened(&pool, &of)).await {
-        Ok(root) => Ok(Start::Opened(root, of.told(None))),
+        Ok(Ok(root)) => Ok(Start::Opened(root, of.told(None))),
+        Ok(Err(error)) => Ok(sealed(error, &told, None)),
         Err(_) => {
             let error = not_opened(&pool);
             let waits = of.clone();
-            let returning = tokio::spawn(async move { (opened(&pool, &waits).await, waits.told(None)) });
+            let returning = tokio::spawn(async move {
+                match opened(&pool, &waits).await {
+                    Ok(root) => (root, waits.told(None)),
+                    Err(error) => {
+                        let remedy = error.remedy_text();
+                        tracing::error!(error = error.chain(), remedy, "the root key was not opened");
+                        // Shares open it.
+                        std::future::pending().await
+                    }
+                }
+            });
             Ok(sealed(error, &told, Some(returning)))
         }
     }
@@ -312,6 +370,7 @@ mod tests {
                 nonce: [2; 12],
                 sealed: vec![3; 48],
             }],
+            mac: None,
         };
         let text = made.to_text().unwrap();
         assert_eq!(InTokens::parse(&text).unwrap(), made, "{text}");

@@ -147,19 +147,24 @@ fn or_by_shares(error: Error) -> Error {
 fn told(bound: Option<&Bound>, refused: Option<String>) -> DeviceUnsealing {
     let at = SystemWorld::new().now();
     match bound {
-        Some(Bound { made, bound_by, sealed: Sealed { pcrs, .. }, .. }) => DeviceUnsealing {
-            at,
-            device: TPM,
-            bound_to: pcrs.to_string(),
-            made: made.clone(),
-            bound_by: bound_by.clone(),
-            refused,
-        },
+        // When and by whom it was bound is believed of what opened and has a code.
+        Some(Bound { made, bound_by, sealed: Sealed { pcrs, .. }, mac: Some(_), .. })
+            if refused.is_none() =>
+        {
+            DeviceUnsealing {
+                at,
+                device: TPM,
+                bound_to: pcrs.to_string(),
+                made: made.clone(),
+                bound_by: bound_by.clone(),
+                refused,
+            }
+        }
         // A file that nobody can read says nothing.
-        None => DeviceUnsealing {
+        Some(_) | None => DeviceUnsealing {
             at,
             device: TPM,
-            bound_to: String::new(),
+            bound_to: bound.map(|bound| bound.sealed.pcrs.to_string()).unwrap_or_default(),
             made: String::new(),
             bound_by: vec![],
             refused,

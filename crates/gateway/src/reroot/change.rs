@@ -92,6 +92,9 @@ impl Change {
         (threshold, custodians): (u8, &[NewCustodian]),
     ) -> Result<HandedOut, Fault> {
         let world = SystemWorld::new();
+        if let Some(roster) = &self.roster {
+            roster.must_be_of(&root)?;
+        }
         let generation = self.roster.as_ref().map_or(0, |roster| roster.of.generation).checked_add(1);
         let generation = generation.ok_or_else(|| Fault::new("there were too many generations"))?;
         let files = self.directory.new_shares();

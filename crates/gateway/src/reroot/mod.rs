@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// A generation as the log tells it.
 pub(crate) fn told(roster: &Roster) -> Generation {
-    let Roster { of, made, shared_by, custodians } = roster;
+    let Roster { of, made, shared_by, custodians, mac: _ } = roster;
     Generation {
         number: of.generation,
         threshold: of.threshold,
@@ -153,11 +153,10 @@ async fn reroot(running: Running) -> Result<Started, Fault> {
     let root = tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Fault::new("the root key could not be changed").because(error))??;
-    let roster = directory.roster()?;
     let outside = Arc::new(Outside::new(&config, &directory)?);
     let stages = Stages::default();
     let place = (&directory, &identity, lock);
-    let (law, lock) = Box::pin(root::reopen_with(place, root, &config, &outside, &stages)).await?;
+    let (law, lock, roster) = Box::pin(root::reopen_with(place, root, &config, &outside, &stages)).await?;
     tracing::info!(milliseconds = begun.elapsed().as_millis(), "the gateway serves again");
     let site = Site { config, directory, outside, stages, not_opened: None };
     let running = serve::serve(site, (law, lock, identity), doors, roster).await?;

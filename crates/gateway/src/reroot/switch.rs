@@ -99,6 +99,8 @@ fn finish(
     match &next.roster {
         None => root_file::replace(&directory.root_key(), &next.root)?,
         Some(roster) => {
+            // An order of an earlier build has a list without a code.
+            let roster = roster.clone().signed_with(&next.root)?;
             write_private(&directory.root_shares(), roster.to_text()?.as_bytes())?;
             remove(&directory.root_key())?;
             unbind(directory)?;

@@ -7,7 +7,7 @@ use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::init::{self, Founder, Plan};
 use crate::outside::Outside;
-use crate::root::{self, Law, state_key};
+use crate::root::{self, Law, Reopened, state_key};
 use crate::shares::tests::People;
 use crate::shares::{RootKey, Roster};
 use crate::stages::Stages;
@@ -61,6 +61,10 @@ impl Place {
 
     /// As a start does; custodians of a root key in shares bring what the list says.
     async fn start(&self, known: &[&RootKey]) -> Result<(Law, DirectoryLock), Fault> {
+        self.reopen(known).await.map(|(law, lock, _)| (law, lock))
+    }
+
+    async fn reopen(&self, known: &[&RootKey]) -> Result<Reopened, Fault> {
         let config = Config { data: self.directory.path().to_path_buf(), ..Config::default() };
         let outside = Outside::new(&config, &self.directory)?;
         let stages = Stages::default();

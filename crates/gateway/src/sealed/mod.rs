@@ -199,9 +199,15 @@ impl Sealed {
         let Refused { told: refused, returning } = refused;
         // Whoever still waits for the device need not any more.
         returning.inspect(JoinHandle::abort);
-        let (law, lock) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
+        let (law, lock, in_force) = Box::pin(root::reopen_with(place, root, config, outside, stages)).await?;
         // The generation that it was opened with, or one with which another root key was just brought in force.
-        let roster = directory.roster()?.unwrap_or(roster);
+        let roster = in_force.unwrap_or(roster);
+        // Whose shares they were is for the log: no list without a code says so, once there were some with one.
+        if let (By::Shares(Progress { has_code: false, .. }), Some(_)) = (&by, law.recorded_generation()) {
+            return Err(Fault::new("the shares were given by a list of custodians without a code of the root key")
+                .remedy("somebody has exchanged `root.shares` meanwhile: look who can write there, and have the shares given again")
+                .damaged());
+        }
         if let Some(refused) = refused
             && let Err(error) = law.record_device(refused).await
         {

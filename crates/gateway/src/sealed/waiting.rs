@@ -205,7 +205,7 @@ pub(super) async fn expire(waiting: Arc<Waiting>, mut stop: watch::Receiver<bool
 }
 
 fn told(progress: &Progress, opening: bool) -> Seal {
-    let Progress { generation, threshold, given } = progress;
+    let Progress { generation, threshold, given, has_code: _ } = progress;
     Seal {
         sealed: true,
         opening,

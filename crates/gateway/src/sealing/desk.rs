@@ -1,7 +1,7 @@
 //! Who may order a seal: whoever opens what is encrypted to a custodian of the root key.
 
 use crate::directory::Directory;
-use crate::shares::{Attempts, Custodian, Roster, Wait, seal_text};
+use crate::shares::{Attempts, Custodian, RootKey, Roster, Wait, seal_text};
 use crate::world::SystemWorld;
 use age::armor::Format;
 use holdfast_core::pipeline::Sealing;
@@ -71,8 +71,9 @@ impl From<Error> for Refused {
 }
 
 impl Desk {
-    pub(crate) fn new(roster: Option<Roster>) -> Self {
-        let told = roster.as_ref().map_or(0, |roster| roster.of.generation);
+    /// `recorded` is the newest generation that the log has: one that came into force while nobody served is recorded now.
+    pub(crate) fn new(roster: Option<Roster>, recorded: Option<u32>) -> Self {
+        let told = recorded.unwrap_or_default();
         let inner = Inner {
             roster,
             asked: BTreeMap::new(),
@@ -155,8 +156,8 @@ impl Desk {
     }
 
     /// Looks whether another generation of shares of the same root key has been handed out, and takes orders of its custodians from then on.
-    /// Gives the one in force while no log has it.
-    pub(super) fn follow(&self, directory: &Directory) -> Option<Roster> {
+    /// Gives the one in force while no log has it. Only who has the root key writes such a list.
+    pub(super) fn follow(&self, directory: &Directory, root: &RootKey) -> Option<Roster> {
         let mut inner = self.inner();
         let Inner { roster, asked, told, seen, .. } = &mut *inner;
         let known = roster.as_mut()?;
@@ -165,14 +166,23 @@ impl Desk {
         if now != *seen {
             *seen = now;
             match directory.roster() {
-                Ok(Some(found)) if found.of == known.of => {}
+                Ok(Some(found)) if found == *known => {}
                 Ok(Some(found))
                     if found.of.instance == known.of.instance
                         && found.of.root == known.of.root
                         && found.of.generation > known.of.generation =>
                 {
-                    asked.clear();
-                    *known = found;
+                    match found.must_be_of(root) {
+                        Ok(()) => {
+                            asked.clear();
+                            *known = found;
+                        }
+                        Err(fault) => tracing::error!(
+                            %fault,
+                            remedy = fault.remedy_text(),
+                            "`root.shares` is not followed"
+                        ),
+                    }
                 }
                 Ok(_) => {
                     tracing::error!("`root.shares` is not the list of a later generation: it is not followed")
@@ -248,7 +258,7 @@ mod tests {
     #[test]
     fn a_challenge_is_answered_by_its_custodian_alone_and_for_ten_minutes() {
         let (people, world) = (People::new(), SystemWorld::new());
-        let desk = Desk::new(Some(people.shared(&root(), instance('0'), 1)));
+        let desk = Desk::new(Some(people.shared(&root(), instance('0'), 1)), Some(1));
         let first = desk.ask((1, 1), 0, &world).unwrap();
         assert_eq!(desk.ask((1, 1), HANDED_OUT - 1, &world).unwrap(), first, "nobody makes another's void");
         let of_alice = people.order("alice", 1, &first).unwrap();
@@ -266,7 +276,7 @@ mod tests {
     #[test]
     fn wrong_answers_are_named_and_limited_and_a_right_one_never_waits() {
         let (people, world) = (People::new(), SystemWorld::new());
-        let desk = Desk::new(Some(people.shared(&root(), instance('0'), 1)));
+        let desk = Desk::new(Some(people.shared(&root(), instance('0'), 1)), Some(1));
         let asked = desk.ask((1, 2), 0, &world).unwrap();
         let answer = people.order("bob", 1, &asked).unwrap();
         for _ in 0..5 {
@@ -282,13 +292,44 @@ mod tests {
     #[test]
     fn what_is_no_share_in_force_is_asked_nothing() {
         let (people, world) = (People::new(), SystemWorld::new());
-        let desk = Desk::new(Some(people.shared(&root(), instance('0'), 1)));
+        let desk = Desk::new(Some(people.shared(&root(), instance('0'), 1)), Some(1));
         let error = desk.ask((2, 1), 0, &world).unwrap_err();
         assert_eq!(error.detail(), "share 1 is of generation 2, and generation 1 is in force");
         let error = desk.ask((1, 9), 0, &world).unwrap_err();
         assert_eq!(error.detail(), "there is no share 9 in generation 1");
-        let error = Desk::new(None).ask((1, 1), 0, &world).unwrap_err();
+        let error = Desk::new(None, None).ask((1, 1), 0, &world).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(desk.take(&order(1, &[]), 0).is_err(), "nobody asked");
+    }
+
+    #[test]
+    fn a_later_list_is_followed_if_who_wrote_it_had_the_root_key() {
+        let (people, dir, of) = (People::new(), tempfile::tempdir().unwrap(), root());
+        let directory = Directory::at(dir.path());
+        let first = people.shared(&of, instance('0'), 1);
+        let desk = Desk::new(Some(first), Some(1));
+        let later = people.shared(&of, instance('0'), 2);
+        let forged = people.shared(&root(), instance('0'), 2);
+        let follows = |roster: &Roster| {
+            let new = directory.path().join("new");
+            std::fs::write(&new, roster.to_text().unwrap()).unwrap();
+            std::fs::rename(new, directory.root_shares()).unwrap();
+            desk.follow(&directory, &of)
+        };
+        for bad in [
+            Roster { mac: None, ..later.clone() },
+            Roster { mac: forged.mac, ..later.clone() },
+            Roster { shared_by: vec!["mallory".parse().unwrap()], ..later.clone() },
+        ] {
+            assert_eq!(follows(&bad), None);
+            assert!(desk.ask((2, 1), 0, &SystemWorld::new()).is_err(), "its custodians order nothing");
+        }
+        assert_eq!(follows(&later), Some(later.clone()));
+        desk.has_told(2);
+        assert_eq!(follows(&later), None);
+        assert!(desk.ask((2, 1), 0, &SystemWorld::new()).is_ok());
+        // What came into force while nobody served is told at the start.
+        let desk = Desk::new(Some(later.clone()), Some(1));
+        assert_eq!(desk.follow(&directory, &of), Some(later));
     }
 }

@@ -25,7 +25,8 @@ impl Gateway {
 
     /// Takes over a generation of shares that was handed out meanwhile, and records it.
     pub(crate) async fn follow_shares(&self) {
-        let Some(roster) = self.desk.follow(&self.directory) else { return };
+        let root = self.law.engines().log.signing().root();
+        let Some(roster) = self.desk.follow(&self.directory, root) else { return };
         match self.law.record_generation(&reroot::told(&roster)).await {
             Ok(()) => {
                 self.desk.has_told(roster.of.generation);

@@ -2,6 +2,7 @@
 
 use super::roster::{Custodian, Roster};
 use super::seal;
+use crate::authentic::Authenticator;
 use crate::directory::write_private;
 use crate::fault::Fault;
 use age::armor::Format;
@@ -52,6 +53,8 @@ pub struct Asked {
 /// Shares that are being handed out. The root key itself is not in here; nothing of it is on disk but what is encrypted to its custodian.
 pub struct Ceremony {
     of: Sharing,
+    /// For the list.
+    by: Authenticator,
     handed: Vec<Handed>,
 }
 
@@ -85,7 +88,7 @@ impl Ceremony {
             let asked = Asked { name: name.clone(), file, challenge: Challenge::new(world)? };
             handed.push(Handed { asked, recipient: recipient.clone(), share, proven: false });
         }
-        Ok(Self { of, handed })
+        Ok(Self { of, by: Authenticator::new(root, instance)?, handed })
     }
 
     /// What those are asked who have not answered yet.
@@ -142,8 +145,9 @@ impl Ceremony {
             number: share.number(),
             commitment: share.commitment(),
         };
-        let custodians = self.handed.into_iter().map(custodian).collect();
-        Ok(Roster { of: self.of, made, shared_by, custodians })
+        let Self { of, by, handed } = self;
+        let custodians = handed.into_iter().map(custodian).collect();
+        Ok(Roster { of, made, shared_by, custodians, mac: None }.signed(&by)?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::roster::{Custodian, Roster};
 use super::{Closed, fresh, open};
+use crate::authentic::Authentic;
 use crate::process;
 use age::x25519::Identity;
 use holdfast_core::{CallerName, Error, ErrorKind, Stage};
@@ -36,6 +37,8 @@ pub struct Progress {
     pub threshold: u8,
     /// Whose are in.
     pub given: Vec<CallerName>,
+    /// Whether the list that says so has a code. Whether that is right shows when the root key is there.
+    pub has_code: bool,
 }
 
 impl Progress {
@@ -74,8 +77,8 @@ impl Gathering {
 
     /// Takes shares of another generation from now on, if it is another: those that are in are of none any more.
     pub fn renew(&mut self, roster: Roster) {
-        if roster.of != self.roster.of {
-            tracing::warn!(generation = roster.of.generation, "another generation of shares is in force");
+        if roster != self.roster {
+            tracing::warn!(generation = roster.of.generation, "another list of shares is in force");
             self.forget();
             self.roster = roster;
         }
@@ -93,6 +96,7 @@ impl Gathering {
             generation: self.roster.of.generation,
             threshold: self.roster.of.threshold,
             given: self.held.values().map(|(name, _)| name.clone()).collect(),
+            has_code: self.roster.mac.is_some(),
         }
     }
 
@@ -121,7 +125,7 @@ impl Gathering {
     ///
     /// # Errors
     /// `malformed`, which says whose share it is and what is wrong with it; nothing else has changed then. `key-store-unavailable` when all
-    /// shares are right and give another root key: they are forgotten.
+    /// shares are right and give another root key, and `conflict` when the list of them is not as it was written: they are forgotten.
     pub fn give(&mut self, sealed: &[u8], now: u64) -> Result<Given, Error> {
         self.expire(now);
         let share = match open(sealed, std::iter::once(&self.identity as &dyn age::Identity)) {
@@ -142,7 +146,14 @@ impl Gathering {
         }
         let root = share::combine(self.held.values().map(|(_, share)| share));
         self.forget();
-        Ok(Given::Root(root?, progress))
+        let root = root?;
+        match self.roster.check(&root) {
+            // What a list without a code is good for is up to whoever wants the root key.
+            Ok(Authentic::Yes | Authentic::Unknown) => Ok(Given::Root(root, progress)),
+            // The shares are right: their custodians are to know why they open nothing.
+            Err(error) => Err(Error::new(ErrorKind::Conflict, error.stage(), error.detail().to_owned())
+                .remedy(format!("tell the operator of the gateway: {}", error.remedy_text()))),
+        }
     }
 
     /// Whose it is, if it is the one that was handed out.

@@ -7,6 +7,7 @@
 mod attempts;
 mod ceremony;
 pub mod custodian;
+mod force;
 mod gathering;
 mod roster;
 mod rotation;
@@ -18,12 +19,14 @@ pub(crate) use attempts::network;
 pub use attempts::{Attempts, Wait};
 pub(crate) use ceremony::check;
 pub use ceremony::{Asked, Ceremony, NewCustodian};
+pub(crate) use force::in_force;
 pub use gathering::{Gathering, Given, Progress};
 pub use roster::{Custodian, Roster};
 pub use rotation::{HandedOut, Rotation};
 pub use together::CeremonyLock;
 pub(crate) use together::clear;
 
+pub use crate::authentic::Authentic;
 use crate::fault::Fault;
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
 use age::x25519::Identity;

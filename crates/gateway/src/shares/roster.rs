@@ -1,17 +1,20 @@
 //! `root.shares`: what is known in public of the shares of a root key.
 
+use crate::authentic::{Authentic, Authenticator, Mac};
 use crate::fault::Fault;
 use age::x25519::Recipient;
-use holdfast_core::{CallerName, InstanceId};
-use holdfast_keystore::root::SealerId;
+use holdfast_core::{CallerName, Error, InstanceId};
 use holdfast_keystore::root::shamir::MIN_THRESHOLD;
 use holdfast_keystore::root::share::{Commitment, Share, Sharing};
+use holdfast_keystore::root::{RootKey, SealerId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The version of this file.
 const FORMAT: u32 = 1;
+/// What its code is bound to.
+const NAME: &str = "root.shares";
 
 /// Who has a share, and how each is recognised. Nothing in it is secret.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +27,8 @@ pub struct Roster {
     pub shared_by: Vec<CallerName>,
     /// The custodians, by number of their share.
     pub custodians: Vec<Custodian>,
+    /// By whom all this was written: who had the root key. `None` of what an earlier build wrote.
+    pub mac: Option<Mac>,
 }
 
 /// One custodian of a share.
@@ -51,6 +56,8 @@ struct File {
     made: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     shared_by: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
     custodian: Vec<Row>,
 }
 
@@ -82,7 +89,7 @@ impl Roster {
     /// # Errors
     /// Names what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        let File { format, instance, generation, threshold, root, made, shared_by, custodian } =
+        let File { format, instance, generation, threshold, root, made, shared_by, mac, custodian } =
             toml::from_str(text).map_err(|error| Fault::new(error.to_string()))?;
         if format != FORMAT {
             return Err(Fault::new(format!("it has format {format}, and this build knows {FORMAT}"))
@@ -110,6 +117,10 @@ impl Roster {
             made,
             shared_by: shared_by.into_iter().map(name).collect::<Result<_, _>>()?,
             custodians,
+            mac: match mac {
+                None => None,
+                Some(mac) => Some(mac.parse().map_err(|()| Fault::new("`mac` is no code"))?),
+            },
         })
     }
 
@@ -118,14 +129,62 @@ impl Roster {
     /// # Errors
     /// When it cannot be written as text.
     pub fn to_text(&self) -> Result<String, Fault> {
-        let Self { of: Sharing { instance, generation, threshold, root }, made, shared_by, custodians } =
-            self;
+        let file = File { mac: self.mac.as_ref().map(ToString::to_string), ..self.said() };
+        toml::to_string(&file)
+            .map_err(|error| Fault::new("the list of custodians cannot be written").because(error))
+    }
+
+    /// The same list, with its code.
+    ///
+    /// # Errors
+    /// When it cannot be written as text.
+    pub(crate) fn signed(self, by: &Authenticator) -> Result<Self, Error> {
+        let mac = Some(by.mac(NAME, &self.said())?);
+        Ok(Self { mac, ..self })
+    }
+
+    /// Whether who wrote it had this root key.
+    ///
+    /// # Errors
+    /// `key-store-unavailable` where its code says that they had not.
+    pub fn check(&self, root: &RootKey) -> Result<Authentic, Error> {
+        Authenticator::new(root, self.of.instance)?.check(NAME, &self.said(), self.mac)
+    }
+
+    /// The same for who makes something new of it: a list without a code is refused.
+    ///
+    /// # Errors
+    /// As [`Roster::check`], and when it has no code.
+    pub(crate) fn must_be_of(&self, root: &RootKey) -> Result<(), Fault> {
+        match self.check(root)? {
+            Authentic::Yes => Ok(()),
+            Authentic::Unknown => Err(Self::has_no_code()
+                .remedy("if an earlier build wrote it, start the gateway once: it adds the code. Otherwise put the file back as it was written last")),
+        }
+    }
+
+    /// That there is none.
+    pub(super) fn has_no_code() -> Fault {
+        Fault::new(
+            "`root.shares` has no code of the root key: nothing says that its custodians are those who were meant",
+        )
+    }
+
+    /// All that it says, but for its code.
+    fn said(&self) -> File {
+        let Self {
+            of: Sharing { instance, generation, threshold, root },
+            made,
+            shared_by,
+            custodians,
+            mac: _,
+        } = self;
         let row = |custodian: &Custodian| {
             let Custodian { name, recipient, number, commitment } = custodian;
             let commitment = commitment.iter().map(|byte| format!("{byte:02x}")).collect();
             Row { name: name.to_string(), recipient: recipient.to_string(), number: *number, commitment }
         };
-        let file = File {
+        File {
             format: FORMAT,
             instance: instance.to_string(),
             generation: *generation,
@@ -133,10 +192,9 @@ impl Roster {
             root: root.to_string(),
             made: made.clone(),
             shared_by: shared_by.iter().map(ToString::to_string).collect(),
+            mac: None,
             custodian: custodians.iter().map(row).collect(),
-        };
-        toml::to_string(&file)
-            .map_err(|error| Fault::new("the list of custodians cannot be written").because(error))
+        }
     }
 
     /// Whose share this says to be, by its number.

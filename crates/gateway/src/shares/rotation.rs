@@ -50,7 +50,8 @@ impl Rotation {
     /// Hands the next generation out, each share to `DIR/shares.new/NAME.age` for now.
     ///
     /// # Errors
-    /// For an impossible threshold, a name or recipient that comes twice, and files that cannot be written.
+    /// For an impossible threshold, a name or recipient that comes twice, files that cannot be written, and when `root.shares` is not as it was
+    /// written.
     pub fn hand_out(
         self,
         root: &RootKey,
@@ -59,6 +60,7 @@ impl Rotation {
         custodians: &[NewCustodian],
     ) -> Result<HandedOut, Fault> {
         let Self { directory, roster, lock } = self;
+        roster.must_be_of(root)?;
         let generation = roster
             .of
             .generation

@@ -245,3 +245,36 @@ fn a_list_that_is_none_is_refused() {
         assert!(Roster::parse(&text.replacen(from, to, 1)).is_err(), "{to}");
     }
 }
+
+#[test]
+fn enough_shares_open_nothing_by_a_list_that_somebody_has_changed() {
+    let people = People::new();
+    let root = root();
+    let text = people.shared(&root, instance('0'), 1).to_text().unwrap();
+    let given = |roster: Roster| {
+        let mut gathering = Gathering::begin(roster);
+        let mut last = None;
+        for name in ["alice", "bob", "carol"] {
+            last = Some(gathering.give(&people.seal(name, 1, &gathering), 0));
+        }
+        (last.unwrap(), gathering.holds())
+    };
+    let erin = people.custodians[4].recipient.to_string();
+    let stranger = Identity::generate().to_public().to_string();
+    for (from, to) in [
+        ("\"bob\"", "\"mallory\""),
+        (&*erin, &*stranger),
+        ("made = \"2026-11-27", "made = \"2026-11-28"),
+        ("\nmac = ", "\nshared_by = [\"mallory\"]\nmac = "),
+    ] {
+        assert!(text.contains(from), "{from}: {text}");
+        let (given, held) = given(Roster::parse(&text.replacen(from, to, 1)).unwrap());
+        let error = given.err().unwrap();
+        assert!(error.detail().contains("`root.shares` is not as it was written"), "{to}: {error}");
+        assert_eq!(held, 0, "they are forgotten");
+    }
+    let without = Roster { mac: None, ..Roster::parse(&text).unwrap() };
+    assert!(matches!(given(without).0, Ok(Given::Root(_, Progress { has_code: false, .. }))));
+    let (given, _) = given(Roster::parse(&text).unwrap());
+    assert!(matches!(given, Ok(Given::Root(_, Progress { has_code: true, .. }))));
+}

@@ -56,11 +56,11 @@ fn the_bytes_of_a_tenant() {
         sha256: [5; 32],
     };
     let undated = TakenBackup { expires: None, ..taken.clone() };
-    let backed_up = TenantRecord { backups: vec![taken, undated], up: 7200, ..kept };
+    let backed_up = TenantRecord { backups: vec![taken, undated], up: 7200, shares: Some(2), ..kept };
     let body = of_tenant(&backed_up).unwrap();
     let written = r#""backups":[{"name":"b.age","commit":3,"taken":4,"expires":5,"sha256":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"},{"name""#;
     assert!(
-        text(&body).contains(written) && text(&body).contains(r#""up":7200,"created""#),
+        text(&body).contains(written) && text(&body).contains(r#""up":7200,"shares":2,"created""#),
         "{}",
         text(&body)
     );

@@ -250,6 +250,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 clock_held: _,
                 out: _,
                 up: _,
+                shares: _,
                 created,
                 epoch,
             } = record;

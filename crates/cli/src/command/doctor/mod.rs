@@ -333,13 +333,31 @@ fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings
     match bound {
         Ok(None) => match directory.in_tokens() {
             Ok(None) => {}
-            Ok(Some(tokens)) => findings.fine(
-                "tokens",
-                format!("the root key is {tokens}; `holdfast status` says which of them are there"),
-            ),
+            Ok(Some(tokens)) => {
+                findings.fine(
+                    "tokens",
+                    format!("the root key is {tokens}; `holdfast status` says which of them are there"),
+                );
+                if tokens.mac.is_none() {
+                    findings.watch(
+                        "tokens",
+                        "`root.hsm` has no code of the root key: what it says of itself is not believed",
+                        BIND,
+                    );
+                }
+            }
             Err(error) => findings.wrong("tokens", &Fault::from(error).into()),
         },
-        Ok(Some(bound)) => examine_bound(&bound, roster.is_some(), findings),
+        Ok(Some(bound)) => {
+            examine_bound(&bound, roster.is_some(), findings);
+            if bound.mac.is_none() {
+                findings.watch(
+                    "TPM",
+                    "`root.tpm` has no code of the root key: what it says of itself is not believed",
+                    BIND,
+                );
+            }
+        }
         Err(fault) => findings.wrong("TPM", &fault.into()),
     }
     match &roster {
@@ -354,6 +372,13 @@ fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings
                 custodians.len()
             ),
         ),
+    }
+    if roster.as_ref().is_some_and(|roster| roster.mac.is_none()) {
+        findings.watch(
+            "root key",
+            "`root.shares` has no code of the root key: nothing says that its custodians are those who were meant",
+            "if an earlier build wrote it, start the gateway once, which adds the code; otherwise look who has changed it",
+        );
     }
     if deep {
         return deep::examine(app, (&directory, &identity), roster, findings);
@@ -386,6 +411,9 @@ fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings
         }
     }
 }
+
+/// What gives a binding of an earlier build its code.
+const BIND: &str = "if an earlier build wrote it, bind the root key anew with `holdfast root bind`; otherwise look who has changed it";
 
 /// Whether the TPM will open the root key at the next start, as far as its registers say.
 fn examine_bound(bound: &Bound, has_shares: bool, findings: &mut Findings) {
