@@ -9,7 +9,8 @@ mod switch;
 mod tests;
 
 pub use change::{Begun, Change, Ended, HandedOut, Ordered};
-pub(crate) use switch::{settled, swap_shares};
+pub use switch::Cut;
+pub(crate) use switch::{settled, standing, swap_shares};
 
 use crate::boxed::Boxed;
 use crate::doors::Site;

@@ -90,6 +90,36 @@ pub(crate) fn settled((directory, identity, lock): Place<'_>, root: RootKey) -> 
     }
 }
 
+/// How far a change of the root key has come in a directory that nobody serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It is ordered, and the earlier root key is in force.
+    Ordered,
+    /// It is in force, and not all of the directory has followed.
+    InForce,
+}
+
+/// Under which root key the state stands, from the one that is at hand, and whether a change to it was cut short. Nothing is done about that.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(crate) fn standing(
+    (directory, identity, lock): Place<'_>,
+    root: RootKey,
+) -> Result<(RootKey, Option<Cut>), Fault> {
+    if !directory.next_root().exists() {
+        return Ok((root, None));
+    }
+    match Next::read(directory, identity, &root)? {
+        Some(next) if is_under(lock, &state_key(identity, &next.root)?)? => {
+            Ok((next.root, Some(Cut::InForce)))
+        }
+        Some(_) => Ok((root, Some(Cut::Ordered))),
+        None if is_under(lock, &state_key(identity, &root)?)? => Ok((root, Some(Cut::InForce))),
+        None => Ok((root, None)),
+    }
+}
+
 /// The rest of the directory follows the state.
 fn finish(
     directory: &Directory,

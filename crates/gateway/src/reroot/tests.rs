@@ -1,13 +1,14 @@
 //! A change of the root key that is cut short anywhere leaves a directory of the one or the other, whose logs go on as they were.
 
 use super::next::Next;
-use super::switch::{Step, carry_out};
+use super::switch::{Cut, Step, carry_out};
 use crate::config::Config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::init::{self, Founder, Plan};
 use crate::outside::Outside;
 use crate::root::{self, Law, Reopened, state_key};
+use crate::scrub::{Damage, offline};
 use crate::shares::tests::People;
 use crate::shares::{RootKey, Roster};
 use crate::stages::Stages;
@@ -113,6 +114,23 @@ impl Place {
         assert_eq!(ended.is_err(), until.is_some());
     }
 
+    /// What a reading of everything finds, with the root key that the directory leads to.
+    async fn reading(&self, known: &[&RootKey]) -> (Option<Cut>, Vec<Damage>) {
+        let root = self.directory.roster().unwrap().map(|Roster { of, .. }| {
+            known.iter().find(|root| root.id().unwrap() == of.root).unwrap().again().unwrap()
+        });
+        let (directory, identity) = (self.directory.clone(), self.identity.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let read = move || {
+            let mut damages = Vec::new();
+            let (place, found) = ((&directory, &identity), &mut |damage| damages.push(damage));
+            let summary = offline(place, root, runtime, &mut |_| (), found, &mut |_, _| ()).unwrap();
+            assert!(summary.records > 0 || !damages.is_empty());
+            (summary.cut, damages)
+        };
+        tokio::task::spawn_blocking(read).await.unwrap()
+    }
+
     fn rotations(&self) -> Vec<String> {
         let reader = LogReader::open(&self.directory.log(&"_gateway".parse().unwrap())).unwrap();
         let events =
@@ -139,6 +157,14 @@ async fn cut_short_at_any_step_the_directory_is_one_root_key_s_or_the_other_s() 
             let told = place.rotations().len();
             let next = place.next(kind, 2);
             place.change(&from, &next, until).await;
+            // Whoever reads it meanwhile finds no damage, and what the next start does.
+            let cut = match until {
+                Some(Step::Seeds) => Some(Cut::Ordered),
+                Some(Step::State | Step::Root | Step::Seals) => Some(Cut::InForce),
+                None => None,
+            };
+            let read = place.reading(&[&from, &next.root]).await;
+            assert_eq!(read, (cut, vec![]), "{kind:?} {until:?}");
 
             let (law, lock) = place.start(&[&from, &next.root]).await.unwrap();
             let in_force = id(law.engines().log.signing().root());

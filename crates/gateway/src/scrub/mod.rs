@@ -11,6 +11,7 @@ pub use background::{Background, Findings};
 pub use offline::{Summary, extent, offline};
 pub(crate) use pass::{Ended, Pass};
 
+use crate::fault::Fault;
 use holdfast_audit::Refusal;
 use holdfast_core::Error;
 use std::fmt;
@@ -65,6 +66,15 @@ impl Damage {
         let Refusal { file, offset, problem, remedy } = refusal;
         let at = offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
         Self { part, place: format!("`{}`{at}", file.display()), problem, remedy: remedy.to_owned() }
+    }
+
+    fn of_fault(part: Part, file: &Path, fault: &Fault) -> Self {
+        let problem = match std::error::Error::source(fault) {
+            None => fault.to_string(),
+            Some(source) => format!("{fault}: {source}"),
+        };
+        let remedy = fault.remedy_text().unwrap_or("look at the cause, and at the system's log").to_owned();
+        Self { part, place: format!("`{}`", file.display()), problem, remedy }
     }
 
     fn of(part: Part, file: &Path, error: &Error) -> Self {

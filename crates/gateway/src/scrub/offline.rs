@@ -1,10 +1,13 @@
 //! A reading of a directory that nobody serves.
 
 use super::{Damage, Ended, Part, Pass};
+use crate::authentic::Authentic;
 use crate::device;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
+use crate::reroot::{self, Cut};
 use crate::root;
+use crate::shares;
 use crate::space;
 use crate::world::SystemWorld;
 use holdfast_audit::port::recovery;
@@ -29,6 +32,8 @@ pub struct Summary {
     pub entries: u64,
     /// Batches of the write-ahead file so far.
     pub batches: u64,
+    /// How far a change of the root key has come that was cut short, if one was.
+    pub cut: Option<Cut>,
     /// Bytes of a torn write at its end, which the next start cuts off. Nobody was told that they were durable.
     pub torn: u64,
 }
@@ -70,12 +75,19 @@ fn read(
     summary: &mut Summary,
 ) -> Result<(), Ended> {
     let directory = pass.directory;
-    let path = match directory.root_tpm() {
-        path if path.exists() => path,
-        _ => directory.root_key(),
+    let path = match (directory.root_tpm(), directory.root_shares()) {
+        (path, _) if path.exists() => path,
+        (_, path) if path.exists() => path,
+        (_, _) => directory.root_key(),
     };
-    let root = root.map_or_else(|| device::root(directory), Ok);
+    let root = root.map_or_else(|| device::root(directory), Ok).map_err(Fault::from);
     let opened = root.and_then(|root| {
+        if let Some(list) = directory.roster()? {
+            let (Authentic::Yes | Authentic::Unknown) = list.check(&root)?;
+        }
+        // As the next start, which finishes what was cut short.
+        let (root, cut) = reroot::standing((directory, identity, lock), root)?;
+        summary.cut = cut;
         let signing = root::signing(directory, identity, &root)?;
         let state_key = root::state_key(identity, &root)?;
         let keys = SoftwareStore::open(root, Arc::new(SystemWorld::new()))?;
@@ -85,7 +97,7 @@ fn read(
         Ok(opened) => opened,
         Err(error) => {
             // Without it nothing else can be judged.
-            (pass.found)(Damage::of(Part::RootKey, &path, &error));
+            (pass.found)(Damage::of_fault(Part::RootKey, &path, &error));
             return Ok(());
         }
     };
@@ -113,6 +125,11 @@ fn read(
             }
             summary.keys = pass.keys(&state, &keys)?;
             let known = pass.runtime.block_on(state.tenants()).unwrap_or_default();
+            if let Some(problem) =
+                known.iter().find_map(|tenant| shares::passed(directory, tenant.record.shares))
+            {
+                (pass.found)(Damage::of_fault(Part::RootKey, &directory.root_shares(), &problem));
+            }
             tenants.extend(known.into_iter().map(|tenant| tenant.record.id));
         }
         Err(error) => (pass.found)(Damage::of(Part::State, &database, &error)),

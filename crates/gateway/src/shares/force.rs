@@ -44,6 +44,18 @@ pub(crate) fn in_force(
     }
 }
 
+/// What a start would say of the list beside what the log has recorded.
+pub(crate) fn passed(directory: &Directory, recorded: Option<u32>) -> Option<Fault> {
+    let recorded = recorded?;
+    match directory.roster() {
+        Ok(None) if directory.root_shares().exists() => None,
+        Ok(None) => Some(gone(recorded)),
+        Ok(Some(roster)) if roster.of.generation < recorded => Some(earlier(roster.of.generation, recorded)),
+        Ok(Some(_)) => None,
+        Err(fault) => Some(fault),
+    }
+}
+
 fn wrong(problem: String) -> Fault {
     Fault::new(problem).remedy(PUT_BACK).damaged()
 }

@@ -19,7 +19,7 @@ pub(crate) use attempts::network;
 pub use attempts::{Attempts, Wait};
 pub(crate) use ceremony::check;
 pub use ceremony::{Asked, Ceremony, NewCustodian};
-pub(crate) use force::in_force;
+pub(crate) use force::{in_force, passed};
 pub use gathering::{Gathering, Given, Progress};
 pub use roster::{Custodian, Roster};
 pub use rotation::{HandedOut, Rotation};

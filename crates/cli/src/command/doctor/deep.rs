@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::lines::Lines;
 use crate::progress;
 use holdfast_gateway::directory::{Directory, Identity};
+use holdfast_gateway::reroot::Cut;
 use holdfast_gateway::scrub::{self, Damage, Part, Summary};
 use holdfast_gateway::shares::{Gathering, Roster};
 
@@ -23,7 +24,7 @@ pub(super) fn examine(
 ) {
     let gather =
         |roster| app.block_on(async { gather_all(Gathering::begin(roster), &mut Lines::of_stdin()?).await });
-    let root = match roster.filter(|_| !opens_by_itself(directory)).map(gather).transpose() {
+    let root = match roster.filter(|roster| !opens_by_itself(directory, roster)).map(gather).transpose() {
         Ok(gathered) => gathered.map(|(root, _)| root),
         Err(failure) => return findings.wrong(Part::RootKey.name(), &failure),
     };
@@ -44,10 +45,23 @@ pub(super) fn examine(
         &mut |_, _| (),
     );
     bar.finish_and_clear();
-    let Summary { records, keys, entries, batches, torn } = match read {
+    let Summary { records, keys, entries, batches, torn, cut } = match read {
         Ok(summary) => summary,
         Err(fault) => return findings.wrong("everything", &fault.into()),
     };
+    match cut {
+        None => {}
+        Some(Cut::Ordered) => findings.watch(
+            Part::RootKey.name(),
+            "another root key is ordered, and the earlier one is in force",
+            "start the gateway, which puts it in force",
+        ),
+        Some(Cut::InForce) => findings.watch(
+            Part::RootKey.name(),
+            "a change of the root key was cut short: the new one is in force, and not all of the directory has followed",
+            "start the gateway, which finishes it",
+        ),
+    }
     let torn = match torn {
         0 => String::new(),
         torn => format!("; {torn} bytes of a torn write at its end are cut at the next start"),
@@ -61,7 +75,7 @@ pub(super) fn examine(
         (Part::Openings, "can be read".to_owned()),
     ] {
         // Without the root key nothing else was looked at.
-        let unread = damages.iter().any(|damage| damage.part == Part::RootKey);
+        let unread = records == 0 && damages.iter().any(|damage| damage.part == Part::RootKey);
         if !unread && damages.iter().all(|damage| damage.part != part) {
             findings.fine(part.name(), sound);
         }
@@ -77,8 +91,9 @@ pub(super) fn examine(
 }
 
 /// Whether its TPM opens the root key, so that no custodian has to be asked.
-fn opens_by_itself(directory: &Directory) -> bool {
-    directory.bound().ok().flatten().is_some_and(|bound| bound.open().is_ok())
+fn opens_by_itself(directory: &Directory, roster: &Roster) -> bool {
+    let bound = directory.bound().ok().flatten().filter(|bound| bound.root == roster.of.root);
+    bound.is_some_and(|bound| bound.open().is_ok())
 }
 
 fn finding(damage: Damage) -> Finding {

@@ -383,6 +383,13 @@ fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings
     if deep {
         return deep::examine(app, (&directory, &identity), roster, findings);
     }
+    if data.join("root.next").exists() {
+        findings.watch(
+            "root key",
+            "another root key is being put in force, or that was cut short",
+            "a gateway that serves finishes it; if none does, start it",
+        );
+    }
     let logs = data.join("audit");
     let Ok(entries) = std::fs::read_dir(&logs) else {
         let failure = Failure::new(Exit::Failure, format!("cannot read `{}`", logs.display()))
