@@ -37,6 +37,8 @@ pub struct Keys {
     inner: Arc<Mutex<Inner>>,
     /// Operations are done and then wait here.
     pub performing: Gate,
+    /// Whoever has erased something from its members passes here.
+    pub erasing: Gate,
 }
 
 #[derive(Debug, Default)]
@@ -564,10 +566,14 @@ impl KeyStore for Keys {
         if key.handle.as_bytes() != REMAINS {
             return Err(Error::new(ErrorKind::Internal, Stage::Perform, "this is still a key"));
         }
-        let mut inner = lock(&self.inner);
-        let reached: Vec<_> =
-            inner.members.iter().filter(|member| !inner.away.contains(*member)).cloned().collect();
-        inner.erased_on.extend(reached.iter().map(|member| (member.clone(), key.key, key.version)));
+        let reached = {
+            let mut inner = lock(&self.inner);
+            let Inner { members, away, erased_on, .. } = &mut *inner;
+            let reached: Vec<_> = members.iter().filter(|member| !away.contains(*member)).cloned().collect();
+            erased_on.extend(reached.iter().map(|member| (member.clone(), key.key, key.version)));
+            reached
+        };
+        self.erasing.pass().await;
         Ok(reached)
     }
 

@@ -40,7 +40,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// How often what waits is done: stop orders that are not durable yet, rotations that a budget demands.
+/// How often what waits is done: stop orders that are not durable yet, and, apart from that, rotations and ends of keys that are due.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// After how many of these noise is summarised: strangers must not fill the log, a thousand entries at a time.
 const SUMMARY_EVERY: u32 = 60;
@@ -311,6 +311,7 @@ pub(crate) async fn serve(
     });
     let mut chores = JoinSet::new();
     chores.spawn(housekeep(Arc::clone(&gateway), stopping.clone()));
+    chores.spawn(do_what_is_due(Arc::clone(&gateway), stopping.clone()));
     // Stopped by an order of its own, after the log is complete.
     let (last, ending) = watch::channel(false);
     let carrying = {
@@ -432,7 +433,7 @@ async fn housekeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
         ticks = ticks.wrapping_add(1);
         let done = match ticks % SUMMARY_EVERY {
             0 => gateway.law.housekeep().await,
-            _ => gateway.law.finish_what_waits().await,
+            _ => gateway.law.keep_up().await,
         };
         gateway.follow_shares().await;
         gateway.look_for_next_root();
@@ -443,6 +444,24 @@ async fn housekeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     // A last time, so that what was counted is not forgotten.
     if let Err(error) = gateway.law.housekeep().await {
         tracing::error!(error = error.chain(), "something was left undone at the end");
+    }
+}
+
+/// Does what is due of keys. Devices are waited for here, and nowhere else: a slow one delays no stop order, and no other chore.
+async fn do_what_is_due(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stopped(&mut stop) => break,
+        }
+        if let Err(error) = gateway.law.do_what_is_due(|| !*stop.borrow()).await {
+            tracing::warn!(
+                error = error.chain(),
+                remedy = error.remedy_text(),
+                "what is due waits to be done"
+            );
+        }
     }
 }
 

@@ -138,37 +138,56 @@ impl<P: Ports> Pipeline<P> {
         self.unfinished.stops.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Does everything that waits, the summaries of noise included. To be called every minute or so and before the end; whatever fails is
-    /// kept for the next time, and the first failure is given back for the log.
+    /// The same as [`Pipeline::keep_up`], the summaries of noise included. To be called every minute or so and before the end; whatever fails
+    /// is kept for the next time, and the first failure is given back for the log.
     ///
     /// # Errors
     /// The first failure.
     pub async fn housekeep(&self) -> Result<(), Error> {
-        let finished = self.finish_what_waits().await;
-        finished.and(self.flush_noise().await)
+        let settled = self.keep_up().await;
+        settled.and(self.flush_noise().await)
     }
 
-    /// Does what should not wait: stop orders that are not durable yet, commands that could not be closed, rotations that a budget
-    /// or a schedule demands, destructions that are due, a jump of the clock, an unsealing or a member of the pool put out
-    /// that is not recorded yet. To be called every second or so; whatever fails is kept for the next time.
+    /// Does what must wait for nobody: stop orders that are not durable yet, commands that could not be closed, a jump of the clock, an
+    /// unsealing or a member of the pool put out that is not recorded yet. No key store is asked for anything. To be called every second or
+    /// so; whatever fails is kept for the next time.
     ///
     /// # Errors
     /// The first failure.
-    pub async fn finish_what_waits(&self) -> Result<(), Error> {
+    pub async fn keep_up(&self) -> Result<(), Error> {
         let results = [
             self.retry_stops().await,
             self.close_open().await,
-            self.rotate_due().await,
             self.watch_clock().await,
             self.record_device_waiting().await,
             self.record_unsealed().await,
             self.record_ejections().await,
             self.count_uptime().await,
-            // After the clock was looked at: a jump makes nothing due.
-            self.look_at_due().await,
             self.use_protected().await,
         ];
         results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+    }
+
+    /// Does what is due: rotations that a budget or a schedule demands, destructions, and the erasures that follow. It waits for devices, so it
+    /// MUST NOT be in the way of [`Pipeline::keep_up`]. To be called every second or so; whatever fails is kept for later. Nothing more is begun
+    /// once `go_on` says so: what was due then is found by the next start.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn do_what_is_due(&self, go_on: impl Fn() -> bool + Sync) -> Result<(), Error> {
+        // First, so that a jump makes nothing due.
+        let watched = self.watch_clock().await;
+        let rotated = self.rotate_due().await;
+        watched.and(rotated).and(self.look_at_due(go_on).await)
+    }
+
+    /// Both, for who has one task for them.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn finish_what_waits(&self) -> Result<(), Error> {
+        let settled = self.keep_up().await;
+        settled.and(self.do_what_is_due(|| true).await)
     }
 
     async fn retry_stops(&self) -> Result<(), Error> {

@@ -96,17 +96,17 @@ fn half_is_rotated_by_itself() {
     let (rig, key) = rig();
     rig.state().set_count(key.id, V1, (1 << 31) - 2);
     now(rig.bytes("alice", "gcm", seal())).unwrap();
-    now(rig.pipeline.housekeep()).unwrap();
+    now(rig.pipeline.finish_what_waits()).unwrap();
     assert_eq!(newest(&rig, &rig.acme), 1);
     let old = now(rig.bytes("alice", "gcm", seal())).unwrap();
     // A failure is tried again, and every attempt is closed in the log.
     rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
-    assert!(now(rig.pipeline.housekeep()).is_err());
+    assert!(now(rig.pipeline.finish_what_waits()).is_err());
     assert_eq!(
         (newest(&rig, &rig.acme), rig.log().last().summary()),
         (1, "rotate-key refused state-unavailable".into())
     );
-    now(rig.pipeline.housekeep()).unwrap();
+    now(rig.pipeline.finish_what_waits()).unwrap();
     assert_eq!(newest(&rig, &rig.acme), 2);
     let last = rig.log().last();
     assert_eq!([last.summary(), last.text("caller.kind")], ["rotate-key success", "operator"]);
@@ -114,7 +114,7 @@ fn half_is_rotated_by_itself() {
     assert!(rig.log().recovery().intents.is_empty());
     // Done once; the new version has its own budget, and the old one still opens.
     let entries = rig.log().entries().len();
-    now(rig.pipeline.housekeep()).unwrap();
+    now(rig.pipeline.finish_what_waits()).unwrap();
     assert_eq!(rig.log().entries().len(), entries);
     assert!(now(rig.bytes("alice", "gcm", seal())).is_ok());
     assert_eq!(now(rig.bytes("alice", "gcm", decrypt(&old, Context::EMPTY))).unwrap(), b"data");
@@ -127,7 +127,7 @@ fn a_key_that_is_stopped_meanwhile_is_not_rotated() {
     now(rig.bytes("alice", "gcm", seal())).unwrap();
     now(rig.transition("gcm", Transition::Suspend)).unwrap();
     let entries = rig.log().entries().len();
-    now(rig.pipeline.housekeep()).unwrap();
+    now(rig.pipeline.finish_what_waits()).unwrap();
     assert_eq!((newest(&rig, &rig.acme), rig.log().entries().len()), (1, entries));
 }
 
@@ -144,6 +144,6 @@ fn beyond_the_whole_nothing_is_sealed_and_everything_still_opens() {
     }
     assert_eq!(rig.keys().performed().len(), performed);
     assert_eq!(now(rig.bytes("alice", "gcm", decrypt(&last, Context::EMPTY))).unwrap(), b"data");
-    now(rig.pipeline.housekeep()).unwrap();
+    now(rig.pipeline.finish_what_waits()).unwrap();
     assert!(now(rig.bytes("alice", "gcm", seal())).is_ok());
 }

@@ -450,6 +450,40 @@ fn an_erasure_that_is_cut_short_is_asked_again() {
 }
 
 #[test]
+fn a_device_that_is_slow_to_erase_delays_no_stop() {
+    let (rig, _) = pooled();
+    let key = destroy(&rig);
+    now(rig.create(new_key("other", Algorithm::Xaes256Gcm))).unwrap();
+    rig.keys().erasing.hold();
+    let due = Task::begun(rig.pipeline.do_what_is_due(|| true));
+    assert_eq!(rig.keys().erasing.waiting(), 1);
+    rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
+    let stop = Command::SuspendCaller("alice".parse().unwrap());
+    assert_eq!(now(rig.command("carol", stop)).unwrap().durability, Durability::InForce);
+    assert_eq!(rig.pipeline.pending_stops(), 1);
+    now(rig.pipeline.keep_up()).unwrap();
+    assert_eq!(rig.pipeline.pending_stops(), 0, "durable, while the device is still at it");
+    assert_eq!(rig.keys().erasing.waiting(), 1);
+    now(rig.pipeline.housekeep()).unwrap();
+    assert_eq!(where_it_is(&rig), (vec![], named(&["a", "b"])));
+    rig.keys().erasing.release();
+    due.finish().unwrap();
+    assert_eq!(where_it_is(&rig), (named(&["a", "b"]), vec![]));
+    assert_eq!(rig.keys().erased_on(key.id, key.newest), ["a", "b"]);
+}
+
+#[test]
+fn who_ends_begins_nothing_that_is_due_and_forgets_nothing() {
+    let (rig, _) = pooled();
+    destroy(&rig);
+    let entries = rig.log().entries().len();
+    now(rig.pipeline.do_what_is_due(|| false)).unwrap();
+    assert_eq!(rig.log().entries().len(), entries);
+    tick(&rig);
+    assert_eq!(where_it_is(&rig), (named(&["a", "b"]), vec![]));
+}
+
+#[test]
 fn a_member_that_fails_to_erase_is_not_asked_all_the_time() {
     let (rig, _) = pooled();
     destroy(&rig);

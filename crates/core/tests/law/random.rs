@@ -241,6 +241,7 @@ impl Play {
                 (vec![(inbound.operation, result.map(drop).map_err(|error| error.kind()))], None)
             }),
             Step::Housekeep => self.begin(Ask::Housekeep, async move {
+                let _ = rig.pipeline.do_what_is_due(|| true).await;
                 let _ = rig.pipeline.housekeep().await;
                 (vec![], None)
             }),
@@ -248,6 +249,7 @@ impl Play {
             Step::Day => self.begin(Ask::Housekeep, async move {
                 for _ in 0..26 {
                     rig.world.pass(3600);
+                    let _ = rig.pipeline.do_what_is_due(|| true).await;
                     let _ = rig.pipeline.housekeep().await;
                 }
                 (vec![], None)
@@ -326,6 +328,7 @@ impl Play {
         }
         assert!(self.running.is_empty(), "{} calls never end", self.running.len());
         now(rig.pipeline.housekeep()).unwrap();
+        now(rig.pipeline.do_what_is_due(|| true)).unwrap();
         assert_eq!(rig.pipeline.pending_stops(), 0);
         let recovery = rig.log().recovery();
         assert!(recovery.intents.is_empty(), "{:?}", recovery.intents);
