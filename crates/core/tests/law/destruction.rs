@@ -455,6 +455,9 @@ fn a_device_that_is_slow_to_erase_delays_no_stop() {
     let key = destroy(&rig);
     now(rig.create(new_key("other", Algorithm::Xaes256Gcm))).unwrap();
     rig.keys().erasing.hold();
+    now(rig.pipeline.keep_up()).unwrap();
+    now(rig.pipeline.housekeep()).unwrap();
+    assert_eq!(rig.keys().erased_on(key.id, key.newest), [""; 0], "no device is asked by who keeps up");
     let due = Task::begun(rig.pipeline.do_what_is_due(|| true));
     assert_eq!(rig.keys().erasing.waiting(), 1);
     rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
