@@ -211,7 +211,8 @@ fn binding(
 }
 
 fn seed_of<'a>(material: &KeyMaterial<'a>) -> Result<&'a [u8], Error> {
-    let KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, handle } = *material;
+    let KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, commitment: _, handle } =
+        *material;
     let (seed, bound) =
         handle.as_bytes().split_at_checked(32).ok_or_else(|| integrity("that is no handle"))?;
     let expected = binding(tenant, tenant_handle, key, version, algorithm, exportable, seed);

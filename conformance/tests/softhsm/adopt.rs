@@ -354,6 +354,68 @@ fn it_ends_in_the_token_when_it_is_destroyed() {
 }
 
 #[test]
+fn another_object_of_its_names_is_not_removed_in_its_place() {
+    let hsm = SoftHsm::new("adopt");
+    hsm.secret("AES:32", "secret", "01");
+    hsm.pair("EC:prime256v1", "pair", "02");
+    runtime().block_on(async {
+        let rig = bench(&hsm).await;
+        adopt(&rig, called("secret", of("secret", Algorithm::Aes256Gcm))).await.unwrap();
+        adopt(&rig, called("pair", of("pair", Algorithm::EcdsaP256))).await.unwrap();
+        for (kind, id) in [("secrkey", "01"), ("privkey", "02"), ("pubkey", "02")] {
+            hsm.tool(&format!("--delete-object --type {kind} --id {id}"));
+        }
+        hsm.secret("AES:32", "secret", "01");
+        hsm.pair("EC:prime256v1", "pair", "02");
+        let killed = member(&rig, "a").worker().unwrap();
+        signal(killed, "-KILL");
+        another_worker(&rig, killed).await;
+        let before = hsm.bytes();
+        let pending =
+            |key: &str| rig.state().find(&rig.acme, &name(key)).unwrap().erasure.unwrap().pending.len();
+        for key in ["secret", "pair"] {
+            rig.command("carol", transition(key, Transition::Deactivate)).await.unwrap();
+            rig.command("carol", transition(key, Transition::Destroy(None))).await.unwrap();
+            assert!(rig.pipeline.finish_what_waits().await.is_err(), "{key}");
+            assert_eq!(pending(key), 1, "{key}");
+        }
+        assert_eq!(hsm.bytes(), before, "whoever made them has them");
+        // Once nothing has its names, there is nothing left of it.
+        for (kind, id) in [("secrkey", "01"), ("privkey", "02"), ("pubkey", "02")] {
+            hsm.tool(&format!("--delete-object --type {kind} --id {id}"));
+        }
+        rig.world.step(600);
+        rig.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!([pending("secret"), pending("pair")], [0, 0]);
+    });
+}
+
+#[test]
+fn what_must_not_be_destroyed_says_so_in_its_evidence_and_stays_pending() {
+    let hsm = SoftHsm::new("adopt");
+    hsm.secret("AES:32", "lasting", "01");
+    // No tool sets it: in the token's own file, CKA_DESTROYABLE, a boolean, true.
+    let (is_true, is_false) = (b"\0\0\0\0\0\0\x01\x72\0\0\0\0\0\0\0\x01\xff", 0);
+    for (path, mut bytes) in hsm.bytes() {
+        let at = bytes.windows(is_true.len()).position(|window| window == is_true).unwrap();
+        bytes[at + is_true.len() - 1] = is_false;
+        std::fs::write(path, bytes).unwrap();
+    }
+    runtime().block_on(async {
+        let rig = bench(&hsm).await;
+        adopt(&rig, called("lasting", of("lasting", Algorithm::Aes256Gcm))).await.unwrap();
+        let said = rig.log().last().event()["evidence"]["attributes"].to_string();
+        assert!(said.contains("\"not-destroyable\""), "{said}");
+        rig.command("carol", transition("lasting", Transition::Deactivate)).await.unwrap();
+        rig.command("carol", transition("lasting", Transition::Destroy(None))).await.unwrap();
+        assert!(rig.pipeline.finish_what_waits().await.is_err());
+        let erasure = rig.state().find(&rig.acme, &name("lasting")).unwrap().erasure.unwrap();
+        assert_eq!((erasure.absent.len(), erasure.pending.len()), (0, 1));
+        assert_eq!(hsm.objects(), 1);
+    });
+}
+
+#[test]
 fn every_member_of_a_pool_must_hold_the_same() {
     let a = SoftHsm::new("adopt");
     a.secret("AES:32", "shared", "01");

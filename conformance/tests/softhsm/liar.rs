@@ -38,6 +38,7 @@ pub(crate) fn run() {
                     extractable: lie == "extractable",
                     never_extractable: true,
                     wrap_with_trusted: false,
+                    undestroyable: false,
                 };
                 let point = if lie == "no-point" { &[4; 65] } else { pair.public_key().as_ref() };
                 match lie.as_str() {
@@ -57,6 +58,7 @@ pub(crate) fn run() {
                     extractable: false,
                     never_extractable: true,
                     wrap_with_trusted: false,
+                    undestroyable: false,
                 };
                 let existing = Existing {
                     evidence,

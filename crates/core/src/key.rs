@@ -196,6 +196,8 @@ pub struct KeyMaterial<'a> {
     pub algorithm: Algorithm,
     /// Whether it is exportable: the sealed blob is bound to it.
     pub exportable: bool,
+    /// By what its material is recognised: [`Version::commitment`].
+    pub commitment: &'a Commitment,
     /// The version's handle, made by [`crate::port::KeyStore::generate`].
     pub handle: &'a SealedHandle,
 }

@@ -191,6 +191,7 @@ impl<P: Ports> Pipeline<P> {
                     version: version.number,
                     algorithm: key.algorithm,
                     exportable: key.exportable,
+                    commitment: &version.commitment,
                     handle: &version.handle,
                 };
                 match self.engines.keys.check_copies(intent.permit(), material).await {

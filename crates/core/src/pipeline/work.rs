@@ -316,6 +316,7 @@ pub(super) fn material<'a, P: Ports>(
         version: version.number,
         algorithm: key.algorithm,
         exportable: key.exportable,
+        commitment: &version.commitment,
         handle: &version.handle,
     })
 }

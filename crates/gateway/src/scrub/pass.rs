@@ -172,6 +172,7 @@ fn open(
         version: version.number,
         algorithm: key.algorithm,
         exportable: key.exportable,
+        commitment: &version.commitment,
         handle: &version.handle,
     })
 }

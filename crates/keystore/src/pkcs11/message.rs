@@ -224,7 +224,7 @@ pub struct Made<'a> {
     pub exponent: &'a [u8],
 }
 
-/// CKA_LOCAL, CKA_SENSITIVE, CKA_ALWAYS_SENSITIVE, CKA_EXTRACTABLE, CKA_NEVER_EXTRACTABLE and CKA_WRAP_WITH_TRUSTED of a key.
+/// CKA_LOCAL, CKA_SENSITIVE, CKA_ALWAYS_SENSITIVE, CKA_EXTRACTABLE, CKA_NEVER_EXTRACTABLE, CKA_WRAP_WITH_TRUSTED and CKA_DESTROYABLE of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     /// Made in the token.
@@ -239,6 +239,8 @@ pub struct Evidence {
     pub never_extractable: bool,
     /// To be taken out under nothing but a trusted wrapping key.
     pub wrap_with_trusted: bool,
+    /// Not to be removed by anybody but the token's own means: CKA_DESTROYABLE is false.
+    pub undestroyable: bool,
 }
 
 impl Evidence {
@@ -261,8 +263,15 @@ impl Evidence {
 
     /// The names of those that are true.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let Self { local, sensitive, always_sensitive, extractable, never_extractable, wrap_with_trusted } =
-            self;
+        let Self {
+            local,
+            sensitive,
+            always_sensitive,
+            extractable,
+            never_extractable,
+            wrap_with_trusted,
+            undestroyable,
+        } = self;
         let all = [
             (local, "local"),
             (sensitive, "sensitive"),
@@ -270,23 +279,32 @@ impl Evidence {
             (extractable, "extractable"),
             (never_extractable, "never-extractable"),
             (wrap_with_trusted, "wrap-with-trusted"),
+            (undestroyable, "not-destroyable"),
         ];
         all.into_iter().filter(|(is_true, _)| *is_true).map(|(_, name)| name)
     }
 
     const fn to_byte(self) -> u8 {
-        let Self { local, sensitive, always_sensitive, extractable, never_extractable, wrap_with_trusted } =
-            self;
+        let Self {
+            local,
+            sensitive,
+            always_sensitive,
+            extractable,
+            never_extractable,
+            wrap_with_trusted,
+            undestroyable,
+        } = self;
         local as u8
             | (sensitive as u8) << 1
             | (always_sensitive as u8) << 2
             | (extractable as u8) << 3
             | (never_extractable as u8) << 4
             | (wrap_with_trusted as u8) << 5
+            | (undestroyable as u8) << 6
     }
 
     const fn from_byte(byte: u8) -> Option<Self> {
-        if byte >= 1 << 6 {
+        if byte >= 1 << 7 {
             return None;
         }
         Some(Self {
@@ -296,6 +314,7 @@ impl Evidence {
             extractable: byte & 8 != 0,
             never_extractable: byte & 16 != 0,
             wrap_with_trusted: byte & 32 != 0,
+            undestroyable: byte & 64 != 0,
         })
     }
 }

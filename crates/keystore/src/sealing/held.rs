@@ -60,7 +60,8 @@ impl<T> Versions<T> {
 
     /// Puts in what was loaded since the look-up that gave `ticket`.
     pub(crate) fn insert(&self, material: &KeyMaterial<'_>, ready: T, ticket: Ticket) -> Arc<Held<T>> {
-        let KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, handle } = *material;
+        let KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, commitment: _, handle } =
+            *material;
         let held = Arc::new(Held {
             tenant: tenant.clone(),
             tenant_handle: tenant_handle.clone(),

@@ -168,8 +168,16 @@ impl<'a> Binding<'a> {
 
     /// Of what was sealed for a version.
     pub(crate) fn of(kind: Kind, material: &KeyMaterial<'a>) -> Self {
-        let KeyMaterial { tenant, tenant_handle: _, key, version, algorithm, exportable, handle: _ } =
-            *material;
+        let KeyMaterial {
+            tenant,
+            tenant_handle: _,
+            key,
+            version,
+            algorithm,
+            exportable,
+            commitment: _,
+            handle: _,
+        } = *material;
         Self::Version { kind, tenant, key, version, algorithm, exportable }
     }
 

@@ -96,7 +96,8 @@ impl Waiting {
     fn material<'a>(&'a self, version: u32, handle: &'a SealedHandle) -> KeyMaterial<'a> {
         let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } =
             new(&self.tenant, &self.tenant_handle, version, self.algorithm);
-        KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, handle }
+        let commitment = &self.begun.commitment;
+        KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, commitment, handle }
     }
 
     fn wrap(&self, material: &str) -> Vec<u8> {

@@ -65,6 +65,7 @@ impl House {
             version: made.version,
             algorithm: made.algorithm,
             exportable: false,
+            commitment: &made.generated.commitment,
             handle: &made.generated.handle,
         }
     }

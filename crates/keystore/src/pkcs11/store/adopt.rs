@@ -18,6 +18,7 @@ use crate::software::material;
 use aws_lc_rs::digest;
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::{Algorithm, Family, Purpose, SignatureScheme};
+use holdfast_core::frame::Commitment;
 use holdfast_core::key::{Custody, Generated, NewVersion, TokenOrigin};
 use holdfast_core::port::World;
 use holdfast_core::work::Message;
@@ -285,6 +286,50 @@ impl Tokens {
                 }
             })
             .await
+    }
+
+    /// Removes an adopted key from a member, if what lies there under its names still shows that it is that key. Where nothing does, the member
+    /// holds nothing of it.
+    ///
+    /// # Errors
+    /// When it is another one by now, cannot show which it is, or may not be removed: then nothing was.
+    pub(super) async fn erase_adopted(
+        self: &Arc<Self>,
+        member: &Member,
+        (id, object): (Id, &Adopted),
+        (algorithm, commitment): (Algorithm, &Commitment),
+    ) -> Result<(), Error> {
+        let seen = match self.look_up(member, object.named()).await {
+            // A module finds nothing either where its device has gone: that has to answer.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.point_out(member, id, object.named()).await?;
+                return self.tell(member, Request::Probe).await;
+            }
+            seen => seen?,
+        };
+        if seen.evidence.undestroyable {
+            return Err(refusal::unsupported(
+                "the token does not let the object be destroyed (CKA_DESTROYABLE is false)",
+            )
+            .remedy("remove it by its vendor's means: it is looked for again"));
+        }
+        let shown = match algorithm.is_asymmetric() {
+            true => material::commitment(algorithm, &seen.public(algorithm)?.0),
+            false => {
+                self.point_out(member, id, object.named()).await?;
+                let proof = self.show(Whom::Only(member), algorithm, id, &[], &Public::None).await?;
+                material::commitment(algorithm, proof.expose())
+            }
+        };
+        if shown != *commitment {
+            // It may come and go: that is nothing to its member.
+            self.point_out(member, id, object.named()).await?;
+            let detail = "another object has the names of a key that was adopted and destroyed: it is left where it is";
+            return Err(Error::new(ErrorKind::Conflict, Stage::Perform, detail).remedy(
+                "give it other names, and look whether the key is somewhere else: until nothing has its names, it counts as not erased",
+            ));
+        }
+        self.tell(member, Request::DestroyExisting { id, object: object.named() }).await
     }
 
     async fn point_out(self: &Arc<Self>, member: &Member, id: Id, object: Object<'_>) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use super::make::New;
 use super::tokens::{Tokens, Whom};
-use super::{Found, another_question};
+use super::{Adopted, Found, another_question};
 use crate::pkcs11::der;
 use crate::pkcs11::member::Member;
 use crate::pkcs11::message::{Id, Reply, Request};
@@ -14,6 +14,7 @@ use crate::refusal;
 use crate::sealing::held::Held;
 use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::frame::Commitment;
 use holdfast_core::port::Copies;
 use holdfast_core::{Error, MemberName, Secret, Stage};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -28,6 +29,15 @@ const REPLICATION: Duration = Duration::from_millis(50);
 
 /// How long a member may take to remove an object, and to look whether it is gone.
 const ERASING: Duration = Duration::from_secs(2);
+
+/// What is to be erased.
+#[derive(Clone, Copy)]
+pub(super) enum Erased<'a> {
+    /// A key of our own making: nothing else has its id.
+    Ours,
+    /// What another program made: under these names, of this algorithm, recognised by this.
+    Adopted(&'a Adopted, Algorithm, &'a Commitment),
+}
 
 /// A key on its way to other members.
 pub(super) struct Traveller {
@@ -312,19 +322,30 @@ impl Tokens {
         }
     }
 
+    /// Has a member do something within the time that erasing may take.
+    pub(super) async fn tell(&self, member: &Member, request: Request<'_>) -> Result<(), Error> {
+        let told = self.pool.ask_of(member, &request, ERASING, |reply| match reply {
+            Reply::Done(_) => Ok(()),
+            Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
+                Err(another_question())
+            }
+        });
+        told.await
+    }
+
     /// Removes a key from the members that can be asked, and gives those that have looked and hold nothing of it.
-    pub(super) async fn destroy(self: &Arc<Self>, id: Id, request: Request<'_>) -> Vec<MemberName> {
+    pub(super) async fn destroy(self: &Arc<Self>, id: Id, what: Erased<'_>) -> Vec<MemberName> {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         let mut absent = Vec::new();
         for member in self.pool.members() {
             let Some(name) = self.pool.can_ask(member) else { continue };
-            let asked = self.pool.ask_of(member, &request, ERASING, |reply| match reply {
-                Reply::Done(_) => Ok(()),
-                Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
-                    Err(another_question())
+            let erased = match what {
+                Erased::Ours => self.tell(member, Request::Destroy { id }).await,
+                Erased::Adopted(object, algorithm, commitment) => {
+                    self.erase_adopted(member, (id, object), (algorithm, commitment)).await
                 }
-            });
-            match asked.await {
+            };
+            match erased {
                 Ok(()) => absent.push(name),
                 Err(error) => tracing::warn!(
                     member = member.name(),

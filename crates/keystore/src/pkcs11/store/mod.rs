@@ -7,7 +7,7 @@ mod make;
 mod tokens;
 
 pub(super) use adopt::Adopted;
-use copies::{Sought as SoughtCopies, Traveller};
+use copies::{Erased, Sought as SoughtCopies, Traveller};
 use tokens::{Tokens, Whom};
 
 use super::message::{Id, NONCE_LEN, Request};
@@ -455,11 +455,11 @@ impl<W: World> KeyStore for TokenStore<W> {
         let tenant = self.vault.tenant(key.tenant, key.tenant_handle)?;
         let opened = tenant.sealer.open(&Binding::of(Kind::Reference, &key), key.handle)?;
         let (id, adopted) = Reference::parse_remains(opened.expose())?;
-        let request = match &adopted {
-            None => Request::Destroy { id },
-            Some(object) => Request::DestroyExisting { id, object: object.named() },
+        let what = match &adopted {
+            None => Erased::Ours,
+            Some(object) => Erased::Adopted(object, key.algorithm, key.commitment),
         };
-        Ok(self.tokens.destroy(id, request).await)
+        Ok(self.tokens.destroy(id, what).await)
     }
 
     fn can_ask(&self, member: &MemberName) -> bool {

@@ -233,6 +233,7 @@ pub(super) fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence,
         AttributeType::Extractable,
         AttributeType::NeverExtractable,
         AttributeType::WrapWithTrusted,
+        AttributeType::Destroyable,
     ];
     // What the token does not say counts against it.
     let mut evidence = Evidence {
@@ -242,6 +243,8 @@ pub(super) fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence,
         extractable: true,
         never_extractable: false,
         wrap_with_trusted: false,
+        // Older ones have no such attribute, and remove what they are told to.
+        undestroyable: false,
     };
     for attribute in session.inner.get_attributes(key, &wanted)? {
         match attribute {
@@ -251,6 +254,7 @@ pub(super) fn evidence(session: &Session, key: ObjectHandle) -> Result<Evidence,
             Attribute::Extractable(yes) => evidence.extractable = yes,
             Attribute::NeverExtractable(yes) => evidence.never_extractable = yes,
             Attribute::WrapWithTrusted(yes) => evidence.wrap_with_trusted = yes,
+            Attribute::Destroyable(yes) => evidence.undestroyable = !yes,
             _ => {}
         }
     }

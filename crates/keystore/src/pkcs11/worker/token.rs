@@ -134,8 +134,9 @@ impl Token {
         self.handles.write().unwrap_or_else(PoisonError::into_inner).insert((id, class), Some(handle));
     }
 
-    /// Which object of another program is meant by an id.
+    /// Which object of another program is meant by an id. It is looked for when it is first used; nothing that was meant before is missed.
     pub(super) fn point_out(&self, id: Id, place: Place) {
+        self.forget(id);
         self.places.write().unwrap_or_else(PoisonError::into_inner).insert(id, place);
     }
 
