@@ -11,10 +11,10 @@
 
 mod common;
 
-use common::dev::serving;
+use common::dev::{environment, serving};
 use common::softhsm::{MODULE, PIN, SoftHsm, start, start_as, the_worker, workers};
 use common::wait::until;
-use common::{Dev, code, holdfast, stderr, text};
+use common::{Dev, Server, code, holdfast, stderr, text};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -59,6 +59,54 @@ fn another_root_key_leaves_keys_in_the_token_as_they_are() {
     assert_ne!(the_worker(gateway), worker);
     dev.ok(&["key", "rotate", "k"]);
     assert!(opens(&dev, &sealed));
+}
+
+#[test]
+fn what_holds_on_to_the_root_key_ends_the_process_and_the_next_start_changes_it() {
+    let hsm = SoftHsm::new();
+    let settings = "[pool]\ndeadline_ms = 60000\nprobe_ms = 60000\n[limits]\nshutdown_seconds = 1\n";
+    let mut dev = start(TempDir::new().unwrap(), &format!("{}{settings}", hsm.settings()));
+    dev.ok(&["key", "create", "k"]);
+    let plain = dev.file("plain", b"4711");
+    let sealed = text(&dev.path("sealed"));
+    dev.ok(&["encrypt", "--key", "k", "--raw", &plain, "--context", "row=1", "-o", &sealed]);
+    let before = fs::read(dev.data().join("root.key")).unwrap();
+    // The device does not answer, and somebody waits for it.
+    let worker = the_worker(dev.server.pid());
+    assert!(Command::new("kill").args(["-STOP", &worker.to_string()]).status().unwrap().success());
+    let mut waits = holdfast(["decrypt", "--key", "k", &sealed, "--context", "row=1"]);
+    let mut waits = waits
+        .envs(dev.environment.iter().cloned())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the token is asked", || {
+        let metrics = dev.server.admin("/metrics");
+        metrics
+            .lines()
+            .any(|line| line.starts_with("holdfast_pool_member_in_flight{") && line.ends_with(" 1"))
+    });
+    let data = text(&dev.data());
+    let ordered = holdfast(["root", "rotate", "--data", &data, "--json"]).output().unwrap();
+    let ordered: Value = serde_json::from_slice(&ordered.stdout).unwrap();
+    assert_eq!(ordered["in_force"], false, "nobody serves any more");
+    let status = dev.server.ended();
+    // Stopped as it is, it does not notice.
+    assert!(Command::new("kill").args(["-KILL", &worker.to_string()]).status().unwrap().success());
+    let said = dev.server.said();
+    assert_eq!(code(status), 70, "{said}");
+    assert!(said.contains("holds on to the root key") && said.contains("start the gateway again"), "{said}");
+    let _ended = (waits.kill(), waits.wait());
+    assert_eq!(fs::read(dev.data().join("root.key")).unwrap(), before);
+    // Started again, as a service manager does.
+    let config = text(&dev.path("holdfast.toml"));
+    let line = serving(&dev.data()).into_iter().chain(["--config".to_owned(), config]);
+    dev.server = Server::start(holdfast(line.chain(["--admin".to_owned(), "127.0.0.1:0".to_owned()])));
+    dev.environment = environment(&dev.data());
+    until("the order is carried out", || !dev.data().join("root.next").exists());
+    assert_ne!(fs::read(dev.data().join("root.key")).unwrap(), before);
+    until("the key opens what it sealed", || opens(&dev, &sealed));
 }
 
 #[test]

@@ -79,6 +79,16 @@ impl Server {
         said
     }
 
+    /// Waits until it ends by itself, and gives how.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// All that it said, once it and whoever it started have ended.
+    pub fn said(&mut self) -> String {
+        self.log.take().unwrap().join().unwrap()
+    }
+
     /// Orders it to end, and gives how it ended and what it said.
     pub fn stop(mut self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::TERM);
