@@ -180,7 +180,7 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
             },
         }
     }
-    let waiting = law.waiting();
+    let waiting = law.waiting_for_backup();
     if waiting > 0 {
         notices.push(format!(
             "{waiting} keys have a newest version that waits until a verified backup holds it; `holdfast doctor`, as a custodian, names them"

@@ -47,14 +47,14 @@ pub struct Destructions {
 
 /// What orders to destroy are measured by.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct Ends {
     /// What an order waits unless it says longer.
     pub(super) shortest: WaitingPeriod,
     /// The ticks up to which uptime is counted in the gateway's record.
     counted: AtomicU64,
 }
 
-impl Waiting {
+impl Ends {
     pub(super) fn since(ticks: u64) -> Self {
         Self { shortest: WaitingPeriod::NONE, counted: AtomicU64::new(ticks) }
     }
@@ -101,7 +101,7 @@ impl<P: Ports> Pipeline<P> {
     /// The same, with so long a period that every key waits before it is destroyed; none unless told.
     #[must_use]
     pub fn with_waiting_period(mut self, shortest: WaitingPeriod) -> Self {
-        self.waiting.shortest = shortest;
+        self.ends.shortest = shortest;
         self
     }
 
@@ -119,7 +119,7 @@ impl<P: Ports> Pipeline<P> {
     }
 
     fn uncounted(&self) -> u64 {
-        self.engines.world.ticks().saturating_sub(self.waiting.counted.load(Ordering::Relaxed)) / 1_000_000
+        self.engines.world.ticks().saturating_sub(self.ends.counted.load(Ordering::Relaxed)) / 1_000_000
     }
 
     /// An order to destroy says for how long the key waits before it is recorded: so a crash changes nothing about that.
@@ -134,7 +134,7 @@ impl<P: Ports> Pipeline<P> {
 
     /// What waits for its material has never protected anything: its name need not be kept waiting.
     fn shortest_of(&self, entry: &KeyEntry) -> WaitingPeriod {
-        if is_waiting(entry) { WaitingPeriod::NONE } else { self.waiting.shortest }
+        if is_waiting(entry) { WaitingPeriod::NONE } else { self.ends.shortest }
     }
 
     /// Nobody shortens what the configuration demands.
@@ -297,7 +297,7 @@ impl<P: Ports> Pipeline<P> {
             return Ok(());
         }
         self.by_itself(&TenantId::gateway(), Own::CountUptime).await?;
-        let Waiting { shortest: _, counted } = &self.waiting;
+        let Ends { shortest: _, counted } = &self.ends;
         // What is beyond that is counted next time, unless it is from when nobody waited.
         let up_to = match uncounted < 2 * COUNTED {
             true => counted.load(Ordering::Relaxed).saturating_add(COUNTED * 1_000_000),

@@ -2,7 +2,7 @@
 
 use super::command::own_inbound;
 use super::copies::Sweeps;
-use super::destruction::Waiting;
+use super::destruction::Ends;
 use super::proof::{Intent, Permit, Recording};
 use super::record::{Done, Facts, Scene};
 use super::recover::Unfinished;
@@ -43,7 +43,7 @@ impl<P: Ports> Pipeline<P> {
     /// A pipeline in which nothing is loaded yet.
     pub(super) fn unloaded(engines: Engines<P>, is_dev: bool) -> Self {
         Self {
-            waiting: Waiting::since(engines.world.ticks()),
+            ends: Ends::since(engines.world.ticks()),
             engines,
             snapshots: Snapshots::empty(),
             stops: Arc::new(Stops::default()),

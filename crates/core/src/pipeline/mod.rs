@@ -109,7 +109,7 @@ pub struct Pipeline<P: Ports> {
     unfinished: recover::Unfinished,
     agenda: schedule::Agenda,
     sweeps: copies::Sweeps,
-    waiting: destruction::Waiting,
+    ends: destruction::Ends,
     is_dev: bool,
 }
 

@@ -92,7 +92,7 @@ impl Waiting {
 
 impl<P: Ports> Pipeline<P> {
     /// How many keys have a newest version that waits until a verified backup holds it, as far as they were seen since the start.
-    pub fn waiting(&self) -> usize {
+    pub fn waiting_for_backup(&self) -> usize {
         self.agenda.waiting.seen(|seen| seen.fresh.len() + seen.waiting.len())
     }
 

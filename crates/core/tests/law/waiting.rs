@@ -67,7 +67,7 @@ fn a_new_key_is_put_into_use_when_a_verified_backup_holds_it() {
     let before = rig.state().position().sequence;
     now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
     assert_eq!(is(&rig, "kek"), (KeyState::PreActivation, 1, 1, true));
-    assert_eq!((seal(&rig), rig.pipeline.waiting()), (Err(ErrorKind::KeyState), 1));
+    assert_eq!((seal(&rig), rig.pipeline.waiting_for_backup()), (Err(ErrorKind::KeyState), 1));
     // One from before does not hold it.
     verify(&rig, before);
     assert_eq!(is(&rig, "kek"), (KeyState::PreActivation, 1, 1, true));
@@ -76,7 +76,7 @@ fn a_new_key_is_put_into_use_when_a_verified_backup_holds_it() {
     assert_eq!(rig.log().of("acme").len(), entries, "what waits costs nothing");
     verify_all(&rig);
     assert_eq!(is(&rig, "kek"), (KeyState::Active, 1, 1, false));
-    assert_eq!((seal(&rig), rig.pipeline.waiting()), (Ok(1), 0));
+    assert_eq!((seal(&rig), rig.pipeline.waiting_for_backup()), (Ok(1), 0));
     let acme = rig.log().of("acme");
     let by_itself = acme.iter().rfind(|entry| entry.summary() == "activate-key success").unwrap();
     assert_eq!(by_itself.text("subject"), "protected");
