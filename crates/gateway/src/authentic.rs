@@ -2,12 +2,12 @@
 //! can write to the directory changes nothing of it unnoticed.
 //!
 //! ```text
-//! key = derived from the root key with the instance, label "holdfast/root-files/v1"
-//! mac = HMAC-SHA-256(key, NAME 0 what the file says but for `mac`, as compact JSON)
+//! key = derived from the root key, label "holdfast/root-files/v1"
+//! mac = HMAC-SHA-256(key, NAME 0 what the file says but for `mac`, its gateway included, as compact JSON)
 //! ```
 
 use aws_lc_rs::hmac;
-use holdfast_core::{Error, ErrorKind, InstanceId, Secret, Stage};
+use holdfast_core::{Error, ErrorKind, Secret, Stage};
 use holdfast_keystore::root::RootKey;
 use serde::Serialize;
 use std::fmt;
@@ -60,8 +60,8 @@ impl Authenticator {
     ///
     /// # Errors
     /// `key-store-unavailable`, when the cryptographic library fails.
-    pub(crate) fn new(root: &RootKey, instance: InstanceId) -> Result<Self, Error> {
-        root.derive(LABEL, instance.as_bytes()).map(Self)
+    pub(crate) fn new(root: &RootKey) -> Result<Self, Error> {
+        root.derive(LABEL, b"").map(Self)
     }
 
     /// The code of a file of that name, which says this.
@@ -115,22 +115,20 @@ fn message(name: &str, said: &impl Serialize) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shares::tests::{instance, root};
+    use crate::shares::tests::root;
 
     #[test]
-    fn a_code_is_of_one_root_key_gateway_file_and_text() {
+    fn a_code_is_of_one_root_key_file_and_text() {
         let root = root();
-        let of = |instance| Authenticator::new(&root, instance).unwrap();
-        let (ours, said) = (of(instance('0')), ["a", "b"]);
+        let (ours, said) = (Authenticator::new(&root).unwrap(), ["a", "b"]);
         let mac = ours.mac("root.shares", &said).unwrap();
         assert_eq!(mac.to_string().parse(), Ok(mac));
         assert_eq!(ours.check("root.shares", &said, Some(mac)).unwrap(), Authentic::Yes);
         assert_eq!(ours.check("root.shares", &said, None).unwrap(), Authentic::Unknown);
-        let other_root = Authenticator::new(&crate::shares::tests::root(), instance('0')).unwrap();
+        let other_root = Authenticator::new(&crate::shares::tests::root()).unwrap();
         for (by, name, said) in [
             (&ours, "root.tpm", said),
             (&ours, "root.shares", ["ab", ""]),
-            (&of(instance('1')), "root.shares", said),
             (&other_root, "root.shares", said),
         ] {
             let error = by.check(name, &said, Some(mac)).unwrap_err();

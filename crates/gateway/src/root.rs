@@ -1,5 +1,6 @@
 //! The composition root: the ports that this gateway is made of, and what opens them.
 
+use crate::authentic::Authenticator;
 use crate::backup::{Backups, proof};
 use crate::config::Config;
 use crate::directory::{Directory, Identity};
@@ -116,7 +117,7 @@ fn open_with(
     let (log, recovery) = GatewayLog::open(holdfast_audit::Config::new(directory.path()), signing)?;
     let settings = Settings::default();
     let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;
-    let proofs = proof::key(identity.instance, &root)?;
+    let (proofs, lists) = (proof::key(identity.instance, &root)?, Authenticator::new(&root)?);
     let software = SoftwareStore::open(root, Arc::clone(&world))?;
     // Workers come up by themselves: a gateway without its tokens still takes stop orders.
     let pool = config.pool.start(&config.token, directory.path())?;
@@ -126,7 +127,7 @@ fn open_with(
     let keys = Custodian::new(software, token);
     let archive = Backups::new(
         (directory, identity),
-        proofs,
+        (proofs, lists),
         (&config.backup, &config.keys),
         state.copier(),
         Arc::clone(&world),

@@ -1,5 +1,6 @@
 //! `root.shares` is what somebody with the root key wrote last, or nobody is served by it.
 
+use crate::common::custodians::identity;
 use crate::common::softhsm::SoftHsm;
 use crate::common::{HOLDFAST, code, holdfast, stderr, stdout, text};
 use crate::hsm::{configure, found, start};
@@ -78,7 +79,11 @@ fn nobody_is_served_by_a_list_of_shares_that_somebody_else_has_written() {
 fn a_generation_from_while_nobody_served_is_recorded_at_the_next_start_and_no_earlier_one_serves() {
     let hsm = SoftHsm::new();
     let people = People::new();
-    let config = configure(&people, &[("hsm", &hsm)], "");
+    let recipient = identity(&people.path("restore.key"));
+    let backups = people.path("backups");
+    let settings =
+        format!("[backup]\ndirectory = \"{}\"\nrecipients = [\"{recipient}\"]\n", backups.display());
+    let config = configure(&people, &[("hsm", &hsm)], &settings);
     found(&people, &config);
     start(&config).ends();
     let (list, bound) = (people.data().join("root.shares"), people.data().join("root.hsm"));
@@ -125,5 +130,13 @@ fn a_generation_from_while_nobody_served_is_recorded_at_the_next_start_and_no_ea
     let last = recorded(&people, &served, "unseal").pop().unwrap();
     assert_eq!(last["context"]["device"], "hsm");
     assert!(!last.to_string().contains("mallory"), "what nobody answers for is not recorded: {last}");
+    // No backup takes along what nobody could restore by.
+    fs::write(&list, later.replace("\"bob\"", "\"mallory\"")).unwrap();
+    let refused = people.calls(&served, "oscar", &["backup"]);
+    assert_ne!(code(refused.status), 0, "{}", stdout(&refused));
+    assert_eq!(fs::read_dir(&backups).map_or(0, Iterator::count), 0);
+    fs::write(&list, &later).unwrap();
+    people.ok(&served, "oscar", &["backup"]);
+    assert_eq!(fs::read_dir(&backups).unwrap().count(), 1);
     served.ends();
 }

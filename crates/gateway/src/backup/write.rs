@@ -3,6 +3,7 @@
 use super::bundle::{Bundle, KnownLog, Manifest, Root, tls_files};
 use super::envelope::Envelope;
 use super::proof;
+use crate::authentic::{Authentic, Authenticator};
 use crate::config;
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
@@ -92,6 +93,8 @@ pub struct Backups {
     copier: Copier,
     /// What proofs of a verification are made with.
     proofs: Arc<Secret>,
+    /// By what the list of the root key's shares is checked: one that nobody could restore by must not be taken along.
+    lists: Arc<Authenticator>,
     /// Whether new key versions wait for a verified one.
     holds_back: bool,
     world: Arc<SystemWorld>,
@@ -102,9 +105,9 @@ impl Backups {
     ///
     /// # Errors
     /// When a recipient is none.
-    pub fn new(
+    pub(crate) fn new(
         (directory, identity): (&Directory, &Identity),
-        proofs: Secret,
+        (proofs, lists): (Secret, Authenticator),
         (settings, keys): (&config::Backup, &config::Keys),
         copier: Copier,
         world: Arc<SystemWorld>,
@@ -116,11 +119,12 @@ impl Backups {
         let readers = Readers::of(settings)?;
         let keep_days = Some(settings.keep_days).filter(|days| *days > 0);
         let (directory, identity, proofs) = (directory.clone(), identity.clone(), Arc::new(proofs));
+        let lists = Arc::new(lists);
         let holds_back = match (keys.activate, &readers) {
             (Some(config::Activation::WhenProtected), _) | (None, Readers::Custodians { .. }) => true,
             (Some(config::Activation::AtOnce), _) | (None, Readers::Nobody | Readers::Anyone(_)) => false,
         };
-        Ok(Self { directory, identity, to, readers, keep_days, copier, proofs, holds_back, world })
+        Ok(Self { directory, identity, to, readers, keep_days, copier, proofs, lists, holds_back, world })
     }
 
     /// Why none can be taken, if none can.
@@ -201,7 +205,9 @@ impl Backups {
             None if self.directory.root_tpm().exists() => Root::Tpm(read(&self.directory.root_tpm())?),
             None if matches!(self.readers, Readers::Custodians { .. }) => Root::Custodians,
             None => Root::Key(Zeroizing::new(read(&self.directory.root_key())?)),
-            Some(Roster { custodians, .. }) => {
+            Some(roster) => {
+                let (Authentic::Yes | Authentic::Unknown) = roster.check_by(&self.lists)?;
+                let Roster { custodians, .. } = &roster;
                 let mut shares = BTreeMap::new();
                 for Custodian { name, .. } in custodians {
                     let path = self.directory.shares().join(format!("{name}.age"));
@@ -210,7 +216,7 @@ impl Backups {
                         shares.insert(name.to_string(), read(&path)?);
                     }
                 }
-                Root::Shares { roster: read(&self.directory.root_shares())?, shares }
+                Root::Shares { roster: roster.to_text()?.into_bytes(), shares }
             }
         };
         let none = Committed { sequence: 0, digest: [0; 32] };

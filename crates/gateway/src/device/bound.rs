@@ -126,7 +126,7 @@ impl Bound {
     /// # Errors
     /// When it cannot be written as text.
     pub(crate) fn signed(self, root: &RootKey) -> Result<Self, Error> {
-        let mac = Some(Authenticator::new(root, self.instance)?.mac(NAME, &self.said())?);
+        let mac = Some(Authenticator::new(root)?.mac(NAME, &self.said())?);
         Ok(Self { mac, ..self })
     }
 
@@ -135,7 +135,7 @@ impl Bound {
     /// # Errors
     /// `key-store-unavailable` where its code says that they had not.
     pub fn check(&self, root: &RootKey) -> Result<Authentic, Error> {
-        Authenticator::new(root, self.instance)?.check(NAME, &self.said(), self.mac)
+        Authenticator::new(root)?.check(NAME, &self.said(), self.mac)
     }
 
     /// All that it says, but for its code.

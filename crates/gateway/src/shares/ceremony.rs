@@ -88,7 +88,7 @@ impl Ceremony {
             let asked = Asked { name: name.clone(), file, challenge: Challenge::new(world)? };
             handed.push(Handed { asked, recipient: recipient.clone(), share, proven: false });
         }
-        Ok(Self { of, by: Authenticator::new(root, instance)?, handed })
+        Ok(Self { of, by: Authenticator::new(root)?, handed })
     }
 
     /// What those are asked who have not answered yet.

@@ -74,7 +74,7 @@ impl Roster {
     /// # Errors
     /// When it cannot be written as text.
     pub(crate) fn signed_with(self, root: &RootKey) -> Result<Self, Fault> {
-        let by = Authenticator::new(root, self.of.instance)?;
+        let by = Authenticator::new(root)?;
         Ok(self.signed(&by)?)
     }
 }

@@ -148,7 +148,15 @@ impl Roster {
     /// # Errors
     /// `key-store-unavailable` where its code says that they had not.
     pub fn check(&self, root: &RootKey) -> Result<Authentic, Error> {
-        Authenticator::new(root, self.of.instance)?.check(NAME, &self.said(), self.mac)
+        self.check_by(&Authenticator::new(root)?)
+    }
+
+    /// The same, for who has no root key at hand.
+    ///
+    /// # Errors
+    /// As [`Roster::check`].
+    pub(crate) fn check_by(&self, by: &Authenticator) -> Result<Authentic, Error> {
+        by.check(NAME, &self.said(), self.mac)
     }
 
     /// The same for who makes something new of it: a list without a code is refused.
