@@ -772,6 +772,15 @@ pub trait State: Send + Sync + 'static {
     /// `state-unavailable`.
     fn orders_since(&self, sequence: u64) -> impl Future<Output = Result<Vec<OpenIntent>, Error>> + Send;
 
+    /// Overwrites, in its own files, what acknowledged commits have replaced or removed, as far as that can be done; says whether it was. MUST NOT hold
+    /// up a commit for longer than one commit takes.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn forget_replaced(&self) -> impl Future<Output = Result<bool, Error>> + Send {
+        core::future::ready(Ok(true))
+    }
+
     /// Where the state stands now.
     fn position(&self) -> Committed;
 
