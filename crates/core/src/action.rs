@@ -218,6 +218,12 @@ actions! {
         EraseKey = "erase-key", Administer, Administer;
         /// So long the gateway was up while a key waited to be destroyed.
         CountUptime = "count-uptime", Administer, Administer;
+        /// Another sealing key takes the place of one that destroyed material lay under.
+        ChangeSealingKey = "change-sealing-key", Administer, Administer;
+        /// Versions are taken to the newest sealing key.
+        ResealVersions = "reseal-versions", Administer, Administer;
+        /// A sealing key that nothing is under any more is dropped.
+        RetireSealingKey = "retire-sealing-key", Administer, Administer;
     }
 }
 
@@ -299,7 +305,10 @@ impl Action {
             | Self::SweepPool
             | Self::CompleteDestruction
             | Self::EraseKey
-            | Self::CountUptime => None,
+            | Self::CountUptime
+            | Self::ChangeSealingKey
+            | Self::ResealVersions
+            | Self::RetireSealingKey => None,
         }
     }
 

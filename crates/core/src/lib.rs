@@ -27,6 +27,7 @@ pub mod query;
 pub mod receipt;
 pub mod retention;
 pub mod schedule;
+pub mod sealing_key;
 pub mod secret;
 pub mod stop;
 mod sync;

@@ -17,6 +17,7 @@ use crate::pipeline::{Change as ChangeKind, Intent, OpenIntent, Permit, Use};
 use crate::query::AuditPath;
 use crate::receipt::{SignedReceipt, Statement};
 use crate::retention::Retention;
+use crate::sealing_key::SealingKeyId;
 use crate::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use crate::time::Timestamp;
 use crate::work::{Product, Work};
@@ -445,6 +446,40 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Drops whatever is held in memory of a key, at once. Called for every stop.
     fn forget(&self, key: KeyId);
 
+    /// The sealing key that a version's handle is sealed under; `None` for what is no sealed handle.
+    fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId>;
+
+    /// Makes another sealing key for a tenant. By the handle that comes of it, what is new is sealed under the other one, and what was sealed
+    /// under the one before MUST open still.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`; `internal` for a handle that has two already.
+    fn change_sealing_key(
+        &self,
+        permit: &Permit<ChangeKind>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<ChangedSealing, Error>;
+
+    /// A version's handle, sealed under its tenant's newest sealing key. It MUST be bound to the same as before, and MUST say the same of where
+    /// the material is from.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`, when the handle does not open.
+    fn reseal(&self, permit: &Permit<ChangeKind>, key: KeyMaterial<'_>) -> Result<SealedHandle, Error>;
+
+    /// A tenant's handle with its newest sealing key alone: nothing that is sealed under the one before opens by it. What is held of that one in
+    /// memory MUST be dropped.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`; `internal` for a handle that has one only.
+    fn retire_sealing_key(
+        &self,
+        permit: &Permit<ChangeKind>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<SealedHandle, Error>;
+
     /// What is left of a version's material once the state has forgotten its handle. Nothing is erased yet: the version is destroyed in the
     /// state first, so that nobody can use what may be half gone.
     ///
@@ -523,6 +558,17 @@ impl Remains {
     pub fn nothing() -> Self {
         Self { handle: SealedHandle::new(&[]), holders: Vec::new() }
     }
+}
+
+/// A tenant that has another sealing key beside the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedSealing {
+    /// The tenant's handle, with both.
+    pub handle: SealedHandle,
+    /// The one before.
+    pub leaving: SealingKeyId,
+    /// The other one.
+    pub newest: SealingKeyId,
 }
 
 /// A store in which nobody else makes keys.

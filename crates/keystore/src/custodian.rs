@@ -10,7 +10,8 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, TenantId, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -190,6 +191,32 @@ impl<W: World> KeyStore for Custodian<W> {
         if let Some(token) = &self.token {
             token.forget(key);
         }
+    }
+
+    fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
+        self.software.sealing_key_of(handle)
+    }
+
+    fn change_sealing_key(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<ChangedSealing, Error> {
+        self.software.change_sealing_key(permit, tenant, handle)
+    }
+
+    fn reseal(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<SealedHandle, Error> {
+        self.software.reseal(permit, key)
+    }
+
+    fn retire_sealing_key(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<SealedHandle, Error> {
+        self.software.retire_sealing_key(permit, tenant, handle)
     }
 
     fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {

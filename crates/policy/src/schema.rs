@@ -246,7 +246,10 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::SweepPool
         | Action::CompleteDestruction
         | Action::EraseKey
-        | Action::CountUptime => About::Nothing,
+        | Action::CountUptime
+        | Action::ChangeSealingKey
+        | Action::ResealVersions
+        | Action::RetireSealingKey => About::Nothing,
     }
 }
 

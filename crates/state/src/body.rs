@@ -19,6 +19,7 @@ use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::Absence;
 use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
+use holdfast_core::sealing_key::{RetiredSealingKey, SealingKeyId, SealingKeys};
 use holdfast_core::tenant::{Anchor, PolicyVersion, TakenBackup, TenantRecord};
 use holdfast_core::{Epoch, KeyId, KeyVersion, MemberName, OperationId, Timestamp, TokenId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -66,6 +67,9 @@ struct TenantBody<'a> {
     suspended: bool,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     handle: Option<Bytes<'a>>,
+    /// Where something is known of its sealing keys.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    sealing: Option<SealingBody<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backed_up: Option<u64>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
@@ -81,6 +85,28 @@ struct TenantBody<'a> {
     #[serde(default, skip_serializing_if = "is_zero")]
     up: u64,
     created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealingBody<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    newest: Option<Bytes<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    leaving: Option<Bytes<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    retired: Vec<RetiredBody<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetiredBody<'a> {
+    #[serde(borrow)]
+    id: Bytes<'a>,
+    retired: u64,
+    versions: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -209,6 +235,8 @@ struct ErasureBody<'a> {
     absent: Vec<Cow<'a, str>>,
     #[serde(borrow)]
     pending: Vec<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    sealed_under: Vec<Bytes<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -285,6 +313,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         id: _,
         suspended,
         handle,
+        sealing,
         backed_up,
         backups,
         verified,
@@ -299,6 +328,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         v: V,
         suspended: *suspended,
         handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
+        sealing: (*sealing != SealingKeys::default()).then(|| of_sealing(sealing)),
         backed_up: *backed_up,
         backups: backups.iter().map(of_backup).collect(),
         verified: *verified,
@@ -317,6 +347,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         v: _,
         suspended,
         handle,
+        sealing: keys,
         backed_up,
         backups,
         verified,
@@ -338,6 +369,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         id: parse(row, "tenant", row.tenant)?,
         suspended,
         handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
+        sealing: keys.map_or_else(|| Ok(SealingKeys::default()), |keys| sealing(row, &keys))?,
         backed_up,
         backups: backups.iter().map(|body| backup(row, body)).collect::<Result<_, _>>()?,
         verified,
@@ -347,6 +379,44 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         up,
         created: Timestamp::from_micros(created),
         epoch: Epoch(row.epoch),
+    })
+}
+
+fn of_sealing(keys: &SealingKeys) -> SealingBody<'_> {
+    let SealingKeys { due, newest, leaving, retired } = keys;
+    let retired = retired.iter().map(|RetiredSealingKey { id, retired, versions }| RetiredBody {
+        id: of_id(id),
+        retired: retired.micros(),
+        versions: *versions,
+    });
+    SealingBody {
+        due: due.map(Timestamp::micros),
+        newest: newest.as_ref().map(of_id),
+        leaving: leaving.as_ref().map(of_id),
+        retired: retired.collect(),
+    }
+}
+
+fn sealing_key_id(row: &Row<'_>, bytes: &Bytes<'_>) -> Result<SealingKeyId, Fault> {
+    exact(row, bytes).map(SealingKeyId::from_bytes)
+}
+
+fn of_id(id: &SealingKeyId) -> Bytes<'_> {
+    id.as_bytes().as_slice().into()
+}
+
+fn sealing(row: &Row<'_>, body: &SealingBody<'_>) -> Result<SealingKeys, Fault> {
+    let SealingBody { due, newest, leaving, retired } = body;
+    let id = |bytes: &Bytes<'_>| sealing_key_id(row, bytes);
+    let retired = retired.iter().map(|RetiredBody { id: of, retired, versions }| {
+        let retired = Timestamp::from_micros(*retired);
+        Ok(RetiredSealingKey { id: id(of)?, retired, versions: *versions })
+    });
+    Ok(SealingKeys {
+        due: due.map(Timestamp::from_micros),
+        newest: newest.as_ref().map(id).transpose()?,
+        leaving: leaving.as_ref().map(id).transpose()?,
+        retired: retired.collect::<Result<_, Fault>>()?,
     })
 }
 
@@ -563,18 +633,19 @@ fn destruction(row: &Row<'_>, body: &DestructionBody<'_>) -> Result<Destruction,
 }
 
 fn of_erasure(erasure: &Erasure) -> ErasureBody<'_> {
-    let Erasure { destroyed, commit, absent, pending } = erasure;
+    let Erasure { destroyed, commit, absent, pending, sealed_under } = erasure;
     let names = |members: &'_ [MemberName]| members.iter().map(|member| member.to_string().into()).collect();
     ErasureBody {
         destroyed: destroyed.micros(),
         commit: *commit,
         absent: names(absent),
         pending: names(pending),
+        sealed_under: sealed_under.iter().map(of_id).collect(),
     }
 }
 
 fn erasure(row: &Row<'_>, body: &ErasureBody<'_>) -> Result<Erasure, Fault> {
-    let ErasureBody { destroyed, commit, absent, pending } = body;
+    let ErasureBody { destroyed, commit, absent, pending, sealed_under } = body;
     let members = |names: &[Cow<'_, str>]| {
         names.iter().map(|name| parse(row, "member of the pool", name)).collect::<Result<_, _>>()
     };
@@ -583,6 +654,7 @@ fn erasure(row: &Row<'_>, body: &ErasureBody<'_>) -> Result<Erasure, Fault> {
         commit: *commit,
         absent: members(absent)?,
         pending: members(pending)?,
+        sealed_under: sealed_under.iter().map(|id| sealing_key_id(row, id)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -322,6 +322,14 @@ fn shown(app: &App, key: &Key) -> Result<(), Failure> {
             members.join(", ")
         ));
     }
+    let in_force: Vec<_> = key.sealed_under.iter().filter(|sealing| !sealing.is_retired()).collect();
+    if !in_force.is_empty() {
+        let ids: Vec<_> = in_force.iter().map(|sealing| format!("`{}`", sealing.id)).collect();
+        note(&format!(
+            "destroyed, and copies of what lay on the disk still open with sealing key {}: it is retired by itself, usually within minutes",
+            ids.join(", ")
+        ));
+    }
     Ok(())
 }
 

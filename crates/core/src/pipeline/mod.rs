@@ -24,6 +24,7 @@ mod reroot;
 mod restore;
 mod schedule;
 mod seal;
+mod sealing_key;
 mod snapshot;
 mod unseal;
 mod use_key;
@@ -40,6 +41,7 @@ pub use reroot::Generation;
 pub use restore::{EarlierLog, Restoration, Restored};
 pub use schedule::Rotations;
 pub use seal::Sealing;
+pub use sealing_key::SealingKeyChanges;
 pub use snapshot::TenantView;
 pub use unseal::Unsealing;
 pub use use_key::{Call, Pending};
@@ -109,6 +111,7 @@ pub struct Pipeline<P: Ports> {
     unfinished: recover::Unfinished,
     agenda: schedule::Agenda,
     sweeps: copies::Sweeps,
+    sealing: sealing_key::Changes,
     waiting: destruction::Waiting,
     is_dev: bool,
 }

@@ -16,6 +16,7 @@ use crate::key::{Custody, Generated, Key, NewVersion, Version};
 use crate::lifecycle::{KeyState, Transition};
 use crate::port::{Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::schedule::Schedule;
+use crate::sealing_key::SealingKeys;
 use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
 use crate::time::Timestamp;
@@ -530,6 +531,7 @@ impl<P: Ports> Pipeline<P> {
             id: tenant.clone(),
             suspended: false,
             handle: Some(handle),
+            sealing: SealingKeys::default(),
             backed_up: None,
             backups: Vec::new(),
             verified: None,

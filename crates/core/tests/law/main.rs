@@ -31,6 +31,7 @@ mod retention;
 mod rewrap;
 mod schedule;
 mod seal;
+mod sealing_key;
 mod separation;
 mod stops;
 mod unseal;

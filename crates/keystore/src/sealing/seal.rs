@@ -45,6 +45,8 @@ const TAG_LEN: usize = 16;
 const HEADER_LEN: usize = 13;
 /// Length of a tenant's sealing key in bytes.
 pub(crate) const TENANT_KEY_LEN: usize = 32;
+/// Length of one, sealed.
+pub(crate) const TENANT_BLOB_LEN: usize = HEADER_LEN + NONCE_LEN + TENANT_KEY_LEN + TAG_LEN;
 
 /// What a sealed blob holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

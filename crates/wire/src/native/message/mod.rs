@@ -25,7 +25,7 @@ pub use answer::{
 };
 pub use batch::{Batch, BatchAnswer, BatchItem, BatchResult, OperationResult, UseRequest, Verb};
 pub(crate) use batch::{BatchItems, decode_items};
-pub use destruction::{DestroyKey, Destruction, Erasure, HeldBy, WaitingDays};
+pub use destruction::{DestroyKey, Destruction, Erasure, HeldBy, SealingKey, WaitingDays};
 pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,

@@ -1,6 +1,6 @@
 //! Records as they are shown: keys, callers, policies, tenants.
 
-use super::{Destruction, Erasure, HeldBy, Inventory, Schedule};
+use super::{Destruction, Erasure, HeldBy, Inventory, Schedule, SealingKey};
 use crate::native::field::{
     Bytes, CertificateBytes, CredentialText, CrlBytes, DurabilityWord, LabelMap, LegacyList, Name,
     PolicyText, SecretText, Time, VersionNumber, Word,
@@ -59,6 +59,9 @@ shown! {
         /// Of one that waits to be destroyed, or is: the newest backups that may hold it; not in listings.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         held_by: Vec<HeldBy>,
+        /// The sealing keys that its destroyed material lay under in software custody; not in listings.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        sealed_under: Vec<SealingKey>,
         /// Whether its material may ever leave custody.
         exportable: bool,
         /// Legacy operations that it was created for.
@@ -490,6 +493,7 @@ impl Key {
             destruction: destruction.as_ref().map(Destruction::new),
             erasure: erasure.as_deref().map(Erasure::new),
             held_by: Vec::new(),
+            sealed_under: Vec::new(),
             exportable: *exportable,
             legacy: LegacyList(*legacy),
             labels: LabelMap(labels.clone()),
