@@ -24,6 +24,7 @@ mod pool;
 mod process;
 pub mod proxy;
 pub mod reroot;
+mod resealing;
 pub mod root;
 pub mod scrub;
 pub mod sealed;
