@@ -231,6 +231,10 @@ fn name_of(sealing_key: &[u8]) -> [u8; 8] {
     sha256(&[b"name", sealing_key])[..8].try_into().unwrap()
 }
 
+fn of_archive(under: &[u8], version: &KeyMaterial<'_>, seed: &[u8]) -> [u8; 32] {
+    sha256(&[under, version.key.as_bytes(), &version.version.get().to_be_bytes(), seed])
+}
+
 fn seed_of<'a>(material: &KeyMaterial<'a>) -> Result<&'a [u8], Error> {
     let KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, handle } = *material;
     let (seed, bound) =
@@ -573,6 +577,46 @@ impl KeyStore for Keys {
 
     fn forget(&self, key: KeyId) {
         lock(&self.inner).forgotten.push(key);
+    }
+
+    fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        self.begin(permit.operation())?;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = key;
+        let seed = self.unique();
+        let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
+        Ok(SealedHandle::new(&[&seed[..], &bound].concat()))
+    }
+
+    /// The seed under the opener's, and what binds it to its version.
+    fn archive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.begin(permit.operation())?;
+        let (under, seed) = (seed_of(&opener)?, seed_of(&version)?);
+        Ok([&keystream(under, b"archive", seed)[..], &of_archive(under, &version, seed)].concat())
+    }
+
+    fn unarchive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+        sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        self.begin(permit.operation())?;
+        let under = seed_of(&opener)?;
+        let strange = || integrity("that is not the version's archive");
+        let (masked, bound) = sealed.split_at_checked(32).ok_or_else(strange)?;
+        let seed = keystream(under, b"archive", masked);
+        if bound != of_archive(under, &version, &seed) {
+            return Err(strange());
+        }
+        let KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, handle: _ } = version;
+        let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
+        Ok(SealedHandle::new(&[&seed[..], &bound].concat()))
     }
 
     fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {

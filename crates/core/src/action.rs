@@ -101,6 +101,12 @@ actions! {
         BeginImport = "begin-import", Administer, Administer;
         /// Take key material that the tenant made elsewhere as a key's version.
         ImportKey = "import-key", Administer, Administer;
+        /// Write an archive of a key.
+        ArchiveKey = "archive-key", Administer, Administer;
+        /// Leave a key's material to an archive that was shown to open.
+        ConfirmArchive = "confirm-archive", Administer, Administer;
+        /// Take a key's material back from its archive.
+        UnarchiveKey = "unarchive-key", Administer, Administer;
         /// Take a key that another program made in the token as a key's first version.
         AdoptKey = "adopt-key", Administer, Administer;
         /// Make a new version of a key.
@@ -250,6 +256,9 @@ impl Action {
             | Self::BeginImport
             | Self::ImportKey
             | Self::AdoptKey
+            | Self::ArchiveKey
+            | Self::ConfirmArchive
+            | Self::UnarchiveKey
             | Self::RotateKey
             | Self::RollBackKey
             | Self::ActivateVersion

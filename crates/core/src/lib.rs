@@ -5,6 +5,7 @@
 pub mod action;
 pub mod adoption;
 pub mod algorithm;
+pub mod archive;
 pub mod binding;
 pub mod caller;
 pub mod command;

@@ -5,6 +5,7 @@
 use crate::action::Action;
 use crate::adoption::{ObjectDigest, Sought};
 use crate::algorithm::Algorithm;
+use crate::archive::{Bundle, Bundled};
 use crate::caller::{Authentication, Caller, CallerRecord};
 use crate::command::VerifiedBackup;
 use crate::context::Context;
@@ -57,6 +58,12 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// `integrity` for anything else.
     fn check(&self, verified: &VerifiedBackup) -> Result<(), Error>;
+
+    /// Encrypts an archive of a key for those who open backups. It MUST NOT hold anything of it in clear but what says whose it is.
+    ///
+    /// # Errors
+    /// `unsupported` where nobody is configured who could open it.
+    fn enclose(&self, bundled: &Bundled<'_>) -> Result<Bundle, Error>;
 
     /// Whether new key versions are to wait until a verified backup holds them.
     fn holds_back(&self) -> bool;
@@ -480,6 +487,41 @@ pub trait KeyStore: Send + Sync + 'static {
         handle: &SealedHandle,
     ) -> Result<SealedHandle, Error>;
 
+    /// Makes what opens an archive of a key: sealed under its tenant's sealing key, and bound to the key.
+    ///
+    /// # Errors
+    /// `unsupported` where material does not leave; `key-store-unavailable`.
+    fn new_archive(&self, _permit: &Permit<ChangeKind>, _key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        Err(no_archive())
+    }
+
+    /// A version's material, sealed for the archive that `opener` opens. It MUST open with that alone, and for this version only.
+    ///
+    /// # Errors
+    /// `unsupported` where material does not leave; `key-store-unavailable`, when one of them does not open.
+    fn archive(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _opener: KeyMaterial<'_>,
+        _version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        Err(no_archive())
+    }
+
+    /// The handle of a version whose material comes back. What the version's own handle is now is not looked at.
+    ///
+    /// # Errors
+    /// `integrity` for what is not what [`KeyStore::archive`] gave for this very version; `key-store-unavailable`.
+    fn unarchive(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _opener: KeyMaterial<'_>,
+        _version: KeyMaterial<'_>,
+        _sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        Err(no_archive())
+    }
+
     /// What is left of a version's material once the state has forgotten its handle. Nothing is erased yet: the version is destroyed in the
     /// state first, so that nobody can use what may be half gone.
     ///
@@ -569,6 +611,11 @@ pub struct ChangedSealing {
     pub leaving: SealingKeyId,
     /// The other one.
     pub newest: SealingKeyId,
+}
+
+/// A store from which no material leaves.
+fn no_archive() -> Error {
+    Error::new(ErrorKind::Unsupported, Stage::Perform, "no material leaves this key store")
 }
 
 /// A store in which nobody else makes keys.

@@ -221,6 +221,29 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         self.inner.forget(key);
     }
 
+    fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        self.inner.new_archive(permit, key)
+    }
+
+    fn archive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.inner.archive(permit, opener, version)
+    }
+
+    fn unarchive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+        sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        self.inner.unarchive(permit, opener, version, sealed)
+    }
+
     fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
         self.inner.sealing_key_of(handle)
     }

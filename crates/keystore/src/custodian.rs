@@ -47,7 +47,8 @@ impl<W: World> Custodian<W> {
                 Some(token) => Ok(Some(token)),
                 None => Err(self.no_token()),
             },
-            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey) | None => Ok(None),
+            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey | Kind::ArchiveKey)
+            | None => Ok(None),
         }
     }
 }
@@ -153,9 +154,8 @@ impl<W: World> KeyStore for Custodian<W> {
     fn custody_of(&self, handle: &SealedHandle) -> Custody {
         match SealedBlob::parse(handle.as_bytes()).map(|blob| blob.kind) {
             Some(Kind::Reference | Kind::ImportReference) => Custody::Token,
-            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey) | None => {
-                Custody::Software
-            }
+            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey | Kind::ArchiveKey)
+            | None => Custody::Software,
         }
     }
 
@@ -191,6 +191,29 @@ impl<W: World> KeyStore for Custodian<W> {
         if let Some(token) = &self.token {
             token.forget(key);
         }
+    }
+
+    fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        self.software.new_archive(permit, key)
+    }
+
+    fn archive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.software.archive(permit, opener, version)
+    }
+
+    fn unarchive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+        sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        self.software.unarchive(permit, opener, version, sealed)
     }
 
     fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {

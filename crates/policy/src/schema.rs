@@ -190,6 +190,9 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::BeginImport
         | Action::ImportKey
         | Action::AdoptKey
+        | Action::ArchiveKey
+        | Action::ConfirmArchive
+        | Action::UnarchiveKey
         | Action::RotateKey
         | Action::RollBackKey
         | Action::ActivateVersion

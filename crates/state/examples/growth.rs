@@ -217,6 +217,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         erasure: None,
         waits: false,
         custody: Custody::Software,
+        archive: None,
         renewed: 0,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
+use holdfast_core::archive::KeyArchive;
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
 use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
 use holdfast_core::frame::Commitment;
@@ -202,9 +203,31 @@ struct KeyBody<'a> {
     destruction: Option<DestructionBody<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     erasure: Option<ErasureBody<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    archive: Option<ArchiveBody<'a>>,
     custody: Cow<'a, str>,
     renewed: u64,
     created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ArchiveBody<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    made: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+    #[serde(borrow)]
+    sha256: Bytes<'a>,
+    #[serde(borrow)]
+    code: Bytes<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stored: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    opener: Option<Bytes<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    sealed_under: Vec<Bytes<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -555,6 +578,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         inventory,
         destruction,
         erasure,
+        archive,
         custody,
         renewed,
         created,
@@ -580,9 +604,38 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         inventory: inventory.as_deref().map(of_inventory),
         destruction: destruction.as_ref().map(of_destruction),
         erasure: erasure.as_deref().map(of_erasure),
+        archive: archive.as_deref().map(of_archive),
         custody: custody.name().into(),
         renewed: *renewed,
         created: created.micros(),
+    })
+}
+
+fn of_archive(archive: &KeyArchive) -> ArchiveBody<'_> {
+    let KeyArchive { id, made, expires, sha256, code, stored, opener, sealed_under } = archive;
+    ArchiveBody {
+        id: id.to_string().into(),
+        made: made.micros(),
+        expires: expires.map(Timestamp::micros),
+        sha256: sha256.as_slice().into(),
+        code: code.as_slice().into(),
+        stored: stored.map(Timestamp::micros),
+        opener: opener.as_ref().map(|opener| opener.as_bytes().into()),
+        sealed_under: sealed_under.iter().map(of_id).collect(),
+    }
+}
+
+fn archive(row: &Row<'_>, body: &ArchiveBody<'_>) -> Result<KeyArchive, Fault> {
+    let ArchiveBody { id, made, expires, sha256, code, stored, opener, sealed_under } = body;
+    Ok(KeyArchive {
+        id: parse(row, "order of the archive", id)?,
+        made: Timestamp::from_micros(*made),
+        expires: expires.map(Timestamp::from_micros),
+        sha256: exact(row, sha256)?,
+        code: exact(row, code)?,
+        stored: stored.map(Timestamp::from_micros),
+        opener: opener.as_ref().map(|bytes| SealedHandle::new(&bytes.0)),
+        sealed_under: sealed_under.iter().map(|id| sealing_key_id(row, id)).collect::<Result<_, _>>()?,
     })
 }
 
@@ -695,6 +748,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         inventory: body.inventory.map(|body| inventory(row, &body)).transpose()?.map(Arc::new),
         destruction: body.destruction.map(|body| destruction(row, &body)).transpose()?,
         erasure: body.erasure.map(|body| erasure(row, &body)).transpose()?.map(Arc::new),
+        archive: body.archive.map(|body| archive(row, &body)).transpose()?.map(Arc::new),
         custody: named(row, "custody", Custody::from_name(&body.custody))?,
         renewed: body.renewed,
         created: Timestamp::from_micros(body.created),

@@ -152,6 +152,7 @@ pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
         erasure: None,
         waits: false,
         custody: Custody::Software,
+        archive: None,
         renewed: 0,
         created: Timestamp::from_micros(3_000_000),
         epoch: Epoch::FIRST,

@@ -368,6 +368,7 @@ fn a_key() -> (Key, Version) {
                 .after(&["b".parse().unwrap()]),
         )),
         custody: Custody::Software,
+        archive: None,
         renewed: 0,
         created: Timestamp::from_micros(1_795_460_597_123_456),
         epoch: Epoch(12),
@@ -531,6 +532,28 @@ fn keys() {
     let held = &shown.held_by[0];
     assert_eq!((held.name.as_str(), held.expires.unwrap().0), ("holdfast-1.age", Timestamp::from_micros(2)));
     assert_eq!(held.sha256, Bytes(vec![9; 32]));
+
+    let confirm = message::ConfirmArchive { code: Bytes(vec![7; 32]) };
+    assert!(matches!(
+        command(&client::confirm_archive(&tenant(), &key(), &confirm)),
+        Command::ConfirmArchive { code, .. } if code == [7; 32]
+    ));
+    assert!(
+        matches!(command(&client::archive_key(&tenant(), &key())), Command::ArchiveKey(name) if name == key())
+    );
+    let operation: OperationId = "01JDQZ8X5G9Q0V3N4B7T2M6K8R".parse().unwrap();
+    let versions = List(vec![message::ArchivedVersion {
+        version: VersionNumber(KeyVersion::FIRST),
+        sealed: Bytes(vec![1, 2]),
+    }]);
+    let unarchive = message::UnarchiveKey { archive: Name(operation), versions };
+    match command(&client::unarchive_key(&tenant(), &key(), &unarchive)) {
+        Command::UnarchiveKey(asked) => {
+            assert_eq!((asked.key, asked.archive), (key(), operation));
+            assert_eq!(asked.versions, [(KeyVersion::FIRST, [1, 2].as_slice().into())]);
+        }
+        other => panic!("{other:?}"),
+    }
 
     let labels = message::LabelKey { labels: LabelMap::default(), expected_epoch: Some(4) };
     assert!(matches!(

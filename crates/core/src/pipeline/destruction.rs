@@ -13,6 +13,7 @@ use super::record::{Facts, NamedKey, Scene};
 use super::schedule::AGAIN;
 use super::work::material;
 use crate::action::Action;
+use crate::archive::KeyArchive;
 use crate::command::Command;
 use crate::context::Context;
 use crate::destruction::{Destruction, Erasure, WaitingPeriod};
@@ -241,8 +242,11 @@ impl<P: Ports> Pipeline<P> {
                     continue;
                 }
                 sealed_under.extend(self.sealing_key_of(&version.handle));
-                let Remains { handle, holders: more } =
-                    self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?;
+                let Remains { handle, holders: more } = match version.handle.as_bytes() {
+                    // It is in an archive, which opens no more from here on.
+                    [] => Remains::nothing(),
+                    _ => self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?,
+                };
                 holders.extend(more);
                 let version = Version { state: KeyState::Destroyed, handle, ..version };
                 if version.number == current.number {
@@ -254,7 +258,13 @@ impl<P: Ports> Pipeline<P> {
                 break;
             }
         }
+        let archive = before.archive.as_deref().map(|archive| {
+            sealed_under.extend(archive.opener.iter().filter_map(|opener| self.sealing_key_of(opener)));
+            sealed_under.extend(archive.sealed_under.iter().copied());
+            Arc::new(KeyArchive { opener: None, ..archive.clone() })
+        });
         let key = Key {
+            archive,
             state: KeyState::Destroyed,
             resumes_to: KeyState::Active,
             destruction: None,

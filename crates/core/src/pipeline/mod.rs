@@ -4,6 +4,7 @@
 //! record with the same functions, and everything that leaves them has been recorded, refusals included.
 
 mod adopt;
+mod archive;
 mod backup;
 mod clock;
 mod command;

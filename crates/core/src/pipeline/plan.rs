@@ -58,6 +58,18 @@ impl<P: Ports> Pipeline<P> {
                 let entry = self.entry(tenant, &finish.key).await?;
                 self.plan_finish_import(scene, facts, intent, &entry, finish).await
             }
+            Command::ArchiveKey(name) => {
+                let entry = self.entry(tenant, name).await?;
+                self.plan_archive(scene, facts, intent, &entry).await
+            }
+            Command::ConfirmArchive { key, code } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_confirm_archive(scene, facts, &entry, code).await
+            }
+            Command::UnarchiveKey(unarchive) => {
+                let entry = self.entry(tenant, &unarchive.key).await?;
+                self.plan_unarchive(scene, facts, intent, (&entry, unarchive)).await
+            }
             Command::AdoptKey(adopt) => self.plan_adopt(scene, facts, intent, adopt).await,
             Command::RotateKey(name) => {
                 let entry = self.entry(tenant, name).await?;
@@ -384,6 +396,9 @@ impl<P: Ports> Pipeline<P> {
             | Command::BeginImport(_)
             | Command::FinishImport(_)
             | Command::AdoptKey(_)
+            | Command::ArchiveKey(_)
+            | Command::ConfirmArchive { .. }
+            | Command::UnarchiveKey(_)
             | Command::RollBackKey(_)
             | Command::TransitionVersion { .. }
             | Command::RecordInventory { .. }
@@ -715,6 +730,7 @@ pub(super) fn planned_key(
         destruction: None,
         erasure: None,
         custody,
+        archive: None,
         renewed: Key::UNCOMMITTED,
         created: now,
         epoch: Epoch::FIRST,

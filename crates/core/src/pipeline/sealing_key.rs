@@ -11,6 +11,7 @@ use super::proof::Intent;
 use super::record::{Facts, Scene};
 use super::work::material;
 use crate::action::Action;
+use crate::archive::KeyArchive;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::id::{KeyName, KeyVersion, TenantId};
@@ -20,7 +21,7 @@ use crate::sealing_key::{SealingKeyId, SealingKeyState, SealingKeys};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::tenant::TenantRecord;
 use crate::time::Timestamp;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 /// How many versions go over in one commit: others wait for it.
 const CHUNK: usize = 64;
@@ -269,8 +270,9 @@ impl<P: Ports> Pipeline<P> {
                 }
             }
             let is_unfinished = pass.within.is_some();
-            room = room.saturating_sub(leaving_versions.len());
-            if !leaving_versions.is_empty() {
+            let opener_leaves = self.opener_under(&key, leaving).is_some();
+            room = room.saturating_sub(leaving_versions.len() + usize::from(opener_leaves));
+            if !leaving_versions.is_empty() || opener_leaves {
                 chunk.push((key, leaving_versions));
             }
             if is_unfinished || room == 0 {
@@ -345,8 +347,19 @@ impl<P: Ports> Pipeline<P> {
                         let version = Version { handle, ..version.clone() };
                         changes.push(StateChange::Version { tenant: key.tenant.clone(), version });
                     }
+                    let archive = match (&key.archive, before.sealing.leaving) {
+                        (Some(archive), Some(leaving)) => match self.opener_under(key, leaving) {
+                            Some(opener) => {
+                                let asked = super::archive::opener_of(scene, key, opener)?;
+                                let opener = Some(keys.reseal(intent.permit(), asked)?);
+                                Some(Arc::new(KeyArchive { opener, ..KeyArchive::clone(archive) }))
+                            }
+                            None => Some(Arc::clone(archive)),
+                        },
+                        (archive, _) => archive.clone(),
+                    };
                     // Whoever has read a version before must not write it back.
-                    let after = Key { epoch: key.epoch.next(), ..key.clone() };
+                    let after = Key { archive, epoch: key.epoch.next(), ..key.clone() };
                     changes.push(StateChange::Key { key: after, expected: Some(key.epoch) });
                 }
                 Ok((changes, None))
@@ -356,6 +369,12 @@ impl<P: Ports> Pipeline<P> {
                 Ok((changed(handle, before.sealing.retired(scene.inbound.now, *versions)), None))
             }
         }
+    }
+
+    /// What opens a key's archive, where it lies under this sealing key.
+    fn opener_under<'a>(&self, key: &'a Key, id: SealingKeyId) -> Option<&'a SealedHandle> {
+        let opener = key.archive.as_ref()?.opener.as_ref()?;
+        (self.engines.keys.sealing_key_of(opener) == Some(id)).then_some(opener)
     }
 
     /// What a version's material lies under, if that is all there is of it.
@@ -395,8 +414,12 @@ impl<P: Ports> Pipeline<P> {
     }
 }
 
-/// What has become of the sealing keys that a key's destroyed material lay under.
+/// What has become of the sealing keys that a key's destroyed material lay under, or what is in an archive now.
 pub(super) fn of_destroyed(key: &Key, sealing: &SealingKeys) -> Vec<(SealingKeyId, SealingKeyState)> {
-    let under = key.erasure.iter().flat_map(|erasure| erasure.sealed_under.iter());
-    under.map(|id| (*id, sealing.state_of(*id))).collect()
+    let destroyed = key.erasure.iter().flat_map(|erasure| erasure.sealed_under.iter());
+    let archived = key.archive.iter().flat_map(|archive| archive.sealed_under.iter());
+    let mut under: Vec<_> = destroyed.chain(archived).copied().collect();
+    under.sort_unstable();
+    under.dedup();
+    under.into_iter().map(|id| (id, sealing.state_of(id))).collect()
 }

@@ -129,6 +129,9 @@ fn may(key: &Key, version: &Version, verb: VersionVerb, without_inventory: bool)
     if key.state == KeyState::Destroyed {
         return Err(refused(format!("key `{name}` is destroyed, with all of its versions")));
     }
+    if key.is_archived() {
+        return Err(super::archive::is_archived(key));
+    }
     if let Some(order) = &key.destruction {
         let detail = format!("key `{name}` waits to be destroyed, until {} at least", order.due());
         return Err(refused(detail).remedy(format!("run `holdfast key cancel-destruction {name}` first")));

@@ -10,6 +10,7 @@
 )]
 
 mod adoptions;
+mod archives;
 mod backups;
 mod batches;
 mod budget;

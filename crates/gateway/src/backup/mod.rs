@@ -5,6 +5,7 @@
 
 mod bundle;
 mod envelope;
+mod key_archive;
 mod opening;
 pub mod proof;
 mod restore;
@@ -12,6 +13,7 @@ mod since;
 mod write;
 
 pub use bundle::Manifest;
+pub use key_archive::KeyContent;
 pub use opening::{Found, Opening, OwnShare, Readable, open_for_anyone};
 pub use restore::{Copied, Summary, Unpacked, unpack};
 pub use since::{FirstOf, Since, Stop, Written};

@@ -64,6 +64,8 @@ pub enum Kind {
     ImportKey = 5,
     /// Where in a token an import key is.
     ImportReference = 6,
+    /// What opens an archive of a key.
+    ArchiveKey = 7,
 }
 
 impl Kind {
@@ -75,6 +77,7 @@ impl Kind {
             4 => Some(Self::Imported),
             5 => Some(Self::ImportKey),
             6 => Some(Self::ImportReference),
+            7 => Some(Self::ArchiveKey),
             _ => None,
         }
     }
@@ -82,9 +85,12 @@ impl Kind {
     const fn level(self) -> Level {
         match self {
             Self::TenantKey => Level::Root,
-            Self::Material | Self::Reference | Self::Imported | Self::ImportKey | Self::ImportReference => {
-                Level::Tenant
-            }
+            Self::Material
+            | Self::Reference
+            | Self::Imported
+            | Self::ImportKey
+            | Self::ImportReference
+            | Self::ArchiveKey => Level::Tenant,
         }
     }
 }
@@ -410,7 +416,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_parsed_is_put_together_again(kind in 1u8..=6, rest in prop::collection::vec(any::<u8>(), 37..200)) {
+        fn what_is_parsed_is_put_together_again(kind in 1u8..=7, rest in prop::collection::vec(any::<u8>(), 37..200)) {
             let bytes = [&MAGIC[..], &[kind], &rest].concat();
             prop_assert_eq!(SealedBlob::parse(&bytes).map(|blob| blob.to_bytes()), Some(bytes));
         }

@@ -4,13 +4,13 @@
 //! [`TENANT_BLOB_LEN`] bytes. Each sealed blob names the one that opens it.
 
 use super::cache::{Cache, CacheKey, Lookup};
-use super::seal::{Binding, SealedBlob, Sealer, TENANT_BLOB_LEN, TENANT_KEY_LEN};
+use super::seal::{Binding, Kind, SealedBlob, Sealer, TENANT_BLOB_LEN, TENANT_KEY_LEN};
 use crate::refusal;
 use crate::root::{RootKey, SealerId};
-use holdfast_core::key::{KeyMaterial, SealedHandle};
+use holdfast_core::key::{KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::port::{ChangedSealing, World};
 use holdfast_core::sealing_key::SealingKeyId;
-use holdfast_core::{Error, Secret, TenantId};
+use holdfast_core::{Error, ErrorKind, Secret, Stage, TenantId};
 use std::sync::Arc;
 
 /// The sealing keys.
@@ -48,6 +48,16 @@ pub(super) fn sealing_keys_of(handle: &SealedHandle) -> (SealedHandle, Option<Se
         }
         // Whatever else it is, it opens or it does not.
         Some(_) | None => (handle.clone(), None),
+    }
+}
+
+/// What kind of material a sealed handle holds, if it is any.
+fn material_kind(handle: &SealedHandle) -> Option<Kind> {
+    match SealedBlob::parse(handle.as_bytes())?.kind {
+        kind @ (Kind::Material | Kind::Imported) => Some(kind),
+        Kind::TenantKey | Kind::Reference | Kind::ImportKey | Kind::ImportReference | Kind::ArchiveKey => {
+            None
+        }
     }
 }
 
@@ -136,6 +146,58 @@ impl<W: World> Vault<W> {
         Ok(newest)
     }
 
+    /// As [`holdfast_core::port::KeyStore::new_archive`].
+    pub(crate) fn new_archive(&self, key: &NewVersion<'_>) -> Result<SealedHandle, Error> {
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = *key;
+        let none = SealedHandle::new(&[]);
+        let place = KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, handle: &none };
+        let secret = Secret::fill_with(TENANT_KEY_LEN, |out| self.world.fill(out))?;
+        let tenant = self.tenant(tenant, tenant_handle)?;
+        tenant.sealer.seal(&*self.world, &Binding::of(Kind::ArchiveKey, &place), &secret)
+    }
+
+    /// As [`holdfast_core::port::KeyStore::archive`].
+    pub(crate) fn archive(
+        &self,
+        opener: &KeyMaterial<'_>,
+        version: &KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let kind = material_kind(version.handle).ok_or_else(|| refusal::sealed("a sealed key is damaged"))?;
+        let binding = Binding::of(kind, version);
+        let tenant = self.tenant(version.tenant, version.tenant_handle)?;
+        let material = tenant.open(&binding, version.handle)?;
+        let sealed = self.archive_sealer(opener)?.seal(&*self.world, &binding, &material)?;
+        Ok(sealed.as_bytes().to_vec())
+    }
+
+    /// As [`holdfast_core::port::KeyStore::unarchive`].
+    pub(crate) fn unarchive(
+        &self,
+        opener: &KeyMaterial<'_>,
+        version: &KeyMaterial<'_>,
+        sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        let strange = || {
+            Error::new(
+                ErrorKind::Integrity,
+                Stage::Perform,
+                "this is not the version's material as it was archived",
+            )
+            .remedy("give the archive of this key as it was written")
+        };
+        let sealed = SealedHandle::new(sealed);
+        let binding = Binding::of(material_kind(&sealed).ok_or_else(strange)?, version);
+        let material =
+            self.archive_sealer(opener)?.open(&binding, &sealed).map_err(|error| strange().because(error))?;
+        let tenant = self.tenant(version.tenant, version.tenant_handle)?;
+        tenant.sealer.seal(&*self.world, &binding, &material)
+    }
+
+    fn archive_sealer(&self, opener: &KeyMaterial<'_>) -> Result<Sealer, Error> {
+        let tenant = self.tenant(opener.tenant, opener.tenant_handle)?;
+        Sealer::of_tenant(&tenant.open(&Binding::of(Kind::ArchiveKey, opener), opener.handle)?)
+    }
+
     /// As [`holdfast_core::port::KeyStore::sealing_key_of`].
     pub(crate) fn sealing_key_of(handle: &SealedHandle) -> Option<SealingKeyId> {
         let blob = SealedBlob::parse(handle.as_bytes())?;
@@ -160,14 +222,19 @@ impl<W: World> Vault<W> {
 #[cfg(test)]
 mod tests {
     use super::super::reroot::Rerooting;
-    use super::super::seal::Kind;
     use super::*;
     use crate::software::fixture::Entropy;
     use holdfast_core::algorithm::Algorithm;
     use holdfast_core::{KeyId, KeyVersion};
 
-    const KINDS: [Kind; 5] =
-        [Kind::Material, Kind::Reference, Kind::Imported, Kind::ImportKey, Kind::ImportReference];
+    const KINDS: [Kind; 6] = [
+        Kind::Material,
+        Kind::Reference,
+        Kind::Imported,
+        Kind::ImportKey,
+        Kind::ImportReference,
+        Kind::ArchiveKey,
+    ];
 
     fn root(byte: u8) -> RootKey {
         RootKey::new(Secret::new(vec![byte; 32])).unwrap()
@@ -277,6 +344,50 @@ mod tests {
         assert!(vault.tenant(&before.tenant, &SealedHandle::new(&exchanged)).is_ok(), "either opens");
         let strange = "acme2".parse().unwrap();
         assert!(vault.tenant(&strange, &both).is_err());
+    }
+
+    #[test]
+    fn an_archive_opens_for_its_own_key_and_version_alone_and_whatever_sealing_key_is_in_force() {
+        let vault = vault(1);
+        let house = House::new(&vault);
+        for kind in [Kind::Material, Kind::Imported] {
+            let sealed = house.seal(kind);
+            let version = house.version(&sealed);
+            let KeyMaterial { tenant, tenant_handle, key, version: number, algorithm, exportable, .. } =
+                version;
+            let new = NewVersion { tenant, tenant_handle, key, version: number, algorithm, exportable };
+            let (handle, strange) = (vault.new_archive(&new).unwrap(), vault.new_archive(&new).unwrap());
+            let opener = house.version(&handle);
+            let archived = vault.archive(&opener, &version).unwrap();
+            assert!(!house.opens(kind, &SealedHandle::new(&archived)), "not without its opener");
+            let empty = SealedHandle::new(&[]);
+            let place = house.version(&empty);
+            let back = vault.unarchive(&opener, &place, &archived).unwrap();
+            assert!(house.opens(kind, &back));
+            let refused = |opener: &KeyMaterial<'_>, place: &KeyMaterial<'_>, archived: &[u8]| {
+                vault.unarchive(opener, place, archived).unwrap_err().kind() == ErrorKind::Integrity
+            };
+            assert!(refused(&house.version(&strange), &place, &archived));
+            assert!(refused(&opener, &KeyMaterial { key: KeyId::from_bytes([4; 16]), ..place }, &archived));
+            assert!(refused(&opener, &KeyMaterial { exportable: true, ..place }, &archived));
+            assert!(refused(&opener, &KeyMaterial { version: number.next().unwrap(), ..place }, &archived));
+            assert!(refused(&opener, &place, sealed.as_bytes()), "what lay in the state is no archive");
+            for index in 0..archived.len() {
+                let mut changed = archived.clone();
+                changed[index] ^= 1;
+                assert!(refused(&opener, &place, &changed), "byte {index}");
+            }
+
+            let both = house.with(vault.change(&house.tenant, &house.handle).unwrap().handle);
+            let over = vault.reseal(&both.version(&handle)).unwrap();
+            let after = both.with(vault.retire(&both.tenant, &both.handle).unwrap());
+            let back = vault.unarchive(&after.version(&over), &after.version(&empty), &archived).unwrap();
+            assert!(after.opens(kind, &back) && !house.opens(kind, &back));
+            assert!(vault.unarchive(&after.version(&handle), &after.version(&empty), &archived).is_err());
+        }
+        let reference = house.seal(Kind::Reference);
+        let opener = house.seal(Kind::ArchiveKey);
+        assert!(vault.archive(&house.version(&opener), &house.version(&reference)).is_err());
     }
 
     #[test]

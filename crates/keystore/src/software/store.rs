@@ -167,7 +167,12 @@ impl<W: World> SoftwareStore<W> {
         let kind = match SealedBlob::parse(material.handle.as_bytes()).map(|blob| blob.kind) {
             Some(Kind::Imported) => Kind::Imported,
             Some(
-                Kind::Material | Kind::TenantKey | Kind::Reference | Kind::ImportKey | Kind::ImportReference,
+                Kind::Material
+                | Kind::TenantKey
+                | Kind::Reference
+                | Kind::ImportKey
+                | Kind::ImportReference
+                | Kind::ArchiveKey,
             )
             | None => Kind::Material,
         };
@@ -286,6 +291,29 @@ impl<W: World> KeyStore for SoftwareStore<W> {
 
     fn forget(&self, key: KeyId) {
         self.keys.forget(key);
+    }
+
+    fn new_archive(&self, _: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        self.vault.new_archive(&key)
+    }
+
+    fn archive(
+        &self,
+        _: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.vault.archive(&opener, &version)
+    }
+
+    fn unarchive(
+        &self,
+        _: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+        sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        self.vault.unarchive(&opener, &version, sealed)
     }
 
     fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {

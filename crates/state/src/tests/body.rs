@@ -7,10 +7,11 @@ use crate::testing::{
     version as a_version,
 };
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::archive::KeyArchive;
 use holdfast_core::caller::{CallerKind, CallerRecord};
 use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
 use holdfast_core::inventory::Inventory;
-use holdfast_core::key::{Custody, Key, Version};
+use holdfast_core::key::{Custody, Key, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::Absence;
 use holdfast_core::retention::Retention;
@@ -242,4 +243,33 @@ fn the_bytes_of_a_tenant_s_sealing_keys() {
     let written = r#""sealing":{"due":5,"newest":"AQEBAQEBAQE","leaving":"AgICAgICAgI","retired":[{"id":"AwMDAwMDAwM","retired":6,"versions":7}]},"created""#;
     assert!(text(&body).contains(written), "{}", text(&body));
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), record);
+}
+
+#[test]
+fn the_bytes_of_a_key_s_archive() {
+    let archive = KeyArchive {
+        id: "01JDQZ8X5G9Q0V3N4B7T2M6K8R".parse().unwrap(),
+        made: Timestamp::from_micros(5),
+        expires: Some(Timestamp::from_micros(6)),
+        sha256: [1; 32],
+        code: [2; 32],
+        stored: Some(Timestamp::from_micros(7)),
+        opener: Some(SealedHandle::new(b"opener")),
+        sealed_under: vec![SealingKeyId::from_bytes([7; 8])],
+    };
+    let away = Key { archive: Some(Arc::new(archive.clone())), ..a_key("acme", "kek", 5) };
+    let body = of_key(&away).unwrap();
+    let written = concat!(
+        r#""archive":{"id":"01JDQZ8X5G9Q0V3N4B7T2M6K8R","made":5,"expires":6,"#,
+        r#""sha256":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE","code":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","#,
+        r#""stored":7,"opener":"b3BlbmVy","sealed_under":["BwcHBwcHBwc"]},"custody""#
+    );
+    assert!(text(&body).contains(written), "{}", text(&body));
+    assert_eq!(
+        key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap().archive.as_deref(),
+        Some(&archive)
+    );
+    let gone = Key { archive: Some(Arc::new(KeyArchive { opener: None, ..archive })), ..away };
+    let body = of_key(&gone).unwrap();
+    assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap().archive, gone.archive);
 }

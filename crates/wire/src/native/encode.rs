@@ -4,8 +4,8 @@ use super::field::{Bytes, Name, SecretText, Time, VersionNumber, Word};
 pub use super::message::Backups;
 use super::message::{
     Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings,
-    Health, HeldBy, ImportBegun, Key, Keys, Policy, PolicyDone, Pool, Seal, SealChallenge, SealDone,
-    SealingKey, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
+    Health, HeldBy, ImportBegun, Key, KeyArchived, Keys, Policy, PolicyDone, Pool, Seal, SealChallenge,
+    SealDone, SealingKey, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
@@ -164,6 +164,9 @@ pub fn outcome(success: u16, outcome: Outcome, backups: Backups) -> Response {
     match done {
         Done::Key(key, current) => {
             Response::json(success, &Key::new(&key, Some(&current), Some(durability), backups))
+        }
+        Done::KeyArchived(key, bundle) => {
+            Response::json(success, &KeyArchived::new(&key, bundle, durability, backups))
         }
         Done::ImportBegun { key, public, expires } => {
             Response::json(success, &ImportBegun::new(&key, &public, expires, durability, backups))

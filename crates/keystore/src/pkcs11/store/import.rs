@@ -85,7 +85,14 @@ impl<W: World> TokenStore<W> {
             Some(Kind::ImportReference) => {
                 self.open_import_key(material).map(|(_, reference)| Some(reference))
             }
-            Some(Kind::TenantKey | Kind::Material | Kind::Reference | Kind::Imported | Kind::ImportKey)
+            Some(
+                Kind::TenantKey
+                | Kind::Material
+                | Kind::Reference
+                | Kind::Imported
+                | Kind::ImportKey
+                | Kind::ArchiveKey,
+            )
             | None => Ok(None),
         }
     }
