@@ -37,9 +37,9 @@ fn opens(site: &Site, server: &Server) {
     assert_eq!(std::fs::read_to_string(site.path("opened")).unwrap(), "payroll");
 }
 
-fn is_refused(site: &Site, server: &Server, who: &str, line: &[&str], words: &str) {
+fn is_refused(site: &Site, server: &Server, who: &str, line: &[&str], (ends, words): (i32, &str)) {
     let refused = site.run(server, who, line);
-    assert_ne!(code(refused.status), 0, "{line:?}");
+    assert_eq!(code(refused.status), ends, "{line:?}: {}", stderr(&refused));
     assert!(stderr(&refused).contains(words), "{}", stderr(&refused));
 }
 
@@ -68,24 +68,24 @@ fn handles(site: &Site) -> Vec<String> {
 fn it_takes_the_custodians_and_the_gateway_and_the_disk_has_nothing_of_it_meanwhile() {
     let (site, settings, server) = found();
     let line = ["key", "archive", "kek", "--to", FILE];
-    is_refused(&site, &server, "carol", &line, "only a deactivated key is archived");
+    is_refused(&site, &server, "carol", &line, (5, "only a deactivated key is archived"));
     assert!(!site.path(FILE).exists(), "nothing is left of it");
     site.ok(&server, "carol", &["key", "deactivate", "kek"]);
-    is_refused(&site, &server, "app", &line, "");
+    is_refused(&site, &server, "app", &line, (3, ""));
     let made = site.json(&server, "carol", &line);
     assert_eq!((&made["archive"]["opens"], &made["archive"]["stored"]), (&true.into(), &Value::Null));
     opens(&site, &server);
     let bundle = std::fs::read(site.path(FILE)).unwrap();
     assert!(!bundle.windows(3).any(|window| window == b"kek"), "nothing says which key it is");
-    is_refused(&site, &server, "carol", &line, "");
+    is_refused(&site, &server, "carol", &line, (1, ""));
     assert_eq!(std::fs::read(site.path(FILE)).unwrap(), bundle, "no file is replaced");
 
     // One custodian alone, somebody else, and a backup that is none.
-    is_refused(&site, &server, "carol", &["key", "archived", FILE, "--identity", "alice.key"], "1 of 2");
+    is_refused(&site, &server, "carol", &["key", "archived", FILE, "--identity", "alice.key"], (1, "1 of 2"));
     let backup = site.json(&server, "oscar", &["backup"])["file"].as_str().unwrap().to_owned();
     let backup = text(&site.path("backups").join(backup));
     let line = [&["key", "archived", &backup][..], &TWO].concat();
-    is_refused(&site, &server, "carol", &line, "no archive of a key");
+    is_refused(&site, &server, "carol", &line, (6, "no archive of a key"));
     server.ends();
     let [handle] = &handles(&site)[..] else { panic!("one version") };
     assert!(lies(&site, handle));
@@ -93,7 +93,7 @@ fn it_takes_the_custodians_and_the_gateway_and_the_disk_has_nothing_of_it_meanwh
     let server = Server::start(site.serving(&site.data(), &settings));
     let shown = site.json(&server, "carol", &[&["key", "archived", FILE][..], &TWO].concat());
     assert!(shown["archive"]["stored"].is_string() && shown["state"] == "deactivated", "{shown}");
-    is_refused(&site, &server, "app", &["decrypt", "record.age", "-o", "never"], "is archived");
+    is_refused(&site, &server, "app", &["decrypt", "record.age", "-o", "never"], (5, "is archived"));
     until("what it lay under is retired", || show(&site, &server)["sealed_under"][0]["state"] == "retired");
     until("nothing of it is on the disk", || !lies(&site, handle));
     server.ends();
@@ -110,7 +110,7 @@ fn it_takes_the_custodians_and_the_gateway_and_the_disk_has_nothing_of_it_meanwh
     let shown = site.json(&server, "carol", &back);
     assert_eq!((&shown["archive"], &shown["state"]), (&Value::Null, &"deactivated".into()), "{shown}");
     opens(&site, &server);
-    is_refused(&site, &server, "carol", &back, "is not archived");
+    is_refused(&site, &server, "carol", &back, (5, "is not archived"));
     server.ends();
 
     // Another gateway has nothing that opens it.
@@ -120,7 +120,7 @@ fn it_takes_the_custodians_and_the_gateway_and_the_disk_has_nothing_of_it_meanwh
         std::fs::copy(site.path(name), other.path(name)).unwrap();
     }
     other.ok(&server, "carol", &["key", "deactivate", "kek"]);
-    is_refused(&other, &server, "carol", &back, "is not archived");
+    is_refused(&other, &server, "carol", &back, (5, "is not archived"));
     server.ends();
 }
 
@@ -145,9 +145,13 @@ fn wherever_it_is_killed_the_key_is_in_its_archive_or_in_the_state() {
         ordered.wait().unwrap();
         let server = Server::start(site.serving(&site.data(), &settings));
         match show(&site, &server)["archive"]["stored"].is_string() {
-            true => {
-                is_refused(&site, &server, "app", &["decrypt", "record.age", "-o", "never"], "is archived")
-            }
+            true => is_refused(
+                &site,
+                &server,
+                "app",
+                &["decrypt", "record.age", "-o", "never"],
+                (5, "is archived"),
+            ),
             false => opens(&site, &server),
         }
         server.ends();
