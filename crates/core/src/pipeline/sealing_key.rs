@@ -269,13 +269,13 @@ impl<P: Ports> Pipeline<P> {
                     break;
                 }
             }
-            let is_unfinished = pass.within.is_some();
             let opener_leaves = self.opener_under(&key, leaving).is_some();
             room = room.saturating_sub(leaving_versions.len() + usize::from(opener_leaves));
             if !leaving_versions.is_empty() || opener_leaves {
                 chunk.push((key, leaving_versions));
             }
-            if is_unfinished || room == 0 {
+            // Also where the key has more.
+            if room == 0 {
                 return Ok(Some((chunk, false)));
             }
         }

@@ -116,6 +116,26 @@ fn what_was_destroyed_opens_no_more_and_everything_else_does() {
 }
 
 #[test]
+fn a_key_with_more_versions_than_go_over_at_once_goes_over_with_all_of_them() {
+    for many in [63, 64, 65, 128, 150] {
+        let rig = Rig::new();
+        for key in ["a", "kek", "m", "z"] {
+            now(rig.create(new_key(key, Algorithm::Xaes256Gcm))).unwrap();
+        }
+        let sealed = now(rig.bytes("alice", "m", encrypt(b"data", Context::EMPTY))).unwrap();
+        (1..many).for_each(|_| drop(now(rig.command("carol", Command::RotateKey(name("m")))).unwrap()));
+        destroy(&rig, "kek");
+        renew(&rig);
+        let newest = sealing(&rig).newest;
+        let under = |key: &str, number| rig.keys().sealing_key_of(&version(&rig, key, number).handle);
+        assert!((1..=many).all(|number| under("m", number) == newest), "{many}");
+        assert!(["a", "z"].into_iter().all(|key| under(key, 1) == newest));
+        assert_eq!(sealing(&rig).retired[0].versions, u64::from(many) + 2);
+        assert_eq!(now(rig.bytes("alice", "m", decrypt(&sealed, Context::EMPTY))).unwrap(), b"data");
+    }
+}
+
+#[test]
 fn its_record_names_both_sealing_keys_and_counts() {
     let (rig, _) = rig();
     let before = under(&rig, "other-0");
