@@ -10,7 +10,7 @@ use holdfast_core::algorithm::{Algorithm, Family, Hash, Purpose, RsaPadding, Sig
 use holdfast_core::command::{Command, NewKey};
 use holdfast_core::context::Context;
 use holdfast_core::frame::HEADER_LEN;
-use holdfast_core::key::{Key, Legacy};
+use holdfast_core::key::{Custody, Key, Legacy, Version};
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::operation::{Operation, Output};
 use holdfast_core::port::{Health, KeyStore};
@@ -56,6 +56,7 @@ pub async fn suite<K: KeyStore>(open: impl AsyncFn() -> K) -> Vec<Algorithm> {
     a_handle_is_bound_to_its_key(&rig, aead).await;
     what_was_forgotten_is_found_again(&rig, aead).await;
     many_at_once(&rig, aead).await;
+    another_sealing_key_opens_what_is_left(&rig, aead).await;
     another_process_uses_what_was_made(rig, &open, aead).await;
     held
 }
@@ -428,6 +429,48 @@ async fn many_at_once<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm) {
             });
         }
     });
+}
+
+/// What was destroyed was sealed: its sealing key goes, and everything that lay under it works on.
+async fn another_sealing_key_opens_what_is_left<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm) {
+    let (gone, left) =
+        (key(rig, algorithm, Purpose::Encrypt).await, key(rig, algorithm, Purpose::Encrypt).await);
+    let sealed = rig.bytes("alice", &left, encrypt(b"4711", Context::EMPTY)).await.unwrap();
+    rotate(rig, &left).await;
+    let found = |key: &str| {
+        let id = rig.state().find(&rig.acme, &name(key)).unwrap().id;
+        rig.state().find_version(id, KeyVersion::FIRST).unwrap()
+    };
+    let (remnant, before) = (found(&gone), found(&left));
+    let tenant = || rig.pipeline.tenant(&rig.acme).unwrap().data.record.clone();
+    let earlier = tenant().handle;
+    for verb in [Transition::Deactivate, Transition::Destroy(None)] {
+        rig.transition(&gone, verb).await.unwrap();
+    }
+    while rig.pipeline.renew_sealing_keys().await.unwrap() {
+        assert_eq!(rig.bytes("alice", &left, decrypt(&sealed, Context::EMPTY)).await.unwrap(), b"4711");
+    }
+    assert_eq!(rig.bytes("alice", &left, decrypt(&sealed, Context::EMPTY)).await.unwrap(), b"4711");
+    rotate(rig, &left).await;
+    assert_eq!(rig.bytes("alice", &left, decrypt(&sealed, Context::EMPTY)).await.unwrap(), b"4711");
+    let after = found(&left);
+    if rig.keys().custody(algorithm) != Custody::Software {
+        assert_eq!((tenant().handle, &after.handle), (earlier, &before.handle), "a device has the material");
+        return;
+    }
+    let under = |version: &Version| rig.keys().sealing_key_of(&version.handle).unwrap();
+    assert_eq!(under(&remnant), under(&before));
+    assert_ne!(under(&after), under(&before));
+    assert_eq!(
+        tenant().sealing.retired.iter().map(|retired| retired.id).collect::<Vec<_>>(),
+        [under(&before)]
+    );
+    assert_ne!(tenant().handle, earlier);
+    // Whoever puts back what is left of a sealed version somewhere has nothing.
+    rig.state().forge_version(before);
+    assert!(rig.bytes("alice", &left, decrypt(&sealed, Context::EMPTY)).await.is_err());
+    rig.state().forge_version(after);
+    assert_eq!(rig.bytes("alice", &left, decrypt(&sealed, Context::EMPTY)).await.unwrap(), b"4711");
 }
 
 async fn another_process_uses_what_was_made<K: KeyStore>(

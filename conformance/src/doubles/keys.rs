@@ -9,7 +9,8 @@ use holdfast_core::key::{
     Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle, TokenEvidence, TokenOrigin,
 };
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains};
+use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains};
+use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Message, Product, Work};
 use holdfast_core::{
     Error, ErrorKind, KeyId, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId, Timestamp,
@@ -191,6 +192,10 @@ fn integrity(check: &'static str) -> Error {
     Error::new(ErrorKind::Integrity, Stage::Perform, check).remedy("ask the key store")
 }
 
+/// Length of a sealing key: a tenant's handle is one, or the newest and the one before.
+const SEALING_KEY: usize = 32;
+
+/// What binds a handle, and the name of the sealing key that it is under.
 fn binding(
     tenant: &TenantId,
     tenant_handle: &SealedHandle,
@@ -199,15 +204,37 @@ fn binding(
     algorithm: Algorithm,
     exportable: bool,
     seed: &[u8],
-) -> [u8; 32] {
-    sha256(&[
+) -> Vec<u8> {
+    let newest = tenant_handle.as_bytes().chunks(SEALING_KEY).next().unwrap_or_default();
+    bound_under(newest, tenant, key, version, algorithm, exportable, seed)
+}
+
+fn bound_under(
+    sealing_key: &[u8],
+    tenant: &TenantId,
+    key: KeyId,
+    version: KeyVersion,
+    algorithm: Algorithm,
+    exportable: bool,
+    seed: &[u8],
+) -> Vec<u8> {
+    let bound = sha256(&[
         tenant.as_str().as_bytes(),
-        tenant_handle.as_bytes(),
+        sealing_key,
         key.as_bytes(),
         &version.get().to_be_bytes(),
         &[algorithm.code(), u8::from(exportable)],
         seed,
-    ])
+    ]);
+    [&bound[..], &name_of(sealing_key)].concat()
+}
+
+fn name_of(sealing_key: &[u8]) -> [u8; 8] {
+    sha256(&[b"name", sealing_key])[..8].try_into().unwrap()
+}
+
+fn of_archive(under: &[u8], version: &KeyMaterial<'_>, seed: &[u8]) -> [u8; 32] {
+    sha256(&[under, version.key.as_bytes(), &version.version.get().to_be_bytes(), seed])
 }
 
 fn seed_of<'a>(material: &KeyMaterial<'a>) -> Result<&'a [u8], Error> {
@@ -215,8 +242,12 @@ fn seed_of<'a>(material: &KeyMaterial<'a>) -> Result<&'a [u8], Error> {
         *material;
     let (seed, bound) =
         handle.as_bytes().split_at_checked(32).ok_or_else(|| integrity("that is no handle"))?;
-    let expected = binding(tenant, tenant_handle, key, version, algorithm, exportable, seed);
-    if bound == expected { Ok(seed) } else { Err(integrity("the handle is another key's")) }
+    let fits =
+        |sealing_key| bound == bound_under(sealing_key, tenant, key, version, algorithm, exportable, seed);
+    match tenant_handle.as_bytes().chunks(SEALING_KEY).any(fits) {
+        true => Ok(seed),
+        false => Err(integrity("the handle is another key's")),
+    }
 }
 
 fn keystream(seed: &[u8], nonce: &[u8], bytes: &[u8]) -> Vec<u8> {
@@ -398,7 +429,7 @@ impl KeyStore for Keys {
         let seed = self.unique();
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
         Ok(Generated {
-            handle: SealedHandle::new(&[seed, bound].concat()),
+            handle: SealedHandle::new(&[&seed[..], &bound].concat()),
             public: algorithm.is_asymmetric().then(|| public_half(algorithm, &seed)),
             commitment: Commitment(sha256(&[b"commitment", &seed])),
             custody: Custody::Software,
@@ -493,7 +524,7 @@ impl KeyStore for Keys {
         }
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
         Ok(Generated {
-            handle: SealedHandle::new(&[seed, bound].concat()),
+            handle: SealedHandle::new(&[&seed[..], &bound].concat()),
             public,
             commitment: Commitment(sha256(&[b"commitment", &seed])),
             custody: Custody::Software,
@@ -539,7 +570,7 @@ impl KeyStore for Keys {
             wrapping_key: None,
         };
         Ok(Generated {
-            handle: SealedHandle::new(&[seed, bound].concat()),
+            handle: SealedHandle::new(&[&seed[..], &bound].concat()),
             public: algorithm.is_asymmetric().then(|| public_half(algorithm, &seed)),
             commitment: Commitment(sha256(&[b"commitment", &seed])),
             custody: Custody::Software,
@@ -549,6 +580,108 @@ impl KeyStore for Keys {
 
     fn forget(&self, key: KeyId) {
         lock(&self.inner).forgotten.push(key);
+    }
+
+    fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        self.begin(permit.operation())?;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = key;
+        let seed = self.unique();
+        let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
+        Ok(SealedHandle::new(&[&seed[..], &bound].concat()))
+    }
+
+    /// The seed under the opener's, and what binds it to its version.
+    fn archive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.begin(permit.operation())?;
+        let (under, seed) = (seed_of(&opener)?, seed_of(&version)?);
+        Ok([&keystream(under, b"archive", seed)[..], &of_archive(under, &version, seed)].concat())
+    }
+
+    fn unarchive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+        sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        self.begin(permit.operation())?;
+        let under = seed_of(&opener)?;
+        let strange = || integrity("that is not the version's archive");
+        let (masked, bound) = sealed.split_at_checked(32).ok_or_else(strange)?;
+        let seed = keystream(under, b"archive", masked);
+        if bound != of_archive(under, &version, &seed) {
+            return Err(strange());
+        }
+        let KeyMaterial {
+            tenant,
+            tenant_handle,
+            key,
+            version,
+            algorithm,
+            exportable,
+            commitment: _,
+            handle: _,
+        } = version;
+        let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
+        Ok(SealedHandle::new(&[&seed[..], &bound].concat()))
+    }
+
+    fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
+        // Seed, binding, name; an import key has its expiry behind them.
+        let name = handle.as_bytes().get(64..72).filter(|_| lock(&self.inner).members.is_empty())?;
+        Some(SealingKeyId::from_bytes(name.try_into().ok()?))
+    }
+
+    fn change_sealing_key(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<ChangedSealing, Error> {
+        self.begin(permit.operation())?;
+        assert_eq!(handle.as_bytes().len(), SEALING_KEY, "it has one sealing key only");
+        let newest = sha256(&[b"tenant", tenant.as_str().as_bytes(), &self.unique()]);
+        Ok(ChangedSealing {
+            handle: SealedHandle::new(&[&newest[..], handle.as_bytes()].concat()),
+            leaving: SealingKeyId::from_bytes(name_of(handle.as_bytes())),
+            newest: SealingKeyId::from_bytes(name_of(&newest)),
+        })
+    }
+
+    fn reseal(&self, permit: &Permit<Change>, material: KeyMaterial<'_>) -> Result<SealedHandle, Error> {
+        self.begin(permit.operation())?;
+        let bytes = material.handle.as_bytes();
+        let (own, expiry) = bytes.split_at_checked(72).ok_or_else(|| integrity("that is no handle"))?;
+        let own = SealedHandle::new(own);
+        let seed = seed_of(&KeyMaterial { handle: &own, ..material })?;
+        let KeyMaterial {
+            tenant,
+            tenant_handle,
+            key,
+            version,
+            algorithm,
+            exportable,
+            commitment: _,
+            handle: _,
+        } = material;
+        let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, seed);
+        Ok(SealedHandle::new(&[seed, &bound, expiry].concat()))
+    }
+
+    fn retire_sealing_key(
+        &self,
+        permit: &Permit<Change>,
+        _: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<SealedHandle, Error> {
+        self.begin(permit.operation())?;
+        assert_eq!(handle.as_bytes().len(), 2 * SEALING_KEY, "it has two sealing keys");
+        Ok(SealedHandle::new(&handle.as_bytes()[..SEALING_KEY]))
     }
 
     /// Of a key in a pool a handle remains that opens nothing.

@@ -38,6 +38,9 @@ struct Inner {
     faults: VecDeque<CommitFault>,
     failing_reads: u32,
     commits: u64,
+    /// Whether something that was replaced may lie about, and how often somebody still reads it.
+    litter: bool,
+    readers: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -70,6 +73,16 @@ fn assert_raised(before: Epoch, after: Epoch) {
 }
 
 impl Records {
+    /// So many times somebody still reads what was replaced.
+    pub fn hold_replaced(&self, times: u32) {
+        lock(&self.inner).readers = times;
+    }
+
+    /// Whether something that was replaced may lie about.
+    pub fn has_replaced(&self) -> bool {
+        lock(&self.inner).litter
+    }
+
     /// Lets one of the next commits fail; faults are used up in order.
     pub fn fault(&self, fault: CommitFault) {
         lock(&self.inner).faults.push_back(fault);
@@ -312,6 +325,7 @@ impl State for Records {
             return Err(refuse(kind, "the state was told not to be written"));
         }
         let committed = inner.tables.commit(intent.operation(), &changes)?;
+        inner.litter = true;
         if let Some(order) = intent.order() {
             inner.tables.orders.insert(committed.sequence, order.clone());
         }
@@ -327,6 +341,16 @@ impl State for Records {
 
     async fn orders_since(&self, sequence: u64) -> Result<Vec<OpenIntent>, Error> {
         self.read(|tables| tables.orders.range(sequence + 1..).map(|(_, order)| order.clone()).collect())
+    }
+
+    async fn forget_replaced(&self) -> Result<bool, Error> {
+        let mut inner = lock(&self.inner);
+        if let Some(fewer) = inner.readers.checked_sub(1) {
+            inner.readers = fewer;
+            return Ok(false);
+        }
+        inner.litter = false;
+        Ok(true)
     }
 
     fn position(&self) -> Committed {

@@ -1,6 +1,7 @@
 //! An archive in memory.
 
 use super::lock;
+use holdfast_core::archive::{Bundle, Bundled, BundledVersion};
 use holdfast_core::command::VerifiedBackup;
 use holdfast_core::pipeline::Intent;
 use holdfast_core::port::{Archive, Archived, Committed};
@@ -66,6 +67,17 @@ impl Archive for Vault {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Integrity, Stage::Perform, "the proof is another one")),
         }
+    }
+
+    /// The code, and then the versions: number, length, what is sealed.
+    fn enclose(&self, bundled: &Bundled<'_>) -> Result<Bundle, Error> {
+        let mut bytes = bundled.code.to_vec();
+        for BundledVersion { number, sealed, .. } in &bundled.versions {
+            bytes.extend(number.get().to_be_bytes());
+            bytes.extend(u32::try_from(sealed.len()).unwrap().to_be_bytes());
+            bytes.extend(sealed);
+        }
+        Ok(Bundle { bytes, digest: [8; 32], keep_days: lock(&self.0).keep_days })
     }
 
     fn holds_back(&self) -> bool {

@@ -26,8 +26,9 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 15] = [
+const FOLLOWED: [&str; 16] = [
     "adopt.md",
+    "archive.md",
     "backup.md",
     "ceremony.md",
     "compromise.md",
@@ -413,6 +414,24 @@ fn an_order_to_destroy_by_mistake_is_taken_back() {
     let short = "holdfast key destroy payroll --confirm payroll --after 1d";
     book.rest();
     machine.is_refused(&format!("{CAROL}; {short}"), "at least 7 days");
+    is_over(&machine);
+}
+
+#[test]
+fn a_key_is_put_away_and_comes_back() {
+    if !common::tool("age") {
+        return;
+    }
+    let machine = Machine::new();
+    start(&machine);
+    back_up(&machine);
+    let mut book = Book::open("archive.md", &machine);
+    book.before("archive payroll");
+    is_over(&machine);
+    book.before("unarchive");
+    is_refused(&machine, "is archived");
+    machine.is_refused(&format!("{CAROL}; holdfast key archive payroll --to other"), "is archived");
+    book.rest();
     is_over(&machine);
 }
 

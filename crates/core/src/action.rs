@@ -101,6 +101,12 @@ actions! {
         BeginImport = "begin-import", Administer, Administer;
         /// Take key material that the tenant made elsewhere as a key's version.
         ImportKey = "import-key", Administer, Administer;
+        /// Write an archive of a key.
+        ArchiveKey = "archive-key", Administer, Administer;
+        /// Leave a key's material to an archive that was shown to open.
+        ConfirmArchive = "confirm-archive", Administer, Administer;
+        /// Take a key's material back from its archive.
+        UnarchiveKey = "unarchive-key", Administer, Administer;
         /// Take a key that another program made in the token as a key's first version.
         AdoptKey = "adopt-key", Administer, Administer;
         /// Make a new version of a key.
@@ -218,6 +224,12 @@ actions! {
         EraseKey = "erase-key", Administer, Administer;
         /// So long the gateway was up while a key waited to be destroyed.
         CountUptime = "count-uptime", Administer, Administer;
+        /// Another sealing key takes the place of one that destroyed material lay under.
+        ChangeSealingKey = "change-sealing-key", Administer, Administer;
+        /// Versions are taken to the newest sealing key.
+        ResealVersions = "reseal-versions", Administer, Administer;
+        /// A sealing key that nothing is under any more is dropped.
+        RetireSealingKey = "retire-sealing-key", Administer, Administer;
     }
 }
 
@@ -244,6 +256,9 @@ impl Action {
             | Self::BeginImport
             | Self::ImportKey
             | Self::AdoptKey
+            | Self::ArchiveKey
+            | Self::ConfirmArchive
+            | Self::UnarchiveKey
             | Self::RotateKey
             | Self::RollBackKey
             | Self::ActivateVersion
@@ -299,7 +314,10 @@ impl Action {
             | Self::SweepPool
             | Self::CompleteDestruction
             | Self::EraseKey
-            | Self::CountUptime => None,
+            | Self::CountUptime
+            | Self::ChangeSealingKey
+            | Self::ResealVersions
+            | Self::RetireSealingKey => None,
         }
     }
 

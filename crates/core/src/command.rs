@@ -3,6 +3,7 @@
 use crate::action::Action;
 use crate::adoption::AdoptKey;
 use crate::algorithm::{Algorithm, Purpose};
+use crate::archive::UnarchiveKey;
 use crate::caller::CallerRecord;
 use crate::id::{CallerName, Epoch, KeyName, KeyVersion, MemberName, TenantId, TokenId};
 use crate::import::{BeginImport, FinishImport};
@@ -73,6 +74,17 @@ pub enum Command {
     FinishImport(FinishImport),
     /// Take a key that another program made in the token.
     AdoptKey(AdoptKey),
+    /// Write an archive of a key; its material stays until that is known to open.
+    ArchiveKey(KeyName),
+    /// Leave a key's material to its archive.
+    ConfirmArchive {
+        /// The key.
+        key: KeyName,
+        /// What stands in the archive.
+        code: [u8; 32],
+    },
+    /// Take a key's material back from its archive.
+    UnarchiveKey(UnarchiveKey),
     /// Make a new version, which new work takes from then on.
     RotateKey(KeyName),
     /// Give new work back to the newest active version before the one that it takes.
@@ -199,6 +211,9 @@ impl Command {
             Self::BeginImport(_) => Action::BeginImport,
             Self::FinishImport(_) => Action::ImportKey,
             Self::AdoptKey(_) => Action::AdoptKey,
+            Self::ArchiveKey(_) => Action::ArchiveKey,
+            Self::ConfirmArchive { .. } => Action::ConfirmArchive,
+            Self::UnarchiveKey(_) => Action::UnarchiveKey,
             Self::RotateKey(_) => Action::RotateKey,
             Self::RollBackKey(_) => Action::RollBackKey,
             Self::TransitionVersion { verb, .. } => match verb {
@@ -247,7 +262,10 @@ impl Command {
             | Self::BeginImport(BeginImport { new, .. })
             | Self::AdoptKey(AdoptKey { new, .. }) => Some(&new.name),
             Self::FinishImport(finish) => Some(&finish.key),
+            Self::UnarchiveKey(unarchive) => Some(&unarchive.key),
             Self::RotateKey(key)
+            | Self::ArchiveKey(key)
+            | Self::ConfirmArchive { key, .. }
             | Self::RollBackKey(key)
             | Self::TransitionVersion { key, .. }
             | Self::RecordInventory { key, .. }
@@ -291,6 +309,8 @@ pub enum Done {
         /// From when on the import key opens nothing.
         expires: Timestamp,
     },
+    /// A key of which an archive was made, and the bundle.
+    KeyArchived(Box<Key>, Vec<u8>),
     /// A caller as it is registered now.
     Caller(Arc<CallerRecord>),
     /// A bearer token: shown once, kept only as a hash.

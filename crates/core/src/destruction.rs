@@ -2,6 +2,7 @@
 
 use crate::id::MemberName;
 use crate::lifecycle::KeyState;
+use crate::sealing_key::SealingKeyId;
 use crate::time::Timestamp;
 use core::fmt;
 
@@ -81,7 +82,8 @@ impl Destruction {
     }
 }
 
-/// What is known of destroyed material that lay in the members of a pool: of the key's destroyed versions together.
+/// What is known of destroyed material, of the key's destroyed versions together: what lay in the members of a pool, and what the rest was
+/// sealed under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Erasure {
     /// When it was destroyed: from then on nobody could use it any more.
@@ -92,6 +94,8 @@ pub struct Erasure {
     pub absent: Vec<MemberName>,
     /// The members that may still hold it, until they are seen and asked.
     pub pending: Vec<MemberName>,
+    /// The sealing keys that software material lay under: as long as one is there, what is left of a sealed version could be opened.
+    pub sealed_under: Vec<SealingKeyId>,
 }
 
 impl Erasure {
@@ -103,20 +107,30 @@ impl Erasure {
         let mut pending: Vec<_> = holders.into_iter().collect();
         pending.sort_unstable();
         pending.dedup();
-        Self { destroyed, commit, absent: Vec::new(), pending }
+        Self { destroyed, commit, absent: Vec::new(), pending, sealed_under: Vec::new() }
+    }
+
+    /// The same, of material that lay under these sealing keys.
+    #[must_use]
+    pub fn sealed_under(self, keys: impl IntoIterator<Item = SealingKeyId>) -> Self {
+        let mut sealed_under: Vec<_> = self.sealed_under.into_iter().chain(keys).collect();
+        sealed_under.sort_unstable();
+        sealed_under.dedup();
+        Self { sealed_under, ..self }
     }
 
     /// The same, after some of the members have said that nothing of it is there.
     #[must_use]
     pub fn after(&self, absent: &[MemberName]) -> Self {
-        let Self { destroyed, commit, absent: before, pending } = self;
+        let Self { destroyed, commit, absent: before, pending, sealed_under } = self;
         let is_absent = |member: &MemberName| absent.contains(member);
         let mut absent: Vec<_> =
             before.iter().chain(pending.iter().filter(|member| is_absent(member))).cloned().collect();
         absent.sort_unstable();
         absent.dedup();
         let pending = pending.iter().filter(|member| !is_absent(member)).cloned().collect();
-        Self { destroyed: *destroyed, commit: *commit, absent, pending }
+        let sealed_under = sealed_under.clone();
+        Self { destroyed: *destroyed, commit: *commit, absent, pending, sealed_under }
     }
 }
 

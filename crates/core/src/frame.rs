@@ -23,6 +23,8 @@ const MAGIC: [u8; 4] = *b"HFC\x01";
 pub struct Commitment(pub [u8; 32]);
 
 impl Commitment {
+    /// Of what is no version: an archive's opener is recognised by nothing.
+    pub const NONE: Self = Self([0; 32]);
     /// Keeps what is hashed here from what is hashed anywhere else.
     pub const DOMAIN: &'static [u8] = b"holdfast/key-commitment/v1";
 

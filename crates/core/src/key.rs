@@ -1,6 +1,7 @@
 //! Keys as they are recorded: the record of a key, the records of its versions, and what a key store hands back.
 
 use crate::algorithm::{Algorithm, Purpose};
+use crate::archive::KeyArchive;
 use crate::destruction::{Destruction, Erasure};
 use crate::frame::Commitment;
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, TenantId};
@@ -117,6 +118,8 @@ pub struct Key {
     pub destruction: Option<Destruction>,
     /// What is known of destroyed material of it that lay in the members of a pool; none where there was none.
     pub erasure: Option<Arc<Erasure>>,
+    /// Its archive, if one was made.
+    pub archive: Option<Arc<KeyArchive>>,
     /// How well it is kept.
     pub custody: Custody,
     /// The commit that made its newest version, stamped by the state: a backup of an earlier one does not hold it.
@@ -154,6 +157,11 @@ impl Key {
             (Some(_) | None, _) => true,
         };
         was_there && was_not_gone
+    }
+
+    /// Whether its material is in an archive alone.
+    pub fn is_archived(&self) -> bool {
+        self.archive.as_ref().is_some_and(|archive| archive.stored.is_some())
     }
 
     /// Whether native contexts must not stand in the log in clear.

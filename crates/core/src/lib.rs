@@ -5,6 +5,7 @@
 pub mod action;
 pub mod adoption;
 pub mod algorithm;
+pub mod archive;
 pub mod binding;
 pub mod caller;
 pub mod command;
@@ -27,6 +28,7 @@ pub mod query;
 pub mod receipt;
 pub mod retention;
 pub mod schedule;
+pub mod sealing_key;
 pub mod secret;
 pub mod stop;
 mod sync;

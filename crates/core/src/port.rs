@@ -5,6 +5,7 @@
 use crate::action::Action;
 use crate::adoption::{ObjectDigest, Sought};
 use crate::algorithm::Algorithm;
+use crate::archive::{Bundle, Bundled};
 use crate::caller::{Authentication, Caller, CallerRecord};
 use crate::command::VerifiedBackup;
 use crate::context::Context;
@@ -17,6 +18,7 @@ use crate::pipeline::{Change as ChangeKind, Intent, OpenIntent, Permit, Use};
 use crate::query::AuditPath;
 use crate::receipt::{SignedReceipt, Statement};
 use crate::retention::Retention;
+use crate::sealing_key::SealingKeyId;
 use crate::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use crate::time::Timestamp;
 use crate::work::{Product, Work};
@@ -56,6 +58,12 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// `integrity` for anything else.
     fn check(&self, verified: &VerifiedBackup) -> Result<(), Error>;
+
+    /// Encrypts an archive of a key for those who open backups. It MUST NOT hold anything of it in clear but what says whose it is.
+    ///
+    /// # Errors
+    /// `unsupported` where nobody is configured who could open it.
+    fn enclose(&self, bundled: &Bundled<'_>) -> Result<Bundle, Error>;
 
     /// Whether new key versions are to wait until a verified backup holds them.
     fn holds_back(&self) -> bool;
@@ -445,6 +453,75 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Drops whatever is held in memory of a key, at once. Called for every stop.
     fn forget(&self, key: KeyId);
 
+    /// The sealing key that a version's handle is sealed under; `None` for what is no sealed handle.
+    fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId>;
+
+    /// Makes another sealing key for a tenant. By the handle that comes of it, what is new is sealed under the other one, and what was sealed
+    /// under the one before MUST open still.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`; `internal` for a handle that has two already.
+    fn change_sealing_key(
+        &self,
+        permit: &Permit<ChangeKind>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<ChangedSealing, Error>;
+
+    /// A version's handle, sealed under its tenant's newest sealing key. It MUST be bound to the same as before, and MUST say the same of where
+    /// the material is from.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`, when the handle does not open.
+    fn reseal(&self, permit: &Permit<ChangeKind>, key: KeyMaterial<'_>) -> Result<SealedHandle, Error>;
+
+    /// A tenant's handle with its newest sealing key alone: nothing that is sealed under the one before opens by it. What is held of that one in
+    /// memory MUST be dropped.
+    ///
+    /// # Errors
+    /// `key-store-unavailable`; `internal` for a handle that has one only.
+    fn retire_sealing_key(
+        &self,
+        permit: &Permit<ChangeKind>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<SealedHandle, Error>;
+
+    /// Makes what opens an archive of a key: sealed under its tenant's sealing key, and bound to the key.
+    ///
+    /// # Errors
+    /// `unsupported` where material does not leave; `key-store-unavailable`.
+    fn new_archive(&self, _permit: &Permit<ChangeKind>, _key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        Err(no_archive())
+    }
+
+    /// A version's material, sealed for the archive that `opener` opens. It MUST open with that alone, and for this version only.
+    ///
+    /// # Errors
+    /// `unsupported` where material does not leave; `key-store-unavailable`, when one of them does not open.
+    fn archive(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _opener: KeyMaterial<'_>,
+        _version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        Err(no_archive())
+    }
+
+    /// The handle of a version whose material comes back. What the version's own handle is now is not looked at.
+    ///
+    /// # Errors
+    /// `integrity` for what is not what [`KeyStore::archive`] gave for this very version; `key-store-unavailable`.
+    fn unarchive(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _opener: KeyMaterial<'_>,
+        _version: KeyMaterial<'_>,
+        _sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        Err(no_archive())
+    }
+
     /// What is left of a version's material once the state has forgotten its handle. Nothing is erased yet: the version is destroyed in the
     /// state first, so that nobody can use what may be half gone.
     ///
@@ -523,6 +600,22 @@ impl Remains {
     pub fn nothing() -> Self {
         Self { handle: SealedHandle::new(&[]), holders: Vec::new() }
     }
+}
+
+/// A tenant that has another sealing key beside the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedSealing {
+    /// The tenant's handle, with both.
+    pub handle: SealedHandle,
+    /// The one before.
+    pub leaving: SealingKeyId,
+    /// The other one.
+    pub newest: SealingKeyId,
+}
+
+/// A store from which no material leaves.
+fn no_archive() -> Error {
+    Error::new(ErrorKind::Unsupported, Stage::Perform, "no material leaves this key store")
 }
 
 /// A store in which nobody else makes keys.
@@ -771,6 +864,15 @@ pub trait State: Send + Sync + 'static {
     /// # Errors
     /// `state-unavailable`.
     fn orders_since(&self, sequence: u64) -> impl Future<Output = Result<Vec<OpenIntent>, Error>> + Send;
+
+    /// Overwrites, in its own files, what acknowledged commits have replaced or removed, as far as that can be done; says whether it was. MUST NOT hold
+    /// up a commit for longer than one commit takes.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    fn forget_replaced(&self) -> impl Future<Output = Result<bool, Error>> + Send {
+        core::future::ready(Ok(true))
+    }
 
     /// Where the state stands now.
     fn position(&self) -> Committed;

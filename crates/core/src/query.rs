@@ -5,6 +5,7 @@ use crate::caller::CallerRecord;
 use crate::id::{CallerName, KeyName, KeyVersion};
 use crate::key::{Key, Version};
 use crate::port::{Finding, Page};
+use crate::sealing_key::{SealingKeyId, SealingKeyState};
 use crate::tenant::{Anchor, PolicyVersion, TakenBackup, TenantRecord};
 use std::sync::Arc;
 
@@ -134,11 +135,20 @@ pub struct Explanation {
     pub reasons: Vec<String>,
 }
 
+/// What may be left of a key that waits to be destroyed, or is, or of its destroyed versions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Traces {
+    /// The backups that may hold it.
+    pub backups: Vec<TakenBackup>,
+    /// The sealing keys that its destroyed material lay under, and what has become of each.
+    pub sealing_keys: Vec<(SealingKeyId, SealingKeyState)>,
+}
+
 /// What a query gives.
 #[derive(Debug)]
 pub enum Found {
-    /// A key with the version that new work takes; of one that waits to be destroyed, or is, also the backups that may hold it.
-    Key(Box<Key>, Arc<Version>, Vec<TakenBackup>),
+    /// A key with the version that new work takes, and what is left of it at its end.
+    Key(Box<Key>, Arc<Version>, Traces),
     /// Versions.
     Versions(Page<Version>),
     /// Keys.

@@ -5,6 +5,7 @@ use crate::id::{CallerName, Epoch, MemberName, TenantId};
 use crate::key::SealedHandle;
 use crate::port::Absence;
 use crate::retention::Retention;
+use crate::sealing_key::SealingKeys;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct TenantRecord {
     pub suspended: bool,
     /// What its keys are sealed under; `None` for the gateway itself, which has none.
     pub handle: Option<SealedHandle>,
+    /// How that has changed.
+    pub sealing: SealingKeys,
     /// Of the gateway itself: the commit that its newest backup holds.
     pub backed_up: Option<u64>,
     /// Of the gateway itself: the newest backups that it has written, at most [`TakenBackup::MAX_REMEMBERED`], the newest last.

@@ -25,6 +25,7 @@ mod pool;
 mod process;
 pub mod proxy;
 pub mod reroot;
+mod resealing;
 pub mod root;
 pub mod scrub;
 pub mod sealed;

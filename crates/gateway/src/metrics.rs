@@ -4,6 +4,7 @@
 
 use crate::outside::Figures;
 use crate::pool::PoolMetrics;
+use crate::resealing::ResealingMetrics;
 use crate::scrub::Findings;
 use crate::space::{Forecast, Used};
 use crate::stages::Stages;
@@ -131,6 +132,7 @@ pub struct Metrics {
     rotations: Family<CameOut, Counter>,
     keys_waiting: Gauge,
     keys_erasing: Gauge,
+    pub(crate) resealing: ResealingMetrics,
     certificate_expiry: Gauge,
     log_entries: Gauge,
     log_entries_published: Gauge,
@@ -195,6 +197,8 @@ impl Metrics {
             "Keys of whose destroyed material some may still be in a member of the pool",
             keys_erasing.clone(),
         );
+        let resealing = ResealingMetrics::default();
+        resealing.register(&mut registry);
         outside.register(&mut registry);
         registry.register("log_entries", "Entries of all logs since they began", log_entries.clone());
         registry.register(
@@ -237,6 +241,7 @@ impl Metrics {
             rotations,
             keys_waiting,
             keys_erasing,
+            resealing,
             certificate_expiry,
             log_entries,
             log_entries_published,
@@ -354,6 +359,7 @@ fn gauge(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_core::pipeline::SealingKeyChanges;
 
     #[test]
     fn what_is_counted_is_shown() {
@@ -377,6 +383,7 @@ mod tests {
         metrics.set_scrub(7, 1);
         metrics.set_rotations(Rotations { on_schedule: 5, late: 1, failed: 0 });
         metrics.set_destructions(Destructions { waiting: 3, erasing: 2 });
+        metrics.resealing.set(SealingKeyChanges { waiting: 1, resealed: 640, retired: 4 });
         let used = Used { log: 5, ..Used::default() };
         metrics.set_space(&Forecast { used, free: Some(1 << 40), growth: Some(0) });
         let text = metrics.text();
@@ -390,6 +397,9 @@ mod tests {
             r#"holdfast_rotations_total{result="on-schedule"} 5"#,
             "\nholdfast_keys_to_destroy 3\n",
             "\nholdfast_keys_to_erase 2\n",
+            "\nholdfast_sealing_keys_to_retire 1\n",
+            "\nholdfast_sealing_keys_retired_total 4\n",
+            "\nholdfast_versions_resealed_total 640\n",
             r#"holdfast_rotations_total{result="failed"} 0"#,
             "holdfast_log_entries 7",
             "holdfast_log_entries_published 6",

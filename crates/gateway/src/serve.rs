@@ -14,6 +14,7 @@ use crate::metrics::{Counted, Metrics};
 use crate::outside::{self, Outside};
 use crate::pool;
 use crate::process;
+use crate::resealing;
 use crate::root::{self, Law};
 use crate::scrub::{self, Background};
 use crate::sealed::Sealed;
@@ -107,6 +108,7 @@ impl Gateway {
         let clock_held = self.law.clock_held().is_some();
         self.metrics.set_rotations(self.law.rotations());
         self.metrics.set_destructions(self.law.destructions());
+        self.metrics.resealing.set(self.law.sealing_key_changes());
         self.metrics.set_live(self.is_ready(), self.law.pending_stops(), clock_held, self.tls.expires());
         self.metrics.set_log(&engines.log.log().health());
         self.metrics.set_sinks(self.sinks.health());
@@ -322,6 +324,7 @@ pub(crate) async fn serve(
     };
     chores.spawn(prune_daily(Arc::clone(&gateway), stopping.clone()));
     chores.spawn(pool::sweep(Arc::clone(&gateway), stopping.clone()));
+    chores.spawn(resealing::renew(Arc::clone(&gateway), stopping.clone()));
     chores.spawn(space::watch(Arc::clone(&gateway), stopping.clone()));
     let background = Background::start(&gateway, stopping.clone())
         .map_err(|error| Fault::new("a thread cannot be started").because(error))?;

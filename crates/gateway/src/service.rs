@@ -145,6 +145,9 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::CreateKey
         | Endpoint::BeginImport
         | Endpoint::FinishImport
+        | Endpoint::ArchiveKey
+        | Endpoint::ConfirmArchive
+        | Endpoint::UnarchiveKey
         | Endpoint::AdoptKey
         | Endpoint::ListKeys
         | Endpoint::ReadKey

@@ -2,6 +2,7 @@
 
 use crate::directory::{Directory, Identity};
 use crate::pool::token;
+use crate::resealing;
 use crate::root::Law;
 use crate::serve::Gateway;
 use crate::shares::Roster;
@@ -186,6 +187,7 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
             "{waiting} keys have a newest version that waits until a verified backup holds it; `holdfast doctor`, as a custodian, names them"
         ));
     }
+    notices.extend(resealing::notice(law.sealing_key_changes()));
     if identity.dev {
         notices.push("this is a dev directory, for ever: its token may do everything".to_owned());
     }

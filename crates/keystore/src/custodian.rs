@@ -10,7 +10,8 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, TenantId, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +47,8 @@ impl<W: World> Custodian<W> {
                 Some(token) => Ok(Some(token)),
                 None => Err(self.no_token()),
             },
-            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey) | None => Ok(None),
+            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey | Kind::ArchiveKey)
+            | None => Ok(None),
         }
     }
 }
@@ -152,9 +154,8 @@ impl<W: World> KeyStore for Custodian<W> {
     fn custody_of(&self, handle: &SealedHandle) -> Custody {
         match SealedBlob::parse(handle.as_bytes()).map(|blob| blob.kind) {
             Some(Kind::Reference | Kind::ImportReference) => Custody::Token,
-            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey) | None => {
-                Custody::Software
-            }
+            Some(Kind::Material | Kind::TenantKey | Kind::Imported | Kind::ImportKey | Kind::ArchiveKey)
+            | None => Custody::Software,
         }
     }
 
@@ -190,6 +191,55 @@ impl<W: World> KeyStore for Custodian<W> {
         if let Some(token) = &self.token {
             token.forget(key);
         }
+    }
+
+    fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        self.software.new_archive(permit, key)
+    }
+
+    fn archive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.software.archive(permit, opener, version)
+    }
+
+    fn unarchive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+        sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        self.software.unarchive(permit, opener, version, sealed)
+    }
+
+    fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
+        self.software.sealing_key_of(handle)
+    }
+
+    fn change_sealing_key(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<ChangedSealing, Error> {
+        self.software.change_sealing_key(permit, tenant, handle)
+    }
+
+    fn reseal(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<SealedHandle, Error> {
+        self.software.reseal(permit, key)
+    }
+
+    fn retire_sealing_key(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<SealedHandle, Error> {
+        self.software.retire_sealing_key(permit, tenant, handle)
     }
 
     fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {

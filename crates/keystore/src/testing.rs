@@ -19,7 +19,8 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains};
+use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains};
+use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, MemberName, TenantId, Timestamp};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -233,6 +234,55 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
 
     fn forget(&self, key: KeyId) {
         self.inner.forget(key);
+    }
+
+    fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        self.inner.new_archive(permit, key)
+    }
+
+    fn archive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.inner.archive(permit, opener, version)
+    }
+
+    fn unarchive(
+        &self,
+        permit: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+        sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        self.inner.unarchive(permit, opener, version, sealed)
+    }
+
+    fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
+        self.inner.sealing_key_of(handle)
+    }
+
+    fn change_sealing_key(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<ChangedSealing, Error> {
+        self.inner.change_sealing_key(permit, tenant, handle)
+    }
+
+    fn reseal(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<SealedHandle, Error> {
+        self.inner.reseal(permit, key)
+    }
+
+    fn retire_sealing_key(
+        &self,
+        permit: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<SealedHandle, Error> {
+        self.inner.retire_sealing_key(permit, tenant, handle)
     }
 
     fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {

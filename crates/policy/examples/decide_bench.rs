@@ -35,6 +35,7 @@ fn key(number: usize) -> Key {
         erasure: None,
         waits: false,
         custody: Custody::Software,
+        archive: None,
         renewed: 0,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,

@@ -257,6 +257,7 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
         erasure: None,
         waits: false,
         custody,
+        archive: None,
         renewed: 0,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,

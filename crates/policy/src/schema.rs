@@ -190,6 +190,9 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::BeginImport
         | Action::ImportKey
         | Action::AdoptKey
+        | Action::ArchiveKey
+        | Action::ConfirmArchive
+        | Action::UnarchiveKey
         | Action::RotateKey
         | Action::RollBackKey
         | Action::ActivateVersion
@@ -246,7 +249,10 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::SweepPool
         | Action::CompleteDestruction
         | Action::EraseKey
-        | Action::CountUptime => About::Nothing,
+        | Action::CountUptime
+        | Action::ChangeSealingKey
+        | Action::ResealVersions
+        | Action::RetireSealingKey => About::Nothing,
     }
 }
 

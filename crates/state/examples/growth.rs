@@ -55,6 +55,7 @@ use holdfast_core::frame::Commitment;
 use holdfast_core::key::{Custody, Key, Labels, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::{State, StateChange, World};
+use holdfast_core::sealing_key::SealingKeys;
 use holdfast_core::tenant::{PolicyVersion, TenantRecord};
 use holdfast_core::{
     Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, OperationId, Secret, Stage, TenantId, Timestamp,
@@ -152,6 +153,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         id: tenant.clone(),
         suspended: false,
         handle: None,
+        sealing: SealingKeys::default(),
         backed_up: None,
         backups: vec![],
         verified: None,
@@ -216,6 +218,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         erasure: None,
         waits: false,
         custody: Custody::Software,
+        archive: None,
         renewed: 0,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,

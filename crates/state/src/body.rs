@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
+use holdfast_core::archive::KeyArchive;
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
 use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
 use holdfast_core::frame::Commitment;
@@ -19,6 +20,7 @@ use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::Absence;
 use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
+use holdfast_core::sealing_key::{RetiredSealingKey, SealingKeyId, SealingKeys};
 use holdfast_core::tenant::{Anchor, PolicyVersion, TakenBackup, TenantRecord};
 use holdfast_core::{Epoch, KeyId, KeyVersion, MemberName, OperationId, Timestamp, TokenId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -66,6 +68,9 @@ struct TenantBody<'a> {
     suspended: bool,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     handle: Option<Bytes<'a>>,
+    /// Where something is known of its sealing keys.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    sealing: Option<SealingBody<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backed_up: Option<u64>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
@@ -83,6 +88,28 @@ struct TenantBody<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shares: Option<u32>,
     created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealingBody<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    newest: Option<Bytes<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    leaving: Option<Bytes<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    retired: Vec<RetiredBody<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetiredBody<'a> {
+    #[serde(borrow)]
+    id: Bytes<'a>,
+    retired: u64,
+    versions: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -178,9 +205,31 @@ struct KeyBody<'a> {
     destruction: Option<DestructionBody<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     erasure: Option<ErasureBody<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    archive: Option<ArchiveBody<'a>>,
     custody: Cow<'a, str>,
     renewed: u64,
     created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ArchiveBody<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    made: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+    #[serde(borrow)]
+    sha256: Bytes<'a>,
+    #[serde(borrow)]
+    code: Bytes<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stored: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    opener: Option<Bytes<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    sealed_under: Vec<Bytes<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -211,6 +260,8 @@ struct ErasureBody<'a> {
     absent: Vec<Cow<'a, str>>,
     #[serde(borrow)]
     pending: Vec<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    sealed_under: Vec<Bytes<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -287,6 +338,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         id: _,
         suspended,
         handle,
+        sealing,
         backed_up,
         backups,
         verified,
@@ -302,6 +354,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         v: V,
         suspended: *suspended,
         handle: handle.as_ref().map(|handle| handle.as_bytes().into()),
+        sealing: (*sealing != SealingKeys::default()).then(|| of_sealing(sealing)),
         backed_up: *backed_up,
         backups: backups.iter().map(of_backup).collect(),
         verified: *verified,
@@ -321,6 +374,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         v: _,
         suspended,
         handle,
+        sealing: keys,
         backed_up,
         backups,
         verified,
@@ -343,6 +397,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         id: parse(row, "tenant", row.tenant)?,
         suspended,
         handle: handle.map(|bytes| SealedHandle::new(&bytes.0)),
+        sealing: keys.map_or_else(|| Ok(SealingKeys::default()), |keys| sealing(row, &keys))?,
         backed_up,
         backups: backups.iter().map(|body| backup(row, body)).collect::<Result<_, _>>()?,
         verified,
@@ -353,6 +408,44 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         shares,
         created: Timestamp::from_micros(created),
         epoch: Epoch(row.epoch),
+    })
+}
+
+fn of_sealing(keys: &SealingKeys) -> SealingBody<'_> {
+    let SealingKeys { due, newest, leaving, retired } = keys;
+    let retired = retired.iter().map(|RetiredSealingKey { id, retired, versions }| RetiredBody {
+        id: of_id(id),
+        retired: retired.micros(),
+        versions: *versions,
+    });
+    SealingBody {
+        due: due.map(Timestamp::micros),
+        newest: newest.as_ref().map(of_id),
+        leaving: leaving.as_ref().map(of_id),
+        retired: retired.collect(),
+    }
+}
+
+fn sealing_key_id(row: &Row<'_>, bytes: &Bytes<'_>) -> Result<SealingKeyId, Fault> {
+    exact(row, bytes).map(SealingKeyId::from_bytes)
+}
+
+fn of_id(id: &SealingKeyId) -> Bytes<'_> {
+    id.as_bytes().as_slice().into()
+}
+
+fn sealing(row: &Row<'_>, body: &SealingBody<'_>) -> Result<SealingKeys, Fault> {
+    let SealingBody { due, newest, leaving, retired } = body;
+    let id = |bytes: &Bytes<'_>| sealing_key_id(row, bytes);
+    let retired = retired.iter().map(|RetiredBody { id: of, retired, versions }| {
+        let retired = Timestamp::from_micros(*retired);
+        Ok(RetiredSealingKey { id: id(of)?, retired, versions: *versions })
+    });
+    Ok(SealingKeys {
+        due: due.map(Timestamp::from_micros),
+        newest: newest.as_ref().map(id).transpose()?,
+        leaving: leaving.as_ref().map(id).transpose()?,
+        retired: retired.collect::<Result<_, Fault>>()?,
     })
 }
 
@@ -491,6 +584,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         inventory,
         destruction,
         erasure,
+        archive,
         custody,
         renewed,
         created,
@@ -516,9 +610,38 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         inventory: inventory.as_deref().map(of_inventory),
         destruction: destruction.as_ref().map(of_destruction),
         erasure: erasure.as_deref().map(of_erasure),
+        archive: archive.as_deref().map(of_archive),
         custody: custody.name().into(),
         renewed: *renewed,
         created: created.micros(),
+    })
+}
+
+fn of_archive(archive: &KeyArchive) -> ArchiveBody<'_> {
+    let KeyArchive { id, made, expires, sha256, code, stored, opener, sealed_under } = archive;
+    ArchiveBody {
+        id: id.to_string().into(),
+        made: made.micros(),
+        expires: expires.map(Timestamp::micros),
+        sha256: sha256.as_slice().into(),
+        code: code.as_slice().into(),
+        stored: stored.map(Timestamp::micros),
+        opener: opener.as_ref().map(|opener| opener.as_bytes().into()),
+        sealed_under: sealed_under.iter().map(of_id).collect(),
+    }
+}
+
+fn archive(row: &Row<'_>, body: &ArchiveBody<'_>) -> Result<KeyArchive, Fault> {
+    let ArchiveBody { id, made, expires, sha256, code, stored, opener, sealed_under } = body;
+    Ok(KeyArchive {
+        id: parse(row, "order of the archive", id)?,
+        made: Timestamp::from_micros(*made),
+        expires: expires.map(Timestamp::from_micros),
+        sha256: exact(row, sha256)?,
+        code: exact(row, code)?,
+        stored: stored.map(Timestamp::from_micros),
+        opener: opener.as_ref().map(|bytes| SealedHandle::new(&bytes.0)),
+        sealed_under: sealed_under.iter().map(|id| sealing_key_id(row, id)).collect::<Result<_, _>>()?,
     })
 }
 
@@ -569,18 +692,19 @@ fn destruction(row: &Row<'_>, body: &DestructionBody<'_>) -> Result<Destruction,
 }
 
 fn of_erasure(erasure: &Erasure) -> ErasureBody<'_> {
-    let Erasure { destroyed, commit, absent, pending } = erasure;
+    let Erasure { destroyed, commit, absent, pending, sealed_under } = erasure;
     let names = |members: &'_ [MemberName]| members.iter().map(|member| member.to_string().into()).collect();
     ErasureBody {
         destroyed: destroyed.micros(),
         commit: *commit,
         absent: names(absent),
         pending: names(pending),
+        sealed_under: sealed_under.iter().map(of_id).collect(),
     }
 }
 
 fn erasure(row: &Row<'_>, body: &ErasureBody<'_>) -> Result<Erasure, Fault> {
-    let ErasureBody { destroyed, commit, absent, pending } = body;
+    let ErasureBody { destroyed, commit, absent, pending, sealed_under } = body;
     let members = |names: &[Cow<'_, str>]| {
         names.iter().map(|name| parse(row, "member of the pool", name)).collect::<Result<_, _>>()
     };
@@ -589,6 +713,7 @@ fn erasure(row: &Row<'_>, body: &ErasureBody<'_>) -> Result<Erasure, Fault> {
         commit: *commit,
         absent: members(absent)?,
         pending: members(pending)?,
+        sealed_under: sealed_under.iter().map(|id| sealing_key_id(row, id)).collect::<Result<_, _>>()?,
     })
 }
 
@@ -629,6 +754,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         inventory: body.inventory.map(|body| inventory(row, &body)).transpose()?.map(Arc::new),
         destruction: body.destruction.map(|body| destruction(row, &body)).transpose()?,
         erasure: body.erasure.map(|body| erasure(row, &body)).transpose()?.map(Arc::new),
+        archive: body.archive.map(|body| archive(row, &body)).transpose()?.map(Arc::new),
         custody: named(row, "custody", Custody::from_name(&body.custody))?,
         renewed: body.renewed,
         created: Timestamp::from_micros(body.created),

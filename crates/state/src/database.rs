@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a statement waits for somebody else's lock. Nobody else should have one: this is for an operator's shell or backup program.
-const BUSY: Duration = Duration::from_secs(5);
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
 /// Pages of each connection's own cache, in KiB.
 const CACHE_KIB: i64 = 8 * 1024;
 /// What a write-ahead file that grew is cut back to, in bytes.

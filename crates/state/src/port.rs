@@ -106,6 +106,10 @@ impl<W: World> State for EmbeddedState<W> {
             .await
     }
 
+    async fn forget_replaced(&self) -> Result<bool, Error> {
+        self.empty_write_ahead().await
+    }
+
     fn position(&self) -> Committed {
         self.shared.position()
     }

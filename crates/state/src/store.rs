@@ -159,6 +159,14 @@ impl<W: World> EmbeddedState<W> {
         answered.await.map_err(gone)?.map_err(|fault| fault.at(Stage::Perform))
     }
 
+    /// Overwrites what was replaced; whether that could be done.
+    pub(crate) async fn empty_write_ahead(&self) -> Result<bool, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(Job::Forget { answer }).await?;
+        let gone = |_| stopped(Stage::Perform);
+        answered.await.map_err(gone)?.map_err(|fault| fault.at(Stage::Perform))
+    }
+
     /// Counts invocations of a key version before they happen.
     pub(crate) async fn count_invocations(
         &self,

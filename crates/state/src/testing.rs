@@ -7,6 +7,7 @@ use holdfast_core::frame::Commitment;
 use holdfast_core::key::{Custody, Key, Labels, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::{StateChange, World};
+use holdfast_core::sealing_key::SealingKeys;
 use holdfast_core::tenant::{Anchor, PolicyVersion, TenantRecord};
 use holdfast_core::{Epoch, Error, KeyId, KeyVersion, OperationId, Secret, Timestamp, TokenId};
 use std::collections::BTreeMap;
@@ -69,6 +70,7 @@ pub(crate) fn tenant_record(id: &str) -> TenantRecord {
         id: id.parse().unwrap(),
         suspended: false,
         handle: Some(SealedHandle::new(b"sealed")),
+        sealing: SealingKeys::default(),
         backed_up: None,
         backups: vec![],
         verified: None,
@@ -151,6 +153,7 @@ pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
         erasure: None,
         waits: false,
         custody: Custody::Software,
+        archive: None,
         renewed: 0,
         created: Timestamp::from_micros(3_000_000),
         epoch: Epoch::FIRST,

@@ -4,7 +4,7 @@
 
 use crate::apply::{self, Effects};
 use crate::budget::{self, Cell, Reservation};
-use crate::database::DatabaseFile;
+use crate::database::{BUSY, DatabaseFile};
 use crate::fault::Fault;
 use crate::ledger::{BUDGETS, Ledger, RECORDS};
 use crate::seal::Seal;
@@ -12,8 +12,9 @@ use crate::store::Shared;
 use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::{Committed, StateChange};
 use holdfast_core::{KeyId, KeyVersion, OperationId};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Jobs that share a transaction at most.
@@ -40,6 +41,8 @@ pub(crate) enum Job {
     },
     /// To find out whether writing works.
     Probe,
+    /// To overwrite what was replaced; whether that could be done.
+    Forget { answer: oneshot::Sender<Result<bool, Fault>> },
     /// To do something to the connection.
     #[cfg(test)]
     Meddle(Box<dyn FnOnce(&Connection) + Send>, oneshot::Sender<()>),
@@ -72,8 +75,17 @@ impl Writer {
     pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
-            self.batch(&mut jobs);
+            let forgetting: Vec<_> = jobs.extract_if(.., |job| matches!(job, Job::Forget { .. })).collect();
+            if !jobs.is_empty() {
+                self.batch(&mut jobs);
+            }
             jobs.clear();
+            // After what came before it, and outside of any transaction.
+            for job in forgetting {
+                if let Job::Forget { answer } = job {
+                    let _gone = answer.send(forget_replaced(&self.connection));
+                }
+            }
         }
     }
 
@@ -188,7 +200,7 @@ fn perform(
             budgets.sequence = budgets.sequence.saturating_add(1);
             Ok(Done::Reserve(reservation))
         }
-        Job::Probe => Ok(Done::Nothing),
+        Job::Probe | Job::Forget { .. } => Ok(Done::Nothing),
         #[cfg(test)]
         Job::Meddle(meddle, _) => {
             std::mem::replace(meddle, Box::new(|_| ()))(connection);
@@ -214,10 +226,28 @@ fn answer(job: Job, outcome: Result<Done, Fault>) {
             None => cell.ahead_done(),
         },
         Job::Probe => {}
+        Job::Forget { answer } => {
+            let _gone = answer.send(outcome.map(|_| false));
+        }
         #[cfg(test)]
         Job::Meddle(_, answer) => {
             let _gone = answer.send(());
         }
+    }
+}
+
+/// Brings the write-ahead file into the database, which overwrites what rows have replaced, and empties it. Whoever reads just now keeps it from that,
+/// and is not waited for.
+fn forget_replaced(connection: &Connection) -> Result<bool, Fault> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    connection.busy_timeout(BUSY)?;
+    match busy {
+        Ok(busy) => Ok(busy == 0),
+        Err(rusqlite::Error::SqliteFailure(failure, _)) if failure.code == ErrorCode::DatabaseBusy => {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -19,9 +19,10 @@ use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::{KeyState, Transition, VersionVerb};
 use holdfast_core::operation::{Answer, Operation, Output};
 use holdfast_core::port::Page;
-use holdfast_core::query::{AuditPath, Found, Query};
+use holdfast_core::query::{AuditPath, Found, Query, Traces};
 use holdfast_core::receipt::SignedReceipt;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
+use holdfast_core::sealing_key::{SealingKeyId, SealingKeyState};
 use holdfast_core::tenant::TakenBackup;
 use holdfast_core::{
     Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId,
@@ -367,6 +368,7 @@ fn a_key() -> (Key, Version) {
                 .after(&["b".parse().unwrap()]),
         )),
         custody: Custody::Software,
+        archive: None,
         renewed: 0,
         created: Timestamp::from_micros(1_795_460_597_123_456),
         epoch: Epoch(12),
@@ -515,11 +517,43 @@ fn keys() {
         expires: Some(Timestamp::from_micros(2)),
         sha256: [9; 32],
     };
-    let shown = found(&request, Found::Key(Box::new(record), Arc::new(version), vec![backup]));
+    let id = |byte| SealingKeyId::from_bytes([byte; 8]);
+    let retired = SealingKeyState::Retired(Some(Timestamp::from_micros(7)));
+    let traces = Traces {
+        backups: vec![backup],
+        sealing_keys: vec![(id(1), retired), (id(2), SealingKeyState::Leaving)],
+    };
+    let shown = found(&request, Found::Key(Box::new(record), Arc::new(version), traces));
+    let [retired, leaving] = &shown.sealed_under[..] else { panic!("{:?}", shown.sealed_under) };
+    assert_eq!((retired.id.as_str(), retired.is_retired()), ("0101010101010101", true));
+    assert_eq!(retired.retired.as_ref().unwrap().0, Timestamp::from_micros(7));
+    assert!(leaving.state == "leaving" && !leaving.is_retired() && leaving.retired.is_none());
     assert!(shown.durability.is_none());
     let held = &shown.held_by[0];
     assert_eq!((held.name.as_str(), held.expires.unwrap().0), ("holdfast-1.age", Timestamp::from_micros(2)));
     assert_eq!(held.sha256, Bytes(vec![9; 32]));
+
+    let confirm = message::ConfirmArchive { code: Bytes(vec![7; 32]) };
+    assert!(matches!(
+        command(&client::confirm_archive(&tenant(), &key(), &confirm)),
+        Command::ConfirmArchive { code, .. } if code == [7; 32]
+    ));
+    assert!(
+        matches!(command(&client::archive_key(&tenant(), &key())), Command::ArchiveKey(name) if name == key())
+    );
+    let operation: OperationId = "01JDQZ8X5G9Q0V3N4B7T2M6K8R".parse().unwrap();
+    let versions = List(vec![message::ArchivedVersion {
+        version: VersionNumber(KeyVersion::FIRST),
+        sealed: Bytes(vec![1, 2]),
+    }]);
+    let unarchive = message::UnarchiveKey { archive: Name(operation), versions };
+    match command(&client::unarchive_key(&tenant(), &key(), &unarchive)) {
+        Command::UnarchiveKey(asked) => {
+            assert_eq!((asked.key, asked.archive), (key(), operation));
+            assert_eq!(asked.versions, [(KeyVersion::FIRST, [1, 2].as_slice().into())]);
+        }
+        other => panic!("{other:?}"),
+    }
 
     let labels = message::LabelKey { labels: LabelMap::default(), expected_epoch: Some(4) };
     assert!(matches!(

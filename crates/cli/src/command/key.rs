@@ -1,6 +1,7 @@
 //! `holdfast key`.
 
 use super::adopt::Adopt;
+use super::archive::{Archive, Archived, Unarchive};
 use super::audit::Attest;
 use super::import::ImportCommand;
 use super::inventory::Inventory;
@@ -53,6 +54,9 @@ pub(crate) enum KeyCommand {
     Destroy(Destroy),
     /// Take the order to destroy a key back while it waits: it is again what it was
     CancelDestruction(Named),
+    Archive(Archive),
+    Archived(Archived),
+    Unarchive(Unarchive),
     Public(Public),
     Attest(Attest),
     /// Write the recipient by which age and rage encrypt to a key
@@ -237,6 +241,9 @@ impl KeyCommand {
             }
             Self::Import(import) => return import.run(app),
             Self::Adopt(adopt) => return adopt.run(app),
+            Self::Archive(archive) => return archive.run(app),
+            Self::Archived(archived) => return archived.run(app),
+            Self::Unarchive(unarchive) => return unarchive.run(app),
             Self::Label(Label { key, labels, expected_epoch }) => {
                 let request = LabelKey { labels: LabelMap(labelled(labels)?), expected_epoch };
                 let tenant = app.tenant()?;
@@ -320,6 +327,19 @@ fn shown(app: &App, key: &Key) -> Result<(), Failure> {
         note(&format!(
             "destroyed, and not yet erased from {}: that happens as soon as it is seen",
             members.join(", ")
+        ));
+    }
+    if key.archive.as_ref().is_some_and(|archive| archive.stored.is_some() && archive.opens) {
+        note(&format!(
+            "the material of `{name}` is in its archive alone; `holdfast key unarchive` brings it back"
+        ));
+    }
+    let in_force: Vec<_> = key.sealed_under.iter().filter(|sealing| !sealing.is_retired()).collect();
+    if !in_force.is_empty() {
+        let ids: Vec<_> = in_force.iter().map(|sealing| format!("`{}`", sealing.id)).collect();
+        note(&format!(
+            "copies of what lay on the disk still open with sealing key {}: it is retired by itself, usually within minutes",
+            ids.join(", ")
         ));
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod adopt;
 mod agree;
 mod anchor;
+mod archive;
 mod audit;
 mod backup;
 mod bind;

@@ -59,6 +59,11 @@ impl Site {
 
     /// Runs a command as somebody.
     pub fn run(&self, server: &Server, who: &str, line: &[&str]) -> Output {
+        self.to_run(server, who, line).output().unwrap()
+    }
+
+    /// A command as somebody, to be run.
+    pub fn to_run(&self, server: &Server, who: &str, line: &[&str]) -> Command {
         let mut command = holdfast(line);
         command
             .env("HOLDFAST_URL", &server.url)
@@ -67,7 +72,7 @@ impl Site {
             .env("HOLDFAST_KEY", self.path(&format!("credentials/{who}.key")))
             .env("HOLDFAST_TENANT", if who == "oscar" { "_gateway" } else { "acme" })
             .current_dir(self.dir.path());
-        command.output().unwrap()
+        command
     }
 
     /// Runs one that must succeed, and gives its stdout.

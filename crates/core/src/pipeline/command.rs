@@ -180,7 +180,8 @@ impl<P: Ports> Pipeline<P> {
                         self.agenda.note(key);
                     }
                     if let (
-                        Command::TransitionVersion { verb: VersionVerb::Destroy, .. },
+                        Command::TransitionVersion { verb: VersionVerb::Destroy, .. }
+                        | Command::ConfirmArchive { .. },
                         Done::Key(key, _),
                     ) = (command, &planned.done)
                     {
@@ -380,6 +381,7 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::RecordInventory { taken, .. } => return Some(super::versions::inventory_subject(taken)),
         Command::FinishImport(finish) => return Some(finish.subject()),
         Command::AdoptKey(adopt) => return Some(adopt.subject()),
+        Command::UnarchiveKey(unarchive) => return Some(format!("archive {}", unarchive.archive).into()),
         Command::BeginImport(begin) => return Some(format!("import within {} s", begin.seconds).into()),
         Command::RestorePolicy { version, .. } => return Some(format!("version {version}").into()),
         Command::TransitionKey { verb: Transition::Destroy(period), .. } => {
@@ -388,6 +390,8 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::ActivateKey { unprotected: true, .. } => return Some(super::protect::UNPROTECTED.into()),
         Command::VerifyBackup(verified) => return Some(format!("commit {}", verified.commit).into()),
         Command::CreateKey(_)
+        | Command::ArchiveKey(_)
+        | Command::ConfirmArchive { .. }
         | Command::RotateKey(_)
         | Command::RollBackKey(_)
         | Command::LabelKey { .. }

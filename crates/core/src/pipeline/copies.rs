@@ -11,7 +11,7 @@ use crate::action::Action;
 use crate::context::Context;
 use crate::error::Error;
 use crate::id::{KeyVersion, TenantId};
-use crate::key::{Key, KeyMaterial};
+use crate::key::{Key, KeyMaterial, Version};
 use crate::lifecycle::KeyState;
 use crate::port::{Copies, KeyStore as _, Mark, Ports, State, World};
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -183,7 +183,10 @@ impl<P: Ports> Pipeline<P> {
         let mut after: Option<KeyVersion> = None;
         loop {
             let page = self.engines.state.versions(key.id, after, PAGE).await?;
-            for version in page.rows.iter().filter(|version| version.state != KeyState::Destroyed) {
+            let is_there = |version: &&Version| {
+                version.state != KeyState::Destroyed && !version.handle.as_bytes().is_empty()
+            };
+            for version in page.rows.iter().filter(is_there) {
                 let material = KeyMaterial {
                     tenant: &key.tenant,
                     tenant_handle,

@@ -13,6 +13,7 @@ use super::record::{Facts, NamedKey, Scene};
 use super::schedule::AGAIN;
 use super::work::material;
 use crate::action::Action;
+use crate::archive::KeyArchive;
 use crate::command::Command;
 use crate::context::Context;
 use crate::destruction::{Destruction, Erasure, WaitingPeriod};
@@ -22,6 +23,7 @@ use crate::key::{Key, SealedHandle, Version};
 use crate::lifecycle::{KeyState, Transition};
 use crate::port::{KeyEntry, KeyStore, Mark, Ports, Remains, State, StateChange, World};
 use crate::query::MAX_PAGE;
+use crate::sealing_key::SealingKeyId;
 use crate::sync::{AtomicU64, Ordering};
 use crate::tenant::{TakenBackup, TenantRecord};
 use crate::time::Timestamp;
@@ -171,7 +173,8 @@ impl<P: Ports> Pipeline<P> {
         let period = period.unwrap_or(shortest).max(shortest);
         if period == WaitingPeriod::NONE {
             let (changes, key, current) = self.destroyed(scene, intent, entry).await?;
-            return Ok(Planned::key(changes, key, current));
+            let reload = Some(before.tenant.clone());
+            return Ok(Planned { reload, ..Planned::key(changes, key, current) });
         }
         let order = Destruction {
             state: before.state,
@@ -228,6 +231,8 @@ impl<P: Ports> Pipeline<P> {
     ) -> Result<(Vec<StateChange>, Key, Arc<Version>), Error> {
         let before = &entry.key;
         let mut holders = before.erasure.as_ref().map_or_else(Vec::new, |erasure| erasure.pending.clone());
+        let mut sealed_under =
+            before.erasure.as_ref().map_or_else(Vec::new, |erasure| erasure.sealed_under.clone());
         let (mut changes, mut after, mut current) = (Vec::new(), None, Arc::clone(&entry.current));
         loop {
             let page = self.engines.state.versions(before.id, after, MAX_PAGE).await?;
@@ -236,8 +241,12 @@ impl<P: Ports> Pipeline<P> {
                 if version.state == KeyState::Destroyed {
                     continue;
                 }
-                let Remains { handle, holders: more } =
-                    self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?;
+                sealed_under.extend(self.sealing_key_of(&version.handle));
+                let Remains { handle, holders: more } = match version.handle.as_bytes() {
+                    // It is in an archive, which opens no more from here on.
+                    [] => Remains::nothing(),
+                    _ => self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?,
+                };
                 holders.extend(more);
                 let version = Version { state: KeyState::Destroyed, handle, ..version };
                 if version.number == current.number {
@@ -249,16 +258,26 @@ impl<P: Ports> Pipeline<P> {
                 break;
             }
         }
+        let archive = before.archive.as_deref().map(|archive| {
+            sealed_under.extend(archive.opener.iter().filter_map(|opener| self.sealing_key_of(opener)));
+            sealed_under.extend(archive.sealed_under.iter().copied());
+            Arc::new(KeyArchive { opener: None, ..archive.clone() })
+        });
         let key = Key {
+            archive,
             state: KeyState::Destroyed,
             resumes_to: KeyState::Active,
             destruction: None,
             waits: false,
-            erasure: Some(Arc::new(Erasure::begun(self.moment(scene.inbound.now), holders))),
+            erasure: Some(Arc::new(
+                Erasure::begun(self.moment(scene.inbound.now), holders)
+                    .sealed_under(sealed_under.iter().copied()),
+            )),
             epoch: before.epoch.next(),
             ..before.clone()
         };
         changes.push(StateChange::Key { key: key.clone(), expected: Some(before.epoch) });
+        changes.extend(self.sealing_key_due(&before.tenant, &sealed_under, scene.inbound.now).await?);
         Ok((changes, key, current))
     }
 
@@ -328,12 +347,14 @@ impl<P: Ports> Pipeline<P> {
             Ok(committed) => facts.state = Some(committed),
             Err(undone) => return Err(self.abandon(&scene, &facts, undone).await),
         }
-        match &key {
-            Some(key) => {
-                self.engines.keys.forget(key.id);
-                self.agenda.note(key);
-            }
-            None => self.reload(tenant).await?,
+        if let Some(key) = &key {
+            self.engines.keys.forget(key.id);
+            self.agenda.note(key);
+        }
+        if !matches!(own, Own::Erase(..))
+            && let Err(error) = self.reload(tenant).await
+        {
+            return Err(self.abandon(&scene, &facts, Undone::Open(error)).await);
         }
         match self.record_own(&scene, &facts, Mark::Outcome(operation, facts.state)).await {
             Ok(()) => Ok(()),
@@ -422,13 +443,17 @@ impl<P: Ports> Pipeline<P> {
 pub(super) fn erasure_with(
     before: &Key,
     holders: Vec<MemberName>,
+    sealed_under: Option<SealingKeyId>,
     moment: (Timestamp, u64),
 ) -> Option<Arc<Erasure>> {
-    if holders.is_empty() {
+    if holders.is_empty() && sealed_under.is_none() {
         return before.erasure.clone();
     }
-    let pending = before.erasure.iter().flat_map(|erasure| erasure.pending.iter().cloned());
-    Some(Arc::new(Erasure::begun(moment, holders.into_iter().chain(pending))))
+    let earlier = before.erasure.as_deref();
+    let pending = earlier.iter().flat_map(|erasure| erasure.pending.iter().cloned());
+    let under = earlier.iter().flat_map(|erasure| erasure.sealed_under.iter().copied());
+    let begun = Erasure::begun(moment, holders.into_iter().chain(pending));
+    Some(Arc::new(begun.sealed_under(under.chain(sealed_under))))
 }
 
 fn listed(members: &[MemberName]) -> String {

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, Epoch, InstanceId, TenantId};
 use crate::noise::Noise;
 use crate::port::{Decide as _, Mark, Ports, Priority, State, StateChange, World};
+use crate::sealing_key::SealingKeys;
 use crate::secret::Secret;
 use crate::stop::{StopEpoch, Stops};
 use crate::tenant::TenantRecord;
@@ -51,6 +52,7 @@ impl<P: Ports> Pipeline<P> {
             unfinished: Unfinished::default(),
             agenda: Agenda::default(),
             sweeps: Sweeps::default(),
+            sealing: super::sealing_key::Changes::default(),
             is_dev,
         }
     }
@@ -81,6 +83,7 @@ impl<P: Ports> Pipeline<P> {
             id: gateway.clone(),
             suspended: false,
             handle: None,
+            sealing: SealingKeys::default(),
             backed_up: None,
             backups: Vec::new(),
             verified: None,

@@ -4,6 +4,7 @@
 //! record with the same functions, and everything that leaves them has been recorded, refusals included.
 
 mod adopt;
+mod archive;
 mod backup;
 mod clock;
 mod command;
@@ -24,6 +25,7 @@ mod reroot;
 mod restore;
 mod schedule;
 mod seal;
+mod sealing_key;
 mod snapshot;
 mod unseal;
 mod use_key;
@@ -40,6 +42,7 @@ pub use reroot::Generation;
 pub use restore::{EarlierLog, Restoration, Restored};
 pub use schedule::Rotations;
 pub use seal::Sealing;
+pub use sealing_key::SealingKeyChanges;
 pub use snapshot::TenantView;
 pub use unseal::Unsealing;
 pub use use_key::{Call, Pending};
@@ -109,6 +112,7 @@ pub struct Pipeline<P: Ports> {
     unfinished: recover::Unfinished,
     agenda: schedule::Agenda,
     sweeps: copies::Sweeps,
+    sealing: sealing_key::Changes,
     ends: destruction::Ends,
     is_dev: bool,
 }

@@ -16,6 +16,7 @@ use crate::key::{Custody, Generated, Key, NewVersion, Version};
 use crate::lifecycle::{KeyState, Transition};
 use crate::port::{Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::schedule::Schedule;
+use crate::sealing_key::SealingKeys;
 use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
 use crate::time::Timestamp;
@@ -56,6 +57,18 @@ impl<P: Ports> Pipeline<P> {
             Command::FinishImport(finish) => {
                 let entry = self.entry(tenant, &finish.key).await?;
                 self.plan_finish_import(scene, facts, intent, &entry, finish).await
+            }
+            Command::ArchiveKey(name) => {
+                let entry = self.entry(tenant, name).await?;
+                self.plan_archive(scene, facts, intent, &entry).await
+            }
+            Command::ConfirmArchive { key, code } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_confirm_archive(scene, facts, &entry, code).await
+            }
+            Command::UnarchiveKey(unarchive) => {
+                let entry = self.entry(tenant, &unarchive.key).await?;
+                self.plan_unarchive(scene, facts, intent, (&entry, unarchive)).await
             }
             Command::AdoptKey(adopt) => self.plan_adopt(scene, facts, intent, adopt).await,
             Command::RotateKey(name) => {
@@ -383,6 +396,9 @@ impl<P: Ports> Pipeline<P> {
             | Command::BeginImport(_)
             | Command::FinishImport(_)
             | Command::AdoptKey(_)
+            | Command::ArchiveKey(_)
+            | Command::ConfirmArchive { .. }
+            | Command::UnarchiveKey(_)
             | Command::RollBackKey(_)
             | Command::TransitionVersion { .. }
             | Command::RecordInventory { .. }
@@ -530,6 +546,7 @@ impl<P: Ports> Pipeline<P> {
             id: tenant.clone(),
             suspended: false,
             handle: Some(handle),
+            sealing: SealingKeys::default(),
             backed_up: None,
             backups: Vec::new(),
             verified: None,
@@ -714,6 +731,7 @@ pub(super) fn planned_key(
         destruction: None,
         erasure: None,
         custody,
+        archive: None,
         renewed: Key::UNCOMMITTED,
         created: now,
         epoch: Epoch::FIRST,

@@ -7,7 +7,7 @@ use crate::caller::{Authentication, Caller};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::port::{AuditLog, Circumstances, Decide, KeyEntry, Mark, Ports, Question, Resource, State};
-use crate::query::{Found, MAX_PAGE, Query};
+use crate::query::{Found, MAX_PAGE, Query, Traces};
 use crate::stop::StopEpoch;
 use std::sync::Arc;
 
@@ -72,7 +72,9 @@ impl<P: Ports> Pipeline<P> {
             Query::Key(_) => {
                 let entry = entry.ok_or_else(super::no_such_key)?;
                 let backups = self.backups_of(&entry.key);
-                Ok(Found::Key(Box::new(entry.key.clone()), Arc::clone(&entry.current), backups))
+                let sealing_keys = super::sealing_key::of_destroyed(&entry.key, &data.record.sealing);
+                let traces = Traces { backups, sealing_keys };
+                Ok(Found::Key(Box::new(entry.key.clone()), Arc::clone(&entry.current), traces))
             }
             Query::Versions { key: _, after, limit } => {
                 let entry = entry.ok_or_else(super::no_such_key)?;

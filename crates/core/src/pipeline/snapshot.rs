@@ -4,10 +4,10 @@ use super::Engines;
 use crate::error::Error;
 use crate::id::TenantId;
 use crate::port::{AuditLog, Decide, Identify, Ports};
-use crate::tenant::TenantData;
+use crate::tenant::{TenantData, TenantRecord};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// One tenant as it is now, indexed for requests.
 pub struct TenantView<P: Ports> {
@@ -27,13 +27,23 @@ type Tenants<P> = HashMap<TenantId, Arc<TenantView<P>>>;
 
 pub(super) struct Snapshots<P: Ports> {
     tenants: ArcSwap<Tenants<P>>,
-    /// Held while a view is replaced, so that two reloads cannot put an older one over a newer one. Counts the views.
-    replacing: Mutex<u64>,
+    /// Held while a view is replaced, so that two reloads cannot put an older one over a newer one.
+    replacing: Mutex<Replaced<P>>,
+}
+
+struct Replaced<P: Ports> {
+    /// How many views there have been.
+    count: u64,
+    /// Those that some request may still hold.
+    earlier: Vec<Weak<TenantView<P>>>,
 }
 
 impl<P: Ports> Snapshots<P> {
     pub(super) fn empty() -> Self {
-        Self { tenants: ArcSwap::from_pointee(HashMap::new()), replacing: Mutex::new(0) }
+        Self {
+            tenants: ArcSwap::from_pointee(HashMap::new()),
+            replacing: Mutex::new(Replaced { count: 0, earlier: Vec::new() }),
+        }
     }
 
     pub(super) fn get(&self, tenant: &TenantId) -> Option<Arc<TenantView<P>>> {
@@ -42,6 +52,31 @@ impl<P: Ports> Snapshots<P> {
 
     pub(super) fn names(&self) -> Vec<TenantId> {
         self.tenants.load().keys().cloned().collect()
+    }
+
+    /// A tenant with such a record.
+    pub(super) fn find(&self, is_it: impl Fn(&TenantRecord) -> bool) -> Option<TenantId> {
+        let tenants = self.tenants.load();
+        tenants
+            .values()
+            .map(|view| &view.data.record)
+            .find(|record| is_it(record))
+            .map(|record| record.id.clone())
+    }
+
+    /// How many tenants have such a record.
+    pub(super) fn count_of(&self, is_it: impl Fn(&TenantRecord) -> bool) -> usize {
+        self.tenants.load().values().filter(|view| is_it(&view.data.record)).count()
+    }
+
+    /// Whether somebody may still go by an earlier handle of a tenant than the one in force.
+    pub(super) fn is_earlier_handle_held(&self, now: &TenantRecord) -> bool {
+        let mut replaced = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.earlier.retain(|view| view.strong_count() > 0);
+        replaced.earlier.iter().filter_map(Weak::upgrade).any(|view| {
+            let record = &view.data.record;
+            record.id == now.id && record.handle != now.handle
+        })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -54,7 +89,8 @@ impl<P: Ports> Snapshots<P> {
         engines: &Engines<P>,
         data: TenantData,
     ) -> Result<Arc<TenantView<P>>, Error> {
-        let mut count = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut replaced = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Replaced { count, earlier } = &mut *replaced;
         let tenant = data.record.id.clone();
         let before = self.get(&tenant);
         if let Some(view) = before.as_ref().filter(|view| view.data.record.epoch >= data.record.epoch) {
@@ -75,6 +111,8 @@ impl<P: Ports> Snapshots<P> {
         let mut tenants = Tenants::clone(&self.tenants.load());
         tenants.insert(tenant, Arc::clone(&view));
         self.tenants.store(Arc::new(tenants));
+        earlier.retain(|view| view.strong_count() > 0);
+        earlier.extend(before.as_ref().map(Arc::downgrade));
         Ok(view)
     }
 }

@@ -324,6 +324,11 @@ impl<P: Ports> Pipeline<P> {
             };
             Error::new(ErrorKind::KeyState, Stage::Resolve, detail).remedy(remedy)
         })?;
+        if key.is_archived() && action != Action::PublicKey {
+            let detail = format!("key `{}` is archived", key.name);
+            return Err(Error::new(ErrorKind::KeyState, Stage::Resolve, detail)
+                .remedy("ask a custodian to run `holdfast key unarchive` with its archive"));
+        }
         // Whatever can be encrypted or wrapped can be rewrapped.
         let fits = if matches!(action, Action::RewrapFrom | Action::RewrapTo) {
             matches!(key.purpose, Purpose::Encrypt | Purpose::Wrap)

@@ -99,19 +99,23 @@ impl<P: Ports> Pipeline<P> {
             Error::new(ErrorKind::NotFound, Stage::Resolve, detail)
         })?;
         let state = may(before, &version, verb, without_inventory)?;
-        let (mut handle, mut erasure) = (version.handle.clone(), before.erasure.clone());
+        let (mut handle, mut erasure, mut due) = (version.handle.clone(), before.erasure.clone(), None);
         if verb == VersionVerb::Destroy {
             let remains = self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?;
             handle = remains.handle;
-            erasure = erasure_with(before, remains.holders, self.moment(scene.inbound.now));
+            let under = self.sealing_key_of(&version.handle);
+            erasure = erasure_with(before, remains.holders, under, self.moment(scene.inbound.now));
+            due = self.sealing_key_due(&before.tenant, under.as_slice(), scene.inbound.now).await?;
         }
         let version = Version { state, handle, ..Version::clone(&version) };
         let key = Key { erasure, epoch: before.epoch.next(), ..before.clone() };
-        let changes = vec![
+        let reload = due.is_some().then(|| key.tenant.clone());
+        let mut changes = vec![
             StateChange::Version { tenant: key.tenant.clone(), version },
             StateChange::Key { key: key.clone(), expected: Some(before.epoch) },
         ];
-        Ok(Planned::key(changes, key, Arc::clone(&entry.current)))
+        changes.extend(due);
+        Ok(Planned { reload, ..Planned::key(changes, key, Arc::clone(&entry.current)) })
     }
 }
 
@@ -124,6 +128,9 @@ fn may(key: &Key, version: &Version, verb: VersionVerb, without_inventory: bool)
     let (name, number) = (&key.name, version.number);
     if key.state == KeyState::Destroyed {
         return Err(refused(format!("key `{name}` is destroyed, with all of its versions")));
+    }
+    if key.is_archived() {
+        return Err(super::archive::is_archived(key));
     }
     if let Some(order) = &key.destruction {
         let detail = format!("key `{name}` waits to be destroyed, until {} at least", order.due());

@@ -12,7 +12,7 @@ use holdfast_core::key::Key;
 use holdfast_core::lifecycle::{KeyState, Transition, VersionVerb};
 use holdfast_core::pipeline::Destructions;
 use holdfast_core::port::{State, World};
-use holdfast_core::query::{Found, Query};
+use holdfast_core::query::{Found, Query, Traces};
 use holdfast_core::tenant::TakenBackup;
 use holdfast_core::{Error, ErrorKind, KeyVersion, Timestamp};
 
@@ -533,7 +533,8 @@ fn back_up(rig: &Rig) {
 
 /// What a custodian is shown: the names of the backups that may hold the key, and until when.
 fn held_by(rig: &Rig) -> Vec<(String, Option<Timestamp>)> {
-    let Found::Key(_, _, backups) = now(rig.query("carol", Query::Key(name("kek")))).unwrap() else {
+    let Found::Key(_, _, Traces { backups, .. }) = now(rig.query("carol", Query::Key(name("kek")))).unwrap()
+    else {
         panic!("a key")
     };
     backups.into_iter().map(|backup| (backup.name.into(), backup.expires)).collect()

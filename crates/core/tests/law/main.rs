@@ -10,6 +10,7 @@
 )]
 
 mod adoptions;
+mod archives;
 mod backups;
 mod batches;
 mod budget;
@@ -31,6 +32,7 @@ mod retention;
 mod rewrap;
 mod schedule;
 mod seal;
+mod sealing_key;
 mod separation;
 mod stops;
 mod unseal;

@@ -11,8 +11,7 @@ use holdfast_keystore::root::RootKey;
 use holdfast_keystore::root::backup::{self, BackupId, BackupKey, BackupShare, BackupSharing};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use zeroize::Zeroizing;
 
 /// The version of this layout: after those of backups that one recipient opens.
@@ -110,10 +109,10 @@ impl Envelope {
     }
 
     /// Writes the archive; `seal` writes what is sealed, whose length is known only then.
-    pub(super) fn write(
+    pub(super) fn write<F: Write + Seek>(
         &self,
-        file: &mut File,
-        seal: impl FnOnce(&mut File) -> io::Result<()>,
+        file: &mut F,
+        seal: impl FnOnce(&mut F) -> io::Result<()>,
     ) -> io::Result<()> {
         let Self { head, shares } = self;
         member(file, HEAD, head.to_text()?.as_bytes())?;
@@ -315,7 +314,7 @@ fn header(name: &str, length: u64) -> io::Result<tar::Header> {
     Ok(header)
 }
 
-fn member(file: &mut File, name: &str, bytes: &[u8]) -> io::Result<()> {
+fn member(file: &mut impl Write, name: &str, bytes: &[u8]) -> io::Result<()> {
     let length = u64::try_from(bytes.len()).map_err(io::Error::other)?;
     file.write_all(header(name, length)?.as_bytes())?;
     file.write_all(bytes)?;

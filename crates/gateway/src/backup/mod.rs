@@ -5,6 +5,7 @@
 
 mod bundle;
 mod envelope;
+mod key_archive;
 mod opening;
 pub mod proof;
 mod record;
@@ -13,6 +14,7 @@ mod since;
 mod write;
 
 pub use bundle::Manifest;
+pub use key_archive::KeyContent;
 pub use opening::{Found, Opening, OwnShare, Readable, open_for_anyone};
 pub use record::{Recorded, Summed};
 pub use restore::{Copied, Summary, Unpacked, unpack};

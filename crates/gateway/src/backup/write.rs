@@ -2,6 +2,7 @@
 
 use super::bundle::{Bundle, KnownLog, Manifest, Root, tls_files};
 use super::envelope::Envelope;
+use super::key_archive::KeyContent;
 use super::proof;
 use crate::authentic::{Authentic, Authenticator};
 use crate::config;
@@ -11,6 +12,7 @@ use crate::shares::{Custodian, NewCustodian, Roster, check};
 use crate::world::SystemWorld;
 use age::x25519::Recipient;
 use aws_lc_rs::digest::{Context, SHA256};
+use holdfast_core::archive::{Bundle as KeyBundle, Bundled};
 use holdfast_core::command::VerifiedBackup;
 use holdfast_core::pipeline::Intent;
 use holdfast_core::port::{Archive, Archived, Committed, World as _};
@@ -19,7 +21,7 @@ use holdfast_keystore::root::file as root_file;
 use holdfast_state::Copier;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -299,6 +301,40 @@ impl Archive for Backups {
         written.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Internal, Stage::Perform, "the backup was not finished").because(error))
         })
+    }
+
+    fn enclose(&self, bundled: &Bundled<'_>) -> Result<KeyBundle, Error> {
+        let failed = |error: Fault| {
+            Error::new(ErrorKind::Internal, Stage::Perform, "the archive cannot be encrypted").because(error)
+        };
+        let written = |error: io::Error| failed(Fault::new("the archive cannot be written").because(error));
+        let content = KeyContent::of(self.identity.instance, bundled).to_json().map_err(failed)?;
+        let encrypt = |to: &[Recipient], file: &mut io::Cursor<Vec<u8>>| {
+            let recipients = to.iter().map(|recipient| recipient as &dyn age::Recipient);
+            let encryptor = age::Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
+            let mut encrypting = encryptor.wrap_output(file)?;
+            encrypting.write_all(&content)?;
+            encrypting.finish().map(|_| ())
+        };
+        let mut file = io::Cursor::new(Vec::new());
+        match &self.readers {
+            Readers::Nobody => {
+                let detail = "nobody is configured who could open an archive";
+                return Err(Error::new(ErrorKind::Unsupported, Stage::Perform, detail).remedy(REMEDY));
+            }
+            Readers::Anyone(recipients) => encrypt(recipients, &mut file).map_err(written)?,
+            Readers::Custodians { custodians, threshold } => {
+                let of = (self.identity.instance, *threshold, bundled.made.to_string());
+                // What is in it is worth nothing without the live state, so the root key is none of its business.
+                let (envelope, recipient) =
+                    Envelope::make(of, None, custodians, &*self.world).map_err(failed)?;
+                envelope.write(&mut file, |file| encrypt(&[recipient], file)).map_err(written)?;
+            }
+        }
+        let bytes = file.into_inner();
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(aws_lc_rs::digest::digest(&SHA256, &bytes).as_ref());
+        Ok(KeyBundle { bytes, digest: sha256, keep_days: self.keep_days })
     }
 
     fn holds_back(&self) -> bool {

@@ -90,7 +90,11 @@ impl Pass<'_> {
         let (mut opened, mut after) = (0, None);
         loop {
             let Ok(page) = self.runtime.block_on(state.versions(key.id, after, MAX_PAGE)) else { break };
-            for version in page.rows.iter().filter(|version| version.state != KeyState::Destroyed) {
+            let is_there = |version: &&Version| {
+                // What is in an archive is not here.
+                version.state != KeyState::Destroyed && !version.handle.as_bytes().is_empty()
+            };
+            for version in page.rows.iter().filter(is_there) {
                 match open(keys, tenant, key, version) {
                     Ok(()) => opened += 1,
                     Err(error) => {

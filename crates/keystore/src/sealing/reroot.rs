@@ -1,6 +1,7 @@
 //! Tenants' sealing keys, taken from under one root key to another. What they seal stays as it is.
 
 use super::seal::{Binding, Sealer};
+use super::vault::sealing_keys_of;
 use crate::root::RootKey;
 use holdfast_core::key::SealedHandle;
 use holdfast_core::port::World;
@@ -21,7 +22,7 @@ impl Rerooting {
         Ok(Self { from: Sealer::of_root(from)?, to: Sealer::of_root(to)? })
     }
 
-    /// The same sealing key of a tenant, under the other root key.
+    /// The same sealing keys of a tenant, under the other root key.
     ///
     /// # Errors
     /// `key-store-unavailable`, when it does not open under the first one.
@@ -32,7 +33,17 @@ impl Rerooting {
         world: &W,
     ) -> Result<SealedHandle, Error> {
         let binding = Binding::Tenant(tenant);
-        let key = self.from.open(&binding, handle)?;
-        self.to.seal(world, &binding, &key)
+        let reseal = |blob: &SealedHandle| {
+            let key = self.from.open(&binding, blob)?;
+            self.to.seal(world, &binding, &key)
+        };
+        let (newest, leaving) = sealing_keys_of(handle);
+        let newest = reseal(&newest)?;
+        match leaving {
+            Some(leaving) => {
+                Ok(SealedHandle::new(&[newest.as_bytes(), reseal(&leaving)?.as_bytes()].concat()))
+            }
+            None => Ok(newest),
+        }
     }
 }

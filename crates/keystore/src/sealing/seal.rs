@@ -45,6 +45,8 @@ const TAG_LEN: usize = 16;
 const HEADER_LEN: usize = 13;
 /// Length of a tenant's sealing key in bytes.
 pub(crate) const TENANT_KEY_LEN: usize = 32;
+/// Length of one, sealed.
+pub(crate) const TENANT_BLOB_LEN: usize = HEADER_LEN + NONCE_LEN + TENANT_KEY_LEN + TAG_LEN;
 
 /// What a sealed blob holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub enum Kind {
     ImportKey = 5,
     /// Where in a token an import key is.
     ImportReference = 6,
+    /// What opens an archive of a key.
+    ArchiveKey = 7,
 }
 
 impl Kind {
@@ -73,6 +77,7 @@ impl Kind {
             4 => Some(Self::Imported),
             5 => Some(Self::ImportKey),
             6 => Some(Self::ImportReference),
+            7 => Some(Self::ArchiveKey),
             _ => None,
         }
     }
@@ -80,9 +85,12 @@ impl Kind {
     const fn level(self) -> Level {
         match self {
             Self::TenantKey => Level::Root,
-            Self::Material | Self::Reference | Self::Imported | Self::ImportKey | Self::ImportReference => {
-                Level::Tenant
-            }
+            Self::Material
+            | Self::Reference
+            | Self::Imported
+            | Self::ImportKey
+            | Self::ImportReference
+            | Self::ArchiveKey => Level::Tenant,
         }
     }
 }
@@ -416,7 +424,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_parsed_is_put_together_again(kind in 1u8..=6, rest in prop::collection::vec(any::<u8>(), 37..200)) {
+        fn what_is_parsed_is_put_together_again(kind in 1u8..=7, rest in prop::collection::vec(any::<u8>(), 37..200)) {
             let bytes = [&MAGIC[..], &[kind], &rest].concat();
             prop_assert_eq!(SealedBlob::parse(&bytes).map(|blob| blob.to_bytes()), Some(bytes));
         }

@@ -14,7 +14,8 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, MemberName, Secret, TenantId, Timestamp};
 use std::sync::Arc;
@@ -127,7 +128,7 @@ impl<W: World> SoftwareStore<W> {
             return Err(refusal::defect("an import key of one key with the material of another"));
         }
         let tenant = self.vault.tenant(version.tenant, version.tenant_handle)?;
-        let opened = tenant.sealer.open(&Binding::of(Kind::ImportKey, &waiting), waiting.handle)?;
+        let opened = tenant.open(&Binding::of(Kind::ImportKey, &waiting), waiting.handle)?;
         let (bytes, check_value): (Box<[u8]>, Box<[u8]>) = (wrapped.bytes.into(), wrapped.check_value.into());
         let (world, algorithm, now) = (Arc::clone(&self.vault.world), version.algorithm, wrapped.now);
         let open = move || {
@@ -166,11 +167,16 @@ impl<W: World> SoftwareStore<W> {
         let kind = match SealedBlob::parse(material.handle.as_bytes()).map(|blob| blob.kind) {
             Some(Kind::Imported) => Kind::Imported,
             Some(
-                Kind::Material | Kind::TenantKey | Kind::Reference | Kind::ImportKey | Kind::ImportReference,
+                Kind::Material
+                | Kind::TenantKey
+                | Kind::Reference
+                | Kind::ImportKey
+                | Kind::ImportReference
+                | Kind::ArchiveKey,
             )
             | None => Kind::Material,
         };
-        let opened = tenant.sealer.open(&Binding::of(kind, material), material.handle)?;
+        let opened = tenant.open(&Binding::of(kind, material), material.handle)?;
         let algorithm = material.algorithm;
         let ready = match material::cost_of_loading(algorithm) {
             Cost::Inline => material::load(algorithm, opened.expose())?,
@@ -285,6 +291,55 @@ impl<W: World> KeyStore for SoftwareStore<W> {
 
     fn forget(&self, key: KeyId) {
         self.keys.forget(key);
+    }
+
+    fn new_archive(&self, _: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {
+        self.vault.new_archive(&key)
+    }
+
+    fn archive(
+        &self,
+        _: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        self.vault.archive(&opener, &version)
+    }
+
+    fn unarchive(
+        &self,
+        _: &Permit<Change>,
+        opener: KeyMaterial<'_>,
+        version: KeyMaterial<'_>,
+        sealed: &[u8],
+    ) -> Result<SealedHandle, Error> {
+        self.vault.unarchive(&opener, &version, sealed)
+    }
+
+    fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
+        Vault::<W>::sealing_key_of(handle)
+    }
+
+    fn change_sealing_key(
+        &self,
+        _: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<ChangedSealing, Error> {
+        self.vault.change(tenant, handle)
+    }
+
+    fn reseal(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<SealedHandle, Error> {
+        self.vault.reseal(&key)
+    }
+
+    fn retire_sealing_key(
+        &self,
+        _: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<SealedHandle, Error> {
+        self.vault.retire(tenant, handle)
     }
 
     /// Nothing of a key lies in this store: with the handle, which the state forgets, the material is gone.

@@ -51,6 +51,7 @@ pub fn key(name: &str, labels: &[(&str, &str)]) -> Key {
         erasure: None,
         waits: false,
         custody: Custody::Software,
+        archive: None,
         renewed: 0,
         created: Timestamp::from_micros(0),
         epoch: Epoch::FIRST,

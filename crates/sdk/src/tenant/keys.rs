@@ -8,9 +8,10 @@ use holdfast_core::{KeyName, KeyVersion, Secret};
 use holdfast_wire::native::client::{self as native, UsesKey};
 use holdfast_wire::native::field::{Bounded, Bytes, SecretBytes};
 use holdfast_wire::native::message::{
-    AdoptKey, Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey, DataKey, DataKeyAnswer, Decrypt,
-    Encrypt, FinishImport, ImportBegun, Key, Keys, LabelKey, PlaintextAnswer, PublicKeyAnswer, Random,
-    RandomAnswer, RecordInventory, ScheduleKey, TransitionVersion, Unwrap, Versions, Wrap,
+    AdoptKey, Batch, BatchAnswer, BeginImport, CiphertextAnswer, ConfirmArchive, CreateKey, DataKey,
+    DataKeyAnswer, Decrypt, Encrypt, FinishImport, ImportBegun, Key, KeyArchived, Keys, LabelKey,
+    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, ScheduleKey, TransitionVersion,
+    UnarchiveKey, Unwrap, Versions, Wrap,
 };
 
 impl Tenant {
@@ -193,6 +194,38 @@ impl Tenant {
     /// Any [`Error`].
     pub async fn finish_import(&self, key: &KeyName, import: &FinishImport) -> Result<Answered<Key>, Error> {
         self.client.send(native::finish_import(&self.id, key, import), Repeat::Never).await
+    }
+
+    /// Has an archive of a key written; it comes encrypted for those who open the gateway's backups, once.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn archive_key(&self, key: &KeyName) -> Result<Answered<KeyArchived>, Error> {
+        self.client.send(native::archive_key(&self.id, key), Repeat::Never).await
+    }
+
+    /// Leaves a key's material to its archive, from which the code is.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn confirm_archive(
+        &self,
+        key: &KeyName,
+        confirm: &ConfirmArchive,
+    ) -> Result<Answered<Key>, Error> {
+        self.client.send(native::confirm_archive(&self.id, key, confirm), Repeat::Never).await
+    }
+
+    /// Gives a key's material back from its archive.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn unarchive_key(
+        &self,
+        key: &KeyName,
+        unarchive: &UnarchiveKey,
+    ) -> Result<Answered<Key>, Error> {
+        self.client.send(native::unarchive_key(&self.id, key, unarchive), Repeat::Never).await
     }
 
     /// Takes a key that another program made in the token.

@@ -7,14 +7,16 @@ use crate::testing::{
     version as a_version,
 };
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::archive::KeyArchive;
 use holdfast_core::caller::{CallerKind, CallerRecord};
 use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
 use holdfast_core::inventory::Inventory;
-use holdfast_core::key::{Custody, Key, Version};
+use holdfast_core::key::{Custody, Key, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::Absence;
 use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
+use holdfast_core::sealing_key::{RetiredSealingKey, SealingKeyId, SealingKeys};
 use holdfast_core::tenant::{TakenBackup, TenantRecord};
 use holdfast_core::{Epoch, KeyVersion, Timestamp};
 use std::sync::Arc;
@@ -158,13 +160,13 @@ fn the_bytes_of_a_key() {
     };
     let erasure =
         Erasure::begun((Timestamp::from_micros(10), 11), ["a", "b"].map(|name| name.parse().unwrap()));
-    let erasure = erasure.after(&["a".parse().unwrap()]);
+    let erasure = erasure.sealed_under([SealingKeyId::from_bytes([7; 8])]).after(&["a".parse().unwrap()]);
     let ending =
         Key { destruction: Some(order), erasure: Some(Arc::new(erasure)), ..a_key("acme", "kek", 5) };
     let body = of_key(&ending).unwrap();
     let written = concat!(
         r#""newest":1,"destruction":{"state":"deactivated","resumes_to":"active","ordered":9,"days":7,"up":3600},"#,
-        r#""erasure":{"destroyed":10,"commit":11,"absent":["a"],"pending":["b"]},"custody""#
+        r#""erasure":{"destroyed":10,"commit":11,"absent":["a"],"pending":["b"],"sealed_under":["BwcHBwcHBwc"]},"custody""#
     );
     assert!(text(&body).contains(written), "{}", text(&body));
     let read = key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap();
@@ -224,4 +226,50 @@ fn a_newer_shape_and_garbage_are_told_apart() {
     assert!(why(br#"{"v":2,"sealed":1}"#).contains("version 2"));
     assert!(why(b"{").contains("not of its shape"));
     assert!(why(br#"{"v":1,"suspended":false,"created":1,"more":1}"#).contains("not of its shape"));
+}
+
+#[test]
+fn the_bytes_of_a_tenant_s_sealing_keys() {
+    let id = |byte| SealingKeyId::from_bytes([byte; 8]);
+    let retired = RetiredSealingKey { id: id(3), retired: Timestamp::from_micros(6), versions: 7 };
+    let sealing = SealingKeys {
+        due: Some(Timestamp::from_micros(5)),
+        newest: Some(id(1)),
+        leaving: Some(id(2)),
+        retired: vec![retired],
+    };
+    let record = TenantRecord { sealing, epoch: Epoch(3), ..tenant_record("acme") };
+    let body = of_tenant(&record).unwrap();
+    let written = r#""sealing":{"due":5,"newest":"AQEBAQEBAQE","leaving":"AgICAgICAgI","retired":[{"id":"AwMDAwMDAwM","retired":6,"versions":7}]},"created""#;
+    assert!(text(&body).contains(written), "{}", text(&body));
+    assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), record);
+}
+
+#[test]
+fn the_bytes_of_a_key_s_archive() {
+    let archive = KeyArchive {
+        id: "01JDQZ8X5G9Q0V3N4B7T2M6K8R".parse().unwrap(),
+        made: Timestamp::from_micros(5),
+        expires: Some(Timestamp::from_micros(6)),
+        sha256: [1; 32],
+        code: [2; 32],
+        stored: Some(Timestamp::from_micros(7)),
+        opener: Some(SealedHandle::new(b"opener")),
+        sealed_under: vec![SealingKeyId::from_bytes([7; 8])],
+    };
+    let away = Key { archive: Some(Arc::new(archive.clone())), ..a_key("acme", "kek", 5) };
+    let body = of_key(&away).unwrap();
+    let written = concat!(
+        r#""archive":{"id":"01JDQZ8X5G9Q0V3N4B7T2M6K8R","made":5,"expires":6,"#,
+        r#""sha256":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE","code":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","#,
+        r#""stored":7,"opener":"b3BlbmVy","sealed_under":["BwcHBwcHBwc"]},"custody""#
+    );
+    assert!(text(&body).contains(written), "{}", text(&body));
+    assert_eq!(
+        key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap().archive.as_deref(),
+        Some(&archive)
+    );
+    let gone = Key { archive: Some(Arc::new(KeyArchive { opener: None, ..archive })), ..away };
+    let body = of_key(&gone).unwrap();
+    assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap().archive, gone.archive);
 }

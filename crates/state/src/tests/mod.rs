@@ -5,6 +5,7 @@ mod budget;
 mod cache;
 mod damage;
 mod disk;
+mod forgotten;
 mod model;
 mod rekey;
 mod restart;

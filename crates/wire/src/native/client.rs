@@ -3,13 +3,14 @@
 use super::encode::Wiped;
 use super::message::{
     ActivateKey, AdoptKey, Agree, AgreeAnswer, AskToSeal, Backup, Batch, BatchAnswer, BeginImport, Caller,
-    Callers, Change, CheckPolicy, CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer,
-    Decapsulate, Decrypt, DestroyKey, Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation,
-    Findings, FinishImport, GiveShare, ImportBegun, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer,
-    OrderSeal, PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random,
-    RandomAnswer, RecordInventory, RestorePolicy, Rewrap, ScheduleKey, Seal, SealChallenge, SealDone,
-    SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued, TransitionVersion,
-    Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup, VerifyMac, Versions, Wrap,
+    Callers, Change, CheckPolicy, CiphertextAnswer, ConfirmArchive, CreateKey, CreateTenant, DataKey,
+    DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy,
+    Explanation, Findings, FinishImport, GiveShare, ImportBegun, IssueToken, Key, KeyArchived, Keys,
+    LabelKey, Mac, MacAnswer, OrderSeal, PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer,
+    PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory, RestorePolicy, Rewrap, ScheduleKey, Seal,
+    SealChallenge, SealDone, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone,
+    TokenIssued, TransitionVersion, UnarchiveKey, Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup,
+    VerifyMac, Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -209,6 +210,23 @@ pub fn begin_import(tenant: &TenantId, import: &BeginImport) -> Request<ImportBe
 pub fn finish_import(tenant: &TenantId, key: &KeyName, import: &FinishImport) -> Request<Key> {
     let size = SMALL + import.wrapped.0.len().div_ceil(3) * 4;
     Request::with(Method::Post, format!("{}/import", key_path(tenant, key)), import, size)
+}
+
+/// Has an archive of a key written.
+pub fn archive_key(tenant: &TenantId, key: &KeyName) -> Request<KeyArchived> {
+    Request::bare(Method::Post, format!("{}/archive", key_path(tenant, key)))
+}
+
+/// Leaves a key's material to its archive.
+pub fn confirm_archive(tenant: &TenantId, key: &KeyName, confirm: &ConfirmArchive) -> Request<Key> {
+    Request::with(Method::Post, format!("{}/confirm-archive", key_path(tenant, key)), confirm, SMALL)
+}
+
+/// Gives a key's material back from its archive.
+pub fn unarchive_key(tenant: &TenantId, key: &KeyName, unarchive: &UnarchiveKey) -> Request<Key> {
+    let sealed: usize = unarchive.versions.0.iter().map(|version| version.sealed.0.len() + 64).sum();
+    let size = SMALL + sealed.div_ceil(3) * 4;
+    Request::with(Method::Post, format!("{}/unarchive", key_path(tenant, key)), unarchive, size)
 }
 
 /// Takes a key that another program made in the token.

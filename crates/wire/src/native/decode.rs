@@ -2,10 +2,11 @@
 
 use super::field::{Bounded, VersionNumber};
 use super::message::{
-    ActivateKey, AdoptKey, AskToSeal, BatchItems, BeginImport, CheckPolicy, CreateKey, CreateTenant,
-    DestroyKey, Empty, ExplainPolicy, FinishImport, GenerationNumber, GiveShare, IssueToken, LabelKey,
-    OrderSeal, PutAnchor, PutCaller, Random, RandomLength, RecordInventory, RestorePolicy, ScheduleKey,
-    SetPolicy, SetRetention, ShareNumber, TransitionVersion, Verb, VerifyBackup, decode_items,
+    ActivateKey, AdoptKey, AskToSeal, BatchItems, BeginImport, CheckPolicy, ConfirmArchive, CreateKey,
+    CreateTenant, DestroyKey, Empty, ExplainPolicy, FinishImport, GenerationNumber, GiveShare, IssueToken,
+    LabelKey, OrderSeal, PutAnchor, PutCaller, Random, RandomLength, RecordInventory, RestorePolicy,
+    ScheduleKey, SetPolicy, SetRetention, ShareNumber, TransitionVersion, UnarchiveKey, Verb, VerifyBackup,
+    decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -143,6 +144,17 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         Endpoint::BeginImport => command(Command::BeginImport(body.json::<BeginImport>()?.into_begin())),
         Endpoint::FinishImport => {
             command(Command::FinishImport(body.json::<FinishImport>()?.into_finish(key()?)?))
+        }
+        Endpoint::ArchiveKey => {
+            body.json::<Empty>()?;
+            command(Command::ArchiveKey(key()?))
+        }
+        Endpoint::ConfirmArchive => {
+            let code = body.json::<ConfirmArchive>()?.into_code()?;
+            command(Command::ConfirmArchive { key: key()?, code })
+        }
+        Endpoint::UnarchiveKey => {
+            command(Command::UnarchiveKey(body.json::<UnarchiveKey>()?.into_unarchive(key()?)))
         }
         Endpoint::AdoptKey => command(Command::AdoptKey(body.json::<AdoptKey>()?.into_adopt()?)),
         Endpoint::RotateKey => {

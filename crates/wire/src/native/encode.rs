@@ -4,8 +4,8 @@ use super::field::{Bytes, Name, SecretText, Time, VersionNumber, Word};
 pub use super::message::Backups;
 use super::message::{
     Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings,
-    Health, HeldBy, ImportBegun, Key, Keys, Policy, PolicyDone, Pool, Seal, SealChallenge, SealDone, Status,
-    Tenant, TenantDone, TokenIssued, Version, Versions,
+    Health, HeldBy, ImportBegun, Key, KeyArchived, Keys, Policy, PolicyDone, Pool, Seal, SealChallenge,
+    SealDone, SealingKey, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
@@ -16,7 +16,7 @@ use holdfast_core::caller::CallerRecord;
 use holdfast_core::command::{Done, Durability, Outcome};
 use holdfast_core::operation::Answer;
 use holdfast_core::port::{Archived, Page};
-use holdfast_core::query::{AuditPath, Found};
+use holdfast_core::query::{AuditPath, Found, Traces};
 use holdfast_core::receipt::SignedReceipt;
 use holdfast_core::{CallerName, Error, ErrorKind, OperationId, Stage};
 use serde::Serialize;
@@ -165,6 +165,9 @@ pub fn outcome(success: u16, outcome: Outcome, backups: Backups) -> Response {
         Done::Key(key, current) => {
             Response::json(success, &Key::new(&key, Some(&current), Some(durability), backups))
         }
+        Done::KeyArchived(key, bundle) => {
+            Response::json(success, &KeyArchived::new(&key, bundle, durability, backups))
+        }
         Done::ImportBegun { key, public, expires } => {
             Response::json(success, &ImportBegun::new(&key, &public, expires, durability, backups))
         }
@@ -210,9 +213,13 @@ pub enum Encoded {
 /// What a query found, as far as core has it.
 pub fn found(found: Found, backups: Backups) -> Encoded {
     Encoded::Response(match found {
-        Found::Key(key, current, held_by) => {
+        Found::Key(key, current, Traces { backups: held_by, sealing_keys }) => {
             let held_by = held_by.into_iter().map(HeldBy::new).collect();
-            Response::json(200, &Key { held_by, ..Key::new(&key, Some(&current), None, backups) })
+            let sealed_under = sealing_keys.into_iter().map(SealingKey::new).collect();
+            Response::json(
+                200,
+                &Key { held_by, sealed_under, ..Key::new(&key, Some(&current), None, backups) },
+            )
         }
         Found::Keys(Page { rows, more }) => {
             let next = rows.last().filter(|_| more).map(|key| Name(key.name.clone()));
@@ -243,6 +250,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 id,
                 suspended,
                 handle: _,
+                sealing: _,
                 backed_up: _,
                 backups: _,
                 verified: _,

@@ -45,6 +45,12 @@ pub enum Endpoint {
     BeginImport,
     /// Take the material.
     FinishImport,
+    /// Write an archive of a key.
+    ArchiveKey,
+    /// Leave a key's material to its archive.
+    ConfirmArchive,
+    /// Take it back.
+    UnarchiveKey,
     /// Take a key that another program made in the token.
     AdoptKey,
     /// List keys.

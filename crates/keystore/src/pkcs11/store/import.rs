@@ -71,7 +71,7 @@ impl<W: World> TokenStore<W> {
     fn open_import_key(&self, waiting: &KeyMaterial<'_>) -> Result<(Timestamp, Reference), Error> {
         let tenant = self.vault.tenant(waiting.tenant, waiting.tenant_handle)?;
         let binding = Binding::of(Kind::ImportReference, waiting);
-        let dated = tenant.sealer.open(&binding, waiting.handle)?;
+        let dated = tenant.open(&binding, waiting.handle)?;
         let (expires, reference) = dated
             .expose()
             .split_first_chunk::<8>()
@@ -85,7 +85,14 @@ impl<W: World> TokenStore<W> {
             Some(Kind::ImportReference) => {
                 self.open_import_key(material).map(|(_, reference)| Some(reference))
             }
-            Some(Kind::TenantKey | Kind::Material | Kind::Reference | Kind::Imported | Kind::ImportKey)
+            Some(
+                Kind::TenantKey
+                | Kind::Material
+                | Kind::Reference
+                | Kind::Imported
+                | Kind::ImportKey
+                | Kind::ArchiveKey,
+            )
             | None => Ok(None),
         }
     }

@@ -27,7 +27,8 @@ use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding};
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId, Timestamp};
 use std::sync::{Arc, Mutex};
@@ -106,7 +107,7 @@ impl<W: World> TokenStore<W> {
 
     fn open_reference(&self, material: &KeyMaterial<'_>) -> Result<Reference, Error> {
         let tenant = self.vault.tenant(material.tenant, material.tenant_handle)?;
-        let opened = tenant.sealer.open(&Binding::of(Kind::Reference, material), material.handle)?;
+        let opened = tenant.open(&Binding::of(Kind::Reference, material), material.handle)?;
         Reference::parse(opened.expose())
     }
 
@@ -436,6 +437,32 @@ impl<W: World> KeyStore for TokenStore<W> {
         self.keys.forget(key);
     }
 
+    fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
+        Vault::<W>::sealing_key_of(handle)
+    }
+
+    fn change_sealing_key(
+        &self,
+        _: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<ChangedSealing, Error> {
+        self.vault.change(tenant, handle)
+    }
+
+    fn reseal(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<SealedHandle, Error> {
+        self.vault.reseal(&key)
+    }
+
+    fn retire_sealing_key(
+        &self,
+        _: &Permit<Change>,
+        tenant: &TenantId,
+        handle: &SealedHandle,
+    ) -> Result<SealedHandle, Error> {
+        self.vault.retire(tenant, handle)
+    }
+
     /// Any member may hold it: also one that was away when it was made, and was brought it since.
     fn remains(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
         let reference = match self.import_key(&key)? {
@@ -453,7 +480,7 @@ impl<W: World> KeyStore for TokenStore<W> {
 
     async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {
         let tenant = self.vault.tenant(key.tenant, key.tenant_handle)?;
-        let opened = tenant.sealer.open(&Binding::of(Kind::Reference, &key), key.handle)?;
+        let opened = tenant.open(&Binding::of(Kind::Reference, &key), key.handle)?;
         let (id, adopted) = Reference::parse_remains(opened.expose())?;
         let what = match &adopted {
             None => Erased::Ours,

@@ -5,6 +5,7 @@ use crate::native::field::{Bounded, Bytes, Name, Time, Word};
 use holdfast_core::MemberName;
 use holdfast_core::destruction::{self, WaitingPeriod};
 use holdfast_core::lifecycle::KeyState;
+use holdfast_core::sealing_key::{SealingKeyId, SealingKeyState};
 use holdfast_core::tenant::TakenBackup;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,34 @@ impl HeldBy {
     }
 }
 
+/// A sealing key that destroyed material lay under in software custody: what is left of it anywhere opens with this one alone.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SealingKey {
+    /// Its name: 16 hexadecimal digits.
+    pub id: String,
+    /// `in-force` or `leaving` while the gateway has it still, `retired` once it has not.
+    pub state: String,
+    /// Since when it is retired; left out while it is not, and where that was too long ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Time>,
+}
+
+impl SealingKey {
+    /// As it is recorded.
+    pub(crate) fn new((id, state): (SealingKeyId, SealingKeyState)) -> Self {
+        let retired = match state {
+            SealingKeyState::InForce | SealingKeyState::Leaving => None,
+            SealingKeyState::Retired(retired) => retired.map(Time),
+        };
+        Self { id: id.to_string(), state: state.name().to_owned(), retired }
+    }
+
+    /// Whether the gateway has it no more.
+    pub fn is_retired(&self) -> bool {
+        self.state == SealingKeyState::Retired(None).name()
+    }
+}
+
 /// What is known of destroyed material.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Erasure {
@@ -101,7 +130,7 @@ pub struct Erasure {
 impl Erasure {
     /// As it is recorded.
     pub(crate) fn new(record: &destruction::Erasure) -> Self {
-        let destruction::Erasure { destroyed, commit: _, absent, pending } = record;
+        let destruction::Erasure { destroyed, commit: _, absent, pending, sealed_under: _ } = record;
         let names = |members: &[MemberName]| members.iter().cloned().map(Name).collect();
         Self { destroyed: Time(*destroyed), absent_on: names(absent), pending_on: names(pending) }
     }

@@ -6,6 +6,7 @@
 mod administer;
 mod adopt;
 mod answer;
+mod archive;
 mod batch;
 mod destruction;
 mod import;
@@ -23,9 +24,10 @@ pub use answer::{
     AgreeAnswer, AnswerBody, CiphertextAnswer, DataKeyAnswer, EncapsulateAnswer, MacAnswer, PlaintextAnswer,
     PublicKeyAnswer, RandomAnswer, SignAnswer, VerifyAnswer,
 };
+pub use archive::{Archive, ArchivedVersion, ConfirmArchive, KeyArchived, UnarchiveKey};
 pub use batch::{Batch, BatchAnswer, BatchItem, BatchResult, OperationResult, UseRequest, Verb};
 pub(crate) use batch::{BatchItems, decode_items};
-pub use destruction::{DestroyKey, Destruction, Erasure, HeldBy, WaitingDays};
+pub use destruction::{DestroyKey, Destruction, Erasure, HeldBy, SealingKey, WaitingDays};
 pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,

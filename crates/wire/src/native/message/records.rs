@@ -1,6 +1,6 @@
 //! Records as they are shown: keys, callers, policies, tenants.
 
-use super::{Destruction, Erasure, HeldBy, Inventory, Schedule};
+use super::{Archive, Destruction, Erasure, HeldBy, Inventory, Schedule, SealingKey};
 use crate::native::field::{
     Bytes, CertificateBytes, CredentialText, CrlBytes, DurabilityWord, LabelMap, LegacyList, Name,
     PolicyText, SecretText, Time, VersionNumber, Word,
@@ -56,9 +56,15 @@ shown! {
         /// What is known of its destroyed material.
         #[serde(skip_serializing_if = "Option::is_none")]
         erasure: Option<Erasure>,
+        /// Its newest archive, if there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        archive: Option<Archive>,
         /// Of one that waits to be destroyed, or is: the newest backups that may hold it; not in listings.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         held_by: Vec<HeldBy>,
+        /// The sealing keys that its destroyed material lay under in software custody, or what is in an archive now; not in listings.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        sealed_under: Vec<SealingKey>,
         /// Whether its material may ever leave custody.
         exportable: bool,
         /// Legacy operations that it was created for.
@@ -471,6 +477,7 @@ impl Key {
             inventory,
             destruction,
             erasure,
+            archive,
             custody,
             renewed: _,
             created,
@@ -489,7 +496,9 @@ impl Key {
             inventory: inventory.as_deref().map(Inventory::new),
             destruction: destruction.as_ref().map(Destruction::new),
             erasure: erasure.as_deref().map(Erasure::new),
+            archive: archive.as_deref().map(Archive::new),
             held_by: Vec::new(),
+            sealed_under: Vec::new(),
             exportable: *exportable,
             legacy: LegacyList(*legacy),
             labels: LabelMap(labels.clone()),

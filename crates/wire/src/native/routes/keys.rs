@@ -3,11 +3,12 @@
 use super::{LIMIT_BATCH, LIMIT_SMALL, LIMIT_USE};
 use crate::native::message::AnswerBody;
 use crate::native::message::{
-    ActivateKey, AdoptKey, Agree, AgreeAnswer, Batch, BatchAnswer, BeginImport, CiphertextAnswer, CreateKey,
-    DataKey, DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, Empty, Encapsulate, EncapsulateAnswer, Encrypt,
-    FinishImport, ImportBegun, Key, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, PublicKeyAnswer, Random,
-    RandomAnswer, RecordInventory, Rewrap, ScheduleKey, Sign, SignAnswer, TransitionVersion, Unwrap, Verb,
-    Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
+    ActivateKey, AdoptKey, Agree, AgreeAnswer, Batch, BatchAnswer, BeginImport, CiphertextAnswer,
+    ConfirmArchive, CreateKey, DataKey, DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, Empty, Encapsulate,
+    EncapsulateAnswer, Encrypt, FinishImport, ImportBegun, Key, KeyArchived, Keys, LabelKey, Mac, MacAnswer,
+    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, Rewrap, ScheduleKey, Sign,
+    SignAnswer, TransitionVersion, UnarchiveKey, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions,
+    Wrap,
 };
 use crate::native::route::{Endpoint, Parameter, Route};
 use holdfast_core::lifecycle::{Transition, VersionVerb};
@@ -84,6 +85,16 @@ pub(super) const ROUTES: &[Route] = &[
         .takes::<AdoptKey>(LIMIT_SMALL, r#"{"name":"legacy","algorithm":"rsa-2048","purpose":"encrypt","object_label":"legacy-kek"}"#)
         .gives::<Key>()
         .created(),
+    Route::post("archive-key", "/v1/tenants/{tenant}/keys/{key}/archive", Endpoint::ArchiveKey, "Write an encrypted archive of a deactivated key; its material stays")
+        .takes::<Empty>(LIMIT_SMALL, "{}")
+        .or_nothing()
+        .gives::<KeyArchived>(),
+    Route::post("confirm-archive", "/v1/tenants/{tenant}/keys/{key}/confirm-archive", Endpoint::ConfirmArchive, "Leave a key's material to its archive, which somebody has opened")
+        .takes::<ConfirmArchive>(LIMIT_SMALL, r#"{"code":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="}"#)
+        .gives::<Key>(),
+    Route::post("unarchive-key", "/v1/tenants/{tenant}/keys/{key}/unarchive", Endpoint::UnarchiveKey, "Take a key's material back from its archive")
+        .takes::<UnarchiveKey>(LIMIT_USE, r#"{"archive":"01JDQZ8X5G9Q0V3N4B7T2M6K8R","versions":[{"version":1,"sealed":"AAECAw=="}]}"#)
+        .gives::<Key>(),
     Route::get("read-key", "/v1/tenants/{tenant}/keys/{key}", Endpoint::ReadKey, "Read a key's record").gives::<Key>(),
     Route::get("list-versions", "/v1/tenants/{tenant}/keys/{key}/versions", Endpoint::ListVersions, "List a key's versions")
         .with_query(&[Parameter::After, Parameter::Limit])
