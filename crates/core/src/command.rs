@@ -4,6 +4,7 @@ use crate::action::Action;
 use crate::adoption::AdoptKey;
 use crate::algorithm::{Algorithm, Purpose};
 use crate::caller::CallerRecord;
+use crate::emergency::{CopyState, RequestCopy};
 use crate::id::{CallerName, Epoch, KeyName, KeyVersion, MemberName, TenantId, TokenId};
 use crate::import::{BeginImport, FinishImport};
 use crate::inventory::TakenInventory;
@@ -34,6 +35,8 @@ pub struct NewKey {
     pub labels: Labels,
     /// Whether it starts unused, to be activated later.
     pub prepared: bool,
+    /// Whether each of its versions has an emergency copy.
+    pub emergency_copy: bool,
 }
 
 /// A tenant to be created, with those who will own it.
@@ -125,6 +128,17 @@ pub enum Command {
         /// Whether it is done although no verified backup holds it.
         unprotected: bool,
     },
+    /// Ask custodians to allow the use of a key's emergency copies.
+    RequestCopy(RequestCopy),
+    /// Give a custodian's shares for that.
+    ApproveCopy {
+        /// The key.
+        key: KeyName,
+        /// The shares, an age file for the request's own recipient.
+        shares: Arc<[u8]>,
+    },
+    /// End the use of a key's emergency copies, and a request for it.
+    EndCopy(KeyName),
     /// Register a caller, or change an earlier registration (its kind stays; its tokens stay).
     PutCaller(CallerRecord),
     /// Stop a caller.
@@ -219,6 +233,9 @@ impl Command {
                 Transition::CancelDestruction => Action::CancelDestruction,
             },
             Self::ActivateKey { .. } => Action::ActivateKey,
+            Self::RequestCopy(_) => Action::RequestCopy,
+            Self::ApproveCopy { .. } => Action::ApproveCopy,
+            Self::EndCopy(_) => Action::EndCopy,
             Self::PutCaller(_) => Action::PutCaller,
             Self::SuspendCaller(_) => Action::SuspendCaller,
             Self::ResumeCaller(_) => Action::ResumeCaller,
@@ -247,6 +264,7 @@ impl Command {
             | Self::BeginImport(BeginImport { new, .. })
             | Self::AdoptKey(AdoptKey { new, .. }) => Some(&new.name),
             Self::FinishImport(finish) => Some(&finish.key),
+            Self::RequestCopy(request) => Some(&request.key),
             Self::RotateKey(key)
             | Self::RollBackKey(key)
             | Self::TransitionVersion { key, .. }
@@ -254,6 +272,8 @@ impl Command {
             | Self::ScheduleKey { key, .. }
             | Self::LabelKey { key, .. }
             | Self::ActivateKey { key, .. }
+            | Self::ApproveCopy { key, .. }
+            | Self::EndCopy(key)
             | Self::TransitionKey { key, .. } => Some(key),
             Self::PutCaller(_)
             | Self::SuspendCaller(_)
@@ -291,6 +311,8 @@ pub enum Done {
         /// From when on the import key opens nothing.
         expires: Timestamp,
     },
+    /// A key whose emergency copies were asked for, allowed or ended, and how it stands with them.
+    Copy(Box<Key>, CopyState),
     /// A caller as it is registered now.
     Caller(Arc<CallerRecord>),
     /// A bearer token: shown once, kept only as a hash.

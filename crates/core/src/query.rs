@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::caller::CallerRecord;
+use crate::emergency::CopyState;
 use crate::id::{CallerName, KeyName, KeyVersion};
 use crate::key::{Key, Version};
 use crate::port::{Finding, Page};
@@ -16,6 +17,8 @@ pub const MAX_PAGE: usize = 1000;
 pub enum Query {
     /// A key's record with its newest version.
     Key(KeyName),
+    /// How it stands with a key's emergency copies.
+    Copy(KeyName),
     /// A key's versions after a number.
     Versions {
         /// The key.
@@ -96,7 +99,7 @@ impl Query {
     /// The action that the policy is asked about.
     pub const fn action(&self) -> Action {
         match self {
-            Self::Key(_) | Self::Versions { .. } => Action::ReadKey,
+            Self::Key(_) | Self::Copy(_) | Self::Versions { .. } => Action::ReadKey,
             Self::Keys { .. } => Action::ListKeys,
             Self::Callers => Action::ReadCallers,
             Self::Policy { .. } | Self::CheckPolicy { .. } | Self::ExplainPolicy { .. } => Action::ReadPolicy,
@@ -109,7 +112,7 @@ impl Query {
     /// The key that it is about, if it is about one.
     pub const fn key(&self) -> Option<&KeyName> {
         match self {
-            Self::Key(key) | Self::Versions { key, .. } => Some(key),
+            Self::Key(key) | Self::Copy(key) | Self::Versions { key, .. } => Some(key),
             Self::Keys { .. }
             | Self::Callers
             | Self::Policy { .. }
@@ -139,6 +142,8 @@ pub struct Explanation {
 pub enum Found {
     /// A key with the version that new work takes; of one that waits to be destroyed, or is, also the backups that may hold it.
     Key(Box<Key>, Arc<Version>, Vec<TakenBackup>),
+    /// A key, and how it stands with its emergency copies.
+    Copy(Box<Key>, CopyState),
     /// Versions.
     Versions(Page<Version>),
     /// Keys.

@@ -91,6 +91,9 @@ pub(crate) struct Create {
     /// It starts unused, to be activated later
     #[arg(long)]
     prepared: bool,
+    /// Each of its versions has an emergency copy, which custodians open together; it is made in the gateway's memory, and says so for ever
+    #[arg(long, conflicts_with = "exportable")]
+    emergency_copy: bool,
 }
 
 /// Replace a key's labels
@@ -308,6 +311,11 @@ fn shown(app: &App, key: &Key) -> Result<(), Failure> {
         return Ok(());
     }
     let Name(name) = &key.name;
+    if key.emergency_copy == Some(true) && key.destruction.is_some() {
+        note(
+            "until then, and in older backups for ever, enough custodians' identities open its emergency copies",
+        );
+    }
     if let Some(Destruction { due: Time(due), .. }) = &key.destruction {
         note(&format!(
             "`{name}` waits to be destroyed, until {due} at least; `holdfast key cancel-destruction {name}` takes that back"
@@ -433,7 +441,7 @@ pub(super) fn allowed(words: Vec<LegacyWord>) -> Legacy {
 
 impl Create {
     fn into_request(self) -> Result<CreateKey, Failure> {
-        let Self { key, algorithm, purpose, exportable, legacy, labels, prepared } = self;
+        let Self { key, algorithm, purpose, exportable, legacy, labels, prepared, emergency_copy } = self;
         Ok(CreateKey {
             name: Name(key),
             algorithm: algorithm.map(Word),
@@ -442,6 +450,7 @@ impl Create {
             legacy: Some(LegacyList(allowed(legacy))),
             labels: Some(LabelMap(labelled(labels)?)),
             prepared: Some(prepared),
+            emergency_copy: emergency_copy.then_some(true),
         })
     }
 }

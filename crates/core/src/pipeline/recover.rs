@@ -163,6 +163,7 @@ impl<P: Ports> Pipeline<P> {
             self.record_device_waiting().await,
             self.record_unsealed().await,
             self.record_ejections().await,
+            self.expire_copies(),
             self.count_uptime().await,
             // After the clock was looked at: a jump makes nothing due.
             self.look_at_due().await,

@@ -8,6 +8,7 @@ mod adopt;
 mod answer;
 mod batch;
 mod destruction;
+mod emergency;
 mod import;
 mod records;
 mod use_key;
@@ -26,6 +27,7 @@ pub use answer::{
 pub use batch::{Batch, BatchAnswer, BatchItem, BatchResult, OperationResult, UseRequest, Verb};
 pub(crate) use batch::{BatchItems, decode_items};
 pub use destruction::{DestroyKey, Destruction, Erasure, HeldBy, WaitingDays};
+pub use emergency::{ApproveCopy, CopyInForce, CopyRequest, CopyShare, EmergencyCopy, RequestCopy};
 pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,
