@@ -107,6 +107,7 @@ impl Gateway {
         let clock_held = self.law.clock_held().is_some();
         self.metrics.set_rotations(self.law.rotations());
         self.metrics.set_destructions(self.law.destructions());
+        self.metrics.set_emergency(engines.keys.copies_in_force());
         self.metrics.set_live(self.is_ready(), self.law.pending_stops(), clock_held, self.tls.expires());
         self.metrics.set_log(&engines.log.log().health());
         self.metrics.set_sinks(self.sinks.health());
