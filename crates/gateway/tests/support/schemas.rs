@@ -4,9 +4,18 @@ use super::Answer;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// What only a sealed gateway does (`tests/sealed.rs`), and what only one with tokens does (`crates/cli/tests/pool.rs`).
-const ELSEWHERE: [&str; 6] =
-    ["adopt-key", "give-share", "ask-to-seal", "order-seal", "drain-member", "join-member"];
+/// What only a sealed gateway does (`tests/sealed.rs`), and what only one with tokens does (`crates/cli/tests/pool.rs`, `emergency.rs`).
+const ELSEWHERE: [&str; 9] = [
+    "adopt-key",
+    "give-share",
+    "ask-to-seal",
+    "order-seal",
+    "drain-member",
+    "join-member",
+    "request-emergency-copy",
+    "approve-emergency-copy",
+    "end-emergency-copy",
+];
 
 /// The document, and which of its operations have been seen to answer.
 pub struct Schemas {
