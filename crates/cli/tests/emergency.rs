@@ -227,8 +227,17 @@ fn when_every_token_is_gone_enough_custodians_let_a_key_go_on_and_everybody_sees
     // Its next version has one too.
     dev.ok(&["key", "rotate", "k"]);
     logged(dev, ("rotate-key", "success"), "/evidence/origin", "copied");
-    let attested = shown(dev, &["key", "attest", "k"]);
-    assert!(attested.to_string().contains("emergency"), "{attested}");
+    let (document, vkey) = (text(&dev.path("k.json")), text(&dev.data().join("audit/dev/log.vkey")));
+    until("all of it is published", || {
+        dev.ok(&["key", "attest", "k", "-o", &document, "--force"]);
+        fs::read_to_string(&document).unwrap().contains("\"without_evidence\": []")
+    });
+    let verify = ["audit", "verify-attestation", &document, "--vkey", &vkey];
+    for row in shown(dev, &verify).as_array().unwrap() {
+        assert_eq!(row["origin"], "copied, 2 of erin, frank, grace");
+    }
+    assert!(stderr(&dev.run(&verify)).contains("open an emergency copy"));
+    assert!(dev.ok(&["key", "list"]).contains("active, with an emergency copy"));
 }
 
 #[test]

@@ -333,7 +333,7 @@ fn shown(app: &App, key: &Key) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All keys; in the table a state says whether its key waits to be destroyed.
+/// All keys; in the table a state says whether its key waits to be destroyed, and whether it has an emergency copy.
 fn list(app: &App) -> Result<(), Failure> {
     let keys = all(app, &app.tenant()?)?;
     if app.printer.is_json() {
@@ -344,6 +344,10 @@ fn list(app: &App) -> Result<(), Failure> {
         let state = match &key.destruction {
             Some(Destruction { due: Time(due), .. }) => format!("{state}, destroyed from {due} on"),
             None => state.to_string(),
+        };
+        let state = match key.emergency_copy {
+            Some(true) => format!("{state}, with an emergency copy"),
+            Some(false) | None => state,
         };
         Listed { state, key }
     });
