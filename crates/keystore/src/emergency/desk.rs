@@ -301,7 +301,7 @@ impl Desk {
     /// Puts in force what has been opened, in the place of what was in force of the key. The request, its key and the shares are gone.
     pub(crate) fn enforce(&self, key: KeyId) {
         let mut inner = self.inner();
-        if !inner.requests.get(&key).is_some_and(|request| request.opened.is_some()) {
+        if inner.requests.get(&key).is_none_or(|request| request.opened.is_none()) {
             return;
         }
         if let Some(opened) = inner.requests.remove(&key).and_then(|request| request.opened) {
