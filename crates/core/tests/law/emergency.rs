@@ -106,6 +106,10 @@ fn a_copy_works_only_where_the_key_cannot_be_reached_and_its_event_says_so() {
     activate(&rig);
     seal(&rig, "kek").unwrap();
     assert!(rig.log().last().event()["performed_by"].is_null());
+    // What the token refuses is refused: the copy is not asked for another word.
+    let wrong = decrypt(&sealed, context(&[("a", "b")]));
+    assert_eq!(now(rig.bytes("alice", "kek", wrong)).unwrap_err().kind(), ErrorKind::Integrity);
+    assert!(rig.log().last().event()["performed_by"].is_null());
     rig.keys().set_unreachable(true);
     assert_eq!(now(rig.bytes("alice", "kek", decrypt(&sealed, Context::EMPTY))).unwrap(), b"data");
     let last = rig.log().last();
