@@ -16,19 +16,20 @@ use common::dev::tenant;
 use common::log::closing;
 use common::softhsm::{SoftHsm, start};
 use common::wait::until;
-use common::{Dev, code, stderr, text};
+use common::{Dev, Server, Site, code, holdfast, stderr, text};
 use holdfast_sdk::field::{Bounded, ReasonText};
 use holdfast_sdk::message::RequestCopy;
 use serde_json::{Value, json};
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 
 const NAMES: [&str; 3] = ["erin", "frank", "grace"];
 
 /// Who opens copies, each with an identity in this directory; any two together.
-fn custodians(dir: &TempDir) -> String {
+fn custodians(dir: &Path) -> String {
     let each = NAMES.map(|name| {
-        let recipient = identity(&dir.path().join(format!("{name}.key")));
+        let recipient = identity(&dir.join(format!("{name}.key")));
         format!("{{ name = \"{name}\", recipient = \"{recipient}\" }}")
     });
     format!("[emergency]\nthreshold = 2\ncustodians = [{}]\n", each.join(", "))
@@ -46,7 +47,8 @@ impl Pool {
         let (a, dir) = (SoftHsm::new(), TempDir::new().unwrap());
         let b = a.twin();
         let pool = "[pool]\ndistribution = \"vendor\"\ncopies = 1\n";
-        let settings = format!("{}{}{pool}{}", a.settings_of("a"), b.settings_of("b"), custodians(&dir));
+        let settings =
+            format!("{}{}{pool}{}", a.settings_of("a"), b.settings_of("b"), custodians(dir.path()));
         let pool = Self { dev: start(dir, &settings), a, b };
         pool.until_up("a", true);
         pool.until_up("b", true);
@@ -123,7 +125,7 @@ fn no_key_has_a_copy_by_accident() {
     drop(dev);
     // A key in software needs none.
     let dir = TempDir::new().unwrap();
-    let settings = custodians(&dir);
+    let settings = custodians(dir.path());
     let dev = start(dir, &settings);
     let said = dev.fails(&["key", "create", "k", "--emergency-copy"], 2);
     assert!(said.contains("needs no emergency copy"), "{said}");
@@ -132,7 +134,7 @@ fn no_key_has_a_copy_by_accident() {
 #[test]
 fn a_policy_can_forbid_that_a_key_is_created_with_one() {
     let (hsm, dir) = (SoftHsm::new(), TempDir::new().unwrap());
-    let settings = format!("{}{}", hsm.settings(), custodians(&dir));
+    let settings = format!("{}{}", hsm.settings(), custodians(dir.path()));
     let dev = start(dir, &settings);
     let policy = r#"@id("all") permit (principal, action, resource);
         @id("no-copies") forbid (principal, action == Holdfast::Action::"create-key", resource is Holdfast::Key)
@@ -243,7 +245,7 @@ fn when_every_token_is_gone_enough_custodians_let_a_key_go_on_and_everybody_sees
 #[test]
 fn a_restart_and_an_order_end_it() {
     let (hsm, dir) = (SoftHsm::new(), TempDir::new().unwrap());
-    let settings = format!("{}{}", hsm.settings_of("a"), custodians(&dir));
+    let settings = format!("{}{}", hsm.settings_of("a"), custodians(dir.path()));
     let pool = Pool { dev: start(dir, &settings), b: hsm.twin(), a: hsm };
     let dev = &pool.dev;
     dev.ok(&["key", "create", "k", "--emergency-copy", "--algorithm", "hmac-sha-256"]);
@@ -264,9 +266,56 @@ fn a_restart_and_an_order_end_it() {
     let Pool { a: _a, b: _b, dev: Dev { dir, server, environment: _ } } = pool;
     server.ends();
     let dev = start(dir, &settings);
+    assert_eq!(shown(&dev, &["key", "show", "k"])["emergency_copy"], true);
     let now = shown(&dev, &["emergency", "show", "k"]);
     assert_eq!((&now["request"], &now["in_force"]), (&Value::Null, &Value::Null));
     assert!(dev.server.admin("/metrics").contains("holdfast_emergency_active 0"));
     let said = dev.fails(&["emergency", "approve", "k", "--identity", &text(&dev.path("erin.key"))], 5);
     assert!(said.contains("nobody asks"), "{said}");
+}
+
+/// Nothing is left but a backup and people: what such a key protected can be opened, without any token.
+#[test]
+fn a_backup_and_enough_people_bring_such_a_key_back_without_any_token() {
+    let site = Site::found();
+    let copies = custodians(site.dir.path());
+    let settings = format!("{}{copies}", site.backups_for(&["alice", "bob"]));
+    let hsm = SoftHsm::new();
+    let with_token = format!("{}{settings}", hsm.settings());
+    let server = Server::start(site.serving(&site.data(), &with_token));
+    site.ok(&server, "carol", &["caller", "put", "app", "--kind", "application", "--issue", "credentials"]);
+    let policy = site.ok(&server, "carol", &["policy", "show"]);
+    let policy = format!(
+        "{policy}\n@id(\"app\") permit (principal, action in Holdfast::Action::\"use\", resource) when {{ principal.kind == \"application\" }};\n"
+    );
+    fs::write(site.path("policy.cedar"), policy).unwrap();
+    site.ok(&server, "carol", &["policy", "set", "policy.cedar"]);
+    let made = || site.run(&server, "carol", &["key", "create", "k", "--emergency-copy"]);
+    until("the token is up and the key made", || made().status.success());
+    fs::write(site.path("plain"), "the payroll").unwrap();
+    site.ok(&server, "app", &["encrypt", "--raw", "plain", "--key", "k", "-o", "sealed"]);
+    let file = site.json(&server, "oscar", &["backup"])["file"].as_str().unwrap().to_owned();
+    server.ends();
+    fs::remove_dir_all(site.data()).unwrap();
+    drop(hsm);
+
+    let (file, data) = (text(&site.path("backups").join(file)), text(&site.data()));
+    let line = ["restore", &file, "--identity", "alice.key", "--identity", "bob.key", "--data", &data];
+    let back = holdfast(line).current_dir(site.dir.path()).output().unwrap();
+    assert_eq!(code(back.status), 0, "{}", stderr(&back));
+    let server = Server::start(site.serving(&site.data(), &settings));
+    let decrypt = ["decrypt", "sealed", "--key", "k", "--force", "-o", "opened"];
+    let ask = ["emergency", "activate", "k", "--hours", "1", "--reason", "the whole room"];
+    assert_eq!(code(site.run(&server, "carol", &ask).status), 5, "it came back suspended");
+    site.ok(&server, "carol", &["key", "resume", "k"]);
+    assert_eq!(code(site.run(&server, "app", &decrypt).status), 7);
+    site.ok(&server, "carol", &ask);
+    let shown = site.json(&server, "carol", &["emergency", "show", "k"]);
+    let fingerprint = shown["request"]["fingerprint"].as_str().unwrap();
+    for who in ["frank.key", "grace.key"] {
+        let line = ["emergency", "approve", "k", "--identity", who, "--fingerprint", fingerprint];
+        site.ok(&server, "carol", &line);
+    }
+    site.ok(&server, "app", &decrypt);
+    assert_eq!(fs::read_to_string(site.path("opened")).unwrap(), "the payroll");
 }
