@@ -313,6 +313,7 @@ fn a_backup_and_enough_people_bring_such_a_key_back_without_any_token() {
     let shown = site.json(&server, "carol", &["emergency", "show", "k"]);
     let fingerprint = shown["request"]["fingerprint"].as_str().unwrap();
     for who in ["frank.key", "grace.key"] {
+        assert_eq!(code(site.run(&server, "app", &decrypt).status), 7, "one of them is not enough");
         let line = ["emergency", "approve", "k", "--identity", who, "--fingerprint", fingerprint];
         site.ok(&server, "carol", &line);
     }
