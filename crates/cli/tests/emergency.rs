@@ -240,6 +240,9 @@ fn when_every_token_is_gone_enough_custodians_let_a_key_go_on_and_everybody_sees
     }
     assert!(stderr(&dev.run(&verify)).contains("open an emergency copy"));
     assert!(dev.ok(&["key", "list"]).contains("active, with an emergency copy"));
+    dev.ok(&["key", "deactivate", "k"]);
+    let ends = stderr(&dev.run(&["key", "destroy", "k", "--confirm", "k", "--after", "1d"]));
+    assert!(ends.contains("those of the emergency copies"), "{ends}");
 }
 
 #[test]

@@ -313,7 +313,7 @@ fn shown(app: &App, key: &Key) -> Result<(), Failure> {
     let Name(name) = &key.name;
     if key.emergency_copy == Some(true) && key.destruction.is_some() {
         note(
-            "until then, and in older backups for ever, enough custodians' identities open its emergency copies",
+            "a backup from before, with its custodians and those of the emergency copies, brings the key back, as long as there is such a backup",
         );
     }
     if let Some(Destruction { due: Time(due), .. }) = &key.destruction {
