@@ -264,6 +264,13 @@ fn a_restart_and_an_order_end_it() {
     let said = dev.fails(&["emergency", "end", "k"], 5);
     assert!(said.contains("holdfast emergency activate"), "{said}");
     activate();
+    // Whoever had anything under the root key that was has ended, as at a seal.
+    dev.ok(&["root", "rotate", "--data", &text(&dev.data())]);
+    let mac = ["mac", "--key", "k", &dev.file("plain", b"4711")];
+    until("the token works again", || dev.run(&mac).status.success());
+    assert_eq!(pool.active(), 0);
+    assert!(dev.ok(&["emergency", "show", "k"]).contains("none in force"));
+    activate();
     // What is in force and what waits is in the process's memory alone.
     dev.ok(&["emergency", "activate", "k", "--hours", "1", "--reason", "once more"]);
     let Pool { a: _a, b: _b, dev: Dev { dir, server, environment: _ } } = pool;
