@@ -303,6 +303,7 @@ pub fn new_key(key: &str, algorithm: Algorithm) -> NewKey {
         legacy: Legacy::default(),
         labels: Labels::new(),
         prepared: false,
+        emergency_copy: false,
     }
 }
 

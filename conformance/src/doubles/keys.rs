@@ -1,8 +1,10 @@
 //! Custody in memory. Its cryptography is a toy (SHA-256 as key stream and tag), but it binds what real custody binds.
 
+use super::copies::Copies as Emergency;
 use super::{Gate, lock, sha256};
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::{Algorithm, Family, RsaPadding};
+use holdfast_core::emergency::{CopyState, RequestCopy};
 use holdfast_core::frame::Commitment;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{
@@ -61,6 +63,9 @@ struct Inner {
     erased_on: HashSet<(MemberName, KeyId, KeyVersion)>,
     /// What others have made here: labels.
     foreign: Vec<Box<str>>,
+    emergency: Emergency,
+    /// Whether no operation reaches the keys.
+    unreachable: bool,
 }
 
 impl Keys {
@@ -96,9 +101,20 @@ impl Keys {
         lock(&self.inner).drained.iter().cloned().collect()
     }
 
-    /// What a new process does not know: who is out of the pool.
+    /// Makes emergency copies of keys from now on.
+    pub fn make_copies(&self) {
+        lock(&self.inner).emergency.made = true;
+    }
+
+    /// Takes all members of its pool away, or brings them back.
+    pub fn set_unreachable(&self, unreachable: bool) {
+        lock(&self.inner).unreachable = unreachable;
+    }
+
+    /// What a new process does not know: who is out of the pool, and which copies are in force.
     pub fn restart(&self) {
         let mut inner = lock(&self.inner);
+        inner.emergency.restart();
         inner.drained.clear();
         inner.ejected.clear();
     }
@@ -190,6 +206,20 @@ impl Keys {
 /// Says which check it was, as no store should: core says the same of all of them.
 fn integrity(check: &'static str) -> Error {
     Error::new(ErrorKind::Integrity, Stage::Perform, check).remedy("ask the key store")
+}
+
+/// What a token says of a key.
+fn in_a_token(origin: TokenOrigin) -> TokenEvidence {
+    let text = || Box::from("double");
+    TokenEvidence {
+        origin,
+        manufacturer: text(),
+        model: text(),
+        serial: text(),
+        firmware: text(),
+        attributes: vec!["sensitive", "encrypt"],
+        wrapping_key: None,
+    }
 }
 
 /// Length of a sealing key: a tenant's handle is one, or the newest and the one before.
@@ -437,6 +467,75 @@ impl KeyStore for Keys {
         })
     }
 
+    async fn generate_with_copy(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+    ) -> Result<Generated, Error> {
+        lock(&self.inner).emergency.check()?;
+        let generated = self.generate(permit, version).await?;
+        let origin = TokenOrigin::Copied { custodians: vec!["erin".into(), "frank".into()], threshold: 2 };
+        Ok(Generated { evidence: Evidence::Token(in_a_token(origin)), ..generated })
+    }
+
+    fn request_copy(
+        &self,
+        _: &Permit<Change>,
+        versions: &[KeyMaterial<'_>],
+        asked: &RequestCopy,
+        now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        lock(&self.inner).emergency.request(versions, asked, now)
+    }
+
+    fn approve_copy(
+        &self,
+        _: &Permit<Change>,
+        key: KeyId,
+        shares: &[u8],
+        now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        lock(&self.inner).emergency.approve(key, shares, now)
+    }
+
+    fn enforce_copy(&self, _: &Permit<Change>, key: KeyId) {
+        lock(&self.inner).emergency.enforce(key);
+    }
+
+    fn end_copy(&self, _: &Permit<Change>, key: KeyId) -> Result<(), Error> {
+        lock(&self.inner).emergency.end(key)
+    }
+
+    fn copy_state(&self, key: KeyId, _: Timestamp) -> CopyState {
+        lock(&self.inner).emergency.state(key)
+    }
+
+    async fn perform_by_copy(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+        now: Timestamp,
+    ) -> Option<Result<Product, Error>> {
+        if !lock(&self.inner).emergency.is_in_force(key.key, key.version, now) {
+            return None;
+        }
+        if let Err(error) = self.begin(permit.operation()) {
+            return Some(Err(error));
+        }
+        let product = seed_of(&key).and_then(|seed| work_on(seed, key.algorithm, &self.unique(), work));
+        self.performing.pass().await;
+        Some(product)
+    }
+
+    fn expire_copies(&self, now: Timestamp) {
+        lock(&self.inner).emergency.expire(now);
+    }
+
+    fn forget_copies(&self, tenant: &TenantId) {
+        lock(&self.inner).emergency.forget_all(tenant);
+    }
+
     async fn perform(
         &self,
         permit: &Permit<Use>,
@@ -444,6 +543,13 @@ impl KeyStore for Keys {
         work: Work<'_>,
     ) -> Result<Product, Error> {
         let is_wrong = self.begin(permit.operation())?;
+        if lock(&self.inner).unreachable {
+            return Err(Error::new(
+                ErrorKind::KeyStoreUnavailable,
+                Stage::Perform,
+                "no member can be reached",
+            ));
+        }
         if !self.erased_on(key.key, key.version).is_empty() {
             return Err(Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, "the key was erased"));
         }
@@ -559,27 +665,19 @@ impl KeyStore for Keys {
         let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
         let origin = TokenOrigin::Adopted { id: "01".into(), label: sought.label.unwrap_or_default().into() };
-        let text = || Box::from("double");
-        let evidence = TokenEvidence {
-            origin,
-            manufacturer: text(),
-            model: text(),
-            serial: text(),
-            firmware: text(),
-            attributes: vec!["sensitive", "encrypt"],
-            wrapping_key: None,
-        };
         Ok(Generated {
             handle: SealedHandle::new(&[&seed[..], &bound].concat()),
             public: algorithm.is_asymmetric().then(|| public_half(algorithm, &seed)),
             commitment: Commitment(sha256(&[b"commitment", &seed])),
             custody: Custody::Software,
-            evidence: Evidence::Token(evidence),
+            evidence: Evidence::Token(in_a_token(origin)),
         })
     }
 
     fn forget(&self, key: KeyId) {
-        lock(&self.inner).forgotten.push(key);
+        let mut inner = lock(&self.inner);
+        inner.forgotten.push(key);
+        inner.emergency.forget(key);
     }
 
     fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {

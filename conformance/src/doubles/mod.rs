@@ -1,6 +1,7 @@
 //! The ports in memory. Each is a handle: clones share one world, so that a test keeps hold of what it hands to the pipeline, and a
 //! pipeline that is opened again finds what the earlier one left.
 
+mod copies;
 mod decide;
 mod gate;
 mod identify;

@@ -36,6 +36,7 @@ fn a_lying_worker() {
 }
 
 mod adopt;
+mod emergency;
 mod import;
 mod liar;
 mod pool;

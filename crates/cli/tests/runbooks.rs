@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 16] = [
+const FOLLOWED: [&str; 17] = [
     "adopt.md",
     "archive.md",
     "backup.md",
@@ -34,6 +34,7 @@ const FOLLOWED: [&str; 16] = [
     "compromise.md",
     "destruction.md",
     "disk-full.md",
+    "emergency.md",
     "exit.md",
     "import.md",
     "pool.md",
@@ -381,6 +382,37 @@ fn a_key_of_another_program_is_adopted_and_left() {
     start(&machine);
     Book::open("adopt.md", &machine).rest();
     assert_eq!(fs::read_to_string(machine.path("opened")).unwrap(), "the payroll");
+    is_over(&machine);
+}
+
+#[test]
+fn every_token_is_gone_and_a_key_goes_on() {
+    if ["softhsm2-util", "age"].into_iter().any(|tool| !common::tool(tool)) {
+        return;
+    }
+    let machine = Machine::new();
+    start(&machine);
+    let mut book = Book::open("emergency.md", &machine);
+    book.before("threshold = 2");
+    for (custodian, words) in [("alice", "age1alice…"), ("bob", "age1bob…"), ("erin", "age1erin…")] {
+        book.means(words, machine.does(&format!("age-keygen -y {custodian}.key")).trim().to_owned());
+    }
+    book.before("the key store cannot be reached");
+    let is_up = |up: u8| {
+        let line = format!("^holdfast_pool_member_up.* {up}");
+        let metrics = "curl -s http://127.0.0.1:9443/metrics";
+        machine.does(&format!("until {metrics} | grep '{line}'; do sleep 0.1; done"));
+    };
+    machine.does("mv /srv/hsm/tokens /srv/hsm/away");
+    is_up(0);
+    book.before("holdfast emergency end wages");
+    assert_eq!(fs::read_to_string(machine.path("opened")).unwrap(), "the payroll");
+    let found = machine.does(&format!("{CAROL}; holdfast audit search --key wages --action decrypt --json"));
+    assert!(found.contains("\"performed_by\":\"emergency-copy\""), "{found}");
+    machine.does("mv /srv/hsm/away /srv/hsm/tokens");
+    is_up(1);
+    book.rest();
+    machine.does(&format!("{SERVICE}; holdfast decrypt record.wages --key wages --force -o opened"));
     is_over(&machine);
 }
 

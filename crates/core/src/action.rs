@@ -139,6 +139,12 @@ actions! {
         DestroyKey = "destroy-key", Administer, Administer;
         /// Take the order to destroy a key back while it waits.
         CancelDestruction = "cancel-destruction", Administer, Administer;
+        /// Ask custodians to allow the use of a key's emergency copies.
+        RequestCopy = "request-copy", Administer, Administer;
+        /// Give a custodian's shares for such a request; with enough of them the copies are in force.
+        ApproveCopy = "approve-copy", Administer, Administer;
+        /// End that before its time.
+        EndCopy = "end-copy", Administer, Administer;
         /// Register a caller, or change one.
         PutCaller = "put-caller", Administer, Administer;
         /// Stop a caller for now.
@@ -274,6 +280,9 @@ impl Action {
             | Self::CompromiseKey
             | Self::DestroyKey
             | Self::CancelDestruction
+            | Self::RequestCopy
+            | Self::ApproveCopy
+            | Self::EndCopy
             | Self::PutCaller
             | Self::SuspendCaller
             | Self::ResumeCaller

@@ -5,6 +5,7 @@ use crate::adoption::AdoptKey;
 use crate::algorithm::{Algorithm, Purpose};
 use crate::archive::UnarchiveKey;
 use crate::caller::CallerRecord;
+use crate::emergency::{CopyState, RequestCopy};
 use crate::id::{CallerName, Epoch, KeyName, KeyVersion, MemberName, TenantId, TokenId};
 use crate::import::{BeginImport, FinishImport};
 use crate::inventory::TakenInventory;
@@ -35,6 +36,8 @@ pub struct NewKey {
     pub labels: Labels,
     /// Whether it starts unused, to be activated later.
     pub prepared: bool,
+    /// Whether each of its versions has an emergency copy.
+    pub emergency_copy: bool,
 }
 
 /// A tenant to be created, with those who will own it.
@@ -137,6 +140,17 @@ pub enum Command {
         /// Whether it is done although no verified backup holds it.
         unprotected: bool,
     },
+    /// Ask custodians to allow the use of a key's emergency copies.
+    RequestCopy(RequestCopy),
+    /// Give a custodian's shares for that.
+    ApproveCopy {
+        /// The key.
+        key: KeyName,
+        /// The shares, an age file for the request's own recipient.
+        shares: Arc<[u8]>,
+    },
+    /// End the use of a key's emergency copies, and a request for it.
+    EndCopy(KeyName),
     /// Register a caller, or change an earlier registration (its kind stays; its tokens stay).
     PutCaller(CallerRecord),
     /// Stop a caller.
@@ -234,6 +248,9 @@ impl Command {
                 Transition::CancelDestruction => Action::CancelDestruction,
             },
             Self::ActivateKey { .. } => Action::ActivateKey,
+            Self::RequestCopy(_) => Action::RequestCopy,
+            Self::ApproveCopy { .. } => Action::ApproveCopy,
+            Self::EndCopy(_) => Action::EndCopy,
             Self::PutCaller(_) => Action::PutCaller,
             Self::SuspendCaller(_) => Action::SuspendCaller,
             Self::ResumeCaller(_) => Action::ResumeCaller,
@@ -263,6 +280,7 @@ impl Command {
             | Self::AdoptKey(AdoptKey { new, .. }) => Some(&new.name),
             Self::FinishImport(finish) => Some(&finish.key),
             Self::UnarchiveKey(unarchive) => Some(&unarchive.key),
+            Self::RequestCopy(request) => Some(&request.key),
             Self::RotateKey(key)
             | Self::ArchiveKey(key)
             | Self::ConfirmArchive { key, .. }
@@ -272,6 +290,8 @@ impl Command {
             | Self::ScheduleKey { key, .. }
             | Self::LabelKey { key, .. }
             | Self::ActivateKey { key, .. }
+            | Self::ApproveCopy { key, .. }
+            | Self::EndCopy(key)
             | Self::TransitionKey { key, .. } => Some(key),
             Self::PutCaller(_)
             | Self::SuspendCaller(_)
@@ -311,6 +331,8 @@ pub enum Done {
     },
     /// A key of which an archive was made, and the bundle.
     KeyArchived(Box<Key>, Vec<u8>),
+    /// A key whose emergency copies were asked for, allowed or ended, and how it stands with them.
+    Copy(Box<Key>, CopyState),
     /// A caller as it is registered now.
     Caller(Arc<CallerRecord>),
     /// A bearer token: shown once, kept only as a hash.

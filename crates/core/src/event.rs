@@ -74,6 +74,8 @@ pub struct Event<'a> {
     pub deciding: &'a [PolicyId],
     /// How it ended.
     pub ending: Ending<'a>,
+    /// Whether an emergency copy did it, since no device could.
+    pub by_copy: bool,
     /// Through which protocol.
     pub protocol: &'a str,
     /// The protocol's own request id.
@@ -127,6 +129,7 @@ impl Event<'_> {
             policy,
             deciding,
             ending,
+            by_copy,
             protocol,
             protocol_request,
             trace,
@@ -163,6 +166,9 @@ impl Event<'_> {
             }
         });
         encode_ending(&mut event, ending);
+        if *by_copy {
+            event.ascii("performed_by", b"emergency-copy");
+        }
         event.object("protocol", |object| {
             object.ascii("name", protocol.as_bytes());
             if let Some(request) = protocol_request {
@@ -258,6 +264,13 @@ fn encode_evidence(object: &mut Object<'_>, evidence: &Evidence, commitment: &Co
             match origin {
                 TokenOrigin::Generated => object.ascii("origin", b"generated"),
                 TokenOrigin::Imported => object.ascii("origin", b"imported"),
+                TokenOrigin::Copied { custodians, threshold } => {
+                    object.ascii("origin", b"copied");
+                    object.object("emergency_copy", |object| {
+                        object.number("threshold", u64::from(*threshold));
+                        object.names("custodians", custodians.iter().map(|name| &**name));
+                    });
+                }
                 TokenOrigin::Adopted { id, label } => {
                     object.ascii("origin", b"adopted");
                     object.object("object", |object| {
@@ -351,6 +364,7 @@ mod tests {
                 stage: Stage::Resolve,
                 detail: "key is `suspended`",
             },
+            by_copy: false,
             protocol: "native",
             protocol_request: None,
             trace: None,
@@ -413,6 +427,7 @@ mod tests {
                 stage: Stage::Perform,
                 detail: &long,
             },
+            by_copy: true,
             protocol: "native",
             protocol_request: Some(&long),
             trace: Some(&long),

@@ -102,6 +102,8 @@ pub struct Key {
     pub exportable: bool,
     /// Legacy operations that it was created for.
     pub legacy: Legacy,
+    /// Whether each of its versions has an emergency copy: from its creation on or never.
+    pub emergency_copy: bool,
     /// Labels.
     pub labels: Labels,
     /// The newest version that was made.
@@ -260,6 +262,13 @@ pub enum TokenOrigin {
     Generated,
     /// Made elsewhere and brought there through the gateway's memory: whoever had it may have it still.
     Imported,
+    /// Made in the gateway's memory, and brought there from it, so that custodians have an emergency copy, which so many of them open together.
+    Copied {
+        /// Their names.
+        custodians: Vec<Box<str>>,
+        /// How many it takes.
+        threshold: u8,
+    },
     /// Found there: another program made it, or brought it, and may use it still.
     Adopted {
         /// Its object's CKA_ID, hexadecimal.

@@ -11,6 +11,7 @@ pub mod caller;
 pub mod command;
 pub mod context;
 pub mod destruction;
+pub mod emergency;
 pub mod error;
 pub mod event;
 pub mod frame;

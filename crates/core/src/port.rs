@@ -9,6 +9,7 @@ use crate::archive::{Bundle, Bundled};
 use crate::caller::{Authentication, Caller, CallerRecord};
 use crate::command::VerifiedBackup;
 use crate::context::Context;
+use crate::emergency::{CopyState, RequestCopy};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId, TenantId};
 use crate::import::Wrapped;
@@ -440,6 +441,84 @@ pub trait KeyStore: Send + Sync + 'static {
         work: Work<'_>,
     ) -> impl Future<Output = Result<Product, Error>> + Send;
 
+    /// Makes a key version as [`Self::generate`] does, and an emergency copy of it. The material MUST be in nobody's memory but for that, and the copy
+    /// MUST be bound to tenant, key, version and algorithm, and open by the shares of custodians alone. The evidence MUST say so for ever.
+    ///
+    /// # Errors
+    /// `unsupported` where no copies are made, or none of this algorithm; as [`Self::generate`].
+    fn generate_with_copy(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _version: NewVersion<'_>,
+    ) -> impl Future<Output = Result<Generated, Error>> + Send {
+        core::future::ready(Err(no_copies()))
+    }
+
+    /// Begins to gather custodians' shares for the copies of these versions of one key. An earlier request for it is forgotten.
+    ///
+    /// # Errors
+    /// `unsupported` where no copies are made; `throttled` when too many wait.
+    fn request_copy(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _versions: &[KeyMaterial<'_>],
+        _asked: &RequestCopy,
+        _now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        Err(no_copies())
+    }
+
+    /// Takes what a custodian gives for a request. With enough of it the copies are opened, and wait for [`Self::enforce_copy`]. The same
+    /// again MUST change nothing. What is wrong MUST be counted, and end the request when there is much of it.
+    ///
+    /// # Errors
+    /// `not-found` where no request waits; `integrity` for shares that do not open, or are not those of the request.
+    fn approve_copy(
+        &self,
+        _permit: &Permit<ChangeKind>,
+        _key: KeyId,
+        _shares: &[u8],
+        _now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        Err(no_copies())
+    }
+
+    /// Puts in force what has been opened: its record is durable.
+    fn enforce_copy(&self, _permit: &Permit<ChangeKind>, _key: KeyId) {}
+
+    /// Forgets a request, and wipes what is in force of a key.
+    ///
+    /// # Errors
+    /// `not-found` where there is neither.
+    fn end_copy(&self, _permit: &Permit<ChangeKind>, _key: KeyId) -> Result<(), Error> {
+        Err(no_copies())
+    }
+
+    /// How it stands with a key's copies.
+    fn copy_state(&self, _key: KeyId, _now: Timestamp) -> CopyState {
+        CopyState::default()
+    }
+
+    /// Uses the copy of a key version, if it is in force; `None` if it is not. MUST NOT use it from its `until` on, by whichever clock.
+    ///
+    /// # Errors
+    /// As [`Self::perform`].
+    fn perform_by_copy(
+        &self,
+        _permit: &Permit<Use>,
+        _key: KeyMaterial<'_>,
+        _work: Work<'_>,
+        _now: Timestamp,
+    ) -> impl Future<Output = Option<Result<Product, Error>>> + Send {
+        core::future::ready(None)
+    }
+
+    /// Wipes the copies whose time is over, and forgets requests that waited for too long. Called every second or so.
+    fn expire_copies(&self, _now: Timestamp) {}
+
+    /// Forgets requests and wipes copies of all of a tenant's keys, at once. Called when everything of it is stopped.
+    fn forget_copies(&self, _tenant: &TenantId) {}
+
     /// Random bytes of the store's own generator, `length` of them.
     ///
     /// # Errors
@@ -450,7 +529,7 @@ pub trait KeyStore: Send + Sync + 'static {
         length: usize,
     ) -> impl Future<Output = Result<Product, Error>> + Send;
 
-    /// Drops whatever is held in memory of a key, at once. Called for every stop.
+    /// Drops whatever is held in memory of a key, its emergency copies too, at once. Called for every stop.
     fn forget(&self, key: KeyId);
 
     /// The sealing key that a version's handle is sealed under; `None` for what is no sealed handle.
@@ -584,6 +663,12 @@ fn no_import() -> Error {
     let detail = "this key store takes no key material from outside";
     Error::new(ErrorKind::Unsupported, Stage::Perform, detail)
         .remedy("import works in software custody; in a token, create a key and encrypt anew under it")
+}
+
+/// A store that makes no emergency copies.
+fn no_copies() -> Error {
+    Error::new(ErrorKind::Unsupported, Stage::Perform, "this key store makes no emergency copies")
+        .remedy("emergency copies are made of keys in a token, where an operator has set `[emergency]`")
 }
 
 /// What is left of a destroyed version's material outside of the state.

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::caller::CallerRecord;
+use crate::emergency::CopyState;
 use crate::id::{CallerName, KeyName, KeyVersion};
 use crate::key::{Key, Version};
 use crate::port::{Finding, Page};
@@ -17,6 +18,8 @@ pub const MAX_PAGE: usize = 1000;
 pub enum Query {
     /// A key's record with its newest version.
     Key(KeyName),
+    /// How it stands with a key's emergency copies.
+    Copy(KeyName),
     /// A key's versions after a number.
     Versions {
         /// The key.
@@ -97,7 +100,7 @@ impl Query {
     /// The action that the policy is asked about.
     pub const fn action(&self) -> Action {
         match self {
-            Self::Key(_) | Self::Versions { .. } => Action::ReadKey,
+            Self::Key(_) | Self::Copy(_) | Self::Versions { .. } => Action::ReadKey,
             Self::Keys { .. } => Action::ListKeys,
             Self::Callers => Action::ReadCallers,
             Self::Policy { .. } | Self::CheckPolicy { .. } | Self::ExplainPolicy { .. } => Action::ReadPolicy,
@@ -110,7 +113,7 @@ impl Query {
     /// The key that it is about, if it is about one.
     pub const fn key(&self) -> Option<&KeyName> {
         match self {
-            Self::Key(key) | Self::Versions { key, .. } => Some(key),
+            Self::Key(key) | Self::Copy(key) | Self::Versions { key, .. } => Some(key),
             Self::Keys { .. }
             | Self::Callers
             | Self::Policy { .. }
@@ -149,6 +152,8 @@ pub struct Traces {
 pub enum Found {
     /// A key with the version that new work takes, and what is left of it at its end.
     Key(Box<Key>, Arc<Version>, Traces),
+    /// A key, and how it stands with its emergency copies.
+    Copy(Box<Key>, CopyState),
     /// Versions.
     Versions(Page<Version>),
     /// Keys.

@@ -256,8 +256,8 @@ fn encoded(event: &Event<'_>) -> Value {
     serde_json::from_slice(&out).unwrap()
 }
 
-/// The page's own example, and the same with every field that it leaves out.
-fn with_events<R>(look: impl FnOnce(&Event<'_>, &Event<'_>) -> R) -> R {
+/// The page's own example, and the same with every field that it leaves out; what has another origin too.
+fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
     let tenant: TenantId = "acme".parse().unwrap();
     let mtls =
         Authentication::MutualTls { key_hash: [0xab; 32], matched: "uri:spiffe://acme/payroll".into() };
@@ -295,6 +295,7 @@ fn with_events<R>(look: impl FnOnce(&Event<'_>, &Event<'_>) -> R) -> R {
             stage: Stage::Record,
             detail: "stopped by order while the operation was under way",
         },
+        by_copy: false,
         protocol: "native",
         protocol_request: Some("req-4711"),
         trace: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
@@ -307,15 +308,20 @@ fn with_events<R>(look: impl FnOnce(&Event<'_>, &Event<'_>) -> R) -> R {
         evidence: None,
         alarm: None,
     };
-    let evidence = Evidence::Token(TokenEvidence {
-        origin: TokenOrigin::Adopted { id: "01".into(), label: "legacy".into() },
-        manufacturer: "SoftHSM project".into(),
-        model: "SoftHSM v2".into(),
-        serial: "b1a44e1993f211af".into(),
-        firmware: "2.6".into(),
-        attributes: vec!["local", "sensitive", "always-sensitive", "extractable", "wrap-with-trusted"],
-        wrapping_key: Some("dbeb-ec8d-3f0e-3ede-fcc2-e684-3dac-0af1".into()),
-    });
+    let evidence = |origin| {
+        Evidence::Token(TokenEvidence {
+            origin,
+            manufacturer: "SoftHSM project".into(),
+            model: "SoftHSM v2".into(),
+            serial: "b1a44e1993f211af".into(),
+            firmware: "2.6".into(),
+            attributes: vec!["local", "sensitive", "always-sensitive", "extractable", "wrap-with-trusted"],
+            wrapping_key: Some("dbeb-ec8d-3f0e-3ede-fcc2-e684-3dac-0af1".into()),
+        })
+    };
+    let adopted = evidence(TokenOrigin::Adopted { id: "01".into(), label: "legacy".into() });
+    let copied =
+        evidence(TokenOrigin::Copied { custodians: vec!["erin".into(), "frank".into()], threshold: 2 });
     let commitment = Commitment([0; 32]);
     let full = Event {
         caller: &by_token,
@@ -325,17 +331,19 @@ fn with_events<R>(look: impl FnOnce(&Event<'_>, &Event<'_>) -> R) -> R {
         output: Some(committer.public("output", &[0; 32])),
         context: ContextFacts::Hidden(committer.context(&context)),
         state: Some(port::Committed { sequence: 1, digest: [0; 32] }),
-        evidence: Some((&evidence, &commitment)),
+        by_copy: true,
+        evidence: Some((&adopted, &commitment)),
         alarm: Some("look"),
         ..example
     };
-    look(&example, &full)
+    let other = Event { evidence: Some((&copied, &commitment)), ..full };
+    look([&example, &full, &other])
 }
 
 #[test]
 fn the_example_of_an_event_is_one() {
     let page: Value = serde_json::from_str(block(EVENTS, "event")).unwrap();
-    with_events(|example, _| assert_eq!(encoded(example), page));
+    with_events(|[example, ..]| assert_eq!(encoded(example), page));
 }
 
 #[test]
@@ -344,8 +352,18 @@ fn the_page_of_events_names_every_field() {
         for (name, value) in value.as_object().unwrap() {
             let path = format!("{prefix}{name}");
             // A target has the fields of a key, a commitment its own table, and a context any.
-            let is_inner = ["caller", "key", "policy", "protocol", "state", "evidence", "token", "object"]
-                .contains(&name.as_str());
+            let is_inner = [
+                "caller",
+                "key",
+                "policy",
+                "protocol",
+                "state",
+                "evidence",
+                "token",
+                "object",
+                "emergency_copy",
+            ]
+            .contains(&name.as_str());
             if is_inner && value.is_object() {
                 fields(&format!("{path}."), value, found);
             } else {
@@ -354,9 +372,10 @@ fn the_page_of_events_names_every_field() {
         }
     }
     let mut written = BTreeSet::new();
-    with_events(|example, full| {
-        fields("", &encoded(example), &mut written);
-        fields("", &encoded(full), &mut written);
+    with_events(|events| {
+        for event in events {
+            fields("", &encoded(event), &mut written);
+        }
     });
     let rows = table(EVENTS, "| field | what it says |");
     let mut listed: BTreeSet<_> = rows.iter().flat_map(|row| words(row[0])).map(str::to_owned).collect();

@@ -1,7 +1,9 @@
 //! Configuration: strict, small, its own manual. `reference.toml` is embedded and tested to equal the defaults.
 
 use crate::backup::Readers;
+use crate::emergency;
 use crate::fault::Fault;
+use crate::shares::{NewCustodian, Recipient};
 use crate::sinks::{self, SinkTable};
 use crate::token::{self, PoolTable, TokenTable};
 use holdfast_core::destruction::WaitingPeriod;
@@ -34,6 +36,8 @@ pub struct Config {
     pub limits: Limits,
     /// Backups.
     pub backup: Backup,
+    /// Emergency copies of keys.
+    pub emergency: Emergency,
     /// The end of keys.
     pub destruction: Ending,
     /// New keys.
@@ -65,6 +69,7 @@ impl Default for Config {
             admin: Admin::default(),
             limits: Limits::default(),
             backup: Backup::default(),
+            emergency: Emergency::default(),
             destruction: Ending::default(),
             keys: Keys::default(),
             token: vec![],
@@ -183,7 +188,7 @@ pub struct Backup {
     /// The directory; empty: `DIR/backups`.
     pub directory: PathBuf,
     /// Those who may restore together, each with a share; empty, and no recipients: no backups are taken.
-    pub custodians: Vec<BackupCustodian>,
+    pub custodians: Vec<NamedCustodian>,
     /// How many of them it takes.
     pub threshold: u8,
     /// Instead of custodians the `age1…` lines of those any one of whom may restore: of a dev directory, or where the root key is in shares.
@@ -229,14 +234,57 @@ impl Default for Backup {
     }
 }
 
-/// Somebody who has a share of each backup.
+/// Emergency copies of keys in tokens: off unless somebody is named.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Emergency {
+    /// Those who open copies together, each with a share of every copy; empty: none are made, and none are opened.
+    pub custodians: Vec<NamedCustodian>,
+    /// How many of them it takes.
+    pub threshold: u8,
+}
+
+impl Default for Emergency {
+    fn default() -> Self {
+        Self { custodians: vec![], threshold: 2 }
+    }
+}
+
+/// Somebody who has a share: of each backup, or of each emergency copy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BackupCustodian {
+pub struct NamedCustodian {
     /// What the custodian is called.
     pub name: String,
     /// Their own `age1…` line.
     pub recipient: String,
+}
+
+impl NamedCustodian {
+    /// With the setting that they stand in.
+    ///
+    /// # Errors
+    /// For what is no name, and what is no recipient.
+    pub(crate) fn parse(&self, setting: &str) -> Result<NewCustodian, Fault> {
+        let Self { name, recipient } = self;
+        let name = name.parse().map_err(|error: holdfast_core::id::InvalidId| {
+            Fault::new(format!("`{name}` in `{setting}` is no name"))
+                .remedy("name each custodian as a caller is named")
+                .because(error)
+        })?;
+        Ok(NewCustodian { name, recipient: recipient_in(setting, recipient)? })
+    }
+}
+
+/// An `age1…` line in a setting.
+///
+/// # Errors
+/// For what is none.
+pub(crate) fn recipient_in(setting: &str, line: &str) -> Result<Recipient, Fault> {
+    line.parse().map_err(|why| {
+        Fault::new(format!("`{line}` in `{setting}` is no age recipient: {why}"))
+            .remedy("give the line `age1…` that `age-keygen` printed as the public key")
+    })
 }
 
 /// New keys.
@@ -371,6 +419,7 @@ impl Config {
                 .remedy("set both, or neither for the certificate that `init` made"));
         }
         Readers::of(&self.backup)?;
+        emergency::custodians(&self.emergency)?;
         token::check(&self.token, &self.pool)?;
         sinks::check(&self.sink)?;
         let Ending { waiting_days } = &self.destruction;

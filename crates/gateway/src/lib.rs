@@ -14,6 +14,7 @@ mod detach;
 pub mod device;
 pub mod directory;
 mod doors;
+pub mod emergency;
 pub mod fault;
 pub mod init;
 pub mod kek;

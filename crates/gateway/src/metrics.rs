@@ -138,6 +138,7 @@ pub struct Metrics {
     log_entries_published: Gauge,
     sinks: SinkMetrics,
     pub(crate) pool: PoolMetrics,
+    emergency_active: Gauge,
     scrub_age: Gauge,
     scrub_damages: Gauge,
     used: Family<Lies, Gauge>,
@@ -223,6 +224,12 @@ impl Metrics {
         registry.register("scrub_damages", "Damages on disk that are known", scrub_damages.clone());
         let pool = PoolMetrics::default();
         pool.register(&mut registry);
+        let emergency_active = Gauge::<i64>::default();
+        registry.register(
+            "emergency_active",
+            "Key versions whose emergency copies are in force: page when this is not 0 and nobody asked for it",
+            emergency_active.clone(),
+        );
         let used = Family::<Lies, Gauge>::default();
         let [growth, days_to_full]: [Gauge<f64, AtomicU64>; 2] = Default::default();
         registry.register("disk_used_bytes", "On disk, by part of the data directory", used.clone());
@@ -247,6 +254,7 @@ impl Metrics {
             log_entries_published,
             sinks,
             pool,
+            emergency_active,
             scrub_age,
             scrub_damages,
             used,
@@ -285,6 +293,11 @@ impl Metrics {
         for (result, count) in [("on-schedule", on_schedule), ("late", late), ("failed", failed)] {
             self.rotations.get_or_create(&CameOut { result }).inner().store(count, Ordering::Relaxed);
         }
+    }
+
+    /// Sets how many key versions' emergency copies are in force when somebody looks.
+    pub fn set_emergency(&self, versions: usize) {
+        self.emergency_active.set(i64::try_from(versions).unwrap_or(i64::MAX));
     }
 
     /// Sets what is read of keys at their end when somebody looks.

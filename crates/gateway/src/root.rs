@@ -4,6 +4,7 @@ use crate::authentic::Authenticator;
 use crate::backup::{Backups, proof};
 use crate::config::Config;
 use crate::directory::{Directory, Identity};
+use crate::emergency;
 use crate::fault::Fault;
 use crate::outside::Outside;
 use crate::reroot::{self, seeds};
@@ -124,7 +125,7 @@ fn open_with(
     let token = pool.map(|pool| {
         TokenStore::beside(&software, pool, config.pool.patience()).adopted_by(config.pool.adopters())
     });
-    let keys = Custodian::new(software, token);
+    let keys = Custodian::new(software, token).with_emergency(emergency::custodians(&config.emergency)?);
     let archive = Backups::new(
         (directory, identity),
         (proofs, lists),

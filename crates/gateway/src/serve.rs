@@ -109,6 +109,7 @@ impl Gateway {
         self.metrics.set_rotations(self.law.rotations());
         self.metrics.set_destructions(self.law.destructions());
         self.metrics.resealing.set(self.law.sealing_key_changes());
+        self.metrics.set_emergency(engines.keys.copies_in_force());
         self.metrics.set_live(self.is_ready(), self.law.pending_stops(), clock_held, self.tls.expires());
         self.metrics.set_log(&engines.log.log().health());
         self.metrics.set_sinks(self.sinks.health());

@@ -137,6 +137,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::RevokeToken
         | Endpoint::RemoveAnchor
         | Endpoint::SuspendTenant
+        | Endpoint::EndCopy
         | Endpoint::AskToSeal
         | Endpoint::OrderSeal => true,
         Endpoint::Use(_)
@@ -158,6 +159,9 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::TransitionVersion(_)
         | Endpoint::RecordInventory
         | Endpoint::ScheduleKey
+        | Endpoint::RequestCopy
+        | Endpoint::ApproveCopy
+        | Endpoint::ReadCopy
         | Endpoint::CreateTenant
         | Endpoint::BackUp
         | Endpoint::VerifyBackup

@@ -6,6 +6,7 @@ use crate::metrics::Latencies;
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{Caller, CallerRecord};
+use holdfast_core::emergency::{CopyState, RequestCopy};
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::peer::Proof;
@@ -140,6 +141,64 @@ impl<T: KeyStore> KeyStore for Seen<T> {
 
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         self.inner.generate(permit, version).instrument(span(Stage::Perform)).await
+    }
+
+    async fn generate_with_copy(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+    ) -> Result<Generated, Error> {
+        self.inner.generate_with_copy(permit, version).instrument(span(Stage::Perform)).await
+    }
+
+    fn request_copy(
+        &self,
+        permit: &Permit<Change>,
+        versions: &[KeyMaterial<'_>],
+        asked: &RequestCopy,
+        now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        self.inner.request_copy(permit, versions, asked, now)
+    }
+
+    fn approve_copy(
+        &self,
+        permit: &Permit<Change>,
+        key: KeyId,
+        shares: &[u8],
+        now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        self.inner.approve_copy(permit, key, shares, now)
+    }
+
+    fn enforce_copy(&self, permit: &Permit<Change>, key: KeyId) {
+        self.inner.enforce_copy(permit, key);
+    }
+
+    fn end_copy(&self, permit: &Permit<Change>, key: KeyId) -> Result<(), Error> {
+        self.inner.end_copy(permit, key)
+    }
+
+    fn copy_state(&self, key: KeyId, now: Timestamp) -> CopyState {
+        self.inner.copy_state(key, now)
+    }
+
+    async fn perform_by_copy(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+        now: Timestamp,
+    ) -> Option<Result<Product, Error>> {
+        self.inner.perform_by_copy(permit, key, work, now).instrument(span(Stage::Perform)).await
+    }
+
+    fn expire_copies(&self, now: Timestamp) {
+        self.inner.expire_copies(now);
+    }
+
+    fn forget_copies(&self, tenant: &TenantId) {
+        self.inner.forget_copies(tenant);
     }
 
     fn default_algorithm(&self) -> Algorithm {

@@ -71,6 +71,12 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
             )
         },
     ));
+    let copied = engines.keys.copies_in_force();
+    if copied > 0 {
+        notices.push(format!(
+            "emergency copies of {copied} key versions are in force: these keys work outside of their tokens where none can be reached              (`holdfast emergency show KEY`, `holdfast emergency end KEY`)"
+        ));
+    }
     if !outside.remembers() {
         notices.push(
             "nothing outside of the data directory remembers the log's newest checkpoint: putting back an older directory \

@@ -1,12 +1,15 @@
 //! Custody as a gateway has it: in software, or, where a token is configured, in that for whatever is made from then on. What was made in
 //! either is used where it is: a sealed handle says where.
 
-use crate::pkcs11::{self, TokenStore};
+use crate::emergency::Custodians;
+use crate::emergency::desk::{Desk, no_request};
+use crate::pkcs11::{self, Copied, TokenStore};
 use crate::refusal;
 use crate::sealing::{Kind, SealedBlob};
 use crate::software::SoftwareStore;
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::emergency::{CopyState, RequestCopy};
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
@@ -20,6 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Custodian<W> {
     software: SoftwareStore<W>,
     token: Option<TokenStore<W>>,
+    /// Emergency copies.
+    desk: Desk,
     /// Whether the operator has been told that there are keys in a token that is not configured.
     told: AtomicBool,
 }
@@ -27,7 +32,22 @@ pub struct Custodian<W> {
 impl<W: World> Custodian<W> {
     /// From stores under the same root key.
     pub fn new(software: SoftwareStore<W>, token: Option<TokenStore<W>>) -> Self {
-        Self { software, token, told: AtomicBool::new(false) }
+        Self { software, token, desk: Desk::new(None), told: AtomicBool::new(false) }
+    }
+
+    /// The same, where these custodians open emergency copies of keys; nobody does otherwise, and none are made.
+    #[must_use]
+    pub fn with_emergency(self, custodians: Option<Custodians>) -> Self {
+        Self { desk: Desk::new(custodians), ..self }
+    }
+
+    /// How many key versions' emergency copies are in force.
+    pub fn copies_in_force(&self) -> usize {
+        self.desk.in_force()
+    }
+
+    fn world(&self) -> &W {
+        &self.software.vault().world
     }
 
     /// The software store, which also knows what every handle is sealed with.
@@ -98,6 +118,88 @@ impl<W: World> KeyStore for Custodian<W> {
             Some(token) if !stays => token.generate(permit, version).await,
             Some(_) | None => self.software.generate(permit, version).await,
         }
+    }
+
+    async fn generate_with_copy(
+        &self,
+        _: &Permit<Change>,
+        version: NewVersion<'_>,
+    ) -> Result<Generated, Error> {
+        self.desk.custodians()?;
+        let Some(token) = &self.token else {
+            return Err(refusal::unsupported("a key in software custody needs no emergency copy").remedy(
+                "leave the emergency copy out: the key works as long as this gateway does, and backups hold it",
+            ));
+        };
+        token.check_copied(&version)?;
+        let (fresh, bytes) = self.software.generate_to_bring(version.algorithm).await?;
+        let (copy, origin) = self.desk.seal(&version, &fresh.material, self.world())?;
+        let spki = fresh.public.as_deref().map(<[u8]>::to_vec).unwrap_or_default();
+        // From here on the copy alone has it.
+        drop(fresh);
+        token.make_copied(version, Copied { bytes, spki, copy, origin }).await
+    }
+
+    fn request_copy(
+        &self,
+        _: &Permit<Change>,
+        versions: &[KeyMaterial<'_>],
+        asked: &RequestCopy,
+        now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        self.desk.custodians()?;
+        let vault = self.software.vault();
+        let with_copy = versions.iter().map(|version| Ok((*version, pkcs11::copy_of(vault, version)?)));
+        let versions = with_copy.collect::<Result<Vec<_>, Error>>()?;
+        self.desk.request(&versions, asked, now, self.world())
+    }
+
+    fn approve_copy(
+        &self,
+        _: &Permit<Change>,
+        key: KeyId,
+        shares: &[u8],
+        now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        self.desk.custodians()?;
+        self.desk.approve(key, shares, now, self.world())
+    }
+
+    fn enforce_copy(&self, _: &Permit<Change>, key: KeyId) {
+        self.desk.enforce(key);
+    }
+
+    fn end_copy(&self, _: &Permit<Change>, key: KeyId) -> Result<(), Error> {
+        match self.desk.end(key) {
+            true => Ok(()),
+            false => Err(no_request()),
+        }
+    }
+
+    fn copy_state(&self, key: KeyId, now: Timestamp) -> CopyState {
+        self.desk.state(key, now, self.world())
+    }
+
+    async fn perform_by_copy(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+        now: Timestamp,
+    ) -> Option<Result<Product, Error>> {
+        if permit.tenant() != key.tenant {
+            return Some(Err(refusal::defect("a permit of one tenant with a key of another")));
+        }
+        let ready = self.desk.find(&key, now, self.world())?;
+        Some(self.software.use_ready(ready, work).await)
+    }
+
+    fn expire_copies(&self, now: Timestamp) {
+        self.desk.expire(now, self.world());
+    }
+
+    fn forget_copies(&self, tenant: &TenantId) {
+        self.desk.end_all(tenant);
     }
 
     async fn begin_import(
@@ -187,6 +289,7 @@ impl<W: World> KeyStore for Custodian<W> {
     }
 
     fn forget(&self, key: KeyId) {
+        self.desk.end(key);
         self.software.forget(key);
         if let Some(token) = &self.token {
             token.forget(key);

@@ -1,10 +1,11 @@
 //! Custody back ends: a folder each, a file per operation family.
 //!
 //! [`software`] keeps keys sealed on disk and in this machine's memory while they are used; [`pkcs11`] has them made and used in the tenant's
-//! own tokens; [`root`] is the key that all of it is sealed under, and [`sealing`] how. [`Custodian`] is both as one. [`testing`] wraps any key store so that a
+//! own tokens; [`root`] is the key that all of it is sealed under, and [`sealing`] how. [`emergency`] has copies of keys in tokens that custodians open. [`Custodian`] is all as one. [`testing`] wraps any key store so that a
 //! test decides when its operations finish.
 
 mod custodian;
+pub mod emergency;
 pub mod pkcs11;
 mod refusal;
 pub mod root;

@@ -16,6 +16,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::emergency::{CopyState, RequestCopy};
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
@@ -170,6 +171,64 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
 
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         self.inner.generate(permit, version).await
+    }
+
+    async fn generate_with_copy(
+        &self,
+        permit: &Permit<Change>,
+        version: NewVersion<'_>,
+    ) -> Result<Generated, Error> {
+        self.inner.generate_with_copy(permit, version).await
+    }
+
+    fn request_copy(
+        &self,
+        permit: &Permit<Change>,
+        versions: &[KeyMaterial<'_>],
+        asked: &RequestCopy,
+        now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        self.inner.request_copy(permit, versions, asked, now)
+    }
+
+    fn approve_copy(
+        &self,
+        permit: &Permit<Change>,
+        key: KeyId,
+        shares: &[u8],
+        now: Timestamp,
+    ) -> Result<CopyState, Error> {
+        self.inner.approve_copy(permit, key, shares, now)
+    }
+
+    fn enforce_copy(&self, permit: &Permit<Change>, key: KeyId) {
+        self.inner.enforce_copy(permit, key);
+    }
+
+    fn end_copy(&self, permit: &Permit<Change>, key: KeyId) -> Result<(), Error> {
+        self.inner.end_copy(permit, key)
+    }
+
+    fn copy_state(&self, key: KeyId, now: Timestamp) -> CopyState {
+        self.inner.copy_state(key, now)
+    }
+
+    async fn perform_by_copy(
+        &self,
+        permit: &Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+        now: Timestamp,
+    ) -> Option<Result<Product, Error>> {
+        self.inner.perform_by_copy(permit, key, work, now).await
+    }
+
+    fn expire_copies(&self, now: Timestamp) {
+        self.inner.expire_copies(now);
+    }
+
+    fn forget_copies(&self, tenant: &TenantId) {
+        self.inner.forget_copies(tenant);
     }
 
     async fn begin_import(

@@ -26,6 +26,7 @@ fn key(number: usize) -> Key {
         resumes_to: KeyState::Active,
         exportable: false,
         legacy: Legacy::default(),
+        emergency_copy: false,
         labels: [("team".into(), "payroll".into()), ("number".into(), number.to_string().into())].into(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

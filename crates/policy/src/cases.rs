@@ -46,6 +46,8 @@ struct Row {
     state: Option<String>,
     #[serde(default)]
     exportable: bool,
+    #[serde(default)]
+    emergency_copy: bool,
     custody: Option<String>,
     #[serde(default)]
     context: BTreeMap<Box<str>, Box<str>>,
@@ -248,6 +250,7 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
         resumes_to: state,
         exportable: row.exportable,
         legacy: Legacy::default(),
+        emergency_copy: row.emergency_copy,
         labels: row.labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

@@ -69,7 +69,7 @@ fn resource_entity(
 }
 
 fn attributes(reads: &Reads, key: &Key) -> Vec<(String, RestrictedExpression)> {
-    let Key { name, algorithm, purpose, state, exportable, custody, .. } = key;
+    let Key { name, algorithm, purpose, state, exportable, emergency_copy, custody, .. } = key;
     let all = [
         (KeyAttribute::Name, "name", text(name.as_str())),
         (KeyAttribute::Algorithm, "algorithm", text(algorithm.name())),
@@ -77,6 +77,7 @@ fn attributes(reads: &Reads, key: &Key) -> Vec<(String, RestrictedExpression)> {
         (KeyAttribute::State, "state", text(state.name())),
         (KeyAttribute::Exportable, "exportable", RestrictedExpression::new_bool(*exportable)),
         (KeyAttribute::Custody, "custody", text(custody.name())),
+        (KeyAttribute::EmergencyCopy, "emergency_copy", RestrictedExpression::new_bool(*emergency_copy)),
     ];
     let read = all.into_iter().filter(|(attribute, _, _)| reads.looks_at(*attribute));
     read.map(|(_, name, value)| (name.to_owned(), value)).collect()

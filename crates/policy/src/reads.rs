@@ -14,16 +14,18 @@ pub(crate) enum KeyAttribute {
     State = 8,
     Exportable = 16,
     Custody = 32,
+    EmergencyCopy = 64,
 }
 
 impl KeyAttribute {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 7] = [
         ("name", Self::Name),
         ("algorithm", Self::Algorithm),
         ("purpose", Self::Purpose),
         ("state", Self::State),
         ("exportable", Self::Exportable),
         ("custody", Self::Custody),
+        ("emergency_copy", Self::EmergencyCopy),
     ];
 }
 
@@ -136,13 +138,14 @@ impl Reads {
             text(out, name);
         }
         let Resource::Key(key) = resource else { return };
-        let Key { algorithm, purpose, state, exportable, labels, custody, .. } = key;
+        let Key { algorithm, purpose, state, exportable, emergency_copy, labels, custody, .. } = key;
         for (attribute, value) in [
             (KeyAttribute::Algorithm, algorithm.code()),
             (KeyAttribute::Purpose, *purpose as u8),
             (KeyAttribute::State, *state as u8),
             (KeyAttribute::Exportable, u8::from(*exportable)),
             (KeyAttribute::Custody, *custody as u8),
+            (KeyAttribute::EmergencyCopy, u8::from(*emergency_copy)),
         ] {
             if self.looks_at(attribute) {
                 out(&[value]);

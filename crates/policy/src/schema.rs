@@ -208,6 +208,9 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::CompromiseKey
         | Action::DestroyKey
         | Action::CancelDestruction
+        | Action::RequestCopy
+        | Action::ApproveCopy
+        | Action::EndCopy
         | Action::ReadKey => About::Key,
         Action::Random
         | Action::PutCaller

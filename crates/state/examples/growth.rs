@@ -209,6 +209,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         resumes_to: KeyState::Active,
         exportable: false,
         legacy: Legacy::default(),
+        emergency_copy: false,
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

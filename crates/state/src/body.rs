@@ -189,6 +189,9 @@ struct KeyBody<'a> {
     exportable: bool,
     rsa_pkcs1_decrypt: bool,
     sha1_oaep: bool,
+    /// Where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    emergency_copy: Option<bool>,
     labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     newest: u32,
     /// Where it is not the newest.
@@ -576,6 +579,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         resumes_to,
         exportable,
         legacy: Legacy { rsa_pkcs1_decrypt, sha1_oaep },
+        emergency_copy,
         labels,
         newest,
         current,
@@ -601,6 +605,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         exportable: *exportable,
         rsa_pkcs1_decrypt: *rsa_pkcs1_decrypt,
         sha1_oaep: *sha1_oaep,
+        emergency_copy: emergency_copy.then_some(true),
         labels: labels.collect(),
         newest: newest.get(),
         current: (current != newest).then(|| current.get()),
@@ -746,6 +751,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         resumes_to: named(row, "state", KeyState::from_name(&body.resumes_to))?,
         exportable: body.exportable,
         legacy: Legacy { rsa_pkcs1_decrypt: body.rsa_pkcs1_decrypt, sha1_oaep: body.sha1_oaep },
+        emergency_copy: body.emergency_copy.unwrap_or(false),
         labels: labels.collect(),
         newest,
         current: current.transpose()?.unwrap_or(newest),

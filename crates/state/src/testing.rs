@@ -144,6 +144,7 @@ pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
         resumes_to: KeyState::Active,
         exportable: false,
         legacy: Legacy::default(),
+        emergency_copy: false,
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

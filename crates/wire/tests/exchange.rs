@@ -12,6 +12,7 @@ use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
 use holdfast_core::command::{Command, Done, Durability, Outcome};
 use holdfast_core::context::Context;
 use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
+use holdfast_core::emergency::{CopyState, InForce, OpenRequest, SealedShare};
 use holdfast_core::frame::Commitment;
 use holdfast_core::import::Past;
 use holdfast_core::inventory::Inventory;
@@ -32,7 +33,7 @@ use holdfast_wire::native::client::{self, Failure, Request};
 use holdfast_wire::native::encode::{self, Backups, Body, Encoded, Response};
 use holdfast_wire::native::field::{
     Bounded, Bytes, CertificateBytes, ContextPairs, CredentialText, CrlBytes, LabelMap, LegacyList, List,
-    Name, ObjectLabel, PolicyText, SecretBytes, VersionNumber, Word,
+    Name, ObjectLabel, PolicyText, ReasonText, SecretBytes, VersionNumber, Word,
 };
 use holdfast_wire::native::message::{self, UseRequest};
 use holdfast_wire::native::{Call, decode_any, token};
@@ -341,6 +342,7 @@ fn a_key() -> (Key, Version) {
         resumes_to: KeyState::Active,
         exportable: true,
         legacy: Legacy { rsa_pkcs1_decrypt: false, sha1_oaep: true },
+        emergency_copy: true,
         labels: [("team".into(), "finance".into())].into(),
         newest: KeyVersion::new(4).unwrap(),
         current: KeyVersion::new(3).unwrap(),
@@ -436,6 +438,7 @@ fn keys() {
         legacy: Some(LegacyList(Legacy { rsa_pkcs1_decrypt: true, sha1_oaep: false })),
         labels: Some(LabelMap([("a".into(), "b".into())].into())),
         prepared: Some(true),
+        emergency_copy: Some(true),
     };
     let request = client::create_key(&tenant(), &create);
     match command(&request) {
@@ -444,6 +447,7 @@ fn keys() {
                 (new.name, new.algorithm, new.purpose),
                 (key(), Some(Algorithm::Rsa3072), Some(Purpose::Encrypt))
             );
+            assert!(new.emergency_copy);
             assert!(new.exportable && new.prepared && new.legacy.rsa_pkcs1_decrypt && !new.legacy.sha1_oaep);
             assert_eq!(new.labels.get("a").map(|value| &**value), Some("b"));
         }
@@ -454,7 +458,7 @@ fn keys() {
     assert_eq!((shown.name.0, shown.id.0, shown.epoch), (record.name.clone(), record.id, 12));
     assert_eq!((shown.state.0, shown.newest_version.0), (KeyState::Suspended, record.newest));
     assert_eq!(shown.current_version, Some(VersionNumber(record.current)));
-    assert_eq!(shown.waits_for_backup, Some(true));
+    assert_eq!((shown.waits_for_backup, shown.emergency_copy), (Some(true), Some(true)));
     assert_eq!(shown.schedule.unwrap().every_days, 90);
     let destruction = shown.destruction.unwrap();
     assert_eq!((destruction.after_days, destruction.state_before.0), (7, KeyState::Deactivated));
@@ -483,6 +487,7 @@ fn keys() {
         legacy: None,
         labels: None,
         prepared: None,
+        emergency_copy: None,
     };
     match command(&client::create_key(&tenant(), &short)) {
         Command::CreateKey(new) => {
@@ -490,6 +495,7 @@ fn keys() {
             assert!(
                 !new.exportable && !new.prepared && new.legacy == Legacy::default() && new.labels.is_empty()
             );
+            assert!(!new.emergency_copy);
         }
         other => panic!("{other:?}"),
     }
@@ -837,4 +843,71 @@ fn a_problem_is_read_and_anything_else_is_none_of_ours() {
         client::parse(200, br#"{"valid":true,"algorithm":"ed25519","key_version":1,"a_newer_field":[1]}"#)
             .unwrap();
     assert!(answer.valid);
+}
+
+#[test]
+fn emergency_copies() {
+    let ask = |versions: Option<&[u32]>| message::RequestCopy {
+        seconds: Bounded(14_400),
+        reason: ReasonText("both devices burnt".into()),
+        versions: versions.map(|numbers| {
+            List(numbers.iter().map(|number| VersionNumber(KeyVersion::new(*number).unwrap())).collect())
+        }),
+    };
+    for (versions, expected) in [(None, vec![]), (Some(&[1, 3][..]), vec![1, 3])] {
+        match command(&client::request_copy(&tenant(), &key(), &ask(versions))) {
+            Command::RequestCopy(asked) => {
+                assert_eq!((asked.key, asked.seconds, &*asked.reason), (key(), 14_400, "both devices burnt"));
+                let numbers: Vec<_> = asked.versions.iter().map(|version| version.get()).collect();
+                assert_eq!(numbers, expected);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let given = message::ApproveCopy { shares: Bytes(vec![7; 99]) };
+    assert!(matches!(
+        command(&client::approve_copy(&tenant(), &key(), &given)),
+        Command::ApproveCopy { key: of, shares } if of == key() && *shares == [7; 99]
+    ));
+    let end = client::end_copy(&tenant(), &key());
+    assert!(matches!(command(&end), Command::EndCopy(of) if of == key()));
+    let look = client::emergency_copy(&tenant(), &key());
+    assert!(matches!(query(&look), Query::Copy(of) if of == key()));
+
+    let (record, at) = (a_key().0, Timestamp::from_micros);
+    let name = |name: &str| name.parse::<holdfast_core::CallerName>().unwrap();
+    let request = OpenRequest {
+        recipient: "age1x".into(),
+        fingerprint: "abcd".into(),
+        seconds: 14_400,
+        reason: "burnt".into(),
+        expires: at(60),
+        versions: vec![KeyVersion::FIRST],
+        threshold: 2,
+        approved: vec![name("erin")],
+        shares: vec![SealedShare {
+            custodian: name("frank"),
+            version: KeyVersion::FIRST,
+            share: Box::from([1, 2, 3]),
+        }],
+    };
+    let in_force = InForce {
+        versions: vec![KeyVersion::FIRST],
+        since: at(1),
+        until: at(2),
+        approved: vec![name("erin"), name("frank")],
+    };
+    let state = CopyState { request: Some(request), in_force: Some(in_force) };
+    let shown = found(&look, Found::Copy(Box::new(record.clone()), state.clone()));
+    assert!(shown.durability.is_none());
+    let shown = done(&end, Done::Copy(Box::new(record), state));
+    assert_eq!((shown.key.0, shown.durability), (key(), Some(Word(Durability::InForce))));
+    let (request, in_force) = (shown.request.unwrap(), shown.in_force.unwrap());
+    assert_eq!((request.recipient.as_str(), request.fingerprint.as_str()), ("age1x", "abcd"));
+    assert_eq!((request.seconds, request.reason.as_str(), request.expires.0), (14_400, "burnt", at(60)));
+    assert_eq!((request.threshold, request.approved), (2, vec![Name(name("erin"))]));
+    assert_eq!(request.versions, [VersionNumber(KeyVersion::FIRST)]);
+    let share = &request.shares[0];
+    assert_eq!((share.custodian.0.as_str(), &share.share.0[..]), ("frank", &[1, 2, 3][..]));
+    assert_eq!((in_force.since.0, in_force.until.0, in_force.approved.len()), (at(1), at(2), 2));
 }

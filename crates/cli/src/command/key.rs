@@ -95,6 +95,9 @@ pub(crate) struct Create {
     /// It starts unused, to be activated later
     #[arg(long)]
     prepared: bool,
+    /// Each of its versions has an emergency copy, which custodians open together; it is made in the gateway's memory, and says so for ever
+    #[arg(long, conflicts_with = "exportable")]
+    emergency_copy: bool,
 }
 
 /// Replace a key's labels
@@ -315,6 +318,11 @@ fn shown(app: &App, key: &Key) -> Result<(), Failure> {
         return Ok(());
     }
     let Name(name) = &key.name;
+    if key.emergency_copy == Some(true) && key.destruction.is_some() {
+        note(
+            "a backup from before, with its custodians and those of the emergency copies, brings the key back, as long as there is such a backup",
+        );
+    }
     if let Some(Destruction { due: Time(due), .. }) = &key.destruction {
         note(&format!(
             "`{name}` waits to be destroyed, until {due} at least; `holdfast key cancel-destruction {name}` takes that back"
@@ -345,7 +353,7 @@ fn shown(app: &App, key: &Key) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All keys; in the table a state says whether its key waits to be destroyed.
+/// All keys; in the table a state says whether its key waits to be destroyed, and whether it has an emergency copy.
 fn list(app: &App) -> Result<(), Failure> {
     let keys = all(app, &app.tenant()?)?;
     if app.printer.is_json() {
@@ -356,6 +364,10 @@ fn list(app: &App) -> Result<(), Failure> {
         let state = match &key.destruction {
             Some(Destruction { due: Time(due), .. }) => format!("{state}, destroyed from {due} on"),
             None => state.to_string(),
+        };
+        let state = match key.emergency_copy {
+            Some(true) => format!("{state}, with an emergency copy"),
+            Some(false) | None => state,
         };
         Listed { state, key }
     });
@@ -453,7 +465,7 @@ pub(super) fn allowed(words: Vec<LegacyWord>) -> Legacy {
 
 impl Create {
     fn into_request(self) -> Result<CreateKey, Failure> {
-        let Self { key, algorithm, purpose, exportable, legacy, labels, prepared } = self;
+        let Self { key, algorithm, purpose, exportable, legacy, labels, prepared, emergency_copy } = self;
         Ok(CreateKey {
             name: Name(key),
             algorithm: algorithm.map(Word),
@@ -462,6 +474,7 @@ impl Create {
             legacy: Some(LegacyList(allowed(legacy))),
             labels: Some(LabelMap(labelled(labels)?)),
             prepared: Some(prepared),
+            emergency_copy: emergency_copy.then_some(true),
         })
     }
 }

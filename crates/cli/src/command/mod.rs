@@ -15,6 +15,7 @@ mod decrypt;
 mod demo;
 mod doctor;
 mod drill;
+mod emergency;
 mod encrypt;
 mod hsm_worker;
 mod import;
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     /// Look at the key store's pool of tokens, take a member out, let it in again; an operator's commands
     #[command(subcommand)]
     Pool(pool::PoolCommand),
+    /// Let keys work in software for some hours when no token is left, if custodians allow it
+    #[command(subcommand)]
+    Emergency(emergency::EmergencyCommand),
     /// Create, read, suspend or resume a tenant
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -129,6 +133,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Share(share) => share.run(app),
         Command::Clock(clock) => clock.run(app),
         Command::Pool(pool) => pool.run(app),
+        Command::Emergency(emergency) => emergency.run(app),
         Command::Tenant(tenant) => tenant.run(app),
         Command::Key(key) => key.run(app),
         Command::Policy(policy) => policy.run(app),

@@ -36,7 +36,7 @@ pub(crate) struct Unseal {
     fingerprint: Option<Fingerprint>,
 }
 
-fn fingerprint(text: &str) -> Result<Fingerprint, String> {
+pub(super) fn fingerprint(text: &str) -> Result<Fingerprint, String> {
     text.parse().map_err(|error: holdfast_core::Error| error.detail().to_owned())
 }
 
@@ -96,7 +96,7 @@ async fn settled(client: &Client) -> Result<Seal, Failure> {
 }
 
 /// Asks whoever sits there for what the console shows.
-async fn ask() -> Result<Fingerprint, Failure> {
+pub(super) async fn ask() -> Result<Fingerprint, Failure> {
     let wanted = || {
         Failure::usage("the fingerprint is not given")
             .remedy("give what the gateway's console shows with `--fingerprint`; learn it from somebody who sees it, not from the network")

@@ -56,6 +56,7 @@ pub fn new_key(name: &str) -> CreateKey {
         legacy: None,
         labels: None,
         prepared: None,
+        emergency_copy: None,
     }
 }
 

@@ -89,7 +89,14 @@ impl<P: Ports> Pipeline<P> {
         }
         let mark = Mark::Outcome(facts.operation, facts.state);
         match self.record(scene, facts, mark, Priority::Ordinary, || ((), Ok(Recorded::Success))) {
-            Ok(((), recording)) => Ok((done, recording.durable(&self.engines.log).await?)),
+            Ok(((), recording)) => {
+                let receipt = recording.durable(&self.engines.log).await?;
+                if let (Command::ApproveCopy { .. }, Done::Copy(key, _)) = (command, &done) {
+                    // Nothing is used before its record is durable.
+                    self.engines.keys.enforce_copy(intent.permit(), key.id);
+                }
+                Ok((done, receipt))
+            }
             Err(error) => Err(self.abandon(scene, facts, Undone::Open(error)).await),
         }
     }
@@ -250,6 +257,9 @@ impl<P: Ports> Pipeline<P> {
         if let Some(entry) = entry {
             self.engines.keys.forget(entry.key.id);
         }
+        if matches!(command, Command::SuspendTenant) {
+            self.engines.keys.forget_copies(&scene.caller.tenant);
+        }
         let intent_mark = Mark::Intent(facts.operation);
         let intended = self.record(scene, facts, intent_mark, Priority::Stop, || ((), Ok(Recorded::Intent)));
         self.stops.drain().await;
@@ -387,6 +397,7 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         Command::TransitionKey { verb: Transition::Destroy(period), .. } => {
             return period.map(|period| period.to_string().into());
         }
+        Command::RequestCopy(request) => return Some(request.subject()),
         Command::ActivateKey { unprotected: true, .. } => return Some(super::protect::UNPROTECTED.into()),
         Command::VerifyBackup(verified) => return Some(format!("commit {}", verified.commit).into()),
         Command::CreateKey(_)
@@ -397,6 +408,8 @@ pub(super) fn subject(command: &Command) -> Option<Box<str>> {
         | Command::LabelKey { .. }
         | Command::TransitionKey { .. }
         | Command::ActivateKey { unprotected: false, .. }
+        | Command::ApproveCopy { .. }
+        | Command::EndCopy(_)
         | Command::SetPolicy { .. }
         | Command::SuspendTenant
         | Command::ResumeTenant

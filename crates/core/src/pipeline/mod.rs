@@ -11,6 +11,7 @@ mod command;
 mod copies;
 mod destruction;
 mod device;
+mod emergency;
 mod found;
 mod import;
 mod plan;

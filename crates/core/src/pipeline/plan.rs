@@ -112,6 +112,18 @@ impl<P: Ports> Pipeline<P> {
                 let entry = self.entry(tenant, key).await?;
                 self.plan_activate(scene, facts, intent, (&entry, *unprotected)).await
             }
+            Command::RequestCopy(request) => {
+                let entry = self.entry(tenant, &request.key).await?;
+                self.plan_request_copy(scene, intent, &entry, request).await
+            }
+            Command::ApproveCopy { key, shares } => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_approve_copy(scene, facts, intent, &entry, shares)
+            }
+            Command::EndCopy(key) => {
+                let entry = self.entry(tenant, key).await?;
+                self.plan_end_copy(scene, intent, &entry)
+            }
             Command::PutCaller(_)
             | Command::SuspendCaller(_)
             | Command::ResumeCaller(_)
@@ -187,7 +199,8 @@ impl<P: Ports> Pipeline<P> {
         let id = self.free_name(scene, &new.name).await?;
         let number = KeyVersion::FIRST;
         let algorithm = self.algorithm_of(new);
-        let generated = self.generate(scene, intent, id, number, algorithm, new.exportable).await?;
+        let asked = self.new_version(scene, id, number, (algorithm, new.exportable))?;
+        let generated = self.generate(intent, asked, new.emergency_copy).await?;
         let mut key = planned_key(tenant, id, new, (algorithm, generated.custody), scene.inbound.now)?;
         if key.state == KeyState::Active && self.holds_back(key.custody) {
             (key.state, key.waits) = (KeyState::PreActivation, true);
@@ -219,8 +232,8 @@ impl<P: Ports> Pipeline<P> {
             Error::new(ErrorKind::BudgetExhausted, Stage::Resolve, "the key has 2^32 - 1 versions")
                 .remedy("create another key")
         })?;
-        let generated =
-            self.generate(scene, intent, before.id, number, before.algorithm, before.exportable).await?;
+        let asked = self.new_version(scene, before.id, number, (before.algorithm, before.exportable))?;
+        let generated = self.generate(intent, asked, before.emergency_copy).await?;
         // What is used up takes no more: to wait would be to repeat a nonce.
         let waits = self.holds_back(generated.custody) && !self.is_used_up(entry).await?;
         let key = Key {
@@ -255,17 +268,14 @@ impl<P: Ports> Pipeline<P> {
 
     async fn generate(
         &self,
-        scene: &Scene<'_, P>,
         intent: &Intent,
-        key: KeyId,
-        version: KeyVersion,
-        algorithm: crate::algorithm::Algorithm,
-        exportable: bool,
+        version: NewVersion<'_>,
+        emergency_copy: bool,
     ) -> Result<Generated, Error> {
-        let record = &scene.view.data.record;
-        let tenant_handle = record.handle.as_ref().ok_or_else(|| vanished(&record.id))?;
-        let new = NewVersion { tenant: &record.id, tenant_handle, key, version, algorithm, exportable };
-        self.engines.keys.generate(intent.permit(), new).await
+        match emergency_copy {
+            true => self.engines.keys.generate_with_copy(intent.permit(), version).await,
+            false => self.engines.keys.generate(intent.permit(), version).await,
+        }
     }
 
     async fn plan_activate(
@@ -410,6 +420,9 @@ impl<P: Ports> Pipeline<P> {
             | Command::BackUp
             | Command::VerifyBackup(_)
             | Command::ConfirmClock
+            | Command::RequestCopy(_)
+            | Command::ApproveCopy { .. }
+            | Command::EndCopy(_)
             | Command::MoveMember { .. } => {
                 return Err(Error::new(
                     ErrorKind::Internal,
@@ -711,7 +724,7 @@ pub(super) fn planned_key(
     (algorithm, custody): (Algorithm, Custody),
     now: Timestamp,
 ) -> Result<Key, Error> {
-    let NewKey { name, algorithm: _, purpose, exportable, legacy, labels, prepared } = new;
+    let NewKey { name, algorithm: _, purpose, exportable, legacy, labels, prepared, emergency_copy } = new;
     Ok(Key {
         id,
         tenant: tenant.clone(),
@@ -722,6 +735,7 @@ pub(super) fn planned_key(
         resumes_to: KeyState::Active,
         exportable: *exportable,
         legacy: *legacy,
+        emergency_copy: *emergency_copy,
         labels: labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

@@ -227,14 +227,15 @@ pub struct Withheld<T> {
 }
 
 impl Withheld<Product> {
-    /// Performs one primitive operation under a permit, which it keeps.
-    pub(super) async fn perform<S: KeyStore>(
-        store: &S,
+    /// Performs one primitive operation under a permit, which it keeps. Says whether an emergency copy did it.
+    pub(super) async fn perform<'w, S: KeyStore>(
+        (store, now): (&S, Timestamp),
         permit: Permit<Use>,
-        key: KeyMaterial<'_>,
-        work: Work<'_>,
+        task: Task<'_>,
+        work: impl Fn() -> Result<Work<'w>, Error> + Send + Sync,
+        by_copy: &mut bool,
     ) -> Result<Self, Error> {
-        let value = store.perform(&permit, key, work).await?;
+        let value = task.perform((store, now), &permit, work, by_copy).await?;
         Ok(Self::of(permit, value))
     }
 
@@ -249,15 +250,14 @@ impl Withheld<Product> {
     }
 
     /// Decrypts under one version and encrypts under another; the plaintext never leaves this function.
-    pub(super) async fn rewrap<S: KeyStore>(
-        store: &S,
+    pub(super) async fn rewrap<'w, S: KeyStore>(
+        custody: (&S, Timestamp),
         permit: Permit<Use>,
-        source: (KeyMaterial<'_>, Work<'_>),
-        target: KeyMaterial<'_>,
-        frame: Vec<u8>,
-        aad: &[u8],
+        (source, open): (Task<'_>, impl Fn() -> Result<Work<'w>, Error> + Send + Sync),
+        (target, frame, aad): (Task<'_>, impl Fn() -> Vec<u8> + Send + Sync, &[u8]),
+        by_copy: &mut bool,
     ) -> Result<Self, Error> {
-        let plaintext = match store.perform(&permit, source.0, source.1).await? {
+        let plaintext = match source.perform(custody, &permit, open, by_copy).await? {
             Product::Secret(plaintext) => plaintext,
             Product::Bytes(_)
             | Product::DataKey { .. }
@@ -266,9 +266,41 @@ impl Withheld<Product> {
                 return Err(another_product());
             }
         };
-        let work = Work::Seal { frame, plaintext: &plaintext, aad };
-        let value = store.perform(&permit, target, work).await?;
+        let seal = || Ok(Work::Seal { frame: frame(), plaintext: &plaintext, aad });
+        let value = target.perform(custody, &permit, seal, by_copy).await?;
         Ok(Self::of(permit, value))
+    }
+}
+
+/// One key version's part in an operation.
+pub(super) struct Task<'a> {
+    pub(super) material: KeyMaterial<'a>,
+    /// Whether it has an emergency copy.
+    pub(super) copied: bool,
+}
+
+impl Task<'_> {
+    /// Where the key is; where that cannot be reached, and never else, by its emergency copy if that is in force.
+    async fn perform<'w, S: KeyStore>(
+        self,
+        (store, now): (&S, Timestamp),
+        permit: &Permit<Use>,
+        work: impl Fn() -> Result<Work<'w>, Error> + Send + Sync,
+        by_copy: &mut bool,
+    ) -> Result<Product, Error> {
+        let Self { material, copied } = self;
+        let unreached = match store.perform(permit, material, work()?).await {
+            Err(error) if copied && error.kind() == ErrorKind::KeyStoreUnavailable => error,
+            done => return done,
+        };
+        // Boxed: it is rare, and every other request need not carry it.
+        match Box::pin(store.perform_by_copy(permit, material, work()?, now)).await {
+            None => Err(unreached),
+            Some(done) => {
+                *by_copy = true;
+                done
+            }
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use super::{Inbound, Pipeline};
 use crate::caller::{Authentication, Caller};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
-use crate::port::{AuditLog, Circumstances, Decide, KeyEntry, Mark, Ports, Question, Resource, State};
+use crate::port::{
+    AuditLog, Circumstances, Decide, KeyEntry, KeyStore, Mark, Ports, Question, Resource, State,
+};
 use crate::query::{Found, MAX_PAGE, Query, Traces};
 use crate::stop::StopEpoch;
 use std::sync::Arc;
@@ -75,6 +77,11 @@ impl<P: Ports> Pipeline<P> {
                 let sealing_keys = super::sealing_key::of_destroyed(&entry.key, &data.record.sealing);
                 let traces = Traces { backups, sealing_keys };
                 Ok(Found::Key(Box::new(entry.key.clone()), Arc::clone(&entry.current), traces))
+            }
+            Query::Copy(_) => {
+                let key = &entry.ok_or_else(super::no_such_key)?.key;
+                let copy = self.engines.keys.copy_state(key.id, scene.inbound.now);
+                Ok(Found::Copy(Box::new(key.clone()), copy))
             }
             Query::Versions { key: _, after, limit } => {
                 let entry = entry.ok_or_else(super::no_such_key)?;
@@ -159,6 +166,7 @@ fn subject(query: &Query) -> Option<Box<str>> {
         Query::Policy { version: Some(version) } => Some(format!("version {version}").into()),
         Query::ExplainPolicy { caller, action, .. } => Some(format!("{caller} {}", action.name()).into()),
         Query::Key(_)
+        | Query::Copy(_)
         | Query::Versions { .. }
         | Query::Keys { .. }
         | Query::Callers

@@ -53,6 +53,8 @@ pub(super) struct Facts {
     pub(super) state: Option<port::Committed>,
     pub(super) evidence: Option<(Evidence, Commitment)>,
     pub(super) alarm: Option<Box<str>>,
+    /// Whether an emergency copy was used.
+    pub(super) by_copy: bool,
     pub(super) opening: [u8; 32],
 }
 
@@ -72,6 +74,7 @@ impl Facts {
             state: None,
             evidence: None,
             alarm: None,
+            by_copy: false,
             opening: [0; 32],
         }
     }
@@ -161,6 +164,7 @@ impl<P: Ports> Pipeline<P> {
                     policy: view.data.policy.version,
                     deciding: facts.deciding.as_deref().unwrap_or_default(),
                     ending,
+                    by_copy: facts.by_copy,
                     protocol: inbound.protocol,
                     protocol_request: inbound.protocol_request,
                     trace: inbound.trace,

@@ -162,6 +162,7 @@ impl<P: Ports> Pipeline<P> {
             self.record_device_waiting().await,
             self.record_unsealed().await,
             self.record_ejections().await,
+            self.expire_copies(),
             self.count_uptime().await,
             self.use_protected().await,
         ];

@@ -1,7 +1,7 @@
 //! From an operation to the key store's work and back: framing, binding, parameters, budget.
 
 use super::Pipeline;
-use super::proof::{Permit, Use, Withheld, another_product};
+use super::proof::{Permit, Task, Use, Withheld, another_product};
 use super::record::{Facts, NamedKey, Scene};
 use crate::action::Action;
 use crate::algorithm::{Algorithm, Family, Hash, Purpose, RsaPadding, SignatureScheme};
@@ -84,9 +84,10 @@ impl<P: Ports> Pipeline<P> {
             commitment: version.commitment,
         };
         let body = parsed.map(|(_, body)| body);
-        let work = plan(key, header, body, operation, &aad)?;
-        let material = material(scene, key, &version)?;
-        let withheld = Withheld::perform(&self.engines.keys, permit, material, work).await;
+        let task = Task { material: material(scene, key, &version)?, copied: key.emergency_copy };
+        let work = || plan(key, header, body, operation, &aad);
+        let custody = (&self.engines.keys, scene.inbound.now);
+        let withheld = Withheld::perform(custody, permit, task, work, &mut facts.by_copy).await;
         let withheld = withheld.map_err(same_integrity)?;
         let withheld = withheld.shape(|product| shape(key, operation, product).map(answer))?;
         facts.output = withheld.commit_to(|answer| commit_output(&committer, &answer.output));
@@ -148,10 +149,13 @@ impl<P: Ports> Pipeline<P> {
             version: to.current.number,
             commitment: to.current.commitment,
         };
-        let open = (material(scene, &from.key, &version)?, Work::Open { body, aad: &open_aad });
-        let seal = material(scene, &to.key, &to.current)?;
-        let frame = header.begin(body.len().saturating_add(OVERHEAD));
-        let withheld = Withheld::rewrap(&self.engines.keys, permit, open, seal, frame, &seal_aad).await;
+        let open = Task { material: material(scene, &from.key, &version)?, copied: from.key.emergency_copy };
+        let open = (open, || Ok(Work::Open { body, aad: &open_aad }));
+        let seal = Task { material: material(scene, &to.key, &to.current)?, copied: to.key.emergency_copy };
+        let frame = || header.begin(body.len().saturating_add(OVERHEAD));
+        let custody = (&self.engines.keys, scene.inbound.now);
+        let withheld =
+            Withheld::rewrap(custody, permit, open, (seal, frame, &seal_aad), &mut facts.by_copy).await;
         let withheld = withheld.map_err(same_integrity)?;
         let withheld = withheld.shape(|product| match product {
             Product::Bytes(frame) => Ok(Answer {
@@ -281,7 +285,9 @@ impl<P: Ports> Pipeline<P> {
         key: &Key,
         version: &Version,
     ) -> Result<(), Error> {
-        let invocations = self.engines.keys.invocations(&version.handle);
+        // Where the device fails at it, its copy may do it once more, under another nonce.
+        let once_more = u64::from(key.emergency_copy);
+        let invocations = self.engines.keys.invocations(&version.handle).saturating_add(once_more);
         let used = self.engines.state.count(key.id, version.number, invocations).await?;
         if used > budget::REFUSE {
             let detail =

@@ -18,6 +18,7 @@ mod ciphertexts;
 mod clock;
 mod commands;
 mod destruction;
+mod emergency;
 mod identity;
 mod imports;
 mod keys;

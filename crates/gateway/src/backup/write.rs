@@ -5,7 +5,7 @@ use super::envelope::Envelope;
 use super::key_archive::KeyContent;
 use super::proof;
 use crate::authentic::{Authentic, Authenticator};
-use crate::config;
+use crate::config::{self, recipient_in};
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::shares::{Custodian, NewCustodian, Roster, check};
@@ -59,29 +59,15 @@ impl Readers {
                 .remedy("keep `backup.custodians`: so many of them together open a backup, as `backup.threshold` says"));
         }
         if custodians.is_empty() {
-            let recipients = recipients.iter().map(|line| recipient("recipients", line));
+            let recipients = recipients.iter().map(|line| recipient_in("backup.recipients", line));
             let recipients: Vec<_> = recipients.collect::<Result<_, _>>()?;
             return Ok(if recipients.is_empty() { Self::Nobody } else { Self::Anyone(recipients) });
         }
-        let custodian = |config::BackupCustodian { name, recipient: line }: &config::BackupCustodian| {
-            let name = name.parse().map_err(|error: holdfast_core::id::InvalidId| {
-                Fault::new(format!("`{name}` in `backup.custodians` is no name"))
-                    .remedy("name each custodian as a caller is named")
-                    .because(error)
-            })?;
-            Ok::<_, Fault>(NewCustodian { name, recipient: recipient("custodians", line)? })
-        };
-        let custodians: Vec<_> = custodians.iter().map(custodian).collect::<Result<_, _>>()?;
+        let custodians = custodians.iter().map(|custodian| custodian.parse("backup.custodians"));
+        let custodians: Vec<_> = custodians.collect::<Result<_, _>>()?;
         check(&custodians, *threshold)?;
         Ok(Self::Custodians { custodians, threshold: *threshold })
     }
-}
-
-fn recipient(setting: &str, line: &str) -> Result<Recipient, Fault> {
-    line.parse().map_err(|why| {
-        Fault::new(format!("`{line}` in `backup.{setting}` is no age recipient: {why}"))
-            .remedy("give the line `age1…` that `age-keygen` printed as the public key")
-    })
 }
 
 /// The gateway's backups: where they go, for whom, and of what.

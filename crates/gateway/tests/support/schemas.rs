@@ -4,9 +4,9 @@ use super::Answer;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// What only a sealed gateway does (`tests/sealed.rs`), and what only one with tokens does (`crates/cli/tests/pool.rs`), and
+/// What only a sealed gateway does (`tests/sealed.rs`), what only one with tokens does (`crates/cli/tests/pool.rs`, `emergency.rs`), and
 /// what takes an archive that somebody has opened (`crates/cli/tests/archive.rs`).
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 11] = [
     "confirm-archive",
     "unarchive-key",
     "adopt-key",
@@ -15,6 +15,9 @@ const ELSEWHERE: [&str; 8] = [
     "order-seal",
     "drain-member",
     "join-member",
+    "request-emergency-copy",
+    "approve-emergency-copy",
+    "end-emergency-copy",
 ];
 
 /// The document, and which of its operations have been seen to answer.

@@ -28,5 +28,5 @@ pub mod worker;
 
 pub use member::{About, Condition, Launch, Member, NoReply, Report};
 pub use pool::{Answered, Distribution, MAX_MEMBERS, Pool, Quantiles};
-pub(crate) use store::can_hold;
+pub(crate) use store::{Copied, can_hold, copy_of};
 pub use store::{Patience, TokenStore};

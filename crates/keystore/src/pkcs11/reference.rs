@@ -4,6 +4,7 @@
 //! reference = 0x01 ‖ place ‖ DER SubjectPublicKeyInfo, or nothing
 //!           | 0x02 ‖ place ‖ copy ‖ DER SubjectPublicKeyInfo, or nothing
 //!           | 0x03 ‖ place ‖ object ‖ DER SubjectPublicKeyInfo, or nothing
+//!           | 0x06 ‖ length (4) ‖ emergency copy ‖ reference of the first or the second kind
 //! place     = CKA_ID (16), of what another program made the beginning of the object's digest ‖ OAEP paddings that the token has (2) ‖ whether it does RSA bare (1)
 //! remains   = 0x04 ‖ CKA_ID (16): of a destroyed key, for the members that still have to erase it
 //!           | 0x05 ‖ CKA_ID (16), as above ‖ object
@@ -23,6 +24,7 @@ const FORMAT_WITH_COPY: u8 = 2;
 const FORMAT_ADOPTED: u8 = 3;
 const FORMAT_OF_REMAINS: u8 = 4;
 const FORMAT_OF_ADOPTED_REMAINS: u8 = 5;
+const FORMAT_WITH_EMERGENCY: u8 = 6;
 const HASHES: [Hash; 4] = [Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512];
 
 /// Which OAEP paddings a token decrypts, labels included: found out when the key was made, a bit for each pair of hashes.
@@ -75,6 +77,8 @@ pub(super) struct Reference {
     pub(super) copy: Option<Copy>,
     /// What the token calls it, where another program made it.
     pub(super) adopted: Option<Adopted>,
+    /// Its emergency copy, which custodians open; nothing where it has none.
+    pub(super) emergency: Option<Vec<u8>>,
     pub(super) spki: Vec<u8>,
 }
 
@@ -93,14 +97,25 @@ impl Reference {
     /// # Errors
     /// `internal` for a wrapped key of more than 65,535 bytes.
     pub(super) fn to_bytes(&self) -> Result<Secret, Error> {
-        let Self { id, paddings, copy, adopted, spki } = self;
+        let Self { id, paddings, copy, adopted, emergency, spki } = self;
         let format = match (copy, adopted) {
             (None, None) => FORMAT,
             (Some(_), None) => FORMAT_WITH_COPY,
             (None, Some(_)) => FORMAT_ADOPTED,
             (Some(_), Some(_)) => return Err(refusal::defect("a key that was adopted does not travel")),
         };
-        let mut bytes = vec![format];
+        let mut bytes = Vec::new();
+        if let Some(emergency) = emergency {
+            if adopted.is_some() {
+                return Err(refusal::defect("a key that was adopted has no emergency copy"));
+            }
+            let length = u32::try_from(emergency.len())
+                .map_err(|_| refusal::defect("an emergency copy is longer than any"))?;
+            bytes.push(FORMAT_WITH_EMERGENCY);
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(emergency);
+        }
+        bytes.push(format);
         bytes.extend_from_slice(id);
         bytes.extend_from_slice(&paddings.whole.to_be_bytes());
         bytes.push(u8::from(paddings.bare));
@@ -124,7 +139,7 @@ impl Reference {
     /// # Errors
     /// `key-store-unavailable` for an object with a name of more than 65,535 bytes.
     pub(super) fn to_remains(&self) -> Result<Secret, Error> {
-        let Self { id, paddings: _, copy: _, adopted, spki: _ } = self;
+        let Self { id, paddings: _, copy: _, adopted, emergency: _, spki: _ } = self;
         let mut bytes = vec![if adopted.is_some() { FORMAT_OF_ADOPTED_REMAINS } else { FORMAT_OF_REMAINS }];
         bytes.extend_from_slice(id);
         if let Some(adopted) = adopted {
@@ -161,6 +176,16 @@ impl Reference {
     }
 
     fn try_parse(bytes: &[u8]) -> Option<Self> {
+        let Some((&[FORMAT_WITH_EMERGENCY], rest)) = bytes.split_first_chunk::<1>() else {
+            return Self::try_parse_bare(bytes);
+        };
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (copy, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        let reference = Self::try_parse_bare(rest).filter(|reference| reference.adopted.is_none())?;
+        Some(Self { emergency: Some(copy.to_vec()), ..reference })
+    }
+
+    fn try_parse_bare(bytes: &[u8]) -> Option<Self> {
         let ([format @ (FORMAT | FORMAT_WITH_COPY | FORMAT_ADOPTED)], rest) =
             bytes.split_first_chunk::<1>()?
         else {
@@ -184,7 +209,7 @@ impl Reference {
                 (Some(Copy { kek: *kek, shown: *shown, wrapped: wrapped.to_vec() }), None, spki)
             }
         };
-        Some(Self { id: *id, paddings, copy, adopted, spki: spki.to_vec() })
+        Some(Self { id: *id, paddings, copy, adopted, emergency: None, spki: spki.to_vec() })
     }
 }
 
@@ -225,7 +250,8 @@ mod tests {
         let object = || Adopted { id: [1, 2].into(), label: "old".into(), private: true };
         for adopted in [None, Some(object())] {
             let paddings = Paddings::default();
-            let reference = Reference { id: [7; 16], paddings, copy: None, adopted, spki: vec![1] };
+            let reference =
+                Reference { id: [7; 16], paddings, copy: None, adopted, emergency: None, spki: vec![1] };
             let remains = reference.to_remains().unwrap();
             let Reference { adopted, .. } = reference;
             assert_eq!(Reference::parse_remains(remains.expose()).unwrap(), ([7; 16], adopted));
@@ -236,8 +262,14 @@ mod tests {
             }
         }
         let adopted = Some(object());
-        let reference =
-            Reference { id: [7; 16], paddings: Paddings::default(), copy: None, adopted, spki: vec![] };
+        let reference = Reference {
+            id: [7; 16],
+            paddings: Paddings::default(),
+            copy: None,
+            adopted,
+            emergency: None,
+            spki: vec![],
+        };
         assert!(Reference::parse_remains(reference.to_bytes().unwrap().expose()).is_err());
     }
 
@@ -271,12 +303,14 @@ mod tests {
             bare: bool,
             copy: Option<([u8; 16], [u8; 32], Vec<u8>)>,
             adopted: Option<(Box<[u8]>, Box<str>, bool)>,
+            emergency: Option<Vec<u8>>,
             spki: Vec<u8>,
         ) {
             let copy = copy.filter(|_| adopted.is_none());
+            let emergency = emergency.filter(|_| adopted.is_none());
             let copy = copy.map(|(kek, shown, wrapped)| Copy { kek, shown, wrapped });
             let adopted = adopted.map(|(id, label, private)| Adopted { id, label, private });
-            let reference = Reference { id, paddings: Paddings { whole, bare }, copy, adopted, spki };
+            let reference = Reference { id, paddings: Paddings { whole, bare }, copy, adopted, emergency, spki };
             prop_assert_eq!(Reference::parse(reference.to_bytes().unwrap().expose()).unwrap(), reference);
         }
     }

@@ -131,6 +131,70 @@ pub(crate) fn unwrap<W: World>(world: &W, outer: Option<Secret>, inner: &[u8]) -
     WrapKey::new(kek.expose(), true)?.unwrap(inner).map_err(|_| integrity())
 }
 
+/// A key that is made here to be brought into a token: as software has it, and as it is brought there, the bytes of a secret key or PKCS#8.
+///
+/// # Errors
+/// `unsupported` for an algorithm whose keys nothing brings.
+pub(crate) fn generate_to_bring<W: World>(algorithm: Algorithm, world: &W) -> Result<(Fresh, Secret), Error> {
+    check_algorithm(algorithm)?;
+    let prefixed = |prefix: &[u8], key: &Secret| {
+        let mut pkcs8 = Secret::new(Vec::with_capacity(prefix.len().saturating_add(key.len())));
+        pkcs8.expose_mut().extend_from_slice(prefix);
+        pkcs8.expose_mut().extend_from_slice(key.expose());
+        pkcs8
+    };
+    let of_curve = |curve| {
+        let pkcs8 = signature::generate_ecdsa(curve)?.material;
+        Ok((adopt(algorithm, Secret::from(pkcs8.expose()))?, pkcs8))
+    };
+    match algorithm {
+        Algorithm::EcdhP256 => return of_curve(Curve::P256),
+        Algorithm::EcdhP384 => return of_curve(Curve::P384),
+        Algorithm::Xaes256Gcm
+        | Algorithm::Aes256Gcm
+        | Algorithm::Aes256GcmSiv
+        | Algorithm::Aes256Kw
+        | Algorithm::Aes256Kwp
+        | Algorithm::Rsa2048
+        | Algorithm::Rsa3072
+        | Algorithm::Rsa4096
+        | Algorithm::EcdsaP256
+        | Algorithm::EcdsaP384
+        | Algorithm::EcdsaP521
+        | Algorithm::Ed25519
+        | Algorithm::MlDsa65
+        | Algorithm::HmacSha256
+        | Algorithm::HmacSha384
+        | Algorithm::HmacSha512
+        | Algorithm::X25519
+        | Algorithm::MlKem768 => {}
+    }
+    let fresh = super::material::generate(algorithm, world)?;
+    let bytes = match algorithm {
+        Algorithm::Ed25519 => prefixed(PKCS8_ED25519, &fresh.material),
+        Algorithm::X25519 => prefixed(PKCS8_X25519, &fresh.material),
+        Algorithm::Xaes256Gcm
+        | Algorithm::Aes256Gcm
+        | Algorithm::Aes256GcmSiv
+        | Algorithm::Aes256Kw
+        | Algorithm::Aes256Kwp
+        | Algorithm::Rsa2048
+        | Algorithm::Rsa3072
+        | Algorithm::Rsa4096
+        | Algorithm::EcdsaP256
+        | Algorithm::EcdsaP384
+        | Algorithm::EcdsaP521
+        | Algorithm::MlDsa65
+        | Algorithm::HmacSha256
+        | Algorithm::HmacSha384
+        | Algorithm::HmacSha512
+        | Algorithm::EcdhP256
+        | Algorithm::EcdhP384
+        | Algorithm::MlKem768 => Secret::from(fresh.material.expose()),
+    };
+    Ok((fresh, bytes))
+}
+
 /// What was brought as a key of the algorithm, if it is the one of the check value.
 pub(crate) fn checked(algorithm: Algorithm, brought: Secret, check_value: &[u8]) -> Result<Fresh, Error> {
     if !algorithm.is_asymmetric() && !is_checked(algorithm, brought.expose(), check_value)? {

@@ -18,7 +18,7 @@ mod kem;
 pub(crate) mod key_wrap;
 mod mac;
 pub(crate) mod material;
-mod operate;
+pub(crate) mod operate;
 mod pool;
 pub(crate) mod rsa;
 pub(crate) mod signature;

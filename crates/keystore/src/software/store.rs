@@ -158,6 +158,28 @@ impl<W: World> SoftwareStore<W> {
         }
     }
 
+    /// Makes a key to be brought into a token: as software has it, and as it is brought there.
+    pub(crate) async fn generate_to_bring(
+        &self,
+        algorithm: Algorithm,
+    ) -> Result<(material::Fresh, Secret), Error> {
+        match lane_of_generation(algorithm) {
+            None => import::generate_to_bring(algorithm, self.world()),
+            Some(lane) => {
+                let world = Arc::clone(&self.vault.world);
+                self.pool.run(lane, move || import::generate_to_bring(algorithm, &*world))?.await
+            }
+        }
+    }
+
+    /// Uses a key that stands ready elsewhere.
+    pub(crate) async fn use_ready(&self, ready: Arc<Ready>, work: Work<'_>) -> Result<Product, Error> {
+        match ready.begin(self.world(), work)? {
+            Step::Done(product) => Ok(product),
+            Step::Slow(slow) => self.pool.run(Lane::Short, move || ready.finish(slow))?.await,
+        }
+    }
+
     fn world(&self) -> &W {
         &self.vault.world
     }

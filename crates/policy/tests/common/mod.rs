@@ -42,6 +42,7 @@ pub fn key(name: &str, labels: &[(&str, &str)]) -> Key {
         resumes_to: KeyState::Active,
         exportable: false,
         legacy: Legacy::default(),
+        emergency_copy: false,
         labels: labels.iter().map(|(name, value)| (Box::from(*name), Box::from(*value))).collect(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

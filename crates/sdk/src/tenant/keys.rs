@@ -8,10 +8,10 @@ use holdfast_core::{KeyName, KeyVersion, Secret};
 use holdfast_wire::native::client::{self as native, UsesKey};
 use holdfast_wire::native::field::{Bounded, Bytes, SecretBytes};
 use holdfast_wire::native::message::{
-    AdoptKey, Batch, BatchAnswer, BeginImport, CiphertextAnswer, ConfirmArchive, CreateKey, DataKey,
-    DataKeyAnswer, Decrypt, Encrypt, FinishImport, ImportBegun, Key, KeyArchived, Keys, LabelKey,
-    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, ScheduleKey, TransitionVersion,
-    UnarchiveKey, Unwrap, Versions, Wrap,
+    AdoptKey, ApproveCopy, Batch, BatchAnswer, BeginImport, CiphertextAnswer, ConfirmArchive, CreateKey,
+    DataKey, DataKeyAnswer, Decrypt, EmergencyCopy, Encrypt, FinishImport, ImportBegun, Key, KeyArchived,
+    Keys, LabelKey, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, RequestCopy,
+    ScheduleKey, TransitionVersion, UnarchiveKey, Unwrap, Versions, Wrap,
 };
 
 impl Tenant {
@@ -283,6 +283,46 @@ impl Tenant {
     /// Any [`Error`].
     pub async fn schedule_key(&self, key: &KeyName, schedule: &ScheduleKey) -> Result<Answered<Key>, Error> {
         self.client.send(native::schedule_key(&self.id, key, schedule), Repeat::Safe).await
+    }
+
+    /// How it stands with a key's emergency copies.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn emergency_copy(&self, key: &KeyName) -> Result<Answered<EmergencyCopy>, Error> {
+        self.client.send(native::emergency_copy(&self.id, key), Repeat::Safe).await
+    }
+
+    /// Asks custodians to allow the use of a key's emergency copies.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn request_copy(
+        &self,
+        key: &KeyName,
+        request: &RequestCopy,
+    ) -> Result<Answered<EmergencyCopy>, Error> {
+        self.client.send(native::request_copy(&self.id, key, request), Repeat::Never).await
+    }
+
+    /// Gives a custodian's shares for that.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn approve_copy(
+        &self,
+        key: &KeyName,
+        shares: &ApproveCopy,
+    ) -> Result<Answered<EmergencyCopy>, Error> {
+        self.client.send(native::approve_copy(&self.id, key, shares), Repeat::Never).await
+    }
+
+    /// Ends the use of a key's emergency copies, and a request for it.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn end_copy(&self, key: &KeyName) -> Result<Answered<EmergencyCopy>, Error> {
+        self.client.send(native::end_copy(&self.id, key), Repeat::Never).await
     }
 
     /// Puts a prepared key into use, or a version that waits, although no verified backup holds it.

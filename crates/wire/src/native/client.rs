@@ -2,15 +2,15 @@
 
 use super::encode::Wiped;
 use super::message::{
-    ActivateKey, AdoptKey, Agree, AgreeAnswer, AskToSeal, Backup, Batch, BatchAnswer, BeginImport, Caller,
-    Callers, Change, CheckPolicy, CiphertextAnswer, ConfirmArchive, CreateKey, CreateTenant, DataKey,
-    DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy,
-    Explanation, Findings, FinishImport, GiveShare, ImportBegun, IssueToken, Key, KeyArchived, Keys,
-    LabelKey, Mac, MacAnswer, OrderSeal, PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer,
-    PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory, RestorePolicy, Rewrap, ScheduleKey, Seal,
-    SealChallenge, SealDone, SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone,
-    TokenIssued, TransitionVersion, UnarchiveKey, Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup,
-    VerifyMac, Versions, Wrap,
+    ActivateKey, AdoptKey, Agree, AgreeAnswer, ApproveCopy, AskToSeal, Backup, Batch, BatchAnswer,
+    BeginImport, Caller, Callers, Change, CheckPolicy, CiphertextAnswer, ConfirmArchive, CreateKey,
+    CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, EmergencyCopy, Encapsulate,
+    EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings, FinishImport, GiveShare, ImportBegun,
+    IssueToken, Key, KeyArchived, Keys, LabelKey, Mac, MacAnswer, OrderSeal, PlaintextAnswer, Policy,
+    PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory,
+    RequestCopy, RestorePolicy, Rewrap, ScheduleKey, Seal, SealChallenge, SealDone, SetPolicy, SetRetention,
+    Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued, TransitionVersion, UnarchiveKey, Unwrap, Verb,
+    Verify, VerifyAnswer, VerifyBackup, VerifyMac, Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -264,6 +264,28 @@ pub fn record_inventory(tenant: &TenantId, key: &KeyName, inventory: &RecordInve
 /// Says how often a key is rotated by itself.
 pub fn schedule_key(tenant: &TenantId, key: &KeyName, schedule: &ScheduleKey) -> Request<Key> {
     Request::with(Method::Put, format!("{}/schedule", key_path(tenant, key)), schedule, SMALL)
+}
+
+/// How it stands with a key's emergency copies.
+pub fn emergency_copy(tenant: &TenantId, key: &KeyName) -> Request<EmergencyCopy> {
+    Request::bare(Method::Get, format!("{}/emergency", key_path(tenant, key)))
+}
+
+/// Asks custodians to allow the use of a key's emergency copies.
+pub fn request_copy(tenant: &TenantId, key: &KeyName, request: &RequestCopy) -> Request<EmergencyCopy> {
+    let size = SMALL + 2 * request.reason.0.len();
+    Request::with(Method::Post, format!("{}/emergency", key_path(tenant, key)), request, size)
+}
+
+/// Gives a custodian's shares for that.
+pub fn approve_copy(tenant: &TenantId, key: &KeyName, shares: &ApproveCopy) -> Request<EmergencyCopy> {
+    let size = SMALL + shares.shares.0.len().div_ceil(3) * 4;
+    Request::with(Method::Post, format!("{}/emergency/shares", key_path(tenant, key)), shares, size)
+}
+
+/// Ends the use of a key's emergency copies, and a request for it.
+pub fn end_copy(tenant: &TenantId, key: &KeyName) -> Request<EmergencyCopy> {
+    Request::bare(Method::Delete, format!("{}/emergency", key_path(tenant, key)))
 }
 
 /// Moves a key to another state.

@@ -2,11 +2,11 @@
 
 use super::field::{Bounded, VersionNumber};
 use super::message::{
-    ActivateKey, AdoptKey, AskToSeal, BatchItems, BeginImport, CheckPolicy, ConfirmArchive, CreateKey,
-    CreateTenant, DestroyKey, Empty, ExplainPolicy, FinishImport, GenerationNumber, GiveShare, IssueToken,
-    LabelKey, OrderSeal, PutAnchor, PutCaller, Random, RandomLength, RecordInventory, RestorePolicy,
-    ScheduleKey, SetPolicy, SetRetention, ShareNumber, TransitionVersion, UnarchiveKey, Verb, VerifyBackup,
-    decode_items,
+    ActivateKey, AdoptKey, ApproveCopy, AskToSeal, BatchItems, BeginImport, CheckPolicy, ConfirmArchive,
+    CreateKey, CreateTenant, DestroyKey, Empty, ExplainPolicy, FinishImport, GenerationNumber, GiveShare,
+    IssueToken, LabelKey, OrderSeal, PutAnchor, PutCaller, Random, RandomLength, RecordInventory,
+    RequestCopy, RestorePolicy, ScheduleKey, SetPolicy, SetRetention, ShareNumber, TransitionVersion,
+    UnarchiveKey, Verb, VerifyBackup, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
@@ -201,6 +201,15 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
             let LabelKey { labels, expected_epoch } = body.json()?;
             command(Command::LabelKey { key: key()?, labels: labels.0, expected: expected_epoch.map(Epoch) })
         }
+        Endpoint::RequestCopy => {
+            command(Command::RequestCopy(body.json::<RequestCopy>()?.into_request(key()?)))
+        }
+        Endpoint::ApproveCopy => {
+            let ApproveCopy { shares } = body.json()?;
+            command(Command::ApproveCopy { key: key()?, shares: shares.0.into() })
+        }
+        Endpoint::EndCopy => command(Command::EndCopy(key()?)),
+        Endpoint::ReadCopy => read(Query::Copy(key()?)),
         Endpoint::CreateTenant => {
             let new = body.json::<CreateTenant>()?.into_new_tenant();
             // Nobody in a tenant that does not exist yet could allow it: the gateway itself does.

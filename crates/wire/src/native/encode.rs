@@ -3,9 +3,9 @@
 use super::field::{Bytes, Name, SecretText, Time, VersionNumber, Word};
 pub use super::message::Backups;
 use super::message::{
-    Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, Explanation, Finding, Findings,
-    Health, HeldBy, ImportBegun, Key, KeyArchived, Keys, Policy, PolicyDone, Pool, Seal, SealChallenge,
-    SealDone, SealingKey, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
+    Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, EmergencyCopy, Explanation,
+    Finding, Findings, Health, HeldBy, ImportBegun, Key, KeyArchived, Keys, Policy, PolicyDone, Pool, Seal,
+    SealChallenge, SealDone, SealingKey, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
@@ -171,6 +171,9 @@ pub fn outcome(success: u16, outcome: Outcome, backups: Backups) -> Response {
         Done::ImportBegun { key, public, expires } => {
             Response::json(success, &ImportBegun::new(&key, &public, expires, durability, backups))
         }
+        Done::Copy(key, copy) => {
+            Response::json(success, &EmergencyCopy::new(key.name, copy, Some(durability)))
+        }
         Done::Caller(record) => Response::json(success, &Caller::new(&record, Some(durability))),
         Done::Token { id, secret, expires } => {
             let token = SecretText(token::write(id, &secret));
@@ -221,6 +224,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 &Key { held_by, sealed_under, ..Key::new(&key, Some(&current), None, backups) },
             )
         }
+        Found::Copy(key, copy) => Response::json(200, &EmergencyCopy::new(key.name, copy, None)),
         Found::Keys(Page { rows, more }) => {
             let next = rows.last().filter(|_| more).map(|key| Name(key.name.clone()));
             Response::json(

@@ -73,6 +73,14 @@ pub enum Endpoint {
     ScheduleKey,
     /// Move a key to another state.
     TransitionKey(Transition),
+    /// Ask custodians to allow the use of a key's emergency copies.
+    RequestCopy,
+    /// Give a custodian's shares for that.
+    ApproveCopy,
+    /// End it before its time.
+    EndCopy,
+    /// Read how it stands.
+    ReadCopy,
     /// Create a tenant.
     CreateTenant,
     /// Write a backup.

@@ -236,6 +236,11 @@ impl VerifyAttestation {
                 "`token` is what a token says of itself and of the key, as the gateway has read it: as true as both are",
             );
         }
+        if rows.iter().any(|row| row.origin.starts_with("copied")) {
+            note(
+                "`copied` was made in the gateway's memory: so many of those who are named open an emergency copy of it, and a gateway then works with it outside of any token",
+            );
+        }
         if vouched {
             note(
                 "`vendor` has certified the version's public half; what it says of the key stands in that certificate: `openssl x509 -text`",
@@ -266,10 +271,20 @@ fn shown(version: u64, record: &Value) -> Shown {
             token("firmware")
         ),
     };
+    let origin = said(&["evidence", "origin"]);
+    let origin = match evidence.get("emergency_copy") {
+        None => origin.to_owned(),
+        Some(copy) => {
+            let names = copy.get("custodians").and_then(Value::as_array).into_iter().flatten();
+            let names: Vec<_> = names.filter_map(Value::as_str).collect();
+            let threshold = copy.get("threshold").and_then(Value::as_u64).unwrap_or_default();
+            format!("{origin}, {threshold} of {}", names.join(", "))
+        }
+    };
     Shown {
         version,
         level: said(&["evidence", "level"]).to_owned(),
-        origin: said(&["evidence", "origin"]).to_owned(),
+        origin,
         token,
         attributes,
         vendor: String::new(),

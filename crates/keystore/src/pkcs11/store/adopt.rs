@@ -223,7 +223,8 @@ impl<W: World> TokenStore<W> {
         let origin =
             TokenOrigin::Adopted { id: hex(&seen.object.id).into(), label: seen.object.label.clone() };
         let evidence = shown_by(member, origin, seen.attributes(), None);
-        let reference = Reference { id, paddings, copy: None, adopted: Some(seen.object), spki };
+        let reference =
+            Reference { id, paddings, copy: None, adopted: Some(seen.object), emergency: None, spki };
         let binding = Binding::of_new(Kind::Reference, &version);
         let handle = tenant.sealer.seal(&*self.vault.world, &binding, &reference.to_bytes()?)?;
         Ok(Generated { handle, public, commitment, custody: Custody::Token, evidence })

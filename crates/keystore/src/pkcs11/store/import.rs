@@ -32,10 +32,11 @@ use holdfast_core::{Error, ErrorKind, Secret, Timestamp};
 const IMPORT_KEY: Algorithm = Algorithm::Rsa3072;
 
 /// Material on its way into the tokens.
-struct Brought {
+pub(super) struct Brought {
     /// As it is wrapped for them: the bytes of a secret key, PKCS#8 of a private one.
-    bytes: Secret,
-    spki: Vec<u8>,
+    pub(super) bytes: Secret,
+    pub(super) spki: Vec<u8>,
+    pub(super) origin: TokenOrigin,
 }
 
 impl<W: World> TokenStore<W> {
@@ -119,11 +120,9 @@ impl<W: World> TokenStore<W> {
         let bytes = Secret::from(opened.expose());
         let Fresh { material: _, public, commitment: _ } =
             import::checked(version.algorithm, opened, wrapped.check_value)?;
-        let brought = Brought { bytes, spki: public.map(|spki| spki.to_vec()).unwrap_or_default() };
-        self.tokens.pool.await_copies(self.tokens.patience.operation).await?;
-        let maker = self.tokens.pool.by_load().first().copied().ok_or_else(|| self.tokens.pool.nobody())?;
-        let Tried { reference, public, commitment, evidence } =
-            self.bring_in(maker, &version, brought).await?;
+        let spki = public.map(|spki| spki.to_vec()).unwrap_or_default();
+        let brought = Brought { bytes, spki, origin: TokenOrigin::Imported };
+        let Tried { reference, public, commitment, evidence } = self.bring(&version, brought).await?;
         let binding = Binding::of_new(Kind::Reference, &version);
         let handle = tenant.sealer.seal(&*self.vault.world, &binding, &reference.to_bytes()?)?;
         Ok(Generated { handle, public, commitment, custody: Custody::Token, evidence })
@@ -161,13 +160,20 @@ impl<W: World> TokenStore<W> {
         Err(last.unwrap_or_else(|| self.tokens.pool.nobody()))
     }
 
+    /// Brings material into whichever member has least to do, and from there to the others.
+    pub(super) async fn bring(&self, version: &NewVersion<'_>, brought: Brought) -> Result<Tried, Error> {
+        self.tokens.pool.await_copies(self.tokens.patience.operation).await?;
+        let maker = self.tokens.pool.by_load().first().copied().ok_or_else(|| self.tokens.pool.nobody())?;
+        self.bring_in(maker, version, brought).await
+    }
+
     async fn bring_in(
         &self,
         maker: &Member,
         version: &NewVersion<'_>,
         brought: Brought,
     ) -> Result<Tried, Error> {
-        let Brought { bytes, spki } = brought;
+        let Brought { bytes, spki, origin } = brought;
         let algorithm = version.algorithm;
         // Brought in again, after a conflict or a crash, it takes the place of what nobody has come to know.
         let id = id_of(version);
@@ -201,7 +207,7 @@ impl<W: World> TokenStore<W> {
         let tried = match said.await {
             Ok(said) if said.sensitive && (!said.extractable || travels && said.wrap_with_trusted) => {
                 let spki = spki.clone();
-                let new = New { algorithm, id, label, spki, public, said, origin: TokenOrigin::Imported };
+                let new = New { algorithm, id, label, spki, public, said, origin };
                 self.finish(maker, new).await
             }
             Ok(_) => {

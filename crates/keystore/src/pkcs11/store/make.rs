@@ -189,7 +189,7 @@ impl<W: World> TokenStore<W> {
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
         let evidence = shown_by(maker, new.origin, new.said.names().collect(), copy.as_ref());
-        let reference = Reference { id, paddings, copy, adopted: None, spki: new.spki };
+        let reference = Reference { id, paddings, copy, adopted: None, emergency: None, spki: new.spki };
         Ok(Tried { reference, public: published, commitment, evidence })
     }
 }

@@ -2,12 +2,14 @@
 
 mod adopt;
 mod copies;
+mod emergency;
 mod import;
 mod make;
 mod tokens;
 
 pub(super) use adopt::Adopted;
 use copies::{Erased, Sought as SoughtCopies, Traveller};
+pub(crate) use emergency::{Copied, copy_of};
 use tokens::{Tokens, Whom};
 
 use super::message::{Id, NONCE_LEN, Request};
@@ -116,7 +118,7 @@ impl<W: World> TokenStore<W> {
             Ok(held) => return Ok(held),
             Err(ticket) => ticket,
         };
-        let Reference { id, paddings, copy, adopted, spki } = self.open_reference(material)?;
+        let Reference { id, paddings, copy, adopted, emergency: _, spki } = self.open_reference(material)?;
         let public = Public::load(material.algorithm, &spki)?;
         let label = || label(material.tenant, material.key, material.version);
         let traveller = copy.map(|copy| Traveller::new(material.algorithm, id, label(), copy, spki));
@@ -524,7 +526,7 @@ impl<W: World> KeyStore for TokenStore<W> {
         if self.import_key(&key)?.is_some() {
             return Ok(None);
         }
-        let Reference { id, paddings: _, copy, adopted, spki } = self.open_reference(&key)?;
+        let Reference { id, paddings: _, copy, adopted, emergency: _, spki } = self.open_reference(&key)?;
         // What another program made is brought nowhere; whoever is asked for it says that it lacks it.
         if adopted.is_some() {
             return Ok(None);

@@ -11,7 +11,9 @@ pub use bytes::{Bytes, SecretBytes};
 pub use map::{ContextPairs, LabelMap, LegacyList};
 pub use name::{Grammar, Name};
 pub use number::{Bounded, VersionNumber};
-pub use text::{CertificateBytes, CredentialText, CrlBytes, ObjectLabel, PolicyText, SecretText, Time};
+pub use text::{
+    CertificateBytes, CredentialText, CrlBytes, ObjectLabel, PolicyText, ReasonText, SecretText, Time,
+};
 pub use word::{DurabilityWord, LegacyWord, RetryWord, Vocabulary, Word};
 
 use crate::json::{Fault, Read, Reader};

@@ -7,6 +7,7 @@ use core::fmt;
 use holdfast_core::Timestamp;
 use holdfast_core::adoption::MAX_NAME;
 use holdfast_core::caller::Credential;
+use holdfast_core::emergency::MAX_REASON;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -221,6 +222,32 @@ impl TextField for ObjectLabel {
     }
 }
 as_text!(ObjectLabel);
+
+/// Why something is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReasonText(pub Box<str>);
+
+impl TextField for ReasonText {
+    fn parse(text: &str) -> Result<Self, Cow<'static, str>> {
+        match !text.trim().is_empty() && text.chars().count() <= MAX_REASON {
+            true => Ok(Self(text.into())),
+            false => Err(format!("expected a reason, 1 to {MAX_REASON} characters").into()),
+        }
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        (&*self.0).into()
+    }
+
+    fn named() -> &'static str {
+        "Reason"
+    }
+
+    fn described() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_REASON, "description": "Why; it stands in the audit log." })
+    }
+}
+as_text!(ReasonText);
 
 /// Text that nobody else may see, wiped when dropped.
 pub struct SecretText(pub Zeroizing<String>);

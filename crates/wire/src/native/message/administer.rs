@@ -33,13 +33,15 @@ request! {
             labels: LabelMap,
             /// Whether it starts unused, to be activated later.
             prepared: bool,
+            /// Whether each of its versions is made in the gateway's memory and has an emergency copy, which custodians open together; not unless told.
+            emergency_copy: bool,
         }
     }
 }
 
 impl CreateKey {
     pub(crate) fn into_new_key(self) -> command::NewKey {
-        let Self { name, algorithm, purpose, exportable, legacy, labels, prepared } = self;
+        let Self { name, algorithm, purpose, exportable, legacy, labels, prepared, emergency_copy } = self;
         command::NewKey {
             name: name.0,
             algorithm: algorithm.map(|word| word.0),
@@ -48,6 +50,7 @@ impl CreateKey {
             legacy: legacy.unwrap_or_default().0,
             labels: labels.unwrap_or_default().0,
             prepared: prepared.unwrap_or(false),
+            emergency_copy: emergency_copy.unwrap_or(false),
         }
     }
 }

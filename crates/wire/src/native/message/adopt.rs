@@ -63,6 +63,7 @@ impl AdoptKey {
             legacy: legacy.map(|list| list.0).unwrap_or_default(),
             labels: labels.unwrap_or_default().0,
             prepared: false,
+            emergency_copy: false,
         };
         Ok(adoption::AdoptKey {
             new,

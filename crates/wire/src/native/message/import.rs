@@ -43,6 +43,7 @@ impl BeginImport {
             legacy: Legacy::default(),
             labels: labels.unwrap_or_default().0,
             prepared: true,
+            emergency_copy: false,
         };
         import::BeginImport { new, seconds: seconds.map_or(import::DEFAULT_SECONDS, |seconds| seconds.0) }
     }

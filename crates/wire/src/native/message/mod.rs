@@ -9,6 +9,7 @@ mod answer;
 mod archive;
 mod batch;
 mod destruction;
+mod emergency;
 mod import;
 mod records;
 mod use_key;
@@ -28,6 +29,7 @@ pub use archive::{Archive, ArchivedVersion, ConfirmArchive, KeyArchived, Unarchi
 pub use batch::{Batch, BatchAnswer, BatchItem, BatchResult, OperationResult, UseRequest, Verb};
 pub(crate) use batch::{BatchItems, decode_items};
 pub use destruction::{DestroyKey, Destruction, Erasure, HeldBy, SealingKey, WaitingDays};
+pub use emergency::{ApproveCopy, CopyInForce, CopyRequest, CopyShare, EmergencyCopy, RequestCopy};
 pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,

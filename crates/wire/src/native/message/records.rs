@@ -69,6 +69,9 @@ shown! {
         exportable: bool,
         /// Legacy operations that it was created for.
         legacy: LegacyList,
+        /// Whether each of its versions has an emergency copy, which custodians open together; only where it has.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        emergency_copy: Option<bool>,
         /// Its labels.
         labels: LabelMap,
         /// How well it is kept.
@@ -469,6 +472,7 @@ impl Key {
             resumes_to: _,
             exportable,
             legacy,
+            emergency_copy,
             labels,
             newest: newest_version,
             current: current_version,
@@ -501,6 +505,7 @@ impl Key {
             sealed_under: Vec::new(),
             exportable: *exportable,
             legacy: LegacyList(*legacy),
+            emergency_copy: emergency_copy.then_some(true),
             labels: LabelMap(labels.clone()),
             custody: Word(*custody),
             protected: backups.hold(record),

@@ -3,12 +3,12 @@
 use super::{LIMIT_BATCH, LIMIT_SMALL, LIMIT_USE};
 use crate::native::message::AnswerBody;
 use crate::native::message::{
-    ActivateKey, AdoptKey, Agree, AgreeAnswer, Batch, BatchAnswer, BeginImport, CiphertextAnswer,
-    ConfirmArchive, CreateKey, DataKey, DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, Empty, Encapsulate,
-    EncapsulateAnswer, Encrypt, FinishImport, ImportBegun, Key, KeyArchived, Keys, LabelKey, Mac, MacAnswer,
-    PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer, RecordInventory, Rewrap, ScheduleKey, Sign,
-    SignAnswer, TransitionVersion, UnarchiveKey, Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions,
-    Wrap,
+    ActivateKey, AdoptKey, Agree, AgreeAnswer, ApproveCopy, Batch, BatchAnswer, BeginImport,
+    CiphertextAnswer, ConfirmArchive, CreateKey, DataKey, DataKeyAnswer, Decapsulate, Decrypt, DestroyKey,
+    EmergencyCopy, Empty, Encapsulate, EncapsulateAnswer, Encrypt, FinishImport, ImportBegun, Key,
+    KeyArchived, Keys, LabelKey, Mac, MacAnswer, PlaintextAnswer, PublicKeyAnswer, Random, RandomAnswer,
+    RecordInventory, RequestCopy, Rewrap, ScheduleKey, Sign, SignAnswer, TransitionVersion, UnarchiveKey,
+    Unwrap, Verb, Verify, VerifyAnswer, VerifyMac, Versions, Wrap,
 };
 use crate::native::route::{Endpoint, Parameter, Route};
 use holdfast_core::lifecycle::{Transition, VersionVerb};
@@ -128,6 +128,16 @@ pub(super) const ROUTES: &[Route] = &[
     Route::put("schedule-key", "/v1/tenants/{tenant}/keys/{key}/schedule", Endpoint::ScheduleKey, "Say how often a key is rotated by itself")
         .takes::<ScheduleKey>(LIMIT_SMALL, r#"{"every_days":90}"#)
         .gives::<Key>(),
+    Route::get("read-emergency-copy", "/v1/tenants/{tenant}/keys/{key}/emergency", Endpoint::ReadCopy, "Read how it stands with a key's emergency copies")
+        .gives::<EmergencyCopy>(),
+    Route::post("request-emergency-copy", "/v1/tenants/{tenant}/keys/{key}/emergency", Endpoint::RequestCopy, "Ask custodians to allow the use of a key's emergency copies")
+        .takes::<RequestCopy>(LIMIT_SMALL, r#"{"seconds":14400,"reason":"both devices burnt"}"#)
+        .gives::<EmergencyCopy>(),
+    Route::post("approve-emergency-copy", "/v1/tenants/{tenant}/keys/{key}/emergency/shares", Endpoint::ApproveCopy, "Give a custodian's shares for such a request; with enough of them the copies are in force")
+        .takes::<ApproveCopy>(LIMIT_SMALL, r#"{"shares":"YWdl"}"#)
+        .gives::<EmergencyCopy>(),
+    Route::delete("end-emergency-copy", "/v1/tenants/{tenant}/keys/{key}/emergency", Endpoint::EndCopy, "End the use of a key's emergency copies, and a request for it")
+        .gives::<EmergencyCopy>(),
     Route::post("activate-key", "/v1/tenants/{tenant}/keys/{key}/activate", Endpoint::TransitionKey(Transition::Activate), "Put a prepared key into use, or a version that waits for a backup")
         .takes::<ActivateKey>(LIMIT_SMALL, r#"{"unprotected":true}"#)
         .or_nothing()
