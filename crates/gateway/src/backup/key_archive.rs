@@ -174,3 +174,51 @@ impl KeyContent {
 fn damaged() -> Fault {
     Fault::new("the archive is damaged").remedy("give another copy of it").damaged()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use std::io::Cursor;
+
+    fn content() -> Value {
+        json!({
+            "what": WHAT, "format": 1, "instance": "i", "tenant": "acme", "archive": "01JDQZ8X5G9Q0V3N4B7T2M6K8R", "made": "m", "code": "Bwc=",
+            "key": {
+                "name": "kek", "id": "k", "algorithm": "a", "purpose": "p", "state": "s", "exportable": false, "labels": {},
+                "newest_version": 1, "current_version": 1, "created": "c",
+            },
+            "versions": [{ "version": 1, "state": "s", "created": "c", "commitment": "AA==", "sealed": "AQI=" }],
+        })
+    }
+
+    fn read(bytes: Vec<u8>) -> Result<KeyContent, Fault> {
+        KeyContent::read(Readable { archive: Box::new(Cursor::new(bytes)), root: None, says: None })
+    }
+
+    fn changed(pointer: &str, to: Value) -> Vec<u8> {
+        let mut content = content();
+        *content.pointer_mut(pointer).unwrap() = to;
+        content.to_string().into_bytes()
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_anything_else_is_told_apart() {
+        let opened = read(content().to_string().into_bytes()).unwrap();
+        assert_eq!((opened.key().unwrap().as_str(), opened.code().unwrap()), ("kek", vec![7, 7]));
+        assert_eq!(opened.archive().unwrap().to_string(), "01JDQZ8X5G9Q0V3N4B7T2M6K8R");
+        assert_eq!(opened.versions().unwrap(), [(KeyVersion::FIRST, vec![1, 2])]);
+
+        let newer = read(changed("/format", json!(2))).err().unwrap();
+        assert_eq!(newer.to_string(), "the archive has format 2, and this build knows 1");
+        for other in [changed("/what", json!("a backup")), b"manifest.json".to_vec(), vec![]] {
+            let fault = read(other).err().unwrap();
+            assert!(fault.is_damage() && fault.to_string().contains("no archive of a key"), "{fault}");
+        }
+        for (pointer, to) in [("/versions/0/version", json!(0)), ("/versions/0/sealed", json!("?"))] {
+            assert!(read(changed(pointer, to)).unwrap().versions().is_err(), "{pointer}");
+        }
+        assert!(read(changed("/key/name", json!("no name!"))).unwrap().key().is_err());
+        assert!(read(changed("/versions", json!([{ "more": 1 }]))).is_err());
+    }
+}
