@@ -16,7 +16,7 @@ use crate::software::material::load;
 use crate::software::operate::Step;
 use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::key::{KeyMaterial, NewVersion};
+use holdfast_core::key::NewVersion;
 use holdfast_core::port::World;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{CallerName, Error, KeyId, KeyVersion, Secret, TenantId};
@@ -46,7 +46,7 @@ impl<'a> Of<'a> {
 
     /// A version.
     #[cfg(test)]
-    pub(crate) fn version(material: &KeyMaterial<'a>) -> Self {
+    pub(crate) fn version(material: &holdfast_core::key::KeyMaterial<'a>) -> Self {
         let KeyMaterial { tenant, key, version, algorithm, .. } = *material;
         Self { tenant, key, version, algorithm }
     }

@@ -7,7 +7,8 @@ use crate::root::spoken::Fingerprint;
 use crate::software::material::{self, Ready};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::emergency::{CopyState, InForce, OpenRequest, REQUEST_SECONDS, RequestCopy, SealedShare};
-use holdfast_core::key::{KeyMaterial, NewVersion, SealedHandle, TokenOrigin};
+use holdfast_core::frame::Commitment;
+use holdfast_core::key::{KeyMaterial, NewVersion, TokenOrigin};
 use holdfast_core::port::World;
 use holdfast_core::{CallerName, Error, ErrorKind, KeyId, KeyVersion, Secret, Stage, TenantId, Timestamp};
 use std::collections::{BTreeMap, HashMap};
@@ -67,7 +68,7 @@ struct Request {
 struct Wanted {
     version: KeyVersion,
     algorithm: Algorithm,
-    handle: SealedHandle,
+    commitment: Commitment,
     copy: Copy,
     given: BTreeMap<u8, Secret>,
 }
@@ -75,7 +76,8 @@ struct Wanted {
 /// Copies that are open.
 struct Opened {
     tenant: TenantId,
-    versions: BTreeMap<KeyVersion, (SealedHandle, Arc<Ready>)>,
+    /// By its commitment a version is recognised: its handle is sealed anew when its tenant's sealing key changes.
+    versions: BTreeMap<KeyVersion, (Commitment, Arc<Ready>)>,
     since: Timestamp,
     until: Moment,
     approved: Vec<CallerName>,
@@ -156,11 +158,11 @@ impl Request {
 
     fn open<W: World>(&self, key: KeyId, now: Timestamp, world: &W) -> Result<Opened, Error> {
         let mut versions = BTreeMap::new();
-        for Wanted { version, algorithm, handle, copy, given } in &self.wanted {
+        for Wanted { version, algorithm, commitment, copy, given } in &self.wanted {
             let of = Of { tenant: &self.tenant, key, version: *version, algorithm: *algorithm };
             let opened = copy.open(&of, given, world)?;
             let ready = Arc::new(material::load(*algorithm, opened.expose())?);
-            versions.insert(*version, (handle.clone(), ready));
+            versions.insert(*version, (*commitment, ready));
         }
         let until = Moment::after(self.seconds, now, world);
         Ok(Opened {
@@ -220,11 +222,10 @@ impl Desk {
         };
         let (tenant, key) = (first.tenant.clone(), first.key);
         let wanted = versions.iter().map(|(version, copy)| {
-            let (number, algorithm, handle) = (version.version, version.algorithm, version.handle.clone());
             Ok(Wanted {
-                version: number,
-                algorithm,
-                handle,
+                version: version.version,
+                algorithm: version.algorithm,
+                commitment: *version.commitment,
                 copy: Copy::parse(copy)?,
                 given: BTreeMap::new(),
             })
@@ -345,8 +346,9 @@ impl Desk {
             inner.in_force.remove(&material.key);
             return None;
         }
-        let (handle, ready) = opened.versions.get(&material.version)?;
-        (opened.tenant == *material.tenant && handle == material.handle).then(|| Arc::clone(ready))
+        let (commitment, ready) = opened.versions.get(&material.version)?;
+        let is_it = opened.tenant == *material.tenant && commitment.0 == material.commitment.0;
+        is_it.then(|| Arc::clone(ready))
     }
 }
 

@@ -254,10 +254,12 @@ fn enough_custodians_put_it_in_force_once_that_is_recorded_and_it_does_what_the_
     let work = Work::Open { body: &sealed, aad: b"aad" };
     let Step::Done(Product::Secret(back)) = itself.begin(&world, work).unwrap() else { unreachable!() };
     assert_eq!(back, plaintext);
-    // A handle of that name that is another one has no copy.
-    let handle = SealedHandle::new(b"another");
-    let other = KeyMaterial { handle: &handle, ..first.of() };
+    // Another version of that number has no copy; the same one sealed anew has.
+    let other = KeyMaterial { commitment: &Commitment([1; 32]), ..first.of() };
     assert!(desk.find(&other, world.now(), &world).is_none());
+    let handle = SealedHandle::new(b"sealed anew");
+    let same = KeyMaterial { handle: &handle, ..first.of() };
+    assert!(desk.find(&same, world.now(), &world).is_some());
     assert_eq!(desk.in_force(), 2);
     assert!(desk.end(KEY) && !desk.end(KEY));
     assert!(!is_in_force(&desk, &first, &world));
