@@ -1,0 +1,91 @@
+//! The socket: whose it is, and what is refused.
+
+use crate::api_server::{self, seed};
+use crate::common::{code, stderr, text};
+use crate::people::{Place, is_gone};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+fn mode(path: &Path) -> u32 {
+    path.symlink_metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn it_is_its_owner_s_and_is_replaced_only_when_nobody_serves_it() {
+    if !api_server::is_there() {
+        return;
+    }
+    let place = Place::new();
+    let (plugin, mut api) = place.cluster(&[]);
+    let path = place.socket("run");
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+
+    // Who serves is left alone.
+    let again = place.dev.run(&["kubernetes-kms", "--socket", &text(&path)]);
+    assert_eq!(code(again.status), 2);
+    assert!(
+        stderr(&again).contains("somebody serves") && stderr(&again).contains("help: "),
+        "{}",
+        stderr(&again)
+    );
+    let sealed = api.seal(&seed(1));
+
+    // What a killed one left is replaced, and the API server comes back to it by itself.
+    plugin.signal(rustix::process::Signal::KILL);
+    drop(plugin);
+    assert!(path.symlink_metadata().unwrap().file_type().is_socket());
+    let plugin = place.plugin("run", &[]);
+    api.until_well();
+    api.opens(&sealed, &seed(1));
+
+    plugin.ends();
+    assert!(is_gone(&path), "SIGTERM removes it");
+
+    // Another program's is left alone, too.
+    let _other = UnixListener::bind(&path).unwrap();
+    let refused = place.dev.fails(&["kubernetes-kms", "--socket", &text(&path)], 2);
+    assert!(refused.contains("somebody serves"), "{refused}");
+    assert!(path.exists());
+}
+
+#[test]
+fn a_group_is_let_in_when_it_is_named() {
+    let place = Place::new();
+    let group = rustix::process::getegid().as_raw().to_string();
+    let plugin = place.plugin("run", &["--socket-group", &group]);
+    let path = place.socket("run");
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o710));
+    plugin.ends();
+    let refused = place.dev.fails(&["kubernetes-kms", "--socket-group", "no-such-group"], 2);
+    assert!(refused.contains("there is no group `no-such-group`"), "{refused}");
+}
+
+#[test]
+fn a_place_that_others_can_change_is_refused() {
+    let place = Place::new();
+    let dir = place.dev.path("open");
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, Permissions::from_mode(0o770)).unwrap();
+    let refuses = |path: &Path, words: &str| {
+        let refused = place.dev.fails(&["kubernetes-kms", "--socket", &text(path)], 2);
+        assert!(refused.contains(words) && refused.contains("help: "), "{refused}");
+    };
+    refuses(&dir.join("kms.sock"), "others can write to");
+    fs::set_permissions(&dir, Permissions::from_mode(0o1777)).unwrap();
+    refuses(&dir.join("kms.sock"), "others can write to");
+    fs::set_permissions(&dir, Permissions::from_mode(0o750)).unwrap();
+    fs::write(dir.join("kms.sock"), "precious").unwrap();
+    refuses(&dir.join("kms.sock"), "is no socket");
+    assert_eq!(fs::read_to_string(dir.join("kms.sock")).unwrap(), "precious");
+    symlink(&dir, place.dev.path("link")).unwrap();
+    refuses(&place.dev.path("link/kms.sock"), "is no directory");
+    refuses(Path::new("kms.sock"), "no absolute path");
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&dir, Some(4711), None).unwrap();
+        refuses(&dir.join("other.sock"), "belongs to another user");
+    }
+    let nowhere = place.dev.fails(&["kubernetes-kms", "--socket", &text(&place.dev.path("a/b/kms.sock"))], 1);
+    assert!(nowhere.contains("cannot make"), "{nowhere}");
+}
