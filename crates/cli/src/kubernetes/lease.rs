@@ -84,6 +84,11 @@ impl Leases {
         kept.seeds.get(name).filter(|lease| now < lease.until).map(|lease| Arc::clone(&lease.seed))
     }
 
+    /// Wipes one, as its seed has been refused.
+    pub(crate) fn end(&self, name: &Name) {
+        self.kept().seeds.remove(name);
+    }
+
     /// Wipes those that have ended.
     pub(crate) fn sweep(&self, now: Duration) {
         self.kept().seeds.retain(|_, lease| now < lease.until);

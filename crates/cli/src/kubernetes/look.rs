@@ -42,7 +42,7 @@ impl From<Error> for Unseen {
         match Verdict::of(&error) {
             Verdict::Lost => Self::Lost(why),
             Verdict::Stopped => Self::Stopped(why),
-            Verdict::Refused => Self::Unusable(why),
+            Verdict::Unfit | Verdict::Refused => Self::Unusable(why),
         }
     }
 }

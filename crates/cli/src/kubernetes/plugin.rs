@@ -186,7 +186,10 @@ impl Plugin {
             }
             // Looked for again: a stop may have ended it meanwhile.
             Err(Miss::Lost(refused)) => leased().map(|seed| given(&seed)).ok_or(refused),
-            Err(Miss::Refused(refused)) => Err(refused),
+            Err(Miss::Refused(refused)) => {
+                self.leases.end(&name);
+                Err(refused)
+            }
         }
     }
 
@@ -232,6 +235,10 @@ impl Plugin {
                 }
                 Verdict::Stopped => {
                     self.forget(&why);
+                    self.look.notify_one();
+                    return Err(Miss::Refused(why));
+                }
+                Verdict::Unfit => {
                     self.look.notify_one();
                     return Err(Miss::Refused(why));
                 }

@@ -10,8 +10,10 @@ use holdfast_wire::kubernetes::{Refused, code};
 pub(crate) enum Verdict {
     /// The gateway was not reached, or cannot work now: ask again, and what is leased may be given meanwhile.
     Lost,
-    /// Somebody has stopped the key, the caller, the tenant or the gateway: nothing that is leased is given any more.
+    /// Somebody has stopped the caller, the tenant or the gateway: nothing that is leased is given any more.
     Stopped,
+    /// The key is in no state for it, or one version of it alone: the key has to be looked at.
+    Unfit,
     /// This request is refused, which says nothing of others.
     Refused,
 }
@@ -38,9 +40,9 @@ impl Verdict {
             ErrorKind::Unauthenticated
             | ErrorKind::Denied
             | ErrorKind::NotFound
-            | ErrorKind::KeyState
             | ErrorKind::Stopped
             | ErrorKind::Sealed => Self::Stopped,
+            ErrorKind::KeyState => Self::Unfit,
             ErrorKind::Malformed
             | ErrorKind::TooLarge
             | ErrorKind::AlreadyExists
@@ -83,6 +85,7 @@ mod tests {
             of(Verdict::Lost),
             "throttled deadline key-store-unavailable state-unavailable audit-unavailable"
         );
-        assert_eq!(of(Verdict::Stopped), "unauthenticated denied not-found key-state stopped sealed");
+        assert_eq!(of(Verdict::Stopped), "unauthenticated denied not-found stopped sealed");
+        assert_eq!(of(Verdict::Unfit), "key-state");
     }
 }

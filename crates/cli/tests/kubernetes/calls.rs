@@ -1,6 +1,7 @@
 //! Each call, and each way to call wrongly.
 
 use crate::api_server::{self, ApiServer, UID, encrypt, hex, seed};
+use crate::common::{stderr, stdout, text};
 use crate::people::{Place, has_no_trace};
 use serde_json::json;
 use std::io::{Read as _, Write as _};
@@ -146,4 +147,39 @@ fn status_is_answered_from_memory() {
     times.sort_by(f64::total_cmp);
     assert!(times[25] < 0.05, "{times:?}");
     assert_eq!(place.records("read-key"), before);
+}
+
+/// An API server is written in Go, and has gRPC's implementation in Go. A compiler for one test is much to ask: `--slow`, or whoever has it.
+#[test]
+fn the_grpc_of_api_servers_is_answered() {
+    const LIBRARY: &str = "/usr/share/gocode";
+    let go = std::process::Command::new("go").arg("version").output();
+    let is_there = go.is_ok() && std::path::Path::new(LIBRARY).join("src/google.golang.org/grpc").exists();
+    if !is_there {
+        assert!(
+            std::env::var_os("HOLDFAST_SLOW").is_none(),
+            "golang-go or golang-google-grpc-dev is not installed"
+        );
+        eprintln!(
+            "SKIPPED: golang-go or golang-google-grpc-dev is not installed; HOLDFAST_SLOW=1 makes that a failure"
+        );
+        return;
+    }
+    let place = Place::new();
+    let plugin = place.plugin("run", &[]);
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/client.go");
+    let client = text(&place.dev.path("client"));
+    let mut built = std::process::Command::new("go");
+    built.args(["build", "-o", &client, source]).env("GO111MODULE", "off").env("GOPATH", LIBRARY);
+    let built = built.env("GOFLAGS", "").env("GOCACHE", place.dev.path("cache")).output().unwrap();
+    assert!(built.status.success(), "{}", stderr(&built));
+    let socket = place.socket("run");
+    let mut said = String::new();
+    crate::common::wait::until("a plugin that has looked", || {
+        said = stdout(&std::process::Command::new(&client).arg(&socket).output().unwrap());
+        !said.starts_with("Status Unavailable")
+    });
+    let expected = "Status OK v2 ok\nEncrypt OK true\nDecrypt 200\nDecrypt InvalidArgument\nNothing Unimplemented\nEncrypt ResourceExhausted\nStatus OK\n";
+    assert_eq!(said, expected);
+    plugin.ends();
 }

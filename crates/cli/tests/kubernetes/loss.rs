@@ -134,3 +134,33 @@ fn a_cold_plugin_without_a_gateway_reads_nothing_and_is_ready_for_it() {
     api.opens(&sealed, &seed(1));
     plugin.ends();
 }
+
+/// The plugin has no file but its lock, and nobody gets a copy of its memory.
+#[test]
+fn what_is_leased_is_on_no_disk() {
+    if !api_server::is_there() {
+        return;
+    }
+    let place = Place::new();
+    let (plugin, mut api) = place.cluster(&[]);
+    let sealed = api.seal(&seed(0x5d));
+    api.opens(&sealed, &seed(0x5d));
+    let proc = std::path::PathBuf::from(format!("/proc/{}", plugin.pid()));
+    let open: Vec<_> = std::fs::read_dir(proc.join("fd"))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|path| path.is_file())
+        .collect();
+    let socket = place.socket("run");
+    assert_eq!(open, [socket.with_extension("sock.lock")], "{open:?}");
+    assert_eq!(std::fs::read(&open[0]).unwrap(), b"");
+    let beside: Vec<_> = std::fs::read_dir(socket.parent().unwrap()).unwrap().collect();
+    assert_eq!(beside.len(), 2, "{beside:?}");
+    let limits = std::fs::read_to_string(proc.join("limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    // Others of the same user may not look: what a process of root's sees here belongs to root.
+    let mode = std::fs::metadata(proc.join("environ")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&mode), 0);
+    plugin.ends();
+}

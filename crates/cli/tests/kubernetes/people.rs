@@ -2,7 +2,9 @@
 
 use crate::api_server::ApiServer;
 use crate::common::{Dev, Server, text};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 pub struct Place {
     pub dev: Dev,
@@ -53,6 +55,22 @@ impl Place {
         let found = self.dev.ok(&["audit", "search", "--action", action, "--json"]);
         found.matches("\"action\":").count()
     }
+}
+
+/// Runs a plugin that must not start, and gives what it said; one that serves would be waited for in vain.
+pub fn refused(mut command: Command, with: i32) -> String {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    if !ready.is_empty() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("it started: {ready}");
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = crate::common::stderr(&output);
+    assert!(crate::common::code(output.status) == with && said.contains("error: "), "{said}");
+    said
 }
 
 /// What a process has in its files of text: its log, read by whoever ends it.

@@ -1,8 +1,8 @@
 //! The socket: whose it is, and what is refused.
 
 use crate::api_server::{self, seed};
-use crate::common::{code, stderr, text};
-use crate::people::{Place, is_gone};
+use crate::common::text;
+use crate::people::{Place, is_gone, refused};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
@@ -23,13 +23,9 @@ fn it_is_its_owner_s_and_is_replaced_only_when_nobody_serves_it() {
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
 
     // Who serves is left alone.
-    let again = place.dev.run(&["kubernetes-kms", "--socket", &text(&path)]);
-    assert_eq!(code(again.status), 2);
-    assert!(
-        stderr(&again).contains("somebody serves") && stderr(&again).contains("help: "),
-        "{}",
-        stderr(&again)
-    );
+    let line = ["kubernetes-kms", "--socket", &text(&path)];
+    let said = refused(place.dev.command(&line), 2);
+    assert!(said.contains("somebody serves") && said.contains("help: "), "{said}");
     let sealed = api.seal(&seed(1));
 
     // What a killed one left is replaced, and the API server comes back to it by itself.
@@ -45,8 +41,8 @@ fn it_is_its_owner_s_and_is_replaced_only_when_nobody_serves_it() {
 
     // Another program's is left alone, too.
     let _other = UnixListener::bind(&path).unwrap();
-    let refused = place.dev.fails(&["kubernetes-kms", "--socket", &text(&path)], 2);
-    assert!(refused.contains("somebody serves"), "{refused}");
+    let said = refused(place.dev.command(&line), 2);
+    assert!(said.contains("somebody serves"), "{said}");
     assert!(path.exists());
 }
 
@@ -58,8 +54,8 @@ fn a_group_is_let_in_when_it_is_named() {
     let path = place.socket("run");
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o710));
     plugin.ends();
-    let refused = place.dev.fails(&["kubernetes-kms", "--socket-group", "no-such-group"], 2);
-    assert!(refused.contains("there is no group `no-such-group`"), "{refused}");
+    let said = refused(place.dev.command(&["kubernetes-kms", "--socket-group", "no-such-group"]), 2);
+    assert!(said.contains("there is no group `no-such-group`"), "{said}");
 }
 
 #[test]
@@ -69,8 +65,8 @@ fn a_place_that_others_can_change_is_refused() {
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, Permissions::from_mode(0o770)).unwrap();
     let refuses = |path: &Path, words: &str| {
-        let refused = place.dev.fails(&["kubernetes-kms", "--socket", &text(path)], 2);
-        assert!(refused.contains(words) && refused.contains("help: "), "{refused}");
+        let said = refused(place.dev.command(&["kubernetes-kms", "--socket", &text(path)]), 2);
+        assert!(said.contains(words) && said.contains("help: "), "{said}");
     };
     refuses(&dir.join("kms.sock"), "others can write to");
     fs::set_permissions(&dir, Permissions::from_mode(0o1777)).unwrap();
@@ -86,6 +82,7 @@ fn a_place_that_others_can_change_is_refused() {
         std::os::unix::fs::chown(&dir, Some(4711), None).unwrap();
         refuses(&dir.join("other.sock"), "belongs to another user");
     }
-    let nowhere = place.dev.fails(&["kubernetes-kms", "--socket", &text(&place.dev.path("a/b/kms.sock"))], 1);
+    let line = ["kubernetes-kms", "--socket", &text(&place.dev.path("a/b/kms.sock"))];
+    let nowhere = refused(place.dev.command(&line), 1);
     assert!(nowhere.contains("cannot make"), "{nowhere}");
 }

@@ -12,7 +12,7 @@ fn a_suspended_key_turns_status_and_no_lease_outlives_it() {
     let mut place = Place::new();
     // Nobody looks by itself: what is refused says enough.
     let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
-    let sealed = api.seal(&seed(1));
+    let (sealed, never_read) = (api.seal(&seed(1)), api.seal(&seed(9)));
     place.dev.ok(&["key", "suspend", "kubernetes"]);
     // The gateway is asked before anything that is leased is given, so it is refused at once.
     api.refuses(&sealed.decrypt(), "FAILED_PRECONDITION", "suspended");
@@ -20,7 +20,9 @@ fn a_suspended_key_turns_status_and_no_lease_outlives_it() {
     assert!(status["words"].as_str().unwrap().contains("suspended"), "{status}");
     api.refuses(&encrypt(&seed(2)), "FAILED_PRECONDITION", "suspended");
     place.dev.server.kill();
-    assert_eq!(api.open(&sealed)["code"], "UNAVAILABLE", "its lease has been wiped");
+    for sealed in [&sealed, &never_read] {
+        assert_eq!(api.open(sealed)["code"], "UNAVAILABLE", "its lease has been wiped");
+    }
     assert_eq!(api.status()["code"], "FAILED_PRECONDITION", "no loss undoes an order");
     place.again();
     place.dev.ok(&["key", "resume", "kubernetes"]);
@@ -43,6 +45,38 @@ fn a_look_that_finds_a_stop_wipes_what_is_leased() {
     api.until("a Status of the order", |status| status["code"] == "FAILED_PRECONDITION");
     place.dev.server.kill();
     assert_eq!(api.open(&sealed)["code"], "UNAVAILABLE");
+    plugin.ends();
+}
+
+/// The end of one version ends the leases of its seeds, and of no others.
+#[test]
+fn a_version_that_was_given_up_ends_the_leases_of_its_own() {
+    if !api_server::is_there() {
+        return;
+    }
+    let mut place = Place::new();
+    let (plugin, mut api) = place.cluster(&[]);
+    let old = api.seal(&seed(1));
+    place.dev.ok(&["key", "rotate", "kubernetes"]);
+    api.until("another key id", |status| status["key_id"] != old.key_id.as_str());
+    let new = api.seal(&seed(2));
+    place.dev.ok(&["key", "deactivate", "kubernetes", "--version", "1", "--without-inventory"]);
+    api.opens(&old, &seed(1));
+    place.dev.ok(&[
+        "key",
+        "destroy",
+        "kubernetes",
+        "--version",
+        "1",
+        "--confirm",
+        "kubernetes",
+        "--without-inventory",
+    ]);
+    api.refuses(&old.decrypt(), "FAILED_PRECONDITION", "");
+    api.until_well();
+    place.dev.server.kill();
+    assert_eq!(api.open(&old)["code"], "UNAVAILABLE");
+    api.opens(&new, &seed(2));
     plugin.ends();
 }
 
