@@ -109,9 +109,26 @@ pub(crate) fn path() -> Result<OsString> {
     std::env::join_paths(all).context("the path cannot be joined")
 }
 
+/// What only `--slow` needs.
+const SLOW: [Tool; 2] = [
+    Tool { program: "go", package: "golang-go", why: "builds a client of gRPC as API servers have it" },
+    Tool { program: GO_GRPC, package: "golang-google-grpc-dev", why: "is that gRPC" },
+];
+/// A Go library of Debian's.
+const GO_GRPC: &str = "/usr/share/gocode/src/google.golang.org/grpc/clientconn.go";
+
 /// Finds the tools, or installs them where that is possible; otherwise names what is missing.
 pub(crate) fn ensure() -> Result<()> {
-    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !is_there(tool.program)).collect();
+    all_of(&TOOLS)
+}
+
+/// The same for what only `--slow` needs.
+pub(crate) fn ensure_slow() -> Result<()> {
+    all_of(&SLOW)
+}
+
+fn all_of(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| !is_there(tool.program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
