@@ -58,6 +58,31 @@ fn a_group_is_let_in_when_it_is_named() {
     assert!(said.contains("there is no group `no-such-group`"), "{said}");
 }
 
+/// The mode is the first lock; this is what stands when somebody has opened it.
+#[test]
+fn another_user_is_refused_whatever_the_mode() {
+    if !api_server::is_there() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    let (plugin, mut api) = place.cluster(&[]);
+    let path = place.socket("run");
+    for directory in path.ancestors().skip(1).take(2) {
+        fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
+    }
+    let connect = "import os, socket, sys; os.setgid(65534); os.setuid(int(sys.argv[2])); \
+        s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1]); \
+        s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4\\0\\0\\0\\0\\0') if sys.argv[2] == '0' else None; \
+        print(len(s.recv(9)))";
+    // What a server of HTTP/2 says first is a frame with a header of nine bytes.
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(api_server::python(connect, &[&text(&path), "0"]).trim(), "9");
+    assert_eq!(api_server::python(connect, &[&text(&path), "65534"]).trim(), "0");
+    api.key_id();
+    let log = plugin.ends();
+    assert!(log.contains("refused to another user") && log.contains("user=65534"), "{log}");
+}
+
 #[test]
 fn a_place_that_others_can_change_is_refused() {
     let place = Place::new();
