@@ -10,9 +10,10 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
+    Target { name: "kubernetes-kms", run: kubernetes_kms },
     Target { name: "token", run: token },
     Target { name: "ciphertext", run: ciphertext },
     Target { name: "sealed-blob", run: sealed_blob },
@@ -50,6 +51,28 @@ fn native_answer(input: &[u8]) -> bool {
     use holdfast_wire::native::client;
     let _problem = client::problem(500, input);
     client::parse::<holdfast_wire::native::message::Keys>(200, input).is_ok()
+}
+
+/// The path of a call, a line end, its body.
+fn kubernetes_kms(input: &[u8]) -> bool {
+    use holdfast_wire::kubernetes::{self, Call, KekId, MAX_CIPHERTEXT, MAX_KEY_ID, MAX_PLAINTEXT};
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (path, body) = input.split_at(end);
+    let _headers = (kubernetes::grpc::timeout(text(path)), kubernetes::grpc::trailer_text(text(input)));
+    match kubernetes::decode(text(path), body.get(1..).unwrap_or_default()) {
+        Ok(Call::Status) => true,
+        Ok(Call::Encrypt(request)) => {
+            assert!((1..=MAX_PLAINTEXT).contains(&request.plaintext.len()) && !request.uid.is_empty());
+            true
+        }
+        Ok(Call::Decrypt(request)) => {
+            assert!((1..=MAX_CIPHERTEXT).contains(&request.ciphertext.len()) && !request.uid.is_empty());
+            assert!((1..=MAX_KEY_ID).contains(&request.key_id.len()));
+            let _form = KekId::is_one(request.key_id);
+            true
+        }
+        Err(_) => false,
+    }
 }
 
 fn token(input: &[u8]) -> bool {

@@ -11,6 +11,9 @@ const FUZZ_SECONDS_IN_ALL: u64 = 240;
 /// Runs all tests; with `slow`, those too that take longer.
 pub(crate) fn run(slow: bool) -> Result<()> {
     tools::ensure()?;
+    if slow {
+        tools::ensure_slow()?;
+    }
     tools::ensure_rage()?;
     shell::run("format", cargo().args(["fmt", "--all", "--check"]))?;
     let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];

@@ -13,7 +13,12 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 14] = [
+/// Modules of Debian's own Python, below `/usr/lib/python3`.
+const PYTHON_GRPC: &str = "dist-packages/grpc/__init__.py";
+const PYTHON_PROTOBUF: &str = "dist-packages/google/protobuf/message.py";
+const PYTHON_YAML: &str = "dist-packages/yaml/__init__.py";
+
+const TOOLS: [Tool; 18] = [
     Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
     Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
     Tool { program: "python3", package: "python3", why: "opens a backup without Holdfast" },
@@ -31,6 +36,14 @@ const TOOLS: [Tool; 14] = [
         package: "libtss2-tcti-swtpm0",
         why: "finds the TPM that is none",
     },
+    Tool { program: "protoc", package: "protobuf-compiler", why: "makes messages of Kubernetes' protocol" },
+    Tool {
+        program: PYTHON_GRPC,
+        package: "python3-grpcio",
+        why: "calls the KMS plugin as an API server does",
+    },
+    Tool { program: PYTHON_PROTOBUF, package: "python3-protobuf", why: "reads what it answers" },
+    Tool { program: PYTHON_YAML, package: "python3-yaml", why: "reads what is in deploy/" },
     Tool { program: "lmnsd_gtls.so", package: "rsyslog-gnutls", why: "has rsyslog speak TLS" },
 ];
 
@@ -96,9 +109,26 @@ pub(crate) fn path() -> Result<OsString> {
     std::env::join_paths(all).context("the path cannot be joined")
 }
 
+/// What only `--slow` needs.
+const SLOW: [Tool; 2] = [
+    Tool { program: "go", package: "golang-go", why: "builds a client of gRPC as API servers have it" },
+    Tool { program: GO_GRPC, package: "golang-google-grpc-dev", why: "is that gRPC" },
+];
+/// A Go library of Debian's.
+const GO_GRPC: &str = "/usr/share/gocode/src/google.golang.org/grpc/clientconn.go";
+
 /// Finds the tools, or installs them where that is possible; otherwise names what is missing.
 pub(crate) fn ensure() -> Result<()> {
-    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !is_there(tool.program)).collect();
+    all_of(&TOOLS)
+}
+
+/// The same for what only `--slow` needs.
+pub(crate) fn ensure_slow() -> Result<()> {
+    all_of(&SLOW)
+}
+
+fn all_of(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| !is_there(tool.program)).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -5,12 +5,12 @@ use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Printer;
-use holdfast_sdk::{Client, Tenant, TenantId};
+use holdfast_sdk::{Client, ClientBuilder, Tenant, TenantId};
 use std::fs::File;
 use std::future::Future;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Handle, Runtime};
 use zeroize::Zeroizing;
 
@@ -46,6 +46,10 @@ impl App {
 
     /// A client of the gateway, as the caller that options or environment name.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
+        self.client_with(|builder| builder)
+    }
+
+    fn client_with(&self, adjust: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, Failure> {
         let Global { url, cacert, cert, cert_key, token_file, tenant: _, receipt, timeout, json: _ } =
             &self.global;
         let environment = &self.environment;
@@ -77,7 +81,7 @@ impl App {
             Some(path) => builder.receipts(keep_receipts(path)?),
             None => builder,
         };
-        Ok(builder.connect()?)
+        Ok(adjust(builder).connect()?)
     }
 
     fn certificate(&self, cert: &Path, cert_key: Option<&PathBuf>) -> Result<Credential, Failure> {
@@ -96,10 +100,30 @@ impl App {
 
     /// The tenant that this command is about.
     pub(crate) fn tenant(&self) -> Result<Tenant, Failure> {
+        self.tenant_with(|builder| builder)
+    }
+
+    /// The same, by a client that is set up further.
+    pub(crate) fn tenant_with(
+        &self,
+        adjust: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Tenant, Failure> {
         let tenant = self.tenant_name()?.ok_or_else(|| {
             Failure::usage("no tenant is named").remedy("name it with `--tenant` or HOLDFAST_TENANT")
         })?;
-        Ok(self.client()?.tenant(tenant))
+        Ok(self.client_with(adjust)?.tenant(tenant))
+    }
+
+    /// When the files were written last that say as whom, and whom to trust: as long as that is the same, so are they.
+    pub(crate) fn credential_times(&self) -> Vec<Option<SystemTime>> {
+        let (global, environment) = (&self.global, &self.environment);
+        let files = [
+            global.cacert.as_ref().or(environment.cacert.as_ref()),
+            global.cert.as_ref().or(environment.cert.as_ref()),
+            global.cert_key.as_ref().or(environment.key.as_ref()),
+            global.token_file.as_ref(),
+        ];
+        files.into_iter().map(|file| std::fs::metadata(file?).and_then(|meta| meta.modified()).ok()).collect()
     }
 }
 

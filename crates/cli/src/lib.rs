@@ -16,6 +16,7 @@ pub mod exit;
 pub mod failure;
 mod input;
 mod issue;
+mod kubernetes;
 mod lines;
 mod output;
 mod plugin;

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 17] = [
+const FOLLOWED: [&str; 18] = [
     "adopt.md",
     "archive.md",
     "backup.md",
@@ -37,6 +37,7 @@ const FOLLOWED: [&str; 17] = [
     "emergency.md",
     "exit.md",
     "import.md",
+    "kubernetes.md",
     "pool.md",
     "restore.md",
     "rollback.md",
@@ -433,6 +434,49 @@ fn a_compromised_key_is_stopped_and_left() {
     book.rest();
     is_over(&machine);
     machine.is_refused(&format!("{SERVICE}; holdfast encrypt record --key payroll -o x"), "not permitted");
+}
+
+#[test]
+fn a_cluster_s_plugin_is_set_up_stopped_and_renewed() {
+    let machine = Machine::new();
+    start(&machine);
+    let mut book = Book::open("kubernetes.md", &machine);
+    let says = |words: &str| {
+        common::wait::until(words, || {
+            machine.does("journalctl -u holdfast-kms -n 1000 -o cat").contains(words)
+        });
+    };
+    book.before("grep 'the key can be used'");
+    says("the key can be used");
+    book.before("holdfast key rotate kubernetes");
+    let one = "holdfast audit search --key kubernetes --action decrypt --outcome success --json";
+    let tries = || machine.does(&format!("{CAROL}; {one}")).matches("\"action\":").count();
+    assert_eq!(tries(), 1, "it was tried before it was said");
+    // Its next look is not waited for.
+    book.before("holdfast key suspend kubernetes");
+    machine.does("systemctl reload holdfast-kms");
+    common::wait::until("the next version", || tries() == 2);
+    book.before("holdfast key resume kubernetes");
+    machine.does("systemctl reload holdfast-kms");
+    says("key `kubernetes` is suspended");
+    book.before("--certificate next/kubernetes-kms.pem");
+    // By the next certificate it is served when the last one is worth nothing.
+    let looks = || {
+        machine.does(&format!("{CAROL}; holdfast audit search --action read-key --outcome success --json"))
+    };
+    let certificates = || {
+        let found = looks();
+        let keys = found.split("\"certificate_key_sha256\":").skip(1).map(|rest| rest[..70].to_owned());
+        keys.collect::<BTreeSet<_>>().len()
+    };
+    common::wait::until("a look by the next certificate", || certificates() == 2);
+    book.rest();
+    let before = looks().matches("\"action\":").count();
+    machine.does("systemctl reload holdfast-kms");
+    common::wait::until("one more look", || looks().matches("\"action\":").count() > before);
+    machine.does("systemctl stop holdfast-kms");
+    assert!(!machine.path("/run/holdfast/kms.sock").exists());
+    is_over(&machine);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 /// No core dumps, and no other process of the same user may read this one's memory. Best effort: what fails is logged.
-pub(crate) fn protect_memory() {
+pub fn protect_memory() {
     let nothing = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, nothing) {
         tracing::warn!(%error, "core dumps could not be switched off");

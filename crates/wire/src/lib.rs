@@ -4,5 +4,6 @@
 //! exchange can be recorded.
 
 mod json;
+pub mod kubernetes;
 pub mod native;
 mod pem;

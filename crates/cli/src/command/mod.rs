@@ -23,6 +23,7 @@ mod init;
 mod inventory;
 mod kek;
 mod key;
+mod kubernetes_kms;
 mod mac;
 mod policy;
 mod pool;
@@ -100,6 +101,7 @@ pub(crate) enum Command {
     /// Run a witness that cosigns logs
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
+    KubernetesKms(kubernetes_kms::KubernetesKms),
     Encrypt(encrypt::Encrypt),
     Decrypt(decrypt::Decrypt),
     Wrap(wrap::Wrap),
@@ -141,6 +143,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Anchor(anchor) => anchor.run(app),
         Command::Audit(audit) => audit.run(app),
         Command::Witness(witness) => witness.run(app),
+        Command::KubernetesKms(kms) => kms.run(app),
         Command::Encrypt(encrypt) => encrypt.run(app),
         Command::Decrypt(decrypt) => decrypt.run(app),
         Command::Wrap(wrap) => wrap.run(app),

@@ -5,11 +5,11 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, note};
 use clap::Args;
-use holdfast_gateway::Fault;
 use holdfast_gateway::config::{self, Config, LogFormat, Logging};
 use holdfast_gateway::sealed::Sealed;
 use holdfast_gateway::serve::{self, Options, Running, Started};
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -232,7 +232,7 @@ impl Signals {
     }
 
     /// Waits for the order to end, reloading on the way.
-    pub(super) async fn wait(&mut self, reload: impl Fn() -> Result<(), Fault>, systemd: &Systemd) {
+    pub(super) async fn wait<E: Display>(&mut self, reload: impl Fn() -> Result<(), E>, systemd: &Systemd) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,

@@ -7,7 +7,7 @@
 //! | ports 8443 and 9443 | two free ones |
 //! | `target/dist/holdfast` | the binary under test |
 //! | `deploy/` | a copy of it, with these same replacements |
-//! | `systemctl`, `journalctl` | `shims/systemctl.sh`: really runs the `ExecStart` of the installed unit and ends it; the rest of the unit is not obeyed but for `UMask` |
+//! | `systemctl`, `journalctl` | `shims/systemctl.sh`: really runs the `ExecStart` of the installed unit and ends it; the rest of the unit is not obeyed but for `UMask` and `EnvironmentFile` |
 //! | `useradd`, `chown` | nothing: all files are the tester's |
 //! | `install -o … -g …`, `runuser -u holdfast -- …` | the same without the other user |
 //! | each person's own machine | one working directory for all of them |
@@ -26,8 +26,16 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 
 /// Directories that the machine has before anybody begins.
-const PLACES: [&str; 6] =
-    ["/var/lib", "/etc/holdfast", "/etc/systemd/system", "/usr/local/bin", "/mnt", "/srv"];
+const PLACES: [&str; 8] = [
+    "/var/lib",
+    "/etc/holdfast",
+    "/etc/kubernetes",
+    "/etc/systemd/system",
+    "/usr/local/bin",
+    "/run/holdfast",
+    "/mnt",
+    "/srv",
+];
 
 /// Paths that are the tester's own, and only looked at.
 const REAL: [&str; 5] =
@@ -69,7 +77,7 @@ impl Machine {
     pub fn with(disk: impl FnOnce(&Path) -> Option<Disk>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path.trim_start_matches('/'));
-        for place in PLACES.into_iter().chain(["home/target/dist", "home/deploy", "shims", "run"]) {
+        for place in PLACES.into_iter().chain(["home/target/dist", "home/deploy/kubernetes", "shims"]) {
             fs::create_dir_all(at(place)).unwrap();
         }
         let disk = disk(&at("/var/lib"));
@@ -81,7 +89,12 @@ impl Machine {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
-        for name in ["holdfast.toml", "holdfast.service"] {
+        for name in [
+            "holdfast.toml",
+            "holdfast.service",
+            "kubernetes/holdfast-kms.service",
+            "kubernetes/encryption-configuration.yaml",
+        ] {
             machine.write(&format!("deploy/{name}"), &fs::read_to_string(deploy.join(name)).unwrap());
         }
         machine
@@ -184,7 +197,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.execute("systemctl kill holdfast");
+        self.execute("systemctl kill holdfast-kms; systemctl kill holdfast");
     }
 }
 

@@ -47,8 +47,12 @@ impl<'a> Of<'a> {
     /// A version.
     #[cfg(test)]
     pub(crate) fn version(material: &holdfast_core::key::KeyMaterial<'a>) -> Self {
-        let KeyMaterial { tenant, key, version, algorithm, .. } = *material;
-        Self { tenant, key, version, algorithm }
+        Self {
+            tenant: material.tenant,
+            key: material.key,
+            version: material.version,
+            algorithm: material.algorithm,
+        }
     }
 
     /// What the sealed material is bound to: all of this, and the copy's head.

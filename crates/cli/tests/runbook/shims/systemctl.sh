@@ -1,10 +1,31 @@
 #!/bin/sh
-# What the runbooks ask of systemd, for one unit. It runs the ExecStart of the installed unit file, waits until that serves or is sealed,
-# and ends it with SIGTERM. No event is waited for longer than systemd would.
-unit=@ROOT@/etc/systemd/system/holdfast.service
-run=@ROOT@/run
+# What the runbooks ask of systemd, for the units `holdfast` and `holdfast-kms`. It runs the ExecStart of the installed unit file with the
+# variables of its EnvironmentFile, waits until that serves or is sealed, and ends it with SIGTERM. No event is waited for longer than systemd
+# would.
+
+verb=$1
+shift
+now=
+if [ "$1" = --now ]; then now=yes && shift; fi
+case "$verb $*" in
+"daemon-reload ") name= ;;
+*" holdfast") name=holdfast run=@ROOT@/run ;;
+*" holdfast-kms") name=holdfast-kms run=@ROOT@/run/kms ;;
+*)
+    echo "this machine has no unit \`$*\`" >&2
+    exit 64
+    ;;
+esac
+unit=@ROOT@/etc/systemd/system/$name.service
+mkdir -p "${run-@ROOT@/run}"
 
 setting() { sed -n "s/^$1=//p" "$unit"; }
+
+# Words without spaces, as those of the runbooks are.
+variables() {
+    file=$(setting EnvironmentFile)
+    if [ -n "$file" ]; then grep -v '^#' "$file"; fi
+}
 
 is_active() { [ -e "$run/pid" ] && [ ! -s "$run/ended" ]; }
 
@@ -17,7 +38,7 @@ start() {
     rm -f "$run/pid" "$run/ended" "$run/said"
     mkfifo "$run/said"
     (
-        env -i PATH="$PATH" $(setting ExecStart) >"$run/said" 2>"$run/journal" &
+        env -i PATH="$PATH" $(variables) $(setting ExecStart) >"$run/said" 2>"$run/journal" &
         echo $! >"$run/pid"
         wait $!
         echo $? >"$run/ended"
@@ -25,8 +46,8 @@ start() {
     # An end before that line is the end of the pipe.
     if timeout "$(setting TimeoutStartSec)" head -n 1 "$run/said" | grep -Eq '^(serving|sealed) '; then return; fi
     wait_for_end
-    echo 'Job for holdfast.service failed because the control process exited with error code.' >&2
-    echo 'See "systemctl status holdfast.service" and "journalctl -xeu holdfast.service" for details.' >&2
+    echo "Job for $name.service failed because the control process exited with error code." >&2
+    echo "See \"systemctl status $name.service\" and \"journalctl -xeu $name.service\" for details." >&2
     exit 1
 }
 
@@ -39,14 +60,6 @@ stop() {
     [ "$1" = KILL ] || [ "$(cat "$run/ended")" = 0 ]
 }
 
-verb=$1
-shift
-now=
-if [ "$1" = --now ]; then now=yes && shift; fi
-if [ "$verb" != daemon-reload ] && [ "$*" != holdfast ]; then
-    echo "this machine has no unit \`$*\`" >&2
-    exit 64
-fi
 case $verb in
 daemon-reload) ;;
 enable) if [ -n "$now" ]; then start; fi ;;

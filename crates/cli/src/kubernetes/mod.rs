@@ -1,0 +1,14 @@
+//! The KMS v2 plugin beside an API server of Kubernetes: gRPC on a Unix socket at the one side, a gateway at the other.
+//!
+//! What is said on the socket is read and written by `holdfast_wire::kubernetes`. Here: [`socket`] (made so that only the API server connects),
+//! [`server`] (HTTP/2 on it), [`plugin`] (what each call is answered), [`standing`] (what is known of the key, which Status says), [`look`] (how that is
+//! learned), [`lease`] (seeds that are kept for a bounded time), [`verdict`] (what a failure of the gateway means).
+
+pub(crate) mod clock;
+pub(crate) mod lease;
+pub(crate) mod look;
+pub(crate) mod plugin;
+pub(crate) mod server;
+pub(crate) mod socket;
+pub(crate) mod standing;
+mod verdict;

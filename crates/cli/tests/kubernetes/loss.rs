@@ -1,0 +1,166 @@
+//! A gateway that is lost, and one that comes back.
+
+use crate::api_server::{self, encrypt, hex, seed};
+use crate::people::{Place, has_no_trace};
+use rustix::process::Signal;
+use serde_json::json;
+
+#[test]
+fn a_running_api_server_notices_nothing_of_a_lost_gateway_within_its_lease() {
+    if !api_server::is_there() {
+        return;
+    }
+    let mut place = Place::new();
+    let (plugin, mut api) = place.cluster(&["--lease", "10m"]);
+    let key_id = api.key_id();
+    let sealed = api.seal(&seed(0x5d));
+    let (read, never_read) = (api.seal(&seed(2)), api.seal(&seed(3)));
+    api.opens(&read, &seed(2));
+    // As another API server wrote it: this plugin has not seen it.
+    let other = place.plugin("other", &[]);
+    let mut other_api = crate::api_server::ApiServer::of(&place.socket("other"));
+    other_api.until_well();
+    let unseen = other_api.seal(&seed(4));
+    other.ends();
+
+    place.dev.server.kill();
+    // Status says the same, and what was given within the lease is given again: what was decrypted and what was encrypted here.
+    assert_eq!(api.key_id(), key_id);
+    api.opens(&sealed, &seed(0x5d));
+    api.opens(&read, &seed(2));
+    api.opens(&never_read, &seed(3));
+    let mut wrong = sealed.clone();
+    wrong.key_id = wrong.key_id.replace(":1.1:", ":1.2:");
+    assert_eq!(api.open(&wrong)["code"], "UNAVAILABLE", "only with its own key id");
+    // What was not leased cannot be read, which is said before the caller gives up.
+    let refused = api.refuses(&unseen.decrypt(), "UNAVAILABLE", "nobody listens");
+    assert!(refused["seconds"].as_f64().unwrap() < 2.95, "{refused}");
+    let refused = api.refuses(&encrypt(&seed(5)), "UNAVAILABLE", "nobody listens");
+    assert!(
+        refused["seconds"].as_f64().unwrap() > 1.0,
+        "it was tried for as long as there was time: {refused}"
+    );
+    assert_eq!(api.key_id(), key_id);
+
+    // A call that waits when the gateway comes back is answered.
+    let mut patient = encrypt(&seed(6));
+    patient["timeout"] = json!(25);
+    api.send(&patient);
+    place.again();
+    let reply = api.hear();
+    assert_eq!((&reply["code"], &reply["key_id"]), (&json!("OK"), &json!(key_id)), "{reply}");
+    api.opens(&unseen, &seed(4));
+    let log = plugin.ends();
+    assert!(log.contains("by=\"lease\"") && log.contains("no gateway answers"), "{log}");
+    has_no_trace(&log, &seed(0x5d));
+}
+
+#[test]
+fn after_the_lease_nothing_is_read_and_status_says_why() {
+    if !api_server::is_there() {
+        return;
+    }
+    let mut place = Place::new();
+    let (plugin, mut api) = place.cluster(&["--lease", "2s"]);
+    let key_id = api.key_id();
+    let sealed = api.seal(&seed(1));
+    place.dev.server.kill();
+    crate::common::wait::until("the end of the lease", || api.open(&sealed)["code"] == "UNAVAILABLE");
+    // The same key id: an API server goes on writing under the seed that it has.
+    let status = api.until("a word on the gateway", |status| status["healthz"] != "ok");
+    assert_eq!((&status["code"], &status["key_id"]), (&json!("OK"), &json!(key_id)), "{status}");
+    assert!(status["healthz"].as_str().unwrap().contains("no gateway has answered for"), "{status}");
+    place.again();
+    assert_eq!(api.until_well(), key_id);
+    api.opens(&sealed, &seed(1));
+    plugin.ends();
+}
+
+#[test]
+fn without_a_lease_nothing_is_kept() {
+    if !api_server::is_there() {
+        return;
+    }
+    let mut place = Place::new();
+    let (plugin, mut api) = place.cluster(&["--lease", "0s"]);
+    let sealed = api.seal(&seed(1));
+    api.opens(&sealed, &seed(1));
+    place.dev.server.kill();
+    assert_eq!(api.open(&sealed)["code"], "UNAVAILABLE");
+    plugin.ends();
+}
+
+/// A gateway that says nothing is worse than none: each call would wait for it.
+#[test]
+fn a_gateway_that_hangs_costs_half_of_a_deadline_once() {
+    if !api_server::is_there() {
+        return;
+    }
+    let place = Place::new();
+    // It looks so seldom that a call has to notice.
+    let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
+    let sealed = api.seal(&seed(1));
+    place.dev.server.signal(Signal::STOP);
+    let first = api.open(&sealed);
+    assert_eq!((&first["code"], &first["plaintext"]), (&json!("OK"), &json!(hex(&seed(1)))), "{first}");
+    assert!(first["seconds"].as_f64().unwrap() < 2.5, "{first}");
+    // From then on it is known.
+    let second = api.open(&sealed);
+    assert!(second["code"] == "OK" && second["seconds"].as_f64().unwrap() < 0.5, "{second}");
+    let refused = api.refuses(&encrypt(&seed(2)), "DEADLINE_EXCEEDED", "no answer in time");
+    assert!(refused["seconds"].as_f64().unwrap() < 2.95, "{refused}");
+    place.dev.server.signal(Signal::CONT);
+    crate::common::wait::until("a gateway that answers", || api.call(&encrypt(&seed(2)))["code"] == "OK");
+    plugin.ends();
+}
+
+#[test]
+fn a_cold_plugin_without_a_gateway_reads_nothing_and_is_ready_for_it() {
+    if !api_server::is_there() {
+        return;
+    }
+    let mut place = Place::new();
+    let (plugin, mut api) = place.cluster(&[]);
+    let sealed = api.seal(&seed(1));
+    place.dev.server.kill();
+    plugin.ends();
+    let plugin = place.plugin("run", &[]);
+    let status = api.until("an answer of the new plugin", |status| status["code"] == "UNAVAILABLE");
+    assert!(status["seconds"].as_f64().unwrap() < 1.0, "it does not block: {status}");
+    assert_eq!(api.open(&sealed)["code"], "UNAVAILABLE");
+    assert_eq!(api.call(&encrypt(&seed(2)))["code"], "UNAVAILABLE");
+    place.again();
+    assert_eq!(api.until_well(), sealed.key_id);
+    api.opens(&sealed, &seed(1));
+    plugin.ends();
+}
+
+/// The plugin has no file but its lock, and nobody gets a copy of its memory.
+#[test]
+fn what_is_leased_is_on_no_disk() {
+    if !api_server::is_there() {
+        return;
+    }
+    let place = Place::new();
+    let (plugin, mut api) = place.cluster(&[]);
+    let sealed = api.seal(&seed(0x5d));
+    api.opens(&sealed, &seed(0x5d));
+    let proc = std::path::PathBuf::from(format!("/proc/{}", plugin.pid()));
+    let open: Vec<_> = std::fs::read_dir(proc.join("fd"))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|path| path.is_file())
+        .collect();
+    let socket = place.socket("run");
+    assert_eq!(open, [socket.with_extension("sock.lock")], "{open:?}");
+    assert_eq!(std::fs::read(&open[0]).unwrap(), b"");
+    let beside: Vec<_> = std::fs::read_dir(socket.parent().unwrap()).unwrap().collect();
+    assert_eq!(beside.len(), 2, "{beside:?}");
+    let limits = std::fs::read_to_string(proc.join("limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    // Others of the same user may not look: what a process of root's sees here belongs to root.
+    let mode = std::fs::metadata(proc.join("environ")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&mode), 0);
+    plugin.ends();
+}

@@ -1,0 +1,24 @@
+//! The KMS v2 plugin: the real binary beside a real gateway, called by stock gRPC (`client.py`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod api_server;
+mod calls;
+mod deploy;
+mod loss;
+mod order;
+mod people;
+mod rotation;
+mod socket;
+mod stop;

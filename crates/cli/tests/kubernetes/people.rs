@@ -1,0 +1,88 @@
+//! A gateway with its key, and plugins beside it.
+
+use crate::api_server::ApiServer;
+use crate::common::{Dev, Server, text};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+pub struct Place {
+    pub dev: Dev,
+    /// Where the gateway is, also when it was started again.
+    pub address: String,
+}
+
+impl Place {
+    /// A dev gateway with a key `kubernetes`.
+    pub fn new() -> Self {
+        let dev = Dev::start();
+        dev.ok(&["key", "create", "kubernetes"]);
+        let address = dev.server.url.strip_prefix("https://").unwrap().to_owned();
+        Self { dev, address }
+    }
+
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.dev.path(name).join("kms.sock")
+    }
+
+    /// A plugin with these options besides its socket, which is below the directory `name`.
+    pub fn plugin(&self, name: &str, options: &[&str]) -> Server {
+        let socket = text(&self.socket(name));
+        let line = ["kubernetes-kms", "--socket", &socket];
+        // Soon, unless a test says when.
+        let refresh: &[&str] = if options.contains(&"--refresh") { &[] } else { &["--refresh", "1s"] };
+        let options = options.iter().chain(refresh).copied();
+        Server::start(self.dev.command(&line.into_iter().chain(options).collect::<Vec<_>>()))
+    }
+
+    /// A plugin, and an API server that has had its first good Status.
+    pub fn cluster(&self, options: &[&str]) -> (Server, ApiServer) {
+        let plugin = self.plugin("run", options);
+        let mut api_server = ApiServer::of(&self.socket("run"));
+        api_server.until_well();
+        (plugin, api_server)
+    }
+
+    /// Starts the gateway again, where it was.
+    pub fn again(&mut self) {
+        let data = text(&self.dev.data());
+        let line = ["serve", "--dev", "--listen", &self.address, "--data", &data];
+        self.dev.server = Server::start(crate::common::holdfast(line));
+    }
+
+    /// The records of an action in the tenant's log.
+    pub fn records(&self, action: &str) -> usize {
+        let found = self.dev.ok(&["audit", "search", "--action", action, "--json"]);
+        found.matches("\"action\":").count()
+    }
+}
+
+/// Runs a plugin that must not start, and gives what it said; one that serves would be waited for in vain.
+pub fn refused(mut command: Command, with: i32) -> String {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    if !ready.is_empty() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("it started: {ready}");
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = crate::common::stderr(&output);
+    assert!(crate::common::code(output.status) == with && said.contains("error: "), "{said}");
+    said
+}
+
+/// What a process has in its files of text: its log, read by whoever ends it.
+pub fn has_no_trace(log: &str, seed: &[u8]) {
+    use base64::Engine as _;
+    let base64 = base64::engine::general_purpose::STANDARD_NO_PAD.encode(seed);
+    let debug = format!("{seed:?}");
+    for trace in [crate::api_server::hex(seed), base64, debug.trim_matches(['[', ']']).to_owned()] {
+        assert!(!log.contains(&trace), "the log has a seed: {trace}");
+    }
+}
+
+pub fn is_gone(path: &Path) -> bool {
+    path.symlink_metadata().is_err()
+}
