@@ -193,7 +193,12 @@ mod tests {
     }
 
     fn read(bytes: Vec<u8>) -> Result<KeyContent, Fault> {
-        KeyContent::read(Readable { archive: Box::new(Cursor::new(bytes)), root: None, says: None })
+        KeyContent::read(Readable {
+            archive: Box::new(Cursor::new(bytes)),
+            root: None,
+            says: None,
+            is_as_written: false,
+        })
     }
 
     fn changed(pointer: &str, to: Value) -> Vec<u8> {
