@@ -13,7 +13,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 14] = [
+const TOOLS: [Tool; 15] = [
     Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
     Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
     Tool { program: "python3", package: "python3", why: "opens a backup without Holdfast" },
@@ -30,6 +30,11 @@ const TOOLS: [Tool; 14] = [
         program: "libtss2-tcti-swtpm.so.0",
         package: "libtss2-tcti-swtpm0",
         why: "finds the TPM that is none",
+    },
+    Tool {
+        program: "dist-packages/botocore/auth.py",
+        package: "python3-botocore",
+        why: "signs requests as AWS's programs do",
     },
     Tool { program: "lmnsd_gtls.so", package: "rsyslog-gnutls", why: "has rsyslog speak TLS" },
 ];

@@ -1,6 +1,7 @@
 //! Configuration: strict, small, its own manual. `reference.toml` is embedded and tested to equal the defaults.
 
 use crate::backup::Readers;
+use crate::external_store::{self, AwsXksTable};
 use crate::fault::Fault;
 use crate::sinks::{self, SinkTable};
 use crate::token::{self, PoolTable, TokenTable};
@@ -46,6 +47,9 @@ pub struct Config {
     /// Copies of the audit logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sink: Vec<SinkTable>,
+    /// External key stores of AWS KMS that it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aws_xks: Vec<AwsXksTable>,
     /// The second directory that checkpoints are kept in.
     pub anchor: Anchor,
     /// Witnesses that checkpoints are submitted to.
@@ -70,6 +74,7 @@ impl Default for Config {
             token: vec![],
             pool: PoolTable::default(),
             sink: vec![],
+            aws_xks: vec![],
             anchor: Anchor::default(),
             witness: vec![],
             scrub: Scrub::default(),
@@ -373,6 +378,7 @@ impl Config {
         Readers::of(&self.backup)?;
         token::check(&self.token, &self.pool)?;
         sinks::check(&self.sink)?;
+        external_store::check(&self.aws_xks)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {
             return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(

@@ -13,6 +13,7 @@ mod detach;
 pub mod device;
 pub mod directory;
 mod doors;
+pub mod external_store;
 pub mod fault;
 pub mod init;
 pub mod kek;

@@ -18,7 +18,7 @@ use holdfast_core::query::{AuditPath, Explanation};
 use holdfast_core::receipt::{SignedReceipt, Statement};
 use holdfast_core::tenant::Anchor;
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, Stage, TenantId, Timestamp};
+use holdfast_core::{Error, KeyId, MemberName, Secret, Stage, TenantId, Timestamp, TokenId};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -78,6 +78,10 @@ impl<T: Identify> Identify for Seen<T> {
 
     fn replace(&self, before: &Anchor, after: &Anchor) -> Result<(), Error> {
         self.inner.replace(before, after)
+    }
+
+    fn signing_secret(&self, id: TokenId) -> Result<Secret, Error> {
+        self.inner.signing_secret(id)
     }
 
     fn identify(

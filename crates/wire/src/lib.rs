@@ -6,3 +6,5 @@
 mod json;
 pub mod native;
 mod pem;
+pub mod sigv4;
+pub mod xks;

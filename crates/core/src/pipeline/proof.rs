@@ -15,6 +15,7 @@ use crate::port::{
     AuditLog, Circumstances, Decide, Decision, KeyStore, Mark, Position, Priority, Question, Resource,
 };
 use crate::receipt::{LeafHash, SignedReceipt, Statement};
+use crate::secret::Secret;
 use crate::stop::{Concerned, Departing, StopEpoch, Stops};
 use crate::time::Timestamp;
 use crate::work::{Product, Work};
@@ -238,6 +239,31 @@ impl Withheld<Product> {
         Ok(Self::of(permit, value))
     }
 
+    /// Encrypts, and decrypts that very result again: what comes out is known to open. The plaintext never leaves this function.
+    pub(super) async fn checked<S: KeyStore>(
+        store: &S,
+        permit: Permit<Use>,
+        key: KeyMaterial<'_>,
+        work: Work<'_>,
+        (plaintext, aad): (&Secret, &[u8]),
+    ) -> Result<Self, Error> {
+        let value = store.perform(&permit, key, work).await?;
+        let Product::Bytes(body) = &value else { return Err(another_product()) };
+        let again = store.perform(&permit, key, Work::Open { body, aad }).await;
+        match again {
+            Ok(Product::Secret(again)) if again == *plaintext => Ok(Self::of(permit, value)),
+            Ok(Product::Secret(_)) => Err(does_not_open()),
+            Ok(
+                Product::Bytes(_)
+                | Product::DataKey { .. }
+                | Product::Valid(_)
+                | Product::Encapsulated { .. },
+            ) => Err(another_product()),
+            Err(error) if error.kind() == ErrorKind::Integrity => Err(does_not_open().because(error)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes random bytes from the key store under a permit.
     pub(super) async fn random<S: KeyStore>(
         store: &S,
@@ -270,6 +296,12 @@ impl Withheld<Product> {
         let value = store.perform(&permit, target, work).await?;
         Ok(Self::of(permit, value))
     }
+}
+
+/// The key store gave a ciphertext that is none.
+fn does_not_open() -> Error {
+    Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, "what was encrypted does not open again")
+        .remedy("send again; if it persists, an operator looks at the device with `holdfast pool status`")
 }
 
 /// The key store broke its contract.

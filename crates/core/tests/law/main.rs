@@ -17,6 +17,7 @@ mod ciphertexts;
 mod clock;
 mod commands;
 mod destruction;
+mod foreign;
 mod identity;
 mod imports;
 mod keys;

@@ -5,11 +5,11 @@ use super::message::{
     ActivateKey, AdoptKey, Agree, AgreeAnswer, AskToSeal, Backup, Batch, BatchAnswer, BeginImport, Caller,
     Callers, Change, CheckPolicy, CiphertextAnswer, CreateKey, CreateTenant, DataKey, DataKeyAnswer,
     Decapsulate, Decrypt, DestroyKey, Encapsulate, EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation,
-    Findings, FinishImport, GiveShare, ImportBegun, IssueToken, Key, Keys, LabelKey, Mac, MacAnswer,
-    OrderSeal, PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random,
-    RandomAnswer, RecordInventory, RestorePolicy, Rewrap, ScheduleKey, Seal, SealChallenge, SealDone,
-    SetPolicy, SetRetention, Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued, TransitionVersion,
-    Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup, VerifyMac, Versions, Wrap,
+    Findings, FinishImport, GiveShare, ImportBegun, IssueSigningToken, IssueToken, Key, Keys, LabelKey, Mac,
+    MacAnswer, OrderSeal, PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller,
+    Random, RandomAnswer, RecordInventory, RestorePolicy, Rewrap, ScheduleKey, Seal, SealChallenge, SealDone,
+    SetPolicy, SetRetention, Sign, SignAnswer, SigningTokenIssued, Status, Tenant, TenantDone, TokenIssued,
+    TransitionVersion, Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup, VerifyMac, Versions, Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -318,6 +318,15 @@ pub fn resume_caller(tenant: &TenantId, name: &CallerName) -> Request<Change> {
 /// Issues a token.
 pub fn issue_token(tenant: &TenantId, name: &CallerName, token: &IssueToken) -> Request<TokenIssued> {
     Request::with(Method::Post, format!("{}/tokens", caller_path(tenant, name)), token, SMALL)
+}
+
+/// Issues a token that requests are signed with.
+pub fn issue_signing_token(
+    tenant: &TenantId,
+    name: &CallerName,
+    token: &IssueSigningToken,
+) -> Request<SigningTokenIssued> {
+    Request::with(Method::Post, format!("{}/signing-tokens", caller_path(tenant, name)), token, SMALL)
 }
 
 /// Revokes a token.
