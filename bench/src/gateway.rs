@@ -27,10 +27,16 @@ pub(crate) struct Gateway {
 
 /// Starts `holdfast serve --dev` in a directory, which it founds if need be.
 pub(crate) async fn start(holdfast: &Path, data: &Path) -> Result<Gateway> {
+    start_with(holdfast, data, None).await
+}
+
+/// The same, with a configuration.
+pub(crate) async fn start_with(holdfast: &Path, data: &Path, config: Option<&Path>) -> Result<Gateway> {
     let begin = Instant::now();
     let mut child = Command::new(holdfast)
         .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--admin", "off", "--data"])
         .arg(data)
+        .args(config.iter().flat_map(|config| [Path::new("--config"), config]))
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

@@ -27,9 +27,14 @@ impl Exchange {
     pub(crate) fn new(method: &str, path: &str, host: &str, token: Option<&str>, body: &str) -> Self {
         let authorization =
             token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        Self::with_headers(method, path, host, &authorization, body)
+    }
+
+    /// The same with other headers, each with its line's end.
+    pub(crate) fn with_headers(method: &str, path: &str, host: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{authorization}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{headers}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         Self { request: request.into_bytes().into() }
     }
@@ -98,6 +103,44 @@ pub(crate) async fn run(
     }
     let elapsed = begin.elapsed();
     Ok(Measured { elapsed, latencies })
+}
+
+/// So many requests a second, whatever the answers take, spread over connections: each waits from when it was due.
+pub(crate) async fn paced(
+    target: Target,
+    exchange: &Exchange,
+    connections: u32,
+    per_second: u32,
+    time: Duration,
+) -> Result<Measured> {
+    let connector = connector()?;
+    let mut tasks = Vec::new();
+    let each = Duration::from_secs(1) * connections / per_second;
+    let mut streams = Vec::new();
+    for _ in 0..connections {
+        streams.push(connect(&connector, target).await?);
+    }
+    let begin = Instant::now();
+    for (number, mut stream) in (0_u32..).zip(streams) {
+        let exchange = exchange.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut latencies = Vec::with_capacity(1 << 14);
+            let mut buffer = Vec::with_capacity(16 << 10);
+            let mut due = begin + each * number / connections;
+            while due < begin + time {
+                tokio::time::sleep_until(due.into()).await;
+                exchange_once(&mut stream, &exchange.request, &mut buffer).await?;
+                latencies.push(u32::try_from(due.elapsed().as_micros())?);
+                due += each;
+            }
+            anyhow::Ok(latencies)
+        }));
+    }
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await??);
+    }
+    Ok(Measured { elapsed: begin.elapsed(), latencies })
 }
 
 /// Asks once and gives the answer's body.

@@ -89,6 +89,23 @@ impl Server {
         cpu_of(self.child.id().context("the server has ended")?)
     }
 
+    /// The same with its children's, such as the processes that modules of tokens are in.
+    pub(crate) fn cpu_with_children(&self) -> Result<Duration> {
+        let own = self.child.id().context("the server has ended")?;
+        let mut all = self.cpu()?;
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+            let parent = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(1));
+            if parent.and_then(|parent| parent.parse::<u32>().ok()) == Some(own) {
+                all += cpu_of(pid)?;
+            }
+        }
+        Ok(all)
+    }
+
     /// Resident memory.
     pub(crate) fn resident_kib(&self) -> Result<u64> {
         let status = self.proc("status")?;

@@ -10,6 +10,7 @@ mod log;
 mod machine;
 mod report;
 mod token;
+mod xks;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -93,6 +94,8 @@ enum Part {
     Files,
     /// A token of SoftHSM2, if that is installed
     Token,
+    /// An external key store of AWS KMS over such a token
+    Xks,
 }
 
 fn main() -> Result<()> {
@@ -141,6 +144,10 @@ impl Run {
         if wanted(Part::Token) && token::is_there() {
             progress("a token");
             token::measure(within, time / 2, &mut report).await?;
+        }
+        if wanted(Part::Xks) && token::is_there() {
+            progress("an external key store");
+            xks::measure(&self.holdfast, within, (&self.connections, time), &mut report).await?;
         }
         if wanted(Part::Growth) {
             progress("growth");

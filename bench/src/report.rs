@@ -128,6 +128,15 @@ impl TokenRow {
     }
 }
 
+/// An external key store under load.
+#[derive(Debug, Serialize)]
+pub(crate) struct XksRow {
+    #[serde(flatten)]
+    pub(crate) row: Row,
+    /// What the module alone takes for one, 8 at once, in the same run.
+    pub(crate) module_cpu_us: f64,
+}
+
 /// A closed loop over a pool of two, while something happens to one of them.
 #[derive(Debug, Serialize)]
 pub(crate) struct FaultRow {
@@ -149,6 +158,7 @@ pub(crate) struct Report {
     pub(crate) files: Option<Files>,
     pub(crate) tokens: Vec<TokenRow>,
     pub(crate) faults: Vec<FaultRow>,
+    pub(crate) xks: Vec<XksRow>,
     /// The gateway's resident memory after the closed loops.
     pub(crate) resident_kib: Option<u64>,
     pub(crate) resident_with_1000_keys_kib: Option<u64>,
@@ -167,6 +177,7 @@ impl Report {
             files: None,
             tokens: vec![],
             faults: vec![],
+            xks: vec![],
             resident_kib: None,
             resident_with_1000_keys_kib: None,
             start_with_many_keys_ms: None,
@@ -240,6 +251,15 @@ impl Report {
         for FaultRow { what, requests, failed, p50_ms, p99_ms, longest_ms } in &self.faults {
             println!(
                 "a pool of two, 16 callers, one member: {what:<12} {requests:>8} requests, {failed} failed, p50 {p50_ms:.2} ms, p99 {p99_ms:.1} ms, longest {longest_ms:.1} ms"
+            );
+        }
+        for XksRow { row, module_cpu_us } in &self.xks {
+            let Row {
+                name, connections, requests_per_second, server_cpu_us_per_request, p50_us, p99_us, ..
+            } = row;
+            println!(
+                "{name:<26} {connections:>3} connections: {requests_per_second:>7.0}/s, CPU {server_cpu_us_per_request:.1} us, {:.1} above the module's {module_cpu_us:.1}, p50 {p50_us} us, p99 {p99_us} us",
+                server_cpu_us_per_request - module_cpu_us
             );
         }
         let singles = [

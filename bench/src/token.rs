@@ -22,9 +22,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const PIN: &str = "5678";
-const LABEL: &str = "bench";
+pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub(crate) const PIN: &str = "5678";
+pub(crate) const LABEL: &str = "bench";
 /// The deadline that a gateway has.
 const PATIENCE: Duration = Duration::from_millis(120);
 const TEXT: [u8; 32] = [7; 32];
@@ -120,6 +120,29 @@ pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) 
     faults(&pool, report).await
 }
 
+/// What AES-GCM takes in this token's module alone.
+pub(crate) async fn alone(conf: &Path, time: Duration) -> Result<Figures> {
+    let launch = Launch {
+        name: "a".to_owned(),
+        arguments: vec![OsString::from("hsm-worker")],
+        environment: vec![(OsString::from("SOFTHSM2_CONF"), conf.as_os_str().to_owned())],
+        ..Launch::new(MODULE, LABEL, Secret::from(PIN.as_bytes()))
+    };
+    let pool = Pool::start(vec![launch], Distribution::Vendor, 1)?;
+    for member in pool.members() {
+        member.ready(Duration::from_secs(60)).await.map_err(|why| anyhow::anyhow!("{why}"))?;
+    }
+    let [seal, _, _] = OPERATIONS;
+    let Operation { algorithm, id, .. } = seal;
+    let request = Request::Generate { algorithm, id, label: "bench", travels: false };
+    let made = pool.ask(&request, Duration::from_secs(60), |reply| Ok(matches!(reply, Reply::Made(_))));
+    if !made.await.result? {
+        bail!("the token does not make {algorithm}");
+    }
+    drop(pool);
+    direct(conf, seal, 8, time)
+}
+
 /// What goes wrong with one member, and when, from the beginning of the loop.
 const FAULTS: [(&str, &str, u64); 3] =
     [("nothing", "", 0), ("kill -9", "-KILL", 2), ("kill -STOP", "-STOP", 5)];
@@ -177,7 +200,8 @@ async fn faults(pool: &Arc<Pool>, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn made(dir: &Path) -> Result<std::path::PathBuf> {
+/// A token of its own; gives SoftHSM's configuration.
+pub(crate) fn made(dir: &Path) -> Result<std::path::PathBuf> {
     std::fs::create_dir_all(dir.join("tokens"))?;
     let conf = dir.join("conf").canonicalize().unwrap_or_else(|_| dir.join("conf"));
     std::fs::write(

@@ -6,7 +6,7 @@
 
 use crate::doubles::{Journal, Keys, Records, Registry, Rules, Sim, TestPorts, Vault, token};
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::caller::{CallerKind, CallerRecord, Credential};
+use holdfast_core::caller::{CallerKind, CallerRecord, Credential, TokenForm};
 use holdfast_core::command::{Command, Done, NewKey, NewTenant, Outcome};
 use holdfast_core::context::Context;
 use holdfast_core::key::{Key, Labels, Legacy};
@@ -200,9 +200,11 @@ impl<K: KeyStore, S: State, L: AuditLog> Rig<K, S, L> {
             source: Some("192.0.2.7".parse().unwrap()),
             protocol: "native",
             protocol_request: None,
+            request: &NO_CONTEXT,
             trace: None,
             now: self.world.now(),
             ticks: self.world.ticks(),
+            only: None,
             wants_receipt: false,
         }
     }
@@ -288,6 +290,11 @@ pub fn name(text: &str) -> KeyName {
     text.parse().unwrap()
 }
 
+/// The order to issue a bearer token.
+pub fn issue_token(caller: &str, seconds: u64) -> Command {
+    Command::IssueToken { caller: caller.parse().unwrap(), seconds, form: TokenForm::Bearer }
+}
+
 /// The order to move a key to another state.
 pub fn transition(key: &str, verb: Transition) -> Command {
     Command::TransitionKey { key: name(key), verb }
@@ -308,6 +315,10 @@ pub fn new_key(key: &str, algorithm: Algorithm) -> NewKey {
 }
 
 /// A context.
+/// Nothing: most requests have none.
+pub static NO_CONTEXT: Context = Context::EMPTY;
+
+/// A context of these pairs.
 pub fn context(pairs: &[(&str, &str)]) -> Context {
     Context::new(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()).unwrap()
 }

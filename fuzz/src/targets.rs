@@ -10,11 +10,13 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 23] = [
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "kubernetes-kms", run: kubernetes_kms },
     Target { name: "token", run: token },
+    Target { name: "signed-request", run: signed_request },
+    Target { name: "xks-request", run: xks_request },
     Target { name: "ciphertext", run: ciphertext },
     Target { name: "sealed-blob", run: sealed_blob },
     Target { name: "share", run: share },
@@ -77,6 +79,32 @@ fn kubernetes_kms(input: &[u8]) -> bool {
 
 fn token(input: &[u8]) -> bool {
     holdfast_wire::native::token::from_authorization(text(input)).is_ok()
+}
+
+/// The values of `Authorization` and `X-Amz-Date`, a line each, then the path.
+fn signed_request(input: &[u8]) -> bool {
+    use holdfast_wire::sigv4::{Request, take_apart};
+    let mut lines = input.splitn(3, |byte| *byte == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (authorization, date, path) = (line(), line(), line());
+    let headers = |name: &str, each: &mut dyn FnMut(&[u8])| match name {
+        "authorization" => each(authorization),
+        "x-amz-date" => each(date),
+        "host" | "content-type" => each(b" a  b "),
+        _ => {}
+    };
+    let request = Request { method: "POST", path: text(path), headers: &headers, body: input };
+    take_apart(&request, holdfast_wire::xks::SERVICE, &|_| true).is_ok()
+}
+
+/// The path, a line end, the body.
+fn xks_request(input: &[u8]) -> bool {
+    use holdfast_wire::xks::{message, path};
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (path, body) = input.split_at(end);
+    let Some(path) = path::parse(text(path)) else { return false };
+    let message::Request { asks, .. } = message::decode(path.operation, body.get(1..).unwrap_or_default());
+    asks.inspect_err(|error| drop(holdfast_wire::xks::error::refusal(error))).is_ok()
 }
 
 fn ciphertext(input: &[u8]) -> bool {
@@ -171,7 +199,7 @@ fn anchor(input: &[u8]) -> bool {
         revocations: Some(input.into()),
     };
     let alone = Anchor { revocations: None, ..anchor.clone() };
-    let registrations = holdfast_identity::Registrations::new();
+    let registrations = holdfast_identity::Registrations::new(&holdfast_core::Secret::new(vec![0; 32]));
     let _both = registrations.prepare(&[], &[anchor]);
     registrations.prepare(&[], &[alone]).is_ok()
 }

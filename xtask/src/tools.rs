@@ -14,11 +14,12 @@ struct Tool {
 }
 
 /// Modules of Debian's own Python, below `/usr/lib/python3`.
+const PYTHON_BOTOCORE: &str = "dist-packages/botocore/auth.py";
 const PYTHON_GRPC: &str = "dist-packages/grpc/__init__.py";
 const PYTHON_PROTOBUF: &str = "dist-packages/google/protobuf/message.py";
 const PYTHON_YAML: &str = "dist-packages/yaml/__init__.py";
 
-const TOOLS: [Tool; 18] = [
+const TOOLS: [Tool; 19] = [
     Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
     Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
     Tool { program: "python3", package: "python3", why: "opens a backup without Holdfast" },
@@ -37,6 +38,11 @@ const TOOLS: [Tool; 18] = [
         why: "finds the TPM that is none",
     },
     Tool { program: "protoc", package: "protobuf-compiler", why: "makes messages of Kubernetes' protocol" },
+    Tool {
+        program: PYTHON_BOTOCORE,
+        package: "python3-botocore",
+        why: "signs requests as AWS's programs do",
+    },
     Tool {
         program: PYTHON_GRPC,
         package: "python3-grpcio",

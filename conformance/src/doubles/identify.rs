@@ -1,7 +1,7 @@
 //! Who asks, told by tokens like the real ones and by certificates that are plain text.
 
 use super::lock;
-use holdfast_core::caller::{Authentication, CallerRecord, Credential, Token};
+use holdfast_core::caller::{Authentication, CallerRecord, Credential, Token, TokenForm};
 use holdfast_core::peer::{Peer, Proof};
 use holdfast_core::port::{Identified, Identify};
 use holdfast_core::tenant::Anchor;
@@ -19,7 +19,7 @@ pub fn token(name: &str, expires: Timestamp) -> (TokenId, Secret, Token) {
     let id = TokenId::from_bytes(super::sha256(&[b"id", name.as_bytes()])[..16].try_into().unwrap());
     let secret = Secret::from(&super::sha256(&[b"secret", name.as_bytes()])[..]);
     let hash = digest(secret.expose());
-    (id, secret, Token { id, hash, expires })
+    (id, secret, Token { id, hash, expires, form: TokenForm::Bearer })
 }
 
 fn digest(bytes: &[u8]) -> [u8; 32] {
@@ -91,6 +91,10 @@ impl Identify for Registry {
         }
     }
 
+    fn signing_secret(&self, id: TokenId) -> Result<Secret, Error> {
+        Ok(Secret::new(id.text().to_vec()))
+    }
+
     fn identify(
         &self,
         prepared: &Registered,
@@ -107,6 +111,20 @@ impl Identify for Registry {
         }
         let unknown = || Error::new(ErrorKind::Unauthenticated, Stage::Identify, words);
         match proof {
+            // How a signature is examined is the port's; here it is the secret itself.
+            Proof::Signed(request) => {
+                for record in &prepared.callers {
+                    let live = |token: &&Token| token.id == request.token && now < token.expires;
+                    if let Some(token) = record.tokens.iter().find(live)
+                        && request.signed == request.token.text()
+                    {
+                        let authentication = Authentication::Signature(token.id);
+                        let record = Arc::clone(record);
+                        return Ok(Identified { record, authentication, valid_until: token.expires });
+                    }
+                }
+                Err(unknown())
+            }
             Proof::None => Err(unknown()),
             Proof::Bearer { id, secret } => {
                 let hash = digest(secret.expose());

@@ -32,6 +32,10 @@ pub enum KeyFault {
     Fail(ErrorKind),
     /// It is done, and returns another product than was asked for.
     WrongProduct,
+    /// It is done, and a bit of what it returns is another.
+    Flip,
+    /// None: the next fault is the next operation's.
+    Pass,
 }
 
 /// A key store in memory.
@@ -189,17 +193,32 @@ impl Keys {
         sha256(&[b"unique", &inner.made.to_be_bytes()])
     }
 
-    /// The fault of this operation, if it has one.
-    fn begin(&self, operation: OperationId) -> Result<bool, Error> {
+    /// What becomes of this operation's product.
+    fn begin(&self, operation: OperationId) -> Result<Spoilt, Error> {
         let mut inner = lock(&self.inner);
         inner.performed.push(operation);
         match inner.faults.pop_front() {
-            None => Ok(false),
-            Some(KeyFault::WrongProduct) => Ok(true),
+            None | Some(KeyFault::Pass) => Ok(Spoilt::Not),
+            Some(KeyFault::WrongProduct) => Ok(Spoilt::Another),
+            Some(KeyFault::Flip) => Ok(Spoilt::Flipped),
             Some(KeyFault::Fail(kind)) => {
                 Err(Error::new(kind, Stage::Perform, "the key store was told to fail"))
             }
         }
+    }
+}
+
+/// What becomes of an operation's product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoilt {
+    Not,
+    Another,
+    Flipped,
+}
+
+fn flip(bytes: &mut [u8]) {
+    if let Some(last) = bytes.last_mut() {
+        *last ^= 1;
     }
 }
 
@@ -542,7 +561,7 @@ impl KeyStore for Keys {
         key: KeyMaterial<'_>,
         work: Work<'_>,
     ) -> Result<Product, Error> {
-        let is_wrong = self.begin(permit.operation())?;
+        let spoilt = self.begin(permit.operation())?;
         if lock(&self.inner).unreachable {
             return Err(Error::new(
                 ErrorKind::KeyStoreUnavailable,
@@ -558,24 +577,25 @@ impl KeyStore for Keys {
         }
         let product = seed_of(&key).and_then(|seed| work_on(seed, key.algorithm, &self.unique(), work));
         self.performing.pass().await;
-        match product? {
-            Product::Valid(_) if is_wrong => Ok(Product::Bytes(vec![1])),
-            Product::Bytes(_)
-            | Product::Secret(_)
-            | Product::DataKey { .. }
-            | Product::Encapsulated { .. }
-                if is_wrong =>
-            {
-                Ok(Product::Valid(true))
+        Ok(match (spoilt, product?) {
+            (Spoilt::Another, Product::Valid(_)) => Product::Bytes(vec![1]),
+            (Spoilt::Another, _) => Product::Valid(true),
+            (Spoilt::Flipped, Product::Bytes(mut bytes)) => {
+                flip(&mut bytes);
+                Product::Bytes(bytes)
             }
-            product => Ok(product),
-        }
+            (Spoilt::Flipped, Product::Secret(mut secret)) => {
+                flip(secret.expose_mut());
+                Product::Secret(secret)
+            }
+            (_, product) => product,
+        })
     }
 
     async fn random(&self, permit: &Permit<Use>, length: usize) -> Result<Product, Error> {
-        let is_wrong = self.begin(permit.operation())?;
+        let spoilt = self.begin(permit.operation())?;
         self.performing.pass().await;
-        if is_wrong {
+        if spoilt == Spoilt::Another {
             return Ok(Product::Valid(true));
         }
         Ok(Product::Secret(Secret::new(keystream(b"random", &self.unique(), &vec![0; length]))))

@@ -59,6 +59,11 @@ pub struct Binding<'a> {
 const DOMAIN: &[u8] = b"holdfast/binding/v1\0";
 
 impl Binding<'_> {
+    /// Whether associated data begins like a binding: then it could be one, and nobody else's may.
+    pub fn is_like(associated: &[u8]) -> bool {
+        associated.starts_with(DOMAIN)
+    }
+
     /// Appends the encoding to `out`.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         let Self { class, algorithm, tenant, key, version, protocol, context } = self;

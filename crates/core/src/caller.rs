@@ -75,6 +75,36 @@ pub struct Token {
     pub hash: [u8; 32],
     /// From when on it is worth nothing.
     pub expires: Timestamp,
+    /// How its secret half is used.
+    pub form: TokenForm,
+}
+
+/// How a token's secret half is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TokenForm {
+    /// Shown with each request.
+    #[default]
+    Bearer,
+    /// Never shown: requests are signed with it, so both sides know it. Kept nowhere, but derived from the id each time.
+    Signing,
+}
+
+impl TokenForm {
+    /// Every form.
+    pub const ALL: [Self; 2] = [Self::Bearer, Self::Signing];
+
+    /// From its name.
+    pub fn from_name(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.name() == text)
+    }
+
+    /// Its name in records and the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Signing => "signing",
+        }
+    }
 }
 
 /// A registered caller, as the state keeps it.
@@ -106,6 +136,8 @@ pub enum Authentication {
     },
     /// A bearer token.
     Bearer(TokenId),
+    /// A request signed with a token's secret.
+    Signature(TokenId),
     /// The process itself: automatic rotation, recovery, founding.
     Gateway,
 }
@@ -116,6 +148,7 @@ impl Authentication {
         match self {
             Self::MutualTls { .. } => "mtls",
             Self::Bearer(_) => "bearer",
+            Self::Signature(_) => "signature",
             Self::Gateway => "gateway",
         }
     }

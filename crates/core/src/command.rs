@@ -4,7 +4,7 @@ use crate::action::Action;
 use crate::adoption::AdoptKey;
 use crate::algorithm::{Algorithm, Purpose};
 use crate::archive::UnarchiveKey;
-use crate::caller::CallerRecord;
+use crate::caller::{CallerRecord, TokenForm};
 use crate::emergency::{CopyState, RequestCopy};
 use crate::id::{CallerName, Epoch, KeyName, KeyVersion, MemberName, TenantId, TokenId};
 use crate::import::{BeginImport, FinishImport};
@@ -159,14 +159,16 @@ pub enum Command {
     ResumeCaller(CallerName),
     /// Remove a caller.
     RemoveCaller(CallerName),
-    /// Issue a bearer token.
+    /// Issue a token.
     IssueToken {
         /// For whom.
         caller: CallerName,
-        /// For how long, in seconds; at most [`MAX_TOKEN_SECONDS`].
+        /// For how long, in seconds; at most [`longest_token`] of its form.
         seconds: u64,
+        /// How its secret half is used.
+        form: TokenForm,
     },
-    /// Revoke a bearer token.
+    /// Revoke a token.
     RevokeToken {
         /// Whose.
         caller: CallerName,
@@ -216,6 +218,16 @@ pub enum Command {
 
 /// The longest life of a bearer token, in seconds: a day.
 pub const MAX_TOKEN_SECONDS: u64 = 86_400;
+/// For how long a signing token can be issued, in seconds: two years. Its secret travels once, and a provider cannot fetch a new one by itself.
+pub const MAX_SIGNING_SECONDS: u64 = 2 * 366 * 86_400;
+
+/// For how long a token of this form can be issued, in seconds.
+pub const fn longest_token(form: TokenForm) -> u64 {
+    match form {
+        TokenForm::Bearer => MAX_TOKEN_SECONDS,
+        TokenForm::Signing => MAX_SIGNING_SECONDS,
+    }
+}
 
 impl Command {
     /// The action that the policy is asked about.
@@ -343,6 +355,8 @@ pub enum Done {
         secret: Secret,
         /// From when on it is worth nothing.
         expires: Timestamp,
+        /// How its secret half is used.
+        form: TokenForm,
     },
     /// The policy version now in force, with what the check found.
     Policy(u64, Vec<Finding>),

@@ -80,6 +80,8 @@ pub struct Event<'a> {
     pub protocol: &'a str,
     /// The protocol's own request id.
     pub protocol_request: Option<&'a str>,
+    /// What the protocol says of the request.
+    pub request: &'a Context,
     /// W3C trace id, 32 hexadecimal digits.
     pub trace: Option<&'a str>,
     /// From where.
@@ -90,6 +92,8 @@ pub struct Event<'a> {
     pub input: Option<Committed>,
     /// A commitment to the output.
     pub output: Option<Committed>,
+    /// A commitment to what the caller brought for a ciphertext of the protocol's own form to be bound to.
+    pub associated: Option<Committed>,
     /// The encryption context.
     pub context: ContextFacts<'a>,
     /// Where the state stands after a command.
@@ -109,6 +113,8 @@ pub enum ContextFacts<'a> {
     Hidden(Committed),
 }
 
+/// The most bytes of an event for what the protocol says of its request: more than a well-meant request ever has.
+const MAX_SAYS: usize = 5120;
 /// The most policies that one event names; more are counted.
 const MAX_POLICIES: usize = 16;
 /// The most bytes of a free text in an event: keeps every event below the log's 65,535 bytes.
@@ -132,11 +138,13 @@ impl Event<'_> {
             by_copy,
             protocol,
             protocol_request,
+            request,
             trace,
             source,
             latency_micros,
             input,
             output,
+            associated,
             context,
             state,
             evidence,
@@ -177,12 +185,15 @@ impl Event<'_> {
             if let Some(trace) = trace {
                 object.text("trace", trace, MAX_TEXT);
             }
+            if !request.is_empty() {
+                object.object("says", |says| says.free_within(request.pairs(), MAX_SAYS));
+            }
         });
         if let Some(source) = source {
             event.display("source", source);
         }
         event.number("latency_us", *latency_micros);
-        for (name, committed) in [("input", input), ("output", output)] {
+        for (name, committed) in [("input", input), ("output", output), ("associated", associated)] {
             if let Some(committed) = committed {
                 event.object(name, |object| committed.encode(object));
             }
@@ -223,7 +234,9 @@ fn encode_caller(object: &mut Object<'_>, caller: &Caller) {
             object.hex("certificate_key_sha256", key_hash);
             object.text("matched", matched, MAX_TEXT);
         }
-        Authentication::Bearer(token) => object.ascii("token", &token.text()),
+        Authentication::Bearer(token) | Authentication::Signature(token) => {
+            object.ascii("token", &token.text());
+        }
         Authentication::Gateway => {}
     }
 }
@@ -367,11 +380,13 @@ mod tests {
             by_copy: false,
             protocol: "native",
             protocol_request: None,
+            request: &Context::EMPTY,
             trace: None,
             source: Some("192.0.2.7".parse().unwrap()),
             latency_micros: 87,
             input: Some(Committed::Sha256 { digest: [2; 32], bytes: 33 }),
             output: None,
+            associated: None,
             context: ContextFacts::Clear(&context),
             state: None,
             evidence: None,
@@ -430,11 +445,13 @@ mod tests {
             by_copy: true,
             protocol: "native",
             protocol_request: Some(&long),
+            request: &context,
             trace: Some(&long),
             source: Some("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()),
             latency_micros: u64::MAX,
             input: committed,
             output: committed,
+            associated: committed,
             context: ContextFacts::Clear(&context),
             state: Some(port::Committed { sequence: u64::MAX, digest: [0; 32] }),
             evidence: None,

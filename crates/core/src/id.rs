@@ -227,7 +227,7 @@ id128! {
     InstanceId, "instance id"
 }
 id128! {
-    /// A bearer token's public half: what it is called by, worthless without its secret.
+    /// A token's public half: what it is called by, worthless without its secret.
     TokenId, "token id"
 }
 

@@ -5,6 +5,7 @@ use crate::algorithm::{Algorithm, RsaPadding, SignatureScheme};
 use crate::context::Context;
 use crate::id::{KeyName, KeyVersion};
 use crate::secret::Secret;
+use core::fmt;
 use std::sync::Arc;
 
 /// The most bytes that one operation takes in a single field.
@@ -15,9 +16,44 @@ static EMPTY: Context = Context::EMPTY;
 /// The most bytes of a data key, and of one random request.
 pub const MAX_RANDOM: usize = 1024;
 
+/// What a protocol with ciphertexts of its own form binds them to.
+///
+/// Such a ciphertext has no header of ours and comes in pieces, so the version stands where the protocol has a place for it. What is given here MUST
+/// hold the version, and MUST NOT begin like a [`Binding`](crate::binding::Binding): core refuses that, since a ciphertext
+/// of one protocol opens through no other.
+pub trait Associate: fmt::Debug + Send + Sync {
+    /// The associated data of a ciphertext of this version.
+    fn associated(&self, version: KeyVersion) -> Vec<u8>;
+
+    /// What the caller brought for it: the event commits to it.
+    fn brought(&self) -> &[u8];
+}
+
 /// One operation with its input.
 #[derive(Debug)]
 pub enum Operation {
+    /// Encrypt bytes into a ciphertext of the protocol's own form: nonce ‖ ciphertext ‖ tag come out, without our header.
+    Seal {
+        /// What to encrypt.
+        plaintext: Secret,
+        /// What to bind it to.
+        associated: Box<dyn Associate>,
+        /// Of which algorithm the key must be.
+        algorithm: Algorithm,
+        /// Whether it is decrypted again, and compared, before anybody gets it.
+        checked: bool,
+    },
+    /// Decrypt such a ciphertext.
+    Open {
+        /// Nonce ‖ ciphertext ‖ tag.
+        body: Vec<u8>,
+        /// The version that made it.
+        version: KeyVersion,
+        /// What it was bound to.
+        associated: Box<dyn Associate>,
+        /// Of which algorithm the key must be.
+        algorithm: Algorithm,
+    },
     /// Encrypt bytes.
     Encrypt {
         /// What to encrypt.
@@ -139,8 +175,8 @@ impl Operation {
     /// The action that the policy is asked about.
     pub const fn action(&self) -> Action {
         match self {
-            Self::Encrypt { .. } => Action::Encrypt,
-            Self::Decrypt { .. } => Action::Decrypt,
+            Self::Encrypt { .. } | Self::Seal { .. } => Action::Encrypt,
+            Self::Decrypt { .. } | Self::Open { .. } => Action::Decrypt,
             Self::Wrap { .. } => Action::Wrap,
             Self::Unwrap { .. } => Action::Unwrap,
             Self::DataKey { .. } => Action::DataKey,
@@ -165,7 +201,9 @@ impl Operation {
             | Self::Unwrap { context, .. }
             | Self::DataKey { context, .. }
             | Self::Rewrap { context, .. } => context,
-            Self::Sign { .. }
+            Self::Seal { .. }
+            | Self::Open { .. }
+            | Self::Sign { .. }
             | Self::Verify { .. }
             | Self::Mac { .. }
             | Self::VerifyMac { .. }
@@ -176,10 +214,32 @@ impl Operation {
         }
     }
 
+    /// What a protocol binds its own form of ciphertext to, where this is one.
+    pub fn associate(&self) -> Option<&dyn Associate> {
+        match self {
+            Self::Seal { associated, .. } | Self::Open { associated, .. } => Some(&**associated),
+            Self::Encrypt { .. }
+            | Self::Decrypt { .. }
+            | Self::Wrap { .. }
+            | Self::Unwrap { .. }
+            | Self::DataKey { .. }
+            | Self::Rewrap { .. }
+            | Self::Sign { .. }
+            | Self::Verify { .. }
+            | Self::Mac { .. }
+            | Self::VerifyMac { .. }
+            | Self::Agree { .. }
+            | Self::Encapsulate
+            | Self::Decapsulate { .. }
+            | Self::PublicKey { .. } => None,
+        }
+    }
+
     /// The bytes that the event commits to.
     pub fn input(&self) -> &[u8] {
         match self {
-            Self::Encrypt { plaintext, .. } => plaintext.expose(),
+            Self::Encrypt { plaintext, .. } | Self::Seal { plaintext, .. } => plaintext.expose(),
+            Self::Open { body, .. } => body,
             Self::Wrap { bytes, .. } => bytes.expose(),
             Self::Decrypt { ciphertext, .. }
             | Self::Unwrap { ciphertext, .. }
@@ -198,7 +258,7 @@ impl Operation {
 /// What an operation gives.
 #[derive(Debug)]
 pub enum Output {
-    /// A ciphertext.
+    /// A ciphertext; without our header where the protocol has a form of its own.
     Ciphertext(Vec<u8>),
     /// A plaintext, or unwrapped bytes.
     Plaintext(Secret),

@@ -4,6 +4,7 @@ use crate::id::{TenantId, TokenId};
 use crate::port::Identified;
 use crate::secret::Secret;
 use crate::time::Timestamp;
+use aws_lc_rs::hmac;
 use std::sync::{Mutex, PoisonError};
 
 /// A live connection's certificate chain. TLS has shown that the peer holds the first certificate's private key, and nothing more: whether
@@ -49,6 +50,40 @@ impl Peer {
     }
 }
 
+/// A request signed by AWS Signature Version 4, taken apart and not yet examined.
+#[derive(Debug)]
+pub struct SignedRequest {
+    /// Whose secret signed it, so it says.
+    pub token: TokenId,
+    /// What the secret was narrowed to, in its order: date, region, service, `aws4_request`.
+    pub scope: [Box<str>; 4],
+    /// When it was signed, so it says.
+    pub signed_at: Timestamp,
+    /// The string to sign.
+    pub signed: Vec<u8>,
+    /// HMAC-SHA-256 of it.
+    pub signature: [u8; 32],
+}
+
+impl SignedRequest {
+    /// For how many seconds on either side of its time a request is taken: what is caught on the way can be sent again as long.
+    pub const WINDOW_SECONDS: u64 = 300;
+
+    /// The signature of a string to sign: the secret, used as its text, is narrowed to the parts of the scope in their order.
+    pub fn sign(secret: &Secret, scope: &[Box<str>; 4], signed: &[u8]) -> [u8; 32] {
+        let mut start = Secret::new(Vec::with_capacity(4_usize.saturating_add(secret.len())));
+        start.expose_mut().extend_from_slice(b"AWS4");
+        start.expose_mut().extend_from_slice(secret.expose());
+        let mut key = hmac::Key::new(hmac::HMAC_SHA256, start.expose());
+        for part in scope {
+            key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());
+        }
+        let mut signature = [0; 32];
+        signature.copy_from_slice(hmac::sign(&key, signed).as_ref());
+        signature
+    }
+}
+
 /// A proof of identity, not yet examined.
 #[derive(Debug)]
 pub enum Proof<'a> {
@@ -61,6 +96,8 @@ pub enum Proof<'a> {
         /// Its secret half.
         secret: Secret,
     },
+    /// A request that is signed as a whole.
+    Signed(&'a SignedRequest),
     /// None at all.
     None,
 }

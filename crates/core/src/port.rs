@@ -11,7 +11,7 @@ use crate::command::VerifiedBackup;
 use crate::context::Context;
 use crate::emergency::{CopyState, RequestCopy};
 use crate::error::{Error, ErrorKind, Stage};
-use crate::id::{Epoch, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId, TenantId};
+use crate::id::{Epoch, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId, TenantId, TokenId};
 use crate::import::Wrapped;
 use crate::key::{Custody, Generated, Key, KeyMaterial, NewVersion, SealedHandle, Version};
 use crate::peer::Proof;
@@ -20,6 +20,7 @@ use crate::query::AuditPath;
 use crate::receipt::{SignedReceipt, Statement};
 use crate::retention::Retention;
 use crate::sealing_key::SealingKeyId;
+use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantData, TenantRecord};
 use crate::time::Timestamp;
 use crate::work::{Product, Work};
@@ -188,6 +189,13 @@ pub trait Identify: Send + Sync + 'static {
     /// `conflict` for such a one; `malformed` for a list that cannot be parsed.
     fn replace(&self, before: &Anchor, after: &Anchor) -> Result<(), Error>;
 
+    /// The secret half of a [signing](crate::caller::TokenForm::Signing) token: printable, the same each time for one id, and not to be guessed from
+    /// others.
+    ///
+    /// # Errors
+    /// `internal`, when the cryptographic library fails.
+    fn signing_secret(&self, id: TokenId) -> Result<Secret, Error>;
+
     /// Recognises a caller. MUST refuse a proof that fits two callers, that has expired or been revoked, or that comes from
     /// another tenant's trust anchor. MUST NOT tell by its error, nor by how long it takes, which of these it was.
     ///
@@ -241,6 +249,8 @@ pub enum Resource<'a> {
 pub struct Circumstances<'a> {
     /// The encryption context.
     pub context: &'a Context,
+    /// What the protocol says of the request.
+    pub request: &'a Context,
     /// When.
     pub now: Timestamp,
     /// From where, if that is known.

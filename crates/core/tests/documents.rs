@@ -279,6 +279,8 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
         )),
         version: Some(KeyVersion::FIRST),
     };
+    let nothing = Context::EMPTY;
+    let says = Context::new(vec![("kmsOperation".into(), "GenerateDataKey".into())]).unwrap();
     let example = Event {
         operation: "01JDCZRGZKA9Q6W8T2V4X6Y8Z0".parse().unwrap(),
         time: Timestamp::from_micros(1_795_460_597_123_456),
@@ -298,11 +300,13 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
         by_copy: false,
         protocol: "native",
         protocol_request: Some("req-4711"),
+        request: &nothing,
         trace: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
         source: Some("192.0.2.7".parse().unwrap()),
         latency_micros: 87,
         input: Some(committer.guessable("input", b"4711")),
         output: None,
+        associated: None,
         context: ContextFacts::Clear(&context),
         state: None,
         evidence: None,
@@ -325,10 +329,12 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
     let commitment = Commitment([0; 32]);
     let full = Event {
         caller: &by_token,
+        request: &says,
         target: Some(key),
         subject: Some("carol"),
         deciding: &many,
         output: Some(committer.public("output", &[0; 32])),
+        associated: Some(committer.guessable("associated", b"")),
         context: ContextFacts::Hidden(committer.context(&context)),
         state: Some(port::Committed { sequence: 1, digest: [0; 32] }),
         by_copy: true,

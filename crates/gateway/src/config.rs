@@ -2,6 +2,7 @@
 
 use crate::backup::Readers;
 use crate::emergency;
+use crate::external_store::{self, AwsXksTable};
 use crate::fault::Fault;
 use crate::shares::{NewCustodian, Recipient};
 use crate::sinks::{self, SinkTable};
@@ -50,6 +51,9 @@ pub struct Config {
     /// Copies of the audit logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sink: Vec<SinkTable>,
+    /// External key stores of AWS KMS that it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aws_xks: Vec<AwsXksTable>,
     /// The second directory that checkpoints are kept in.
     pub anchor: Anchor,
     /// Witnesses that checkpoints are submitted to.
@@ -75,6 +79,7 @@ impl Default for Config {
             token: vec![],
             pool: PoolTable::default(),
             sink: vec![],
+            aws_xks: vec![],
             anchor: Anchor::default(),
             witness: vec![],
             scrub: Scrub::default(),
@@ -422,6 +427,7 @@ impl Config {
         emergency::custodians(&self.emergency)?;
         token::check(&self.token, &self.pool)?;
         sinks::check(&self.sink)?;
+        external_store::check(&self.aws_xks)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {
             return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(

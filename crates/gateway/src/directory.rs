@@ -347,7 +347,8 @@ impl Directory {
 /// When any of that fails.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     let wrong = |error| Fault::io("cannot write", path, error);
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let named = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = named.unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(wrong)?;
     // A name of its own for each file: two may be written at once.
     let mut temporary = path.as_os_str().to_owned();

@@ -15,6 +15,7 @@ pub mod device;
 pub mod directory;
 mod doors;
 pub mod emergency;
+pub mod external_store;
 pub mod fault;
 pub mod init;
 pub mod kek;

@@ -180,6 +180,11 @@ fn latency_of((operations, Quantiles { p50, p95, p99 }): (&str, &Quantiles)) -> 
     }
 }
 
+/// What a token is, without which one it is.
+pub(crate) fn model(about: &About) -> String {
+    format!("{} firmware {}", about.model, about.firmware)
+}
+
 /// A token by what it says of itself.
 pub(crate) fn token(about: &About) -> String {
     let About { manufacturer, model, serial, firmware, .. } = about;

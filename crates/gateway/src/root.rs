@@ -52,6 +52,11 @@ pub struct LogSigning {
 }
 
 impl LogSigning {
+    /// What the secrets of signing tokens are derived from: as the logs' keys, another instance has others.
+    fn credentials(&self) -> Result<Secret, Error> {
+        self.seeds.derive("holdfast/signing-tokens/v1", self.identity.instance.as_bytes())
+    }
+
     /// The root key in force, for what puts another one in its place.
     pub(crate) fn root(&self) -> &RootKey {
         &self.root
@@ -115,6 +120,7 @@ fn open_with(
 ) -> Result<Opened, Fault> {
     let state_key = state_key(identity, &root)?;
     let signing = signing(directory, identity, &root)?;
+    let credentials = signing.credentials()?;
     let (log, recovery) = GatewayLog::open(holdfast_audit::Config::new(directory.path()), signing)?;
     let settings = Settings::default();
     let state = EmbeddedState::open(lock, &state_key, Arc::clone(&world), opening, settings)?;
@@ -134,7 +140,7 @@ fn open_with(
         Arc::clone(&world),
     )?;
     let engines = Engines {
-        identify: Seen::new(Registrations::new(), &stages.identify),
+        identify: Seen::new(Registrations::new(&credentials), &stages.identify),
         decide: Seen::new(CedarPolicy::new()?, &stages.decide),
         keys: Seen::new(keys, &stages.perform),
         state,

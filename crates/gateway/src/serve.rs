@@ -7,6 +7,7 @@ use crate::conversation::{converse, is_no_http};
 use crate::device;
 use crate::directory::{Directory, Identity};
 use crate::doors::{Doors, Site};
+use crate::external_store::Stores;
 use crate::fault::Fault;
 use crate::init;
 use crate::listener::{About, Connection, Listener};
@@ -60,6 +61,8 @@ pub struct Gateway {
     pub(crate) identity: Identity,
     pub(crate) config: Config,
     pub(crate) tls: Arc<TlsState>,
+    /// The external key stores that it is.
+    pub(crate) stores: Stores,
     pub(crate) metrics: Metrics,
     pub(crate) sinks: Sinks,
     pub(crate) outside: Arc<Outside>,
@@ -70,7 +73,7 @@ pub struct Gateway {
     /// Why its device did not open the root key at this start.
     pub(crate) not_opened: Option<String>,
     /// Requests under way, bounded.
-    pub(crate) requests: Semaphore,
+    pub(crate) requests: Arc<Semaphore>,
     /// Everything that must end before the process may: each connection holds one of these, and each request.
     pub(crate) alive: Arc<Semaphore>,
     /// Takes orders to seal it.
@@ -278,7 +281,8 @@ pub(crate) async fn serve(
         true => Some(write_dev_environment(&law, &directory, address).await?),
         false => None,
     };
-    let requests = Semaphore::new(config.limits.requests);
+    let requests = Arc::new(Semaphore::new(config.limits.requests));
+    let stores = Stores::of(&config.aws_xks)?;
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
     let recorded = law.recorded_generation();
@@ -289,6 +293,7 @@ pub(crate) async fn serve(
         identity,
         config,
         tls,
+        stores,
         metrics,
         sinks,
         outside,

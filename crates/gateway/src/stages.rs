@@ -20,7 +20,7 @@ use holdfast_core::receipt::{SignedReceipt, Statement};
 use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::tenant::Anchor;
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, Stage, TenantId, Timestamp};
+use holdfast_core::{Error, KeyId, MemberName, Secret, Stage, TenantId, Timestamp, TokenId};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -80,6 +80,10 @@ impl<T: Identify> Identify for Seen<T> {
 
     fn replace(&self, before: &Anchor, after: &Anchor) -> Result<(), Error> {
         self.inner.replace(before, after)
+    }
+
+    fn signing_secret(&self, id: TokenId) -> Result<Secret, Error> {
+        self.inner.signing_secret(id)
     }
 
     fn identify(

@@ -80,6 +80,7 @@ async fn every_route_but_its_seal_and_its_health_is_refused_until_it_opens() {
     }
     api.peer = connect().await;
     api.peer.ask("GET", "/no/such/path", "").await.refused(503, "sealed");
+    api.peer.ask("POST", "/a/kms/xks/v1/health", "").await.error(400, "InvalidStateException");
     assert_eq!(api.get("/health/live").await.expect(200).json()["ok"], true);
     assert_eq!(api.peer.ask("GET", "/health/ready", "").await.expect(503).json()["ok"], false);
 

@@ -3,7 +3,7 @@
 use crate::reason::Reason;
 use crate::registry::Prepared;
 use aws_lc_rs::digest::{SHA256, digest};
-use holdfast_core::caller::{Authentication, Token};
+use holdfast_core::caller::{Authentication, Token, TokenForm};
 use holdfast_core::port::Identified;
 use holdfast_core::{Secret, Timestamp, TokenId};
 use std::sync::Arc;
@@ -20,7 +20,9 @@ pub(crate) fn identify(
     let found = prepared.by_token.get(&id);
     let token: Option<&Token> = found.and_then(|(record, index)| record.tokens.get(*index));
     let expected = token.map_or([0; 32], |token| token.hash);
-    let is_right = bool::from(hash.as_ref().ct_eq(&expected));
+    // What signs is never shown: whoever shows it has not got it from us.
+    let is_right = bool::from(hash.as_ref().ct_eq(&expected))
+        && token.is_none_or(|token| token.form == TokenForm::Bearer);
     match (found, token) {
         (Some(_), Some(token)) if is_right && token.expires <= now => Err(Reason::Expired),
         (Some((record, _)), Some(token)) if is_right => Ok(Identified {

@@ -1,11 +1,12 @@
 //! Who asks: proofs of identity in, registered callers out. Pure: registrations, collateral and `now` are arguments.
 //!
-//! A file per kind of proof: [`certificate`] for mutual TLS, [`bearer`] for tokens. [`Registrations`] is core's port over both.
+//! A file per kind of proof: [`certificate`] for mutual TLS, [`bearer`] for tokens that are shown, [`signed`] for those that requests are signed with. [`Registrations`] is core's port over all.
 
 mod bearer;
 mod certificate;
 mod reason;
 mod registry;
+mod signed;
 mod trust;
 
 pub use certificate::{Facts, certificate_expiry, credential_from_certificate};

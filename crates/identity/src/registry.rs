@@ -3,12 +3,13 @@
 use crate::bearer;
 use crate::certificate;
 use crate::reason::Reason;
+use crate::signed::{self, SigningSecrets};
 use crate::trust::Trust;
 use holdfast_core::caller::{CallerRecord, Credential};
 use holdfast_core::peer::Proof;
 use holdfast_core::port::{Identified, Identify};
 use holdfast_core::tenant::Anchor;
-use holdfast_core::{Error, ErrorKind, Stage, Timestamp, TokenId};
+use holdfast_core::{Error, ErrorKind, Secret, Stage, Timestamp, TokenId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,13 +17,15 @@ use std::sync::Arc;
 ///
 /// A suspended caller is recognised like any other: what it tries stands in its tenant's log then, refused by core, and not among the
 /// noise of strangers.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Registrations;
+#[derive(Debug, Clone)]
+pub struct Registrations {
+    signing: Arc<SigningSecrets>,
+}
 
 impl Registrations {
-    /// There is nothing to configure.
-    pub const fn new() -> Self {
-        Self
+    /// With what the secrets of signing tokens are derived from, 32 bytes: with another one all those that were issued are worth nothing.
+    pub fn new(signing: &Secret) -> Self {
+        Self { signing: Arc::new(SigningSecrets::of(signing)) }
     }
 }
 
@@ -31,6 +34,7 @@ impl Registrations {
 pub struct Prepared {
     pub(crate) by_credential: HashMap<Credential, Arc<CallerRecord>>,
     pub(crate) by_token: HashMap<TokenId, (Arc<CallerRecord>, usize)>,
+    pub(crate) signing: Arc<SigningSecrets>,
     pub(crate) trust: Trust,
 }
 
@@ -54,17 +58,27 @@ impl Identify for Registrations {
                 }
             }
         }
-        Ok(Prepared { by_credential, by_token, trust: Trust::new(anchors)? })
+        Ok(Prepared {
+            by_credential,
+            by_token,
+            signing: Arc::clone(&self.signing),
+            trust: Trust::new(anchors)?,
+        })
     }
 
     fn replace(&self, before: &Anchor, after: &Anchor) -> Result<(), Error> {
         crate::trust::replace(before, after)
     }
 
+    fn signing_secret(&self, id: TokenId) -> Result<Secret, Error> {
+        Ok(self.signing.secret(id))
+    }
+
     fn identify(&self, prepared: &Prepared, proof: &Proof<'_>, now: Timestamp) -> Result<Identified, Error> {
         let identified = match proof {
             Proof::Certificate(peer) => certificate::identify(prepared, peer, now),
             Proof::Bearer { id, secret } => bearer::identify(prepared, *id, secret, now),
+            Proof::Signed(request) => signed::identify(prepared, request, now),
             Proof::None => Err(Reason::NoProof),
         };
         identified.map_err(Reason::refuse)

@@ -73,7 +73,9 @@ fn a_forged_revocation_list_is_not_taken() {
 fn a_revocation_list_gives_way_to_a_newer_one_only() {
     let (ours, other) = (Authority::new("acme ca"), Authority::new("globex ca"));
     let replace = |before: &Anchor, after: &Anchor| {
-        Registrations::new().replace(before, after).map_err(|error| (error.kind(), error.to_string()))
+        Registrations::new(&holdfast_core::Secret::new(vec![7; 32]))
+            .replace(before, after)
+            .map_err(|error| (error.kind(), error.to_string()))
     };
     let numbered = |number| ours.anchor_with(&ours.list(number, &[77], 2));
     let older = "trust anchor `own`: its revocation list is newer than this one";

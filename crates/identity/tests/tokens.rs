@@ -21,7 +21,12 @@ use std::sync::Arc;
 fn token(id: u8, secret: &[u8]) -> Token {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, secret).as_ref());
-    Token { id: TokenId::from_bytes([id; 16]), hash, expires: at(100) }
+    Token {
+        id: TokenId::from_bytes([id; 16]),
+        hash,
+        expires: at(100),
+        form: holdfast_core::caller::TokenForm::Bearer,
+    }
 }
 
 fn show(prepared: &Prepared, id: u8, secret: &[u8], now: i64) -> Result<(String, String), Reason> {

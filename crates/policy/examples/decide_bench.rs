@@ -85,8 +85,13 @@ fn measure(
     rounds: usize,
 ) {
     let context = Context::new(vec![("purpose".into(), "x".into())]).unwrap();
-    let circumstances =
-        Circumstances { context: &context, now: Timestamp::from_micros(0), source: None, protocol: "native" };
+    let circumstances = Circumstances {
+        context: &context,
+        request: &context,
+        now: Timestamp::from_micros(0),
+        source: None,
+        protocol: "native",
+    };
     for (how, stride) in [("one key", 0), ("100,000 keys at random", 7919)] {
         let started = Instant::now();
         let mut at = 0;

@@ -51,6 +51,8 @@ struct Row {
     custody: Option<String>,
     #[serde(default)]
     context: BTreeMap<Box<str>, Box<str>>,
+    #[serde(default)]
+    request: BTreeMap<Box<str>, Box<str>>,
     authentication: Option<String>,
     source: Option<IpAddr>,
     protocol: Option<String>,
@@ -73,6 +75,7 @@ struct Case {
     action: Action,
     about: Subject,
     context: Context,
+    request: Context,
     source: Option<IpAddr>,
     protocol: &'static str,
     now: Timestamp,
@@ -158,18 +161,25 @@ impl Case {
         let authentication = match row.authentication.as_deref() {
             None | Some("mtls") => Authentication::MutualTls { key_hash: [0; 32], matched: "key".into() },
             Some("bearer") => Authentication::Bearer(TokenId::from_bytes([0; 16])),
+            Some("signature") => Authentication::Signature(TokenId::from_bytes([0; 16])),
             Some("gateway") => Authentication::Gateway,
             Some(other) => {
-                return Err(format!("`authentication` is `{other}`, not one of `mtls`, `bearer`, `gateway`"));
+                return Err(format!(
+                    "`authentication` is `{other}`, not one of `mtls`, `bearer`, `signature`, `gateway`"
+                ));
             }
         };
-        let context = row.context.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let pairs = |of: &BTreeMap<Box<str>, Box<str>>| {
+            let pairs = of.iter().map(|(name, value)| (name.clone(), value.clone()));
+            Context::new(pairs.collect()).map_err(|error| error.to_string())
+        };
         Ok(Self {
             name,
             caller: Caller { tenant: prepared.tenant.clone(), record: Arc::new(record), authentication },
             action,
             about: subject(prepared, action, &row)?,
-            context: Context::new(context).map_err(|error| error.to_string())?,
+            context: pairs(&row.context)?,
+            request: pairs(&row.request)?,
             source: row.source,
             protocol: match &row.protocol {
                 None => "native",
@@ -185,12 +195,13 @@ impl Case {
     }
 
     fn run(&self, prepared: &Prepared) -> Option<String> {
-        let Self { name: _, caller, action, about, context, source, protocol, now, expect, by } = self;
+        let Self { name: _, caller, action, about, context, request, source, protocol, now, expect, by } =
+            self;
         let resource = match about {
             Subject::Key(key) => Resource::Key(key),
             Subject::Tenant => Resource::Tenant(&prepared.tenant),
         };
-        let circumstances = Circumstances { context, now: *now, source: *source, protocol };
+        let circumstances = Circumstances { context, request, now: *now, source: *source, protocol };
         let question = Question { caller, action: *action, resource, circumstances };
         let decision = decide(prepared, &question);
         let mut policies: Vec<String> = decision.policies.iter().map(ToString::to_string).collect();
@@ -282,7 +293,7 @@ fn one_of<T>(
 }
 
 /// The names under which requests come.
-const PROTOCOLS: [&str; 2] = ["native", "gateway"];
+const PROTOCOLS: [&str; 3] = ["native", "aws-xks", "gateway"];
 
 /// TOML's date and time with its offset (RFC 3339).
 fn timestamp(at: toml::value::Datetime) -> Result<Timestamp, String> {

@@ -303,7 +303,13 @@ mod tests {
 
     fn question<'a>(caller: &'a Caller, action: Action, resource: Resource<'a>) -> Question<'a> {
         let now = Timestamp::from_micros(0);
-        let circumstances = Circumstances { context: &NO_CONTEXT, now, source: None, protocol: "native" };
+        let circumstances = Circumstances {
+            context: &NO_CONTEXT,
+            request: &NO_CONTEXT,
+            now,
+            source: None,
+            protocol: "native",
+        };
         Question { caller, action, resource, circumstances }
     }
 

@@ -83,7 +83,7 @@ fn attributes(reads: &Reads, key: &Key) -> Vec<(String, RestrictedExpression)> {
     read.map(|(_, name, value)| (name.to_owned(), value)).collect()
 }
 
-/// The fields that are looked at; the encryption context is an entity, since its names are free.
+/// The fields that are looked at; the encryption context is an entity, since its names are free; so is what the protocol says.
 fn context(
     vocabulary: &Vocabulary,
     reads: &Reads,
@@ -104,6 +104,9 @@ fn context(
     put(Circumstance::Encryption, "encryption", &|| {
         RestrictedExpression::new_entity_uid(vocabulary.encryption().clone())
     });
+    put(Circumstance::Request, "request", &|| {
+        RestrictedExpression::new_entity_uid(vocabulary.request().clone())
+    });
     put(Circumstance::Time, "time", &|| RestrictedExpression::new_datetime(datetime(circumstances.now)));
     put(Circumstance::Hour, "hour", &|| long(circumstances.now.seconds() / 3600 % 24));
     // The first of January 1970 was a Thursday.
@@ -114,9 +117,14 @@ fn context(
         });
     }
     put(Circumstance::Protocol, "protocol", &|| text(circumstances.protocol));
-    if reads.looks_at_circumstance(Circumstance::Encryption) {
-        let pairs = circumstances.context.pairs().map(|(name, value)| (name.to_owned(), text(value)));
-        entities.push(Entity::new_with_tags(vocabulary.encryption().clone(), [], [], pairs)?);
+    for (field, uid, pairs) in [
+        (Circumstance::Encryption, vocabulary.encryption(), circumstances.context),
+        (Circumstance::Request, vocabulary.request(), circumstances.request),
+    ] {
+        if reads.looks_at_circumstance(field) {
+            let pairs = pairs.pairs().map(|(name, value)| (name.to_owned(), text(value)));
+            entities.push(Entity::new_with_tags(uid.clone(), [], [], pairs)?);
+        }
     }
     Ok(Context::from_pairs(fields)?)
 }

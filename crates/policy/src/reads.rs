@@ -39,10 +39,11 @@ pub(crate) enum Circumstance {
     Weekday = 16,
     Source = 32,
     Protocol = 64,
+    Request = 128,
 }
 
 impl Circumstance {
-    const ALL: [(&'static str, Self); 7] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("authentication", Self::Authentication),
         ("encryption", Self::Encryption),
         ("time", Self::Time),
@@ -50,6 +51,7 @@ impl Circumstance {
         ("weekday", Self::Weekday),
         ("source", Self::Source),
         ("protocol", Self::Protocol),
+        ("request", Self::Request),
     ];
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Vocabulary {
     key: EntityTypeName,
     tenant: EntityTypeName,
     encryption: EntityUid,
+    request: EntityUid,
 }
 
 impl Vocabulary {
@@ -40,6 +41,10 @@ impl Vocabulary {
             tenant: type_name("Tenant")?,
             encryption: EntityUid::from_type_name_and_id(
                 type_name("EncryptionContext")?,
+                EntityId::new("request"),
+            ),
+            request: EntityUid::from_type_name_and_id(
+                type_name("ProtocolRequest")?,
                 EntityId::new("request"),
             ),
             validator: Validator::new(schema),
@@ -69,6 +74,11 @@ impl Vocabulary {
     /// The entity whose tags are the encryption context.
     pub(crate) fn encryption(&self) -> &EntityUid {
         &self.encryption
+    }
+
+    /// The entity whose tags are what the protocol says of the request.
+    pub(crate) fn request(&self) -> &EntityUid {
+        &self.request
     }
 
     /// What kind of thing an entity in a policy is.

@@ -118,6 +118,7 @@ fn circumstances_are_looked_at_every_time() {
         (context(&[("purpose", "payroll")]), context(&[("purpose", "pay"), ("x", "payroll")]));
     let good = Circumstances {
         context: &payroll,
+        request: &EMPTY,
         now: MONDAY,
         source: Some("::ffff:10.1.2.3".parse().unwrap()),
         protocol: "native",

@@ -270,7 +270,7 @@ proptest! {
             let encryption: Vec<(&str, &str)> = ask.purpose.iter().map(|at| ("purpose", WORDS[*at])).collect();
             let context: Context = context(&encryption);
             let now = Timestamp::from_micros(ask.hour * 3_600_000_000);
-            let circumstances = Circumstances { context: &context, now, source: None, protocol: "native" };
+            let circumstances = Circumstances { context: &context, request: &EMPTY, now, source: None, protocol: "native" };
             let question = Question { caller: &caller, action: ask.action, resource, circumstances };
             let decision = policy.decide(&prepared, &question);
             let (allows, mut reasons, failed) = oracle(&whole, &question);

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::archive::KeyArchive;
-use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
+use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token, TokenForm};
 use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
 use holdfast_core::frame::Commitment;
 use holdfast_core::inventory::Inventory;
@@ -153,6 +153,9 @@ struct TokenBody<'a> {
     id: Cow<'a, str>,
     hash: Bytes<'a>,
     expires: u64,
+    /// Whether requests are signed with it; it is shown otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    signing: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -482,10 +485,11 @@ pub(crate) fn of_caller(record: &CallerRecord) -> Result<Vec<u8>, Fault> {
         Credential::Dns(dns) => CredentialBody::Dns(Cow::Borrowed(dns)),
         Credential::KeyHash(hash) => CredentialBody::Key(hash.as_slice().into()),
     });
-    let tokens = tokens.iter().map(|Token { id, hash, expires }| TokenBody {
+    let tokens = tokens.iter().map(|Token { id, hash, expires, form }| TokenBody {
         id: Cow::Owned(id.to_string()),
         hash: hash.as_slice().into(),
         expires: expires.micros(),
+        signing: *form == TokenForm::Signing,
     });
     encode(&CallerBody {
         v: V,
@@ -507,11 +511,12 @@ pub(crate) fn caller(row: &Row<'_>) -> Result<CallerRecord, Fault> {
             CredentialBody::Key(hash) => Credential::KeyHash(exact(row, &hash)?),
         })
     });
-    let tokens = tokens.into_iter().map(|TokenBody { id, hash, expires }| {
+    let tokens = tokens.into_iter().map(|TokenBody { id, hash, expires, signing }| {
         Ok(Token {
             id: parse::<TokenId>(row, "token id", &id)?,
             hash: exact(row, &hash)?,
             expires: Timestamp::from_micros(expires),
+            form: if signing { TokenForm::Signing } else { TokenForm::Bearer },
         })
     });
     Ok(CallerRecord {

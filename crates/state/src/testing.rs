@@ -115,6 +115,7 @@ pub(crate) fn caller(name: &str) -> CallerRecord {
             id: TokenId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16].map(|b| b / 2)),
             hash: [8; 32],
             expires: Timestamp::from_micros(5_000_000),
+            form: holdfast_core::caller::TokenForm::Bearer,
         }],
         suspended: true,
     }

@@ -7,3 +7,5 @@ mod json;
 pub mod kubernetes;
 pub mod native;
 mod pem;
+pub mod sigv4;
+pub mod xks;

@@ -8,7 +8,7 @@
 )]
 
 use holdfast_core::algorithm::{Algorithm, Hash, Purpose, RsaPadding, SignatureScheme};
-use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token};
+use holdfast_core::caller::{CallerKind, CallerRecord, Credential, Token, TokenForm};
 use holdfast_core::command::{Command, Done, Durability, Outcome};
 use holdfast_core::context::Context;
 use holdfast_core::destruction::{Destruction, Erasure, WaitingPeriod};
@@ -401,6 +401,7 @@ fn a_caller() -> CallerRecord {
             id: TokenId::from_bytes([2; 16]),
             hash: *b"hunter2: a hash of a token's key",
             expires: Timestamp::from_micros(5),
+            form: TokenForm::Bearer,
         }],
         suspended: false,
     }
@@ -717,7 +718,12 @@ fn callers_and_anchors() {
         client::issue_token(&tenant(), &name(), &message::IssueToken { lifetime_seconds: Bounded(60) });
     assert!(matches!(command(&request), Command::IssueToken { seconds: 60, .. }));
     let id = TokenId::from_bytes([3; 16]);
-    let issued = || Done::Token { id, secret: Secret::new(vec![9; 32]), expires: Timestamp::from_micros(60) };
+    let issued = || Done::Token {
+        id,
+        secret: Secret::new(vec![9; 32]),
+        expires: Timestamp::from_micros(60),
+        form: TokenForm::Bearer,
+    };
     let response =
         encode::outcome(201, Outcome { done: issued(), durability: Durability::Durable }, Backups::NotKept);
     assert!(matches!(response.body, Body::Secret(_)));

@@ -2,17 +2,22 @@
 
 use super::word;
 use crate::app::App;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::issue;
 use crate::output::note;
 use clap::{Args, Subcommand};
 use holdfast_core::caller::CallerKind;
-use holdfast_core::command::MAX_TOKEN_SECONDS;
+use holdfast_core::command::{MAX_SIGNING_SECONDS, MAX_TOKEN_SECONDS};
+use holdfast_gateway::directory::write_private;
 use holdfast_sdk::field::{CredentialText, List, Name, Word};
 use holdfast_sdk::message::PutCaller;
-use holdfast_sdk::{CallerName, GroupName, TokenId};
+use holdfast_sdk::{CallerName, GroupName, Tenant, TokenId};
+use holdfast_wire::xks;
+use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Callers.
 #[derive(Debug, Subcommand)]
@@ -27,6 +32,7 @@ pub(crate) enum CallerCommand {
     /// Remove a caller for ever
     Remove(Named),
     Token(Token),
+    SigningToken(SigningToken),
     RevokeToken(RevokeToken),
 }
 
@@ -74,7 +80,26 @@ pub(crate) struct Token {
     lifetime: Duration,
 }
 
-/// Revoke a bearer token
+/// Issue a token that requests are signed with, for a provider
+///
+/// An access key id and a secret, as AWS Signature Version 4 has them: for an external key store of AWS KMS. The secret is shown once, and
+/// kept nowhere. Several are valid at once: issue a new one, tell the provider, and revoke the old one with `caller revoke-token`.
+#[derive(Debug, Args)]
+pub(crate) struct SigningToken {
+    /// The caller
+    name: CallerName,
+    /// For how long, at most two years, such as 90days
+    #[arg(long, value_name = "TIME", default_value = "365days", value_parser = humantime::parse_duration)]
+    lifetime: Duration,
+    /// Write them to this file, which nobody else can read, as AWS KMS's console takes them
+    #[arg(long, value_name = "FILE", requires = "uri_path")]
+    to: Option<PathBuf>,
+    /// The store's path that stands in that file, such as /acme/kms/xks/v1
+    #[arg(long, value_name = "PATH", requires = "to")]
+    uri_path: Option<String>,
+}
+
+/// Revoke a token
 #[derive(Debug, Args)]
 pub(crate) struct RevokeToken {
     /// The caller
@@ -120,10 +145,81 @@ impl CallerCommand {
                 ));
                 app.printer.line(&issued.token.0)
             }
+            Self::SigningToken(token) => token.run(app, &tenant),
             Self::RevokeToken(RevokeToken { name, token }) => {
                 app.printer.record(&app.block_on(tenant.revoke_token(&name, token))?.body)
             }
         }
+    }
+}
+
+/// AWS KMS's file for a store's path and credential, in its own words.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ForConsole<'a> {
+    xks_proxy_uri_path: &'a str,
+    xks_proxy_authentication_credential: Credential<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Credential<'a> {
+    access_key_id: &'a str,
+    raw_secret_access_key: &'a str,
+}
+
+impl SigningToken {
+    fn run(self, app: &App, tenant: &Tenant) -> Result<(), Failure> {
+        let Self { name, lifetime, to, uri_path } = self;
+        let seconds = lifetime.as_secs();
+        if !(1..=MAX_SIGNING_SECONDS).contains(&seconds) {
+            return Err(Failure::usage("a signing token lives for a second to two years")
+                .remedy("give `--lifetime 365days`, for example"));
+        }
+        let file = match (&to, uri_path.as_deref()) {
+            (Some(file), Some(path)) => {
+                let prefix = path.strip_suffix(xks::path::BASE).filter(|prefix| xks::path::is_prefix(prefix));
+                if prefix.is_none() {
+                    return Err(Failure::usage(format!("`{path}` is no path of an external key store"))
+                        .remedy("give the `prefix` of its `[[aws_xks]]` with `/kms/xks/v1` behind it"));
+                }
+                if file.exists() {
+                    return Err(Failure::new(Exit::State, format!("`{}` is there already", file.display()))
+                        .remedy("name another file, or remove it if nobody needs it any more"));
+                }
+                Some((file, path))
+            }
+            (_, _) => None,
+        };
+        let issued = app.block_on(tenant.issue_signing_token(&name, seconds))?;
+        let told = format!("token {} of `{name}` until {}", issued.id.0, issued.expires.0);
+        if let Some((file, path)) = file {
+            let console = ForConsole {
+                xks_proxy_uri_path: path,
+                xks_proxy_authentication_credential: Credential {
+                    access_key_id: &issued.access_key_id,
+                    raw_secret_access_key: &issued.secret_access_key.0,
+                },
+            };
+            let text = serde_json::to_vec(&console).map(Zeroizing::new).map_err(|error| {
+                Failure::new(Exit::Failure, "a credential cannot be written").because(&error)
+            })?;
+            write_private(file, &text).map_err(|fault| {
+                let id = issued.id.0;
+                Failure::from(fault).remedy(format!(
+                    "nobody has its secret: run `holdfast caller revoke-token {name} {id}`, and try again"
+                ))
+            })?;
+            note(&format!(
+                "{told}: `{}` has its secret, for the console or `aws kms`; remove it then",
+                file.display()
+            ));
+            return app.printer.line(&issued.access_key_id);
+        }
+        if !app.printer.is_json() {
+            note(&format!("{told}; its secret is shown once:"));
+        }
+        app.printer.record(&issued.body)
     }
 }
 

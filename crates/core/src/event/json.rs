@@ -71,6 +71,25 @@ impl<'a> Object<'a> {
         self.quoted(value);
     }
 
+    /// As many of these pairs as fit into `most` bytes; how many more there were stands beside them.
+    pub(super) fn free_within<'p>(&mut self, pairs: impl Iterator<Item = (&'p str, &'p str)>, most: usize) {
+        let (mut left, mut more) = (most, 0);
+        for (name, value) in pairs {
+            // Quotes, colon and comma.
+            let taken = 6_usize.saturating_add(escaped_len(name)).saturating_add(escaped_len(value));
+            match left.checked_sub(taken) {
+                Some(rest) => {
+                    left = rest;
+                    self.free(name, value);
+                }
+                None => more += 1,
+            }
+        }
+        if more > 0 {
+            self.number("more", more);
+        }
+    }
+
     /// A value that prints printable ASCII without quotes or backslashes.
     pub(super) fn display(&mut self, name: &str, value: &impl fmt::Display) {
         self.name(name);
@@ -118,6 +137,17 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(rest);
         self.out.push(b'"');
     }
+}
+
+/// How long a text is once it stands between quotes.
+fn escaped_len(text: &str) -> usize {
+    text.bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' => 2,
+            control if control < 0x20 => 6,
+            _ => 1,
+        })
+        .sum()
 }
 
 fn decimal(out: &mut Vec<u8>, mut value: u64) {

@@ -433,6 +433,8 @@ pub(super) fn own_inbound<'a>(
         source: None,
         protocol: "gateway",
         protocol_request: None,
+        request: &NO_CONTEXT,
+        only: None,
         trace: None,
         now,
         ticks,

@@ -46,11 +46,12 @@ pub use seal::Sealing;
 pub use sealing_key::SealingKeyChanges;
 pub use snapshot::TenantView;
 pub use unseal::Unsealing;
-pub use use_key::{Call, Pending};
+pub use use_key::{Call, Pending, Recognised};
 
 use crate::caller::Caller;
+use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
-use crate::id::{OperationId, TenantId};
+use crate::id::{CallerName, OperationId, TenantId};
 use crate::noise::Noise;
 use crate::peer::Proof;
 use crate::port::{Identified, Identify, Ports, World};
@@ -69,12 +70,16 @@ pub struct Inbound<'a> {
     pub tenant: &'a TenantId,
     /// The proof of identity.
     pub proof: Proof<'a>,
+    /// The only caller of the tenant that may come this way; `None` where all may. To any other it looks as if the proof were wrong.
+    pub only: Option<&'a CallerName>,
     /// From where.
     pub source: Option<IpAddr>,
     /// Through which protocol: bound into ciphertexts.
     pub protocol: &'static str,
     /// The protocol's own request id.
     pub protocol_request: Option<&'a str>,
+    /// What the protocol says of the request beyond that: policies can look at it, the event has it, and nothing is bound to it.
+    pub request: &'a Context,
     /// W3C trace id.
     pub trace: Option<&'a str>,
     /// When it was received; read once.
@@ -194,7 +199,7 @@ impl<P: Ports> Pipeline<P> {
             // What was found before the jump was noticed may have been found by the new time alone.
             _ if held.is_some() => None,
             Proof::Certificate(peer) => peer.recall(inbound.tenant, view.generation, inbound.now),
-            Proof::Bearer { .. } | Proof::None => None,
+            Proof::Bearer { .. } | Proof::Signed(_) | Proof::None => None,
         };
         let identified = match remembered {
             Some(identified) => identified,
@@ -216,6 +221,9 @@ impl<P: Ports> Pipeline<P> {
             }
         };
         let Identified { record, authentication, valid_until: _ } = identified;
+        if inbound.only.is_some_and(|only| *only != record.name) {
+            return Err(unknown());
+        }
         let caller = Caller { tenant: inbound.tenant.clone(), record, authentication };
         Ok((view, caller))
     }

@@ -7,8 +7,8 @@ use super::versions::plan_inventory;
 use super::work::{ROTATE_AT, purpose_for};
 use super::{Pipeline, TenantView};
 use crate::algorithm::Algorithm;
-use crate::caller::{CallerKind, CallerRecord, Token};
-use crate::command::{Command, Done, MAX_TOKEN_SECONDS, NewKey, NewTenant};
+use crate::caller::{CallerKind, CallerRecord, Token, TokenForm};
+use crate::command::{Command, Done, NewKey, NewTenant, longest_token};
 use crate::destruction::Destruction;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId};
@@ -355,8 +355,8 @@ impl<P: Ports> Pipeline<P> {
                 let change = StateChange::CallerGone { tenant: tenant.clone(), name: record.name };
                 (Some(change), Done::Tenant(tenant.clone(), epoch))
             }
-            Command::IssueToken { caller, seconds } => {
-                let (record, done) = self.issue(scene, view, caller, *seconds)?;
+            Command::IssueToken { caller, seconds, form } => {
+                let (record, done) = self.issue(scene, view, caller, (*form, *seconds))?;
                 (Some(StateChange::Caller { tenant: tenant.clone(), record }), done)
             }
             Command::RevokeToken { caller, token } => {
@@ -476,11 +476,12 @@ impl<P: Ports> Pipeline<P> {
         scene: &Scene<'_, P>,
         view: &TenantView<P>,
         caller: &CallerName,
-        seconds: u64,
+        (form, seconds): (TokenForm, u64),
     ) -> Result<(CallerRecord, Done), Error> {
         let mut record = registered(view, caller)?;
-        if !(1..=MAX_TOKEN_SECONDS).contains(&seconds) {
-            let detail = format!("a token lives 1 to {MAX_TOKEN_SECONDS} seconds");
+        let longest = longest_token(form);
+        if !(1..=longest).contains(&seconds) {
+            let detail = format!("a {} token lives 1 to {longest} seconds", form.name());
             return Err(Error::new(ErrorKind::Malformed, Stage::Resolve, detail));
         }
         let now = scene.inbound.now;
@@ -490,8 +491,15 @@ impl<P: Ports> Pipeline<P> {
             return Err(Error::new(ErrorKind::Throttled, Stage::Resolve, detail)
                 .remedy("revoke one, or wait until one expires"));
         }
-        let (token, secret) = new_token(&self.engines.world, now, seconds)?;
-        let done = Done::Token { id: token.id, secret, expires: token.expires };
+        let engines = &self.engines;
+        let (token, secret) = match form {
+            TokenForm::Bearer => new_token(&engines.world, now, seconds)?,
+            TokenForm::Signing => {
+                let id = new_token_id(&engines.world, now)?;
+                of_secret((id, form), engines.identify.signing_secret(id)?, now.plus_seconds(seconds))
+            }
+        };
+        let done = Done::Token { id: token.id, secret, expires: token.expires, form };
         record.tokens.push(token);
         Ok((record, done))
     }
@@ -627,14 +635,26 @@ pub(super) fn new_token<W: World>(
     now: crate::time::Timestamp,
     seconds: u64,
 ) -> Result<(Token, Secret), Error> {
+    let id = new_token_id(world, now)?;
+    let secret = Secret::fill_with(32, |bytes| world.fill(bytes))?;
+    Ok(of_secret((id, TokenForm::Bearer), secret, now.plus_seconds(seconds)))
+}
+
+fn new_token_id<W: World>(world: &W, now: crate::time::Timestamp) -> Result<TokenId, Error> {
     let mut entropy = [0; 10];
     world.fill(&mut entropy)?;
-    let secret = Secret::fill_with(32, |bytes| world.fill(bytes))?;
+    Ok(TokenId::new(now, entropy))
+}
+
+fn of_secret(
+    (id, form): (TokenId, TokenForm),
+    secret: Secret,
+    expires: crate::time::Timestamp,
+) -> (Token, Secret) {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.expose());
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());
-    let token = Token { id: TokenId::new(now, entropy), hash, expires: now.plus_seconds(seconds) };
-    Ok((token, secret))
+    (Token { id, hash, expires, form }, secret)
 }
 
 pub(super) fn version<P: Ports>(

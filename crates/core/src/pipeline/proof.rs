@@ -15,6 +15,7 @@ use crate::port::{
     AuditLog, Circumstances, Decide, Decision, KeyStore, Mark, Position, Priority, Question, Resource,
 };
 use crate::receipt::{LeafHash, SignedReceipt, Statement};
+use crate::secret::Secret;
 use crate::stop::{Concerned, Departing, StopEpoch, Stops};
 use crate::time::Timestamp;
 use crate::work::{Product, Work};
@@ -239,6 +240,32 @@ impl Withheld<Product> {
         Ok(Self::of(permit, value))
     }
 
+    /// Encrypts, and decrypts that very result again: what comes out is known to open. The plaintext never leaves this function.
+    pub(super) async fn checked<'w, S: KeyStore>(
+        custody: (&S, Timestamp),
+        permit: Permit<Use>,
+        task: Task<'_>,
+        work: impl Fn() -> Result<Work<'w>, Error> + Send + Sync,
+        (plaintext, aad): (&Secret, &[u8]),
+        by_copy: &mut bool,
+    ) -> Result<Self, Error> {
+        let value = task.perform(custody, &permit, work, by_copy).await?;
+        let Product::Bytes(body) = &value else { return Err(another_product()) };
+        let again = task.perform(custody, &permit, || Ok(Work::Open { body, aad }), by_copy).await;
+        match again {
+            Ok(Product::Secret(again)) if again == *plaintext => Ok(Self::of(permit, value)),
+            Ok(Product::Secret(_)) => Err(does_not_open()),
+            Ok(
+                Product::Bytes(_)
+                | Product::DataKey { .. }
+                | Product::Valid(_)
+                | Product::Encapsulated { .. },
+            ) => Err(another_product()),
+            Err(error) if error.kind() == ErrorKind::Integrity => Err(does_not_open().because(error)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes random bytes from the key store under a permit.
     pub(super) async fn random<S: KeyStore>(
         store: &S,
@@ -273,6 +300,7 @@ impl Withheld<Product> {
 }
 
 /// One key version's part in an operation.
+#[derive(Clone, Copy)]
 pub(super) struct Task<'a> {
     pub(super) material: KeyMaterial<'a>,
     /// Whether it has an emergency copy.
@@ -302,6 +330,12 @@ impl Task<'_> {
             }
         }
     }
+}
+
+/// The key store gave a ciphertext that is none.
+fn does_not_open() -> Error {
+    Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, "what was encrypted does not open again")
+        .remedy("send again; if it persists, an operator looks at the device with `holdfast pool status`")
 }
 
 /// The key store broke its contract.

@@ -2,6 +2,7 @@
 
 use super::proof::{Permit, Read, Released, Withheld};
 use super::record::{Facts, NamedKey, Scene};
+use super::use_key::Recognised;
 use super::{Inbound, Pipeline};
 use crate::caller::{Authentication, Caller};
 use crate::context::Context;
@@ -21,12 +22,23 @@ impl<P: Ports> Pipeline<P> {
     /// # Errors
     /// Whatever refused it, after that has been recorded; `unauthenticated` is counted instead, since it is nobody's.
     pub async fn query(&self, inbound: &Inbound<'_>, query: Query) -> Result<Released<Found>, Error> {
-        let epoch = self.stops.epoch();
-        let (view, caller) = self.identify(inbound)?;
-        let scene = Scene { view: &view, caller: &caller, inbound, context: &NO_CONTEXT };
+        self.query_as(&self.recognise(inbound)?, query).await
+    }
+
+    /// Reads records, as a caller that has been recognised.
+    ///
+    /// # Errors
+    /// Whatever refused it, after that has been recorded.
+    pub async fn query_as(
+        &self,
+        recognised: &Recognised<'_, P>,
+        query: Query,
+    ) -> Result<Released<Found>, Error> {
+        let Recognised { view, caller, inbound, epoch } = recognised;
+        let scene = Scene { view, caller, inbound, context: &NO_CONTEXT };
         let mut facts = Facts::new(inbound.operation, query.action());
         facts.subject = subject(&query);
-        let withheld = match self.look_up(&scene, &mut facts, epoch, query).await {
+        let withheld = match self.look_up(&scene, &mut facts, *epoch, query).await {
             Ok(withheld) => withheld,
             Err(error) => return Err(self.refuse(&scene, &facts, Mark::Plain, error).await),
         };
@@ -128,8 +140,9 @@ impl<P: Ports> Pipeline<P> {
                     (None, Some(name)) => Resource::NoKey(name),
                     (None, None) => Resource::Tenant(tenant),
                 };
-                let Inbound { now, source, protocol, .. } = scene.inbound;
-                let circumstances = Circumstances { context: &context, now: *now, source: *source, protocol };
+                let Inbound { now, source, protocol, request, .. } = scene.inbound;
+                let circumstances =
+                    Circumstances { context: &context, request, now: *now, source: *source, protocol };
                 let question = Question { caller: &caller, action, resource, circumstances };
                 let mut explanation = self.engines.decide.explain(&scene.view.policy, &question);
                 if !caller.kind().may(action.group()) {

@@ -46,12 +46,14 @@ static NO_CONTEXT: crate::context::Context = crate::context::Context::EMPTY;
 /// A result, or the refusal that came of it, with its record under way.
 type Recorded<T, P> = (Result<Withheld<T>, Error>, Recording<<P as Ports>::Log>);
 
-/// Who asks, as of which stop epoch: taken before the caller was looked up.
-struct Asked<'a, P: Ports> {
-    view: &'a TenantView<P>,
-    caller: &'a Caller,
-    inbound: &'a Inbound<'a>,
-    epoch: StopEpoch,
+/// A caller that has been recognised, with the request that it made.
+#[must_use = "use a key as this caller, or turn it away: it is in no log yet"]
+pub struct Recognised<'a, P: Ports> {
+    pub(super) view: Arc<TenantView<P>>,
+    pub(super) caller: Caller,
+    pub(super) inbound: &'a Inbound<'a>,
+    /// Taken before anything was read: a stop that comes between reading a record and using it is then newer than the permit.
+    pub(super) epoch: StopEpoch,
 }
 
 /// A use that stands in the log's order; its result or refusal leaves once the record is durable.
@@ -67,12 +69,56 @@ impl<P: Ports> Pipeline<P> {
     /// # Errors
     /// Whatever refused it, after that has been recorded; `unauthenticated` is counted instead, since it is nobody's.
     pub async fn use_key(&self, inbound: &Inbound<'_>, call: Call) -> Result<Released<Answer>, Error> {
-        // Before anything is read: a stop that comes between reading a record and using it is then newer than the permit.
+        self.use_key_as(&self.recognise(inbound)?, call).await
+    }
+
+    /// Recognises who asks, for what has to be known of the caller before it is clear what is asked.
+    ///
+    /// # Errors
+    /// `unauthenticated`, which is counted.
+    pub fn recognise<'a>(&self, inbound: &'a Inbound<'a>) -> Result<Recognised<'a, P>, Error> {
         let epoch = self.stops.epoch();
         let (view, caller) = self.identify(inbound)?;
-        let asking = Asked { view: &view, caller: &caller, inbound, epoch };
-        let pending = self.prepare(&asking, inbound.operation, call).await?;
+        Ok(Recognised { view, caller, inbound, epoch })
+    }
+
+    /// Whether nothing at all stops this caller: for what is told without asking the policy.
+    ///
+    /// # Errors
+    /// `stopped`, for a caller or a tenant that is suspended.
+    pub fn standing(&self, recognised: &Recognised<'_, P>) -> Result<(), Error> {
+        let Recognised { view, caller, .. } = recognised;
+        let is_stopped = caller.record.suspended
+            || view.data.record.suspended
+            || self.stops.is_caller_standing(&caller.tenant, caller.name());
+        match is_stopped {
+            true => Err(Error::new(ErrorKind::Stopped, Stage::Decide, ErrorKind::Stopped.row().title)),
+            false => Ok(()),
+        }
+    }
+
+    /// Uses a key once, as a caller that has been recognised.
+    ///
+    /// # Errors
+    /// Whatever refused it, after that has been recorded.
+    pub async fn use_key_as(
+        &self,
+        recognised: &Recognised<'_, P>,
+        call: Call,
+    ) -> Result<Released<Answer>, Error> {
+        let pending = self.prepare(recognised, recognised.inbound.operation, call).await?;
         self.settle(pending).await
+    }
+
+    /// Records that a caller was refused before the law had to say anything, and gives the error back.
+    pub async fn turn_away(&self, recognised: &Recognised<'_, P>, action: Action, error: Error) -> Error {
+        match self.record_turned_away(recognised, recognised.inbound.operation, action, error) {
+            Ok(pending) => match self.settle(pending).await {
+                Ok(_nothing) => Error::new(ErrorKind::Internal, Stage::Answer, "a refusal gave a result"),
+                Err(error) => error,
+            },
+            Err(unrecorded) => unrecorded,
+        }
     }
 
     /// Uses keys up to 256 times: each item is decided and recorded by itself, and all wait for the same durable write.
@@ -84,21 +130,16 @@ impl<P: Ports> Pipeline<P> {
         inbound: &Inbound<'_>,
         items: Vec<(OperationId, Result<Call, Error>)>,
     ) -> Result<Vec<Result<Released<Answer>, Error>>, Error> {
-        let epoch = self.stops.epoch();
-        let (view, caller) = self.identify(inbound)?;
-        let asked = Asked { view: &view, caller: &caller, inbound, epoch };
+        let asked = self.recognise(inbound)?;
         if items.len() > MAX_BATCH {
             let error = Error::new(ErrorKind::TooLarge, Stage::Decode, "a batch has at most 256 items");
-            return match self.refuse_malformed(&asked, inbound.operation, error) {
-                Ok(pending) => self.settle(pending).await.map(|_nothing| Vec::new()),
-                Err(unrecorded) => Err(unrecorded),
-            };
+            return Err(self.turn_away(&asked, Action::Undecoded, error).await);
         }
         let mut pending = Vec::with_capacity(items.len());
         for (operation, call) in items {
             pending.push(match call {
                 Ok(call) => self.prepare(&asked, operation, call).await,
-                Err(error) => self.refuse_malformed(&asked, operation, error),
+                Err(error) => self.record_turned_away(&asked, operation, Action::Undecoded, error),
             });
         }
         // All records first, then all results: what has been released counts as departing, and no stop may wait for a disk because of it.
@@ -120,30 +161,22 @@ impl<P: Ports> Pipeline<P> {
 
     /// Records a request that could not be decoded although its caller is known, and gives its error back.
     pub async fn refuse_undecoded(&self, inbound: &Inbound<'_>, error: Error) -> Error {
-        let epoch = self.stops.epoch();
-        let (view, caller) = match self.identify(inbound) {
-            Ok(known) => known,
-            Err(unknown) => return unknown,
-        };
-        let asked = Asked { view: &view, caller: &caller, inbound, epoch };
-        match self.refuse_malformed(&asked, inbound.operation, error) {
-            Ok(pending) => match self.settle(pending).await {
-                Ok(_nothing) => Error::new(ErrorKind::Internal, Stage::Answer, "a refusal gave a result"),
-                Err(error) => error,
-            },
-            Err(unrecorded) => unrecorded,
+        match self.recognise(inbound) {
+            Ok(recognised) => self.turn_away(&recognised, Action::Undecoded, error).await,
+            Err(unknown) => unknown,
         }
     }
 
-    fn refuse_malformed(
+    fn record_turned_away(
         &self,
-        asked: &Asked<'_, P>,
+        recognised: &Recognised<'_, P>,
         operation: OperationId,
+        action: Action,
         error: Error,
     ) -> Result<Pending<P>, Error> {
-        let Asked { view, caller, inbound, epoch: _ } = *asked;
+        let Recognised { view, caller, inbound, epoch: _ } = recognised;
         let scene = Scene { view, caller, inbound, context: &NO_CONTEXT };
-        let facts = Facts::new(operation, Action::Undecoded);
+        let facts = Facts::new(operation, action);
         let recording = self.record_refusal(&scene, &facts, Mark::Plain, &error)?;
         Ok(Pending { recording, result: Err(error) })
     }
@@ -151,18 +184,18 @@ impl<P: Ports> Pipeline<P> {
     /// Steps 4 to 7: resolve, decide, perform, and take a place in the log.
     async fn prepare(
         &self,
-        asked: &Asked<'_, P>,
+        recognised: &Recognised<'_, P>,
         operation: OperationId,
         call: Call,
     ) -> Result<Pending<P>, Error> {
-        let Asked { view, caller, inbound, epoch } = *asked;
+        let Recognised { view, caller, inbound, epoch } = recognised;
         let mut facts = Facts::new(operation, call.action());
         let context = match &call {
             Call::Key { operation, .. } => operation.context(),
             Call::Random { .. } => &NO_CONTEXT,
         };
         let scene = Scene { view, caller, inbound, context };
-        let withheld = match self.attempt(&scene, &mut facts, epoch, &call).await {
+        let withheld = match self.attempt(&scene, &mut facts, *epoch, &call).await {
             Ok(withheld) => withheld,
             Err(error) => {
                 let recording = self.record_refusal(&scene, &facts, Mark::Plain, &error)?;
@@ -220,6 +253,8 @@ impl<P: Ports> Pipeline<P> {
             }
             Operation::Encrypt { .. }
             | Operation::Decrypt { .. }
+            | Operation::Seal { .. }
+            | Operation::Open { .. }
             | Operation::Wrap { .. }
             | Operation::Unwrap { .. }
             | Operation::DataKey { .. }
@@ -272,8 +307,9 @@ impl<P: Ports> Pipeline<P> {
         epoch: StopEpoch,
         asks: &[(Action, Resource<'_>)],
     ) -> Result<Permit<K>, Error> {
-        let Inbound { now, source, protocol, .. } = scene.inbound;
-        let circumstances = Circumstances { context: scene.context, now: *now, source: *source, protocol };
+        let Inbound { now, source, protocol, request, .. } = scene.inbound;
+        let circumstances =
+            Circumstances { context: scene.context, request, now: *now, source: *source, protocol };
         let held = self.engines.world.held_now();
         let asking =
             Asking { operation: facts.operation, caller: scene.caller, epoch, asks, circumstances, held };

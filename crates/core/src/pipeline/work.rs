@@ -46,6 +46,11 @@ impl<P: Ports> Pipeline<P> {
         if operation.input().len() > MAX_INPUT + OVERHEAD {
             return Err(Error::new(ErrorKind::TooLarge, Stage::Resolve, "the input is larger than 1 MiB"));
         }
+        if let Operation::Seal { algorithm, .. } | Operation::Open { algorithm, .. } = operation
+            && *algorithm != key.algorithm
+        {
+            return Err(unsupported(key, &format!("is not of the protocol's algorithm `{algorithm}`")));
+        }
         if key.algorithm.family() != Family::Aead && !scene.context.is_empty() {
             let detail = format!("algorithm `{}` cannot bind a context", key.algorithm);
             let remedy = "leave `context` out, or use a key with authenticated encryption";
@@ -55,9 +60,15 @@ impl<P: Ports> Pipeline<P> {
         facts.key = Some(NamedKey::of(key, Some(version.number)));
         let committer = facts.committer(&self.engines.world)?;
         if !operation.input().is_empty() {
-            let takes_ciphertext = matches!(operation, Operation::Decrypt { .. } | Operation::Unwrap { .. });
+            let takes_ciphertext = matches!(
+                operation,
+                Operation::Decrypt { .. } | Operation::Open { .. } | Operation::Unwrap { .. }
+            );
             let commit = if takes_ciphertext { Committer::public } else { Committer::guessable };
             facts.input = Some(commit(&committer, "input", operation.input()));
+        }
+        if let Some(associate) = operation.associate() {
+            facts.associated = Some(committer.guessable("associated", associate.brought()));
         }
         let answer =
             |output| Answer { output, algorithm: Some(key.algorithm), version: Some(version.number) };
@@ -75,7 +86,16 @@ impl<P: Ports> Pipeline<P> {
             Some((class, _)) => class,
             None => class_of(operation),
         };
-        self.binding(scene, key, class, version.number).encode_into(&mut aad);
+        match operation.associate() {
+            None => self.binding(scene, key, class, version.number).encode_into(&mut aad),
+            Some(associate) => {
+                aad = associate.associated(version.number);
+                if Binding::is_like(&aad) {
+                    let detail = "a protocol binds ciphertexts as another does";
+                    return Err(Error::new(ErrorKind::Internal, Stage::Perform, detail));
+                }
+            }
+        }
         let header = Header {
             class,
             algorithm: key.algorithm,
@@ -87,7 +107,30 @@ impl<P: Ports> Pipeline<P> {
         let task = Task { material: material(scene, key, &version)?, copied: key.emergency_copy };
         let work = || plan(key, header, body, operation, &aad);
         let custody = (&self.engines.keys, scene.inbound.now);
-        let withheld = Withheld::perform(custody, permit, task, work, &mut facts.by_copy).await;
+        let withheld = match operation {
+            Operation::Seal { checked: true, plaintext, .. } => {
+                let same = (plaintext, &*aad);
+                Withheld::checked(custody, permit, task, work, same, &mut facts.by_copy).await
+            }
+            Operation::Seal { checked: false, .. }
+            | Operation::Encrypt { .. }
+            | Operation::Decrypt { .. }
+            | Operation::Open { .. }
+            | Operation::Wrap { .. }
+            | Operation::Unwrap { .. }
+            | Operation::DataKey { .. }
+            | Operation::Rewrap { .. }
+            | Operation::Sign { .. }
+            | Operation::Verify { .. }
+            | Operation::Mac { .. }
+            | Operation::VerifyMac { .. }
+            | Operation::Agree { .. }
+            | Operation::Encapsulate
+            | Operation::Decapsulate { .. }
+            | Operation::PublicKey { .. } => {
+                Withheld::perform(custody, permit, task, work, &mut facts.by_copy).await
+            }
+        };
         let withheld = withheld.map_err(same_integrity)?;
         let withheld = withheld.shape(|product| shape(key, operation, product).map(answer))?;
         facts.output = withheld.commit_to(|answer| commit_output(&committer, &answer.output));
@@ -222,12 +265,20 @@ impl<P: Ports> Pipeline<P> {
                 let version = self.version(entry, Some(*number), action).await?;
                 Ok((version, Some((class_of(operation), ciphertext))))
             }
+            Operation::Open { version, body, .. } => {
+                // A version that never was is like any other change of the ciphertext.
+                if *version > entry.key.newest {
+                    return Err(integrity());
+                }
+                Ok((self.version(entry, Some(*version), action).await?, Some((BindingClass::Data, body))))
+            }
             Operation::Verify { version, .. }
             | Operation::VerifyMac { version, .. }
             | Operation::Agree { version, .. }
             | Operation::Decapsulate { version, .. }
             | Operation::PublicKey { version } => Ok((self.version(entry, *version, action).await?, None)),
             Operation::Encrypt { .. }
+            | Operation::Seal { .. }
             | Operation::Wrap { .. }
             | Operation::DataKey { .. }
             | Operation::Rewrap { .. }
@@ -359,6 +410,8 @@ fn class_of(operation: &Operation) -> BindingClass {
         Operation::DataKey { .. } => BindingClass::DataKey,
         Operation::Encrypt { .. }
         | Operation::Decrypt { .. }
+        | Operation::Seal { .. }
+        | Operation::Open { .. }
         | Operation::Rewrap { .. }
         | Operation::Sign { .. }
         | Operation::Verify { .. }
@@ -373,7 +426,13 @@ fn class_of(operation: &Operation) -> BindingClass {
 
 fn makes_nonce(key: &Key, operation: &Operation) -> bool {
     key.algorithm.has_budget()
-        && matches!(operation, Operation::Encrypt { .. } | Operation::Wrap { .. } | Operation::DataKey { .. })
+        && matches!(
+            operation,
+            Operation::Encrypt { .. }
+                | Operation::Seal { .. }
+                | Operation::Wrap { .. }
+                | Operation::DataKey { .. }
+        )
 }
 
 /// OAEP with SHA-256 unless told; what the key was not created for is refused.
@@ -434,6 +493,11 @@ fn plan<'a>(
                 Family::Signature | Family::Hmac | Family::Agreement | Family::Kem => Err(cannot()),
             }
         }
+        Operation::Seal { plaintext, associated: _, algorithm: _, checked: _ } => {
+            let frame = Vec::with_capacity(plaintext.len().saturating_add(OVERHEAD));
+            Ok(Work::Seal { frame, plaintext, aad })
+        }
+        Operation::Open { body: _, version: _, associated: _, algorithm: _ } => Ok(Work::Open { body, aad }),
         Operation::Decrypt { padding, bare, context: _, ciphertext: _ }
         | Operation::Unwrap { padding, bare, context: _, ciphertext: _ } => match family {
             Family::Aead => {
@@ -510,12 +574,14 @@ fn message_of<'a>(
 
 fn shape(key: &Key, operation: &Operation, product: Product) -> Result<Output, Error> {
     match (operation, product) {
-        (Operation::Encrypt { .. } | Operation::Wrap { .. }, Product::Bytes(frame)) => {
-            Ok(Output::Ciphertext(frame))
-        }
-        (Operation::Decrypt { .. } | Operation::Unwrap { .. }, Product::Secret(bytes)) => {
-            Ok(Output::Plaintext(bytes))
-        }
+        (
+            Operation::Encrypt { .. } | Operation::Seal { .. } | Operation::Wrap { .. },
+            Product::Bytes(frame),
+        ) => Ok(Output::Ciphertext(frame)),
+        (
+            Operation::Decrypt { .. } | Operation::Open { .. } | Operation::Unwrap { .. },
+            Product::Secret(bytes),
+        ) => Ok(Output::Plaintext(bytes)),
         (Operation::DataKey { with_plaintext, .. }, Product::DataKey { frame, plaintext }) => {
             Ok(Output::DataKey { ciphertext: frame, plaintext: with_plaintext.then_some(plaintext) })
         }

@@ -1,7 +1,9 @@
 //! What a key's state, purpose and versions let it do.
 
 use holdfast_conformance::doubles::{CommitFault, Entry};
-use holdfast_conformance::rig::{Rig, bytes, decrypt, encrypt, name, new_key, person, sign, verify, wrap};
+use holdfast_conformance::rig::{
+    Rig, bytes, decrypt, encrypt, issue_token, name, new_key, person, sign, verify, wrap,
+};
 use holdfast_conformance::task::now;
 use holdfast_core::algorithm::{Algorithm, Family, Purpose};
 use holdfast_core::caller::CallerKind;
@@ -310,8 +312,7 @@ fn a_caller_that_is_registered_anew_stays_suspended_and_keeps_its_tokens() {
 #[test]
 fn a_caller_has_32_live_tokens_at_most() {
     let rig = Rig::new();
-    let issue =
-        || now(rig.command("carol", Command::IssueToken { caller: "bob".parse().unwrap(), seconds: 60 }));
+    let issue = || now(rig.command("carol", issue_token("bob", 60)));
     // One has been there from the beginning.
     for _ in 1..32 {
         issue().unwrap();
@@ -327,7 +328,7 @@ fn a_caller_has_32_live_tokens_at_most() {
 #[test]
 fn tokens_end_when_they_expire_or_are_revoked() {
     let rig = Rig::new();
-    let issue = |seconds| Command::IssueToken { caller: "alice".parse().unwrap(), seconds };
+    let issue = |seconds| issue_token("alice", seconds);
     let error = now(rig.command("carol", issue(86_401))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     let outcome = now(rig.command("carol", issue(60))).unwrap();

@@ -19,6 +19,7 @@ mod clock;
 mod commands;
 mod destruction;
 mod emergency;
+mod foreign;
 mod identity;
 mod imports;
 mod keys;

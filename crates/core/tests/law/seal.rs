@@ -1,6 +1,6 @@
 //! The gateway gives its root key up: nothing of anybody leaves past that, and no log can refuse it.
 
-use holdfast_conformance::rig::{Rig, context, encrypt, name, new_key, transition};
+use holdfast_conformance::rig::{Rig, context, encrypt, issue_token, name, new_key, transition};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::Command;
@@ -62,7 +62,7 @@ fn neither_a_reading_nor_a_command_shows_anything_past_a_seal() {
     let reading = Task::begun(rig.query("audrey", Query::Key(name("kek"))));
     rig.state().reading.hold_no_more();
     rig.state().committing.hold();
-    let issue = Command::IssueToken { caller: "alice".parse().unwrap(), seconds: 60 };
+    let issue = issue_token("alice", 60);
     let issuing = Task::begun(rig.command("dora", issue));
     now(rig.pipeline.stop_everything());
     rig.state().reading.release();

@@ -3,7 +3,7 @@
 mod broken;
 
 use holdfast_conformance::doubles::Journal;
-use holdfast_conformance::rig::{Rig, context, encrypt, name, new_key, transition};
+use holdfast_conformance::rig::{Rig, context, encrypt, issue_token, name, new_key, transition};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::Algorithm;
@@ -32,7 +32,7 @@ async fn seal(rig: &Rig) -> Result<Vec<u8>, Error> {
 }
 
 fn token_of_alice(rig: &Rig) -> TokenId {
-    let issue = Command::IssueToken { caller: alice(), seconds: 60 };
+    let issue = issue_token("alice", 60);
     let Done::Token { id, .. } = now(rig.command("carol", issue)).unwrap().done else { panic!("a token") };
     id
 }
@@ -176,7 +176,7 @@ fn a_query_under_way_when_its_caller_is_stopped_says_nothing() {
 fn a_command_under_way_when_its_caller_is_stopped_shows_nothing_of_what_it_did() {
     let rig = rig();
     rig.state().committing.hold();
-    let issuing = Task::begun(rig.command("dora", Command::IssueToken { caller: alice(), seconds: 60 }));
+    let issuing = Task::begun(rig.command("dora", issue_token("alice", 60)));
     rig.state().committing.hold_no_more();
     now(rig.command("carol", Command::SuspendCaller("dora".parse().unwrap()))).unwrap();
     rig.state().committing.release();

@@ -8,6 +8,7 @@ use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage};
 use holdfast_wire::native::encode::{self, Response as Answer};
 use holdfast_wire::native::{self, Call, Endpoint, OpenEndpoint};
+use holdfast_wire::xks;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -31,6 +32,10 @@ pub(super) async fn answer(
         let error = Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title);
         encode::problem(&error, Some(operation))
     };
+    if xks::path::is_meant(parts.uri.path()) {
+        let error = Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title);
+        return Ok(respond(xks::error::refusal(&error), Some(operation)));
+    }
     let endpoint =
         native::route(parts.method.as_str(), parts.uri.path()).map(|matched| matched.route.endpoint);
     let answer = match endpoint {
@@ -67,7 +72,7 @@ async fn give(
     let _place = waiting.reading.try_acquire().map_err(|_| busy())?;
     let sealed = || refused(Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title));
     let matched = native::route(parts.method.as_str(), parts.uri.path()).map_err(|_| sealed())?;
-    let body = read_body(&waiting.limits, matched.route, body).await.map_err(refused)?;
+    let body = read_body(&waiting.limits, matched.route.limit, body).await.map_err(refused)?;
     match native::decode(&matched, parts.uri.query().unwrap_or_default(), &body).map_err(refused)? {
         Call::GiveShare(share) => waiting.give(source, &share).map(|seal| encode::seal(&seal)),
         Call::AskToSeal { .. }

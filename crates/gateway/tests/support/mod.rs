@@ -16,6 +16,7 @@ pub mod authority;
 pub mod log;
 pub mod peer;
 pub mod schemas;
+pub mod xks;
 
 use holdfast_gateway::config::Config;
 use holdfast_gateway::serve::{Options, Running, start};

@@ -185,12 +185,13 @@ pub fn caller_with_token(name: &str, token: Token) -> Arc<CallerRecord> {
 }
 
 pub fn prepare(callers: &[Arc<CallerRecord>], anchors: &[Anchor]) -> Prepared {
-    Registrations::new().prepare(callers, anchors).unwrap()
+    Registrations::new(&holdfast_core::Secret::new(vec![7; 32])).prepare(callers, anchors).unwrap()
 }
 
 /// Why registrations are refused: the error's words.
 pub fn unprepared(callers: &[Arc<CallerRecord>], anchors: &[Anchor]) -> String {
-    let error = Registrations::new().prepare(callers, anchors).unwrap_err();
+    let error =
+        Registrations::new(&holdfast_core::Secret::new(vec![7; 32])).prepare(callers, anchors).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     error.to_string()
 }
@@ -203,16 +204,18 @@ pub fn who(prepared: &Prepared, chain: &[&[u8]], now: Timestamp) -> Result<Ident
 
 /// Asks who this is; whatever the reason of a refusal, its words must be the same.
 pub fn ask(prepared: &Prepared, proof: &Proof<'_>, now: Timestamp) -> Result<Identified, Reason> {
-    Registrations::new().identify(prepared, proof, now).map_err(|error| {
-        assert_eq!(error.kind(), ErrorKind::Unauthenticated);
-        assert_eq!(error.to_string(), "the caller is not known here");
-        assert_eq!(error.remedy_text(), ErrorKind::Unauthenticated.row().remedy);
-        let source = std::error::Error::source(&error).expect("a reason for the log");
-        let reason = *source.downcast_ref::<Reason>().expect("a reason for the log");
-        assert_eq!(error.chain(), format!("the caller is not known here: {reason}"));
-        assert!(source.source().is_none());
-        reason
-    })
+    Registrations::new(&holdfast_core::Secret::new(vec![7; 32])).identify(prepared, proof, now).map_err(
+        |error| {
+            assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+            assert_eq!(error.to_string(), "the caller is not known here");
+            assert_eq!(error.remedy_text(), ErrorKind::Unauthenticated.row().remedy);
+            let source = std::error::Error::source(&error).expect("a reason for the log");
+            let reason = *source.downcast_ref::<Reason>().expect("a reason for the log");
+            assert_eq!(error.chain(), format!("the caller is not known here: {reason}"));
+            assert!(source.source().is_none());
+            reason
+        },
+    )
 }
 
 /// The name and what was recognised of it, or why not.
@@ -221,6 +224,7 @@ pub fn told(found: Result<Identified, Reason>) -> Result<(String, String), Reaso
         let matched = match found.authentication {
             Authentication::MutualTls { matched, .. } => matched.to_string(),
             Authentication::Bearer(_) => "token".to_owned(),
+            Authentication::Signature(_) => "signature".to_owned(),
             Authentication::Gateway => panic!("nobody proves that"),
         };
         (found.record.name.to_string(), matched)

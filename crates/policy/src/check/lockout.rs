@@ -78,6 +78,7 @@ fn may(prepared: &Prepared, record: &Arc<CallerRecord>, action: Action) -> May {
     };
     let circumstances = Circumstances {
         context: &Context::EMPTY,
+        request: &Context::EMPTY,
         now: Timestamp::from_micros(0),
         source: None,
         protocol: "",

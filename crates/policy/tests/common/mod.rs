@@ -69,7 +69,7 @@ pub static EMPTY: Context = Context::EMPTY;
 pub const MONDAY: Timestamp = Timestamp::from_micros(1_795_426_200_000_000);
 
 pub fn circumstances(context: &Context) -> Circumstances<'_> {
-    Circumstances { context, now: MONDAY, source: None, protocol: "native" }
+    Circumstances { context, request: &EMPTY, now: MONDAY, source: None, protocol: "native" }
 }
 
 pub fn ask(prepared: &Prepared, caller: &Caller, action: Action, resource: Resource<'_>) -> Decision {

@@ -7,7 +7,8 @@ use holdfast_core::{CallerName, TokenId};
 use holdfast_wire::native::client as native;
 use holdfast_wire::native::field::Bounded;
 use holdfast_wire::native::message::{
-    Caller, Callers, Change, IssueToken, PutAnchor, PutCaller, TenantDone, TokenIssued,
+    Caller, Callers, Change, IssueSigningToken, IssueToken, PutAnchor, PutCaller, SigningTokenIssued,
+    TenantDone, TokenIssued,
 };
 
 impl Tenant {
@@ -60,7 +61,20 @@ impl Tenant {
         self.client.send(native::issue_token(&self.id, name, &token), Repeat::Never).await
     }
 
-    /// Revokes a bearer token.
+    /// Issues a token that requests are signed with (Signature Version 4), for so many seconds, at most two years. It is shown once.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn issue_signing_token(
+        &self,
+        name: &CallerName,
+        seconds: u64,
+    ) -> Result<Answered<SigningTokenIssued>, Error> {
+        let token = IssueSigningToken { lifetime_seconds: Bounded(seconds) };
+        self.client.send(native::issue_signing_token(&self.id, name, &token), Repeat::Never).await
+    }
+
+    /// Revokes a token.
     ///
     /// # Errors
     /// Any [`Error`].

@@ -136,6 +136,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Passes over `null`, if that stands here.
+    pub(crate) fn null(&mut self) -> bool {
+        self.peek();
+        self.word("null")
+    }
+
     /// Passes over any value, checking that it is JSON, and returns how it stands there.
     pub(crate) fn skip(&mut self) -> Result<&'a str, Fault> {
         let first = self.peek();

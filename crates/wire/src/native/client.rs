@@ -6,11 +6,12 @@ use super::message::{
     BeginImport, Caller, Callers, Change, CheckPolicy, CiphertextAnswer, ConfirmArchive, CreateKey,
     CreateTenant, DataKey, DataKeyAnswer, Decapsulate, Decrypt, DestroyKey, EmergencyCopy, Encapsulate,
     EncapsulateAnswer, Encrypt, ExplainPolicy, Explanation, Findings, FinishImport, GiveShare, ImportBegun,
-    IssueToken, Key, KeyArchived, Keys, LabelKey, Mac, MacAnswer, OrderSeal, PlaintextAnswer, Policy,
-    PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer, RecordInventory,
-    RequestCopy, RestorePolicy, Rewrap, ScheduleKey, Seal, SealChallenge, SealDone, SetPolicy, SetRetention,
-    Sign, SignAnswer, Status, Tenant, TenantDone, TokenIssued, TransitionVersion, UnarchiveKey, Unwrap, Verb,
-    Verify, VerifyAnswer, VerifyBackup, VerifyMac, Versions, Wrap,
+    IssueSigningToken, IssueToken, Key, KeyArchived, Keys, LabelKey, Mac, MacAnswer, OrderSeal,
+    PlaintextAnswer, Policy, PolicyDone, Pool, PublicKeyAnswer, PutAnchor, PutCaller, Random, RandomAnswer,
+    RecordInventory, RequestCopy, RestorePolicy, Rewrap, ScheduleKey, Seal, SealChallenge, SealDone,
+    SetPolicy, SetRetention, Sign, SignAnswer, SigningTokenIssued, Status, Tenant, TenantDone, TokenIssued,
+    TransitionVersion, UnarchiveKey, Unwrap, Verb, Verify, VerifyAnswer, VerifyBackup, VerifyMac, Versions,
+    Wrap,
 };
 use super::problem::Problem;
 use super::route::Method;
@@ -358,6 +359,15 @@ pub fn resume_caller(tenant: &TenantId, name: &CallerName) -> Request<Change> {
 /// Issues a token.
 pub fn issue_token(tenant: &TenantId, name: &CallerName, token: &IssueToken) -> Request<TokenIssued> {
     Request::with(Method::Post, format!("{}/tokens", caller_path(tenant, name)), token, SMALL)
+}
+
+/// Issues a token that requests are signed with.
+pub fn issue_signing_token(
+    tenant: &TenantId,
+    name: &CallerName,
+    token: &IssueSigningToken,
+) -> Request<SigningTokenIssued> {
+    Request::with(Method::Post, format!("{}/signing-tokens", caller_path(tenant, name)), token, SMALL)
 }
 
 /// Revokes a token.

@@ -4,15 +4,16 @@ use super::field::{Bounded, VersionNumber};
 use super::message::{
     ActivateKey, AdoptKey, ApproveCopy, AskToSeal, BatchItems, BeginImport, CheckPolicy, ConfirmArchive,
     CreateKey, CreateTenant, DestroyKey, Empty, ExplainPolicy, FinishImport, GenerationNumber, GiveShare,
-    IssueToken, LabelKey, OrderSeal, PutAnchor, PutCaller, Random, RandomLength, RecordInventory,
-    RequestCopy, RestorePolicy, ScheduleKey, SetPolicy, SetRetention, ShareNumber, TransitionVersion,
-    UnarchiveKey, Verb, VerifyBackup, decode_items,
+    IssueSigningToken, IssueToken, LabelKey, OrderSeal, PutAnchor, PutCaller, Random, RandomLength,
+    RecordInventory, RequestCopy, RestorePolicy, ScheduleKey, SetPolicy, SetRetention, ShareNumber,
+    TransitionVersion, UnarchiveKey, Verb, VerifyBackup, decode_items,
 };
 use super::query_string::QueryString;
 use super::route::{BodyKind, Endpoint, OpenEndpoint};
 use super::router::{Matched, RouteError, route};
 use crate::json::{Fault, Read, Reader};
 use core::str::FromStr;
+use holdfast_core::caller::TokenForm;
 use holdfast_core::command::Command;
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::operation::Operation;
@@ -255,7 +256,11 @@ fn call(matched: &Matched<'_>, query: &str, body: &[u8]) -> Result<Call, Fault> 
         }
         Endpoint::IssueToken => {
             let IssueToken { lifetime_seconds: Bounded(seconds) } = body.json()?;
-            command(Command::IssueToken { caller: caller()?, seconds })
+            command(Command::IssueToken { caller: caller()?, seconds, form: TokenForm::Bearer })
+        }
+        Endpoint::IssueSigningToken => {
+            let IssueSigningToken { lifetime_seconds: Bounded(seconds) } = body.json()?;
+            command(Command::IssueToken { caller: caller()?, seconds, form: TokenForm::Signing })
         }
         Endpoint::RevokeToken => {
             let token: TokenId = segment("token", third, "26 characters of Crockford's base 32")?;

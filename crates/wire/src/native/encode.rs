@@ -5,14 +5,16 @@ pub use super::message::Backups;
 use super::message::{
     Anchor, AnswerBody, Backup, BatchAnswer, BatchResult, Caller, Callers, EmergencyCopy, Explanation,
     Finding, Findings, Health, HeldBy, ImportBegun, Key, KeyArchived, Keys, Policy, PolicyDone, Pool, Seal,
-    SealChallenge, SealDone, SealingKey, Status, Tenant, TenantDone, TokenIssued, Version, Versions,
+    SealChallenge, SealDone, SealingKey, SigningTokenIssued, Status, Tenant, TenantDone, TokenIssued,
+    Version, Versions,
 };
 use super::problem::{self, Problem, retry_after};
 use super::router::RouteError;
 use super::{openapi, token};
+use crate::sigv4;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use holdfast_core::caller::CallerRecord;
+use holdfast_core::caller::{CallerRecord, TokenForm};
 use holdfast_core::command::{Done, Durability, Outcome};
 use holdfast_core::operation::Answer;
 use holdfast_core::port::{Archived, Page};
@@ -68,7 +70,7 @@ pub struct Response {
 }
 
 impl Response {
-    fn new(status: u16, content_type: &'static str, body: Body) -> Self {
+    pub(crate) fn new(status: u16, content_type: &'static str, body: Body) -> Self {
         Self { status, content_type, retry_after: None, allow: None, authenticate: None, receipt: None, body }
     }
 
@@ -79,7 +81,7 @@ impl Response {
         self
     }
 
-    fn json(status: u16, value: &impl Serialize) -> Self {
+    pub(crate) fn json(status: u16, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(bytes) => Self::new(status, JSON, Body::Plain(bytes)),
             Err(_) => unwritable(),
@@ -87,7 +89,7 @@ impl Response {
     }
 
     /// With a buffer of the size that the value needs, wiped if any of it is secret.
-    fn sized(status: u16, value: &impl Serialize, size: usize, secret: bool) -> Self {
+    pub(crate) fn sized(status: u16, value: &impl Serialize, size: usize, secret: bool) -> Self {
         let body = if secret {
             let mut buffer = Wiped::with_capacity(size);
             serde_json::to_writer(&mut buffer, value).map(|()| Body::Secret(buffer))
@@ -175,7 +177,18 @@ pub fn outcome(success: u16, outcome: Outcome, backups: Backups) -> Response {
             Response::json(success, &EmergencyCopy::new(key.name, copy, Some(durability)))
         }
         Done::Caller(record) => Response::json(success, &Caller::new(&record, Some(durability))),
-        Done::Token { id, secret, expires } => {
+        Done::Token { id, secret, expires, form: TokenForm::Signing } => {
+            let text = zeroize::Zeroizing::new(String::from_utf8_lossy(secret.expose()).into_owned());
+            let issued = SigningTokenIssued {
+                id: Name(id),
+                access_key_id: sigv4::access_key_id(id),
+                secret_access_key: SecretText(text),
+                expires: Time(expires),
+                durability,
+            };
+            Response::sized(success, &issued, 512, true)
+        }
+        Done::Token { id, secret, expires, form: TokenForm::Bearer } => {
             let token = SecretText(token::write(id, &secret));
             let size = 256 + token.0.len();
             Response::sized(

@@ -109,6 +109,8 @@ pub enum Endpoint {
     ResumeCaller,
     /// Issue a token.
     IssueToken,
+    /// `issue-signing-token`.
+    IssueSigningToken,
     /// Revoke a token.
     RevokeToken,
     /// Trust an anchor.

@@ -3,7 +3,7 @@
 use super::{TextField, as_text};
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Hash, Purpose, RsaPadding, SignatureScheme};
-use holdfast_core::caller::CallerKind;
+use holdfast_core::caller::{CallerKind, TokenForm};
 use holdfast_core::command::Durability;
 use holdfast_core::error::Retry;
 use holdfast_core::key::Custody;
@@ -96,6 +96,7 @@ vocabulary!(Purpose, "Purpose", PURPOSES, Self::name, |word| PURPOSES.into_iter(
 vocabulary!(Custody, "Custody", Self::ALL, Self::name, Self::from_name);
 vocabulary!(KeyState, "KeyState", Self::ALL, Self::name, Self::from_name);
 vocabulary!(CallerKind, "CallerKind", Self::ALL, Self::name, Self::from_name);
+vocabulary!(TokenForm, "TokenForm", Self::ALL, Self::name, Self::from_name);
 vocabulary!(Action, "Action", Self::ALL, Self::name, Self::from_name);
 vocabulary!(SignatureScheme, "SignatureScheme", SCHEMES, Self::name, Self::from_name);
 

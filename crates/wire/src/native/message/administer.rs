@@ -9,7 +9,7 @@ use crate::native::field::{
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, CallerRecord};
-use holdfast_core::command::{self, MAX_TOKEN_SECONDS};
+use holdfast_core::command::{self, MAX_SIGNING_SECONDS, MAX_TOKEN_SECONDS};
 use holdfast_core::retention::Retention;
 use holdfast_core::{CallerName, GroupName, KeyName, TenantId, tenant};
 
@@ -190,6 +190,17 @@ request! {
         required {
             /// For how long, in seconds; at most a day.
             lifetime_seconds: Bounded<1, MAX_TOKEN_SECONDS>,
+        }
+        optional {}
+    }
+}
+
+request! {
+    /// Issues a token that requests are signed with.
+    pub struct IssueSigningToken {
+        required {
+            /// For how long, in seconds; at most two years.
+            lifetime_seconds: Bounded<1, MAX_SIGNING_SECONDS>,
         }
         optional {}
     }

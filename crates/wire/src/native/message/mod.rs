@@ -17,8 +17,8 @@ mod versions;
 
 pub use administer::{
     ActivateKey, AskToSeal, CheckPolicy, CreateKey, CreateTenant, ExplainPolicy, GenerationNumber, GiveShare,
-    IssueToken, LabelKey, NewAnchor, NewCaller, OrderSeal, PutAnchor, PutCaller, RestorePolicy, SetPolicy,
-    SetRetention, ShareNumber, VerifyBackup,
+    IssueSigningToken, IssueToken, LabelKey, NewAnchor, NewCaller, OrderSeal, PutAnchor, PutCaller,
+    RestorePolicy, SetPolicy, SetRetention, ShareNumber, VerifyBackup,
 };
 pub use adopt::AdoptKey;
 pub use answer::{
@@ -33,8 +33,8 @@ pub use emergency::{ApproveCopy, CopyInForce, CopyRequest, CopyShare, EmergencyC
 pub use import::{BeginImport, FinishImport, ImportBegun};
 pub use records::{
     Anchor, Backup, Backups, Caller, Callers, Change, Explanation, Finding, Findings, Health, Key, Keys,
-    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, SealChallenge, SealDone, Status, Sweep,
-    Tenant, TenantDone, Token, TokenIssued, Version, Versions,
+    Member, MemberLatency, Part, Policy, PolicyDone, Pool, Seal, SealChallenge, SealDone, SigningTokenIssued,
+    Status, Sweep, Tenant, TenantDone, Token, TokenIssued, Version, Versions,
 };
 pub use use_key::{
     Agree, DataKey, Decapsulate, Decrypt, Empty, Encapsulate, Encrypt, Mac, PublicKey, Random, RandomLength,

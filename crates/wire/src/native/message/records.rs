@@ -6,7 +6,7 @@ use crate::native::field::{
     PolicyText, SecretText, Time, VersionNumber, Word,
 };
 use holdfast_core::algorithm::{Algorithm, Purpose};
-use holdfast_core::caller::{CallerKind, CallerRecord};
+use holdfast_core::caller::{CallerKind, CallerRecord, TokenForm};
 use holdfast_core::key::Custody;
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::{CallerName, GroupName, KeyId, KeyName, PolicyId, TenantId, TokenId};
@@ -141,10 +141,12 @@ shown! {
         durability: Option<DurabilityWord>,
     }
 
-    /// A bearer token, without its secret.
+    /// A token, without its secret.
     pub struct Token {
         /// What it is called by.
         id: Name<TokenId>,
+        /// Whether it is shown, or requests are signed with it.
+        form: Word<TokenForm>,
         /// From when on it is worth nothing.
         expires: Time,
     }
@@ -155,6 +157,20 @@ shown! {
         id: Name<TokenId>,
         /// The token, for an `Authorization: Bearer` header. Shown once.
         token: SecretText,
+        /// From when on it is worth nothing.
+        expires: Time,
+        /// Whether it survives power loss.
+        durability: DurabilityWord,
+    }
+
+    /// A signing token that has just been issued.
+    pub struct SigningTokenIssued {
+        /// What it is called by.
+        id: Name<TokenId>,
+        /// The same, as Signature Version 4 has it.
+        access_key_id: String,
+        /// What requests are signed with. Shown once.
+        secret_access_key: SecretText,
         /// From when on it is worth nothing.
         expires: Time,
         /// Whether it survives power loss.
@@ -428,7 +444,11 @@ impl Caller {
             credentials: credentials.iter().cloned().map(CredentialText).collect(),
             tokens: tokens
                 .iter()
-                .map(|token| Token { id: Name(token.id), expires: Time(token.expires) })
+                .map(|token| Token {
+                    id: Name(token.id),
+                    form: Word(token.form),
+                    expires: Time(token.expires),
+                })
                 .collect(),
             suspended: *suspended,
             durability,

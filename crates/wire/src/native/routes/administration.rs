@@ -3,9 +3,9 @@
 use super::{LIMIT_DOCUMENT, LIMIT_SHARE, LIMIT_SMALL};
 use crate::native::message::{
     AskToSeal, Backup, Caller, Callers, Change, CheckPolicy, CreateTenant, Empty, ExplainPolicy, Explanation,
-    Findings, GiveShare, Health, IssueToken, OrderSeal, Policy, PolicyDone, Pool, PutAnchor, PutCaller,
-    RestorePolicy, Seal, SealChallenge, SealDone, SetPolicy, SetRetention, Status, Tenant, TenantDone,
-    TokenIssued, VerifyBackup,
+    Findings, GiveShare, Health, IssueSigningToken, IssueToken, OrderSeal, Policy, PolicyDone, Pool,
+    PutAnchor, PutCaller, RestorePolicy, Seal, SealChallenge, SealDone, SetPolicy, SetRetention,
+    SigningTokenIssued, Status, Tenant, TenantDone, TokenIssued, VerifyBackup,
 };
 use crate::native::route::{Endpoint, OpenEndpoint, Route};
 use holdfast_core::port::Membership;
@@ -66,7 +66,11 @@ pub(super) const ROUTES: &[Route] = &[
         .takes::<IssueToken>(LIMIT_SMALL, r#"{"lifetime_seconds":3600}"#)
         .gives::<TokenIssued>()
         .created(),
-    Route::delete("revoke-token", "/v1/tenants/{tenant}/callers/{caller}/tokens/{token}", Endpoint::RevokeToken, "Revoke a bearer token")
+    Route::post("issue-signing-token", "/v1/tenants/{tenant}/callers/{caller}/signing-tokens", Endpoint::IssueSigningToken, "Issue a token that requests are signed with (Signature Version 4), shown once")
+        .takes::<IssueSigningToken>(LIMIT_SMALL, r#"{"lifetime_seconds":31536000}"#)
+        .gives::<SigningTokenIssued>()
+        .created(),
+    Route::delete("revoke-token", "/v1/tenants/{tenant}/callers/{caller}/tokens/{token}", Endpoint::RevokeToken, "Revoke a token")
         .gives::<Change>(),
     Route::get("list-anchors", "/v1/tenants/{tenant}/anchors", Endpoint::ListCallers, "List trust anchors and callers").gives::<Callers>(),
     Route::put("put-anchor", "/v1/tenants/{tenant}/anchors/{anchor}", Endpoint::PutAnchor, "Trust a certificate authority, or replace its revocation list")

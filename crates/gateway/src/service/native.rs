@@ -1,6 +1,6 @@
-//! One request: receive, decode, core, encode. The only place where HTTP meets the law.
+//! The native API.
 
-use crate::config::Limits;
+use super::{Answered, RECEIPT, read_body, trace_id};
 use crate::detach::Detach;
 use crate::listener::About;
 use crate::metrics::Counted;
@@ -8,42 +8,20 @@ use crate::pool;
 use crate::sealed;
 use crate::sealing::{Order, Refused};
 use crate::serve::Gateway;
-use bytes::Bytes;
+use holdfast_core::context::Context;
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Call as Use, Inbound};
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage, TenantId};
-use holdfast_wire::native::encode::{self, Backups, Body, Encoded, Response as Answer};
+use holdfast_wire::native::encode::{self, Backups, Encoded, Response as Answer};
 use holdfast_wire::native::{self, Access, Call, OpenEndpoint, Route, token};
-use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Body as _, Incoming};
-use std::convert::Infallible;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Uri};
+use hyper::body::Incoming;
 use std::sync::Arc;
-use std::time::Duration;
-use tracing::Instrument as _;
 
-static OPERATION: HeaderName = HeaderName::from_static(native::OPERATION_HEADER);
-static RECEIPT: HeaderName = HeaderName::from_static(native::RECEIPT_HEADER);
-
-/// What a request is answered with, and how it ended.
-struct Answered {
-    answer: Answer,
-    refused: Option<ErrorKind>,
-}
-
-impl Answered {
-    fn ok(answer: Answer) -> Self {
-        Self { answer, refused: None }
-    }
-
-    fn refused(error: &Error, operation: OperationId) -> Self {
-        Self { answer: encode::problem(error, Some(operation)), refused: Some(error.kind()) }
-    }
-}
+/// The native API says nothing of a request beyond it.
+static NOTHING_SAID: Context = Context::EMPTY;
 
 /// Everything that a request brings besides its body.
 struct Received {
@@ -55,38 +33,12 @@ struct Received {
     ticks: u64,
 }
 
-/// Answers one request; never fails, since every failure is an answer.
-pub(crate) async fn answer(
-    gateway: Arc<Gateway>,
-    about: Arc<About>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let world = &gateway.law.engines().world;
-    let ticks = world.ticks();
-    let operation = match gateway.law.new_operation() {
-        Ok(operation) => operation,
-        Err(error) => return Ok(respond(encode::problem(&error, None), None)),
-    };
-    let in_flight = Counted::new(&gateway.metrics.in_flight);
-    let span = tracing::debug_span!("request", %operation, trace = trace_id(request.headers()));
-    let received = receive(&gateway, about, request, operation, ticks).instrument(span);
-    let (name, answered) = received.await;
-    let latency = gateway.law.engines().world.ticks().saturating_sub(ticks);
-    drop(in_flight);
-    gateway.metrics.ended(name, answered.refused, latency);
-    if let Some(kind) = answered.refused {
-        tracing::debug!(%operation, route = name, reason = kind.code(), latency, "refused");
-    }
-    Ok(respond(answered.answer, Some(operation)))
-}
-
 /// Steps 1 and 2: what must hold before a body is even read.
-async fn receive(
+pub(super) async fn receive(
     gateway: &Arc<Gateway>,
     about: Arc<About>,
     request: Request<Incoming>,
-    operation: OperationId,
-    ticks: u64,
+    (operation, ticks): (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
     let route = match native::route(parts.method.as_str(), parts.uri.path()) {
@@ -103,20 +55,21 @@ async fn receive(
         return (route.name, Answered::refused(&error, operation));
     }
     // Stop orders are let in whatever else is under way.
-    let place = gateway.requests.try_acquire();
+    let place = Arc::clone(&gateway.requests).try_acquire_owned();
     if place.is_err() && !is_stop(route) {
         gateway.law.count_noise(about.source, ErrorKind::Throttled.code());
         let error = Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way");
         return (route.name, Answered::refused(&error, operation));
     }
-    let body = read_body(&gateway.config.limits, route, body).await;
+    let body = read_body(&gateway.config.limits, route.limit, body).await;
     let now = gateway.law.engines().world.now();
     let received = Received { operation, route, uri: parts.uri, headers: parts.headers, now, ticks };
     let gateway = Arc::clone(gateway);
     let living = Arc::clone(&gateway.alive).try_acquire_owned();
     let backing_up = (route.endpoint == native::Endpoint::BackUp).then(|| Counted::new(&gateway.backing_up));
     let work = async move {
-        let (_living, _backing_up) = (living, backing_up);
+        // Whoever has left gives no place up before the work is done.
+        let (_place, _living, _backing_up) = (place, living, backing_up);
         match body {
             Ok(body) => perform(&gateway, &about, &received, &body).await,
             Err(error) => {
@@ -173,6 +126,7 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::PutCaller
         | Endpoint::ResumeCaller
         | Endpoint::IssueToken
+        | Endpoint::IssueSigningToken
         | Endpoint::PutAnchor
         | Endpoint::ReadPolicy
         | Endpoint::ReadPolicyVersion
@@ -186,32 +140,6 @@ fn is_stop(route: &Route) -> bool {
         | Endpoint::MoveMember(_)
         | Endpoint::GiveShare
         | Endpoint::Open(_) => false,
-    }
-}
-
-pub(crate) async fn read_body(limits: &Limits, route: &Route, body: Incoming) -> Result<Bytes, Error> {
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let too_large = || {
-        let detail = format!("the body has more than {} bytes", route.limit);
-        Error::new(ErrorKind::TooLarge, Stage::Receive, detail)
-    };
-    if body.size_hint().lower() > u64::try_from(route.limit).unwrap_or(u64::MAX) {
-        return Err(too_large());
-    }
-    let limit = Duration::from_secs(limits.body_seconds);
-    match tokio::time::timeout(limit, Limited::new(body, route.limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Error::new(ErrorKind::Malformed, Stage::Receive, "the body did not arrive whole")
-                .because(error))
-        }
-        Err(_elapsed) => {
-            Err(Error::new(ErrorKind::Deadline, Stage::Receive, "the body took too long to arrive")
-                .remedy("send the body at once"))
-        }
     }
 }
 
@@ -281,6 +209,8 @@ fn inbound<'a>(about: &'a About, received: &'a Received, tenant: &'a TenantId) -
         proof,
         source: about.source,
         protocol: native::PROTOCOL,
+        only: None,
+        request: &NOTHING_SAID,
         protocol_request: received.headers.get("x-request-id").and_then(|value| value.to_str().ok()),
         trace: trace_id(&received.headers),
         now: received.now,
@@ -300,16 +230,6 @@ fn wants_receipt(headers: &HeaderMap) -> Result<bool, Error> {
         )
         .remedy("send `Holdfast-Receipt: signed` to get a receipt")),
     }
-}
-
-/// The trace id of a `traceparent` header (W3C Trace Context, level 1 §3.2).
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get("traceparent")?.to_str().ok()?;
-    let mut parts = value.split('-');
-    let version = parts.next().filter(|part| part.len() == 2 && *part != "ff")?;
-    let trace = parts.next().filter(|part| part.len() == 32 && part.bytes().any(|b| b != b'0'))?;
-    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    (is_hex(version) && is_hex(trace)).then_some(trace)
 }
 
 async fn dispatch(
@@ -402,34 +322,4 @@ fn backups(gateway: &Gateway) -> Backups {
         true => Backups::NotKept,
         false => Backups::Verified(gateway.law.verified()),
     }
-}
-
-pub(crate) fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Bytes>> {
-    let Answer { status, content_type, retry_after, allow, authenticate, receipt, body } = answer;
-    let bytes = match body {
-        Body::Plain(bytes) => Bytes::from(bytes),
-        Body::Secret(wiped) => Bytes::from_owner(wiped),
-        Body::Static(bytes) => Bytes::from_static(bytes),
-    };
-    let mut response = Response::new(Full::new(bytes));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(operation) = operation.and_then(|operation| HeaderValue::from_bytes(&operation.text()).ok()) {
-        headers.insert(OPERATION.clone(), operation);
-    }
-    if let Some(receipt) = receipt.and_then(|receipt| HeaderValue::try_from(receipt).ok()) {
-        headers.insert(RECEIPT.clone(), receipt);
-    }
-    if let Some(seconds) = retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if let Some(methods) = allow {
-        headers.insert(ALLOW, HeaderValue::from_static(methods));
-    }
-    if let Some(scheme) = authenticate {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
-    }
-    response
 }

@@ -1,0 +1,159 @@
+//! An external key store whose keys are in a token: the real binary, a real module, and `curl` that signs as AWS does.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
+
+mod common;
+
+use common::dev::environment;
+use common::log::closing;
+use common::softhsm::{SoftHsm, start, workers};
+use common::wait::until;
+use common::{Dev, stderr, tool};
+use serde_json::{Value, json};
+use std::process::Command;
+use tempfile::TempDir;
+
+const PLAIN: &str = "d3JhcCBtZTogMzItYnl0ZSBkYXRhIGtleSBoZXJlISE=";
+const AAD: &str = "ZGVwdD1wYXlyb2xsLGVudj1wcm9k";
+const POLICY: &str = r#"
+@id("aws")
+permit (principal == Holdfast::Caller::"aws", action in [Holdfast::Action::"encrypt", Holdfast::Action::"decrypt", Holdfast::Action::"read-key"], resource)
+when { context.protocol == "aws-xks" };
+"#;
+const STORE: &str = "
+[[aws_xks]]
+prefix = \"/dev\"
+tenant = \"dev\"
+caller = \"aws\"
+regions = [\"eu-central-1\"]
+";
+
+struct Store {
+    dev: Dev,
+    // Outlives the gateway.
+    _token: SoftHsm,
+}
+
+impl Store {
+    fn new() -> Self {
+        let token = SoftHsm::new();
+        let dev = start(TempDir::new().unwrap(), &format!("{}{STORE}", token.settings_of("hsm-a")));
+        until("the token is there", || dev.server.admin("/metrics").contains("holdfast_ready 1"));
+        dev.ok(&["key", "create", "payroll", "--algorithm", "aes-256-gcm"]);
+        dev.ok(&["caller", "put", "aws"]);
+        let policy = dev.ok(&["policy", "show"]) + POLICY;
+        let policy = dev.file("policy.cedar", policy.as_bytes());
+        dev.ok(&["policy", "set", &policy]);
+        let issued = dev.ok(&["caller", "signing-token", "aws", "--json"]);
+        let issued: Value = serde_json::from_str(&issued).unwrap();
+        let of = |field: &str| issued[field].as_str().unwrap().to_owned();
+        let user = format!("user = \"{}:{}\"\n", of("access_key_id"), of("secret_access_key"));
+        dev.file("credential", user.as_bytes());
+        Self { dev, _token: token }
+    }
+
+    /// Status and body of an answer, and how long it took, in seconds.
+    fn ask(&self, rest: &str, body: &Value) -> (u16, Value, f64) {
+        let environment = environment(&self.dev.data());
+        let ca = environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1.clone();
+        let url = format!("{}/dev/kms/xks/v1/{rest}", self.dev.server.url);
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--cacert", &ca, "--aws-sigv4", "aws:amz:eu-central-1:kms-xks-proxy", "--config"]);
+        curl.arg(self.dev.path("credential")).args(["-H", "content-type: application/json"]);
+        curl.args(["-w", "\n%{http_code} %{time_total}", "-d", &body.to_string(), &url]);
+        let output = curl.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let (body, told) = said.rsplit_once('\n').unwrap();
+        let (status, seconds) = told.split_once(' ').unwrap();
+        (status.parse().unwrap(), serde_json::from_str(body).unwrap(), seconds.parse().unwrap())
+    }
+
+    fn health(&self) -> String {
+        let said = json!({"kmsRequestId": "h", "kmsOperation": "KmsHealthCheck"});
+        let (status, body, _) = self.ask("health", &json!({"requestMetadata": said}));
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(body["ekmFleetDetails"][0]["id"], "hsm-a");
+        body["ekmFleetDetails"][0]["healthStatus"].as_str().unwrap().to_owned()
+    }
+
+    fn encrypt(&self) -> (u16, Value, f64) {
+        let body = json!({
+            "requestMetadata": said("GenerateDataKey"), "plaintext": PLAIN, "additionalAuthenticatedData": AAD,
+            "encryptionAlgorithm": "AES_GCM", "ciphertextDataIntegrityValueAlgorithm": "SHA_256",
+        });
+        self.ask("keys/payroll/encrypt", &body)
+    }
+
+    fn decrypt(&self, sealed: &Value) -> (u16, Value, f64) {
+        let mut body = sealed.clone();
+        body["requestMetadata"] = said("Decrypt");
+        body["additionalAuthenticatedData"] = AAD.into();
+        body["encryptionAlgorithm"] = "AES_GCM".into();
+        self.ask("keys/payroll/decrypt", &body)
+    }
+}
+
+fn said(operation: &str) -> Value {
+    json!({
+        "kmsRequestId": format!("id of {operation}"), "kmsOperation": operation,
+        "awsPrincipalArn": "arn:aws:iam::111122223333:role/PayrollApp",
+        "kmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/9f0c1d2e-3b4a-4c5d-8e6f-708192a3b4c5",
+    })
+}
+
+#[test]
+fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
+    if !tool("softhsm2-util") || !tool("curl") {
+        return;
+    }
+    let store = Store::new();
+    assert_eq!(store.health(), "ACTIVE");
+    let (status, sealed, _) = store.encrypt();
+    assert_eq!(status, 200, "{sealed}");
+    let (status, opened, _) = store.decrypt(&sealed);
+    assert_eq!((status, &opened), (200, &json!({"plaintext": PLAIN})));
+    // Another version, and the older one goes on opening.
+    store.dev.ok(&["key", "rotate", "payroll"]);
+    let (status, newer, _) = store.encrypt();
+    assert_eq!((status, &newer["ciphertextMetadata"]), (200, &json!("AQAAAAI=")));
+    for sealed in [&sealed, &newer] {
+        assert_eq!(store.decrypt(sealed).1["plaintext"], PLAIN);
+    }
+
+    // A token that hangs: the provider is told in time, and that it is so.
+    let worker = workers(store.dev.server.pid())[0].to_string();
+    let signal = |signal: &str| Command::new("kill").args([signal, &worker]).status().unwrap().success();
+    assert!(signal("-STOP"));
+    let (status, body, _) = store.encrypt();
+    assert_eq!((status, &body["errorName"]), (503, &json!("DependencyTimeoutException")), "{body}");
+    until("its health is told", || store.health() == "UNAVAILABLE");
+    let (status, body, _) = store.decrypt(&sealed);
+    assert_eq!((status, &body["errorName"]), (503, &json!("DependencyTimeoutException")), "{body}");
+    // The gateway ends it and starts another one.
+    until("it is healthy again", || store.health() == "ACTIVE");
+    assert_eq!(store.decrypt(&sealed).1["plaintext"], PLAIN);
+
+    // Stopped by a word.
+    store.dev.ok(&["key", "suspend", "payroll"]);
+    let (status, body, _) = store.decrypt(&sealed);
+    assert_eq!((status, &body["errorName"]), (400, &json!("InvalidStateException")));
+    let log = store.dev.data().join("audit/dev");
+    let is_there = |name: &str, outcome: &str| {
+        closing(&log).iter().any(|event| {
+            event["protocol"]["request"] == format!("id of {name}") && event["outcome"] == outcome
+        })
+    };
+    for name in ["GenerateDataKey", "Decrypt"] {
+        until("successes and refusals are published", || {
+            is_there(name, "success") && is_there(name, "refused")
+        });
+    }
+}

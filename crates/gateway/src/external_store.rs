@@ -1,0 +1,265 @@
+//! External key stores that a provider calls (`[[aws_xks]]`): whose they are, which keys they have, how much they may ask.
+
+use crate::fault::Fault;
+use crate::pool;
+use crate::root::Law;
+use holdfast_core::port::{Health, KeyStore as _};
+use holdfast_core::{CallerName, Error, ErrorKind, KeyName, Stage, TenantId};
+use holdfast_keystore::pkcs11;
+use holdfast_wire::xks::message::{Condition, Device};
+use holdfast_wire::xks::path::is_prefix;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The most characters of a path, `/kms/xks/v1` included, that the provider takes.
+const MAX_PATH: usize = 128;
+const MICROS: u64 = 1_000_000;
+
+/// One external key store of AWS KMS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsXksTable {
+    /// What stands before `/kms/xks/v1` in its path; empty, or beginning with a slash.
+    #[serde(default)]
+    pub prefix: String,
+    /// Whose keys they are.
+    pub tenant: String,
+    /// The tenant's caller whose signing tokens are its credentials.
+    pub caller: String,
+    /// The regions that requests may be signed for.
+    pub regions: Vec<String>,
+    /// The keys that it has, by name; empty: all of the tenant's that the policy lets the caller use.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// The most requests a second, over all; 0: as many as come.
+    #[serde(default = "provider_quota")]
+    pub requests_per_second: u32,
+}
+
+/// What the provider itself allows a store unless asked for more.
+const fn provider_quota() -> u32 {
+    1800
+}
+
+/// Checks the tables against each other.
+///
+/// # Errors
+/// For a value that makes no sense, or a prefix that stands there twice.
+pub(crate) fn check(tables: &[AwsXksTable]) -> Result<(), Fault> {
+    Stores::of(tables).map(drop)
+}
+
+/// Every store, by its prefix.
+#[derive(Debug, Default)]
+pub(crate) struct Stores(HashMap<Box<str>, Arc<Store>>);
+
+impl Stores {
+    /// What the configuration says, read.
+    pub(crate) fn of(tables: &[AwsXksTable]) -> Result<Self, Fault> {
+        let mut stores = HashMap::with_capacity(tables.len());
+        for table in tables {
+            let store = Store::of(table).map_err(|fault| {
+                Fault::new(format!("the `[[aws_xks]]` with the prefix `{}` is refused", table.prefix))
+                    .because(fault)
+            })?;
+            if stores.insert(Box::from(table.prefix.as_str()), Arc::new(store)).is_some() {
+                return Err(Fault::new(format!("two `[[aws_xks]]` have the prefix `{}`", table.prefix))
+                    .remedy("give each store a prefix of its own"));
+            }
+        }
+        Ok(Self(stores))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The store with exactly this prefix.
+    pub(crate) fn at(&self, prefix: &str) -> Option<Arc<Store>> {
+        self.0.get(prefix).map(Arc::clone)
+    }
+}
+
+/// One store.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) tenant: TenantId,
+    pub(crate) caller: CallerName,
+    pub(crate) quota: Quota,
+    regions: Vec<String>,
+    keys: BTreeSet<KeyName>,
+}
+
+impl Store {
+    fn of(table: &AwsXksTable) -> Result<Self, Fault> {
+        let AwsXksTable { prefix, tenant, caller, regions, keys, requests_per_second } = table;
+        if !is_prefix(prefix) || prefix.len() + "/kms/xks/v1".len() > MAX_PATH {
+            return Err(Fault::new(format!("`prefix` `{prefix}` cannot be one")).remedy(
+                "leave it empty, or write segments of letters, digits, `-` and `_`, each behind a slash, 117 characters in all",
+            ));
+        }
+        let is_region = |text: &String| {
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if regions.is_empty() || !regions.iter().all(is_region) {
+            return Err(Fault::new("`regions` names no region, or one that can be none")
+                .remedy("name those from which AWS KMS calls, such as `eu-central-1`"));
+        }
+        let name = |setting: &str, error: holdfast_core::id::InvalidId| {
+            Fault::new(format!("`{setting}` is refused")).because(error)
+        };
+        Ok(Self {
+            tenant: tenant.parse().map_err(|error| name("tenant", error))?,
+            caller: caller.parse().map_err(|error| name("caller", error))?,
+            quota: Quota::of(*requests_per_second),
+            regions: regions.clone(),
+            keys: keys
+                .iter()
+                .map(|key| key.parse().map_err(|error| name("keys", error)))
+                .collect::<Result<_, Fault>>()?,
+        })
+    }
+
+    pub(crate) fn is_in(&self, region: &str) -> bool {
+        self.regions.iter().any(|known| known == region)
+    }
+
+    /// The key of this external key id.
+    pub(crate) fn key(&self, external_id: &str) -> Result<KeyName, Error> {
+        let none = || Error::new(ErrorKind::NotFound, Stage::Resolve, "the store has no key of that name");
+        let name: KeyName = external_id.parse().map_err(|_| none())?;
+        match self.keys.is_empty() || self.keys.contains(&name) {
+            true => Ok(name),
+            false => Err(none()),
+        }
+    }
+}
+
+/// So many a second, and a second's worth at once after a pause (the generic cell rate algorithm, ITU-T I.371).
+#[derive(Debug)]
+pub(crate) struct Quota {
+    /// Nanoseconds that each takes; 0: there is no quota.
+    each: u64,
+    /// When all that were let in have taken theirs.
+    busy_until: AtomicU64,
+}
+
+impl Quota {
+    fn of(per_second: u32) -> Self {
+        let each = u64::from(per_second);
+        Self {
+            each: 1000_u64.saturating_mul(MICROS).checked_div(each).unwrap_or(0),
+            busy_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether one more is let in at this moment, in microseconds on a clock that never steps back.
+    pub(crate) fn take(&self, ticks: u64) -> bool {
+        if self.each == 0 {
+            return true;
+        }
+        let now = ticks.saturating_mul(1000);
+        let horizon = now.saturating_add(1000 * MICROS);
+        let taken = self.busy_until.try_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
+            let until = until.max(now).saturating_add(self.each);
+            (until <= horizon).then_some(until)
+        });
+        taken.is_ok()
+    }
+}
+
+/// The devices as they are, with who makes them: what the provider is told of health.
+pub(crate) fn devices(law: &Law) -> (String, Vec<Device>) {
+    let keys = &law.engines().keys;
+    let works = keys.health() == Health::Ready;
+    let Some(token) = keys.token() else {
+        let health_status = if works { Condition::Active } else { Condition::Unavailable };
+        let device =
+            Device { id: "software".into(), model: "Holdfast software custody".into(), health_status };
+        return ("Holdfast".into(), vec![device]);
+    };
+    let reports = token.pool().reports();
+    let vendor = reports.iter().find_map(|report| report.about.as_ref());
+    let vendor = vendor.map_or_else(|| "unknown".into(), |about| about.manufacturer.clone());
+    let device = |report: &pkcs11::Report| Device {
+        id: report.name.clone(),
+        model: report.about.as_ref().map_or_else(|| "unknown".into(), pool::model),
+        health_status: match (&report.condition, works) {
+            (pkcs11::Condition::Up, true) => Condition::Active,
+            (pkcs11::Condition::Up, false) => Condition::Unavailable,
+            // Out of the pool by an order: it could.
+            (pkcs11::Condition::Drained, _) => Condition::Degraded,
+            (pkcs11::Condition::Down(_) | pkcs11::Condition::Open(_) | pkcs11::Condition::Ejected(_), _) => {
+                Condition::Unavailable
+            }
+        },
+    };
+    (vendor, reports.iter().map(device).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> AwsXksTable {
+        AwsXksTable {
+            prefix: "/acme".into(),
+            tenant: "acme".into(),
+            caller: "aws-kms".into(),
+            regions: vec!["eu-central-1".into()],
+            keys: vec![],
+            requests_per_second: 0,
+        }
+    }
+
+    #[test]
+    fn a_store_is_found_by_its_whole_prefix() {
+        let root = AwsXksTable { prefix: String::new(), tenant: "other".into(), ..table() };
+        let stores = Stores::of(&[table(), root]).unwrap();
+        assert_eq!(stores.at("/acme").unwrap().tenant.as_str(), "acme");
+        assert_eq!(stores.at("").unwrap().tenant.as_str(), "other");
+        assert!(stores.at("/acme/x").is_none() && stores.at("/acm").is_none());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_prefix() {
+        let long = format!("/{}", "p".repeat(117));
+        for (bad, names) in [
+            (AwsXksTable { prefix: "acme".into(), ..table() }, "prefix"),
+            (AwsXksTable { prefix: "/a/".into(), ..table() }, "prefix"),
+            (AwsXksTable { prefix: long, ..table() }, "prefix"),
+            (AwsXksTable { tenant: "No".into(), ..table() }, "tenant"),
+            (AwsXksTable { caller: "".into(), ..table() }, "caller"),
+            (AwsXksTable { regions: vec![], ..table() }, "regions"),
+            (AwsXksTable { regions: vec!["EU".into()], ..table() }, "regions"),
+            (AwsXksTable { keys: vec!["/".into()], ..table() }, "keys"),
+        ] {
+            let fault = Stores::of(&[bad]).unwrap_err();
+            assert!(format!("{fault:?}").contains(names), "{fault:?}");
+        }
+        assert!(Stores::of(&[table(), table()]).unwrap_err().to_string().contains("/acme"));
+    }
+
+    #[test]
+    fn only_its_own_keys_are_a_stores() {
+        let store = Store::of(&AwsXksTable { keys: vec!["payroll.kek".into()], ..table() }).unwrap();
+        assert!(store.key("payroll.kek").is_ok());
+        for other in ["payroll", "", "..", "é", "a/b"] {
+            assert_eq!(store.key(other).unwrap_err().kind(), ErrorKind::NotFound, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_quota_lets_in_its_number_a_second_and_no_more() {
+        let quota = Quota::of(100);
+        let at = |ticks: u64| (0..1000).filter(|_| quota.take(ticks)).count();
+        assert_eq!(at(5 * MICROS), 100);
+        assert_eq!(at(5 * MICROS + 10_000), 1);
+        assert_eq!(at(5 * MICROS + 500_000), 49);
+        assert_eq!(at(60 * MICROS), 100);
+        assert!((0..10_000).all(|_| Quota::of(0).take(1)));
+    }
+}

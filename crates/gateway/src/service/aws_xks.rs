@@ -1,0 +1,202 @@
+//! AWS KMS external key stores: what the provider's request is, and how the law's answer is told to it.
+
+use super::{Answered, read_body, trace_id};
+use crate::detach::Detach;
+use crate::external_store::{Store, devices};
+use crate::listener::About;
+use crate::serve::Gateway;
+use holdfast_core::action::Action;
+use holdfast_core::peer::{Proof, SignedRequest};
+use holdfast_core::pipeline::{Call, Inbound};
+use holdfast_core::port::{AuditLog as _, Health, State as _, World as _};
+use holdfast_core::query::{Found, Query};
+use holdfast_core::{Error, ErrorKind, OperationId, Stage};
+use holdfast_wire::native::encode::Response;
+use holdfast_wire::sigv4;
+use holdfast_wire::xks::{self, error, message, path};
+use http::request::Parts;
+use http::{Method, Request};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Within this time an answer is on its way, or the refusal: the provider gives up after 250 ms, the network's part of them included.
+const DEADLINE: Duration = Duration::from_millis(150);
+
+/// Whether a path means this protocol, which is not there unless it is configured.
+pub(super) fn is_meant(gateway: &Gateway, path: &str) -> bool {
+    !gateway.stores.is_empty() && path::is_meant(path)
+}
+
+/// What the request is, besides its body.
+struct Received {
+    operation: OperationId,
+    parts: Parts,
+    now: holdfast_core::Timestamp,
+    ticks: u64,
+}
+
+pub(super) async fn receive(
+    gateway: &Arc<Gateway>,
+    about: Arc<About>,
+    request: Request<Incoming>,
+    (operation, ticks): (OperationId, u64),
+) -> (&'static str, Answered) {
+    let (parts, body) = request.into_parts();
+    let no_such_path = || {
+        gateway.law.count_noise(about.source, "no-route");
+        let answer = error::response(error::INVALID_URI_PATH, "no external key store has this path");
+        ("xks-none", Answered { answer, refused: Some(ErrorKind::NotFound) })
+    };
+    let Some(path) = path::parse(parts.uri.path()).filter(|_| parts.uri.query().is_none()) else {
+        return no_such_path();
+    };
+    let Some(store) = gateway.stores.at(path.prefix) else { return no_such_path() };
+    let (asked, route) = (path.operation, path.operation.route());
+    if parts.method != Method::POST {
+        gateway.law.count_noise(about.source, "no-route");
+        let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
+        return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
+    }
+    if gateway.law.is_sealed() {
+        let error = Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title);
+        return (route, refused(&error));
+    }
+    let place = Arc::clone(&gateway.requests).try_acquire_owned();
+    if place.is_err() {
+        gateway.law.count_noise(about.source, ErrorKind::Throttled.code());
+        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way");
+        return (route, refused(&error));
+    }
+    let body = read_body(&gateway.config.limits, xks::MAX_BODY, body).await;
+    let now = gateway.law.engines().world.now();
+    let received = Received { operation, parts, now, ticks };
+    let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let work = {
+        let gateway = Arc::clone(gateway);
+        async move {
+            // Given back when the work is done, not when nobody waits for it any more.
+            let (_place, _living) = (place, living);
+            let body =
+                body.inspect_err(|error| gateway.law.count_noise(about.source, error.kind().code()))?;
+            answer(&gateway, &about, &store, &received, (asked, &body)).await
+        }
+    };
+    // What has begun is finished and recorded, whether or not somebody still waits for it.
+    let answered = tokio::time::timeout(DEADLINE, Detach::new(work)).await.unwrap_or_else(|_elapsed| {
+        let detail = format!("there was no answer within {} ms", DEADLINE.as_millis());
+        Err(Error::new(ErrorKind::Deadline, Stage::Perform, detail))
+    });
+    let answered = answered.map(|answer| Answered { answer, refused: None }).unwrap_or_else(|error| {
+        if error.kind() == ErrorKind::Internal {
+            tracing::error!(%operation, error = error.chain(), "a defect");
+        }
+        refused(&error)
+    });
+    (route, answered)
+}
+
+fn refused(error: &Error) -> Answered {
+    Answered { answer: error::refusal(error), refused: Some(error.kind()) }
+}
+
+async fn answer(
+    gateway: &Gateway,
+    about: &About,
+    store: &Store,
+    received: &Received,
+    (asked, body): (path::Operation, &[u8]),
+) -> Result<Response, Error> {
+    let Received { operation, parts, now, ticks } = received;
+    let law = &gateway.law;
+    let signed =
+        signed(store, parts, body).inspect_err(|error| law.count_noise(about.source, error.kind().code()))?;
+    let message::Request { id, says, asks } = message::decode(asked, body);
+    let inbound = Inbound {
+        operation: *operation,
+        tenant: &store.tenant,
+        proof: Proof::Signed(&signed),
+        only: Some(&store.caller),
+        source: about.source,
+        protocol: xks::PROTOCOL,
+        protocol_request: id.as_deref(),
+        request: &says,
+        trace: trace_id(&parts.headers),
+        now: *now,
+        ticks: *ticks,
+        wants_receipt: false,
+    };
+    let recognised = law.recognise(&inbound)?;
+    about.stranger.is_known();
+    let action = match asked {
+        path::Operation::Health => Action::ReadStatus,
+        path::Operation::Metadata => Action::ReadKey,
+        path::Operation::Encrypt => Action::Encrypt,
+        path::Operation::Decrypt => Action::Decrypt,
+    };
+    if !store.quota.take(*ticks) {
+        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the store's quota is used up")
+            .remedy("slow down, or have an operator raise `requests_per_second` of the store");
+        return Err(law.turn_away(&recognised, action, error).await);
+    }
+    let key = path::parse(parts.uri.path()).map_or("", |path| path.key);
+    match (asks, store.key(key)) {
+        (Err(error), _) => Err(law.turn_away(&recognised, Action::Undecoded, error).await),
+        (Ok(message::Asks::Health), _) => {
+            law.standing(&recognised)?;
+            health(gateway)
+        }
+        (Ok(message::Asks::Metadata | message::Asks::Use { .. }), Err(error)) => {
+            Err(law.turn_away(&recognised, action, error).await)
+        }
+        (Ok(message::Asks::Metadata), Ok(key)) => {
+            let (found, _receipt, _departing) =
+                law.query_as(&recognised, Query::Key(key)).await?.into_parts();
+            let Found::Key(key, ..) = found else {
+                let detail = "another record than the one asked for";
+                return Err(Error::new(ErrorKind::Internal, Stage::Answer, detail));
+            };
+            Ok(message::key_metadata(&key))
+        }
+        (Ok(message::Asks::Use { operation, integrity_of }), Ok(key)) => {
+            let call = Call::Key { key, operation };
+            let (answer, _receipt, _departing) = law.use_key_as(&recognised, call).await?.into_parts();
+            message::answer(answer, integrity_of.as_deref())
+        }
+    }
+}
+
+/// The request, as its signature covers it.
+fn signed(store: &Store, parts: &Parts, body: &[u8]) -> Result<SignedRequest, Error> {
+    let headers = |name: &str, each: &mut dyn FnMut(&[u8])| {
+        let mut is_there = false;
+        for value in parts.headers.get_all(name) {
+            is_there = true;
+            each(value.as_bytes());
+        }
+        // HTTP/2 has the host in a place of its own.
+        if let (false, "host", Some(authority)) = (is_there, name, parts.uri.authority()) {
+            each(authority.as_str().as_bytes());
+        }
+    };
+    let request =
+        sigv4::Request { method: parts.method.as_str(), path: parts.uri.path(), headers: &headers, body };
+    sigv4::take_apart(&request, xks::SERVICE, &|region| store.is_in(region))
+}
+
+/// The devices as their probes and their own operations find them. Nothing is told where nothing could be recorded or decided.
+fn health(gateway: &Gateway) -> Result<Response, Error> {
+    let engines = gateway.law.engines();
+    let unready = |kind| move |why: String| Error::new(kind, Stage::Answer, why);
+    ready(engines.state.health()).map_err(unready(ErrorKind::StateUnavailable))?;
+    ready(engines.log.health()).map_err(unready(ErrorKind::AuditUnavailable))?;
+    let (vendor, devices) = devices(&gateway.law);
+    Ok(message::health(&vendor, &devices))
+}
+
+fn ready(health: Health) -> Result<(), String> {
+    match health {
+        Health::Ready => Ok(()),
+        Health::Unready(why) => Err(why),
+    }
+}

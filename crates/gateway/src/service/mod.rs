@@ -1,0 +1,147 @@
+//! One request: receive, decode, core, encode. The only place where HTTP meets the law.
+//!
+//! What is one protocol's own stands in a file of its name; whose a request is, its path says.
+
+mod aws_xks;
+mod native;
+
+use crate::config::Limits;
+use crate::listener::About;
+use crate::metrics::Counted;
+use crate::serve::Gateway;
+use bytes::Bytes;
+use holdfast_core::port::World as _;
+use holdfast_core::{Error, ErrorKind, OperationId, Stage};
+use holdfast_wire::native::encode::{self, Body, Response as Answer};
+use holdfast_wire::native::{OPERATION_HEADER, RECEIPT_HEADER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Incoming};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::Instrument as _;
+
+static OPERATION: HeaderName = HeaderName::from_static(OPERATION_HEADER);
+static RECEIPT: HeaderName = HeaderName::from_static(RECEIPT_HEADER);
+
+/// What a request is answered with, and how it ended.
+struct Answered {
+    answer: Answer,
+    refused: Option<ErrorKind>,
+}
+
+impl Answered {
+    fn ok(answer: Answer) -> Self {
+        Self { answer, refused: None }
+    }
+
+    fn refused(error: &Error, operation: OperationId) -> Self {
+        Self { answer: encode::problem(error, Some(operation)), refused: Some(error.kind()) }
+    }
+}
+
+/// Answers one request; never fails, since every failure is an answer.
+pub(crate) async fn answer(
+    gateway: Arc<Gateway>,
+    about: Arc<About>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let world = &gateway.law.engines().world;
+    let ticks = world.ticks();
+    let operation = match gateway.law.new_operation() {
+        Ok(operation) => operation,
+        Err(error) => return Ok(respond(encode::problem(&error, None), None)),
+    };
+    let in_flight = Counted::new(&gateway.metrics.in_flight);
+    let span = tracing::debug_span!("request", %operation, trace = trace_id(request.headers()));
+    let received = receive(&gateway, about, request, (operation, ticks)).instrument(span);
+    let (name, answered) = received.await;
+    let latency = gateway.law.engines().world.ticks().saturating_sub(ticks);
+    drop(in_flight);
+    gateway.metrics.ended(name, answered.refused, latency);
+    if let Some(kind) = answered.refused {
+        tracing::debug!(%operation, route = name, reason = kind.code(), latency, "refused");
+    }
+    Ok(respond(answered.answer, Some(operation)))
+}
+
+/// Whose protocol a request speaks.
+async fn receive(
+    gateway: &Arc<Gateway>,
+    about: Arc<About>,
+    request: Request<Incoming>,
+    when: (OperationId, u64),
+) -> (&'static str, Answered) {
+    match aws_xks::is_meant(gateway, request.uri().path()) {
+        true => aws_xks::receive(gateway, about, request, when).await,
+        false => native::receive(gateway, about, request, when).await,
+    }
+}
+
+pub(crate) async fn read_body(limits: &Limits, most: usize, body: Incoming) -> Result<Bytes, Error> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let too_large = || {
+        let detail = format!("the body has more than {} bytes", most);
+        Error::new(ErrorKind::TooLarge, Stage::Receive, detail)
+    };
+    if body.size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
+        return Err(too_large());
+    }
+    let limit = Duration::from_secs(limits.body_seconds);
+    match tokio::time::timeout(limit, Limited::new(body, most).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => {
+            Err(Error::new(ErrorKind::Malformed, Stage::Receive, "the body did not arrive whole")
+                .because(error))
+        }
+        Err(_elapsed) => {
+            Err(Error::new(ErrorKind::Deadline, Stage::Receive, "the body took too long to arrive")
+                .remedy("send the body at once"))
+        }
+    }
+}
+
+/// The trace id of a `traceparent` header (W3C Trace Context, level 1 §3.2).
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = value.split('-');
+    let version = parts.next().filter(|part| part.len() == 2 && *part != "ff")?;
+    let trace = parts.next().filter(|part| part.len() == 32 && part.bytes().any(|b| b != b'0'))?;
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    (is_hex(version) && is_hex(trace)).then_some(trace)
+}
+
+pub(crate) fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Bytes>> {
+    let Answer { status, content_type, retry_after, allow, authenticate, receipt, body } = answer;
+    let bytes = match body {
+        Body::Plain(bytes) => Bytes::from(bytes),
+        Body::Secret(wiped) => Bytes::from_owner(wiped),
+        Body::Static(bytes) => Bytes::from_static(bytes),
+    };
+    let mut response = Response::new(Full::new(bytes));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(operation) = operation.and_then(|operation| HeaderValue::from_bytes(&operation.text()).ok()) {
+        headers.insert(OPERATION.clone(), operation);
+    }
+    if let Some(receipt) = receipt.and_then(|receipt| HeaderValue::try_from(receipt).ok()) {
+        headers.insert(RECEIPT.clone(), receipt);
+    }
+    if let Some(seconds) = retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(methods) = allow {
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    if let Some(scheme) = authenticate {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+    }
+    response
+}

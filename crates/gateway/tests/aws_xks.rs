@@ -1,0 +1,657 @@
+//! An external key store of AWS KMS: the four operations, every error, and what nobody may do with it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    reason = "what fails here is a test"
+)]
+
+mod support;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+use support::api::{T, base64, bytes};
+use support::xks::{Kms, decrypt, encrypt, gateway, now, said, table};
+use support::{Answer, log};
+use tokio::io::AsyncWriteExt as _;
+
+const AAD: &[u8] = b"dept=payroll,env=prod";
+const PLAIN: &[u8] = b"wrap me: 32-byte data key here!!";
+const GCM: &str = "aes-256-gcm";
+
+fn sha256(parts: &[&[u8]]) -> Vec<u8> {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &parts.concat()).as_ref().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_provider_encrypts_it_gets_back_and_the_log_says_for_whom() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (gateway, mut api) = gateway(&data, vec![table("/acme", "aws")]).await;
+    api.create(&json!({"name": "payroll.kek-01", "algorithm": GCM})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let mut peer = gateway.stranger().await;
+
+    let metadata = json!({"requestMetadata": said("CreateKey")});
+    let answer = kms.ask(&mut peer, "keys/payroll.kek-01/metadata", &metadata).await.expect(200);
+    assert_eq!(
+        answer.body,
+        br#"{"keySpec":"AES_256","keyUsage":["ENCRYPT","DECRYPT"],"keyStatus":"ENABLED"}"#
+    );
+    let mut operations = vec![];
+    for (plain, aad, integrity) in [
+        (PLAIN, Some(AAD), true),
+        (PLAIN, Some(AAD), false),
+        (PLAIN, None, true),
+        (b"", None, false),
+        (&[7; 4300], Some(&[8; 8192]), true),
+    ] {
+        let sealed = kms.ask(&mut peer, "keys/payroll.kek-01/encrypt", &encrypt(plain, aad, integrity)).await;
+        let sealed = sealed.expect(200);
+        operations.push(sealed.operation());
+        let sealed = sealed.json();
+        let [ciphertext, iv, tag, metadata] =
+            ["ciphertext", "initializationVector", "authenticationTag", "ciphertextMetadata"]
+                .map(|field| bytes(&sealed[field]));
+        assert_eq!((ciphertext.len(), iv.len(), tag.len()), (plain.len(), 12, 16));
+        assert_eq!(metadata, [1, 0, 0, 0, 1]);
+        let value = integrity.then(|| sha256(&[aad.unwrap_or_default(), &metadata, &iv, &ciphertext, &tag]));
+        assert_eq!(sealed.get("ciphertextDataIntegrityValue").map(bytes), value);
+        let opened = kms.ask(&mut peer, "keys/payroll.kek-01/decrypt", &decrypt(&sealed, aad)).await;
+        let opened = opened.expect(200);
+        assert_eq!(bytes(&opened.json()["plaintext"]), plain);
+        operations.push(opened.operation());
+    }
+    gateway.running.shut_down().await.unwrap();
+
+    let events = log::events(&data, "dev");
+    for operation in &operations {
+        let event = log::closing(&events, operation);
+        assert_eq!((&event["outcome"], &event["protocol"]["name"]), (&json!("success"), &json!("aws-xks")));
+        assert_eq!(event["protocol"]["request"], "b7c1a0d4-2f65-4f0e-9f0c-0a6f9e1d3b58");
+        assert_eq!(event["protocol"]["says"]["awsPrincipalArn"], support::xks::ARN);
+        assert_eq!(event["protocol"]["says"]["kmsViaService"], "s3.eu-central-1.amazonaws.com");
+        assert!(event["protocol"]["says"].get("somethingNew").is_none());
+        assert_eq!(
+            (&event["caller"]["authentication"], &event["caller"]["token"]),
+            (&json!("signature"), &json!(kms.token))
+        );
+        assert_eq!((&event["key"]["name"], &event["key"]["version"]), (&json!("payroll.kek-01"), &json!(1)));
+        let associated = event["associated"].as_object().unwrap();
+        assert!(associated.contains_key("hmac_sha256") && associated.contains_key("bytes"));
+    }
+    let first = log::closing(&events, &operations[0]);
+    assert_eq!((&first["associated"]["bytes"], &first["input"]["bytes"]), (&json!(21), &json!(32)));
+    for file in log::files(&data) {
+        let text = std::fs::read(&file).unwrap();
+        let secret = kms.secret.as_bytes();
+        for hidden in [AAD, PLAIN, secret, &STANDARD.decode(&kms.secret).unwrap()] {
+            assert!(!text.windows(hidden.len()).any(|window| window == hidden), "{}", file.display());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_of_a_ciphertext_is_changed_is_one_and_the_same_refusal() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), vec![table("", "aws")]).await;
+    for key in ["payroll", "payroll-2"] {
+        api.create(&json!({"name": key, "algorithm": GCM})).await;
+    }
+    let kms = Kms::of(&mut api, "aws", "").await;
+    let mut peer = gateway.stranger().await;
+    let sealed = kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt(PLAIN, Some(AAD), false)).await;
+    let sealed = sealed.expect(200).json();
+    let mut wrong = vec![
+        ("payroll", decrypt(&sealed, None)),
+        ("payroll", decrypt(&sealed, Some(b"dept=payroll,env=test"))),
+        ("payroll-2", decrypt(&sealed, Some(AAD))),
+    ];
+    // Bytes moved from the end of the AAD to the beginning of the metadata, and back.
+    let moved = |aad: &[u8], metadata: &[u8]| {
+        let mut body = decrypt(&sealed, Some(aad));
+        body["ciphertextMetadata"] = base64(metadata).into();
+        body
+    };
+    wrong.push(("payroll", moved(&AAD[..20], &[b'd', 1, 0, 0, 0, 1])));
+    wrong.push(("payroll", moved(&[AAD, &[1]].concat(), &[0, 0, 0, 1])));
+    for field in ["ciphertext", "initializationVector", "authenticationTag", "ciphertextMetadata"] {
+        let right = bytes(&sealed[field]);
+        for changed in [&right[..right.len() - 1], &[&right[..], &[0]].concat(), &[]] {
+            let mut body = decrypt(&sealed, Some(AAD));
+            body[field] = base64(changed).into();
+            wrong.push(("payroll", body));
+        }
+        for bit in 0..8 * right.len() {
+            let mut changed = right.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let mut body = decrypt(&sealed, Some(AAD));
+            body[field] = base64(&changed).into();
+            wrong.push(("payroll", body));
+        }
+    }
+    let mut without = decrypt(&sealed, Some(AAD));
+    without.as_object_mut().unwrap().remove("ciphertextMetadata");
+    wrong.push(("payroll", without));
+    let mut seen = std::collections::HashSet::new();
+    for (key, body) in &wrong {
+        let answer = kms.ask(&mut peer, &format!("keys/{key}/decrypt"), body).await;
+        seen.insert(answer.error(400, "InvalidCiphertextException").body);
+    }
+    assert!(wrong.len() > 500 && seen.len() == 1, "{} {seen:?}", wrong.len());
+    kms.ask(&mut peer, "keys/payroll/decrypt", &decrypt(&sealed, Some(AAD))).await.expect(200);
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_not_signed_as_it_must_be_is_nobodys() {
+    let directory = tempfile::tempdir().unwrap();
+    let stores = vec![table("/acme", "aws"), table("/other", "other")];
+    let (gateway, mut api) = gateway(&directory.path().join("data"), stores).await;
+    api.create(&json!({"name": "payroll", "algorithm": GCM})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let others = Kms::of(&mut api, "other", "/acme").await;
+    let mut peer = gateway.stranger().await;
+    let body = json!({"requestMetadata": said("KmsHealthCheck")});
+    kms.ask(&mut peer, "health", &body).await.expect(200);
+    let elsewhere = Kms { region: "us-east-1", ..kms.clone() };
+    elsewhere.ask(&mut peer, "health", &body).await.expect(200);
+
+    let text = body.to_string();
+    let path = kms.path("health");
+    let mut wrong = vec![];
+    let mut change = |what: &'static str, change: &dyn Fn(&mut support::xks::Signed)| {
+        let mut signed = kms.sign("health", &body);
+        change(&mut signed);
+        wrong.push((what, signed));
+    };
+    change("a byte of the body", &|signed| *signed.body.last_mut().unwrap() = b' ');
+    change("the host", &|signed| signed.set("host", "gatewax"));
+    change("the date", &|signed| {
+        let date = signed.headers[1].1.clone();
+        let last = if date.ends_with("0Z") { "1Z" } else { "0Z" };
+        signed.set("x-amz-date", &(date[..14].to_owned() + last));
+    });
+    change("no authorization", &|signed| {
+        signed.headers.pop();
+    });
+    change("two of them", &|signed| signed.headers.push(signed.headers[2].clone()));
+    change("a bearer token", &|signed| signed.set("authorization", "Bearer abc"));
+    change("the date not signed", &|signed| {
+        let changed = signed.headers[2].1.replace("host;x-amz-date", "host");
+        signed.set("authorization", &changed);
+    });
+    change("another path", &|signed| signed.path = "/acme/kms/xks/v1/keys/payroll/metadata".into());
+    change("another store", &|signed| signed.path = "/other/kms/xks/v1/health".into());
+    let id = &kms.id;
+    let invalid = [
+        ("id in small letters", Kms { id: id.to_lowercase(), ..kms.clone() }),
+        ("Invalid before the id", Kms { id: format!("Invalid{id}"), ..kms.clone() }),
+        ("another id", Kms { id: "A".repeat(26), ..kms.clone() }),
+        ("Invalid before the secret", Kms { secret: format!("Invalid{}", kms.secret), ..kms.clone() }),
+        ("service", Kms { service: "kms", ..kms.clone() }),
+        ("region", Kms { region: "eu-west-1", ..kms.clone() }),
+        ("another store's credential", others.clone()),
+    ];
+    for (what, kms) in &invalid {
+        wrong.push((what, kms.sign("health", &body)));
+    }
+    for (what, seconds) in [("too old", -301), ("too new", 310)] {
+        let at = i64::try_from(now().micros()).unwrap() + seconds * 1_000_000;
+        let at = holdfast_core::Timestamp::from_micros(u64::try_from(at).unwrap());
+        wrong.push((what, kms.sign_at(&path, text.as_bytes(), at)));
+    }
+    let mut seen = std::collections::HashSet::new();
+    for (what, signed) in &wrong {
+        let answer: Answer = signed.send(&mut peer).await;
+        assert_eq!(answer.status, 401, "{what}: {}", answer.json());
+        seen.insert(answer.error(401, "AuthenticationFailedException").body);
+    }
+    assert_eq!(seen.len(), 1, "one and the same: {seen:?}");
+    // Nor does the native API take what is no bearer token.
+    let mut signed = kms.sign("health", &body);
+    signed.path = format!("{T}/keys/payroll");
+    signed.method = "GET";
+    signed.body.clear();
+    signed.send(&mut peer).await.refused(401, "unauthenticated");
+
+    // Inside the five minutes the same request again is taken, and both are recorded.
+    let twice = kms.sign("keys/payroll/encrypt", &encrypt(PLAIN, None, false));
+    let [first, second] = [twice.send(&mut peer).await.expect(200), twice.send(&mut peer).await.expect(200)];
+    let (first, second) = (first.operation(), second.operation());
+    assert_ne!(first, second);
+    gateway.running.shut_down().await.unwrap();
+    let events = log::events(&directory.path().join("data"), "dev");
+    for operation in [first, second] {
+        assert_eq!(log::closing(&events, &operation)["outcome"], "success");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_change_while_both_serve_and_end_when_they_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), vec![table("/acme", "aws")]).await;
+    let body = json!({"requestMetadata": said("KmsHealthCheck")});
+    let old = Kms::of(&mut api, "aws", "/acme").await;
+    let new = Kms::of(&mut api, "aws", "/acme").await;
+    for kms in [&old, &new] {
+        assert!(
+            (20..=30).contains(&kms.id.len())
+                && kms.id.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
+        );
+        assert!((43..=64).contains(&kms.secret.len()));
+    }
+    let mut peer = gateway.stranger().await;
+    for kms in [&old, &new] {
+        kms.ask(&mut peer, "health", &body).await.expect(200);
+    }
+    api.ask("DELETE", &format!("{T}/callers/aws/tokens/{}", old.token), "").await.expect(200);
+    old.ask(&mut peer, "health", &body).await.error(401, "AuthenticationFailedException");
+    new.ask(&mut peer, "health", &body).await.expect(200);
+    api.post(&format!("{T}/callers/aws/suspend"), &json!({})).await.expect(200);
+    new.ask(&mut peer, "health", &body).await.error(400, "InvalidStateException");
+    api.post(&format!("{T}/callers/aws/resume"), &json!({})).await.expect(200);
+    api.post(&format!("{T}/suspend"), &json!({})).await.expect(200);
+    new.ask(&mut peer, "health", &body).await.error(400, "InvalidStateException");
+    api.post(&format!("{T}/resume"), &json!({})).await.expect(200);
+    new.ask(&mut peer, "health", &body).await.expect(200);
+    // They outlast a restart, kept nowhere.
+    gateway.running.shut_down().await.unwrap();
+    let mut config = support::settings(&directory.path().join("data"));
+    config.aws_xks = vec![table("/acme", "aws")];
+    let gateway = support::dev_with(config).await;
+    let mut peer = gateway.stranger().await;
+    let health = new.ask(&mut peer, "health", &body).await.expect(200).json();
+    assert_eq!(health["xksProxyFleetSize"], 1);
+    assert_eq!(health["ekmFleetDetails"][0]["healthStatus"], "ACTIVE");
+    gateway.running.shut_down().await.unwrap();
+}
+
+/// The digest's table of errors, row by row, but for those that a device or a limit has to bring about.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_has_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut limited = table("/limited", "other");
+    limited.requests_per_second = 1;
+    limited.keys = vec!["payroll".into()];
+    let (gateway, mut api) = gateway(&data, vec![table("/acme", "aws"), limited]).await;
+    for (name, algorithm, purpose) in [
+        ("payroll", GCM, "encrypt"),
+        ("payroll-off", GCM, "encrypt"),
+        ("payroll-old", GCM, "encrypt"),
+        ("payroll-x", "xaes-256-gcm", "encrypt"),
+        ("payroll-w", GCM, "wrap"),
+        ("secret", GCM, "encrypt"),
+    ] {
+        api.create(&json!({"name": name, "algorithm": algorithm, "purpose": purpose})).await;
+    }
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let mut peer = gateway.stranger().await;
+    let sealed =
+        kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt(PLAIN, None, false)).await.expect(200).json();
+    let retired =
+        kms.ask(&mut peer, "keys/payroll-old/encrypt", &encrypt(PLAIN, None, false)).await.expect(200);
+    api.post(&format!("{T}/keys/payroll-off/suspend"), &json!({})).await.expect(200);
+    api.post(&format!("{T}/keys/payroll-old/deactivate"), &json!({})).await.expect(200);
+
+    let change = |mut body: Value, field: &str, value: Value| {
+        *body.pointer_mut(field).unwrap() = value;
+        body
+    };
+    let without = |mut body: Value, object: &str, field: &str| {
+        body.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(field).unwrap();
+        body
+    };
+    let sealing = encrypt(PLAIN, Some(AAD), true);
+    let opening = decrypt(&sealed, None);
+    let metadata = json!({"requestMetadata": said("DescribeKey")});
+    let too_long = |bytes: usize| Value::from(base64(&vec![7; bytes]));
+    let rows = [
+        ("health", json!({}), 400, "ValidationException"),
+        ("health", json!({"requestMetadata": {}}), 400, "ValidationException"),
+        ("health", json!([]), 400, "ValidationException"),
+        ("keys/payroll/metadata", json!({}), 400, "ValidationException"),
+        ("keys/payroll/metadata", json!({"requestMetadata": {}}), 400, "ValidationException"),
+        (
+            "keys/payroll/metadata",
+            without(metadata.clone(), "/requestMetadata", "awsPrincipalArn"),
+            400,
+            "ValidationException",
+        ),
+        ("keys/payroll/encrypt", without(sealing.clone(), "", "plaintext"), 400, "ValidationException"),
+        (
+            "keys/payroll/encrypt",
+            without(sealing.clone(), "", "encryptionAlgorithm"),
+            400,
+            "ValidationException",
+        ),
+        (
+            "keys/payroll/encrypt",
+            without(sealing.clone(), "/requestMetadata", "kmsKeyArn"),
+            400,
+            "ValidationException",
+        ),
+        (
+            "keys/payroll/encrypt",
+            change(sealing.clone(), "/encryptionAlgorithm", "AES_CBC".into()),
+            400,
+            "ValidationException",
+        ),
+        (
+            "keys/payroll/encrypt",
+            change(sealing.clone(), "/encryptionAlgorithm", "aes_gcm".into()),
+            400,
+            "ValidationException",
+        ),
+        (
+            "keys/payroll/encrypt",
+            change(sealing.clone(), "/ciphertextDataIntegrityValueAlgorithm", "SHA_1".into()),
+            400,
+            "ValidationException",
+        ),
+        (
+            "keys/payroll/encrypt",
+            change(sealing.clone(), "/plaintext", "d3Jh-_==".into()),
+            400,
+            "ValidationException",
+        ),
+        (
+            "keys/payroll/encrypt",
+            change(sealing.clone(), "/plaintext", "d3JhcA".into()),
+            400,
+            "ValidationException",
+        ),
+        ("keys/payroll/encrypt", change(sealing.clone(), "/plaintext", 7.into()), 400, "ValidationException"),
+        (
+            "keys/payroll/encrypt",
+            change(sealing.clone(), "/plaintext", too_long(4304)),
+            501,
+            "UnsupportedOperationException",
+        ),
+        (
+            "keys/payroll/encrypt",
+            change(sealing.clone(), "/additionalAuthenticatedData", too_long(8196)),
+            501,
+            "UnsupportedOperationException",
+        ),
+        (
+            "keys/payroll/decrypt",
+            without(opening.clone(), "", "authenticationTag"),
+            400,
+            "ValidationException",
+        ),
+        (
+            "keys/payroll/decrypt",
+            change(opening.clone(), "/initializationVector", "*".into()),
+            400,
+            "ValidationException",
+        ),
+        ("keys/payroll-off/encrypt", sealing.clone(), 400, "InvalidStateException"),
+        ("keys/payroll-off/decrypt", opening.clone(), 400, "InvalidStateException"),
+        ("keys/payroll-old/encrypt", sealing.clone(), 400, "InvalidStateException"),
+        ("keys/payroll-x/encrypt", sealing.clone(), 400, "InvalidKeyUsageException"),
+        ("keys/payroll-w/encrypt", sealing.clone(), 400, "InvalidKeyUsageException"),
+        ("keys/payroll-w/decrypt", opening.clone(), 400, "InvalidKeyUsageException"),
+        ("keys/secret/encrypt", sealing.clone(), 403, "AccessDeniedException"),
+        ("keys/secret/metadata", metadata.clone(), 403, "AccessDeniedException"),
+        (
+            "keys/payroll/encrypt",
+            change(sealing.clone(), "/requestMetadata/awsPrincipalArn", "arn:aws:iam::1:role/Mallory".into()),
+            403,
+            "AccessDeniedException",
+        ),
+        ("keys/payroll-none/encrypt", sealing.clone(), 404, "KeyNotFoundException"),
+        ("keys/payroll-none/metadata", metadata.clone(), 404, "KeyNotFoundException"),
+        ("keys/payroll~/encrypt", sealing.clone(), 404, "KeyNotFoundException"),
+    ];
+    let mut refused = vec![];
+    for (rest, body, status, name) in &rows {
+        let answer = kms.ask(&mut peer, rest, body).await;
+        assert_eq!(answer.status, *status, "{rest} {body}: {}", answer.json());
+        refused.push((answer.operation(), rest.to_string()));
+        answer.error(*status, name);
+    }
+    // Unknown operations and principals that are no ARN pass, as does a missing field that is optional.
+    let odd = change(sealing.clone(), "/requestMetadata/kmsOperation", "SomethingNew".into());
+    let odd = change(odd, "/requestMetadata/awsPrincipalArn", "AWS Internal".into());
+    kms.ask(&mut peer, "keys/payroll/encrypt", &without(odd, "/requestMetadata", "kmsViaService"))
+        .await
+        .expect(200);
+    let null = change(sealing.clone(), "/additionalAuthenticatedData", Value::Null);
+    kms.ask(&mut peer, "keys/payroll/encrypt", &null).await.expect(200);
+    // What is deactivated still decrypts, and says so.
+    let old = decrypt(&retired.json(), None);
+    kms.ask(&mut peer, "keys/payroll-old/decrypt", &old).await.expect(200);
+    for (key, expected) in [
+        ("payroll-off", r#"{"keySpec":"AES_256","keyUsage":["ENCRYPT","DECRYPT"],"keyStatus":"DISABLED"}"#),
+        ("payroll-old", r#"{"keySpec":"AES_256","keyUsage":["DECRYPT"],"keyStatus":"ENABLED"}"#),
+    ] {
+        let told = kms.ask(&mut peer, &format!("keys/{key}/metadata"), &metadata).await.expect(200);
+        assert_eq!(String::from_utf8(told.body).unwrap(), expected);
+    }
+    // Two members of one name, and what is beyond the bound.
+    let twice = sealing.to_string().replacen("{", r#"{"plaintext":"AAAA","#, 1);
+    let path = kms.path("keys/payroll/encrypt");
+    kms.sign_at(&path, twice.as_bytes(), now()).send(&mut peer).await.error(400, "ValidationException");
+    kms.sign_at(&path, b"", now()).announce(&mut peer, 1 << 20).await;
+    peer.answer().await.unwrap().error(400, "ValidationException");
+
+    for path in [
+        "/acme/invalid/kms/xks/v1/health",
+        "/nobody/kms/xks/v1/health",
+        "/acme/kms/xks/v1/keys/payroll/sign",
+        "/acme/kms/xks/v1/keys/payroll/encrypt/more",
+        "/acme/kms/xks/v1/health?a=b",
+        "/acme/../acme/kms/xks/v1/health",
+        "/acme//kms/xks/v1/health",
+        "/acme%2fkms/xks/v1/health",
+        "/acme/kms/xks/v1/keys/..%2fpayroll/encrypt",
+        "/acme/kms/xks/v2/health",
+    ] {
+        // What is not read ends its connection.
+        let mut peer = gateway.stranger().await;
+        kms.sign_at(path, b"{}", now()).send(&mut peer).await.error(404, "InvalidUriPathException");
+    }
+    for method in ["GET", "PUT", "DELETE"] {
+        let mut signed = kms.sign("health", &json!({}));
+        signed.method = method;
+        let mut peer = gateway.stranger().await;
+        let answer = signed.send(&mut peer).await.error(405, "InvalidUriPathException");
+        assert_eq!(answer.header("allow"), Some("post"));
+    }
+
+    // The second within the second is more than the store may have; and only its own keys are there.
+    let limited = Kms::of(&mut api, "other", "/limited").await;
+    let mut peer = gateway.stranger().await;
+    limited.ask(&mut peer, "keys/payroll-x/metadata", &metadata).await.error(404, "KeyNotFoundException");
+    let throttled = limited.ask(&mut peer, "keys/payroll/encrypt", &sealing).await;
+    refused.push((throttled.operation(), "keys/payroll/encrypt".into()));
+    throttled.error(429, "ThrottlingException");
+
+    // Everybody's refusal stands in the tenant's log, with the provider's id wherever it could be read.
+    gateway.running.shut_down().await.unwrap();
+    let events = log::events(&data, "dev");
+    for (operation, rest) in &refused {
+        let event = log::closing(&events, operation);
+        assert_eq!(
+            (&event["outcome"], &event["protocol"]["name"]),
+            (&json!("refused"), &json!("aws-xks")),
+            "{rest}"
+        );
+    }
+    // Five have none, and of one the type of a field is another.
+    let with_id = refused
+        .iter()
+        .filter(|(operation, _)| log::closing(&events, operation)["protocol"].get("request").is_some());
+    assert_eq!(with_id.count(), refused.len() - 6);
+}
+
+/// What one protocol encrypts opens through no other, with whatever is shown to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn ciphertexts_stay_in_their_protocol() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), vec![table("/acme", "aws")]).await;
+    api.create(&json!({"name": "payroll", "algorithm": GCM})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let mut peer = gateway.stranger().await;
+
+    // Ours, cut into the provider's pieces: header, nonce, ciphertext, tag.
+    let context = json!({"purpose": "payroll"});
+    let native =
+        api.use_key("payroll", "encrypt", &json!({"plaintext": base64(PLAIN), "context": context})).await;
+    let frame = bytes(&native["ciphertext"]);
+    let body = &frame[frame.len() - (12 + PLAIN.len() + 16)..];
+    let pieces = json!({
+        "initializationVector": base64(&body[..12]),
+        "ciphertext": base64(&body[12..12 + PLAIN.len()]),
+        "authenticationTag": base64(&body[12 + PLAIN.len()..]),
+        "ciphertextMetadata": base64(&[1, 0, 0, 0, 1]),
+    });
+    for aad in [None, Some(b"holdfast/binding/v1\0".as_slice())] {
+        let answer = kms.ask(&mut peer, "keys/payroll/decrypt", &decrypt(&pieces, aad)).await;
+        answer.error(400, "InvalidCiphertextException");
+    }
+
+    // The provider's, put together behind a header of ours.
+    let sealed =
+        kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt(PLAIN, None, false)).await.expect(200).json();
+    let header = &frame[..frame.len() - body.len()];
+    let [iv, ciphertext, tag] =
+        ["initializationVector", "ciphertext", "authenticationTag"].map(|field| bytes(&sealed[field]));
+    let forged = base64(&[header, &iv, &ciphertext, &tag].concat());
+    for verb in ["decrypt", "rewrap"] {
+        for context in [json!({}), context.clone()] {
+            let body = json!({"ciphertext": forged, "context": context});
+            api.try_key("payroll", verb, &body).await.refused(422, "integrity");
+        }
+    }
+    let bare = json!({"ciphertext": base64(&[iv, ciphertext, tag].concat())});
+    api.try_key("payroll", "decrypt", &bare).await.refused(422, "integrity");
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotation_leaves_what_was_encrypted_before_readable() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), vec![table("/acme", "aws")]).await;
+    api.create(&json!({"name": "payroll", "algorithm": GCM})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let mut peer = gateway.stranger().await;
+    let old =
+        kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt(PLAIN, Some(AAD), true)).await.expect(200).json();
+    api.post(&format!("{T}/keys/payroll/rotate"), &json!({})).await.expect(200);
+    let new =
+        kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt(PLAIN, Some(AAD), true)).await.expect(200).json();
+    assert_eq!(bytes(&new["ciphertextMetadata"]), [1, 0, 0, 0, 2]);
+    for sealed in [&old, &new] {
+        let opened =
+            kms.ask(&mut peer, "keys/payroll/decrypt", &decrypt(sealed, Some(AAD))).await.expect(200);
+        assert_eq!(bytes(&opened.json()["plaintext"]), PLAIN);
+    }
+    // The version is part of what is authenticated.
+    let mut swapped = decrypt(&old, Some(AAD));
+    swapped["ciphertextMetadata"] = new["ciphertextMetadata"].clone();
+    kms.ask(&mut peer, "keys/payroll/decrypt", &swapped).await.error(400, "InvalidCiphertextException");
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_signs_what_is_taken_over_both_versions_of_http() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), vec![table("/acme", "aws")]).await;
+    api.create(&json!({"name": "payroll", "algorithm": GCM})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let config = directory.path().join("credential");
+    std::fs::write(&config, format!("user = \"{}:{}\"\n", kms.id, kms.secret)).unwrap();
+    for version in ["--http1.1", "--http2"] {
+        let signing = [
+            "--config",
+            config.to_str().unwrap(),
+            "--aws-sigv4",
+            "aws:amz:eu-central-1:kms-xks-proxy",
+            version,
+        ];
+        let signing = signing.map(str::to_owned);
+        let body = json!({"requestMetadata": said("KmsHealthCheck")}).to_string();
+        let path = kms.path("health");
+        assert!(
+            gateway.curl(&signing, "POST", &path, &body).await.expect(200).json()["ekmFleetDetails"]
+                .is_array()
+        );
+        let path = kms.path("keys/payroll/encrypt");
+        let body = encrypt(PLAIN, Some(AAD), true).to_string();
+        let sealed = gateway.curl(&signing, "POST", &path, &body).await.expect(200).json();
+        let path = kms.path("keys/payroll/decrypt");
+        let body = decrypt(&sealed, Some(AAD)).to_string();
+        let opened = gateway.curl(&signing, "POST", &path, &body).await.expect(200).json();
+        assert_eq!(bytes(&opened["plaintext"]), PLAIN);
+    }
+    gateway.running.shut_down().await.unwrap();
+}
+
+/// Nothing of it is there unless it is configured.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_off_unless_configured() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), vec![]).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let mut peer = gateway.stranger().await;
+    let body = json!({"requestMetadata": said("KmsHealthCheck")});
+    let answer = kms.ask(&mut peer, "health", &body).await;
+    answer.refused(404, "not-found");
+    gateway.running.shut_down().await.unwrap();
+}
+
+/// The signer of AWS's own programs.
+#[tokio::test(flavor = "multi_thread")]
+async fn botocore_signs_what_is_taken() {
+    // Debian's, whose package the tests install.
+    let python = std::path::Path::new("/usr/bin/python3");
+    let has = |module| Command::new(python).args(["-c", module]).status().is_ok_and(|done| done.success());
+    if !has("import botocore") {
+        assert!(std::env::var_os("HOLDFAST_REQUIRE_TOOLS").is_none(), "`python3-botocore` is not installed");
+        eprintln!(
+            "SKIPPED: `python3-botocore` is not installed; HOLDFAST_REQUIRE_TOOLS=1 makes that a failure"
+        );
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), vec![table("/acme", "aws")]).await;
+    api.create(&json!({"name": "payroll", "algorithm": GCM})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let mut decrypt = json!({"requestMetadata": said("Decrypt"), "encryptionAlgorithm": "AES_GCM"});
+    decrypt["additionalAuthenticatedData"] = base64(AAD).into();
+    let given = json!({
+        "id": kms.id,
+        "secret": kms.secret,
+        "region": kms.region,
+        "ca": gateway.environment["HOLDFAST_CACERT"],
+        "url": format!("{}/acme/kms/xks/v1/", gateway.environment["HOLDFAST_URL"]),
+        "requests": [
+            ["health", {"requestMetadata": said("KmsHealthCheck")}],
+            ["keys/nobodys/metadata", {"requestMetadata": said("CreateKey")}],
+            ["keys/payroll/encrypt", encrypt(PLAIN, Some(AAD), true)],
+        ],
+        "decrypt_at": "keys/payroll/decrypt",
+        "decrypt": decrypt,
+    });
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/aws-xks/client.py");
+    let mut client = tokio::process::Command::new(python);
+    client.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = client.spawn().unwrap();
+    client.stdin.take().unwrap().write_all(given.to_string().as_bytes()).await.unwrap();
+    let output = client.wait_with_output().await.unwrap();
+    let answers: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let statuses: Vec<_> = (0..4).map(|n| answers[n][0].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [200, 404, 200, 200], "{answers:#}");
+    assert_eq!(answers[1][1]["errorName"], "KeyNotFoundException");
+    assert_eq!(bytes(&answers[3][1]["plaintext"]), PLAIN);
+    gateway.running.shut_down().await.unwrap();
+}
