@@ -27,6 +27,10 @@ pub trait Associate: fmt::Debug + Send + Sync {
 
     /// What the caller brought for it: the event commits to it.
     fn brought(&self) -> &[u8];
+
+    /// A value over a ciphertext of this version, nonce ‖ ciphertext ‖ tag, by which whoever gets it finds out that a bit was lost on the way. It is
+    /// taken before that very ciphertext is tried, so it covers up nothing that happens later.
+    fn integrity(&self, version: KeyVersion, body: &[u8]) -> [u8; 32];
 }
 
 /// One operation with its input.
@@ -299,4 +303,6 @@ pub struct Answer {
     pub algorithm: Option<Algorithm>,
     /// The version that did it.
     pub version: Option<KeyVersion>,
+    /// Of a ciphertext that was checked: what the protocol made of it before that ([`Associate::integrity`]).
+    pub integrity: Option<[u8; 32]>,
 }

@@ -69,6 +69,11 @@ impl SignedRequest {
     /// For how many seconds on either side of its time a request is taken: what is caught on the way can be sent again as long.
     pub const WINDOW_SECONDS: u64 = 300;
 
+    /// Whether it was signed at about this time.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        now.seconds().abs_diff(self.signed_at.seconds()) <= Self::WINDOW_SECONDS
+    }
+
     /// The signature of a string to sign: the secret, used as its text, is narrowed to the parts of the scope in their order.
     pub fn sign(secret: &Secret, scope: &[Box<str>; 4], signed: &[u8]) -> [u8; 32] {
         let mut start = Secret::new(Vec::with_capacity(4_usize.saturating_add(secret.len())));

@@ -3,6 +3,7 @@
 use crate::admin;
 use crate::config::Config;
 use crate::directory::Directory;
+use crate::external_store;
 use crate::fault::Fault;
 use crate::listener::Listener;
 use crate::outside::Outside;
@@ -36,7 +37,8 @@ pub(crate) struct Doors {
 impl Doors {
     pub(crate) async fn bind(site: &mut Site) -> Result<Self, Fault> {
         let Site { config, directory, .. } = site;
-        let tls = Arc::new(TlsState::load(&config.tls, directory)?);
+        let tls =
+            Arc::new(TlsState::guarded(&config.tls, directory, external_store::guards(&config.aws_xks))?);
         let law = Arc::new(ArcSwapOption::<Law>::empty());
         let count_noise = {
             let law = Arc::clone(&law);

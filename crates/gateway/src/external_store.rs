@@ -3,6 +3,7 @@
 use crate::fault::Fault;
 use crate::pool;
 use crate::root::Law;
+use crate::tls::Guard;
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{CallerName, Error, ErrorKind, KeyName, Stage, TenantId};
 use holdfast_keystore::pkcs11;
@@ -10,6 +11,7 @@ use holdfast_wire::xks::message::{Condition, Device};
 use holdfast_wire::xks::path::is_prefix;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,6 +38,26 @@ pub struct AwsXksTable {
     /// The most requests a second, over all; 0: as many as come.
     #[serde(default = "provider_quota")]
     pub requests_per_second: u32,
+    /// The name under which it is served, in TLS, and only to the clients below; empty: under any, to any that sign.
+    #[serde(default)]
+    pub server_name: String,
+    /// The authorities of those clients, PEM.
+    #[serde(default)]
+    pub client_ca_file: PathBuf,
+    /// The DNS names of those clients.
+    #[serde(default)]
+    pub client_names: Vec<String>,
+}
+
+/// The names that are served to some only.
+pub(crate) fn guards(tables: &[AwsXksTable]) -> Vec<Guard> {
+    let guarded = tables.iter().filter(|table| !table.server_name.is_empty());
+    let guard = |table: &AwsXksTable| Guard {
+        server_name: table.server_name.to_ascii_lowercase().into(),
+        ca_file: table.client_ca_file.clone(),
+        names: table.client_names.clone(),
+    };
+    guarded.map(guard).collect()
 }
 
 /// What the provider itself allows a store unless asked for more.
@@ -59,7 +81,18 @@ impl Stores {
     /// What the configuration says, read.
     pub(crate) fn of(tables: &[AwsXksTable]) -> Result<Self, Fault> {
         let mut stores = HashMap::with_capacity(tables.len());
+        let (mut names, mut callers) = (BTreeSet::new(), BTreeSet::new());
         for table in tables {
+            if !table.server_name.is_empty() && !names.insert(table.server_name.to_ascii_lowercase()) {
+                let problem = format!("two `[[aws_xks]]` have the `server_name` `{}`", table.server_name);
+                return Err(Fault::new(problem).remedy("give each guarded store a name of its own"));
+            }
+            if !callers.insert((&table.tenant, &table.caller)) {
+                let problem =
+                    format!("two `[[aws_xks]]` have the caller `{}` of `{}`", table.caller, table.tenant);
+                return Err(Fault::new(problem)
+                    .remedy("give each store a caller of its own: a credential belongs to one store"));
+            }
             let store = Store::of(table).map_err(|fault| {
                 Fault::new(format!("the `[[aws_xks]]` with the prefix `{}` is refused", table.prefix))
                     .because(fault)
@@ -90,11 +123,29 @@ pub(crate) struct Store {
     pub(crate) quota: Quota,
     regions: Vec<String>,
     keys: BTreeSet<KeyName>,
+    server_name: Option<Box<str>>,
 }
 
 impl Store {
     fn of(table: &AwsXksTable) -> Result<Self, Fault> {
-        let AwsXksTable { prefix, tenant, caller, regions, keys, requests_per_second } = table;
+        let AwsXksTable {
+            prefix,
+            tenant,
+            caller,
+            regions,
+            keys,
+            requests_per_second,
+            server_name,
+            client_ca_file,
+            client_names,
+        } = table;
+        let set = [server_name.is_empty(), client_ca_file.as_os_str().is_empty(), client_names.is_empty()];
+        if set.contains(&true) && set.contains(&false) {
+            return Err(Fault::new(
+                "only some of `server_name`, `client_ca_file` and `client_names` are set",
+            )
+            .remedy("set all three for mutual TLS, or none"));
+        }
         if !is_prefix(prefix) || prefix.len() + "/kms/xks/v1".len() > MAX_PATH {
             return Err(Fault::new(format!("`prefix` `{prefix}` cannot be one")).remedy(
                 "leave it empty, or write segments of letters, digits, `-` and `_`, each behind a slash, 117 characters in all",
@@ -116,11 +167,17 @@ impl Store {
             caller: caller.parse().map_err(|error| name("caller", error))?,
             quota: Quota::of(*requests_per_second),
             regions: regions.clone(),
+            server_name: (!server_name.is_empty()).then(|| server_name.to_ascii_lowercase().into()),
             keys: keys
                 .iter()
                 .map(|key| key.parse().map_err(|error| name("keys", error)))
                 .collect::<Result<_, Fault>>()?,
         })
+    }
+
+    /// Whether it is there on a connection that was accepted under this guarded name, if it was under one.
+    pub(crate) fn is_served(&self, guarded: Option<&str>) -> bool {
+        self.server_name.as_deref() == guarded
     }
 
     pub(crate) fn is_in(&self, region: &str) -> bool {
@@ -151,7 +208,7 @@ impl Quota {
     fn of(per_second: u32) -> Self {
         let each = u64::from(per_second);
         Self {
-            each: 1000_u64.saturating_mul(MICROS).checked_div(each).unwrap_or(0),
+            each: 1000_u64.saturating_mul(MICROS).checked_div(each).map_or(0, |each| each.max(1)),
             busy_until: AtomicU64::new(0),
         }
     }
@@ -212,6 +269,9 @@ mod tests {
             regions: vec!["eu-central-1".into()],
             keys: vec![],
             requests_per_second: 0,
+            server_name: String::new(),
+            client_ca_file: PathBuf::new(),
+            client_names: vec![],
         }
     }
 
@@ -236,11 +296,36 @@ mod tests {
             (AwsXksTable { regions: vec![], ..table() }, "regions"),
             (AwsXksTable { regions: vec!["EU".into()], ..table() }, "regions"),
             (AwsXksTable { keys: vec!["/".into()], ..table() }, "keys"),
+            (AwsXksTable { server_name: "xks.example.org".into(), ..table() }, "client_ca_file"),
         ] {
             let fault = Stores::of(&[bad]).unwrap_err();
             assert!(format!("{fault:?}").contains(names), "{fault:?}");
         }
-        assert!(Stores::of(&[table(), table()]).unwrap_err().to_string().contains("/acme"));
+        let other = AwsXksTable { caller: "other".into(), ..table() };
+        assert!(Stores::of(&[table(), other]).unwrap_err().to_string().contains("/acme"));
+        let other = AwsXksTable { prefix: "/other".into(), ..table() };
+        assert!(Stores::of(&[table(), other]).unwrap_err().to_string().contains("aws-kms"));
+    }
+
+    /// The example in the reference file, made ready, shows every setting.
+    #[test]
+    fn the_reference_file_shows_a_store_with_every_setting() {
+        let (_, example) = crate::config::REFERENCE.split_once("# [[aws_xks]]").unwrap();
+        let lines = example
+            .lines()
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.strip_prefix("# "));
+        let example: String =
+            lines.filter(|line| line.contains(" = ")).flat_map(|line| [line, "\n"]).collect();
+        let text = format!("[[aws_xks]]\n{example}");
+        let config = crate::config::Config::parse(&text).unwrap();
+        let shown = text.parse::<toml::Table>().unwrap();
+        assert_eq!(
+            toml::Value::try_from(&config.aws_xks).unwrap(),
+            shown["aws_xks"],
+            "a setting is not shown"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::config::{Limits, Listen};
 use crate::fault::Fault;
 use crate::proxy;
 use crate::strangers::{Stranger, Strangers};
-use crate::tls::TlsState;
+use crate::tls::{Served, TlsState};
 use holdfast_core::peer::Peer;
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,7 +16,6 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// A connection after its handshake.
@@ -31,6 +30,8 @@ pub struct Connection {
 pub struct About {
     /// The certificate chain that it showed.
     pub peer: Option<Peer>,
+    /// The name that it asked for, where that is one that not everybody is served under: it has shown that it may.
+    pub(crate) guarded: Option<Box<str>>,
     /// Where it comes from: the socket's address, or what a configured load balancer says.
     pub source: Option<IpAddr>,
     /// Whether HTTP/2 was agreed on.
@@ -165,8 +166,8 @@ impl Listener {
         tokio::spawn(async move {
             let served = async move {
                 match timeout(limit, greet(stream, address, is_balancer, tls)).await {
-                    Ok(Ok((stream, source))) => {
-                        let about = about(&stream, source, stranger, places);
+                    Ok(Ok((stream, guarded, source))) => {
+                        let about = about(&stream, (guarded, source), stranger, places);
                         serve(Connection { stream, about }).await;
                     }
                     Ok(Err(error)) => {
@@ -193,16 +194,16 @@ async fn greet(
     mut stream: TcpStream,
     address: SocketAddr,
     is_balancer: bool,
-    tls: Arc<rustls::ServerConfig>,
-) -> io::Result<(TlsStream<TcpStream>, Option<IpAddr>)> {
+    tls: Arc<Served>,
+) -> io::Result<(TlsStream<TcpStream>, Option<Box<str>>, Option<IpAddr>)> {
     stream.set_nodelay(true)?;
     let source = if is_balancer {
         read_proxy_header(&mut stream).await?.map(|peer| peer.ip())
     } else {
         Some(address.ip())
     };
-    let stream = TlsAcceptor::from(tls).accept(stream).await?;
-    Ok((stream, source.map(|ip| ip.to_canonical())))
+    let (stream, guarded) = tls.accept(stream).await?;
+    Ok((stream, guarded, source.map(|ip| ip.to_canonical())))
 }
 
 /// Reads exactly the header: what follows it is TLS.
@@ -227,7 +228,7 @@ async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<SocketAd
 
 fn about(
     stream: &TlsStream<TcpStream>,
-    source: Option<IpAddr>,
+    (guarded, source): (Option<Box<str>>, Option<IpAddr>),
     stranger: Stranger,
     places: (OwnedSemaphorePermit, AddressPlace),
 ) -> About {
@@ -235,7 +236,7 @@ fn about(
     let chain = session.peer_certificates().unwrap_or_default();
     let peer = (!chain.is_empty()).then(|| Peer::new(chain.iter().map(|der| der.to_vec().into()).collect()));
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    About { peer, source, is_http2, stranger, _places: places }
+    About { peer, guarded, source, is_http2, stranger, _places: places }
 }
 
 /// Errors of `accept` that concern the one connection only (accept(2)).

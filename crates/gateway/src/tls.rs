@@ -15,9 +15,15 @@ use rustls::crypto::{
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 /// The protocols that the listener speaks, the newer first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -28,7 +34,25 @@ const MAX_CHAIN: usize = 8;
 pub struct TlsState {
     settings: Tls,
     directory: Directory,
-    current: ArcSwap<ServerConfig>,
+    guards: Vec<Guard>,
+    current: ArcSwap<Served>,
+}
+
+/// What is served, by the name that a client asks for.
+pub(crate) struct Served {
+    open: Arc<ServerConfig>,
+    guarded: HashMap<Box<str>, Arc<ServerConfig>>,
+}
+
+/// A name that is served only to whom shows a certificate of these authorities for one of these names.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    /// What clients ask for (RFC 6066 §3), in lower case.
+    pub(crate) server_name: Box<str>,
+    /// The authorities, PEM.
+    pub(crate) ca_file: PathBuf,
+    /// DNS names.
+    pub(crate) names: Vec<String>,
 }
 
 impl TlsState {
@@ -37,12 +61,20 @@ impl TlsState {
     /// # Errors
     /// When they cannot be read, or do not belong together.
     pub fn load(settings: &Tls, directory: &Directory) -> Result<Self, Fault> {
-        let config = build(settings, directory)?;
-        Ok(Self { settings: settings.clone(), directory: directory.clone(), current: ArcSwap::new(config) })
+        Self::guarded(settings, directory, vec![])
+    }
+
+    /// The same, with names that not everybody is served under.
+    ///
+    /// # Errors
+    /// As [`TlsState::load`]; and when a guard's authorities cannot be read.
+    pub(crate) fn guarded(settings: &Tls, directory: &Directory, guards: Vec<Guard>) -> Result<Self, Fault> {
+        let served = ArcSwap::new(Arc::new(Served::of(settings, directory, &guards)?));
+        Ok(Self { settings: settings.clone(), directory: directory.clone(), guards, current: served })
     }
 
     /// The configuration for a new connection.
-    pub fn current(&self) -> Arc<ServerConfig> {
+    pub(crate) fn current(&self) -> Arc<Served> {
         self.current.load_full()
     }
 
@@ -51,7 +83,7 @@ impl TlsState {
     /// # Errors
     /// As [`TlsState::load`].
     pub fn reload(&self) -> Result<(), Fault> {
-        self.current.store(build(&self.settings, &self.directory)?);
+        self.current.store(Arc::new(Served::of(&self.settings, &self.directory, &self.guards)?));
         Ok(())
     }
 
@@ -60,6 +92,45 @@ impl TlsState {
         let (certificates, _) = files(&self.settings, &self.directory);
         let leaf = CertificateDer::pem_file_iter(certificates).ok()?.next()?.ok()?;
         holdfast_identity::certificate_expiry(&leaf)
+    }
+}
+
+impl Served {
+    fn of(settings: &Tls, directory: &Directory, guards: &[Guard]) -> Result<Self, Fault> {
+        let provider = provider();
+        let open = build(
+            settings,
+            directory,
+            Arc::new(Possession { algorithms: provider.signature_verification_algorithms }),
+        )?;
+        let guarded = guards.iter().map(|guard| {
+            let config = build(settings, directory, Arc::new(Expected::of(guard)?))?;
+            Ok((guard.server_name.clone(), config))
+        });
+        Ok(Self { open, guarded: guarded.collect::<Result<_, Fault>>()? })
+    }
+
+    /// What everybody is served with.
+    pub(crate) fn open(&self) -> &ServerConfig {
+        &self.open
+    }
+
+    /// Accepts a connection; gives the guarded name that it was accepted under, if it was one.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<Box<str>>)> {
+        if self.guarded.is_empty() {
+            return Ok((TlsAcceptor::from(Arc::clone(&self.open)).accept(stream).await?, None));
+        }
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let asked = begun.client_hello().server_name().map(str::to_ascii_lowercase);
+        let guarded = asked.and_then(|name| self.guarded.get_key_value(&*name));
+        let (name, config) = match guarded {
+            Some((name, config)) => (Some(name.clone()), config),
+            None => (None, &self.open),
+        };
+        Ok((begun.into_stream(Arc::clone(config)).await?, name))
     }
 }
 
@@ -76,7 +147,11 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn build(settings: &Tls, directory: &Directory) -> Result<Arc<ServerConfig>, Fault> {
+fn build(
+    settings: &Tls,
+    directory: &Directory,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, Fault> {
     let (certificates, key) = files(settings, directory);
     let unreadable = |path: &Path, error: rustls::pki_types::pem::Error| {
         Fault::new(format!("cannot read a certificate or key from `{}`", path.display()))
@@ -92,7 +167,6 @@ fn build(settings: &Tls, directory: &Directory) -> Result<Arc<ServerConfig>, Fau
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
     let provider = provider();
-    let verifier = Arc::new(Possession { algorithms: provider.signature_verification_algorithms });
     let refused = |error: rustls::Error| {
         Fault::new(format!("`{}` and `{}` are refused", certificates.display(), key.display()))
             .remedy(
@@ -110,6 +184,82 @@ fn build(settings: &Tls, directory: &Directory) -> Result<Arc<ServerConfig>, Fau
     // No early data: it can be replayed.
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
+}
+
+/// Lets in who shows a certificate of its authorities for one of its names, as TLS itself checks it. To any other the handshake fails, in the same
+/// words whatever was wrong.
+#[derive(Debug)]
+struct Expected {
+    authorities: Arc<dyn ClientCertVerifier>,
+    names: Vec<String>,
+}
+
+impl Expected {
+    fn of(guard: &Guard) -> Result<Self, Fault> {
+        let Guard { server_name: _, ca_file, names } = guard;
+        let refused = || {
+            Fault::new(format!("the authorities in `{}` are refused", ca_file.display()))
+                .remedy("give those that vouch for the provider's certificate, in PEM")
+        };
+        let mut roots = RootCertStore::empty();
+        let certificates = CertificateDer::pem_file_iter(ca_file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| refused().because(error))?;
+        for certificate in certificates {
+            roots.add(certificate).map_err(|error| refused().because(error))?;
+        }
+        let authorities = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .map_err(|error| refused().because(error))?;
+        Ok(Self { authorities, names: names.clone() })
+    }
+}
+
+impl ClientCertVerifier for Expected {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.authorities.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        // Errors of this kind are sent as `handshake_failure`, which the provider's test client looks for.
+        let refused = |why: &str| rustls::Error::General(why.to_owned());
+        if intermediates.len() >= MAX_CHAIN {
+            return Err(refused("too many certificates"));
+        }
+        let verified = self.authorities.verify_client_cert(end_entity, intermediates, now);
+        let verified = verified.map_err(|error| refused(&error.to_string()))?;
+        match holdfast_identity::is_named(end_entity, &self.names) {
+            true => Ok(verified),
+            false => Err(refused("the client's certificate has another name")),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
 }
 
 /// Checks that the peer holds the key of the certificate that it shows, and nothing else.

@@ -17,8 +17,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use support::api::{T, base64, bytes};
+use support::authority::{Authority, Leaf};
+use support::peer::Peer;
 use support::xks::{Kms, decrypt, encrypt, gateway, now, said, table};
-use support::{Answer, log};
+use support::{Answer, log, trust};
 use tokio::io::AsyncWriteExt as _;
 
 const AAD: &[u8] = b"dept=payroll,env=prod";
@@ -123,7 +125,7 @@ async fn whatever_of_a_ciphertext_is_changed_is_one_and_the_same_refusal() {
     wrong.push(("payroll", moved(&[AAD, &[1]].concat(), &[0, 0, 0, 1])));
     for field in ["ciphertext", "initializationVector", "authenticationTag", "ciphertextMetadata"] {
         let right = bytes(&sealed[field]);
-        for changed in [&right[..right.len() - 1], &[&right[..], &[0]].concat(), &[]] {
+        for changed in [&right[..right.len() - 1], &[&right[..], &[0]].concat(), &[], &[7; 4000]] {
             let mut body = decrypt(&sealed, Some(AAD));
             body[field] = base64(changed).into();
             wrong.push(("payroll", body));
@@ -259,6 +261,9 @@ async fn credentials_change_while_both_serve_and_end_when_they_are_told() {
     api.post(&format!("{T}/callers/aws/resume"), &json!({})).await.expect(200);
     api.post(&format!("{T}/suspend"), &json!({})).await.expect(200);
     new.ask(&mut peer, "health", &body).await.error(400, "InvalidStateException");
+    let metadata = json!({"requestMetadata": said("CreateKey")});
+    let told = new.ask(&mut peer, "keys/payroll/metadata", &metadata).await;
+    told.error(400, "InvalidStateException");
     api.post(&format!("{T}/resume"), &json!({})).await.expect(200);
     new.ask(&mut peer, "health", &body).await.expect(200);
     // They outlast a restart, kept nowhere.
@@ -286,6 +291,7 @@ async fn every_refusal_has_its_name() {
         ("payroll", GCM, "encrypt"),
         ("payroll-off", GCM, "encrypt"),
         ("payroll-old", GCM, "encrypt"),
+        ("payroll-bad", GCM, "encrypt"),
         ("payroll-x", "xaes-256-gcm", "encrypt"),
         ("payroll-w", GCM, "wrap"),
         ("secret", GCM, "encrypt"),
@@ -300,6 +306,7 @@ async fn every_refusal_has_its_name() {
         kms.ask(&mut peer, "keys/payroll-old/encrypt", &encrypt(PLAIN, None, false)).await.expect(200);
     api.post(&format!("{T}/keys/payroll-off/suspend"), &json!({})).await.expect(200);
     api.post(&format!("{T}/keys/payroll-old/deactivate"), &json!({})).await.expect(200);
+    api.post(&format!("{T}/keys/payroll-bad/compromise"), &json!({})).await.expect(200);
 
     let change = |mut body: Value, field: &str, value: Value| {
         *body.pointer_mut(field).unwrap() = value;
@@ -432,6 +439,11 @@ async fn every_refusal_has_its_name() {
     for (key, expected) in [
         ("payroll-off", r#"{"keySpec":"AES_256","keyUsage":["ENCRYPT","DECRYPT"],"keyStatus":"DISABLED"}"#),
         ("payroll-old", r#"{"keySpec":"AES_256","keyUsage":["DECRYPT"],"keyStatus":"ENABLED"}"#),
+        ("payroll-bad", r#"{"keySpec":"AES_256","keyUsage":["ENCRYPT","DECRYPT"],"keyStatus":"DISABLED"}"#),
+        (
+            "payroll-w",
+            r#"{"keySpec":"aes-256-gcm to wrap","keyUsage":["ENCRYPT","DECRYPT"],"keyStatus":"ENABLED"}"#,
+        ),
     ] {
         let told = kms.ask(&mut peer, &format!("keys/{key}/metadata"), &metadata).await.expect(200);
         assert_eq!(String::from_utf8(told.body).unwrap(), expected);
@@ -480,6 +492,8 @@ async fn every_refusal_has_its_name() {
     let events = log::events(&data, "dev");
     for (operation, rest) in &refused {
         let event = log::closing(&events, operation);
+        let named = rest.strip_prefix("keys/").and_then(|rest| rest.split_once('/')).map(|(key, _)| key);
+        assert_eq!(event["key"]["name"].as_str(), named.filter(|key| !key.contains('~')), "{rest}");
         assert_eq!(
             (&event["outcome"], &event["protocol"]["name"]),
             (&json!("refused"), &json!("aws-xks")),
@@ -653,5 +667,62 @@ async fn botocore_signs_what_is_taken() {
     assert_eq!(statuses, [200, 404, 200, 200], "{answers:#}");
     assert_eq!(answers[1][1]["errorName"], "KeyNotFoundException");
     assert_eq!(bytes(&answers[3][1]["plaintext"]), PLAIN);
+    gateway.running.shut_down().await.unwrap();
+}
+
+/// Who shows no certificate of the provider's gets no handshake under the store's name, and no store under another.
+#[tokio::test(flavor = "multi_thread")]
+async fn mutual_tls_lets_the_provider_in_by_its_name_and_nobody_else() {
+    const KMS: &str = "cks.kms.eu-central-1.amazonaws.com";
+    let directory = tempfile::tempdir().unwrap();
+    let (amazon, another) = (Authority::new("Amazon"), Authority::new("another"));
+    let ca = directory.path().join("amazon.pem");
+    std::fs::write(&ca, &amazon.pem).unwrap();
+    let mut guarded = table("/acme", "aws");
+    guarded.server_name = "Localhost".into();
+    guarded.client_ca_file = ca;
+    guarded.client_names = vec![KMS.into()];
+    let data = directory.path().join("data");
+    let (gateway, mut api) = gateway(&data, vec![guarded, table("/open", "other")]).await;
+    api.create(&json!({"name": "payroll", "algorithm": GCM})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let open = Kms::of(&mut api, "other", "/open").await;
+    let body = json!({"requestMetadata": said("KmsHealthCheck")});
+    let as_leaf =
+        |leaf: &Leaf| trust(&data).name("localhost").identity(leaf.certificate.clone(), leaf.key.clone());
+
+    for leaf in [amazon.issue_named(Some(KMS), "other", 5), amazon.issue_named(None, KMS, 5)] {
+        let mut peer = Peer::connect(gateway.running.address, &as_leaf(&leaf)).await.unwrap();
+        kms.ask(&mut peer, "health", &body).await.expect(200);
+        // A certificate is no signature.
+        let mut unsigned = kms.sign("health", &body);
+        unsigned.headers.pop();
+        unsigned.send(&mut peer).await.error(401, "AuthenticationFailedException");
+        // The name is this store's alone.
+        let mut peer = Peer::connect(gateway.running.address, &as_leaf(&leaf)).await.unwrap();
+        open.ask(&mut peer, "health", &body).await.error(404, "InvalidUriPathException");
+    }
+    let refused = [
+        trust(&data).name("localhost"),
+        as_leaf(&amazon.issue_named(Some("cks.kms.eu-west-1.amazonaws.com"), "x", 5)),
+        as_leaf(&amazon.issue_named(Some("cks.kms.eu-west-1.amazonaws.com"), KMS, 5)),
+        as_leaf(&amazon.issue_named(Some(KMS), KMS, -1)),
+        as_leaf(&another.issue_named(Some(KMS), KMS, 5)),
+    ];
+    for (number, settings) in refused.iter().enumerate() {
+        // In TLS 1.3 a client learns of it with the first answer.
+        let mut peer = Peer::connect(gateway.running.address, settings).await.unwrap();
+        let head = peer.head("GET", "/health/live", 0);
+        let _ = peer.send(head.as_bytes()).await;
+        let mut byte = [0];
+        let read = tokio::io::AsyncReadExt::read(&mut peer.stream, &mut byte).await;
+        let alert = read.expect_err("served without a certificate").to_string();
+        let expected = if number == 0 { "CertificateRequired" } else { "HandshakeFailure" };
+        assert!(alert.contains(expected), "{number}: {alert}");
+    }
+    // Under no name, and under another, everything else is as it was; the store is not there.
+    let mut peer = gateway.stranger().await;
+    open.ask(&mut peer, "health", &body).await.expect(200);
+    kms.ask(&mut peer, "health", &body).await.error(404, "InvalidUriPathException");
     gateway.running.shut_down().await.unwrap();
 }

@@ -517,6 +517,8 @@ async fn every_route_answers_as_the_document_says() {
     let issued =
         api.post(&format!("{T}/callers/c/tokens"), &json!({"lifetime_seconds": 60})).await.expect(201);
     let token = format!("/callers/c/tokens/{}", issued.text("id"));
+    let signing = format!("{T}/callers/c/signing-tokens");
+    api.post(&signing, &json!({"lifetime_seconds": 60})).await.expect(201);
     api.ask("DELETE", &format!("{T}{token}"), "").await.expect(200);
     api.ask("DELETE", &format!("{T}/callers/c"), "").await.expect(200);
 
@@ -581,6 +583,7 @@ async fn every_route_answers_as_the_document_says() {
         ("POST", "/keys/k/emergency/shares", json!({"shares": "YWdl"})),
         ("DELETE", "/keys/k/emergency", nothing.clone()),
         ("POST", "/callers/c/tokens", json!({"lifetime_seconds": 60})),
+        ("POST", "/callers/c/signing-tokens", json!({"lifetime_seconds": 60})),
         ("DELETE", token.as_str(), nothing.clone()),
         ("DELETE", "/callers/c", nothing.clone()),
         ("GET", "/policy", nothing.clone()),

@@ -4,11 +4,13 @@
 
 mod bearer;
 mod certificate;
+mod named;
 mod reason;
 mod registry;
 mod signed;
 mod trust;
 
 pub use certificate::{Facts, certificate_expiry, credential_from_certificate};
+pub use named::is_named;
 pub use reason::Reason;
 pub use registry::{Prepared, Registrations};

@@ -88,7 +88,8 @@ fn query<T>(request: &Request<T>) -> Query {
 }
 
 fn answered<T: serde::de::DeserializeOwned>(request: &Request<T>, output: Output) -> (T, bool) {
-    let answer = Answer { output, algorithm: Some(Algorithm::Rsa2048), version: KeyVersion::new(9) };
+    let answer =
+        Answer { output, algorithm: Some(Algorithm::Rsa2048), version: KeyVersion::new(9), integrity: None };
     let response = encode::answer(OPERATION, Ok(answer));
     let is_secret = matches!(response.body, Body::Secret(_));
     (request.parse(response.status, response.body.as_bytes()).unwrap(), is_secret)
@@ -275,7 +276,8 @@ fn the_other_uses() {
 #[test]
 fn an_encapsulation_key_has_no_pem() {
     let output = Output::PublicKey(vec![1, 2, 3].into());
-    let answer = Answer { output, algorithm: Some(Algorithm::MlKem768), version: KeyVersion::new(1) };
+    let answer =
+        Answer { output, algorithm: Some(Algorithm::MlKem768), version: KeyVersion::new(1), integrity: None };
     let response = encode::answer(OPERATION, Ok(answer));
     let answer: message::PublicKeyAnswer = client::parse(response.status, response.body.as_bytes()).unwrap();
     assert!(answer.public_key_pem.is_none());
@@ -307,8 +309,14 @@ fn a_batch() {
         .collect();
     assert_eq!(asked, [("a", "encrypt"), ("b", "mac"), ("c", "encapsulate")]);
 
-    let answer =
-        |output| Ok(Answer { output, algorithm: Some(Algorithm::Xaes256Gcm), version: KeyVersion::new(1) });
+    let answer = |output| {
+        Ok(Answer {
+            output,
+            algorithm: Some(Algorithm::Xaes256Gcm),
+            version: KeyVersion::new(1),
+            integrity: None,
+        })
+    };
     let denied = Err(Error::new(ErrorKind::Denied, Stage::Decide, "policy `p` forbids"));
     let receipt = || Some(SignedReceipt::new("signed\n"));
     let encrypted = answer(Output::Ciphertext(vec![1])).map(|answer| (answer, receipt()));

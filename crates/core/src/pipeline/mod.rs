@@ -221,7 +221,13 @@ impl<P: Ports> Pipeline<P> {
             }
         };
         let Identified { record, authentication, valid_until: _ } = identified;
-        if inbound.only.is_some_and(|only| *only != record.name) {
+        let is_late = match &inbound.proof {
+            // By the clock as it is, also while a jump waits to be confirmed: the peer's clock knows nothing of that, and a request that is
+            // sent again gives what it gave.
+            Proof::Signed(request) => !request.is_fresh(inbound.now),
+            Proof::Certificate(_) | Proof::Bearer { .. } | Proof::None => false,
+        };
+        if is_late || inbound.only.is_some_and(|only| *only != record.name) {
             return Err(unknown());
         }
         let caller = Caller { tenant: inbound.tenant.clone(), record, authentication };

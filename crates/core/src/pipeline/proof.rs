@@ -240,20 +240,22 @@ impl Withheld<Product> {
         Ok(Self::of(permit, value))
     }
 
-    /// Encrypts, and decrypts that very result again: what comes out is known to open. The plaintext never leaves this function.
+    /// Encrypts, takes a value over the result, and decrypts that very result again: what comes out is known to open. The plaintext never leaves this
+    /// function.
     pub(super) async fn checked<'w, S: KeyStore>(
         custody: (&S, Timestamp),
         permit: Permit<Use>,
         task: Task<'_>,
         work: impl Fn() -> Result<Work<'w>, Error> + Send + Sync,
-        (plaintext, aad): (&Secret, &[u8]),
+        (plaintext, aad, integrity): (&Secret, &[u8], impl FnOnce(&[u8]) -> [u8; 32] + Send),
         by_copy: &mut bool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Withheld<(Product, [u8; 32])>, Error> {
         let value = task.perform(custody, &permit, work, by_copy).await?;
         let Product::Bytes(body) = &value else { return Err(another_product()) };
+        let integrity = integrity(body);
         let again = task.perform(custody, &permit, || Ok(Work::Open { body, aad }), by_copy).await;
         match again {
-            Ok(Product::Secret(again)) if again == *plaintext => Ok(Self::of(permit, value)),
+            Ok(Product::Secret(again)) if again == *plaintext => Ok(Withheld::of(permit, (value, integrity))),
             Ok(Product::Secret(_)) => Err(does_not_open()),
             Ok(
                 Product::Bytes(_)
@@ -334,7 +336,7 @@ impl Task<'_> {
 
 /// The key store gave a ciphertext that is none.
 fn does_not_open() -> Error {
-    Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, "what was encrypted does not open again")
+    Error::new(ErrorKind::Internal, Stage::Perform, "what was encrypted does not open again")
         .remedy("send again; if it persists, an operator looks at the device with `holdfast pool status`")
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, OperationId};
 use crate::operation::{Answer, MAX_BATCH, MAX_RANDOM, Operation, Output};
 use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State, World};
-use crate::stop::{StopEpoch, Stops};
+use crate::stop::{Concerned, StopEpoch, Stops};
 use crate::work::Product;
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ impl<P: Ports> Pipeline<P> {
         let Recognised { view, caller, .. } = recognised;
         let is_stopped = caller.record.suspended
             || view.data.record.suspended
-            || self.stops.is_caller_standing(&caller.tenant, caller.name());
+            || self.stops.is_standing(Concerned { tenant: &caller.tenant, caller: caller.name(), keys: &[] });
         match is_stopped {
             true => Err(Error::new(ErrorKind::Stopped, Stage::Decide, ErrorKind::Stopped.row().title)),
             false => Ok(()),
@@ -111,8 +111,13 @@ impl<P: Ports> Pipeline<P> {
     }
 
     /// Records that a caller was refused before the law had to say anything, and gives the error back.
-    pub async fn turn_away(&self, recognised: &Recognised<'_, P>, action: Action, error: Error) -> Error {
-        match self.record_turned_away(recognised, recognised.inbound.operation, action, error) {
+    pub async fn turn_away(
+        &self,
+        recognised: &Recognised<'_, P>,
+        (action, key): (Action, Option<&KeyName>),
+        error: Error,
+    ) -> Error {
+        match self.record_turned_away(recognised, recognised.inbound.operation, (action, key), error) {
             Ok(pending) => match self.settle(pending).await {
                 Ok(_nothing) => Error::new(ErrorKind::Internal, Stage::Answer, "a refusal gave a result"),
                 Err(error) => error,
@@ -133,13 +138,13 @@ impl<P: Ports> Pipeline<P> {
         let asked = self.recognise(inbound)?;
         if items.len() > MAX_BATCH {
             let error = Error::new(ErrorKind::TooLarge, Stage::Decode, "a batch has at most 256 items");
-            return Err(self.turn_away(&asked, Action::Undecoded, error).await);
+            return Err(self.turn_away(&asked, (Action::Undecoded, None), error).await);
         }
         let mut pending = Vec::with_capacity(items.len());
         for (operation, call) in items {
             pending.push(match call {
                 Ok(call) => self.prepare(&asked, operation, call).await,
-                Err(error) => self.record_turned_away(&asked, operation, Action::Undecoded, error),
+                Err(error) => self.record_turned_away(&asked, operation, (Action::Undecoded, None), error),
             });
         }
         // All records first, then all results: what has been released counts as departing, and no stop may wait for a disk because of it.
@@ -162,7 +167,7 @@ impl<P: Ports> Pipeline<P> {
     /// Records a request that could not be decoded although its caller is known, and gives its error back.
     pub async fn refuse_undecoded(&self, inbound: &Inbound<'_>, error: Error) -> Error {
         match self.recognise(inbound) {
-            Ok(recognised) => self.turn_away(&recognised, Action::Undecoded, error).await,
+            Ok(recognised) => self.turn_away(&recognised, (Action::Undecoded, None), error).await,
             Err(unknown) => unknown,
         }
     }
@@ -171,12 +176,13 @@ impl<P: Ports> Pipeline<P> {
         &self,
         recognised: &Recognised<'_, P>,
         operation: OperationId,
-        action: Action,
+        (action, key): (Action, Option<&KeyName>),
         error: Error,
     ) -> Result<Pending<P>, Error> {
         let Recognised { view, caller, inbound, epoch: _ } = recognised;
         let scene = Scene { view, caller, inbound, context: &NO_CONTEXT };
-        let facts = Facts::new(operation, action);
+        let mut facts = Facts::new(operation, action);
+        facts.key = key.cloned().map(NamedKey::unknown);
         let recording = self.record_refusal(&scene, &facts, Mark::Plain, &error)?;
         Ok(Pending { recording, result: Err(error) })
     }
@@ -403,7 +409,7 @@ impl<P: Ports> Pipeline<P> {
         let committer = facts.committer(&self.engines.world)?;
         let withheld = withheld.shape(|product| match product {
             Product::Secret(bytes) => {
-                Ok(Answer { output: Output::Random(bytes), algorithm: None, version: None })
+                Ok(Answer { output: Output::Random(bytes), algorithm: None, version: None, integrity: None })
             }
             Product::Bytes(_)
             | Product::DataKey { .. }

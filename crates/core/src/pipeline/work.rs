@@ -70,8 +70,12 @@ impl<P: Ports> Pipeline<P> {
         if let Some(associate) = operation.associate() {
             facts.associated = Some(committer.guessable("associated", associate.brought()));
         }
-        let answer =
-            |output| Answer { output, algorithm: Some(key.algorithm), version: Some(version.number) };
+        let answer = |output| Answer {
+            output,
+            algorithm: Some(key.algorithm),
+            version: Some(version.number),
+            integrity: None,
+        };
         if let Operation::PublicKey { .. } = operation {
             let public = version.public.as_ref().ok_or_else(|| unsupported(key, "has no public key"))?;
             let output = Output::PublicKey(Arc::clone(public));
@@ -108,9 +112,15 @@ impl<P: Ports> Pipeline<P> {
         let work = || plan(key, header, body, operation, &aad);
         let custody = (&self.engines.keys, scene.inbound.now);
         let withheld = match operation {
-            Operation::Seal { checked: true, plaintext, .. } => {
-                let same = (plaintext, &*aad);
-                Withheld::checked(custody, permit, task, work, same, &mut facts.by_copy).await
+            Operation::Seal { checked: true, plaintext, associated, .. } => {
+                let integrity = |body: &[u8]| associated.integrity(version.number, body);
+                let checks = (plaintext, &*aad, integrity);
+                let checked = Withheld::checked(custody, permit, task, work, checks, &mut facts.by_copy);
+                let withheld = checked.await.map_err(same_integrity)?;
+                withheld.shape(|(product, integrity)| {
+                    let output = shape(key, operation, product)?;
+                    Ok(Answer { integrity: Some(integrity), ..answer(output) })
+                })?
             }
             Operation::Seal { checked: false, .. }
             | Operation::Encrypt { .. }
@@ -128,11 +138,11 @@ impl<P: Ports> Pipeline<P> {
             | Operation::Encapsulate
             | Operation::Decapsulate { .. }
             | Operation::PublicKey { .. } => {
-                Withheld::perform(custody, permit, task, work, &mut facts.by_copy).await
+                let performed = Withheld::perform(custody, permit, task, work, &mut facts.by_copy);
+                let withheld = performed.await.map_err(same_integrity)?;
+                withheld.shape(|product| shape(key, operation, product).map(answer))?
             }
         };
-        let withheld = withheld.map_err(same_integrity)?;
-        let withheld = withheld.shape(|product| shape(key, operation, product).map(answer))?;
         facts.output = withheld.commit_to(|answer| commit_output(&committer, &answer.output));
         Ok(withheld)
     }
@@ -205,6 +215,7 @@ impl<P: Ports> Pipeline<P> {
                 output: Output::Ciphertext(frame),
                 algorithm: Some(to.key.algorithm),
                 version: Some(to.current.number),
+                integrity: None,
             }),
             Product::Secret(_)
             | Product::DataKey { .. }

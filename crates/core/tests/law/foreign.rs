@@ -26,6 +26,12 @@ impl Associate for To {
     fn brought(&self) -> &[u8] {
         &self.0
     }
+
+    fn integrity(&self, version: KeyVersion, body: &[u8]) -> [u8; 32] {
+        let mut value = [u8::try_from(version.get()).unwrap(); 32];
+        value[1] = *body.last().unwrap();
+        value
+    }
 }
 
 fn seal(to: &[u8], checked: bool) -> Operation {
@@ -124,7 +130,8 @@ fn what_is_checked_and_does_not_open_again_is_given_to_nobody() {
     ] {
         faults.iter().for_each(|fault| rig.keys().fault(*fault));
         let error = use_it(&rig, seal(b"", true)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::KeyStoreUnavailable, "{faults:?}");
+        assert_eq!(error.kind(), ErrorKind::Internal, "{faults:?}");
+        assert_eq!(error.to_string(), "what was encrypted does not open again");
         assert_eq!(rig.log().last().text("outcome"), "refused");
     }
     for faults in [&[KeyFault::WrongProduct][..], &[KeyFault::Pass, KeyFault::WrongProduct]] {
@@ -150,4 +157,19 @@ fn what_the_protocol_says_is_recorded_and_binds_nothing() {
     // Said otherwise, it opens all the same.
     let sealed = use_it(&rig, seal(b"", false)).unwrap();
     assert_eq!(use_it(&rig, open(&sealed, 1, b"")).unwrap(), b"4711");
+}
+
+#[test]
+fn a_checked_ciphertext_comes_with_the_value_that_was_taken_of_it_and_no_other_does() {
+    let rig = rig();
+    let asked = |checked| {
+        let inbound = rig.inbound("alice");
+        let call = holdfast_conformance::rig::call("kek", seal(b"for you", checked));
+        now(rig.pipeline.use_key(&inbound, call)).unwrap().into_parts().0
+    };
+    let answer = asked(true);
+    let value = answer.integrity.unwrap();
+    let body = holdfast_conformance::rig::bytes(answer);
+    assert_eq!((value[0], value[1]), (1, *body.last().unwrap()));
+    assert_eq!(asked(false).integrity, None);
 }

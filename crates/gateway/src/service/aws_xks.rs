@@ -19,6 +19,7 @@ use http::{Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// Within this time an answer is on its way, or the refusal: the provider gives up after 250 ms, the network's part of them included.
 const DEADLINE: Duration = Duration::from_millis(150);
@@ -51,7 +52,8 @@ pub(super) async fn receive(
     let Some(path) = path::parse(parts.uri.path()).filter(|_| parts.uri.query().is_none()) else {
         return no_such_path();
     };
-    let Some(store) = gateway.stores.at(path.prefix) else { return no_such_path() };
+    let store = gateway.stores.at(path.prefix).filter(|store| store.is_served(about.guarded.as_deref()));
+    let Some(store) = store else { return no_such_path() };
     let (asked, route) = (path.operation, path.operation.route());
     if parts.method != Method::POST {
         gateway.law.count_noise(about.source, "no-route");
@@ -68,7 +70,14 @@ pub(super) async fn receive(
         let error = Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way");
         return (route, refused(&error));
     }
-    let body = read_body(&gateway.config.limits, xks::MAX_BODY, body).await;
+    let deadline = Instant::now() + DEADLINE;
+    let late = || {
+        let detail = format!("there was no answer within {} ms", DEADLINE.as_millis());
+        Error::new(ErrorKind::Deadline, Stage::Perform, detail)
+    };
+    // Whoever does not send it holds a place no longer than that.
+    let body = timeout_at(deadline, read_body(&gateway.config.limits, xks::MAX_BODY, body)).await;
+    let body = body.unwrap_or_else(|_elapsed| Err(late()));
     let now = gateway.law.engines().world.now();
     let received = Received { operation, parts, now, ticks };
     let living = Arc::clone(&gateway.alive).try_acquire_owned();
@@ -83,10 +92,7 @@ pub(super) async fn receive(
         }
     };
     // What has begun is finished and recorded, whether or not somebody still waits for it.
-    let answered = tokio::time::timeout(DEADLINE, Detach::new(work)).await.unwrap_or_else(|_elapsed| {
-        let detail = format!("there was no answer within {} ms", DEADLINE.as_millis());
-        Err(Error::new(ErrorKind::Deadline, Stage::Perform, detail))
-    });
+    let answered = timeout_at(deadline, Detach::new(work)).await.unwrap_or_else(|_elapsed| Err(late()));
     let answered = answered.map(|answer| Answered { answer, refused: None }).unwrap_or_else(|error| {
         if error.kind() == ErrorKind::Internal {
             tracing::error!(%operation, error = error.chain(), "a defect");
@@ -134,22 +140,28 @@ async fn answer(
         path::Operation::Encrypt => Action::Encrypt,
         path::Operation::Decrypt => Action::Decrypt,
     };
+    let key = store.key(path::parse(parts.uri.path()).map_or("", |path| path.key));
     if !store.quota.take(*ticks) {
         let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the store's quota is used up")
             .remedy("slow down, or have an operator raise `requests_per_second` of the store");
-        return Err(law.turn_away(&recognised, action, error).await);
+        return Err(law.turn_away(&recognised, (action, key.as_ref().ok()), error).await);
     }
-    let key = path::parse(parts.uri.path()).map_or("", |path| path.key);
-    match (asks, store.key(key)) {
-        (Err(error), _) => Err(law.turn_away(&recognised, Action::Undecoded, error).await),
+    match (asks, key) {
+        (Err(error), key) => {
+            Err(law.turn_away(&recognised, (Action::Undecoded, key.as_ref().ok()), error).await)
+        }
         (Ok(message::Asks::Health), _) => {
             law.standing(&recognised)?;
             health(gateway)
         }
-        (Ok(message::Asks::Metadata | message::Asks::Use { .. }), Err(error)) => {
-            Err(law.turn_away(&recognised, action, error).await)
+        (Ok(message::Asks::Metadata | message::Asks::Use(_)), Err(error)) => {
+            Err(law.turn_away(&recognised, (action, None), error).await)
         }
         (Ok(message::Asks::Metadata), Ok(key)) => {
+            // A record of a stopped tenant may be read; that its keys serve would be no true word.
+            if let Err(error) = law.standing(&recognised) {
+                return Err(law.turn_away(&recognised, (action, Some(&key)), error).await);
+            }
             let (found, _receipt, _departing) =
                 law.query_as(&recognised, Query::Key(key)).await?.into_parts();
             let Found::Key(key, ..) = found else {
@@ -158,10 +170,10 @@ async fn answer(
             };
             Ok(message::key_metadata(&key))
         }
-        (Ok(message::Asks::Use { operation, integrity_of }), Ok(key)) => {
+        (Ok(message::Asks::Use(operation)), Ok(key)) => {
             let call = Call::Key { key, operation };
             let (answer, _receipt, _departing) = law.use_key_as(&recognised, call).await?.into_parts();
-            message::answer(answer, integrity_of.as_deref())
+            message::answer(answer)
         }
     }
 }

@@ -197,7 +197,7 @@ async fn welcome(stream: TcpStream, shared: Arc<Shared>, stop: watch::Receiver<b
     let Some(tls) = shared.tls.as_ref().map(TlsState::current) else {
         return serve(stream, shared, stop).await;
     };
-    let mut tls = rustls::ServerConfig::clone(&tls);
+    let mut tls = tls.open().clone();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     match timeout(PATIENCE, TlsAcceptor::from(Arc::new(tls)).accept(stream)).await {
         Ok(Ok(stream)) => serve(stream, shared, stop).await,

@@ -48,6 +48,20 @@ impl Authority {
         Leaf { certificate, key: key.serialize_pem() }
     }
 
+    /// A client's certificate with a DNS name, or with a common name alone; good for so many days from now on.
+    pub fn issue_named(&self, dns: Option<&str>, common: &str, days: i64) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let mut params =
+            CertificateParams::new(dns.map(str::to_owned).into_iter().collect::<Vec<_>>()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = now() - Duration::days(10);
+        params.not_after = now() + Duration::days(days);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Leaf { certificate, key: key.serialize_pem() }
+    }
+
     /// A server's certificate for this machine.
     pub fn issue_server(&self) -> Leaf {
         let key = KeyPair::generate().unwrap();

@@ -24,6 +24,7 @@ pub struct Settings {
     token: Option<String>,
     alpn: Vec<Vec<u8>>,
     versions: Vec<&'static SupportedProtocolVersion>,
+    name: ServerName<'static>,
 }
 
 impl Settings {
@@ -39,12 +40,19 @@ impl Settings {
             token: None,
             alpn: vec![b"http/1.1".to_vec()],
             versions,
+            name: ServerName::IpAddress(std::net::IpAddr::from([127, 0, 0, 1]).into()),
         }
     }
 
     /// Shows this certificate, PEM with its key.
     pub fn identity(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.identity = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Asks for this name.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = ServerName::try_from(name).unwrap();
         self
     }
 
@@ -102,8 +110,7 @@ impl Peer {
         tcp.set_nodelay(true)?;
         tcp.write_all(greeting).await?;
         let connector = TlsConnector::from(Arc::new(settings.tls()));
-        let name = ServerName::IpAddress(std::net::IpAddr::from([127, 0, 0, 1]).into());
-        let stream = tokio::time::timeout(PATIENCE, connector.connect(name, tcp)).await??;
+        let stream = tokio::time::timeout(PATIENCE, connector.connect(settings.name.clone(), tcp)).await??;
         Ok(Self { stream, token: settings.token.clone(), buffer: vec![] })
     }
 

@@ -22,6 +22,9 @@ pub fn table(prefix: &str, caller: &str) -> AwsXksTable {
         regions: vec![REGION.to_owned(), "us-east-1".to_owned()],
         keys: vec![],
         requests_per_second: 0,
+        server_name: String::new(),
+        client_ca_file: std::path::PathBuf::new(),
+        client_names: vec![],
     }
 }
 

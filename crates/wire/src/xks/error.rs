@@ -64,8 +64,13 @@ struct Told<'a> {
 pub fn refusal(error: &Error) -> Response {
     let name = of(error.kind(), error.stage());
     let message = match error.kind() {
-        // One and the same, whatever it was.
-        ErrorKind::Unauthenticated | ErrorKind::Integrity => error.kind().row().title.to_owned(),
+        // One and the same, whatever it was; and nothing of what is inside of the gateway.
+        ErrorKind::Unauthenticated
+        | ErrorKind::Integrity
+        | ErrorKind::KeyStoreUnavailable
+        | ErrorKind::StateUnavailable
+        | ErrorKind::AuditUnavailable
+        | ErrorKind::Internal => error.kind().row().title.to_owned(),
         ErrorKind::Malformed
         | ErrorKind::TooLarge
         | ErrorKind::Denied
@@ -78,11 +83,7 @@ pub fn refusal(error: &Error) -> Response {
         | ErrorKind::Stopped
         | ErrorKind::Throttled
         | ErrorKind::Deadline
-        | ErrorKind::KeyStoreUnavailable
-        | ErrorKind::StateUnavailable
-        | ErrorKind::AuditUnavailable
-        | ErrorKind::Sealed
-        | ErrorKind::Internal => format!("{error}: {}", error.remedy_text()),
+        | ErrorKind::Sealed => format!("{error}: {}", error.remedy_text()),
     };
     response(name, &message)
 }

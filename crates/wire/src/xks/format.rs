@@ -50,6 +50,12 @@ impl Associate for Aad {
     fn brought(&self) -> &[u8] {
         &self.0
     }
+
+    fn integrity(&self, version: KeyVersion, body: &[u8]) -> [u8; 32] {
+        let (iv, rest) = body.split_at(body.len().min(IV_LEN));
+        let (ciphertext, tag) = rest.split_at(rest.len().saturating_sub(TAG_LEN));
+        integrity_value(&self.0, &metadata(version), iv, ciphertext, tag)
+    }
 }
 
 /// What AES-GCM authenticates; neither is longer than its length can say.

@@ -1,17 +1,18 @@
 //! Requests and answers: JSON on one line, binary values in standard base64. Unknown fields are passed over, names that stand there twice are not.
 
+use super::MAX_BODY;
 use super::format::Aad;
-use super::format::{IV_LEN, MAX_AAD, MAX_PLAINTEXT, TAG_LEN, integrity_value, metadata, version_of};
+use super::format::{IV_LEN, MAX_AAD, MAX_PLAINTEXT, TAG_LEN, metadata, version_of};
 use super::path::Operation as Kind;
 use crate::json::{Fault, Read, Reader};
 use crate::native::encode::Response;
 use crate::native::field::{Bytes, SecretBytes};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use holdfast_core::algorithm::Algorithm;
+use holdfast_core::action::Action;
+use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::context::Context;
 use holdfast_core::key::Key;
-use holdfast_core::lifecycle::KeyState;
 use holdfast_core::operation::{Answer, Operation, Output};
 use holdfast_core::{Error, ErrorKind, KeyVersion, Secret, Stage};
 use serde::Serialize;
@@ -42,12 +43,7 @@ pub enum Asks {
     /// GetKeyMetadata.
     Metadata,
     /// Encrypt or Decrypt.
-    Use {
-        /// The operation.
-        operation: Operation,
-        /// For an encryption whose integrity value is wanted: the AAD again.
-        integrity_of: Option<Vec<u8>>,
-    },
+    Use(Operation),
 }
 
 /// What a request says of itself.
@@ -201,11 +197,10 @@ fn asks(kind: Kind, fields: Fields) -> Result<Asks, Error> {
                 demand(fields.integrity, "ciphertextDataIntegrityValueAlgorithm", SHA_256)?.is_some();
             let aad = aad_of(fields.aad)?;
             let plaintext = secret(&plaintext, "plaintext", MAX_PLAINTEXT)?;
-            let integrity_of = is_wanted.then(|| aad.0.clone());
             let associated = Box::new(aad);
             let algorithm = Algorithm::Aes256Gcm;
             let operation = Operation::Seal { plaintext, associated, algorithm, checked: is_wanted };
-            Ok(Asks::Use { operation, integrity_of })
+            Ok(Asks::Use(operation))
         }
         Kind::Decrypt => {
             let ciphertext = text_of(fields.ciphertext, "ciphertext")?;
@@ -215,10 +210,10 @@ fn asks(kind: Kind, fields: Fields) -> Result<Asks, Error> {
                 .ok_or_else(|| missing("encryptionAlgorithm"))?;
             let aad = aad_of(fields.aad)?;
             let ciphertext = bytes(&ciphertext, "ciphertext", MAX_PLAINTEXT)?;
-            let iv = bytes(&iv, "initializationVector", MAX_SAID)?;
-            let tag = bytes(&tag, "authenticationTag", MAX_SAID)?;
+            let iv = bytes(&iv, "initializationVector", MAX_BODY)?;
+            let tag = bytes(&tag, "authenticationTag", MAX_BODY)?;
             let metadata = match fields.ciphertext_metadata {
-                Some(Base64(Some(text))) => bytes(&text, "ciphertextMetadata", MAX_SAID)?,
+                Some(Base64(Some(text))) => bytes(&text, "ciphertextMetadata", MAX_BODY)?,
                 Some(Base64(None)) | None => Vec::new(),
             };
             // Which of them cannot be right is not said.
@@ -232,7 +227,7 @@ fn asks(kind: Kind, fields: Fields) -> Result<Asks, Error> {
             let associated = Box::new(aad);
             let algorithm = Algorithm::Aes256Gcm;
             let operation = Operation::Open { body, version, associated, algorithm };
-            Ok(Asks::Use { operation, integrity_of: None })
+            Ok(Asks::Use(operation))
         }
     }
 }
@@ -320,7 +315,7 @@ struct Decrypted {
 ///
 /// # Errors
 /// `internal` for an output that this protocol has no place for.
-pub fn answer(answer: Answer, integrity_of: Option<&[u8]>) -> Result<Response, Error> {
+pub fn answer(answer: Answer) -> Result<Response, Error> {
     let defect =
         || Error::new(ErrorKind::Internal, Stage::Answer, "an output that this protocol does not have");
     match answer {
@@ -328,24 +323,23 @@ pub fn answer(answer: Answer, integrity_of: Option<&[u8]>) -> Result<Response, E
             let size = plain.len().saturating_mul(4) / 3 + 64;
             Ok(Response::sized(200, &Decrypted { plaintext: SecretBytes(plain) }, size, true))
         }
-        Answer { output: Output::Ciphertext(body), version: Some(version), .. } => {
-            encrypted(&body, version, integrity_of).ok_or_else(defect)
+        Answer { output: Output::Ciphertext(body), version: Some(version), integrity, .. } => {
+            encrypted(&body, version, integrity).ok_or_else(defect)
         }
         Answer { .. } => Err(defect()),
     }
 }
 
-fn encrypted(body: &[u8], version: KeyVersion, integrity_of: Option<&[u8]>) -> Option<Response> {
+fn encrypted(body: &[u8], version: KeyVersion, integrity: Option<[u8; 32]>) -> Option<Response> {
     let (iv, rest) = body.split_at_checked(IV_LEN)?;
     let (ciphertext, tag) = rest.split_at_checked(rest.len().checked_sub(TAG_LEN)?)?;
     let metadata = metadata(version);
-    let value = integrity_of.map(|aad| Bytes(integrity_value(aad, &metadata, iv, ciphertext, tag).to_vec()));
     let encrypted = Encrypted {
         ciphertext: Bytes(ciphertext.to_vec()),
         initialization_vector: Bytes(iv.to_vec()),
         authentication_tag: Bytes(tag.to_vec()),
         ciphertext_metadata: Bytes(metadata.to_vec()),
-        ciphertext_data_integrity_value: value,
+        ciphertext_data_integrity_value: integrity.map(|value| Bytes(value.to_vec())),
     };
     Some(Response::sized(200, &encrypted, body.len().saturating_mul(4) / 3 + 320, false))
 }
@@ -358,16 +352,20 @@ struct KeyMetadata<'a> {
     key_status: &'a str,
 }
 
-/// What there is to know of a key.
+/// What there is to know of a key: what it is, and what it does now.
 pub fn key_metadata(key: &Key) -> Response {
-    let key_spec = if key.algorithm == Algorithm::Aes256Gcm { "AES_256" } else { key.algorithm.name() };
-    let (key_usage, key_status): (&[&str], _) = match key.state {
-        KeyState::Active => (&["ENCRYPT", "DECRYPT"], "ENABLED"),
-        KeyState::Deactivated | KeyState::Compromised => (&["DECRYPT"], "ENABLED"),
-        KeyState::PreActivation | KeyState::Suspended => (&["ENCRYPT", "DECRYPT"], "DISABLED"),
-        KeyState::Destroyed => (&[], "DISABLED"),
+    let is_one = key.algorithm == Algorithm::Aes256Gcm && key.purpose == Purpose::Encrypt;
+    let other = || format!("{} to {}", key.algorithm.name(), key.purpose.name());
+    let key_spec = if is_one { "AES_256".to_owned() } else { other() };
+    let may = |action| !key.is_archived() && key.state.permits(action).is_ok();
+    let both: &[&str] = &["ENCRYPT", "DECRYPT"];
+    let (key_usage, key_status) = match (may(Action::Encrypt), may(Action::Decrypt)) {
+        (true, true) => (both, "ENABLED"),
+        (true, false) => (&["ENCRYPT"][..], "ENABLED"),
+        (false, true) => (&["DECRYPT"][..], "ENABLED"),
+        (false, false) => (both, "DISABLED"),
     };
-    Response::json(200, &KeyMetadata { key_spec, key_usage, key_status })
+    Response::json(200, &KeyMetadata { key_spec: &key_spec, key_usage, key_status })
 }
 
 /// How a device is.
@@ -449,25 +447,24 @@ mod tests {
         let said: Vec<_> = says.pairs().collect();
         assert_eq!(said.len(), 4);
         assert!(said.contains(&("kmsViaService", "s3.eu-central-1.amazonaws.com")));
-        let Ok(Asks::Use {
-            operation: Operation::Seal { plaintext, associated, checked: true, .. },
-            integrity_of,
-        }) = asks
-        else {
+        let Ok(Asks::Use(Operation::Seal { plaintext, associated, checked: true, .. })) = asks else {
             panic!()
         };
         assert_eq!(plaintext.expose(), b"wrap me: 32-byte data key here!!");
-        assert_eq!((associated.brought(), integrity_of.as_deref()), (AAD, Some(AAD)));
+        assert_eq!(associated.brought(), AAD);
         let Request { asks, .. } = decode(Kind::Decrypt, DECRYPT.as_bytes());
-        let Ok(Asks::Use { operation: Operation::Open { body, version, associated, .. }, .. }) = asks else {
-            panic!()
-        };
+        let Ok(Asks::Use(Operation::Open { body, version, associated, .. })) = asks else { panic!() };
         assert_eq!((version, associated.brought()), (seven, AAD));
-        let answered =
-            |output| Answer { output, algorithm: Some(Algorithm::Aes256Gcm), version: Some(seven) };
-        let encrypted = answer(answered(Output::Ciphertext(body)), Some(AAD)).unwrap();
+        let answered = |output, integrity| Answer {
+            output,
+            algorithm: Some(Algorithm::Aes256Gcm),
+            version: Some(seven),
+            integrity,
+        };
+        let value = associated.integrity(seven, &body);
+        let encrypted = answer(answered(Output::Ciphertext(body), Some(value))).unwrap();
         assert_eq!(told(encrypted), ENCRYPTED);
-        let decrypted = answer(answered(Output::Plaintext(plaintext)), None).unwrap();
+        let decrypted = answer(answered(Output::Plaintext(plaintext), None)).unwrap();
         assert_eq!(told(decrypted), r#"{"plaintext":"d3JhcCBtZTogMzItYnl0ZSBkYXRhIGtleSBoZXJlISE="}"#);
     }
 

@@ -140,7 +140,7 @@ pub enum AnswerBody {
 impl AnswerBody {
     /// Core's answer as a body; `None` where it lacks the algorithm or version that only random bytes do without.
     pub(crate) fn new(answer: Answer) -> Option<Self> {
-        let Answer { output, algorithm, version } = answer;
+        let Answer { output, algorithm, version, integrity: _ } = answer;
         let by = algorithm.zip(version).map(|(algorithm, version)| (Word(algorithm), VersionNumber(version)));
         Some(match output {
             Output::Random(random) => Self::Random(RandomAnswer { random: SecretBytes(random) }),
@@ -253,7 +253,12 @@ mod tests {
     }
 
     fn answer(output: Output) -> Answer {
-        Answer { output, algorithm: Some(Algorithm::Aes256GcmSiv), version: KeyVersion::new(u32::MAX) }
+        Answer {
+            output,
+            algorithm: Some(Algorithm::Aes256GcmSiv),
+            version: KeyVersion::new(u32::MAX),
+            integrity: None,
+        }
     }
 
     #[test]
@@ -261,7 +266,7 @@ mod tests {
         for output in outputs(3) {
             let is_random = matches!(output, Output::Random(_));
             assert_eq!(
-                AnswerBody::new(Answer { output, algorithm: None, version: None }).is_some(),
+                AnswerBody::new(Answer { output, algorithm: None, version: None, integrity: None }).is_some(),
                 is_random
             );
         }
