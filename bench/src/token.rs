@@ -4,10 +4,11 @@
 use crate::machine;
 use crate::report::{FaultRow, Report, TokenRow, percentile};
 use anyhow::{Context as _, Result, bail};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
-use cryptoki::object::{Attribute, ObjectClass};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass};
 use cryptoki::session::{Session, UserType};
 use holdfast_core::Secret;
 use holdfast_core::algorithm::{Algorithm, Hash, SignatureScheme};
@@ -41,6 +42,8 @@ const NUMBER: [u8; 256] = {
 enum What {
     Seal,
     Sign,
+    /// Directly, too, each signature is verified, as it is before it leaves a gateway.
+    SignVerified,
     Decrypt,
 }
 
@@ -54,7 +57,7 @@ struct Operation {
     class: ObjectClass,
 }
 
-const OPERATIONS: [Operation; 3] = [
+const OPERATIONS: [Operation; 4] = [
     Operation {
         kind: What::Seal,
         name: "AES-GCM of 32 bytes",
@@ -65,6 +68,13 @@ const OPERATIONS: [Operation; 3] = [
     Operation {
         kind: What::Sign,
         name: "ECDSA P-256 sign",
+        algorithm: Algorithm::EcdsaP256,
+        id: [2; 16],
+        class: ObjectClass::PRIVATE_KEY,
+    },
+    Operation {
+        kind: What::SignVerified,
+        name: "ECDSA, both verify",
         algorithm: Algorithm::EcdsaP256,
         id: [2; 16],
         class: ObjectClass::PRIVATE_KEY,
@@ -103,7 +113,12 @@ pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) 
     for member in pool.members() {
         member.ready(Duration::from_secs(60)).await.map_err(|why| anyhow::anyhow!("{why}"))?;
     }
+    let mut made = Vec::new();
     for Operation { algorithm, id, .. } in OPERATIONS {
+        if made.contains(&id) {
+            continue;
+        }
+        made.push(id);
         let request = Request::Generate { algorithm, id, label: "bench", travels: false };
         let made = pool.ask(&request, Duration::from_secs(60), |reply| Ok(matches!(reply, Reply::Made(_))));
         if !made.await.result? {
@@ -117,6 +132,14 @@ pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) 
             report.tokens.push(TokenRow::new(operation.name, at_once, direct, through));
         }
     }
+    // One at a time, what is added is mostly how long a processor that was halted takes to wake.
+    let awake = Awake::start()?;
+    for operation in OPERATIONS {
+        let direct = direct(&conf, operation, 1, time)?;
+        let through = through(&pool, operation, 1, time).await?;
+        report.tokens.push(TokenRow::new(&format!("{}, awake", operation.name), 1, direct, through));
+    }
+    drop(awake);
     faults(&pool, report).await
 }
 
@@ -132,7 +155,7 @@ pub(crate) async fn alone(conf: &Path, time: Duration) -> Result<Figures> {
     for member in pool.members() {
         member.ready(Duration::from_secs(60)).await.map_err(|why| anyhow::anyhow!("{why}"))?;
     }
-    let [seal, _, _] = OPERATIONS;
+    let [seal, _, _, _] = OPERATIONS;
     let Operation { algorithm, id, .. } = seal;
     let request = Request::Generate { algorithm, id, label: "bench", travels: false };
     let made = pool.ask(&request, Duration::from_secs(60), |reply| Ok(matches!(reply, Reply::Made(_))));
@@ -158,7 +181,7 @@ async fn faults(pool: &Arc<Pool>, report: &mut Report) -> Result<()> {
     for _ in 0..CALLERS {
         let pool = Arc::clone(pool);
         tasks.spawn(async move {
-            let [_, sign, _] = OPERATIONS;
+            let [_, sign, _, _] = OPERATIONS;
             let mut waits = Vec::with_capacity(1 << 16);
             while begin.elapsed() < Duration::from_secs(END) {
                 let from = Instant::now();
@@ -248,7 +271,7 @@ fn nanos(begin: Instant) -> u32 {
 
 /// This binary again, which loads the module.
 fn direct(conf: &Path, operation: Operation, at_once: u32, time: Duration) -> Result<Figures> {
-    let place = OPERATIONS.iter().position(|other| other.id == operation.id).unwrap_or(0);
+    let place = OPERATIONS.iter().position(|other| other.name == operation.name).unwrap_or(0);
     let done = Command::new(std::env::current_exe()?)
         .args(["module", &place.to_string(), &at_once.to_string(), &time.as_millis().to_string()])
         .env("SOFTHSM2_CONF", conf)
@@ -289,6 +312,8 @@ fn call(session: Session, operation: Operation, stop: &AtomicBool) -> Result<Vec
     let Operation { kind, id, class, .. } = operation;
     let key = session.find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())])?;
     let key = *key.first().context("no key")?;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &TEXT);
+    let public = public_half(&session, id)?;
     let mut waits = Vec::with_capacity(1 << 16);
     while !stop.load(Ordering::Relaxed) {
         let begin = Instant::now();
@@ -298,7 +323,13 @@ fn call(session: Session, operation: Operation, stop: &AtomicBool) -> Result<Vec
                 let parameters = GcmParams::new(&mut nonce, b"aad", 128.into())?;
                 session.encrypt(&Mechanism::AesGcm(parameters), key, &TEXT)?
             }
-            What::Sign => session.sign(&Mechanism::Ecdsa, key, &TEXT)?,
+            What::Sign => session.sign(&Mechanism::Ecdsa, key, digest.as_ref())?,
+            What::SignVerified => {
+                let signature = session.sign(&Mechanism::Ecdsa, key, digest.as_ref())?;
+                let verifying = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &public);
+                verifying.verify(&TEXT, &signature).map_err(|_| anyhow::anyhow!("a wrong signature"))?;
+                signature
+            }
             What::Decrypt => session.decrypt(&Mechanism::RsaX509, key, &NUMBER)?,
         };
         waits.push(nanos(begin));
@@ -307,11 +338,42 @@ fn call(session: Session, operation: Operation, stop: &AtomicBool) -> Result<Vec
     Ok(waits)
 }
 
+/// The point of a key pair's public half; empty where the key has none.
+fn public_half(session: &Session, id: Id) -> Result<Vec<u8>> {
+    let sought = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Id(id.to_vec())];
+    let Some(object) = session.find_objects(&sought)?.first().copied() else { return Ok(vec![]) };
+    let found = session.get_attributes(object, &[AttributeType::EcPoint])?;
+    let Some(Attribute::EcPoint(point)) = found.first() else { return Ok(vec![]) };
+    // A DER octet string around it: tag and length.
+    Ok(point.get(2..).unwrap_or_default().to_vec())
+}
+
+/// A process on each core that takes what nobody else wants, so that none is halted; ended when dropped.
+struct Awake(Vec<std::process::Child>);
+
+impl Awake {
+    fn start() -> Result<Self> {
+        let spin = || Command::new("nice").args(["-n", "19", "sh", "-c", "while :; do :; done"]).spawn();
+        let cores = thread::available_parallelism()?.get();
+        Ok(Self((0..cores).map(|_| spin()).collect::<Result<_, _>>()?))
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _gone = child.kill().and_then(|()| child.wait());
+        }
+    }
+}
+
 async fn done(pool: &Pool, operation: Operation) -> Result<()> {
     let Operation { kind, id, .. } = operation;
     let request = match kind {
         What::Seal => Request::Seal { id, nonce: [9; 12], aad: b"aad", plaintext: &TEXT },
-        What::Sign => Request::Sign { id, scheme: SignatureScheme::Ecdsa(Hash::Sha256), input: &TEXT },
+        What::Sign | What::SignVerified => {
+            Request::Sign { id, scheme: SignatureScheme::Ecdsa(Hash::Sha256), input: &TEXT }
+        }
         What::Decrypt => Request::RsaBare { id, body: &NUMBER },
     };
     let done = pool.ask(&request, PATIENCE, |reply| Ok(matches!(reply, Reply::Done(_)))).await;
