@@ -27,6 +27,7 @@ const POLICY: &str = r#"
 permit (principal == Holdfast::Caller::"aws", action in [Holdfast::Action::"encrypt", Holdfast::Action::"decrypt", Holdfast::Action::"read-key"], resource)
 when { context.protocol == "aws-xks" };
 "#;
+const KMS_KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/9f0c1d2e-3b4a-4c5d-8e6f-708192a3b4c5";
 const STORE: &str = "
 [[aws_xks]]
 prefix = \"/dev\"
@@ -105,7 +106,7 @@ fn said(operation: &str) -> Value {
     json!({
         "kmsRequestId": format!("id of {operation}"), "kmsOperation": operation,
         "awsPrincipalArn": "arn:aws:iam::111122223333:role/PayrollApp",
-        "kmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/9f0c1d2e-3b4a-4c5d-8e6f-708192a3b4c5",
+        "kmsKeyArn": KMS_KEY,
     })
 }
 
@@ -156,4 +157,33 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
             is_there(name, "success") && is_there(name, "refused")
         });
     }
+
+    // CloudTrail knows of the same requests, and of one that never came here.
+    let record = |id: &str, name: &str| {
+        json!({
+            "eventSource": "kms.amazonaws.com", "eventName": name, "eventTime": "2000-01-01T00:00:00Z", "requestID": id,
+            "userIdentity": {"arn": "arn:aws:iam::111122223333:role/PayrollApp"}, "resources": [{"ARN": KMS_KEY}],
+        })
+    };
+    let mut records =
+        vec![record("id of GenerateDataKey", "GenerateDataKey"), record("id of Decrypt", "Decrypt")];
+    let mut last = records[0].clone();
+    last["eventTime"] = "2999-01-01T00:00:00Z".into();
+    records.push(last);
+    let file = |records: &[Value]| {
+        store.dev.file("cloudtrail.json", json!({ "Records": records }).to_string().as_bytes())
+    };
+    let reconcile = ["audit", "reconcile", "--aws-cloudtrail"];
+    store.dev.ok(&[&reconcile[..], &[&file(&records)]].concat());
+    records.push(record("never", "Decrypt"));
+    let lacking =
+        [&reconcile[..], &[&file(&records)]].concat().iter().map(|s| s.to_string()).collect::<Vec<_>>();
+    let lacking: Vec<&str> = lacking.iter().map(String::as_str).collect();
+    assert!(store.dev.fails(&lacking, 6).contains("1 requests do not fit"));
+    records.truncate(1);
+    records[0]["eventTime"] = "2999-01-01T00:00:00Z".into();
+    records.push(record("id of GenerateDataKey", "GenerateDataKey"));
+    let foreign = store.dev.run(&[&reconcile[..], &[&file(&records)]].concat());
+    assert!(String::from_utf8_lossy(&foreign.stdout).contains("only here"));
+    store.dev.fails(&["audit", "reconcile", "--aws-cloudtrail", &store.dev.file("no.json", b"[]")], 2);
 }

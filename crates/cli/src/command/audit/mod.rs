@@ -5,6 +5,7 @@ mod check;
 mod event;
 mod mirror;
 mod prove;
+mod reconcile;
 mod search;
 mod source;
 mod tail;
@@ -29,6 +30,7 @@ pub(crate) enum AuditCommand {
     VerifyAttestation(attestation::VerifyAttestation),
     Tail(tail::Tail),
     Search(search::Search),
+    Reconcile(reconcile::Reconcile),
 }
 
 impl AuditCommand {
@@ -42,6 +44,7 @@ impl AuditCommand {
             Self::VerifyAttestation(verify) => verify.run(app),
             Self::Tail(tail) => tail.run(app),
             Self::Search(search) => search.run(app),
+            Self::Reconcile(reconcile) => reconcile.run(app),
         }
     }
 }
