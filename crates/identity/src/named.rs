@@ -10,16 +10,17 @@ pub fn is_named(der: &[u8], names: &[String]) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
     let is_wanted = |found: &str| names.iter().any(|name| name.eq_ignore_ascii_case(found));
     let Ok(alternatives) = certificate.subject_alternative_name() else { return false };
-    let mut dns =
-        alternatives.iter().flat_map(|found| &found.value.general_names).filter_map(|name| match name {
-            GeneralName::DNSName(dns) => Some(*dns),
-            _ => None,
-        });
-    match dns.next() {
-        Some(first) => is_wanted(first) || dns.any(is_wanted),
-        None => {
-            let mut common = certificate.subject().iter_common_name();
-            matches!((common.next(), common.next()), (Some(name), None) if name.as_str().is_ok_and(is_wanted))
+    let (mut has_dns, mut is_named) = (false, false);
+    for name in alternatives.iter().flat_map(|found| &found.value.general_names) {
+        if let GeneralName::DNSName(dns) = name {
+            has_dns = true;
+            is_named |= is_wanted(dns);
         }
+    }
+    let mut common = certificate.subject().iter_common_name();
+    match (has_dns, common.next(), common.next()) {
+        (true, _, _) => is_named,
+        (false, Some(name), None) => name.as_str().is_ok_and(is_wanted),
+        (false, _, _) => false,
     }
 }
