@@ -139,8 +139,8 @@ fn tell(plugin: &Plugin, standing: &Standing, systemd: &Systemd) {
             format!("serving under {kek_id}")
         }
         Standing::Good(Good { lost: Some(why), .. }) => {
-            tracing::warn!(%why, "no gateway answers; what is leased is given meanwhile");
-            format!("no gateway answers: {why}")
+            tracing::warn!(%why, "no gateway can work; what is leased is given meanwhile");
+            format!("no gateway can work: {why}")
         }
         Standing::Stopped(why) => {
             tracing::error!(%why, "the key cannot be used");

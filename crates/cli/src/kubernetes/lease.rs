@@ -1,5 +1,7 @@
 //! Seeds that may be given again for a bounded time while no gateway can be asked. In memory alone, and wiped.
 //!
+//! Only what a gateway has decrypted is leased: who was allowed to encrypt a seed may not be allowed to read it.
+//!
 //! A lease begins when its question was *sent*: the gateway released the answer later than that, and releases nothing after it has acknowledged a
 //! stop. So no seed is given later than one lease after a stop, whoever is cut off from whom.
 
@@ -57,6 +59,11 @@ impl Leases {
     /// With the time that each one has; of none nothing is kept.
     pub(crate) fn new(lease: Duration) -> Self {
         Self { lease, kept: Mutex::default() }
+    }
+
+    /// The time that each one has.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
     }
 
     /// To be taken before a question is sent.

@@ -14,6 +14,7 @@ use holdfast_wire::kubernetes::{
     encrypt_response, status_response,
 };
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -25,6 +26,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// How often Encrypt begins again when the key was rotated meanwhile.
 const ROTATIONS: u32 = 3;
+/// How long a gateway has to have been silent before that says anything of it: who calls decides how long a call may take.
+const EVIDENCE: Duration = Duration::from_millis(500);
 
 /// What an answer is made of.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(crate) struct Plugin {
     pub(crate) standing: watch::Sender<Standing>,
     /// Has the key looked at now.
     pub(crate) look: Notify,
+    /// Whether a call was told what the key's record does not say.
+    doubt: AtomicBool,
     /// How long no gateway may answer before Status says so.
     grace: Duration,
     gateway: RwLock<Tenant>,
@@ -53,6 +58,8 @@ pub(crate) struct Plugin {
 enum Miss {
     /// Nobody could be asked, or nobody who can work now.
     Lost(Refused),
+    /// There was too little time for anybody to answer.
+    Hurried(Refused),
     /// It was refused.
     Refused(Refused),
 }
@@ -72,6 +79,7 @@ impl Plugin {
             leases: Leases::new(lease),
             standing: watch::Sender::new(Standing::Unknown(nobody_yet)),
             look: Notify::new(),
+            doubt: AtomicBool::new(false),
             grace,
             gateway: RwLock::new(gateway),
         }
@@ -113,11 +121,12 @@ impl Plugin {
                 context: Some(self.bound(kek_id.as_str())?),
                 padding: None,
             };
-            let moment = self.leases.asked(since_boot());
             let (key, request) = (&self.key, &request);
-            let sent = self.ask(until, true, |gateway| async move { gateway.use_key(key, request).await });
+            let sent = self.ask(Instant::now(), until, true, |gateway| async move {
+                gateway.use_key(key, request).await
+            });
             let answered: Answered<CiphertextAnswer> = sent.await.map_err(|miss| match miss {
-                Miss::Lost(refused) | Miss::Refused(refused) => refused,
+                Miss::Lost(refused) | Miss::Hurried(refused) | Miss::Refused(refused) => refused,
             })?;
             let operation = answered.operation;
             if answered.key_version.0 != kek_id.version() {
@@ -133,7 +142,6 @@ impl Plugin {
                 );
                 return Err(Refused::new(Code::Internal, words));
             }
-            self.leases.keep(Name::of(ciphertext, kek_id.as_str()), moment, asked.plaintext);
             let message = Zeroizing::new(encrypt_response(ciphertext, kek_id.as_str()));
             return Ok(Answer { message, operation });
         }
@@ -173,11 +181,11 @@ impl Plugin {
         };
         // Who has a lease to fall back on asks once, and for half of the time.
         let now = Instant::now();
-        let half = now + until.saturating_duration_since(now) / 2;
-        let patience = if is_leased { half } else { until };
+        let half = now + (until.saturating_duration_since(now) / 2).max(EVIDENCE);
+        let patience = if is_leased { half.min(until) } else { until };
         let (key, request) = (&self.key, &request);
         let sent =
-            self.ask(patience, !is_leased, |gateway| async move { gateway.use_key(key, request).await });
+            self.ask(now, patience, !is_leased, |gateway| async move { gateway.use_key(key, request).await });
         match sent.await {
             Ok(answered) => {
                 let seed = answered.plaintext.0.expose();
@@ -186,6 +194,7 @@ impl Plugin {
             }
             // Looked for again: a stop may have ended it meanwhile.
             Err(Miss::Lost(refused)) => leased().map(|seed| given(&seed)).ok_or(refused),
+            Err(Miss::Hurried(refused)) => Err(refused),
             Err(Miss::Refused(refused)) => {
                 self.leases.end(&name);
                 Err(refused)
@@ -201,6 +210,7 @@ impl Plugin {
     /// Sends a question until there is an answer, a refusal, or no time left.
     async fn ask<T, F>(
         &self,
+        begun: Instant,
         until: Instant,
         is_patient: bool,
         send: impl Fn(Tenant) -> F,
@@ -214,6 +224,9 @@ impl Plugin {
             let Ok(outcome) = timeout_at(until, send(self.gateway())).await else {
                 let unanswered =
                     || Refused::new(Code::DeadlineExceeded, "the gateway gave no answer in time; send again");
+                if last.is_none() && until.saturating_duration_since(begun) < EVIDENCE {
+                    return Err(Miss::Hurried(unanswered()));
+                }
                 let why = last.unwrap_or_else(unanswered);
                 self.lost(&why);
                 return Err(Miss::Lost(why));
@@ -235,11 +248,11 @@ impl Plugin {
                 }
                 Verdict::Stopped => {
                     self.forget(&why);
-                    self.look.notify_one();
+                    self.doubt();
                     return Err(Miss::Refused(why));
                 }
                 Verdict::Unfit => {
-                    self.look.notify_one();
+                    self.doubt();
                     return Err(Miss::Refused(why));
                 }
                 Verdict::Refused => return Err(Miss::Refused(why)),
@@ -264,12 +277,26 @@ impl Plugin {
 
     /// Nobody could be asked.
     pub(crate) fn lost(&self, why: &Refused) {
-        self.standing.send_if_modified(|standing| {
+        let is_news = self.standing.send_if_modified(|standing| {
             let was_lost = standing.is_lost();
             *standing = standing.lost(why.clone());
             !was_lost
         });
+        // What is known to be lost is looked at again without being asked to.
+        if is_news {
+            self.doubt();
+        }
+    }
+
+    /// Has the key tried now, as its record does not say what a call was told.
+    pub(crate) fn doubt(&self) {
+        self.doubt.store(true, Ordering::Release);
         self.look.notify_one();
+    }
+
+    /// Whether there was doubt since this was asked last.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.doubt.swap(false, Ordering::AcqRel)
     }
 
     /// Somebody has stopped it: nothing that is leased is given any more.

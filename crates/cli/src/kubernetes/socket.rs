@@ -11,6 +11,9 @@ use std::os::unix::fs::{
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+/// What to do where a group cannot be given away.
+const MEMBER: &str = "run as a member of that group (`Group=` in the unit), or as root";
+
 /// A socket that is ours; removed by [`Socket::remove`].
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -26,7 +29,7 @@ impl Socket {
     /// Makes the socket, and its directory if that is not there. One that nobody serves any more is replaced.
     ///
     /// # Errors
-    /// When others can write to the directory, somebody serves there, or something else is there.
+    /// When others can write to the directory, the group cannot enter it, somebody serves there, or something else is there.
     pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Self, Failure> {
         let directory = match path.parent() {
             Some(directory) if path.is_absolute() && path.file_name().is_some() => directory,
@@ -45,8 +48,11 @@ impl Socket {
         rustix::process::umask(mask);
         let listener = bound.map_err(|error| failed(&error))?;
         if group.is_some() {
-            chown(path, None, group)
-                .map_err(|error| failed(&error).remedy("run as a member of that group, or as root"))?;
+            let made = path.symlink_metadata().map_err(|error| failed(&error))?;
+            // A unit whose own group it is may change no owners, and need not.
+            if Some(made.gid()) != group {
+                chown(path, None, group).map_err(|error| failed(&error).remedy(MEMBER))?;
+            }
             std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(|error| failed(&error))?;
         }
         listener.set_nonblocking(true).map_err(|error| failed(&error))?;
@@ -82,7 +88,7 @@ fn prepare(directory: &Path, group: Option<u32>) -> Result<(), Failure> {
     match DirBuilder::new().mode(if group.is_some() { 0o710 } else { 0o700 }).create(directory) {
         Ok(()) => {
             chown(directory, None, group)
-                .map_err(|error| Failure::file("set the group of", directory, &error))?;
+                .map_err(|error| Failure::file("set the group of", directory, &error).remedy(MEMBER))?;
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(Failure::file("make", directory, &error)),
@@ -104,6 +110,17 @@ fn prepare(directory: &Path, group: Option<u32>) -> Result<(), Failure> {
             "others can write to `{shown}`, and so could replace the socket"
         ))
         .remedy(format!("`chmod go-w {shown}`, or name a socket in a directory of its own")));
+    }
+    if let Some(group) = group {
+        let enters = if meta.gid() == group { 0o010 } else { 0o001 };
+        if meta.mode() & enters == 0 {
+            return Err(Failure::usage(format!(
+                "group {group} cannot enter `{shown}`, and so cannot connect to a socket there"
+            ))
+            .remedy(format!(
+                "`chgrp {group} {shown} && chmod g+x {shown}`; if a systemd unit makes it, `Group=` and `RuntimeDirectoryMode=0710`, as in deploy/kubernetes/holdfast-kms-group.conf"
+            )));
+        }
     }
     Ok(())
 }

@@ -23,7 +23,9 @@ pub(crate) struct Good {
     pub(crate) epoch: u64,
     /// When the question was sent that was answered last.
     pub(crate) answered: Duration,
-    /// Why no gateway answers now, if none does.
+    /// When the last trial was begun that succeeded.
+    pub(crate) tried: Duration,
+    /// Why no gateway answers now that can work, if none does.
     pub(crate) lost: Option<Refused>,
 }
 
@@ -39,7 +41,7 @@ impl Standing {
         }
     }
 
-    /// Whether no gateway answers, as far as is known.
+    /// Whether no gateway answers that can work, as far as is known.
     pub(crate) fn is_lost(&self) -> bool {
         match self {
             Self::Good(good) => good.lost.is_some(),
@@ -55,6 +57,14 @@ impl Standing {
             Self::Unknown(_) => Self::Unknown(why),
             Self::Good(good) => Self::Good(Good { lost: Some(why), ..good.clone() }),
             Self::Stopped(refused) => Self::Stopped(refused.clone()),
+        }
+    }
+
+    /// Has a look find the same that is known; no news where a gateway that answers is not known to work.
+    pub(crate) fn confirm(&mut self, asked: Duration, written: u64) {
+        match self {
+            Self::Good(Good { lost: None, answered, epoch, .. }) => (*answered, *epoch) = (asked, written),
+            Self::Good(Good { lost: Some(_), .. }) | Self::Unknown(_) | Self::Stopped(_) => {}
         }
     }
 
@@ -75,7 +85,7 @@ impl Standing {
             true => "ok".to_owned(),
             false => {
                 let why = good.lost.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-                format!("no gateway has answered for {} seconds{why}", silent.as_secs())
+                format!("no gateway has been able to work for {} seconds{why}", silent.as_secs())
             }
         };
         Ok((healthz, &good.kek_id))

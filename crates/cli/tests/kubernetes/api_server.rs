@@ -121,6 +121,14 @@ impl ApiServer {
         }
     }
 
+    /// A seed that was encrypted and read once, so that it is leased.
+    #[track_caller]
+    pub fn leased(&mut self, seed: &[u8]) -> Sealed {
+        let sealed = self.seal(seed);
+        self.opens(&sealed, seed);
+        sealed
+    }
+
     pub fn open(&mut self, sealed: &Sealed) -> Value {
         self.call(&sealed.decrypt())
     }

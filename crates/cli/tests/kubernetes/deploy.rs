@@ -4,7 +4,8 @@ use crate::api_server::{self, ApiServer, python, seed};
 use crate::common::{Server, text};
 use crate::people::Place;
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -95,4 +96,95 @@ fn the_unit_is_one_to_systemd() {
         .filter(|line| line.contains("holdfast-kms") && !line.contains("not executable"))
         .collect();
     assert!(other.is_empty(), "{said}");
+}
+
+/// The unit with the drop-in that lets a group in: what systemd makes first is what the plugin then takes.
+#[test]
+fn the_drop_in_lets_a_group_in() {
+    let group = "4711";
+    let drop_in = fs::read_to_string(file("holdfast-kms-group.conf")).unwrap();
+    let said = |name: &str| drop_in.lines().filter_map(|line| line.strip_prefix(name)).next_back().unwrap();
+    let line = said("ExecStart=/usr/local/bin/holdfast ");
+    let name = line.split_once("--socket-group ").unwrap().1;
+    assert_eq!(said("Group="), name, "the directory gets the group of the unit");
+    // Each start beside the unit's own is taken away first.
+    assert!(drop_in.contains("\nExecStart=\nExecStart=/"), "{drop_in}");
+    if !rustix::process::geteuid().is_root() || !crate::common::tool("setpriv") || !api_server::is_there() {
+        return;
+    }
+    let place = Place::new();
+    let socket = place.socket("run");
+    let directory = socket.parent().unwrap();
+    let ca = place.dev.environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1.clone();
+    fs::copy(ca, place.dev.path("ca.pem")).unwrap();
+    fs::set_permissions(place.dev.path("ca.pem"), Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(place.dev.path(""), Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(directory).unwrap();
+    chown(directory, Some(4712), Some(4711)).unwrap();
+    let mode = u32::from_str_radix(said("RuntimeDirectoryMode="), 8).unwrap();
+    fs::set_permissions(directory, Permissions::from_mode(mode)).unwrap();
+
+    let own = place.dev.command(&[]);
+    let mut plugin = Command::new("setpriv");
+    plugin.args([
+        "--reuid",
+        "4712",
+        "--regid",
+        group,
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ]);
+    plugin.arg(own.get_program());
+    plugin.args(line.replace(&self::socket(), &text(&socket)).replace(name, group).split_whitespace());
+    for (name, value) in own.get_envs() {
+        match value {
+            Some(value) => plugin.env(name, value),
+            None => plugin.env_remove(name),
+        };
+    }
+    let plugin = Server::start({
+        plugin.env("HOLDFAST_CACERT", place.dev.path("ca.pem")).current_dir("/");
+        plugin
+    });
+    let connect = "import os, socket, sys; os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(65534); \
+        s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1]); \
+        s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4\\0\\0\\0\\0\\0'); print(len(s.recv(9)))";
+    assert_eq!(python(connect, &[&text(&socket), group]).trim(), "9");
+    let other =
+        Command::new("/usr/bin/python3").args(["-c", connect, &text(&socket), "65534"]).output().unwrap();
+    assert!(crate::common::stderr(&other).contains("PermissionError"), "{}", crate::common::stderr(&other));
+    plugin.ends();
+}
+
+/// Root without its capabilities opens what is root's, and no key of another user's.
+#[test]
+fn the_pod_opens_the_key_that_the_page_installs_for_it() {
+    let page = include_str!("../../../../docs/operate/kubernetes.md");
+    let user = &yaml("static-pod.yaml")["spec"]["containers"][0]["securityContext"]["runAsUser"];
+    assert_eq!(user.as_u64(), Some(0));
+    let (_, pod) = page.split_once("In a pod instead").unwrap();
+    let line = pod.lines().find(|line| line.contains("/etc/holdfast/kms.key")).unwrap();
+    let installed = page.lines().find(|line| line.contains("/etc/holdfast/kms.key")).unwrap();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let owner = |line: &str| {
+        let all = words(line);
+        all[all.iter().position(|word| word == "-o").unwrap() + 1].clone()
+    };
+    assert_eq!((owner(line), owner(installed)), ("root".to_owned(), "holdfast-kms".to_owned()));
+    if !rustix::process::geteuid().is_root() || !crate::common::tool("setpriv") {
+        return;
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    let key = dir.path().join("kms.key");
+    fs::write(&key, "key").unwrap();
+    let opens = |owner: u32| {
+        chown(&key, Some(owner), Some(owner)).unwrap();
+        let mode = &words(line)[words(line).iter().position(|word| word == "-m").unwrap() + 1];
+        fs::set_permissions(&key, Permissions::from_mode(u32::from_str_radix(mode, 8).unwrap())).unwrap();
+        let mut cat = Command::new("setpriv");
+        cat.args(["--bounding-set=-all", "--inh-caps=-all", "cat"]).arg(&key);
+        cat.output().unwrap().status.success()
+    };
+    assert!(opens(0) && !opens(4712));
 }

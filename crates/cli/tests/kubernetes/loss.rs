@@ -1,6 +1,9 @@
 //! A gateway that is lost, and one that comes back.
 
 use crate::api_server::{self, encrypt, hex, seed};
+use crate::common::softhsm::{SoftHsm, start, the_worker};
+use crate::common::tool;
+use crate::common::wait::until;
 use crate::people::{Place, has_no_trace};
 use rustix::process::Signal;
 use serde_json::json;
@@ -13,9 +16,8 @@ fn a_running_api_server_notices_nothing_of_a_lost_gateway_within_its_lease() {
     let mut place = Place::new();
     let (plugin, mut api) = place.cluster(&["--lease", "10m"]);
     let key_id = api.key_id();
-    let sealed = api.seal(&seed(0x5d));
-    let (read, never_read) = (api.seal(&seed(2)), api.seal(&seed(3)));
-    api.opens(&read, &seed(2));
+    let sealed = api.leased(&seed(0x5d));
+    let read = api.leased(&seed(2));
     // As another API server wrote it: this plugin has not seen it.
     let other = place.plugin("other", &[]);
     let mut other_api = crate::api_server::ApiServer::of(&place.socket("other"));
@@ -24,11 +26,10 @@ fn a_running_api_server_notices_nothing_of_a_lost_gateway_within_its_lease() {
     other.ends();
 
     place.dev.server.kill();
-    // Status says the same, and what was given within the lease is given again: what was decrypted and what was encrypted here.
+    // Status says the same, and what was given within the lease is given again.
     assert_eq!(api.key_id(), key_id);
     api.opens(&sealed, &seed(0x5d));
     api.opens(&read, &seed(2));
-    api.opens(&never_read, &seed(3));
     let mut wrong = sealed.clone();
     wrong.key_id = wrong.key_id.replace(":1.1:", ":1.2:");
     assert_eq!(api.open(&wrong)["code"], "UNAVAILABLE", "only with its own key id");
@@ -51,7 +52,7 @@ fn a_running_api_server_notices_nothing_of_a_lost_gateway_within_its_lease() {
     assert_eq!((&reply["code"], &reply["key_id"]), (&json!("OK"), &json!(key_id)), "{reply}");
     api.opens(&unseen, &seed(4));
     let log = plugin.ends();
-    assert!(log.contains("by=\"lease\"") && log.contains("no gateway answers"), "{log}");
+    assert!(log.contains("by=\"lease\"") && log.contains("no gateway can work"), "{log}");
     has_no_trace(&log, &seed(0x5d));
 }
 
@@ -63,13 +64,13 @@ fn after_the_lease_nothing_is_read_and_status_says_why() {
     let mut place = Place::new();
     let (plugin, mut api) = place.cluster(&["--lease", "2s"]);
     let key_id = api.key_id();
-    let sealed = api.seal(&seed(1));
+    let sealed = api.leased(&seed(1));
     place.dev.server.kill();
-    crate::common::wait::until("the end of the lease", || api.open(&sealed)["code"] == "UNAVAILABLE");
+    until("the end of the lease", || api.open(&sealed)["code"] == "UNAVAILABLE");
     // The same key id: an API server goes on writing under the seed that it has.
     let status = api.until("a word on the gateway", |status| status["healthz"] != "ok");
     assert_eq!((&status["code"], &status["key_id"]), (&json!("OK"), &json!(key_id)), "{status}");
-    assert!(status["healthz"].as_str().unwrap().contains("no gateway has answered for"), "{status}");
+    assert!(status["healthz"].as_str().unwrap().contains("no gateway has been able to work for"), "{status}");
     place.again();
     assert_eq!(api.until_well(), key_id);
     api.opens(&sealed, &seed(1));
@@ -99,7 +100,7 @@ fn a_gateway_that_hangs_costs_half_of_a_deadline_once() {
     let place = Place::new();
     // It looks so seldom that a call has to notice.
     let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
-    let sealed = api.seal(&seed(1));
+    let sealed = api.leased(&seed(1));
     place.dev.server.signal(Signal::STOP);
     let first = api.open(&sealed);
     assert_eq!((&first["code"], &first["plaintext"]), (&json!("OK"), &json!(hex(&seed(1)))), "{first}");
@@ -110,8 +111,61 @@ fn a_gateway_that_hangs_costs_half_of_a_deadline_once() {
     let refused = api.refuses(&encrypt(&seed(2)), "DEADLINE_EXCEEDED", "no answer in time");
     assert!(refused["seconds"].as_f64().unwrap() < 2.95, "{refused}");
     place.dev.server.signal(Signal::CONT);
-    crate::common::wait::until("a gateway that answers", || api.call(&encrypt(&seed(2)))["code"] == "OK");
+    until("a gateway that answers", || api.call(&encrypt(&seed(2)))["code"] == "OK");
     plugin.ends();
+}
+
+/// Who says that there is no time says nothing of the gateway.
+#[test]
+fn a_short_deadline_has_nothing_given_from_a_lease() {
+    if !api_server::is_there() {
+        return;
+    }
+    let place = Place::new();
+    let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
+    let sealed = api.leased(&seed(1));
+    place.dev.server.signal(Signal::STOP);
+    let mut hurried = sealed.decrypt();
+    hurried["timeout"] = json!(0.4);
+    api.refuses(&hurried, "DEADLINE_EXCEEDED", "");
+    // Another one asks the gateway first, as nothing is known against it.
+    let normal = api.open(&sealed);
+    assert!(normal["code"] == "OK" && normal["seconds"].as_f64().unwrap() > 1.0, "{normal}");
+    // Then it is known.
+    assert_eq!(api.call(&hurried)["code"], "OK");
+    place.dev.server.signal(Signal::CONT);
+    plugin.ends();
+}
+
+/// The key's record can be read without the token, which is no news of it.
+#[test]
+fn a_gateway_without_its_token_is_lost_until_a_trial_succeeds() {
+    if !api_server::is_there() || !tool("softhsm2-util") {
+        return;
+    }
+    let token = SoftHsm::new();
+    let dev = start(tempfile::TempDir::new().unwrap(), &token.settings());
+    until("the token is there", || dev.server.admin("/metrics").contains("holdfast_ready 1"));
+    let place = Place::of(dev);
+    let (plugin, mut api) = place.cluster(&["--lease", "15s"]);
+    let key_id = api.key_id();
+    let sealed = api.leased(&seed(1));
+
+    std::fs::rename(token.path("tokens"), token.path("aside")).unwrap();
+    let worker = the_worker(place.dev.server.pid()).to_string();
+    assert!(std::process::Command::new("kill").args(["-KILL", &worker]).status().unwrap().success());
+    api.opens(&sealed, &seed(1));
+    let status = api.until("a word on the token", |status| status["healthz"] != "ok");
+    assert_eq!((&status["code"], &status["key_id"]), (&json!("OK"), &json!(key_id)), "{status}");
+    assert!(status["healthz"].as_str().unwrap().contains("no gateway has been able to work for"), "{status}");
+    until("the end of the lease", || api.open(&sealed)["code"] == "UNAVAILABLE");
+    assert_ne!(api.status()["healthz"], "ok", "no look undoes it");
+
+    std::fs::rename(token.path("aside"), token.path("tokens")).unwrap();
+    assert_eq!(api.until_well(), key_id);
+    api.opens(&sealed, &seed(1));
+    let log = plugin.ends();
+    assert!(log.contains("by=\"lease\""), "{log}");
 }
 
 #[test]
@@ -143,8 +197,7 @@ fn what_is_leased_is_on_no_disk() {
     }
     let place = Place::new();
     let (plugin, mut api) = place.cluster(&[]);
-    let sealed = api.seal(&seed(0x5d));
-    api.opens(&sealed, &seed(0x5d));
+    api.leased(&seed(0x5d));
     let proc = std::path::PathBuf::from(format!("/proc/{}", plugin.pid()));
     let open: Vec<_> = std::fs::read_dir(proc.join("fd"))
         .unwrap()

@@ -15,7 +15,11 @@ pub struct Place {
 impl Place {
     /// A dev gateway with a key `kubernetes`.
     pub fn new() -> Self {
-        let dev = Dev::start();
+        Self::of(Dev::start())
+    }
+
+    /// The same of a gateway that runs.
+    pub fn of(dev: Dev) -> Self {
         dev.ok(&["key", "create", "kubernetes"]);
         let address = dev.server.url.strip_prefix("https://").unwrap().to_owned();
         Self { dev, address }
@@ -48,6 +52,20 @@ impl Place {
         let data = text(&self.dev.data());
         let line = ["serve", "--dev", "--listen", &self.address, "--data", &data];
         self.dev.server = Server::start(crate::common::holdfast(line));
+    }
+
+    /// Puts a policy in force, and gives the one before.
+    pub fn policy(&self, change: impl FnOnce(&str) -> String) -> String {
+        let before = self.dev.ok(&["policy", "show"]);
+        let file = self.dev.file("policy.cedar", change(&before).as_bytes());
+        self.dev.ok(&["policy", "set", &file]);
+        before
+    }
+
+    /// Takes the permission to decrypt away from everybody, and gives the policy before.
+    pub fn withdraw_decrypt(&self) -> String {
+        let forbid = "@id(\"nobody-decrypts\")\nforbid (principal, action == Holdfast::Action::\"decrypt\", resource);\n";
+        self.policy(|before| format!("{before}\n{forbid}"))
     }
 
     /// The records of an action in the tenant's log.

@@ -58,6 +58,28 @@ fn a_group_is_let_in_when_it_is_named() {
     assert!(said.contains("there is no group `no-such-group`"), "{said}");
 }
 
+/// A socket of a group in a directory of its owner's alone lets nobody in, which an API server would only see as no plugin.
+#[test]
+fn a_directory_that_the_group_cannot_enter_is_refused() {
+    let place = Place::new();
+    let dir = place.dev.path("shut");
+    fs::create_dir(&dir).unwrap();
+    let group = rustix::process::getegid().as_raw().to_string();
+    let path = text(&dir.join("kms.sock"));
+    let line = ["kubernetes-kms", "--socket", &path, "--socket-group", &group];
+    fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
+    let said = refused(place.dev.command(&line), 2);
+    assert!(said.contains("cannot enter") && said.contains("RuntimeDirectoryMode=0710"), "{said}");
+    if rustix::process::geteuid().is_root() {
+        // Another group's.
+        std::os::unix::fs::chown(&dir, None, Some(4711)).unwrap();
+        fs::set_permissions(&dir, Permissions::from_mode(0o710)).unwrap();
+        assert!(refused(place.dev.command(&line), 2).contains("cannot enter"));
+        fs::set_permissions(&dir, Permissions::from_mode(0o711)).unwrap();
+        crate::common::Server::start(place.dev.command(&line)).ends();
+    }
+}
+
 /// The mode is the first lock; this is what stands when somebody has opened it.
 #[test]
 fn another_user_is_refused_whatever_the_mode() {

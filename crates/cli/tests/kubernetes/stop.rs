@@ -12,7 +12,7 @@ fn a_suspended_key_turns_status_and_no_lease_outlives_it() {
     let mut place = Place::new();
     // Nobody looks by itself: what is refused says enough.
     let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
-    let (sealed, never_read) = (api.seal(&seed(1)), api.seal(&seed(9)));
+    let (sealed, other) = (api.leased(&seed(1)), api.leased(&seed(9)));
     place.dev.ok(&["key", "suspend", "kubernetes"]);
     // The gateway is asked before anything that is leased is given, so it is refused at once.
     api.refuses(&sealed.decrypt(), "FAILED_PRECONDITION", "suspended");
@@ -20,7 +20,7 @@ fn a_suspended_key_turns_status_and_no_lease_outlives_it() {
     assert!(status["words"].as_str().unwrap().contains("suspended"), "{status}");
     api.refuses(&encrypt(&seed(2)), "FAILED_PRECONDITION", "suspended");
     place.dev.server.kill();
-    for sealed in [&sealed, &never_read] {
+    for sealed in [&sealed, &other] {
         assert_eq!(api.open(sealed)["code"], "UNAVAILABLE", "its lease has been wiped");
     }
     assert_eq!(api.status()["code"], "FAILED_PRECONDITION", "no loss undoes an order");
@@ -40,7 +40,7 @@ fn a_look_that_finds_a_stop_wipes_what_is_leased() {
     }
     let mut place = Place::new();
     let (plugin, mut api) = place.cluster(&[]);
-    let sealed = api.seal(&seed(1));
+    let sealed = api.leased(&seed(1));
     place.dev.ok(&["key", "suspend", "kubernetes"]);
     api.until("a Status of the order", |status| status["code"] == "FAILED_PRECONDITION");
     place.dev.server.kill();
@@ -59,7 +59,7 @@ fn a_version_that_was_given_up_ends_the_leases_of_its_own() {
     let old = api.seal(&seed(1));
     place.dev.ok(&["key", "rotate", "kubernetes"]);
     api.until("another key id", |status| status["key_id"] != old.key_id.as_str());
-    let new = api.seal(&seed(2));
+    let new = api.leased(&seed(2));
     place.dev.ok(&["key", "deactivate", "kubernetes", "--version", "1", "--without-inventory"]);
     api.opens(&old, &seed(1));
     place.dev.ok(&[
@@ -114,4 +114,62 @@ fn a_key_of_another_kind_or_none_is_said_in_status() {
         assert_eq!(status["code"], json!(code), "{status}");
         plugin.ends();
     }
+}
+
+/// The key's record says nothing of it, and can still be read.
+#[test]
+fn a_suspended_tenant_turns_status_and_its_resumption_heals() {
+    if !api_server::is_there() {
+        return;
+    }
+    let place = Place::new();
+    // No trial is due for minutes, and a look alone tells nothing: a call that is refused says enough.
+    let (plugin, mut api) = place.cluster(&["--refresh", "30s"]);
+    let sealed = api.leased(&seed(1));
+    place.dev.ok(&["tenant", "suspend"]);
+    assert_ne!(api.open(&sealed)["code"], "OK");
+    let status = api.until("a Status of the order", |status| status["code"] != "OK");
+    assert_eq!(status["code"], "FAILED_PRECONDITION", "{status}");
+    place.dev.ok(&["tenant", "resume"]);
+    api.until_well();
+    api.opens(&sealed, &seed(1));
+    plugin.ends();
+}
+
+/// Also when no call comes that would be refused, within the lease.
+#[test]
+fn a_trial_finds_the_stop_that_no_record_tells() {
+    if !api_server::is_there() {
+        return;
+    }
+    let place = Place::new();
+    let (plugin, mut api) = place.cluster(&["--lease", "2s"]);
+    place.dev.ok(&["tenant", "suspend"]);
+    let status = api.until("a Status of the order", |status| status["code"] != "OK");
+    assert_eq!(status["code"], "FAILED_PRECONDITION", "{status}");
+    place.dev.ok(&["tenant", "resume"]);
+    api.until_well();
+
+    // To encrypt and to look is not enough.
+    let before = place.withdraw_decrypt();
+    let status = api.until("a Status of the refusal", |status| status["code"] != "OK");
+    assert_eq!(status["code"], "PERMISSION_DENIED", "{status}");
+    place.policy(|_| before);
+    api.until_well();
+    plugin.ends();
+}
+
+/// What no gateway has let anybody decrypt is not given by the plugin alone.
+#[test]
+fn a_seed_that_was_only_encrypted_is_not_leased() {
+    if !api_server::is_there() {
+        return;
+    }
+    let mut place = Place::new();
+    let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
+    place.withdraw_decrypt();
+    let sealed = api.seal(&seed(1));
+    place.dev.server.kill();
+    assert_eq!(api.open(&sealed)["code"], "UNAVAILABLE");
+    plugin.ends();
 }
