@@ -103,9 +103,9 @@ impl<P: Ports> Pipeline<P> {
         if verb == VersionVerb::Destroy {
             let remains = self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?;
             handle = remains.handle;
-            let under = self.sealing_key_of(&version.handle);
-            erasure = erasure_with(before, remains.holders, under, self.moment(scene.inbound.now));
-            due = self.sealing_key_due(&before.tenant, under.as_slice(), scene.inbound.now).await?;
+            let under: Vec<_> = self.sealing_key_of(before, &version.handle).into_iter().collect();
+            erasure = erasure_with(before, remains.holders, &under, self.moment(scene.inbound.now));
+            due = self.sealing_key_due(&before.tenant, &under, scene.inbound.now).await?;
         }
         let version = Version { state, handle, ..Version::clone(&version) };
         let key = Key { erasure, epoch: before.epoch.next(), ..before.clone() };
