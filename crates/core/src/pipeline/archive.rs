@@ -162,7 +162,9 @@ impl<P: Ports> Pipeline<P> {
             }
             changes.push(StateChange::Version { tenant: before.tenant.clone(), version });
         }
-        let key = Key { archive: None, epoch: before.epoch.next(), ..before.clone() };
+        // No backup from while it was away holds it.
+        let renewed = Key::UNCOMMITTED;
+        let key = Key { archive: None, renewed, epoch: before.epoch.next(), ..before.clone() };
         changes.push(StateChange::Key { key: key.clone(), expected: Some(before.epoch) });
         // What opened the archive lay under a sealing key too: from here on the bundle is worth nothing.
         let under: Vec<_> = self.opener_lies_under(before).into_iter().collect();

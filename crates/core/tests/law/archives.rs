@@ -1,11 +1,12 @@
 //! A key that is put away: its material leaves the live state when somebody has shown that the archive opens, and comes back as it was and no
 //! more than that.
 
+use holdfast_conformance::doubles::PROOF;
 use holdfast_conformance::rig::{Rig, decrypt, encrypt, name, new_key};
 use holdfast_conformance::task::now;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::archive::{KeyArchive, UnarchiveKey};
-use holdfast_core::command::{Command, Done};
+use holdfast_core::command::{Command, Done, VerifiedBackup};
 use holdfast_core::context::Context;
 use holdfast_core::key::{Key, Version};
 use holdfast_core::lifecycle::{KeyState, Transition, VersionVerb};
@@ -270,4 +271,34 @@ fn a_version_that_was_destroyed_opens_in_no_bundle_that_nobody_had_opened() {
         rig.state().forge_version(remnant);
         assert!(unarchive(&rig, &bundle).is_err() && opens(&rig, &first).is_err());
     }
+}
+
+/// Takes a backup, and says that it opens.
+fn back_up(rig: &Rig) {
+    let commit = rig.state().position().sequence;
+    rig.pipeline.engines().archive.hold(commit);
+    let verified = VerifiedBackup { sha256: [7; 32], bytes: 3, commit, proof: PROOF };
+    for command in [Command::BackUp, Command::VerifyBackup(verified)] {
+        drop(now(rig.pipeline.command(&rig.inbound_at(&rig.gateway, "olga"), command)).unwrap());
+    }
+}
+
+#[test]
+fn no_backup_from_before_or_from_meanwhile_protects_a_key_that_came_back() {
+    let (rig, _) = rig(Algorithm::Xaes256Gcm);
+    let is_protected = || kek(&rig).is_protected(rig.pipeline.verified());
+    back_up(&rig);
+    assert!(is_protected());
+    let bundle = archive(&rig, "kek").unwrap();
+    assert!(is_protected(), "it has its material still");
+    confirm(&rig, bundle.code).unwrap();
+    assert!(!is_protected());
+    back_up(&rig);
+    assert!(!is_protected(), "that holds what opens the archive");
+    unarchive(&rig, &bundle).unwrap();
+    assert!(!is_protected());
+    to(&rig, Transition::Compromise);
+    assert!(!is_protected(), "other changes are no protection");
+    back_up(&rig);
+    assert!(is_protected());
 }
