@@ -70,6 +70,8 @@ struct Inner {
     emergency: Emergency,
     /// Whether no operation reaches the keys.
     unreachable: bool,
+    /// Whose versions go to no other sealing key.
+    jammed: HashSet<TenantId>,
 }
 
 impl Keys {
@@ -113,6 +115,15 @@ impl Keys {
     /// Takes all members of its pool away, or brings them back.
     pub fn set_unreachable(&self, unreachable: bool) {
         lock(&self.inner).unreachable = unreachable;
+    }
+
+    /// Fails to take versions of this tenant to another sealing key, or does it again.
+    pub fn jam(&self, tenant: &TenantId, is_jammed: bool) {
+        let mut inner = lock(&self.inner);
+        match is_jammed {
+            true => inner.jammed.insert(tenant.clone()),
+            false => inner.jammed.remove(tenant),
+        };
     }
 
     /// What a new process does not know: who is out of the pool, and which copies are in force.
@@ -465,7 +476,10 @@ impl KeyStore for Keys {
     }
 
     fn custody_of(&self, _: &SealedHandle) -> Custody {
-        Custody::Software
+        match lock(&self.inner).members.is_empty() {
+            true => Custody::Software,
+            false => Custody::Token,
+        }
     }
 
     fn invocations(&self, _: &SealedHandle) -> u64 {
@@ -751,7 +765,7 @@ impl KeyStore for Keys {
 
     fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
         // Seed, binding, name; an import key has its expiry behind them.
-        let name = handle.as_bytes().get(64..72).filter(|_| lock(&self.inner).members.is_empty())?;
+        let name = handle.as_bytes().get(64..72)?;
         Some(SealingKeyId::from_bytes(name.try_into().ok()?))
     }
 
@@ -773,6 +787,10 @@ impl KeyStore for Keys {
 
     fn reseal(&self, permit: &Permit<Change>, material: KeyMaterial<'_>) -> Result<SealedHandle, Error> {
         self.begin(permit.operation())?;
+        if lock(&self.inner).jammed.contains(material.tenant) {
+            let detail = "the key store was told to fail";
+            return Err(Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, detail));
+        }
         let bytes = material.handle.as_bytes();
         let (own, expiry) = bytes.split_at_checked(72).ok_or_else(|| integrity("that is no handle"))?;
         let own = SealedHandle::new(own);

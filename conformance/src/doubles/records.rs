@@ -200,7 +200,9 @@ impl Tables {
                         if let Some(epoch) = expected {
                             assert_raised(*epoch, key.epoch);
                         }
-                        let same = found.filter(|found| (found.id, found.newest) == (key.id, key.newest));
+                        let same = found
+                            .filter(|found| (found.id, found.newest) == (key.id, key.newest))
+                            .filter(|_| key.renewed != Key::UNCOMMITTED);
                         // `sequence` is still that of the commit before.
                         let renewed = same.map_or(self.sequence + 1, |found| found.renewed);
                         self.keys.insert(place, Key { renewed, ..key.clone() });

@@ -74,6 +74,8 @@ fn it_takes_the_custodians_and_the_gateway_and_the_disk_has_nothing_of_it_meanwh
     is_refused(&site, &server, "app", &line, (3, ""));
     let made = site.json(&server, "carol", &line);
     assert_eq!((&made["archive"]["opens"], &made["archive"]["stored"]), (&true.into(), &Value::Null));
+    let examined = || site.ok(&server, "carol", &["doctor"]);
+    assert!(examined().contains("1 of 1 are in no verified backup: kek"), "{}", examined());
     opens(&site, &server);
     let bundle = std::fs::read(site.path(FILE)).unwrap();
     assert!(!bundle.windows(3).any(|window| window == b"kek"), "nothing says which key it is");
@@ -93,6 +95,8 @@ fn it_takes_the_custodians_and_the_gateway_and_the_disk_has_nothing_of_it_meanwh
     let server = Server::start(site.serving(&site.data(), &settings));
     let shown = site.json(&server, "carol", &[&["key", "archived", FILE][..], &TWO].concat());
     assert!(shown["archive"]["stored"].is_string() && shown["state"] == "deactivated", "{shown}");
+    let examined = site.ok(&server, "carol", &["doctor"]);
+    assert!(shown["protected"] == false && examined.contains("none of them unprotected"), "{examined}");
     is_refused(&site, &server, "app", &["decrypt", "record.age", "-o", "never"], (5, "is archived"));
     until("what it lay under is retired", || show(&site, &server)["sealed_under"][0]["state"] == "retired");
     until("nothing of it is on the disk", || !lies(&site, handle));

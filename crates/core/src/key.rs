@@ -124,7 +124,8 @@ pub struct Key {
     pub archive: Option<Arc<KeyArchive>>,
     /// How well it is kept.
     pub custody: Custody,
-    /// The commit that made its newest version, stamped by the state: a backup of an earlier one does not hold it.
+    /// The commit that made its newest version, or that brought it back from an archive, stamped by the state: a backup of an earlier one is not
+    /// relied on to hold it.
     pub renewed: u64,
     /// When it was created.
     pub created: Timestamp,
@@ -137,9 +138,10 @@ impl Key {
     pub const UNCOMMITTED: u64 = u64::MAX;
 
     /// Whether a verified backup holds its newest version, if the newest of them is of this commit. Of a key in a device a backup only knows
-    /// where it is.
+    /// where it is, and of an archived one what opens its archive.
     pub fn is_protected(&self, verified: Option<u64>) -> bool {
         match self.custody {
+            Custody::Software if self.is_archived() => false,
             Custody::Software => verified.is_some_and(|commit| self.renewed <= commit),
             Custody::Token | Custody::VendorAttested => false,
         }

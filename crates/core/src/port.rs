@@ -782,8 +782,8 @@ pub enum StateChange {
         /// The epoch that it had.
         expected: Option<Epoch>,
     },
-    /// Writes a key's record. Where it is new, or its newest version changes, the state MUST set its `renewed` to this commit's sequence, and
-    /// keep what it was otherwise.
+    /// Writes a key's record. Where it is new, its newest version changes, or its `renewed` is [`Key::UNCOMMITTED`], the state MUST set that to
+    /// this commit's sequence, and keep what it was otherwise.
     Key {
         /// The record as it shall be, its epoch already raised.
         key: Key,

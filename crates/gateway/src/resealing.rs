@@ -1,7 +1,8 @@
 //! Tenants' sealing keys that destroyed material lay under, on their way out: in small steps, beside the work that goes on.
 
 use crate::serve::{Gateway, stopped};
-use holdfast_core::pipeline::SealingKeyChanges;
+use holdfast_core::TenantId;
+use holdfast_core::pipeline::{SealingKeyChanges, SealingKeyFailure};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -65,8 +66,9 @@ pub(crate) async fn renew(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>
             match gateway.law.renew_sealing_keys().await {
                 Ok(true) => begun.elapsed().max(REST),
                 Ok(false) => LOOKING,
-                Err(error) => {
+                Err(SealingKeyFailure { tenant, error }) => {
                     tracing::warn!(
+                        tenant = tenant.as_ref().map(TenantId::as_str),
                         error = error.chain(),
                         remedy = error.remedy_text(),
                         "a sealing key that destroyed material lay under is not retired yet"

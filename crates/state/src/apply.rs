@@ -127,7 +127,7 @@ impl Applying<'_> {
                 if found.state == KeyState::Destroyed && key.state != KeyState::Destroyed {
                     return Err(conflict("the key has been destroyed"));
                 }
-                if found.newest == key.newest {
+                if found.newest == key.newest && key.renewed != Key::UNCOMMITTED {
                     renewed = found.renewed;
                 }
                 by_name

@@ -96,7 +96,7 @@ impl<P: Ports> Pipeline<P> {
         }
         let (mut changes, mut under, mut current) = (Vec::new(), Vec::new(), Arc::clone(&entry.current));
         for version in self.living_versions(before).await? {
-            under.extend(self.sealing_key_of(&version.handle));
+            under.extend(self.sealing_key_of(before, &version.handle));
             let version = Version { handle: SealedHandle::new(&[]), ..version };
             if version.number == current.number {
                 current = Arc::new(version.clone());
@@ -162,10 +162,12 @@ impl<P: Ports> Pipeline<P> {
             }
             changes.push(StateChange::Version { tenant: before.tenant.clone(), version });
         }
-        let key = Key { archive: None, epoch: before.epoch.next(), ..before.clone() };
+        // No backup from while it was away holds it.
+        let renewed = Key::UNCOMMITTED;
+        let key = Key { archive: None, renewed, epoch: before.epoch.next(), ..before.clone() };
         changes.push(StateChange::Key { key: key.clone(), expected: Some(before.epoch) });
         // What opened the archive lay under a sealing key too: from here on the bundle is worth nothing.
-        let under: Vec<_> = self.sealing_key_of(opener).into_iter().collect();
+        let under: Vec<_> = self.opener_lies_under(before).into_iter().collect();
         changes.extend(self.sealing_key_due(&before.tenant, &under, scene.inbound.now).await?);
         Ok(Planned { reload: Some(before.tenant.clone()), ..Planned::key(changes, key, current) })
     }

@@ -241,7 +241,7 @@ impl<P: Ports> Pipeline<P> {
                 if version.state == KeyState::Destroyed {
                     continue;
                 }
-                sealed_under.extend(self.sealing_key_of(&version.handle));
+                sealed_under.extend(self.sealing_key_of(before, &version.handle));
                 let Remains { handle, holders: more } = match version.handle.as_bytes() {
                     // It is in an archive, which opens no more from here on.
                     [] => Remains::nothing(),
@@ -259,7 +259,7 @@ impl<P: Ports> Pipeline<P> {
             }
         }
         let archive = before.archive.as_deref().map(|archive| {
-            sealed_under.extend(archive.opener.iter().filter_map(|opener| self.sealing_key_of(opener)));
+            sealed_under.extend(self.opener_lies_under(before));
             sealed_under.extend(archive.sealed_under.iter().copied());
             Arc::new(KeyArchive { opener: None, ..archive.clone() })
         });
@@ -443,17 +443,17 @@ impl<P: Ports> Pipeline<P> {
 pub(super) fn erasure_with(
     before: &Key,
     holders: Vec<MemberName>,
-    sealed_under: Option<SealingKeyId>,
+    sealed_under: &[SealingKeyId],
     moment: (Timestamp, u64),
 ) -> Option<Arc<Erasure>> {
-    if holders.is_empty() && sealed_under.is_none() {
+    if holders.is_empty() && sealed_under.is_empty() {
         return before.erasure.clone();
     }
     let earlier = before.erasure.as_deref();
     let pending = earlier.iter().flat_map(|erasure| erasure.pending.iter().cloned());
     let under = earlier.iter().flat_map(|erasure| erasure.sealed_under.iter().copied());
     let begun = Erasure::begun(moment, holders.into_iter().chain(pending));
-    Some(Arc::new(begun.sealed_under(under.chain(sealed_under))))
+    Some(Arc::new(begun.sealed_under(under.chain(sealed_under.iter().copied()))))
 }
 
 fn listed(members: &[MemberName]) -> String {

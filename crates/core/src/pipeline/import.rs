@@ -91,7 +91,7 @@ impl<P: Ports> Pipeline<P> {
             waits,
             schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
             custody: made.custody,
-            erasure: erasure_with(before, holders, None, self.moment(scene.inbound.now)),
+            erasure: erasure_with(before, holders, &[], self.moment(scene.inbound.now)),
             renewed: Key::UNCOMMITTED,
             epoch: before.epoch.next(),
             ..before.clone()

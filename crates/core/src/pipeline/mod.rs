@@ -43,7 +43,7 @@ pub use reroot::Generation;
 pub use restore::{EarlierLog, Restoration, Restored};
 pub use schedule::Rotations;
 pub use seal::Sealing;
-pub use sealing_key::SealingKeyChanges;
+pub use sealing_key::{SealingKeyChanges, SealingKeyFailure};
 pub use snapshot::TenantView;
 pub use unseal::Unsealing;
 pub use use_key::{Call, Pending, Recognised};

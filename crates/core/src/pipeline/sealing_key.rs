@@ -21,6 +21,7 @@ use crate::sealing_key::{SealingKeyId, SealingKeyState, SealingKeys};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::tenant::TenantRecord;
 use crate::time::Timestamp;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 /// How many versions go over in one commit: others wait for it.
@@ -55,19 +56,43 @@ pub(super) struct Changes {
 
 #[derive(Debug, Default)]
 struct Course {
+    /// How far the tenants are that are at work, or rest after it: one that fails holds up no other.
+    tenants: HashMap<TenantId, Progress>,
+    /// Whether the state's files are known to hold nothing that was replaced.
+    is_clean: bool,
+}
+
+/// How far a tenant is.
+#[derive(Debug, Default)]
+struct Progress {
     pass: Option<Pass>,
     /// By the clock that does not step: nothing is begun before.
     not_before: u64,
     /// Failures one after the other.
     failures: u32,
-    /// Whether the state's files are known to hold nothing that was replaced.
-    is_clean: bool,
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub struct SealingKeyFailure {
+    /// Whose sealing key is not retired yet; none where it is the state's files that may hold what was replaced.
+    pub tenant: Option<TenantId>,
+    /// Why.
+    pub error: Error,
+}
+
+/// What has come of a look at one tenant.
+enum Step {
+    Done,
+    /// Somebody changed one of its keys meanwhile: these are looked at again.
+    Again,
+    /// Who began before the change seals under the leaving one and opens nothing else.
+    Waits,
 }
 
 /// One look through a tenant's versions.
 #[derive(Debug)]
 struct Pass {
-    tenant: TenantId,
     begun: u64,
     /// The key that was looked at last, and the version of the one after it.
     after: Option<KeyName>,
@@ -79,14 +104,8 @@ struct Pass {
 impl Pass {
     /// The same look, as far as it has come.
     fn here(&self) -> Self {
-        let Self { tenant, begun, after, within, versions } = self;
-        Self {
-            tenant: tenant.clone(),
-            begun: *begun,
-            after: after.clone(),
-            within: *within,
-            versions: *versions,
-        }
+        let Self { begun, after, within, versions } = self;
+        Self { begun: *begun, after: after.clone(), within: *within, versions: *versions }
     }
 }
 
@@ -134,6 +153,10 @@ impl Changes {
     fn course<T>(&self, with: impl FnOnce(&mut Course) -> T) -> T {
         with(&mut self.course.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    fn of<T>(&self, tenant: &TenantId, with: impl FnOnce(&mut Progress) -> T) -> T {
+        self.course(|course| with(course.tenants.entry(tenant.clone()).or_default()))
+    }
 }
 
 impl<P: Ports> Pipeline<P> {
@@ -148,86 +171,98 @@ impl<P: Ports> Pipeline<P> {
     }
 
     /// Does one step of a change of a tenant's sealing key, where material was destroyed that lay under it; says whether there is another one to
-    /// do at once. To be called every second or so by one caller, who rests between steps; what fails is tried again later.
+    /// do at once. To be called every second or so by one caller, who rests between steps; what fails is tried again later, and other tenants'
+    /// go on meanwhile.
     ///
     /// # Errors
     /// The step's.
-    pub async fn renew_sealing_keys(&self) -> Result<bool, Error> {
-        if !self.sealing.course(|course| course.is_clean) && self.engines.state.forget_replaced().await? {
-            self.sealing.course(|course| course.is_clean = true);
+    pub async fn renew_sealing_keys(&self) -> Result<bool, SealingKeyFailure> {
+        if !self.sealing.course(|course| course.is_clean) {
+            let forgotten = self.engines.state.forget_replaced().await;
+            let is_clean = forgotten.map_err(|error| SealingKeyFailure { tenant: None, error })?;
+            self.sealing.course(|course| course.is_clean = is_clean);
         }
         let now = self.engines.world.ticks();
-        if self.sealing.course(|course| course.pass.is_none() && now < course.not_before) {
-            return Ok(false);
-        }
-        match self.renew_on(now).await {
-            Ok(more) => Ok(more),
-            Err(error) => {
-                self.sealing.course(|course| {
-                    course.pass = None;
-                    let pause = PAUSE.saturating_mul(1 << course.failures.min(6)).min(LONGEST_PAUSE);
-                    course.failures = course.failures.saturating_add(1);
-                    course.not_before = now.saturating_add(pause);
-                });
-                Err(error)
+        let mut more = false;
+        for tenant in self.at_work(now) {
+            match self.renew_of(&tenant, now).await {
+                Ok(Step::Done) => return Ok(true),
+                Ok(Step::Again) => more = true,
+                Ok(Step::Waits) => {}
+                Err(error) => {
+                    self.sealing.of(&tenant, |progress| {
+                        progress.pass = None;
+                        let pause = PAUSE.saturating_mul(1 << progress.failures.min(6)).min(LONGEST_PAUSE);
+                        progress.failures = progress.failures.saturating_add(1);
+                        progress.not_before = now.saturating_add(pause);
+                    });
+                    return Err(SealingKeyFailure { tenant: Some(tenant), error });
+                }
             }
         }
+        Ok(more)
     }
 
-    async fn renew_on(&self, now: u64) -> Result<bool, Error> {
-        let Some(mut pass) = self.sealing.course(|course| course.pass.take()) else {
-            let leaving = self.snapshots.find(|record| record.sealing.leaving.is_some());
-            let tenant = match leaving.or_else(|| self.snapshots.find(|record| record.sealing.due.is_some()))
-            {
-                Some(tenant) => tenant,
-                None => return Ok(false),
+    /// The tenants of whose sealing keys something is to be done now: what has begun is ended first.
+    fn at_work(&self, now: u64) -> Vec<TenantId> {
+        let leaving = self.snapshots.find(|record| record.sealing.leaving.is_some());
+        let due =
+            self.snapshots.find(|record| record.sealing.leaving.is_none() && record.sealing.due.is_some());
+        self.sealing.course(|course| {
+            course.tenants.retain(|tenant, progress| {
+                now < progress.not_before || leaving.contains(tenant) || due.contains(tenant)
+            });
+            let may_begin = |tenant: &TenantId| {
+                course.tenants.get(tenant).is_none_or(|progress| progress.not_before <= now)
             };
-            self.reload(&tenant).await?;
-            let view = self.tenant(&tenant).ok_or_else(not_loaded)?;
-            if view.data.record.sealing.leaving.is_none() {
-                drop(view);
-                self.act(&tenant, Act::Change).await?;
+            leaving.into_iter().chain(due).filter(may_begin).collect()
+        })
+    }
+
+    async fn renew_of(&self, tenant: &TenantId, now: u64) -> Result<Step, Error> {
+        let Some(mut pass) = self.sealing.of(tenant, |progress| progress.pass.take()) else {
+            self.reload(tenant).await?;
+            if self.leaving(tenant)?.is_none() {
+                self.act(tenant, Act::Change).await?;
             }
-            let pass = Pass { tenant, begun: now, after: None, within: None, versions: 0 };
-            self.sealing.course(|course| course.pass = Some(pass));
-            return Ok(true);
+            let pass = Pass { begun: now, after: None, within: None, versions: 0 };
+            self.sealing.of(tenant, |progress| progress.pass = Some(pass));
+            return Ok(Step::Done);
         };
-        let Some(leaving) = self.leaving(&pass.tenant)? else { return Ok(true) };
+        let Some(leaving) = self.leaving(tenant)? else { return Ok(Step::Done) };
+        let go_on = |pass| self.sealing.of(tenant, |progress| progress.pass = Some(pass));
         let before = pass.here();
-        let chunk = self.next_chunk(&mut pass, leaving).await?;
+        let chunk = self.next_chunk(tenant, &mut pass, leaving).await?;
         let Some((chunk, is_last)) = chunk else {
-            // Who began before the change seals under the leaving one and opens nothing else.
-            self.sealing.course(|course| course.pass = Some(before));
-            return Ok(false);
+            go_on(before);
+            return Ok(Step::Waits);
         };
         if !chunk.is_empty() {
             let moved = chunk.iter().map(|(_, versions)| versions.len()).sum::<usize>();
-            match self.act(&pass.tenant, Act::Reseal(&chunk)).await {
+            match self.act(tenant, Act::Reseal(&chunk)).await {
                 Ok(()) => {
                     let moved = u64::try_from(moved).unwrap_or(u64::MAX);
                     self.sealing.resealed.fetch_add(moved, Ordering::Relaxed);
                 }
-                // Somebody changed one of the keys meanwhile: these are looked at again.
                 Err(error) if error.kind() == ErrorKind::Conflict => {
-                    self.sealing.course(|course| course.pass = Some(before));
-                    return Ok(true);
+                    go_on(before);
+                    return Ok(Step::Again);
                 }
                 Err(error) => return Err(error),
             }
         }
         if !is_last {
-            self.sealing.course(|course| course.pass = Some(pass));
-            return Ok(true);
+            go_on(pass);
+            return Ok(Step::Done);
         }
-        self.act(&pass.tenant, Act::Retire { versions: pass.versions }).await?;
+        // Also where its record fails: it may be committed all the same.
+        self.sealing.course(|course| course.is_clean = false);
+        self.act(tenant, Act::Retire { versions: pass.versions }).await?;
         self.sealing.retired.fetch_add(1, Ordering::Relaxed);
         let ended = self.engines.world.ticks();
         let rest = ended.saturating_sub(pass.begun).saturating_mul(REST).max(PAUSE);
-        self.sealing.course(|course| {
-            course.not_before = ended.saturating_add(rest);
-            course.is_clean = false;
-        });
-        Ok(true)
+        self.sealing.of(tenant, |progress| progress.not_before = ended.saturating_add(rest));
+        Ok(Step::Done)
     }
 
     fn leaving(&self, tenant: &TenantId) -> Result<Option<SealingKeyId>, Error> {
@@ -238,14 +273,15 @@ impl<P: Ports> Pipeline<P> {
     /// tenant's earlier handle.
     async fn next_chunk(
         &self,
+        tenant: &TenantId,
         pass: &mut Pass,
         leaving: SealingKeyId,
     ) -> Result<Option<(Vec<(Key, Vec<Version>)>, bool)>, Error> {
-        let view = self.tenant(&pass.tenant).ok_or_else(not_loaded)?;
+        let view = self.tenant(tenant).ok_or_else(not_loaded)?;
         if self.snapshots.is_earlier_handle_held(&view.data.record) {
             return Ok(None);
         }
-        let page = self.engines.state.keys(&pass.tenant, pass.after.as_ref(), PAGE).await?;
+        let page = self.engines.state.keys(tenant, pass.after.as_ref(), PAGE).await?;
         let (mut chunk, mut room) = (Vec::new(), CHUNK);
         for key in page.rows {
             let mut leaving_versions = Vec::new();
@@ -311,7 +347,7 @@ impl<P: Ports> Pipeline<P> {
         }
         match self.record_own(&scene, &facts, Mark::Outcome(operation, facts.state)).await {
             Ok(()) => {
-                self.sealing.course(|course| course.failures = 0);
+                self.sealing.of(tenant, |progress| progress.failures = 0);
                 Ok(())
             }
             Err(error) => Err(self.abandon(&scene, &facts, Undone::Open(error)).await),
@@ -374,15 +410,24 @@ impl<P: Ports> Pipeline<P> {
     /// What opens a key's archive, where it lies under this sealing key.
     fn opener_under<'a>(&self, key: &'a Key, id: SealingKeyId) -> Option<&'a SealedHandle> {
         let opener = key.archive.as_ref()?.opener.as_ref()?;
-        (self.engines.keys.sealing_key_of(opener) == Some(id)).then_some(opener)
+        (self.opener_lies_under(key) == Some(id)).then_some(opener)
     }
 
-    /// What a version's material lies under, if that is all there is of it.
-    pub(super) fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
+    /// What that lies under which opens a key's archive; nothing where nothing opens one.
+    pub(super) fn opener_lies_under(&self, key: &Key) -> Option<SealingKeyId> {
+        self.engines.keys.sealing_key_of(key.archive.as_ref()?.opener.as_ref()?)
+    }
+
+    /// What a version's material lies under, if it is in the state at all: in software custody, or as an emergency copy.
+    pub(super) fn sealing_key_of(&self, key: &Key, handle: &SealedHandle) -> Option<SealingKeyId> {
         match self.engines.keys.custody_of(handle) {
-            Custody::Software => self.engines.keys.sealing_key_of(handle),
-            // The material is in a device, and what is sealed says only where.
-            Custody::Token | Custody::VendorAttested => None,
+            Custody::Token | Custody::VendorAttested if !key.emergency_copy => {
+                // The material is in a device, and what is sealed says only where.
+                None
+            }
+            Custody::Software | Custody::Token | Custody::VendorAttested => {
+                self.engines.keys.sealing_key_of(handle)
+            }
         }
     }
 

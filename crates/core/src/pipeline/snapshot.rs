@@ -6,7 +6,7 @@ use crate::id::TenantId;
 use crate::port::{AuditLog, Decide, Identify, Ports};
 use crate::tenant::{TenantData, TenantRecord};
 use arc_swap::ArcSwap;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// One tenant as it is now, indexed for requests.
@@ -54,14 +54,11 @@ impl<P: Ports> Snapshots<P> {
         self.tenants.load().keys().cloned().collect()
     }
 
-    /// A tenant with such a record.
-    pub(super) fn find(&self, is_it: impl Fn(&TenantRecord) -> bool) -> Option<TenantId> {
+    /// The tenants with such a record, in order.
+    pub(super) fn find(&self, is_it: impl Fn(&TenantRecord) -> bool) -> BTreeSet<TenantId> {
         let tenants = self.tenants.load();
-        tenants
-            .values()
-            .map(|view| &view.data.record)
-            .find(|record| is_it(record))
-            .map(|record| record.id.clone())
+        let found = tenants.values().map(|view| &view.data.record).filter(|record| is_it(record));
+        found.map(|record| record.id.clone()).collect()
     }
 
     /// How many tenants have such a record.

@@ -99,16 +99,20 @@ impl<P: Ports> Pipeline<P> {
             Error::new(ErrorKind::NotFound, Stage::Resolve, detail)
         })?;
         let state = may(before, &version, verb, without_inventory)?;
-        let (mut handle, mut erasure, mut due) = (version.handle.clone(), before.erasure.clone(), None);
+        let (mut handle, mut archive) = (version.handle.clone(), before.archive.clone());
+        let (mut erasure, mut due) = (before.erasure.clone(), None);
         if verb == VersionVerb::Destroy {
             let remains = self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?;
             handle = remains.handle;
-            let under = self.sealing_key_of(&version.handle);
-            erasure = erasure_with(before, remains.holders, under, self.moment(scene.inbound.now));
-            due = self.sealing_key_due(&before.tenant, under.as_slice(), scene.inbound.now).await?;
+            let mut under: Vec<_> = self.sealing_key_of(before, &version.handle).into_iter().collect();
+            // A bundle that nobody has opened yet holds this version too: it opens no more from here on.
+            under.extend(self.opener_lies_under(before));
+            archive = None;
+            erasure = erasure_with(before, remains.holders, &under, self.moment(scene.inbound.now));
+            due = self.sealing_key_due(&before.tenant, &under, scene.inbound.now).await?;
         }
         let version = Version { state, handle, ..Version::clone(&version) };
-        let key = Key { erasure, epoch: before.epoch.next(), ..before.clone() };
+        let key = Key { archive, erasure, epoch: before.epoch.next(), ..before.clone() };
         let reload = due.is_some().then(|| key.tenant.clone());
         let mut changes = vec![
             StateChange::Version { tenant: key.tenant.clone(), version },

@@ -1,15 +1,16 @@
 //! A key that is put away: its material leaves the live state when somebody has shown that the archive opens, and comes back as it was and no
 //! more than that.
 
+use holdfast_conformance::doubles::PROOF;
 use holdfast_conformance::rig::{Rig, decrypt, encrypt, name, new_key};
 use holdfast_conformance::task::now;
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::archive::UnarchiveKey;
-use holdfast_core::command::{Command, Done};
+use holdfast_core::archive::{KeyArchive, UnarchiveKey};
+use holdfast_core::command::{Command, Done, VerifiedBackup};
 use holdfast_core::context::Context;
-use holdfast_core::key::Key;
+use holdfast_core::key::{Key, Version};
 use holdfast_core::lifecycle::{KeyState, Transition, VersionVerb};
-use holdfast_core::port::{KeyStore as _, State as _};
+use holdfast_core::port::{KeyStore as _, State as _, World as _};
 use holdfast_core::query::{Found, Query, Traces};
 use holdfast_core::sealing_key::SealingKeyState;
 use holdfast_core::{Error, ErrorKind, KeyVersion, OperationId};
@@ -228,4 +229,76 @@ fn the_budget_of_a_key_that_comes_back_goes_on() {
     let bundle = archived(&rig);
     unarchive(&rig, &bundle).unwrap();
     assert_eq!((count(), before), (before, 1));
+}
+
+fn version(rig: &Rig, number: u32) -> Version {
+    rig.state().find_version(kek(rig).id, KeyVersion::new(number).unwrap()).unwrap()
+}
+
+/// Whatever lies under which sealing key: what opens the bundle may be under another one than the version.
+#[test]
+fn a_version_that_was_destroyed_opens_in_no_bundle_that_nobody_had_opened() {
+    for is_changing in [false, true] {
+        let (rig, [first, second]) = rig(Algorithm::Xaes256Gcm);
+        if is_changing {
+            now(rig.transition("other", Transition::Deactivate)).unwrap();
+            now(rig.transition("other", Transition::Destroy(None))).unwrap();
+            assert!(now(rig.pipeline.renew_sealing_keys()).unwrap(), "another one is made");
+        }
+        let bundle = archive(&rig, "kek").unwrap();
+        let (before, remnant) = (kek(&rig), version(&rig, 1));
+        for verb in [VersionVerb::Deactivate, VersionVerb::Destroy] {
+            let (key, version) = (name("kek"), KeyVersion::FIRST);
+            let order = Command::TransitionVersion { key, version, verb, without_inventory: true };
+            now(rig.command("carol", order)).unwrap();
+        }
+        assert_eq!(kek(&rig).archive, None);
+        assert_eq!(confirm(&rig, bundle.code).unwrap_err().detail(), "of key `kek` there is no archive");
+        assert_eq!(traces(&rig).sealing_keys.len(), 1 + usize::from(is_changing));
+        for _ in 0..2 {
+            renew(&rig);
+            rig.world.pass(3600);
+        }
+        let states = traces(&rig).sealing_keys;
+        assert!(states.iter().all(|(_, state)| matches!(state, SealingKeyState::Retired(Some(_)))));
+        assert_eq!(opens(&rig, &second).unwrap(), b"second", "the others stay");
+
+        // Whoever finds what is left of the records on the disk, and has the bundle.
+        let stored = Some(rig.world.now());
+        let archive = KeyArchive { stored, ..KeyArchive::clone(before.archive.as_ref().unwrap()) };
+        let epoch = kek(&rig).epoch;
+        rig.state().forge_key(Key { epoch, archive: Some(Arc::new(archive)), ..before });
+        rig.state().forge_version(remnant);
+        assert!(unarchive(&rig, &bundle).is_err() && opens(&rig, &first).is_err());
+    }
+}
+
+/// Takes a backup, and says that it opens.
+fn back_up(rig: &Rig) {
+    let commit = rig.state().position().sequence;
+    rig.pipeline.engines().archive.hold(commit);
+    let verified = VerifiedBackup { sha256: [7; 32], bytes: 3, commit, proof: PROOF };
+    for command in [Command::BackUp, Command::VerifyBackup(verified)] {
+        drop(now(rig.pipeline.command(&rig.inbound_at(&rig.gateway, "olga"), command)).unwrap());
+    }
+}
+
+#[test]
+fn no_backup_from_before_or_from_meanwhile_protects_a_key_that_came_back() {
+    let (rig, _) = rig(Algorithm::Xaes256Gcm);
+    let is_protected = || kek(&rig).is_protected(rig.pipeline.verified());
+    back_up(&rig);
+    assert!(is_protected());
+    let bundle = archive(&rig, "kek").unwrap();
+    assert!(is_protected(), "it has its material still");
+    confirm(&rig, bundle.code).unwrap();
+    assert!(!is_protected());
+    back_up(&rig);
+    assert!(!is_protected(), "that holds what opens the archive");
+    unarchive(&rig, &bundle).unwrap();
+    assert!(!is_protected());
+    to(&rig, Transition::Compromise);
+    assert!(!is_protected(), "other changes are no protection");
+    back_up(&rig);
+    assert!(is_protected());
 }

@@ -1,17 +1,17 @@
 //! A sealing key that destroyed material lay under gives way to another one, bit by bit, while everything goes on; once, wherever it is cut short.
 
 use holdfast_conformance::doubles::{CommitFault, KeyFault};
-use holdfast_conformance::rig::{Rig, decrypt, encrypt, name, new_key};
+use holdfast_conformance::rig::{Rig, decrypt, encrypt, name, new_key, transition};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::command::Command;
+use holdfast_core::command::{Command, NewKey};
 use holdfast_core::context::Context;
 use holdfast_core::key::Version;
 use holdfast_core::lifecycle::{KeyState, Transition, VersionVerb};
 use holdfast_core::port::{KeyStore as _, World as _};
 use holdfast_core::query::{Found, Query, Traces};
 use holdfast_core::sealing_key::{SealingKeyId, SealingKeyState, SealingKeys};
-use holdfast_core::{ErrorKind, KeyVersion};
+use holdfast_core::{ErrorKind, KeyVersion, TenantId};
 
 const KEYS: usize = 70;
 
@@ -44,8 +44,20 @@ fn destroy(rig: &Rig, key: &str) {
     }
 }
 
+fn destroy_first_version(rig: &Rig, key: &str) {
+    for verb in [VersionVerb::Deactivate, VersionVerb::Destroy] {
+        let (key, version) = (name(key), KeyVersion::FIRST);
+        let order = Command::TransitionVersion { key, version, verb, without_inventory: true };
+        now(rig.command("carol", order)).unwrap();
+    }
+}
+
 fn sealing(rig: &Rig) -> SealingKeys {
-    rig.pipeline.tenant(&rig.acme).unwrap().data.record.sealing.clone()
+    sealing_of(rig, &rig.acme)
+}
+
+fn sealing_of(rig: &Rig, tenant: &TenantId) -> SealingKeys {
+    rig.pipeline.tenant(tenant).unwrap().data.record.sealing.clone()
 }
 
 fn version(rig: &Rig, key: &str, number: u32) -> Version {
@@ -210,15 +222,7 @@ fn a_destroyed_version_counts_and_material_in_a_device_does_not() {
     let rig = Rig::new();
     now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
     now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
-    for verb in [VersionVerb::Deactivate, VersionVerb::Destroy] {
-        let order = Command::TransitionVersion {
-            key: name("kek"),
-            version: KeyVersion::FIRST,
-            verb,
-            without_inventory: true,
-        };
-        now(rig.command("carol", order)).unwrap();
-    }
+    destroy_first_version(&rig, "kek");
     let key = rig.state().find(&rig.acme, &name("kek")).unwrap();
     assert_eq!((key.state, key.erasure.unwrap().sealed_under.len()), (KeyState::Active, 1));
     renew(&rig);
@@ -229,6 +233,33 @@ fn a_destroyed_version_counts_and_material_in_a_device_does_not() {
     destroy(&rig, "kek");
     rig.world.pass(3600);
     assert_eq!((renew(&rig), sealing(&rig).are_at_work()), (0, false));
+}
+
+/// Its material is in a device, and in the state besides.
+#[test]
+fn an_emergency_copy_that_was_destroyed_opens_no_more() {
+    for is_whole in [true, false] {
+        let rig = Rig::new();
+        rig.keys().make_copies();
+        rig.keys().pool(&["a", "b"]);
+        now(rig.create(NewKey { emergency_copy: true, ..new_key("kek", Algorithm::Xaes256Gcm) })).unwrap();
+        let sealed = now(rig.bytes("alice", "kek", encrypt(b"data", Context::EMPTY))).unwrap();
+        now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
+        let (before, remnant) = (under(&rig, "kek"), version(&rig, "kek", 1));
+        match is_whole {
+            true => destroy(&rig, "kek"),
+            false => destroy_first_version(&rig, "kek"),
+        }
+        assert_eq!(traces(&rig, "kek").sealing_keys, [(before, SealingKeyState::InForce)]);
+        renew(&rig);
+        let shown = traces(&rig, "kek").sealing_keys;
+        assert!(matches!(shown[..], [(id, SealingKeyState::Retired(Some(_)))] if id == before), "{shown:?}");
+        if !is_whole {
+            // Whoever finds what is left of it on the disk and puts it back.
+            rig.state().forge_version(remnant);
+            assert!(now(rig.bytes("alice", "kek", decrypt(&sealed, Context::EMPTY))).is_err());
+        }
+    }
 }
 
 /// Who has begun knows the earlier sealing key alone: what they make is under it, and they would not open what has gone over.
@@ -377,4 +408,97 @@ fn what_was_replaced_is_overwritten_as_soon_as_nobody_reads_it() {
     step(&rig);
     step(&rig);
     assert!(!rig.state().has_replaced());
+}
+
+/// The files may hold what was replaced, whatever became of the record.
+#[test]
+fn what_was_replaced_is_overwritten_also_where_the_record_of_it_fails() {
+    let rig = Rig::new();
+    for key in ["kek", "left"] {
+        now(rig.create(new_key(key, Algorithm::Xaes256Gcm))).unwrap();
+    }
+    destroy(&rig, "kek");
+    assert!(step(&rig), "the other one is made");
+    rig.log().hold();
+    let mut renewing = Task::begun(rig.pipeline.renew_sealing_keys());
+    loop {
+        let waiting = rig.log().waiting()[0];
+        if rig.log().entries()[waiting].summary() == "retire-sealing-key success" {
+            rig.log().fail(waiting);
+            break;
+        }
+        rig.log().resolve(waiting);
+        assert!(renewing.turn().is_none());
+    }
+    assert!(renewing.finish().is_err());
+    rig.log().release();
+    assert!(sealing(&rig).retired.len() == 1 && rig.state().has_replaced());
+    step(&rig);
+    assert!(!rig.state().has_replaced());
+}
+
+/// Keys `kek` and `left` in both tenants, of which `kek` is destroyed.
+fn two_tenants() -> Rig {
+    let rig = Rig::new();
+    for tenant in [&rig.acme, &rig.other] {
+        let order = |command| {
+            let inbound = rig.inbound_at(tenant, "carol");
+            drop(now(rig.pipeline.command(&inbound, command)).unwrap());
+        };
+        for key in ["kek", "left"] {
+            order(Command::CreateKey(new_key(key, Algorithm::Xaes256Gcm)));
+        }
+        for verb in [Transition::Deactivate, Transition::Destroy(None)] {
+            order(transition("kek", verb));
+        }
+    }
+    rig
+}
+
+fn retired(rig: &Rig, tenant: &TenantId) -> usize {
+    sealing_of(rig, tenant).retired.len()
+}
+
+#[test]
+fn a_tenant_whose_sealing_key_cannot_be_retired_holds_up_no_other() {
+    for is_first in [true, false] {
+        let rig = two_tenants();
+        let (stuck, healthy) = if is_first { (&rig.acme, &rig.other) } else { (&rig.other, &rig.acme) };
+        rig.keys().jam(stuck, true);
+        let fails = || {
+            let steps = (0..20).filter_map(|_| now(rig.pipeline.renew_sealing_keys()).err());
+            steps.map(|failure| failure.tenant).collect::<Vec<_>>()
+        };
+        assert_eq!(fails(), [Some(stuck.clone())], "once, and then it rests");
+        assert_eq!((retired(&rig, healthy), retired(&rig, stuck)), (1, 0));
+        assert!(sealing_of(&rig, stuck).leaving.is_some() && !sealing_of(&rig, healthy).are_at_work());
+
+        // What the other does is not counted as its own success: it is tried less and less often.
+        for minutes in [1, 2, 4] {
+            rig.world.pass(60 * minutes - 5);
+            assert_eq!(fails(), [], "not before {minutes} minutes");
+            rig.world.pass(10);
+            assert_eq!(fails(), [Some(stuck.clone())]);
+        }
+        rig.keys().jam(stuck, false);
+        rig.world.pass(3600);
+        assert_eq!(fails(), []);
+        assert_eq!((retired(&rig, healthy), retired(&rig, stuck)), (1, 1));
+    }
+}
+
+#[test]
+fn a_tenant_that_waits_for_a_request_holds_up_no_other() {
+    let rig = two_tenants();
+    rig.state().reading.hold();
+    let rotating = Task::begun(rig.command("carol", Command::RotateKey(name("left"))));
+    rig.state().reading.hold_no_more();
+    renew(&rig);
+    // It goes by the sealing key of before.
+    assert!(sealing(&rig).leaving.is_some());
+    assert_eq!((retired(&rig, &rig.acme), retired(&rig, &rig.other)), (0, 1));
+    rig.state().reading.release();
+    rotating.finish().unwrap();
+    renew(&rig);
+    assert_eq!(retired(&rig, &rig.acme), 1, "nor does the other one's rest");
 }

@@ -4,6 +4,7 @@ use super::code;
 use crate::apply::{COMMITTED_KEPT, remember, remembered};
 use crate::seal::Seal;
 use crate::testing::*;
+use holdfast_core::key::Key;
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::{Committed, State, StateChange};
 use holdfast_core::tenant::TenantRecord;
@@ -287,4 +288,22 @@ async fn commits_that_share_a_transaction_stand_or_fall_alone() {
     assert_eq!(taken, 9);
     assert_eq!(state.keys(&acme(), None, 100).await.unwrap().rows.len(), 11);
     state.verify_all(|_| ()).unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_comes_back_is_stamped_with_the_commit_that_brings_it() {
+    let (_directory, state) = founded().await;
+    let renewed = async || state.key(&acme(), &name("kek")).await.unwrap().unwrap().key.renewed;
+    let key = key("acme", "kek", 1);
+    let made = state.apply(operation(2), None, create(key.clone())).await.unwrap();
+    // Whatever else the record says, only that it is not committed yet counts.
+    let (key, other) = update(&key, |key| key.renewed = made.sequence + 7);
+    state.apply(operation(3), None, vec![other]).await.unwrap();
+    assert_eq!(renewed().await, made.sequence);
+    let (key, back) = update(&key, |key| key.renewed = Key::UNCOMMITTED);
+    let back = state.apply(operation(4), None, vec![back]).await.unwrap();
+    assert_eq!(renewed().await, back.sequence);
+    let (_, other) = update(&key, |key| key.renewed = back.sequence);
+    state.apply(operation(5), None, vec![other]).await.unwrap();
+    assert_eq!(renewed().await, back.sequence);
 }

@@ -218,7 +218,9 @@ async fn examine_keys(tenant: &Tenant, findings: &mut Findings) {
             if key.waits_for_backup == Some(true) {
                 waiting.push(key.name.0.to_string());
             }
-            if key.protected == Some(false) && key.state.0 != KeyState::Destroyed {
+            // No backup is to hold what is in an archive alone.
+            let is_archived = key.archive.as_ref().is_some_and(|archive| archive.stored.is_some());
+            if key.protected == Some(false) && key.state.0 != KeyState::Destroyed && !is_archived {
                 unprotected.push(key.name.0.to_string());
             }
         }
