@@ -1,6 +1,8 @@
 //! Emergency copies of a key store in memory. Two custodians allow them: the share of each is their name.
 
-use holdfast_core::emergency::{CopyState, InForce, OpenRequest, REQUEST_SECONDS, RequestCopy};
+use holdfast_core::emergency::{
+    Approved, CopyState, InForce, OpenRequest, OpenedCopy, REQUEST_SECONDS, RequestCopy,
+};
 use holdfast_core::key::KeyMaterial;
 use holdfast_core::{CallerName, Error, ErrorKind, KeyId, KeyVersion, Stage, TenantId, Timestamp};
 use std::collections::HashMap;
@@ -14,7 +16,9 @@ pub(super) struct Copies {
     pub(super) made: bool,
     of: HashMap<KeyId, (TenantId, CopyState)>,
     /// What will be in force once that is recorded.
-    opened: HashMap<KeyId, InForce>,
+    opened: HashMap<KeyId, (OpenedCopy, InForce)>,
+    /// Requests so far.
+    asked: u64,
 }
 
 fn refused(kind: ErrorKind, detail: &'static str) -> Error {
@@ -37,6 +41,10 @@ impl Copies {
     ) -> Result<CopyState, Error> {
         self.check()?;
         let first = versions.first().ok_or_else(|| refused(ErrorKind::NotFound, "no version"))?;
+        if self.opened.contains_key(&first.key) {
+            return Err(refused(ErrorKind::Conflict, "an earlier request is opened"));
+        }
+        self.asked += 1;
         let request = OpenRequest {
             recipient: "age1double".into(),
             fingerprint: "double".into(),
@@ -55,7 +63,7 @@ impl Copies {
     }
 
     /// The last share opens them: [`Self::enforce`] puts them in force.
-    pub(super) fn approve(&mut self, key: KeyId, shares: &[u8], now: Timestamp) -> Result<CopyState, Error> {
+    pub(super) fn approve(&mut self, key: KeyId, shares: &[u8], now: Timestamp) -> Result<Approved, Error> {
         self.check()?;
         let waiting = self.of.get_mut(&key).and_then(|(_, state)| state.request.as_mut());
         let request = waiting.ok_or_else(|| refused(ErrorKind::NotFound, "no request"))?;
@@ -66,7 +74,8 @@ impl Copies {
             request.approved.push(name);
         }
         if request.approved.len() < usize::from(THRESHOLD) {
-            return Ok(CopyState { request: Some(request.clone()), in_force: None });
+            let state = CopyState { request: Some(request.clone()), in_force: None };
+            return Ok(Approved { state, opened: None });
         }
         let in_force = InForce {
             versions: request.versions.clone(),
@@ -74,28 +83,46 @@ impl Copies {
             until: now.plus_seconds(request.seconds),
             approved: request.approved.clone(),
         };
-        self.opened.insert(key, in_force.clone());
-        Ok(CopyState { request: None, in_force: Some(in_force) })
+        let number = OpenedCopy::new(self.asked);
+        let (number, in_force) = self.opened.entry(key).or_insert((number, in_force)).clone();
+        Ok(Approved { state: CopyState { request: None, in_force: Some(in_force) }, opened: Some(number) })
     }
 
-    pub(super) fn enforce(&mut self, key: KeyId) {
-        if let (Some((_, state)), Some(opened)) = (self.of.get_mut(&key), self.opened.remove(&key)) {
+    pub(super) fn enforce(&mut self, key: KeyId, number: OpenedCopy) {
+        let opened = self.opened.get(&key).filter(|(of, _)| *of == number).cloned();
+        if let (Some((_, state)), Some((_, opened))) = (self.of.get_mut(&key), opened) {
             *state = CopyState { request: None, in_force: Some(opened) };
+            self.opened.remove(&key);
         }
+    }
+
+    pub(super) fn forget_version(&mut self, key: KeyId, version: KeyVersion) {
+        let Some((_, state)) = self.of.get_mut(&key) else { return };
+        let in_force = [state.in_force.as_mut(), self.opened.get_mut(&key).map(|(_, opened)| opened)];
+        for in_force in in_force.into_iter().flatten() {
+            in_force.versions.retain(|of| *of != version);
+        }
+        state.request.iter_mut().for_each(|request| request.versions.retain(|of| *of != version));
+        state.in_force.take_if(|in_force| in_force.versions.is_empty());
+        state.request.take_if(|request| request.versions.is_empty());
     }
 
     pub(super) fn end(&mut self, key: KeyId) -> Result<(), Error> {
         self.check()?;
+        self.opened.remove(&key);
         let ended = self.of.remove(&key).map(drop);
         ended.ok_or_else(|| refused(ErrorKind::NotFound, "nothing to end"))
     }
 
     pub(super) fn forget(&mut self, key: KeyId) {
         self.of.remove(&key);
+        self.opened.remove(&key);
     }
 
     pub(super) fn forget_all(&mut self, tenant: &TenantId) {
         self.of.retain(|_, (of, _)| of != tenant);
+        let of = &self.of;
+        self.opened.retain(|key, _| of.contains_key(key));
     }
 
     pub(super) fn expire(&mut self, now: Timestamp) {

@@ -4,7 +4,7 @@ use super::copies::Copies as Emergency;
 use super::{Gate, lock, sha256};
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::{Algorithm, Family, RsaPadding};
-use holdfast_core::emergency::{CopyState, RequestCopy};
+use holdfast_core::emergency::{Approved, CopyState, OpenedCopy, RequestCopy};
 use holdfast_core::frame::Commitment;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{
@@ -527,12 +527,12 @@ impl KeyStore for Keys {
         key: KeyId,
         shares: &[u8],
         now: Timestamp,
-    ) -> Result<CopyState, Error> {
+    ) -> Result<Approved, Error> {
         lock(&self.inner).emergency.approve(key, shares, now)
     }
 
-    fn enforce_copy(&self, _: &Permit<Change>, key: KeyId) {
-        lock(&self.inner).emergency.enforce(key);
+    fn enforce_copy(&self, _: &Permit<Change>, key: KeyId, opened: OpenedCopy) {
+        lock(&self.inner).emergency.enforce(key, opened);
     }
 
     fn end_copy(&self, _: &Permit<Change>, key: KeyId) -> Result<(), Error> {
@@ -712,6 +712,12 @@ impl KeyStore for Keys {
         let mut inner = lock(&self.inner);
         inner.forgotten.push(key);
         inner.emergency.forget(key);
+    }
+
+    fn forget_version(&self, key: KeyId, version: KeyVersion) {
+        let mut inner = lock(&self.inner);
+        inner.forgotten.push(key);
+        inner.emergency.forget_version(key, version);
     }
 
     fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {

@@ -104,6 +104,26 @@ pub struct CopyState {
     pub in_force: Option<InForce>,
 }
 
+/// Copies of a key that enough custodians have opened, and that are not in force yet: by the request that it came of, of all since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedCopy(u64);
+
+impl OpenedCopy {
+    /// Those of the request with this number.
+    pub const fn new(request: u64) -> Self {
+        Self(request)
+    }
+}
+
+/// What came of a custodian's shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approved {
+    /// How it stands once that is recorded: what is open then is in force.
+    pub state: CopyState,
+    /// What its record puts in force; none while it takes more custodians.
+    pub opened: Option<OpenedCopy>,
+}
+
 impl CopyState {
     /// What came of somebody's shares, as its event says it.
     pub fn subject(&self) -> Box<str> {

@@ -9,7 +9,7 @@ use crate::archive::{Bundle, Bundled};
 use crate::caller::{Authentication, Caller, CallerRecord};
 use crate::command::VerifiedBackup;
 use crate::context::Context;
-use crate::emergency::{CopyState, RequestCopy};
+use crate::emergency::{Approved, CopyState, OpenedCopy, RequestCopy};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId, TenantId, TokenId};
 use crate::import::Wrapped;
@@ -467,7 +467,7 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Begins to gather custodians' shares for the copies of these versions of one key. An earlier request for it is forgotten.
     ///
     /// # Errors
-    /// `unsupported` where no copies are made; `throttled` when too many wait.
+    /// `unsupported` where no copies are made; `throttled` when too many wait; `conflict` where an earlier one is opened and not in force yet.
     fn request_copy(
         &self,
         _permit: &Permit<ChangeKind>,
@@ -478,8 +478,8 @@ pub trait KeyStore: Send + Sync + 'static {
         Err(no_copies())
     }
 
-    /// Takes what a custodian gives for a request. With enough of it the copies are opened, and wait for [`Self::enforce_copy`]. The same
-    /// again MUST change nothing. What is wrong MUST be counted, and end the request when there is much of it.
+    /// Takes what a custodian gives for a request. With enough of it the copies are opened, and wait for [`Self::enforce_copy`]; until then
+    /// [`Self::copy_state`] MUST NOT call them in force. The same again MUST change nothing, and be answered the same. What is wrong MUST be counted, and end the request when there is much of it.
     ///
     /// # Errors
     /// `not-found` where no request waits; `integrity` for shares that do not open, or are not those of the request.
@@ -489,12 +489,13 @@ pub trait KeyStore: Send + Sync + 'static {
         _key: KeyId,
         _shares: &[u8],
         _now: Timestamp,
-    ) -> Result<CopyState, Error> {
+    ) -> Result<Approved, Error> {
         Err(no_copies())
     }
 
-    /// Puts in force what has been opened: its record is durable.
-    fn enforce_copy(&self, _permit: &Permit<ChangeKind>, _key: KeyId) {}
+    /// Puts in force what has been opened: the record of an approval that says so is durable. MUST do nothing for what was opened of another
+    /// request, or has been ended meanwhile.
+    fn enforce_copy(&self, _permit: &Permit<ChangeKind>, _key: KeyId, _opened: OpenedCopy) {}
 
     /// Forgets a request, and wipes what is in force of a key.
     ///
@@ -541,6 +542,10 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Drops whatever is held in memory of a key, its emergency copies too, at once. Called for every stop.
     fn forget(&self, key: KeyId);
+
+    /// Drops whatever is held in memory of one version, its emergency copy too. Called when it is destroyed: copies of other versions MUST stay
+    /// as they are.
+    fn forget_version(&self, key: KeyId, version: KeyVersion);
 
     /// The sealing key that a version's handle is sealed under; `None` for what is no sealed handle.
     fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId>;

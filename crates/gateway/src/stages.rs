@@ -6,7 +6,7 @@ use crate::metrics::Latencies;
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{Caller, CallerRecord};
-use holdfast_core::emergency::{CopyState, RequestCopy};
+use holdfast_core::emergency::{Approved, CopyState, OpenedCopy, RequestCopy};
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::peer::Proof;
@@ -20,7 +20,7 @@ use holdfast_core::receipt::{SignedReceipt, Statement};
 use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::tenant::Anchor;
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, Secret, Stage, TenantId, Timestamp, TokenId};
+use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, Stage, TenantId, Timestamp, TokenId};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -171,12 +171,12 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         key: KeyId,
         shares: &[u8],
         now: Timestamp,
-    ) -> Result<CopyState, Error> {
+    ) -> Result<Approved, Error> {
         self.inner.approve_copy(permit, key, shares, now)
     }
 
-    fn enforce_copy(&self, permit: &Permit<Change>, key: KeyId) {
-        self.inner.enforce_copy(permit, key);
+    fn enforce_copy(&self, permit: &Permit<Change>, key: KeyId, opened: OpenedCopy) {
+        self.inner.enforce_copy(permit, key, opened);
     }
 
     fn end_copy(&self, permit: &Permit<Change>, key: KeyId) -> Result<(), Error> {
@@ -282,6 +282,10 @@ impl<T: KeyStore> KeyStore for Seen<T> {
 
     fn forget(&self, key: KeyId) {
         self.inner.forget(key);
+    }
+
+    fn forget_version(&self, key: KeyId, version: KeyVersion) {
+        self.inner.forget_version(key, version);
     }
 
     fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {

@@ -9,7 +9,7 @@ use crate::sealing::{Kind, SealedBlob};
 use crate::software::SoftwareStore;
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::emergency::{CopyState, RequestCopy};
+use holdfast_core::emergency::{Approved, CopyState, OpenedCopy, RequestCopy};
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
@@ -160,13 +160,13 @@ impl<W: World> KeyStore for Custodian<W> {
         key: KeyId,
         shares: &[u8],
         now: Timestamp,
-    ) -> Result<CopyState, Error> {
+    ) -> Result<Approved, Error> {
         self.desk.custodians()?;
         self.desk.approve(key, shares, now, self.world())
     }
 
-    fn enforce_copy(&self, _: &Permit<Change>, key: KeyId) {
-        self.desk.enforce(key);
+    fn enforce_copy(&self, _: &Permit<Change>, key: KeyId, opened: OpenedCopy) {
+        self.desk.enforce(key, opened);
     }
 
     fn end_copy(&self, _: &Permit<Change>, key: KeyId) -> Result<(), Error> {
@@ -290,6 +290,15 @@ impl<W: World> KeyStore for Custodian<W> {
 
     fn forget(&self, key: KeyId) {
         self.desk.end(key);
+        self.software.forget(key);
+        if let Some(token) = &self.token {
+            token.forget(key);
+        }
+    }
+
+    fn forget_version(&self, key: KeyId, version: KeyVersion) {
+        self.desk.end_version(key, version);
+        // What these hold of other versions is loaded again.
         self.software.forget(key);
         if let Some(token) = &self.token {
             token.forget(key);

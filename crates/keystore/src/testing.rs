@@ -16,14 +16,14 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::emergency::{CopyState, RequestCopy};
+use holdfast_core::emergency::{Approved, CopyState, OpenedCopy, RequestCopy};
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains};
 use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, TenantId, Timestamp};
+use holdfast_core::{Error, KeyId, KeyVersion, MemberName, TenantId, Timestamp};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A key store that forwards everything, and holds the results of [`KeyStore::perform`] back while its [`Valve`] is held.
@@ -197,12 +197,12 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
         key: KeyId,
         shares: &[u8],
         now: Timestamp,
-    ) -> Result<CopyState, Error> {
+    ) -> Result<Approved, Error> {
         self.inner.approve_copy(permit, key, shares, now)
     }
 
-    fn enforce_copy(&self, permit: &Permit<Change>, key: KeyId) {
-        self.inner.enforce_copy(permit, key);
+    fn enforce_copy(&self, permit: &Permit<Change>, key: KeyId, opened: OpenedCopy) {
+        self.inner.enforce_copy(permit, key, opened);
     }
 
     fn end_copy(&self, permit: &Permit<Change>, key: KeyId) -> Result<(), Error> {
@@ -293,6 +293,10 @@ impl<S: KeyStore> KeyStore for Stalling<S> {
 
     fn forget(&self, key: KeyId) {
         self.inner.forget(key);
+    }
+
+    fn forget_version(&self, key: KeyId, version: KeyVersion) {
+        self.inner.forget_version(key, version);
     }
 
     fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {

@@ -91,9 +91,9 @@ impl<P: Ports> Pipeline<P> {
         match self.record(scene, facts, mark, Priority::Ordinary, || ((), Ok(Recorded::Success))) {
             Ok(((), recording)) => {
                 let receipt = recording.durable(&self.engines.log).await?;
-                if let (Command::ApproveCopy { .. }, Done::Copy(key, _)) = (command, &done) {
-                    // Nothing is used before its record is durable.
-                    self.engines.keys.enforce_copy(intent.permit(), key.id);
+                if let (Some(opened), Done::Copy(key, _)) = (facts.opened, &done) {
+                    // Nothing is used before its record is durable: this one, which says that it is in force.
+                    self.engines.keys.enforce_copy(intent.permit(), key.id, opened);
                 }
                 Ok((done, receipt))
             }
@@ -186,13 +186,15 @@ impl<P: Ports> Pipeline<P> {
                     if let Done::Key(key, _) = &planned.done {
                         self.agenda.note(key);
                     }
+                    // From here on nobody finds what is gone; what is held of it in memory goes too.
                     if let (
-                        Command::TransitionVersion { verb: VersionVerb::Destroy, .. }
-                        | Command::ConfirmArchive { .. },
+                        Command::TransitionVersion { verb: VersionVerb::Destroy, version, .. },
                         Done::Key(key, _),
                     ) = (command, &planned.done)
                     {
-                        // From here on nobody finds the version; what is held of it in memory goes too.
+                        self.engines.keys.forget_version(key.id, *version);
+                    }
+                    if let (Command::ConfirmArchive { .. }, Done::Key(key, _)) = (command, &planned.done) {
                         self.engines.keys.forget(key.id);
                     }
                     if matches!(command, Command::ConfirmClock) {

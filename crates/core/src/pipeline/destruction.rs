@@ -348,7 +348,10 @@ impl<P: Ports> Pipeline<P> {
             Err(undone) => return Err(self.abandon(&scene, &facts, undone).await),
         }
         if let Some(key) = &key {
-            self.engines.keys.forget(key.id);
+            // Of what is erased nothing has been held since it was destroyed; the key's other versions may be in use.
+            if !matches!(own, Own::Erase(..)) {
+                self.engines.keys.forget(key.id);
+            }
             self.agenda.note(key);
         }
         if !matches!(own, Own::Erase(..))

@@ -2,18 +2,20 @@
 //! record of it is written before it is used.
 
 use super::Pipeline;
+use super::found::not_loaded;
 use super::plan::Planned;
 use super::proof::Intent;
 use super::record::{Facts, Scene};
 use super::work::material;
 use crate::command::Done;
-use crate::emergency::{CopyState, MAX_REASON, MAX_SECONDS, MAX_SHARES, MAX_VERSIONS, RequestCopy};
+use crate::emergency::{Approved, CopyState, MAX_REASON, MAX_SECONDS, MAX_SHARES, MAX_VERSIONS, RequestCopy};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::KeyVersion;
 use crate::key::{Key, Version};
 use crate::lifecycle::KeyState;
 use crate::port::{KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::query::MAX_PAGE;
+use crate::stop::Concerned;
 
 impl<P: Ports> Pipeline<P> {
     pub(super) async fn plan_request_copy(
@@ -24,6 +26,7 @@ impl<P: Ports> Pipeline<P> {
         request: &RequestCopy,
     ) -> Result<Planned, Error> {
         let key = &entry.key;
+        self.check_stops(scene, key)?;
         check_key(key)?;
         check_request(request)?;
         let versions = self.copied_versions(key, &request.versions).await?;
@@ -39,18 +42,20 @@ impl<P: Ports> Pipeline<P> {
         scene: &Scene<'_, P>,
         facts: &mut Facts,
         intent: &Intent,
-        entry: &KeyEntry,
-        shares: &[u8],
+        (entry, shares): (&KeyEntry, &[u8]),
     ) -> Result<Planned, Error> {
         let key = &entry.key;
+        self.check_stops(scene, key)?;
         check_key(key)?;
         if shares.len() > MAX_SHARES {
             let detail = format!("a custodian's shares have at most {MAX_SHARES} bytes");
             return Err(Error::new(ErrorKind::TooLarge, Stage::Resolve, detail));
         }
-        let copy = self.engines.keys.approve_copy(intent.permit(), key.id, shares, scene.inbound.now)?;
+        let approved = self.engines.keys.approve_copy(intent.permit(), key.id, shares, scene.inbound.now)?;
+        let Approved { state: copy, opened } = approved;
         facts.subject = Some(copy.subject());
-        if copy.request.is_none() {
+        facts.opened = opened;
+        if opened.is_some() {
             facts.alarm =
                 Some("emergency copies of a key are in force: it works outside of its device".into());
         }
@@ -60,12 +65,36 @@ impl<P: Ports> Pipeline<P> {
     pub(super) fn plan_end_copy(
         &self,
         scene: &Scene<'_, P>,
+        facts: &mut Facts,
         intent: &Intent,
         entry: &KeyEntry,
     ) -> Result<Planned, Error> {
         let key = &entry.key;
-        self.engines.keys.end_copy(intent.permit(), key.id)?;
+        match self.engines.keys.end_copy(intent.permit(), key.id) {
+            Ok(()) => facts.has_ended = true,
+            // It has, when this was planned before.
+            Err(error) if facts.has_ended && error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         Ok(planned(key, self.engines.keys.copy_state(key.id, scene.inbound.now)))
+    }
+
+    /// While everything is stopped nothing is prepared that would work at once when it is resumed.
+    fn check_stops(&self, scene: &Scene<'_, P>, key: &Key) -> Result<(), Error> {
+        let tenant = &scene.caller.tenant;
+        let concerned = Concerned { tenant, caller: scene.caller.name(), keys: &[key.id] };
+        // In this order: what stands no more is in the tenant's record by then.
+        let stands = self.stops.is_standing(concerned);
+        let view = self.tenant(tenant).ok_or_else(not_loaded)?;
+        if view.data.record.suspended {
+            let detail = "everything of the tenant is suspended";
+            return Err(Error::new(ErrorKind::Stopped, Stage::Resolve, detail)
+                .remedy("run `holdfast resume` first, if it may work again: copies stop with the tenant"));
+        }
+        match stands {
+            true => Err(Error::new(ErrorKind::Stopped, Stage::Resolve, ErrorKind::Stopped.row().title)),
+            false => Ok(()),
+        }
     }
 
     /// Wipes what has expired.

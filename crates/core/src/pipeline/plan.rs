@@ -118,11 +118,11 @@ impl<P: Ports> Pipeline<P> {
             }
             Command::ApproveCopy { key, shares } => {
                 let entry = self.entry(tenant, key).await?;
-                self.plan_approve_copy(scene, facts, intent, &entry, shares)
+                self.plan_approve_copy(scene, facts, intent, (&entry, shares))
             }
             Command::EndCopy(key) => {
                 let entry = self.entry(tenant, key).await?;
-                self.plan_end_copy(scene, intent, &entry)
+                self.plan_end_copy(scene, facts, intent, &entry)
             }
             Command::PutCaller(_)
             | Command::SuspendCaller(_)

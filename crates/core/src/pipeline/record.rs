@@ -6,6 +6,7 @@ use crate::action::Action;
 use crate::algorithm::Algorithm;
 use crate::caller::Caller;
 use crate::context::Context;
+use crate::emergency::OpenedCopy;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::event::{Committed, Committer, ContextFacts, Ending, Event, KeyFacts};
 use crate::frame::Commitment;
@@ -56,6 +57,10 @@ pub(super) struct Facts {
     pub(super) alarm: Option<Box<str>>,
     /// Whether an emergency copy was used.
     pub(super) by_copy: bool,
+    /// Emergency copies that are in force once this is recorded.
+    pub(super) opened: Option<OpenedCopy>,
+    /// Whether emergency copies have been ended: planned anew, there are none.
+    pub(super) has_ended: bool,
     pub(super) opening: [u8; 32],
 }
 
@@ -77,6 +82,8 @@ impl Facts {
             evidence: None,
             alarm: None,
             by_copy: false,
+            opened: None,
+            has_ended: false,
             opening: [0; 32],
         }
     }

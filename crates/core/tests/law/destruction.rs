@@ -54,7 +54,7 @@ fn opens(rig: &Rig, sealed: &[u8]) -> Result<Vec<u8>, Error> {
     now(rig.bytes("alice", "kek", decrypt(sealed, Context::EMPTY)))
 }
 
-fn tick(rig: &Rig) {
+pub(super) fn tick(rig: &Rig) {
     now(rig.pipeline.finish_what_waits()).unwrap();
 }
 

@@ -1,12 +1,15 @@
 //! Emergency copies: never of a key that was created without, never in force without enough custodians and a durable record, never past a stop.
 
+use super::destruction::tick;
+use super::versions::deactivate;
+use holdfast_conformance::doubles::CommitFault;
 use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, name, new_key, rewrap};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::{Command, Done, NewKey};
 use holdfast_core::context::Context;
 use holdfast_core::emergency::{CopyState, MAX_SECONDS, MAX_VERSIONS, RequestCopy};
-use holdfast_core::lifecycle::Transition;
+use holdfast_core::lifecycle::{Transition, VersionVerb};
 use holdfast_core::port::{KeyStore as _, State as _, World as _};
 use holdfast_core::query::{Found, Query};
 use holdfast_core::{Error, ErrorKind, KeyVersion};
@@ -177,6 +180,123 @@ fn nothing_is_in_force_before_its_record_is_durable() {
     rig.log().release();
     assert!(state(&rig).in_force.is_some());
     seal(&rig, "kek").unwrap();
+}
+
+/// What another custodian's record says does not put in force what this one's opened.
+#[test]
+fn a_record_puts_in_force_what_it_says_itself_and_nothing_else() {
+    let rig = rig();
+    rig.keys().set_unreachable(true);
+    carol(&rig, ask("kek", HOUR)).unwrap();
+    rig.log().hold();
+    let mut first = Task::begun(rig.command("carol", share("erin")));
+    rig.log().resolve(rig.log().waiting()[0]);
+    assert!(first.turn().is_none());
+    let mut second = Task::begun(rig.command("carol", share("frank")));
+    rig.log().resolve(rig.log().waiting()[1]);
+    assert!(second.turn().is_none());
+    let outcomes = rig.log().waiting();
+    let subjects: Vec<_> =
+        outcomes.iter().map(|index| rig.log().entries()[*index].text("subject").to_owned()).collect();
+    assert_eq!(subjects[0], "1 of 2 custodians: erin");
+    assert!(subjects[1].starts_with("in force until "), "{subjects:?}");
+    let key = rig.state().find(&rig.acme, &name("kek")).unwrap().id;
+    let is_in_force = || rig.keys().copy_state(key, rig.world.now()).in_force.is_some();
+    rig.log().resolve(outcomes[0]);
+    assert!(first.turn().is_some());
+    assert!(!is_in_force());
+    rig.log().resolve(outcomes[1]);
+    assert!(second.turn().is_some());
+    assert!(is_in_force());
+}
+
+#[test]
+fn an_approval_that_is_planned_anew_puts_it_in_force_all_the_same() {
+    let rig = rig();
+    rig.keys().set_unreachable(true);
+    carol(&rig, ask("kek", HOUR)).unwrap();
+    carol(&rig, share("erin")).unwrap();
+    rig.state().fault(CommitFault::Before(ErrorKind::Conflict));
+    assert!(carol(&rig, share("frank")).unwrap().in_force.is_some());
+    assert!(state(&rig).in_force.is_some());
+    seal(&rig, "kek").unwrap();
+}
+
+#[test]
+fn nobody_asks_and_nobody_allows_while_everything_is_stopped() {
+    let rig = rig();
+    now(rig.command("carol", Command::SuspendTenant)).unwrap();
+    for command in [ask("kek", HOUR), share("erin")] {
+        let error = carol(&rig, command).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.detail()),
+            (ErrorKind::Stopped, "everything of the tenant is suspended")
+        );
+    }
+    assert_eq!(rig.log().last().summary(), "approve-copy refused stopped");
+    now(rig.command("carol", Command::ResumeTenant)).unwrap();
+    assert!(state(&rig).request.is_none());
+    // An order that no disk has yet is one all the same.
+    let suspend = Command::TransitionKey { key: name("kek"), verb: Transition::Suspend };
+    for stop in [suspend, Command::SuspendTenant] {
+        rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
+        now(rig.command("carol", stop)).unwrap();
+        assert_eq!(rig.pipeline.pending_stops(), 1);
+        for command in [ask("kek", HOUR), share("erin")] {
+            assert_eq!(carol(&rig, command).unwrap_err().kind(), ErrorKind::Stopped);
+        }
+        now(rig.pipeline.finish_what_waits()).unwrap();
+        assert_eq!(rig.pipeline.pending_stops(), 0);
+    }
+}
+
+#[test]
+fn an_order_that_ends_it_is_done_though_it_is_planned_anew() {
+    let rig = rig();
+    activate(&rig);
+    rig.state().fault(CommitFault::Before(ErrorKind::Conflict));
+    assert!(carol(&rig, Command::EndCopy(name("kek"))).unwrap().in_force.is_none());
+    assert_eq!(rig.log().last().summary(), "end-copy success");
+    // One that finds nothing is none, planned anew or not.
+    rig.state().fault(CommitFault::Before(ErrorKind::Conflict));
+    assert_eq!(carol(&rig, Command::EndCopy(name("kek"))).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn the_end_of_a_version_is_the_end_of_its_own_copy_alone() {
+    let rig = rig();
+    rig.keys().pool(&["a", "b"]);
+    let id = rig.state().find(&rig.acme, &name("kek")).unwrap().id;
+    let first = seal(&rig, "kek").unwrap();
+    now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
+    let second = seal(&rig, "kek").unwrap();
+    activate(&rig);
+    let in_force =
+        || state(&rig).in_force.map(|of| of.versions.iter().map(|of| of.get()).collect::<Vec<_>>());
+    assert_eq!(in_force(), Some(vec![1, 2]));
+    rig.keys().take_away("b", true);
+    now(rig.command("carol", deactivate(1))).unwrap();
+    let destroy = Command::TransitionVersion {
+        key: name("kek"),
+        version: KeyVersion::FIRST,
+        verb: VersionVerb::Destroy,
+        without_inventory: true,
+    };
+    now(rig.command("carol", destroy)).unwrap();
+    assert_eq!(in_force(), Some(vec![2]));
+    // Nor does another end when the material is erased, member by member.
+    tick(&rig);
+    assert_eq!(rig.keys().erased_on(id, KeyVersion::FIRST), ["a"]);
+    assert_eq!(in_force(), Some(vec![2]));
+    rig.keys().take_away("b", false);
+    rig.world.pass(60);
+    tick(&rig);
+    assert_eq!(rig.keys().erased_on(id, KeyVersion::FIRST), ["a", "b"]);
+    assert_eq!(in_force(), Some(vec![2]));
+    rig.keys().set_unreachable(true);
+    assert_eq!(now(rig.bytes("alice", "kek", decrypt(&second, Context::EMPTY))).unwrap(), b"data");
+    let gone = now(rig.bytes("alice", "kek", decrypt(&first, Context::EMPTY))).unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::KeyState);
 }
 
 #[test]

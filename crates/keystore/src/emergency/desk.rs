@@ -6,7 +6,9 @@ use crate::refusal;
 use crate::root::spoken::Fingerprint;
 use crate::software::material::{self, Ready};
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::emergency::{CopyState, InForce, OpenRequest, REQUEST_SECONDS, RequestCopy, SealedShare};
+use holdfast_core::emergency::{
+    Approved, CopyState, InForce, OpenRequest, OpenedCopy, REQUEST_SECONDS, RequestCopy, SealedShare,
+};
 use holdfast_core::frame::Commitment;
 use holdfast_core::key::{KeyMaterial, NewVersion, TokenOrigin};
 use holdfast_core::port::World;
@@ -29,6 +31,8 @@ pub(crate) struct Desk {
 #[derive(Default)]
 struct Inner {
     requests: HashMap<KeyId, Request>,
+    /// How many there have been: the newest one's number.
+    asked: u64,
     in_force: HashMap<KeyId, Opened>,
 }
 
@@ -52,8 +56,9 @@ impl Moment {
 }
 
 struct Request {
+    number: OpenedCopy,
     tenant: TenantId,
-    mailbox: Box<dyn Mailbox>,
+    mailbox: Arc<dyn Mailbox>,
     seconds: u64,
     reason: Box<str>,
     expires: Moment,
@@ -69,8 +74,16 @@ struct Wanted {
     version: KeyVersion,
     algorithm: Algorithm,
     commitment: Commitment,
-    copy: Copy,
+    copy: Arc<Copy>,
     given: BTreeMap<u8, Secret>,
+}
+
+/// What opens a request's copies, apart from it: that takes its time, and nobody waits for it who does not have to.
+struct Opening {
+    tenant: TenantId,
+    seconds: u64,
+    wanted: Vec<Wanted>,
+    approved: Vec<CallerName>,
 }
 
 /// Copies that are open.
@@ -93,8 +106,18 @@ impl Opened {
 
 impl Request {
     fn shown(&self) -> OpenRequest {
-        let Self { tenant: _, mailbox, seconds, reason, expires, wanted, approved, wrong: _, opened: _ } =
-            self;
+        let Self {
+            number: _,
+            tenant: _,
+            mailbox,
+            seconds,
+            reason,
+            expires,
+            wanted,
+            approved,
+            wrong: _,
+            opened: _,
+        } = self;
         let recipient = mailbox.recipient();
         let shares = wanted.iter().flat_map(|wanted| {
             wanted.copy.holders.iter().map(|holder| SealedShare {
@@ -156,22 +179,42 @@ impl Request {
         self.wanted.iter().all(|wanted| wanted.given.len() >= usize::from(wanted.copy.threshold))
     }
 
-    fn open<W: World>(&self, key: KeyId, now: Timestamp, world: &W) -> Result<Opened, Error> {
+    /// What it takes to open them, once there is enough of it.
+    fn opening(&self) -> Option<Opening> {
+        if self.opened.is_some() || !self.has_enough() {
+            return None;
+        }
+        let wanted = self.wanted.iter().map(|wanted| {
+            let Wanted { version, algorithm, commitment, copy, given } = wanted;
+            let given = given.iter().map(|(number, share)| (*number, Secret::from(share.expose())));
+            Wanted {
+                version: *version,
+                algorithm: *algorithm,
+                commitment: *commitment,
+                copy: Arc::clone(copy),
+                given: given.collect(),
+            }
+        });
+        Some(Opening {
+            tenant: self.tenant.clone(),
+            seconds: self.seconds,
+            wanted: wanted.collect(),
+            approved: self.approved.clone(),
+        })
+    }
+}
+
+impl Opening {
+    fn open<W: World>(self, key: KeyId, now: Timestamp, world: &W) -> Result<Opened, Error> {
+        let Self { tenant, seconds, wanted, approved } = self;
         let mut versions = BTreeMap::new();
-        for Wanted { version, algorithm, commitment, copy, given } in &self.wanted {
-            let of = Of { tenant: &self.tenant, key, version: *version, algorithm: *algorithm };
+        for Wanted { version, algorithm, commitment, copy, given } in &wanted {
+            let of = Of { tenant: &tenant, key, version: *version, algorithm: *algorithm };
             let opened = copy.open(&of, given, world)?;
             let ready = Arc::new(material::load(*algorithm, opened.expose())?);
             versions.insert(*version, (*commitment, ready));
         }
-        let until = Moment::after(self.seconds, now, world);
-        Ok(Opened {
-            tenant: self.tenant.clone(),
-            versions,
-            since: now,
-            until,
-            approved: self.approved.clone(),
-        })
+        Ok(Opened { tenant, versions, since: now, until: Moment::after(seconds, now, world), approved })
     }
 }
 
@@ -226,13 +269,14 @@ impl Desk {
                 version: version.version,
                 algorithm: version.algorithm,
                 commitment: *version.commitment,
-                copy: Copy::parse(copy)?,
+                copy: Arc::new(Copy::parse(copy)?),
                 given: BTreeMap::new(),
             })
         });
-        let request = Request {
+        let mut request = Request {
+            number: OpenedCopy::new(0),
             tenant,
-            mailbox: custodians.mail.mailbox(),
+            mailbox: custodians.mail.mailbox().into(),
             seconds: asked.seconds,
             reason: asked.reason.clone(),
             expires: Moment::after(REQUEST_SECONDS, now, world),
@@ -244,11 +288,23 @@ impl Desk {
         let shown = request.shown();
         let mut inner = self.inner();
         inner.expire(now, world);
+        if inner.requests.get(&key).is_some_and(|request| request.opened.is_some()) {
+            let detail = format!(
+                "the emergency copies of `{}` are open, and in force once that is recorded",
+                asked.key
+            );
+            return Err(Error::new(ErrorKind::Conflict, Stage::Perform, detail).remedy(format!(
+                "run `holdfast emergency show {}` to see when they are; where that comes to nothing, `holdfast emergency end` it first",
+                asked.key
+            )));
+        }
         if inner.requests.len() >= MAX_REQUESTS && !inner.requests.contains_key(&key) {
             let detail = format!("{MAX_REQUESTS} requests for emergency copies wait already");
             return Err(Error::new(ErrorKind::Throttled, Stage::Perform, detail)
                 .remedy("end those that are not needed, or wait until they expire"));
         }
+        inner.asked = inner.asked.saturating_add(1);
+        request.number = OpenedCopy::new(inner.asked);
         inner.requests.insert(key, request);
         tracing::warn!(
             key = %asked.key,
@@ -259,41 +315,60 @@ impl Desk {
         Ok(CopyState { request: Some(shown), in_force })
     }
 
-    /// As [`holdfast_core::port::KeyStore::approve_copy`].
+    /// As [`holdfast_core::port::KeyStore::approve_copy`]. What was given is decrypted, and the copies are opened, while others use the desk.
     pub(crate) fn approve<W: World>(
         &self,
         key: KeyId,
         shares: &[u8],
         now: Timestamp,
         world: &W,
-    ) -> Result<CopyState, Error> {
-        let mut inner = self.inner();
-        inner.expire(now, world);
-        let request = inner.requests.get_mut(&key).ok_or_else(no_request)?;
-        let taken = match request.mailbox.open(shares) {
-            Some(given) => request.take(&given),
-            None => Err(wrong("what was given does not open with the request's key".to_owned())),
+    ) -> Result<Approved, Error> {
+        let (number, mailbox) = {
+            let mut inner = self.inner();
+            inner.expire(now, world);
+            let request = inner.requests.get(&key).ok_or_else(no_request)?;
+            (request.number, Arc::clone(&request.mailbox))
         };
-        if let Err(error) = taken {
-            request.wrong = request.wrong.saturating_add(1);
-            if request.wrong >= MAX_WRONG {
-                inner.requests.remove(&key);
-                tracing::warn!(
-                    "a request for emergency copies is over: too many wrong shares were given for it"
-                );
+        let given = mailbox.open(shares);
+        let opening = {
+            let mut inner = self.inner();
+            let request = inner.request(key, number)?;
+            let taken = match given {
+                Some(given) => request.take(&given),
+                None => Err(wrong("what was given does not open with the request's key".to_owned())),
+            };
+            if let Err(error) = taken {
+                request.wrong = request.wrong.saturating_add(1);
+                if request.wrong >= MAX_WRONG {
+                    inner.requests.remove(&key);
+                    tracing::warn!(
+                        "a request for emergency copies is over: too many wrong shares were given for it"
+                    );
+                }
+                return Err(error);
             }
-            return Err(error);
+            request.opening()
+        };
+        let opened = opening.map(|opening| opening.open(key, now, world)).transpose()?;
+        let mut inner = self.inner();
+        let request = inner.request(key, number)?;
+        if let (Some(mut opened), None) = (opened, &request.opened) {
+            // What ended meanwhile ends in what was opened of it.
+            opened.versions.retain(|version, _| request.wanted.iter().any(|of| of.version == *version));
+            request.opened = Some(opened);
         }
-        if request.opened.is_none() && request.has_enough() {
-            request.opened = Some(request.open(key, now, world)?);
+        if let Some(opened) = &request.opened {
+            let state = CopyState { request: None, in_force: Some(opened.shown()) };
+            return Ok(Approved { state, opened: Some(number) });
         }
-        Ok(inner.state(key))
+        Ok(Approved { state: inner.state(key), opened: None })
     }
 
-    /// Puts in force what has been opened, in the place of what was in force of the key. The request, its key and the shares are gone.
-    pub(crate) fn enforce(&self, key: KeyId) {
+    /// Puts in force what has been opened of this very request, in the place of what was in force of the key. The request, its key and the
+    /// shares are gone.
+    pub(crate) fn enforce(&self, key: KeyId, number: OpenedCopy) {
         let mut inner = self.inner();
-        if inner.requests.get(&key).is_none_or(|request| request.opened.is_none()) {
+        if inner.request(key, number).map_or(true, |request| request.opened.is_none()) {
             return;
         }
         if let Some(opened) = inner.requests.remove(&key).and_then(|request| request.opened) {
@@ -307,6 +382,26 @@ impl Desk {
         let mut inner = self.inner();
         let (request, copies) = (inner.requests.remove(&key), inner.in_force.remove(&key));
         request.is_some() || copies.is_some()
+    }
+
+    /// The same of one version alone: what there is of others stays.
+    pub(crate) fn end_version(&self, key: KeyId, version: KeyVersion) {
+        let mut inner = self.inner();
+        if let Some(request) = inner.requests.get_mut(&key) {
+            request.wanted.retain(|wanted| wanted.version != version);
+            if let Some(opened) = &mut request.opened {
+                opened.versions.remove(&version);
+            }
+            if request.wanted.is_empty() {
+                inner.requests.remove(&key);
+            }
+        }
+        if let Some(opened) = inner.in_force.get_mut(&key) {
+            opened.versions.remove(&version);
+            if opened.versions.is_empty() {
+                inner.in_force.remove(&key);
+            }
+        }
     }
 
     /// The same of all of a tenant's keys.
@@ -358,15 +453,15 @@ impl Inner {
         self.in_force.retain(|_, opened| !opened.until.has_come(now, world));
     }
 
+    /// This very request: another one of the key is none.
+    fn request(&mut self, key: KeyId, number: OpenedCopy) -> Result<&mut Request, Error> {
+        self.requests.get_mut(&key).filter(|request| request.number == number).ok_or_else(no_request)
+    }
+
+    /// What is merely opened waits still.
     fn state(&self, key: KeyId) -> CopyState {
         let in_force = self.in_force.get(&key).map(Opened::shown);
-        match self.requests.get(&key) {
-            None => CopyState { request: None, in_force },
-            Some(Request { opened: Some(opened), .. }) => {
-                CopyState { request: None, in_force: Some(opened.shown()) }
-            }
-            Some(request) => CopyState { request: Some(request.shown()), in_force },
-        }
+        CopyState { request: self.requests.get(&key).map(Request::shown), in_force }
     }
 }
 

@@ -9,18 +9,22 @@ use crate::software::material::{self, generate};
 use crate::software::operate::Step;
 use aws_lc_rs::rand;
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::emergency::{OpenRequest, RequestCopy};
+use holdfast_core::emergency::{Approved, CopyState, OpenRequest, OpenedCopy, RequestCopy};
 use holdfast_core::frame::Commitment;
 use holdfast_core::key::{KeyMaterial, NewVersion, SealedHandle, TokenOrigin};
 use holdfast_core::port::World;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, ErrorKind, KeyId, KeyVersion, Secret, TenantId, Timestamp};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak, mpsc};
+use std::thread;
+use std::time::Duration;
 
 const ALGORITHM: Algorithm = Algorithm::Aes256Gcm;
 const KEY: KeyId = KeyId::from_bytes([1; 16]);
+/// Copies that were opened of the first request.
+const FIRST: OpenedCopy = OpenedCopy::new(1);
 const NAMES: [&str; 3] = ["erin", "frank", "grace"];
 
 /// Clocks that are moved one by one.
@@ -222,8 +226,8 @@ fn given(request: &OpenRequest, shares: &[Vec<u8>]) -> Vec<u8> {
     letter(&request.recipient, &shares.concat())
 }
 
-fn give(desk: &Desk, what: &[u8], world: &Clocks) -> Result<holdfast_core::emergency::CopyState, Error> {
-    desk.approve(KEY, what, world.now(), world)
+fn give(desk: &Desk, what: &[u8], world: &Clocks) -> Result<CopyState, Error> {
+    desk.approve(KEY, what, world.now(), world).map(|approved| approved.state)
 }
 
 fn is_in_force(desk: &Desk, made: &Made, world: &Clocks) -> bool {
@@ -245,7 +249,7 @@ fn enough_custodians_put_it_in_force_once_that_is_recorded_and_it_does_what_the_
     assert!(state.request.is_none());
     assert_eq!(state.in_force.unwrap().versions, [number(1), number(2)]);
     assert!(!is_in_force(&desk, &first, &world));
-    desk.enforce(KEY);
+    desk.enforce(KEY, FIRST);
     let ready = desk.find(&first.of(), world.now(), &world).unwrap();
     let itself = material::load(ALGORITHM, first.material.expose()).unwrap();
     let plaintext = Secret::from(&b"4711"[..]);
@@ -263,6 +267,97 @@ fn enough_custodians_put_it_in_force_once_that_is_recorded_and_it_does_what_the_
     assert_eq!(desk.in_force(), 2);
     assert!(desk.end(KEY) && !desk.end(KEY));
     assert!(!is_in_force(&desk, &first, &world));
+}
+
+/// What is open waits for its record, and no other request takes its place meanwhile.
+#[test]
+fn what_is_merely_open_is_not_in_force_and_gives_way_to_no_other_request() {
+    let world = Clocks::default();
+    let made = Made::new(1, &world);
+    let (desk, request) = asked(&[&made], &world);
+    let approve = |of| desk.approve(KEY, &given(&request, &[made.share(of)]), world.now(), &world).unwrap();
+    assert_eq!(approve(0).opened, None);
+    let Approved { state: answered, opened } = approve(1);
+    assert_eq!((answered.request.is_none(), opened), (true, Some(FIRST)));
+    // The same again, and one more, are answered the same.
+    assert_eq!([approve(1).opened, approve(2).opened], [Some(FIRST); 2]);
+    assert_eq!(approve(1).state, answered);
+    let state = desk.state(KEY, world.now(), &world);
+    assert!(state.in_force.is_none() && state.request.is_some());
+    let again = RequestCopy {
+        key: "payroll".parse().unwrap(),
+        seconds: 60,
+        reason: "again".into(),
+        versions: vec![],
+    };
+    let error = desk.request(&[(made.of(), made.copy.clone())], &again, world.now(), &world).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.remedy_text().contains("holdfast emergency end"), "{}", error.remedy_text());
+    // The record of another request's approval is not its own.
+    desk.enforce(KEY, OpenedCopy::new(2));
+    assert!(!is_in_force(&desk, &made, &world));
+    desk.enforce(KEY, FIRST);
+    assert_eq!(desk.state(KEY, world.now(), &world), answered);
+    assert!(is_in_force(&desk, &made, &world));
+}
+
+#[test]
+fn the_end_of_a_version_is_the_end_of_its_own_copy_alone() {
+    let world = Clocks::default();
+    let (first, second) = (Made::new(1, &world), Made::new(2, &world));
+    for is_enforced in [true, false] {
+        let (desk, request) = asked(&[&first, &second], &world);
+        for of in [0, 1] {
+            give(&desk, &given(&request, &[first.share(of), second.share(of)]), &world).unwrap();
+        }
+        if is_enforced {
+            desk.enforce(KEY, FIRST);
+        }
+        desk.end_version(KEY, number(1));
+        desk.enforce(KEY, FIRST);
+        assert!(!is_in_force(&desk, &first, &world) && is_in_force(&desk, &second, &world));
+        desk.end_version(KEY, number(2));
+        assert_eq!(desk.state(KEY, world.now(), &world), CopyState::default());
+    }
+}
+
+/// A key of a request which, while it decrypts, has somebody else end the request.
+struct Ended(Weak<Desk>);
+
+impl Mail for Weak<Desk> {
+    fn seal(&self, recipient: &str, text: &Secret) -> Result<Vec<u8>, Error> {
+        Ok(letter(recipient, text.expose()))
+    }
+
+    fn mailbox(&self) -> Box<dyn Mailbox> {
+        Box::new(Ended(self.clone()))
+    }
+}
+
+impl Mailbox for Ended {
+    fn recipient(&self) -> &'static str {
+        "fresh"
+    }
+
+    fn open(&self, sealed: &[u8]) -> Option<Secret> {
+        let (desk, (done, is_done)) = (self.0.upgrade().unwrap(), mpsc::channel());
+        thread::spawn(move || done.send(desk.end(KEY)));
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(10)), Ok(true), "the desk is locked");
+        Fresh("fresh".to_owned()).open(sealed)
+    }
+}
+
+#[test]
+fn nobody_waits_for_what_is_decrypted_and_what_ended_meanwhile_stays_ended() {
+    let world = Clocks::default();
+    let made = Made::new(1, &world);
+    let desk = Arc::new_cyclic(|desk: &Weak<Desk>| {
+        Desk::new(Some(Custodians { mail: Box::new(desk.clone()), ..custodians() }))
+    });
+    let request = ask(&desk, &[&made], &world);
+    let error = give(&desk, &given(&request, &[made.share(0)]), &world).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(desk.state(KEY, world.now(), &world), CopyState::default());
 }
 
 #[test]
@@ -327,7 +422,7 @@ fn what_is_in_force_ends_by_whichever_clock_is_first_and_never_comes_back() {
         for of in [0, 1] {
             give(&desk, &given(&request, &[made.share(of)]), &world).unwrap();
         }
-        desk.enforce(KEY);
+        desk.enforce(KEY, FIRST);
         world.pass(3599.min(wall), 3599.min(ticks));
         assert!(is_in_force(&desk, &made, &world));
         world.pass(wall.min(1), ticks.min(1));
@@ -359,7 +454,7 @@ fn without_custodians_there_is_nothing_and_a_tenant_s_end_is_its_copies_end() {
     for of in [0, 1] {
         give(&desk, &given(&request, &[made.share(of)]), &world).unwrap();
     }
-    desk.enforce(KEY);
+    desk.enforce(KEY, FIRST);
     ask(&desk, &[&made], &world);
     desk.end_all(&"other".parse().unwrap());
     assert!(is_in_force(&desk, &made, &world));

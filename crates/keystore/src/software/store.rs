@@ -17,7 +17,7 @@ use holdfast_core::pipeline::{Change, Permit, Use};
 use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains, World};
 use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
-use holdfast_core::{Error, KeyId, MemberName, Secret, TenantId, Timestamp};
+use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId, Timestamp};
 use std::sync::Arc;
 
 /// How much memory and how many threads the store takes.
@@ -312,6 +312,10 @@ impl<W: World> KeyStore for SoftwareStore<W> {
     }
 
     fn forget(&self, key: KeyId) {
+        self.keys.forget(key);
+    }
+
+    fn forget_version(&self, key: KeyId, _: KeyVersion) {
         self.keys.forget(key);
     }
 

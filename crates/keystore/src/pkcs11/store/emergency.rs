@@ -64,8 +64,63 @@ impl<W: World> TokenStore<W> {
 /// `unsupported` for a version without one; `key-store-unavailable` for a handle that does not open.
 pub(crate) fn copy_of<W: World>(vault: &Vault<W>, material: &KeyMaterial<'_>) -> Result<Vec<u8>, Error> {
     let tenant = vault.tenant(material.tenant, material.tenant_handle)?;
-    let opened = tenant.sealer.open(&Binding::of(Kind::Reference, material), material.handle)?;
+    let opened = tenant.open(&Binding::of(Kind::Reference, material), material.handle)?;
     Reference::parse(opened.expose())?
         .emergency
         .ok_or_else(|| refusal::unsupported("the version was made without an emergency copy"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what fails here is a test")]
+mod tests {
+    use super::*;
+    use crate::pkcs11::reference::Paddings;
+    use crate::root::RootKey;
+    use crate::software::fixture::Entropy;
+    use holdfast_core::algorithm::Algorithm;
+    use holdfast_core::frame::Commitment;
+    use holdfast_core::key::SealedHandle;
+    use holdfast_core::{ErrorKind, KeyId, KeyVersion, TenantId};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_copy_is_found_while_its_tenant_s_sealing_key_changes_and_when_it_has_changed() {
+        let root = RootKey::new(Secret::new(vec![7; 32])).unwrap();
+        let vault = Vault::open(root, Arc::new(Entropy), 4).unwrap();
+        let tenant: TenantId = "acme".parse().unwrap();
+        let (before, empty) = (vault.enroll(&tenant).unwrap(), SealedHandle::new(&[]));
+        let version = KeyMaterial {
+            tenant: &tenant,
+            tenant_handle: &before,
+            key: KeyId::from_bytes([1; 16]),
+            version: KeyVersion::FIRST,
+            algorithm: Algorithm::Aes256Gcm,
+            exportable: false,
+            commitment: &Commitment::NONE,
+            handle: &empty,
+        };
+        let reference = Reference {
+            id: [7; 16],
+            paddings: Paddings::default(),
+            copy: None,
+            adopted: None,
+            emergency: Some(b"the copy".to_vec()),
+            spki: vec![],
+        };
+        let sealer = &vault.tenant(&tenant, &before).unwrap().sealer;
+        let bytes = reference.to_bytes().unwrap();
+        let handle = sealer.seal(&Entropy, &Binding::of(Kind::Reference, &version), &bytes).unwrap();
+        let both = vault.change(&tenant, &before).unwrap().handle;
+        let changing = KeyMaterial { tenant_handle: &both, handle: &handle, ..version };
+        for version in [KeyMaterial { handle: &handle, ..version }, changing] {
+            assert_eq!(copy_of(&vault, &version).unwrap(), b"the copy");
+        }
+        // Sealed anew, it needs the one that left no more; without that nothing of before opens.
+        let over = vault.reseal(&changing).unwrap();
+        let after = vault.retire(&tenant, &both).unwrap();
+        let changed = KeyMaterial { tenant_handle: &after, handle: &over, ..version };
+        assert_eq!(copy_of(&vault, &changed).unwrap(), b"the copy");
+        let lost = KeyMaterial { handle: &handle, ..changed };
+        assert_eq!(copy_of(&vault, &lost).unwrap_err().kind(), ErrorKind::KeyStoreUnavailable);
+    }
 }

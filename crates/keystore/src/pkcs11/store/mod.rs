@@ -439,6 +439,10 @@ impl<W: World> KeyStore for TokenStore<W> {
         self.keys.forget(key);
     }
 
+    fn forget_version(&self, key: KeyId, _: KeyVersion) {
+        self.keys.forget(key);
+    }
+
     fn sealing_key_of(&self, handle: &SealedHandle) -> Option<SealingKeyId> {
         Vault::<W>::sealing_key_of(handle)
     }
