@@ -240,6 +240,11 @@ fn when_every_token_is_gone_enough_custodians_let_a_key_go_on_and_everybody_sees
     }
     assert!(stderr(&dev.run(&verify)).contains("open an emergency copy"));
     assert!(dev.ok(&["key", "list"]).contains("active, with an emergency copy"));
+    // What is left of a copy on the disk when it is destroyed opens no more, not even for enough custodians.
+    dev.ok(&["key", "deactivate", "k", "--version", "1", "--without-inventory"]);
+    dev.ok(&["key", "destroy", "k", "--version", "1", "--without-inventory", "--confirm", "k"]);
+    let sealing_key = || shown(dev, &["key", "show", "k"])["sealed_under"][0]["state"].clone();
+    until("what it lay under is retired", || sealing_key() == "retired");
     dev.ok(&["key", "deactivate", "k"]);
     let ends = stderr(&dev.run(&["key", "destroy", "k", "--confirm", "k", "--after", "1d"]));
     assert!(ends.contains("those of the emergency copies"), "{ends}");
