@@ -88,8 +88,9 @@ impl<P: Ports> Pipeline<P> {
         let view = self.tenant(tenant).ok_or_else(not_loaded)?;
         if view.data.record.suspended {
             let detail = "everything of the tenant is suspended";
-            return Err(Error::new(ErrorKind::Stopped, Stage::Resolve, detail)
-                .remedy("run `holdfast resume` first, if it may work again: copies stop with the tenant"));
+            return Err(Error::new(ErrorKind::Stopped, Stage::Resolve, detail).remedy(
+                "run `holdfast tenant resume` first, if it may work again: copies stop with the tenant",
+            ));
         }
         match stands {
             true => Err(Error::new(ErrorKind::Stopped, Stage::Resolve, ErrorKind::Stopped.row().title)),
