@@ -177,7 +177,7 @@ fn canonical(request: &Request<'_>, names: &[&str], signed_headers: &str) -> Opt
     out.push(b'\n');
     out.extend_from_slice(signed_headers.as_bytes());
     out.push(b'\n');
-    push_hex(&mut out, digest(&SHA256, body).as_ref());
+    out.extend_from_slice(hex::encode(digest(&SHA256, body)).as_bytes());
     Some(out)
 }
 
@@ -187,7 +187,7 @@ fn string_to_sign(at: &str, scope: &[Box<str>; 4], canonical: &[u8]) -> Vec<u8> 
         out.extend_from_slice(line.as_bytes());
         out.push(b'\n');
     }
-    push_hex(&mut out, digest(&SHA256, canonical).as_ref());
+    out.extend_from_slice(hex::encode(digest(&SHA256, canonical)).as_bytes());
     out
 }
 
@@ -221,12 +221,11 @@ impl Signer<'_> {
         let names = "host;x-amz-date";
         let canonical = canonical(&request, &["host", "x-amz-date"], names).unwrap_or_default();
         let signed = string_to_sign(&at, &scope, &canonical);
-        let mut signature = Vec::with_capacity(64);
-        push_hex(&mut signature, &SignedRequest::sign(secret_access_key, &scope, &signed));
+        let signature = hex::encode(SignedRequest::sign(secret_access_key, &scope, &signed));
         let authorization = format!(
             "{ALGORITHM} Credential={access_key_id}/{}, SignedHeaders={names}, Signature={}",
             scope.join("/"),
-            String::from_utf8_lossy(&signature)
+            signature
         );
         (at, authorization)
     }
@@ -249,30 +248,11 @@ fn in_basic_form(at: Timestamp) -> String {
     basic
 }
 
-fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    for byte in bytes {
-        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-}
-
 /// 64 lower-case hexadecimal digits.
 fn unhex(text: &str) -> Option<[u8; 32]> {
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
     let mut bytes = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (slot, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *slot = (value(*high)? << 4) | value(*low)?;
-    }
-    Some(bytes)
+    hex::decode_to_slice(text, &mut bytes).ok()?;
+    (!text.bytes().any(|digit| digit.is_ascii_uppercase())).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -295,9 +275,7 @@ mod tests {
     fn the_published_canonical_requests() {
         let hash = |request: &Request<'_>, names: &str| {
             let list: Vec<&str> = names.split(';').collect();
-            let mut hex = Vec::new();
-            push_hex(&mut hex, digest(&SHA256, &canonical(request, &list, names).unwrap()).as_ref());
-            String::from_utf8(hex).unwrap()
+            hex::encode(digest(&SHA256, &canonical(request, &list, names).unwrap()))
         };
         let pairs =
             [("host", HOST), ("x-amz-date", "20260115T101500Z"), ("content-type", "application/json")];

@@ -1,7 +1,7 @@
 //! What a sealed gateway answers.
 
 use super::waiting::{Refused, Waiting};
-use crate::service::{read_body, respond};
+use crate::service::{self, read_body, respond};
 use crate::shares::network;
 use bytes::Bytes;
 use holdfast_core::port::World as _;
@@ -28,13 +28,9 @@ pub(super) async fn answer(
         Err(error) => return Ok(respond(encode::problem(&error, None), None)),
     };
     let (parts, body) = request.into_parts();
-    let sealed = || {
-        let error = Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title);
-        encode::problem(&error, Some(operation))
-    };
+    let sealed = || encode::problem(&service::sealed(), Some(operation));
     if xks::path::is_meant(parts.uri.path()) {
-        let error = Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title);
-        return Ok(respond(xks::error::refusal(&error), Some(operation)));
+        return Ok(respond(xks::error::refusal(&service::sealed()), Some(operation)));
     }
     let endpoint =
         native::route(parts.method.as_str(), parts.uri.path()).map(|matched| matched.route.endpoint);
@@ -70,7 +66,7 @@ async fn give(
         None => None,
     };
     let _place = waiting.reading.try_acquire().map_err(|_| busy())?;
-    let sealed = || refused(Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title));
+    let sealed = || refused(service::sealed());
     let matched = native::route(parts.method.as_str(), parts.uri.path()).map_err(|_| sealed())?;
     let body = read_body(&waiting.limits, matched.route.limit, body).await.map_err(refused)?;
     match native::decode(&matched, parts.uri.query().unwrap_or_default(), &body).map_err(refused)? {

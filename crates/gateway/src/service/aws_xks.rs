@@ -1,6 +1,6 @@
 //! AWS KMS external key stores: what the provider's request is, and how the law's answer is told to it.
 
-use super::{Answered, read_body, trace_id};
+use super::{Answered, place, read_body, sealed, trace_id};
 use crate::detach::Detach;
 use crate::external_store::{Store, devices};
 use crate::listener::About;
@@ -10,7 +10,7 @@ use holdfast_core::peer::{Proof, SignedRequest};
 use holdfast_core::pipeline::{Call, Inbound};
 use holdfast_core::port::{AuditLog as _, Health, State as _, World as _};
 use holdfast_core::query::{Found, Query};
-use holdfast_core::{Error, ErrorKind, OperationId, Stage};
+use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::native::encode::Response;
 use holdfast_wire::sigv4;
 use holdfast_wire::xks::{self, error, message, path};
@@ -61,15 +61,12 @@ pub(super) async fn receive(
         return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
     }
     if gateway.law.is_sealed() {
-        let error = Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title);
-        return (route, refused(&error));
+        return (route, refused(&sealed()));
     }
-    let place = Arc::clone(&gateway.requests).try_acquire_owned();
-    if place.is_err() {
-        gateway.law.count_noise(about.source, ErrorKind::Throttled.code());
-        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way");
-        return (route, refused(&error));
-    }
+    let place = match place(gateway, &about, false) {
+        Ok(place) => place,
+        Err(error) => return (route, refused(&error)),
+    };
     let deadline = Instant::now() + DEADLINE;
     let late = || {
         let detail = format!("there was no answer within {} ms", DEADLINE.as_millis());
@@ -79,6 +76,7 @@ pub(super) async fn receive(
     let body = timeout_at(deadline, read_body(&gateway.config.limits, xks::MAX_BODY, body)).await;
     let body = body.unwrap_or_else(|_elapsed| Err(late()));
     let now = gateway.law.engines().world.now();
+    let key = store.key(path.key);
     let received = Received { operation, parts, now, ticks };
     let living = Arc::clone(&gateway.alive).try_acquire_owned();
     let work = {
@@ -88,7 +86,7 @@ pub(super) async fn receive(
             let (_place, _living) = (place, living);
             let body =
                 body.inspect_err(|error| gateway.law.count_noise(about.source, error.kind().code()))?;
-            answer(&gateway, &about, &store, &received, (asked, &body)).await
+            answer(&gateway, &about, &store, &received, (asked, key, &body)).await
         }
     };
     // What has begun is finished and recorded, whether or not somebody still waits for it.
@@ -111,7 +109,7 @@ async fn answer(
     about: &About,
     store: &Store,
     received: &Received,
-    (asked, body): (path::Operation, &[u8]),
+    (asked, key, body): (path::Operation, Result<KeyName, Error>, &[u8]),
 ) -> Result<Response, Error> {
     let Received { operation, parts, now, ticks } = received;
     let law = &gateway.law;
@@ -140,7 +138,6 @@ async fn answer(
         path::Operation::Encrypt => Action::Encrypt,
         path::Operation::Decrypt => Action::Decrypt,
     };
-    let key = store.key(path::parse(parts.uri.path()).map_or("", |path| path.key));
     if !store.quota.take(*ticks) {
         let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the store's quota is used up")
             .remedy("slow down, or have an operator raise `requests_per_second` of the store");

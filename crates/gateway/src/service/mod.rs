@@ -21,6 +21,7 @@ use hyper::body::{Body as _, Incoming};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
 static OPERATION: HeaderName = HeaderName::from_static(OPERATION_HEADER);
@@ -77,6 +78,23 @@ async fn receive(
     match aws_xks::is_meant(gateway, request.uri().path()) {
         true => aws_xks::receive(gateway, about, request, when).await,
         false => native::receive(gateway, about, request, when).await,
+    }
+}
+
+/// What a gateway that gives its root key up says.
+pub(crate) fn sealed() -> Error {
+    Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title)
+}
+
+/// A place among the requests that are under way, if one is left; who gets none is counted, if nothing else lets it in.
+fn place(gateway: &Gateway, about: &About, is_let_in: bool) -> Result<Option<OwnedSemaphorePermit>, Error> {
+    match Arc::clone(&gateway.requests).try_acquire_owned() {
+        Ok(place) => Ok(Some(place)),
+        Err(_) if is_let_in => Ok(None),
+        Err(_) => {
+            gateway.law.count_noise(about.source, ErrorKind::Throttled.code());
+            Err(Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way"))
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! The native API.
 
-use super::{Answered, RECEIPT, read_body, trace_id};
+use super::{Answered, RECEIPT, place, read_body, sealed, trace_id};
 use crate::detach::Detach;
 use crate::listener::About;
 use crate::metrics::Counted;
 use crate::pool;
-use crate::sealed;
+use crate::sealed as seal;
 use crate::sealing::{Order, Refused};
 use crate::serve::Gateway;
 use holdfast_core::context::Context;
@@ -51,16 +51,13 @@ pub(super) async fn receive(
     };
     // As from a gateway that is sealed already: what came in before is refused by its stop.
     if gateway.law.is_sealed() && !matches!(route.endpoint, native::Endpoint::Open(_)) {
-        let error = Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title);
-        return (route.name, Answered::refused(&error, operation));
+        return (route.name, Answered::refused(&sealed(), operation));
     }
     // Stop orders are let in whatever else is under way.
-    let place = Arc::clone(&gateway.requests).try_acquire_owned();
-    if place.is_err() && !is_stop(route) {
-        gateway.law.count_noise(about.source, ErrorKind::Throttled.code());
-        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way");
-        return (route.name, Answered::refused(&error, operation));
-    }
+    let place = match place(gateway, &about, is_stop(route)) {
+        Ok(place) => place,
+        Err(error) => return (route.name, Answered::refused(&error, operation)),
+    };
     let body = read_body(&gateway.config.limits, route.limit, body).await;
     let now = gateway.law.engines().world.now();
     let received = Received { operation, route, uri: parts.uri, headers: parts.headers, now, ticks };
@@ -173,7 +170,7 @@ fn open(gateway: &Gateway, endpoint: OpenEndpoint) -> Answer {
         OpenEndpoint::OpenApi => encode::api_document(),
         OpenEndpoint::Live => encode::health(true),
         OpenEndpoint::Ready => encode::health(gateway.is_ready()),
-        OpenEndpoint::Seal => encode::seal(&sealed::open(gateway.law.is_sealed())),
+        OpenEndpoint::Seal => encode::seal(&seal::open(gateway.law.is_sealed())),
     }
 }
 
@@ -294,7 +291,7 @@ async fn dispatch(
             };
             Ok(Answered::ok(answer.with_receipt(receipt.as_ref())))
         }
-        Call::GiveShare(_) => Err(unproven(sealed::not_sealed())),
+        Call::GiveShare(_) => Err(unproven(seal::not_sealed())),
         Call::AskToSeal { generation, share } => {
             let challenge = gateway.ask_to_seal((generation, share)).map_err(unproven)?;
             Ok(Answered::ok(encode::seal_challenge(challenge)))
