@@ -14,6 +14,7 @@ pub mod demo;
 mod environment;
 pub mod exit;
 pub mod failure;
+mod findings;
 mod input;
 mod issue;
 mod kubernetes;
