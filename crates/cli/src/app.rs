@@ -50,20 +50,10 @@ impl App {
     }
 
     fn client_with(&self, adjust: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, Failure> {
-        let Global { url, cacert, cert, cert_key, token_file, tenant: _, receipt, timeout, json: _ } =
+        let Global { url: _, cacert: _, cert, cert_key, token_file, tenant: _, receipt, timeout: _, json: _ } =
             &self.global;
         let environment = &self.environment;
-        let url = url.as_ref().or(environment.url.as_ref()).ok_or_else(|| {
-            Failure::usage("no gateway is named").remedy(
-                "give its address with `--url` or HOLDFAST_URL; after `holdfast serve --dev` source the `dev.env` that it wrote",
-            )
-        })?;
-        let mut builder = Client::builder(url).timeout(Duration::from_secs(*timeout));
-        let cacert = cacert.as_ref().or(environment.cacert.as_ref()).cloned();
-        let cacert = cacert.or_else(|| Some(PathBuf::from(SYSTEM_AUTHORITIES)).filter(|path| path.exists()));
-        if let Some(path) = cacert {
-            builder = builder.ca_pem(read(&path)?);
-        }
+        let builder = self.nobody(self.url()?)?;
         // What was typed counts more than what the environment says; within one, the gateway looks at the token first.
         let credential = match (token_file, cert, &environment.token, &environment.cert) {
             (Some(file), _, _, _) => Credential::Token(token_in(file)?),
@@ -82,6 +72,29 @@ impl App {
             None => builder,
         };
         Ok(adjust(builder).connect()?)
+    }
+
+    /// The gateway's address, as options or environment name it.
+    pub(crate) fn url(&self) -> Result<&str, Failure> {
+        self.global.url.as_deref().or(self.environment.url.as_deref()).ok_or_else(|| {
+            Failure::usage("no gateway is named").remedy(
+                "give its address with `--url` or HOLDFAST_URL; after `holdfast serve --dev` source the `dev.env` that it wrote",
+            )
+        })
+    }
+
+    /// The authority that the gateway is trusted by, where one is named: else it is one that the machine trusts.
+    pub(crate) fn cacert(&self) -> Option<&Path> {
+        self.global.cacert.as_deref().or(self.environment.cacert.as_deref())
+    }
+
+    /// Begins a client of this address that says nobody, and trusts whom options or environment name.
+    pub(crate) fn nobody(&self, url: &str) -> Result<ClientBuilder, Failure> {
+        let builder = Client::builder(url).timeout(Duration::from_secs(self.global.timeout));
+        match self.cacert() {
+            Some(path) => Ok(builder.ca_pem(read(path)?)),
+            None => by_machine(builder),
+        }
     }
 
     fn certificate(&self, cert: &Path, cert_key: Option<&PathBuf>) -> Result<Credential, Failure> {
@@ -138,6 +151,15 @@ fn keep_receipts(path: &Path) -> Result<impl Fn(&str) + Send + Sync + 'static, F
             crate::output::note(&format!("WARNING: a receipt could not be written to `{shown}`: {error}"));
         }
     })
+}
+
+/// The same that trusts whom the machine trusts.
+pub(crate) fn by_machine(builder: ClientBuilder) -> Result<ClientBuilder, Failure> {
+    let authorities = Path::new(SYSTEM_AUTHORITIES);
+    match authorities.exists() {
+        true => Ok(builder.ca_pem(read(authorities)?)),
+        false => Ok(builder),
+    }
 }
 
 enum Credential {

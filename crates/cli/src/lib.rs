@@ -22,6 +22,7 @@ mod lines;
 mod output;
 mod plugin;
 mod progress;
+mod xks_credential;
 
 use app::App;
 use args::Cli;
