@@ -234,6 +234,16 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
     );
     names(&with(&["--key", "second", config[0], config[1]]), 5, &["has not the key `second`"]);
 
+    // A store that AWS alone gets a handshake with is compared, and cannot be tried.
+    let guard = "server_name = \"xks.example.org\"\nclient_ca_file = \"roots.pem\"\nclient_names = [\"cks.kms.eu-central-1.amazonaws.com\"]\n";
+    let guarded = dev.file("guarded.toml", format!("{STORE}{guard}").as_bytes());
+    let said = dev.ok(&line(&["--config", &guarded]));
+    assert!(
+        said.contains("has the store, mutual TLS as `xks.example.org`")
+            && said.contains("left out: mutual TLS"),
+        "{said}"
+    );
+
     // An order.
     dev.ok(&["key", "suspend", "payroll"]);
     names(
