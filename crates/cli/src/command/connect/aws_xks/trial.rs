@@ -168,7 +168,7 @@ async fn signed(kms: &Kms<'_>, report: &mut Report) -> Tried {
     if !fits || !["ENCRYPT", "DECRYPT"].iter().all(|word| usage.contains(word)) {
         let failure = Failure::new(Exit::State, format!("{detail}: KMS makes no key of it"));
         let remedy = format!(
-            "look at it with `holdfast key show {}`: it must be active, aes-256-gcm, and made to encrypt",
+            "look at it with `holdfast key show {}`: it must be active, aes-256-gcm, made to encrypt, and in neither `encrypt_only` nor `decrypt_only` of the store",
             store.key
         );
         return Err(("metadata", failure.remedy(remedy)));
