@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::disallowed_methods,
     unreachable_pub,
     reason = "what fails here is a test"
 )]

@@ -2,11 +2,12 @@
 //!
 //! What is said on the socket is read and written by `holdfast_wire::kubernetes`. Here: [`socket`] (made so that only the API server connects),
 //! [`server`] (HTTP/2 on it), [`plugin`] (what each call is answered), [`standing`] (what is known of the key, which Status says), [`look`] (how that is
-//! learned), [`lease`] (seeds that are kept for a bounded time), [`verdict`] (what a failure of the gateway means).
+//! learned), [`lease`] (seeds that are kept for a bounded time), [`metrics`] (what is measured), [`verdict`] (what a failure of the gateway means).
 
 pub(crate) mod clock;
 pub(crate) mod lease;
 pub(crate) mod look;
+pub(crate) mod metrics;
 pub(crate) mod plugin;
 pub(crate) mod server;
 pub(crate) mod socket;

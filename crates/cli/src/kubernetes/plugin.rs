@@ -2,6 +2,7 @@
 
 use super::clock::since_boot;
 use super::lease::{Leases, Name};
+use super::metrics::Metrics;
 use super::standing::Standing;
 use super::verdict::{Verdict, refused};
 use holdfast_core::OperationId;
@@ -43,6 +44,7 @@ pub(crate) struct Plugin {
     pub(crate) key: KeyName,
     pub(crate) cluster: ClusterName,
     pub(crate) leases: Leases,
+    pub(crate) metrics: Metrics,
     /// What Status says, and who waits for it to change.
     pub(crate) standing: watch::Sender<Standing>,
     /// Has the key looked at now.
@@ -77,6 +79,7 @@ impl Plugin {
             key,
             cluster,
             leases: Leases::new(lease),
+            metrics: Metrics::default(),
             standing: watch::Sender::new(Standing::Unknown(nobody_yet)),
             look: Notify::new(),
             doubt: AtomicBool::new(false),

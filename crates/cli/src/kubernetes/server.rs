@@ -2,6 +2,7 @@
 
 use super::plugin::{Answer, Plugin};
 use holdfast_core::OperationId;
+use holdfast_wire::kubernetes::client::path;
 use holdfast_wire::kubernetes::grpc::{self, Code};
 use holdfast_wire::kubernetes::{Call, MAX_MESSAGE, Refused, decode};
 use http::header::CONTENT_TYPE;
@@ -144,7 +145,12 @@ async fn answer(plugin: &Plugin, request: Request<Incoming>) -> Response<Reply> 
     let outcome = perform(plugin, request, begun, &mut noted).await;
     let code = outcome.as_ref().map_or_else(|refused| refused.code, |_| Code::Ok);
     let Noted { method, uid, operation } = noted;
-    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took = begun.elapsed();
+    plugin.metrics.count(method, code, took);
+    if outcome.is_ok() && method == "Decrypt" && operation.is_none() {
+        plugin.metrics.count_lease();
+    }
+    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     // Its id in the log is the API server's: what it says in its own log of the same call.
     let (code_name, operation) = (code.name(), operation.map(|operation| operation.to_string()));
     match &outcome {
@@ -171,6 +177,7 @@ async fn perform(
     begun: Instant,
     noted: &mut Noted,
 ) -> Result<Zeroizing<Vec<u8>>, Refused> {
+    noted.method = method(request.uri().path());
     let until = begun + patience(request.headers())?;
     let (parts, body) = request.into_parts();
     let body = timeout_at(until, whole(body)).await;
@@ -178,21 +185,28 @@ async fn perform(
         body.map_err(|_| Refused::new(Code::DeadlineExceeded, "the request did not come in time"))??;
     let call = decode(parts.uri.path(), &body)?;
     let Answer { message, operation } = match &call {
-        Call::Status => {
-            noted.method = "Status";
-            plugin.status()?
-        }
+        Call::Status => plugin.status()?,
         Call::Encrypt(asked) => {
-            (noted.method, noted.uid) = ("Encrypt", asked.uid.to_owned());
+            noted.uid = asked.uid.to_owned();
             plugin.encrypt(asked, until).await?
         }
         Call::Decrypt(asked) => {
-            (noted.method, noted.uid) = ("Decrypt", asked.uid.to_owned());
+            noted.uid = asked.uid.to_owned();
             plugin.decrypt(asked, until).await?
         }
     };
     noted.operation = operation;
     Ok(message)
+}
+
+/// What a call is, by its path alone; empty for what is none.
+fn method(of: &str) -> &'static str {
+    match of {
+        path::STATUS => "Status",
+        path::ENCRYPT => "Encrypt",
+        path::DECRYPT => "Decrypt",
+        _ => "",
+    }
 }
 
 /// How long a call may take: a little less than its caller waits, so that it hears why there is nothing.
