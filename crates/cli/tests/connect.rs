@@ -279,6 +279,18 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
     assert_eq!(policy_version(&dev), version);
     dev.ok(&["policy", "restore", &(version - 1).to_string()]);
 
+    // One that looks at what KMS says is decided here as it is there: the test's own principal is not payroll's.
+    let narrow = "@id(\"payroll-alone\")\nforbid (principal == Holdfast::Caller::\"aws-kms\", action, resource)\nunless { context.request.hasTag(\"awsPrincipalArn\") && context.request.getTag(\"awsPrincipalArn\") like \"*:role/Payroll*\" };\n";
+    let policy = dev.file("policy.cedar", format!("{before}\n{narrow}").as_bytes());
+    dev.ok(&["policy", "set", &policy]);
+    names(&with(&[]), 3, &["it is denied by `payroll-alone`", "403 `AccessDeniedException`"]);
+    let wide = narrow.replace("role/Payroll", "role/holdfast-connect");
+    let policy = dev.file("policy.cedar", format!("{before}\n{wide}").as_bytes());
+    dev.ok(&["policy", "set", &policy]);
+    dev.ok(&line(&[]));
+    let policy = dev.file("policy.cedar", before.as_bytes());
+    dev.ok(&["policy", "set", &policy]);
+
     // The credential.
     let file = dev.path("aws-kms.json");
     let list: Value = serde_json::from_str(&dev.ok(&["caller", "list", "--json"])).unwrap();

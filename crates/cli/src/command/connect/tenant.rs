@@ -194,7 +194,8 @@ pub(super) struct Use<'a> {
     pub(super) protocol: &'a str,
     /// `mtls` or `signature`.
     pub(super) authentication: &'a str,
-    pub(super) request: &'a [(&'a str, &'a str)],
+    /// What the protocol says of a request for an action.
+    pub(super) request: &'a dyn Fn(Action) -> Vec<(&'static str, String)>,
     pub(super) context: &'a [(&'a str, &'a str)],
 }
 
@@ -296,10 +297,11 @@ fn cases(wanted: &Use<'_>) -> Result<String, Failure> {
     };
     let groups: Vec<_> = caller.groups.iter().map(|group| quoted(group.0.as_str())).collect();
     let labels = pairs(&mut key.labels.0.iter().map(|(name, value)| (&**name, &**value)));
-    let request = pairs(&mut request.iter().copied());
     let context = pairs(&mut context.iter().copied());
     let mut text = String::new();
     for action in ACTIONS {
+        let request = request(action);
+        let request = pairs(&mut request.iter().map(|(name, value)| (*name, value.as_str())));
         let written = write!(
             text,
             "[[case]]\ncaller = {}\ngroups = [{}]\naction = {}\nkey = {}\nlabels = {{ {labels} }}\nalgorithm = {}\npurpose = {}\n\

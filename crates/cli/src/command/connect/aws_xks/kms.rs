@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::xks_credential::XksCredential;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use holdfast_core::action::Action;
 use holdfast_sdk::{Client, Secret};
 use holdfast_wire::sigv4::Signer;
 use holdfast_wire::xks::SERVICE;
@@ -14,16 +15,32 @@ use holdfast_wire::xks::format::integrity_value;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// What KMS would say of every request: the tests' own principal and KMS key.
-fn said(store: &Store, operation: &str) -> Value {
+/// What KMS would say of a request besides its id: the tests' own principal and KMS key. Policies see this.
+pub(super) fn says(store: &Store, operation: &str) -> [(&'static str, String); 3] {
     let Store { region, account, .. } = store;
-    let partition = partition(region);
-    json!({
-        "kmsRequestId": format!("holdfast-connect-{}", clock::now().micros()),
-        "kmsOperation": operation,
-        "awsPrincipalArn": format!("arn:{partition}:iam::{account}:role/holdfast-connect"),
-        "kmsKeyArn": store.kms_key("00000000-0000-0000-0000-000000000000"),
-    })
+    let principal = format!("arn:{}:iam::{account}:role/holdfast-connect", partition(region));
+    [
+        ("kmsOperation", operation.to_owned()),
+        ("awsPrincipalArn", principal),
+        ("kmsKeyArn", store.kms_key("00000000-0000-0000-0000-000000000000")),
+    ]
+}
+
+/// What KMS is asked for when it asks for this.
+pub(super) const fn operation(action: Action) -> &'static str {
+    if matches!(action, Action::Encrypt) {
+        "GenerateDataKey"
+    } else if matches!(action, Action::Decrypt) {
+        "Decrypt"
+    } else {
+        "CreateKey"
+    }
+}
+
+fn said(store: &Store, operation: &str) -> Value {
+    let id = format!("holdfast-connect-{}", clock::now().micros());
+    let all = says(store, operation).map(|(name, value)| (name.to_owned(), value.into()));
+    Value::Object(all.into_iter().chain([("kmsRequestId".to_owned(), id.into())]).collect())
 }
 
 /// The partition of AWS that a region is in.
@@ -129,13 +146,13 @@ impl Kms<'_> {
 
     pub(super) async fn metadata(&self) -> Result<Answer, Failure> {
         let rest = format!("keys/{}/metadata", self.store.key);
-        self.ask(&rest, &json!({ "requestMetadata": said(self.store, "CreateKey") })).await
+        self.ask(&rest, &json!({ "requestMetadata": said(self.store, operation(Action::ReadKey)) })).await
     }
 
     /// Encrypts, with an integrity value if that is wanted.
     pub(super) async fn encrypt(&self, plain: &[u8], aad: &[u8], checked: bool) -> Result<Answer, Failure> {
         let mut body = json!({
-            "requestMetadata": said(self.store, "GenerateDataKey"),
+            "requestMetadata": said(self.store, operation(Action::Encrypt)),
             "plaintext": STANDARD.encode(plain),
             "additionalAuthenticatedData": STANDARD.encode(aad),
             "encryptionAlgorithm": "AES_GCM",
@@ -149,7 +166,7 @@ impl Kms<'_> {
     /// Decrypts what an encryption was answered.
     pub(super) async fn decrypt(&self, sealed: &Answer, aad: &[u8]) -> Result<Answer, Failure> {
         let body = json!({
-            "requestMetadata": said(self.store, "Decrypt"),
+            "requestMetadata": said(self.store, operation(Action::Decrypt)),
             "ciphertext": sealed.text("ciphertext"),
             "initializationVector": sealed.text("initializationVector"),
             "authenticationTag": sealed.text("authenticationTag"),

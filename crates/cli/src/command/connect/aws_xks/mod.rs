@@ -149,8 +149,9 @@ impl AwsXks {
                 false => prepare(&tenant, &store, &how, &mut report).await,
             };
             let table = config.as_deref().map(|file| compare(file, &tenant, &store, &mut report));
-            let signs =
-                signs(&tenant, &store, (&file, new_credential), (&how, record.as_ref()), &mut report).await;
+            let wanted =
+                Wanted { file: &file, is_new: new_credential, is_tried: table != Some(Table::Guarded) };
+            let signs = signs(&tenant, &store, &wanted, (&how, record.as_ref()), &mut report).await;
             let signing = signs.as_ref().map(|signs| &signs.credential);
             let is_served = match table {
                 Some(Table::Guarded) => {
@@ -183,13 +184,12 @@ async fn prepare(tenant: &Tenant, store: &Store, how: &How, report: &mut Report)
     let key = tenant::key(tenant, (&store.key, Some(Algorithm::Aes256Gcm)), how, report).await;
     let caller = tenant::caller(tenant, &store.caller, how, || Ok(vec![]), report).await?;
     if let Some(key) = &key {
-        let kms_key = store.kms_key("00000000-0000-0000-0000-000000000000");
         let wanted = Use {
             caller: &caller,
             key,
             protocol: PROTOCOL,
             authentication: "signature",
-            request: &[("kmsKeyArn", &kms_key)],
+            request: &|action| kms::says(store, kms::operation(action)).to_vec(),
             context: &[],
         };
         tenant::policy(tenant, &wanted, how, |lacks| store.fragment(lacks), report).await;
@@ -257,15 +257,25 @@ fn compare(file: &Path, tenant: &Tenant, store: &Store, report: &mut Report) -> 
     if table.server_name.is_empty() { Table::Right } else { Table::Guarded }
 }
 
+/// The credential that is wanted.
+struct Wanted<'a> {
+    file: &'a Path,
+    /// Another one than the caller has.
+    is_new: bool,
+    /// Whether the store is asked with it.
+    is_tried: bool,
+}
+
 /// The credential: the file's, or a new one for it; for the test alone one that is given back.
 async fn signs(
     tenant: &Tenant,
     store: &Store,
-    (file, is_new): (&Path, bool),
+    wanted: &Wanted<'_>,
     (how, record): (&How, Option<&Caller>),
     report: &mut Report,
 ) -> Option<Signs> {
     let what = "credential";
+    let Wanted { file, is_new, is_tried } = *wanted;
     report.doing("looking at the credential");
     if file.exists() {
         let credential = in_file(store, file, record).and_then(|found| match is_new {
@@ -317,6 +327,9 @@ async fn signs(
         return None;
     }
     let is_lent = how.self_test_only || (held.is_some() && !is_new);
+    if is_lent && !is_tried {
+        return None;
+    }
     let issued = match tenant.issue_signing_token(name, if is_lent { LENT } else { LIFETIME }).await {
         Ok(issued) => issued.body,
         Err(error) => {

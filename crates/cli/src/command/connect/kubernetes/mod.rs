@@ -120,7 +120,7 @@ async fn prepare(
             key,
             protocol: "native",
             authentication: "mtls",
-            request: &[],
+            request: &|_| vec![],
             context: &[("protocol", PROTOCOL), ("cluster", &name), ("key-id", "holdfast-connect")],
         };
         tenant::policy(tenant, &wanted, how, |lacks| fragment(cluster, lacks), report).await;
