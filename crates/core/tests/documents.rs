@@ -16,7 +16,7 @@ use holdfast_core::frame::{Commitment, HEADER_LEN, Header};
 use holdfast_core::key::{Custody, Evidence, TokenEvidence, TokenOrigin};
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::port;
-use holdfast_core::{ErrorKind, KeyName, KeyVersion, PolicyId, Stage, TenantId, Timestamp};
+use holdfast_core::{ErrorKind, KeyName, KeyVersion, PolicyId, Protocol, Stage, TenantId, Timestamp};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -277,6 +277,7 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
             Algorithm::Xaes256Gcm,
             Custody::Software,
         )),
+        protocol: None,
         version: Some(KeyVersion::FIRST),
     };
     let nothing = Context::EMPTY;
@@ -330,6 +331,7 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
     let full = Event {
         caller: &by_token,
         request: &says,
+        key: Some(KeyFacts { protocol: Some(Protocol::MsDke), ..key }),
         target: Some(key),
         subject: Some("carol"),
         deciding: &many,

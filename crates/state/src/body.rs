@@ -18,6 +18,7 @@ use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::Absence;
+use holdfast_core::protocol::Protocol;
 use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::sealing_key::{RetiredSealingKey, SealingKeyId, SealingKeys};
@@ -195,6 +196,9 @@ struct KeyBody<'a> {
     /// Where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     emergency_copy: Option<bool>,
+    /// Where it was created for one.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    protocol: Option<Cow<'a, str>>,
     labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     newest: u32,
     /// Where it is not the newest.
@@ -585,6 +589,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         exportable,
         legacy: Legacy { rsa_pkcs1_decrypt, sha1_oaep },
         emergency_copy,
+        protocol,
         labels,
         newest,
         current,
@@ -611,6 +616,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         rsa_pkcs1_decrypt: *rsa_pkcs1_decrypt,
         sha1_oaep: *sha1_oaep,
         emergency_copy: emergency_copy.then_some(true),
+        protocol: protocol.map(|protocol| protocol.name().into()),
         labels: labels.collect(),
         newest: newest.get(),
         current: (current != newest).then(|| current.get()),
@@ -741,6 +747,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
     }
     let id = row.id.try_into().map_err(|_| row.damaged("its id has another length"))?;
     let labels = body.labels.into_iter().map(|(label, value)| (label.into(), value.into()));
+    let protocol = body.protocol.map(|name| named(row, "protocol", Protocol::of_key(&name)));
     let newest = named(row, "newest version", KeyVersion::new(body.newest))?;
     let current = body.current.map(|current| {
         let earlier = KeyVersion::new(current).filter(|current| *current < newest);
@@ -757,6 +764,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         exportable: body.exportable,
         legacy: Legacy { rsa_pkcs1_decrypt: body.rsa_pkcs1_decrypt, sha1_oaep: body.sha1_oaep },
         emergency_copy: body.emergency_copy.unwrap_or(false),
+        protocol: protocol.transpose()?,
         labels: labels.collect(),
         newest,
         current: current.transpose()?.unwrap_or(newest),

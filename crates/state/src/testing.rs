@@ -146,6 +146,7 @@ pub(crate) fn key(tenant: &str, name: &str, id: u8) -> Key {
         exportable: false,
         legacy: Legacy::default(),
         emergency_copy: false,
+        protocol: None,
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

@@ -55,6 +55,7 @@ use crate::id::{CallerName, OperationId, TenantId};
 use crate::noise::Noise;
 use crate::peer::Proof;
 use crate::port::{Identified, Identify, Ports, World};
+use crate::protocol::Protocol;
 use crate::stop::Stops;
 use crate::time::Timestamp;
 use core::net::IpAddr;
@@ -75,7 +76,7 @@ pub struct Inbound<'a> {
     /// From where.
     pub source: Option<IpAddr>,
     /// Through which protocol: bound into ciphertexts.
-    pub protocol: &'static str,
+    pub protocol: Protocol,
     /// The protocol's own request id.
     pub protocol_request: Option<&'a str>,
     /// What the protocol says of the request beyond that: policies can look at it, the event has it, and nothing is bound to it.

@@ -25,6 +25,7 @@ mod imports;
 mod keys;
 mod pool;
 mod privacy;
+mod protocols;
 mod random;
 mod receipts;
 mod recovery;
