@@ -159,6 +159,8 @@ pub enum Authentication {
         /// Whom it is about, if it says so.
         subject: Option<Box<str>>,
     },
+    /// Nothing: nobody has shown who they are, at a door that is open for what is public.
+    Open,
     /// The process itself: automatic rotation, recovery, founding.
     Gateway,
 }
@@ -171,6 +173,7 @@ impl Authentication {
             Self::Bearer(_) => "bearer",
             Self::Signature(_) => "signature",
             Self::Issued { .. } => "issued",
+            Self::Open => "open",
             Self::Gateway => "gateway",
         }
     }

@@ -246,7 +246,7 @@ fn encode_caller(object: &mut Object<'_>, caller: &Caller) {
                 object.text("subject", subject, MAX_TEXT);
             }
         }
-        Authentication::Gateway => {}
+        Authentication::Open | Authentication::Gateway => {}
     }
 }
 

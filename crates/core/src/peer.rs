@@ -151,6 +151,8 @@ pub enum Proof<'a> {
     Signed(&'a SignedRequest),
     /// A token of an issuer that the operator has configured.
     Issued(&'a IssuedToken),
+    /// None, at a door that is open to everybody for what is public: [`Inbound::only`](crate::pipeline::Inbound::only) says as whose it is read.
+    Open,
     /// None at all.
     None,
 }

@@ -81,7 +81,8 @@ impl Identify for Registrations {
             Proof::Bearer { id, secret } => bearer::identify(prepared, *id, secret, now),
             Proof::Signed(request) => signed::identify(prepared, request, now),
             Proof::Issued(token) => issued::identify(prepared, token, now),
-            Proof::None => Err(Reason::NoProof),
+            // As whom it is read is no matter of registrations.
+            Proof::Open | Proof::None => Err(Reason::NoProof),
         };
         identified.map_err(Reason::refuse)
     }

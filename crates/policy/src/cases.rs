@@ -166,10 +166,11 @@ impl Case {
             Some("signature") => Authentication::Signature(TokenId::from_bytes([0; 16])),
             // Issuer and subject stand in `request`, where a policy looks for them.
             Some("issued") => Authentication::Issued { issuer: "".into(), subject: None },
+            Some("open") => Authentication::Open,
             Some("gateway") => Authentication::Gateway,
             Some(other) => {
                 return Err(format!(
-                    "`authentication` is `{other}`, not one of `mtls`, `bearer`, `signature`, `issued`, `gateway`"
+                    "`authentication` is `{other}`, not one of `mtls`, `bearer`, `signature`, `issued`, `open`, `gateway`"
                 ));
             }
         };

@@ -23,6 +23,7 @@ mod foreign;
 mod identity;
 mod imports;
 mod keys;
+mod open_door;
 mod pool;
 mod privacy;
 mod protocols;
