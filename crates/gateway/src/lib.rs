@@ -23,6 +23,7 @@ pub mod issuer;
 pub mod kek;
 pub mod listener;
 pub mod metrics;
+pub mod ms_dke;
 pub mod outside;
 mod patience;
 mod pool;

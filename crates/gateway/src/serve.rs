@@ -13,6 +13,7 @@ use crate::init;
 use crate::issuer::{self, Believed};
 use crate::listener::{About, Connection, Listener};
 use crate::metrics::{Counted, Metrics};
+use crate::ms_dke::KeyServices;
 use crate::outside::{self, Outside};
 use crate::pool;
 use crate::process;
@@ -66,6 +67,8 @@ pub struct Gateway {
     pub(crate) issuers: Believed,
     /// The external key stores that it is.
     pub(crate) stores: Stores,
+    /// The key services of Double Key Encryption that it is.
+    pub(crate) key_services: KeyServices,
     pub(crate) metrics: Metrics,
     pub(crate) sinks: Sinks,
     pub(crate) outside: Arc<Outside>,
@@ -288,6 +291,7 @@ pub(crate) async fn serve(
     let requests = Arc::new(Semaphore::new(config.limits.requests));
     let issuers = Believed::of(&config.issuer, law.engines().world.ticks())?;
     let stores = Stores::of(&config.aws_xks)?;
+    let key_services = KeyServices::of(&config.ms_dke)?;
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
     let recorded = law.recorded_generation();
@@ -300,6 +304,7 @@ pub(crate) async fn serve(
         tls,
         issuers,
         stores,
+        key_services,
         metrics,
         sinks,
         outside,
