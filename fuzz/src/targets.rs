@@ -17,6 +17,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "token", run: token },
     Target { name: "signed-request", run: signed_request },
     Target { name: "issued-token", run: issued_token },
+    Target { name: "dke-request", run: dke_request },
     Target { name: "xks-request", run: xks_request },
     Target { name: "ciphertext", run: ciphertext },
     Target { name: "sealed-blob", run: sealed_blob },
@@ -135,6 +136,22 @@ fn issued_token(input: &[u8]) -> bool {
     assert_eq!((claims.issuer(), claims.text("iss")), ("https://idp.example", Some("https://idp.example")));
     assert!((claims.token().valid_from()..claims.token().valid_until()).contains(&at.now));
     true
+}
+
+/// The path, a line end, the body.
+fn dke_request(input: &[u8]) -> bool {
+    use holdfast_core::{KeyId, KeyVersion};
+    use holdfast_wire::dke::{document, kid, message, path};
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (path, body) = input.split_at(end);
+    let _document = document::document(body, "https://dke.example.org/k/i", None);
+    let Some(path) = path::parse("", text(path)) else { return false };
+    if let path::Path::Decrypt { id, .. } = path {
+        let key = KeyId::from_bytes([7; 16]);
+        let version = kid::version_of(key, id);
+        assert!(version.is_none_or(|version: KeyVersion| kid::of(key, version).eq_ignore_ascii_case(id)));
+    }
+    message::decode(body.get(1..).unwrap_or_default()).is_ok_and(|request| request.fault.is_none())
 }
 
 /// The path, a line end, the body.

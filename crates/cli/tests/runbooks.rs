@@ -27,8 +27,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 20] = [
+const FOLLOWED: [&str; 21] = [
     "../protocols/aws-xks.md",
+    "../protocols/ms-dke.md",
     "adopt.md",
     "archive.md",
     "backup.md",
@@ -50,7 +51,7 @@ const FOLLOWED: [&str; 20] = [
     "upgrade.md",
 ];
 /// How many of their blocks are left out: what only AWS or a cluster can do.
-const NOT_RUN: usize = 5;
+const NOT_RUN: usize = 6;
 
 const OLGA: &str = ". ./olga.env";
 const CAROL: &str = ". ./carol.env";
@@ -120,6 +121,38 @@ fn an_external_key_store_is_set_up() {
         ),
         "is no path",
     );
+    is_over(&machine);
+}
+
+/// What the page has from Microsoft: a directory's keys, and a token of Ana's; by PyJWT.
+const DIRECTORY: &str = r#"
+import json, time, jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+public = dict(json.loads(RSAAlgorithm.to_jwk(key.public_key())), kid="one", use="sig")
+open("entra-keys.json", "w").write(json.dumps({"keys": [public]}))
+now = int(time.time())
+claims = {"iss": "https://sts.windows.net/3f0e1c52-6b1d-4a7e-8c55-0d9b7a614e21/", "aud": "https://localhost", "iat": now, "nbf": now,
+          "exp": now + 3600, "sub": "s", "oid": "b1f7", "upn": "Ana.Lopez@contoso.example", "scp": "user_impersonation", "uti": "u-4711"}
+def write(name, **more):
+    token = jwt.encode({**claims, **more}, key, algorithm="RS256", headers={"kid": "one"})
+    open(name, "w").write("Authorization: Bearer " + token + "\n")
+write("ana.header")
+write("bob.header", upn="bob@contoso.example")
+"#;
+
+#[test]
+fn documents_with_two_keys_open_for_whom_the_policy_lets() {
+    let machine = Machine::new();
+    start(&machine);
+    let mut python = Command::new("/usr/bin/python3");
+    assert!(python.args(["-c", DIRECTORY]).current_dir(machine.path("")).status().unwrap().success());
+    Book::open("../protocols/ms-dke.md", &machine).rest();
+    let found = machine.does(&format!("{CAROL}; holdfast audit search --action decrypt --json"));
+    assert!(found.contains("u-4711") && found.contains("ana.lopez@contoso.example"), "{found}");
+    let ask = r#"kid=$(sed -n 's/.*"kid":"https:..[^/]*\([^"]*\)".*/\1/p' document.json); curl -sS --fail-with-body --cacert "$HOLDFAST_CACERT" -H @bob.header -d @request.json "$HOLDFAST_URL$kid/decrypt""#;
+    machine.is_refused(&format!("{CAROL}; {ask}"), "403");
     is_over(&machine);
 }
 

@@ -25,10 +25,12 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Within this time an answer is on its way: a person waits for it.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Within this time a body has arrived.
+const BODY: Duration = Duration::from_secs(2);
 /// How long, in microseconds, the document of a key is told again before the law is asked anew: it is public, and strangers who ask for it shall not fill a log.
 const TOLD_AGAIN: u64 = 10_000_000;
 const OAEP: RsaPadding = RsaPadding::Oaep { hash: Hash::Sha256, mgf1: Hash::Sha256 };
@@ -249,7 +251,12 @@ async fn decrypt(
     (key, id, body): (&str, &str, Incoming),
 ) -> Result<Response, Error> {
     let law = &gateway.law;
-    // Before anything of the request is looked at: strangers learn nothing.
+    // Taken in, so that a connection of HTTP/2 gets its answer whole, and not looked at before it is known who asks: strangers learn nothing.
+    let body = timeout(BODY, read_body(&gateway.config.limits, dke::MAX_BODY, body)).await;
+    let body = body.unwrap_or_else(|_elapsed| {
+        Err(Error::new(ErrorKind::Deadline, Stage::Receive, "the body took too long to arrive")
+            .remedy("send the body at once"))
+    });
     let claims = examined(gateway, service, received)
         .await
         .inspect_err(|error| law.count_noise(about.source, error.kind().code()))?;
@@ -269,8 +276,7 @@ async fn decrypt(
     if said.is_none() {
         return turn_away(Action::Decrypt, crate::issuer::too_much()).await;
     }
-    let read =
-        read_body(&gateway.config.limits, dke::MAX_BODY, body).await.and_then(|body| message::decode(&body));
+    let read = body.and_then(|body| message::decode(&body));
     let message::Request { ciphertext, fault } = match read {
         Ok(request) => request,
         Err(error) => return turn_away(Action::Undecoded, error).await,
