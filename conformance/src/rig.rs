@@ -17,7 +17,7 @@ use holdfast_core::pipeline::{Call, Engines, Founding, Inbound, Pipeline, Recove
 use holdfast_core::port::{AuditLog, KeyStore, State, World};
 use holdfast_core::query::{Found, Query};
 use holdfast_core::tenant::Anchor;
-use holdfast_core::{Error, InstanceId, KeyName, KeyVersion, Secret, TenantId};
+use holdfast_core::{Error, InstanceId, KeyName, KeyVersion, Protocol, Secret, TenantId};
 use std::sync::Arc;
 
 /// Alice uses every key, custodians administer and read, auditors read, and bob may do nothing.
@@ -198,7 +198,7 @@ impl<K: KeyStore, S: State, L: AuditLog> Rig<K, S, L> {
             tenant,
             proof,
             source: Some("192.0.2.7".parse().unwrap()),
-            protocol: "native",
+            protocol: Protocol::Native,
             protocol_request: None,
             request: &NO_CONTEXT,
             trace: None,
@@ -311,6 +311,7 @@ pub fn new_key(key: &str, algorithm: Algorithm) -> NewKey {
         labels: Labels::new(),
         prepared: false,
         emergency_copy: false,
+        protocol: None,
     }
 }
 

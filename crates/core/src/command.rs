@@ -12,6 +12,7 @@ use crate::inventory::TakenInventory;
 use crate::key::{Key, Labels, Legacy, Version};
 use crate::lifecycle::{Transition, VersionVerb};
 use crate::port::{Archived, Finding, Membership};
+use crate::protocol::Protocol;
 use crate::retention::Retention;
 use crate::schedule::RotationPeriod;
 use crate::secret::Secret;
@@ -38,6 +39,8 @@ pub struct NewKey {
     pub prepared: bool,
     /// Whether each of its versions has an emergency copy.
     pub emergency_copy: bool,
+    /// The one protocol that it shall work through; every one that takes such keys unless told.
+    pub protocol: Option<Protocol>,
 }
 
 /// A tenant to be created, with those who will own it.

@@ -14,6 +14,7 @@ use crate::frame::Commitment;
 use crate::id::{KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
 use crate::key::{Custody, Evidence, TokenEvidence, TokenOrigin};
 use crate::port;
+use crate::protocol::Protocol;
 use crate::time::Timestamp;
 use core::net::IpAddr;
 use json::Object;
@@ -45,6 +46,8 @@ pub struct KeyFacts<'a> {
     pub name: &'a KeyName,
     /// Its record, if there is one: id, algorithm, custody.
     pub known: Option<(KeyId, Algorithm, Custody)>,
+    /// The protocol that it was created for, if it was for one.
+    pub protocol: Option<Protocol>,
     /// The version that was used or made.
     pub version: Option<KeyVersion>,
 }
@@ -237,17 +240,26 @@ fn encode_caller(object: &mut Object<'_>, caller: &Caller) {
         Authentication::Bearer(token) | Authentication::Signature(token) => {
             object.ascii("token", &token.text());
         }
-        Authentication::Gateway => {}
+        Authentication::Issued { issuer, subject } => {
+            object.text("issuer", issuer, MAX_TEXT);
+            if let Some(subject) = subject {
+                object.text("subject", subject, MAX_TEXT);
+            }
+        }
+        Authentication::Open | Authentication::Gateway => {}
     }
 }
 
 fn encode_key(object: &mut Object<'_>, key: &KeyFacts<'_>) {
-    let KeyFacts { name, known, version } = key;
+    let KeyFacts { name, known, protocol, version } = key;
     object.ascii("name", name.as_str().as_bytes());
     if let Some((id, algorithm, custody)) = known {
         object.ascii("id", &id.text());
         object.ascii("algorithm", algorithm.name().as_bytes());
         object.ascii("custody", custody.name().as_bytes());
+    }
+    if let Some(protocol) = protocol {
+        object.ascii("protocol", protocol.name().as_bytes());
     }
     if let Some(version) = version {
         object.number("version", u64::from(version.get()));
@@ -366,6 +378,7 @@ mod tests {
             key: Some(KeyFacts {
                 name: &name,
                 known: Some((KeyId::from_bytes([1; 16]), Algorithm::Xaes256Gcm, Custody::Software)),
+                protocol: None,
                 version: Some(KeyVersion::FIRST),
             }),
             target: None,
@@ -423,6 +436,7 @@ mod tests {
         let facts = KeyFacts {
             name: &name,
             known: Some((KeyId::from_bytes([1; 16]), Algorithm::Xaes256Gcm, Custody::VendorAttested)),
+            protocol: Some(Protocol::GoogleCse),
             version: KeyVersion::new(u32::MAX),
         };
         let committed = Some(Committed::Hmac { tag: [2; 32], bytes: 33 });

@@ -7,6 +7,7 @@ use crate::frame::Commitment;
 use crate::id::{Epoch, KeyId, KeyName, KeyVersion, TenantId};
 use crate::inventory::Inventory;
 use crate::lifecycle::KeyState;
+use crate::protocol::Protocol;
 use crate::schedule::Schedule;
 use crate::tenant::TakenBackup;
 use crate::time::Timestamp;
@@ -104,6 +105,8 @@ pub struct Key {
     pub legacy: Legacy,
     /// Whether each of its versions has an emergency copy: from its creation on or never.
     pub emergency_copy: bool,
+    /// The one protocol that it works through, where there is one: from its creation on or never.
+    pub protocol: Option<Protocol>,
     /// Labels.
     pub labels: Labels,
     /// The newest version that was made.

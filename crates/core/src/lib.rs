@@ -25,6 +25,7 @@ pub mod operation;
 pub mod peer;
 pub mod pipeline;
 pub mod port;
+pub mod protocol;
 pub mod query;
 pub mod receipt;
 pub mod retention;
@@ -42,5 +43,6 @@ pub use id::{
     CallerName, Epoch, GroupName, InstanceId, KeyId, KeyName, KeyVersion, MemberName, OperationId, PolicyId,
     TenantId, TokenId,
 };
+pub use protocol::Protocol;
 pub use secret::Secret;
 pub use time::Timestamp;

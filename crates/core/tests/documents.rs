@@ -16,7 +16,7 @@ use holdfast_core::frame::{Commitment, HEADER_LEN, Header};
 use holdfast_core::key::{Custody, Evidence, TokenEvidence, TokenOrigin};
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::port;
-use holdfast_core::{ErrorKind, KeyName, KeyVersion, PolicyId, Stage, TenantId, Timestamp};
+use holdfast_core::{ErrorKind, KeyName, KeyVersion, PolicyId, Protocol, Stage, TenantId, Timestamp};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -261,9 +261,11 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
     let tenant: TenantId = "acme".parse().unwrap();
     let mtls =
         Authentication::MutualTls { key_hash: [0xab; 32], matched: "uri:spiffe://acme/payroll".into() };
-    let (by_certificate, by_token) = (
+    let issued = Authentication::Issued { issuer: "https://idp".into(), subject: Some("ana".into()) };
+    let (by_certificate, by_token, by_issuer) = (
         caller(&tenant, mtls),
         caller(&tenant, Authentication::Bearer("00000000000000000000000000".parse().unwrap())),
+        caller(&tenant, issued),
     );
     let name: KeyName = "payroll-kek".parse().unwrap();
     let context = Context::new(vec![("purpose".into(), "billing".into())]).unwrap();
@@ -277,6 +279,7 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
             Algorithm::Xaes256Gcm,
             Custody::Software,
         )),
+        protocol: None,
         version: Some(KeyVersion::FIRST),
     };
     let nothing = Context::EMPTY;
@@ -330,6 +333,7 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
     let full = Event {
         caller: &by_token,
         request: &says,
+        key: Some(KeyFacts { protocol: Some(Protocol::MsDke), ..key }),
         target: Some(key),
         subject: Some("carol"),
         deciding: &many,
@@ -342,7 +346,7 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
         alarm: Some("look"),
         ..example
     };
-    let other = Event { evidence: Some((&copied, &commitment)), ..full };
+    let other = Event { caller: &by_issuer, evidence: Some((&copied, &commitment)), ..full };
     look([&example, &full, &other])
 }
 

@@ -4,6 +4,8 @@ use crate::backup::Readers;
 use crate::emergency;
 use crate::external_store::{self, AwsXksTable};
 use crate::fault::Fault;
+use crate::issuer::{self, IssuerTable};
+use crate::ms_dke::{self, MsDkeTable};
 use crate::shares::{NewCustodian, Recipient};
 use crate::sinks::{self, SinkTable};
 use crate::token::{self, PoolTable, TokenTable};
@@ -51,9 +53,15 @@ pub struct Config {
     /// Copies of the audit logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sink: Vec<SinkTable>,
+    /// Issuers whose tokens are believed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub issuer: Vec<IssuerTable>,
     /// External key stores of AWS KMS that it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aws_xks: Vec<AwsXksTable>,
+    /// Key services of Microsoft's Double Key Encryption that it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ms_dke: Vec<MsDkeTable>,
     /// The second directory that checkpoints are kept in.
     pub anchor: Anchor,
     /// Witnesses that checkpoints are submitted to.
@@ -79,7 +87,9 @@ impl Default for Config {
             token: vec![],
             pool: PoolTable::default(),
             sink: vec![],
+            issuer: vec![],
             aws_xks: vec![],
+            ms_dke: vec![],
             anchor: Anchor::default(),
             witness: vec![],
             scrub: Scrub::default(),
@@ -427,7 +437,9 @@ impl Config {
         emergency::custodians(&self.emergency)?;
         token::check(&self.token, &self.pool)?;
         sinks::check(&self.sink)?;
+        issuer::check(&self.issuer)?;
         external_store::check(&self.aws_xks)?;
+        ms_dke::check(&self.ms_dke)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {
             return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(

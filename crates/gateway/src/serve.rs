@@ -10,8 +10,10 @@ use crate::doors::{Doors, Site};
 use crate::external_store::Stores;
 use crate::fault::Fault;
 use crate::init;
+use crate::issuer::{self, Believed};
 use crate::listener::{About, Connection, Listener};
 use crate::metrics::{Counted, Metrics};
+use crate::ms_dke::KeyServices;
 use crate::outside::{self, Outside};
 use crate::pool;
 use crate::process;
@@ -61,8 +63,12 @@ pub struct Gateway {
     pub(crate) identity: Identity,
     pub(crate) config: Config,
     pub(crate) tls: Arc<TlsState>,
+    /// Everybody whose tokens are believed.
+    pub(crate) issuers: Believed,
     /// The external key stores that it is.
     pub(crate) stores: Stores,
+    /// The key services of Double Key Encryption that it is.
+    pub(crate) key_services: KeyServices,
     pub(crate) metrics: Metrics,
     pub(crate) sinks: Sinks,
     pub(crate) outside: Arc<Outside>,
@@ -116,6 +122,7 @@ impl Gateway {
         self.metrics.set_live(self.is_ready(), self.law.pending_stops(), clock_held, self.tls.expires());
         self.metrics.set_log(&engines.log.log().health());
         self.metrics.set_sinks(self.sinks.health());
+        self.metrics.set_issuers(self.issuers.conditions(engines.world.ticks()));
         self.metrics.pool.set(&pool::gather(self));
         self.metrics.set_scrub(self.scrub.age(engines.world.ticks()), self.scrub.damages());
         self.metrics.set_space(&self.space.forecast(&self.directory));
@@ -282,7 +289,9 @@ pub(crate) async fn serve(
         false => None,
     };
     let requests = Arc::new(Semaphore::new(config.limits.requests));
+    let issuers = Believed::of(&config.issuer, law.engines().world.ticks())?;
     let stores = Stores::of(&config.aws_xks)?;
+    let key_services = KeyServices::of(&config.ms_dke)?;
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
     let recorded = law.recorded_generation();
@@ -293,7 +302,9 @@ pub(crate) async fn serve(
         identity,
         config,
         tls,
+        issuers,
         stores,
+        key_services,
         metrics,
         sinks,
         outside,
@@ -328,6 +339,7 @@ pub(crate) async fn serve(
             outside::Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
         (tokio::spawn(Arc::clone(outside).carry(site, ending)), last)
     };
+    chores.spawn(issuer::keep(Arc::clone(&gateway), stopping.clone()));
     chores.spawn(prune_daily(Arc::clone(&gateway), stopping.clone()));
     chores.spawn(pool::sweep(Arc::clone(&gateway), stopping.clone()));
     chores.spawn(resealing::renew(Arc::clone(&gateway), stopping.clone()));
@@ -517,11 +529,13 @@ impl Running {
         &self.gateway
     }
 
-    /// Reads certificate and key again; the ones in force stay when the new ones are refused.
+    /// Reads certificate and key again, and issuers' keys; what is in force stays when something new is refused.
     ///
     /// # Errors
-    /// When they are refused.
+    /// When something is refused.
     pub fn reload(&self) -> Result<(), Fault> {
-        self.gateway.tls.reload()
+        let tls = self.gateway.tls.reload();
+        self.gateway.issuers.reload(self.gateway.law.engines().world.ticks())?;
+        tls
     }
 }

@@ -27,6 +27,7 @@ fn key(number: usize) -> Key {
         exportable: false,
         legacy: Legacy::default(),
         emergency_copy: false,
+        protocol: None,
         labels: [("team".into(), "payroll".into()), ("number".into(), number.to_string().into())].into(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

@@ -10,6 +10,7 @@ use holdfast_core::context::Context;
 use holdfast_core::key::{Custody, Key, Legacy};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::{Circumstances, Question, Resource};
+use holdfast_core::protocol::Protocol;
 use holdfast_core::time::Timestamp;
 use holdfast_core::{Epoch, Error, ErrorKind, KeyId, KeyVersion, Stage, TokenId};
 use serde::Deserialize;
@@ -48,6 +49,7 @@ struct Row {
     exportable: bool,
     #[serde(default)]
     emergency_copy: bool,
+    key_protocol: Option<String>,
     custody: Option<String>,
     #[serde(default)]
     context: BTreeMap<Box<str>, Box<str>>,
@@ -162,10 +164,13 @@ impl Case {
             None | Some("mtls") => Authentication::MutualTls { key_hash: [0; 32], matched: "key".into() },
             Some("bearer") => Authentication::Bearer(TokenId::from_bytes([0; 16])),
             Some("signature") => Authentication::Signature(TokenId::from_bytes([0; 16])),
+            // Issuer and subject stand in `request`, where a policy looks for them.
+            Some("issued") => Authentication::Issued { issuer: "".into(), subject: None },
+            Some("open") => Authentication::Open,
             Some("gateway") => Authentication::Gateway,
             Some(other) => {
                 return Err(format!(
-                    "`authentication` is `{other}`, not one of `mtls`, `bearer`, `signature`, `gateway`"
+                    "`authentication` is `{other}`, not one of `mtls`, `bearer`, `signature`, `issued`, `open`, `gateway`"
                 ));
             }
         };
@@ -184,8 +189,7 @@ impl Case {
             protocol: match &row.protocol {
                 None => "native",
                 Some(name) => {
-                    let find = |name: &str| PROTOCOLS.into_iter().find(|known| *known == name);
-                    one_of("protocol", name, find, PROTOCOLS)?
+                    one_of("protocol", name, Protocol::from_name, Protocol::ALL.map(Protocol::name))?.name()
                 }
             },
             now: row.time.map_or(Ok(Timestamp::from_micros(0)), timestamp)?,
@@ -251,6 +255,13 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
         None => Custody::Software,
         Some(name) => one_of("custody", name, Custody::from_name, Custody::ALL.map(Custody::name))?,
     };
+    let key_protocol = match &row.key_protocol {
+        None => None,
+        Some(name) => {
+            let names = Protocol::OF_KEYS.map(Protocol::name);
+            Some(one_of("key-protocol", name, Protocol::of_key, names)?)
+        }
+    };
     Ok(Subject::Key(Box::new(Key {
         id: KeyId::from_bytes([0; 16]),
         tenant: prepared.tenant.clone(),
@@ -262,6 +273,7 @@ fn subject(prepared: &Prepared, action: Action, row: &Row) -> Result<Subject, St
         exportable: row.exportable,
         legacy: Legacy::default(),
         emergency_copy: row.emergency_copy,
+        protocol: key_protocol,
         labels: row.labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,
@@ -291,9 +303,6 @@ fn one_of<T>(
     let known = || all.into_iter().collect::<Vec<_>>().join("`, `");
     find(name).ok_or_else(|| format!("`{field}` is `{}`, not one of `{}`", name.escape_debug(), known()))
 }
-
-/// The names under which requests come.
-const PROTOCOLS: [&str; 3] = ["native", "aws-xks", "gateway"];
 
 /// TOML's date and time with its offset (RFC 3339).
 fn timestamp(at: toml::value::Datetime) -> Result<Timestamp, String> {

@@ -8,6 +8,7 @@ use holdfast_core::action::Action;
 use holdfast_core::caller::CallerRecord;
 use holdfast_core::key::Key;
 use holdfast_core::port::{Question, Resource};
+use holdfast_core::protocol::Protocol;
 use holdfast_core::time::Timestamp;
 
 type Failure = Box<dyn core::error::Error + Send + Sync>;
@@ -69,7 +70,7 @@ fn resource_entity(
 }
 
 fn attributes(reads: &Reads, key: &Key) -> Vec<(String, RestrictedExpression)> {
-    let Key { name, algorithm, purpose, state, exportable, emergency_copy, custody, .. } = key;
+    let Key { name, algorithm, purpose, state, exportable, emergency_copy, protocol, custody, .. } = key;
     let all = [
         (KeyAttribute::Name, "name", text(name.as_str())),
         (KeyAttribute::Algorithm, "algorithm", text(algorithm.name())),
@@ -78,6 +79,7 @@ fn attributes(reads: &Reads, key: &Key) -> Vec<(String, RestrictedExpression)> {
         (KeyAttribute::Exportable, "exportable", RestrictedExpression::new_bool(*exportable)),
         (KeyAttribute::Custody, "custody", text(custody.name())),
         (KeyAttribute::EmergencyCopy, "emergency_copy", RestrictedExpression::new_bool(*emergency_copy)),
+        (KeyAttribute::Protocol, "protocol", text(protocol.map_or("any", Protocol::name))),
     ];
     let read = all.into_iter().filter(|(attribute, _, _)| reads.looks_at(*attribute));
     read.map(|(_, name, value)| (name.to_owned(), value)).collect()

@@ -110,7 +110,7 @@ fn remedy(error: &ValidationError) -> Option<&'static str> {
         )
     } else if matches!(error, ValidationError::UnsafeAttributeAccess(_)) {
         Some(
-            "a caller has `name` and `kind`; a key has `name`, `algorithm`, `purpose`, `state`, `exportable`, `custody` and `emergency_copy`, its labels are read with `hasTag` and `getTag`; \
+            "a caller has `name` and `kind`; a key has `name`, `algorithm`, `purpose`, `state`, `exportable`, `custody`, `emergency_copy` and `protocol`, its labels are read with `hasTag` and `getTag`; \
              where the action can also be about the tenant, write `resource is Holdfast::Key` in the scope",
         )
     } else if matches!(error, ValidationError::UnsafeOptionalAttributeAccess(_)) {

@@ -18,10 +18,11 @@ pub(crate) enum KeyAttribute {
     Exportable = 16,
     Custody = 32,
     EmergencyCopy = 64,
+    Protocol = 128,
 }
 
 impl KeyAttribute {
-    const ALL: [(&'static str, Self); 7] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("name", Self::Name),
         ("algorithm", Self::Algorithm),
         ("purpose", Self::Purpose),
@@ -29,6 +30,7 @@ impl KeyAttribute {
         ("exportable", Self::Exportable),
         ("custody", Self::Custody),
         ("emergency_copy", Self::EmergencyCopy),
+        ("protocol", Self::Protocol),
     ];
 }
 
@@ -192,7 +194,8 @@ impl Reads {
             text(out, name);
         }
         let Some(key) = key else { return };
-        let Key { algorithm, purpose, state, exportable, emergency_copy, labels, custody, .. } = &**key;
+        let Key { algorithm, purpose, state, exportable, emergency_copy, protocol, labels, custody, .. } =
+            &**key;
         for (attribute, value) in [
             (KeyAttribute::Algorithm, algorithm.code()),
             (KeyAttribute::Purpose, *purpose as u8),
@@ -200,6 +203,7 @@ impl Reads {
             (KeyAttribute::Exportable, u8::from(*exportable)),
             (KeyAttribute::Custody, *custody as u8),
             (KeyAttribute::EmergencyCopy, u8::from(*emergency_copy)),
+            (KeyAttribute::Protocol, protocol.map_or(u8::MAX, |protocol| protocol as u8)),
         ] {
             if self.looks_at(attribute) {
                 out(&[value]);

@@ -11,9 +11,10 @@ mod common;
 use common::*;
 use holdfast_core::action::Action;
 use holdfast_core::caller::{Authentication, CallerKind};
+use holdfast_core::key::Key;
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::{Circumstances, Decide, Question, Resource};
-use holdfast_core::{KeyName, TenantId, Timestamp, TokenId};
+use holdfast_core::{KeyName, Protocol, TenantId, Timestamp, TokenId};
 use holdfast_policy::{DEFAULT_TENANT_POLICY, DEV_POLICY, GATEWAY_POLICY};
 
 #[test]
@@ -95,6 +96,31 @@ fn keys_that_only_conditions_name_are_told_apart() {
         for (name, allowed) in [("a", true), ("b", false), ("a", true), ("c", false), ("b", false)] {
             let decision = ask(&prepared, &alice, Action::Encrypt, Resource::Key(&key(name, &[])));
             assert_eq!(decision.allowed, allowed, "{condition} {name}");
+        }
+    }
+}
+
+/// Two keys that differ in this alone have answers of their own, remembered or not.
+#[test]
+fn the_protocol_of_a_key_is_looked_at() {
+    let alice = record("alice", CallerKind::Application, &[]);
+    let alice = caller(&alice);
+    for (condition, expected) in [
+        (r#"resource.protocol == "ms-dke""#, [true, false, false]),
+        (r#"resource.protocol == "any""#, [false, false, true]),
+        (r#"resource.protocol like "*e*""#, [true, true, false]),
+    ] {
+        let text = format!(
+            r#"@id("p") permit (principal, action == Holdfast::Action::"decrypt", resource) when {{ {condition} }};"#
+        );
+        let prepared = prepare(&text);
+        for _again in 0..2 {
+            let of = [Some(Protocol::MsDke), Some(Protocol::AzureEkm), None];
+            for (protocol, allowed) in of.into_iter().zip(expected) {
+                let kek = Key { protocol, ..key("kek", &[]) };
+                let decision = ask(&prepared, &alice, Action::Decrypt, Resource::Key(&kek));
+                assert_eq!(decision.allowed, allowed, "{condition} {protocol:?}");
+            }
         }
     }
 }

@@ -210,6 +210,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         exportable: false,
         legacy: Legacy::default(),
         emergency_copy: false,
+        protocol: None,
         labels: Labels::new(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

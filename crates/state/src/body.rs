@@ -18,6 +18,7 @@ use holdfast_core::key::{Custody, Key, Legacy, SealedHandle, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::pipeline::OpenIntent;
 use holdfast_core::port::Absence;
+use holdfast_core::protocol::Protocol;
 use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::sealing_key::{RetiredSealingKey, SealingKeyId, SealingKeys};
@@ -144,6 +145,11 @@ enum CredentialBody<'a> {
     Dns(Cow<'a, str>),
     #[serde(borrow)]
     Key(Bytes<'a>),
+    Issued {
+        issuer: Cow<'a, str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<Cow<'a, str>>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -195,6 +201,9 @@ struct KeyBody<'a> {
     /// Where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     emergency_copy: Option<bool>,
+    /// Where it was created for one.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    protocol: Option<Cow<'a, str>>,
     labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     newest: u32,
     /// Where it is not the newest.
@@ -484,6 +493,10 @@ pub(crate) fn of_caller(record: &CallerRecord) -> Result<Vec<u8>, Fault> {
         Credential::Uri(uri) => CredentialBody::Uri(Cow::Borrowed(uri)),
         Credential::Dns(dns) => CredentialBody::Dns(Cow::Borrowed(dns)),
         Credential::KeyHash(hash) => CredentialBody::Key(hash.as_slice().into()),
+        Credential::Issued { issuer, subject } => CredentialBody::Issued {
+            issuer: Cow::Borrowed(issuer),
+            subject: subject.as_deref().map(Cow::Borrowed),
+        },
     });
     let tokens = tokens.iter().map(|Token { id, hash, expires, form }| TokenBody {
         id: Cow::Owned(id.to_string()),
@@ -509,6 +522,9 @@ pub(crate) fn caller(row: &Row<'_>) -> Result<CallerRecord, Fault> {
             CredentialBody::Uri(uri) => Credential::Uri(uri.into()),
             CredentialBody::Dns(dns) => Credential::Dns(dns.into()),
             CredentialBody::Key(hash) => Credential::KeyHash(exact(row, &hash)?),
+            CredentialBody::Issued { issuer, subject } => {
+                Credential::Issued { issuer: issuer.into(), subject: subject.map(Into::into) }
+            }
         })
     });
     let tokens = tokens.into_iter().map(|TokenBody { id, hash, expires, signing }| {
@@ -585,6 +601,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         exportable,
         legacy: Legacy { rsa_pkcs1_decrypt, sha1_oaep },
         emergency_copy,
+        protocol,
         labels,
         newest,
         current,
@@ -611,6 +628,7 @@ pub(crate) fn of_key(key: &Key) -> Result<Vec<u8>, Fault> {
         rsa_pkcs1_decrypt: *rsa_pkcs1_decrypt,
         sha1_oaep: *sha1_oaep,
         emergency_copy: emergency_copy.then_some(true),
+        protocol: protocol.map(|protocol| protocol.name().into()),
         labels: labels.collect(),
         newest: newest.get(),
         current: (current != newest).then(|| current.get()),
@@ -741,6 +759,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
     }
     let id = row.id.try_into().map_err(|_| row.damaged("its id has another length"))?;
     let labels = body.labels.into_iter().map(|(label, value)| (label.into(), value.into()));
+    let protocol = body.protocol.map(|name| named(row, "protocol", Protocol::of_key(&name)));
     let newest = named(row, "newest version", KeyVersion::new(body.newest))?;
     let current = body.current.map(|current| {
         let earlier = KeyVersion::new(current).filter(|current| *current < newest);
@@ -757,6 +776,7 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
         exportable: body.exportable,
         legacy: Legacy { rsa_pkcs1_decrypt: body.rsa_pkcs1_decrypt, sha1_oaep: body.sha1_oaep },
         emergency_copy: body.emergency_copy.unwrap_or(false),
+        protocol: protocol.transpose()?,
         labels: labels.collect(),
         newest,
         current: current.transpose()?.unwrap_or(newest),

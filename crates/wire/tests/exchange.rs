@@ -26,8 +26,8 @@ use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::sealing_key::{SealingKeyId, SealingKeyState};
 use holdfast_core::tenant::TakenBackup;
 use holdfast_core::{
-    Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, MemberName, OperationId, Secret, Stage, TenantId,
-    Timestamp, TokenId,
+    Epoch, Error, ErrorKind, KeyId, KeyName, KeyVersion, MemberName, OperationId, Protocol, Secret, Stage,
+    TenantId, Timestamp, TokenId,
 };
 use holdfast_wire::native::client::{self, Failure, Request};
 use holdfast_wire::native::encode::{self, Backups, Body, Encoded, Response};
@@ -351,6 +351,7 @@ fn a_key() -> (Key, Version) {
         exportable: true,
         legacy: Legacy { rsa_pkcs1_decrypt: false, sha1_oaep: true },
         emergency_copy: true,
+        protocol: Some(Protocol::AwsXks),
         labels: [("team".into(), "finance".into())].into(),
         newest: KeyVersion::new(4).unwrap(),
         current: KeyVersion::new(3).unwrap(),
@@ -404,7 +405,15 @@ fn a_caller() -> CallerRecord {
         name: "pay".parse().unwrap(),
         kind: CallerKind::Application,
         groups: vec!["payments".parse().unwrap()],
-        credentials: vec![Credential::Uri("spiffe://acme/pay".into()), Credential::KeyHash([0xab; 32])],
+        credentials: vec![
+            Credential::Uri("spiffe://acme/pay".into()),
+            Credential::KeyHash([0xab; 32]),
+            Credential::Issued {
+                issuer: "https://idp.acme".into(),
+                subject: Some("repo:acme/pay:ref".into()),
+            },
+            Credential::Issued { issuer: "https://idp.acme".into(), subject: None },
+        ],
         tokens: vec![Token {
             id: TokenId::from_bytes([2; 16]),
             hash: *b"hunter2: a hash of a token's key",
@@ -448,6 +457,7 @@ fn keys() {
         labels: Some(LabelMap([("a".into(), "b".into())].into())),
         prepared: Some(true),
         emergency_copy: Some(true),
+        protocol: Some(Word(Protocol::AwsXks)),
     };
     let request = client::create_key(&tenant(), &create);
     match command(&request) {
@@ -456,7 +466,7 @@ fn keys() {
                 (new.name, new.algorithm, new.purpose),
                 (key(), Some(Algorithm::Rsa3072), Some(Purpose::Encrypt))
             );
-            assert!(new.emergency_copy);
+            assert!(new.emergency_copy && new.protocol == Some(Protocol::AwsXks));
             assert!(new.exportable && new.prepared && new.legacy.rsa_pkcs1_decrypt && !new.legacy.sha1_oaep);
             assert_eq!(new.labels.get("a").map(|value| &**value), Some("b"));
         }
@@ -468,6 +478,7 @@ fn keys() {
     assert_eq!((shown.state.0, shown.newest_version.0), (KeyState::Suspended, record.newest));
     assert_eq!(shown.current_version, Some(VersionNumber(record.current)));
     assert_eq!((shown.waits_for_backup, shown.emergency_copy), (Some(true), Some(true)));
+    assert_eq!(shown.protocol, Some(Word(Protocol::AwsXks)));
     assert_eq!(shown.schedule.unwrap().every_days, 90);
     let destruction = shown.destruction.unwrap();
     assert_eq!((destruction.after_days, destruction.state_before.0), (7, KeyState::Deactivated));
@@ -497,6 +508,7 @@ fn keys() {
         labels: None,
         prepared: None,
         emergency_copy: None,
+        protocol: None,
     };
     match command(&client::create_key(&tenant(), &short)) {
         Command::CreateKey(new) => {
@@ -504,7 +516,7 @@ fn keys() {
             assert!(
                 !new.exportable && !new.prepared && new.legacy == Legacy::default() && new.labels.is_empty()
             );
-            assert!(!new.emergency_copy);
+            assert!(!new.emergency_copy && new.protocol.is_none());
         }
         other => panic!("{other:?}"),
     }
@@ -586,12 +598,14 @@ fn keys() {
         algorithm: Word(Algorithm::Aes256Gcm),
         purpose: None,
         labels: None,
+        protocol: Some(Word(Protocol::MsDke)),
         seconds: Some(Bounded(60)),
     };
     let request = client::begin_import(&tenant(), &import);
     assert!(matches!(
         command(&request),
         Command::BeginImport(begin) if begin.seconds == 60 && begin.new.name == key() && begin.new.prepared
+            && begin.new.protocol == Some(Protocol::MsDke)
     ));
     let adopt = |label: Option<&str>, id: Option<&[u8]>, uses, only| message::AdoptKey {
         name: Name(key()),
@@ -601,6 +615,7 @@ fn keys() {
         purpose: None,
         legacy: None,
         labels: None,
+        protocol: Some(Word(Protocol::AzureEkm)),
         prior_uses: uses,
         decrypt_only: only,
         accept_extractable: only,
@@ -609,7 +624,7 @@ fn keys() {
         command(&client::adopt_key(&tenant(), &adopt(Some("legacy"), None, Some(7), None))),
         Command::AdoptKey(asked) if asked.label.as_deref() == Some("legacy")
             && asked.id.is_none() && asked.past == Past::Uses(7) && !asked.accept_extractable
-            && asked.new.name == key() && !asked.new.prepared && !asked.new.exportable
+            && asked.new.name == key() && asked.new.protocol == Some(Protocol::AzureEkm) && !asked.new.prepared && !asked.new.exportable
     ));
     assert!(matches!(
         command(&client::adopt_key(&tenant(), &adopt(None, Some(&[1, 2]), None, Some(true)))),

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::failure::Failure;
 use crate::input;
 use clap::Args;
+use holdfast_core::Protocol;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_sdk::KeyName;
 use holdfast_sdk::field::{Bytes, LabelMap, LegacyList, LegacyWord, Name, ObjectLabel, Word};
@@ -37,6 +38,9 @@ pub(crate) struct Adopt {
     /// A label that policies can speak of
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = input::pair)]
     labels: Vec<(String, String)>,
+    /// The one protocol that it works through, for ever: native, aws-xks, google-cse, ms-dke or azure-ekm [default: each that takes such keys]
+    #[arg(long, value_parser = word::<Protocol>)]
+    protocol: Option<Protocol>,
     /// How often the key has encrypted before, at most; aes-256-gcm needs it
     #[arg(long, value_name = "COUNT", conflicts_with = "decrypt_only")]
     prior_uses: Option<u64>,
@@ -65,6 +69,7 @@ impl Adopt {
             purpose,
             legacy,
             labels,
+            protocol,
             prior_uses,
             decrypt_only,
             accept_extractable,
@@ -77,6 +82,7 @@ impl Adopt {
             purpose: purpose.map(Word),
             legacy: Some(LegacyList(allowed(legacy))),
             labels: Some(LabelMap(labelled(labels)?)),
+            protocol: protocol.map(Word),
             prior_uses,
             decrypt_only: decrypt_only.then_some(true),
             accept_extractable: accept_extractable.then_some(true),

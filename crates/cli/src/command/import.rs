@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::output::note;
 use clap::{Args, Subcommand};
+use holdfast_core::Protocol;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::import::{MAX_SECONDS, MAX_WRAPPED};
 use holdfast_sdk::KeyName;
@@ -38,6 +39,9 @@ pub(crate) struct Begin {
     /// A label that policies can speak of
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = input::pair)]
     labels: Vec<(String, String)>,
+    /// The one protocol that it works through, for ever: native, aws-xks, google-cse, ms-dke or azure-ekm [default: each that takes such keys]
+    #[arg(long, value_parser = word::<Protocol>)]
+    protocol: Option<Protocol>,
 }
 
 /// Bring the wrapped material of a key that waits for it
@@ -83,12 +87,13 @@ impl ImportCommand {
 
 impl Begin {
     fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { key, algorithm, purpose, expires, labels } = self;
+        let Self { key, algorithm, purpose, expires, labels, protocol } = self;
         let import = BeginImport {
             name: Name(key),
             algorithm: Word(algorithm),
             purpose: purpose.map(Word),
             labels: Some(LabelMap(labelled(labels)?)),
+            protocol: protocol.map(Word),
             seconds: Some(Bounded(expires)),
         };
         let tenant = app.tenant()?;

@@ -16,6 +16,7 @@ use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::destruction::WaitingPeriod;
 use holdfast_core::key::{Labels, Legacy};
 use holdfast_core::lifecycle::{Transition, VersionVerb};
+use holdfast_core::protocol::Protocol;
 use holdfast_core::schedule::RotationPeriod;
 use holdfast_sdk::field::{Bounded, LabelMap, LegacyList, LegacyWord, Name, Time, VersionNumber, Word};
 use holdfast_sdk::message::{CreateKey, Destruction, Erasure, Key, LabelKey, ScheduleKey, TransitionVersion};
@@ -98,6 +99,9 @@ pub(crate) struct Create {
     /// Each of its versions has an emergency copy, which custodians open together; it is made in the gateway's memory, and says so for ever
     #[arg(long, conflicts_with = "exportable")]
     emergency_copy: bool,
+    /// The one protocol that it works through, for ever: native, aws-xks, google-cse, ms-dke or azure-ekm [default: each that takes such keys]
+    #[arg(long, value_parser = word::<Protocol>)]
+    protocol: Option<Protocol>,
 }
 
 /// Replace a key's labels
@@ -369,6 +373,10 @@ fn list(app: &App) -> Result<(), Failure> {
             Some(true) => format!("{state}, with an emergency copy"),
             Some(false) | None => state,
         };
+        let state = match key.protocol {
+            Some(Word(protocol)) => format!("{state}, for {} alone", protocol.name()),
+            None => state,
+        };
         Listed { state, key }
     });
     app.printer.list(&rows.collect::<Vec<_>>(), &COLUMNS)
@@ -465,7 +473,8 @@ pub(super) fn allowed(words: Vec<LegacyWord>) -> Legacy {
 
 impl Create {
     fn into_request(self) -> Result<CreateKey, Failure> {
-        let Self { key, algorithm, purpose, exportable, legacy, labels, prepared, emergency_copy } = self;
+        let Self { key, algorithm, purpose, exportable, legacy, labels, prepared, emergency_copy, protocol } =
+            self;
         Ok(CreateKey {
             name: Name(key),
             algorithm: algorithm.map(Word),
@@ -475,6 +484,7 @@ impl Create {
             labels: Some(LabelMap(labelled(labels)?)),
             prepared: Some(prepared),
             emergency_copy: emergency_copy.then_some(true),
+            protocol: protocol.map(Word),
         })
     }
 }

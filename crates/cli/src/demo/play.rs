@@ -114,6 +114,7 @@ async fn create_key(
         labels: None,
         prepared: None,
         emergency_copy: None,
+        protocol: None,
     };
     let made = custodian.create_key(&new).await.map_err(at(step))?;
     narrator.done(step, &format!("`{key}`, {}, not exportable", made.algorithm.0));

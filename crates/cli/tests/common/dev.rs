@@ -57,6 +57,7 @@ pub fn new_key(name: &str) -> CreateKey {
         labels: None,
         prepared: None,
         emergency_copy: None,
+        protocol: None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::lifecycle::{Transition, VersionVerb};
 use crate::port::{
     Committed, KeyEntry, KeyStore, Mark, Ports, Priority, Resource, State, StateChange, World,
 };
+use crate::protocol::Protocol;
 use crate::retention::Retention;
 use crate::schedule::RotationPeriod;
 use crate::stop::{StopEpoch, Target};
@@ -433,7 +434,7 @@ pub(super) fn own_inbound<'a>(
         tenant,
         proof: crate::peer::Proof::None,
         source: None,
-        protocol: "gateway",
+        protocol: Protocol::Gateway,
         protocol_request: None,
         request: &NO_CONTEXT,
         only: None,

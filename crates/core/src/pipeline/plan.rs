@@ -744,7 +744,17 @@ pub(super) fn planned_key(
     (algorithm, custody): (Algorithm, Custody),
     now: Timestamp,
 ) -> Result<Key, Error> {
-    let NewKey { name, algorithm: _, purpose, exportable, legacy, labels, prepared, emergency_copy } = new;
+    let NewKey {
+        name,
+        algorithm: _,
+        purpose,
+        exportable,
+        legacy,
+        labels,
+        prepared,
+        emergency_copy,
+        protocol,
+    } = new;
     Ok(Key {
         id,
         tenant: tenant.clone(),
@@ -756,6 +766,7 @@ pub(super) fn planned_key(
         exportable: *exportable,
         legacy: *legacy,
         emergency_copy: *emergency_copy,
+        protocol: *protocol,
         labels: labels.clone(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

@@ -7,7 +7,7 @@
 
 use super::recover::OpenIntent;
 use crate::action::Action;
-use crate::caller::Caller;
+use crate::caller::{Authentication, Caller};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, KeyId, OperationId, PolicyId, TenantId};
 use crate::key::KeyMaterial;
@@ -126,6 +126,11 @@ impl<K> Permit<K> {
         for (action, resource) in *asks {
             if !caller.kind().may(action.group()) {
                 let detail = "callers of this kind may not do that, whatever the policy says";
+                return Verdict { permit: Err(denied(detail)), policies };
+            }
+            // Whoever it was: nobody is known to have been told anything but what is public.
+            if caller.authentication == Authentication::Open && *action != Action::PublicKey {
+                let detail = "nobody has shown who they are, and this is not public";
                 return Verdict { permit: Err(denied(detail)), policies };
             }
             let question =

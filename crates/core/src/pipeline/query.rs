@@ -141,6 +141,7 @@ impl<P: Ports> Pipeline<P> {
                     (None, None) => Resource::Tenant(tenant),
                 };
                 let Inbound { now, source, protocol, request, .. } = scene.inbound;
+                let protocol = protocol.name();
                 let circumstances =
                     Circumstances { context: &context, request, now: *now, source: *source, protocol };
                 let question = Question { caller: &caller, action, resource, circumstances };

@@ -13,6 +13,7 @@ use crate::frame::Commitment;
 use crate::id::{KeyId, KeyName, KeyVersion, OperationId, PolicyId, TenantId};
 use crate::key::{Custody, Evidence, Key};
 use crate::port::{self, Mark, Ports, Priority, World};
+use crate::protocol::Protocol;
 use std::sync::Arc;
 
 /// A key as the event names it.
@@ -20,21 +21,23 @@ use std::sync::Arc;
 pub(super) struct NamedKey {
     pub(super) name: KeyName,
     pub(super) known: Option<(KeyId, Algorithm, Custody)>,
+    pub(super) protocol: Option<Protocol>,
     pub(super) version: Option<KeyVersion>,
 }
 
 impl NamedKey {
     pub(super) fn unknown(name: KeyName) -> Self {
-        Self { name, known: None, version: None }
+        Self { name, known: None, protocol: None, version: None }
     }
 
     pub(super) fn of(key: &Key, version: Option<KeyVersion>) -> Self {
-        Self { name: key.name.clone(), known: Some((key.id, key.algorithm, key.custody)), version }
+        let known = Some((key.id, key.algorithm, key.custody));
+        Self { name: key.name.clone(), known, protocol: key.protocol, version }
     }
 
     fn facts(&self) -> KeyFacts<'_> {
-        let Self { name, known, version } = self;
-        KeyFacts { name, known: *known, version: *version }
+        let Self { name, known, protocol, version } = self;
+        KeyFacts { name, known: *known, protocol: *protocol, version: *version }
     }
 }
 
@@ -174,7 +177,7 @@ impl<P: Ports> Pipeline<P> {
                     deciding: facts.deciding.as_deref().unwrap_or_default(),
                     ending,
                     by_copy: facts.by_copy,
-                    protocol: inbound.protocol,
+                    protocol: inbound.protocol.name(),
                     protocol_request: inbound.protocol_request,
                     request: inbound.request,
                     trace: inbound.trace,

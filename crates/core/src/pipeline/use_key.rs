@@ -8,8 +8,10 @@ use crate::algorithm::Purpose;
 use crate::caller::Caller;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, OperationId};
+use crate::key::Key;
 use crate::operation::{Answer, MAX_BATCH, MAX_RANDOM, Operation, Output};
 use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State, World};
+use crate::protocol::Protocol;
 use crate::stop::{Concerned, StopEpoch, Stops};
 use crate::work::Product;
 use std::sync::Arc;
@@ -314,6 +316,7 @@ impl<P: Ports> Pipeline<P> {
         asks: &[(Action, Resource<'_>)],
     ) -> Result<Permit<K>, Error> {
         let Inbound { now, source, protocol, request, .. } = scene.inbound;
+        let protocol = protocol.name();
         let circumstances =
             Circumstances { context: scene.context, request, now: *now, source: *source, protocol };
         let held = self.engines.world.held_now();
@@ -371,6 +374,7 @@ impl<P: Ports> Pipeline<P> {
             return Err(Error::new(ErrorKind::KeyState, Stage::Resolve, detail)
                 .remedy("ask a custodian to run `holdfast key unarchive` with its archive"));
         }
+        of_its_protocol(key, scene.inbound.protocol, action)?;
         // Whatever can be encrypted or wrapped can be rewrapped.
         let fits = if matches!(action, Action::RewrapFrom | Action::RewrapTo) {
             matches!(key.purpose, Purpose::Encrypt | Purpose::Wrap)
@@ -419,6 +423,25 @@ impl<P: Ports> Pipeline<P> {
         facts.output = withheld.commit_to(|answer| super::work::commit_output(&committer, &answer.output));
         Ok(withheld)
     }
+}
+
+/// A key that was created for one protocol works through no other, and one that has none not where protocols have keys of their own. What is public
+/// of it can be read everywhere else.
+fn of_its_protocol(key: &Key, through: Protocol, action: Action) -> Result<(), Error> {
+    let (detail, remedy) = match key.protocol {
+        Some(own) if own == through => return Ok(()),
+        Some(_) if action == Action::PublicKey && !through.has_own_keys() => return Ok(()),
+        None if !through.has_own_keys() => return Ok(()),
+        Some(own) => (
+            format!("key `{}` was created for protocol `{}` alone", key.name, own.name()),
+            format!("ask through `{}`, or use another key", own.name()),
+        ),
+        None => (
+            format!("key `{}` was not created for protocol `{}`", key.name, through.name()),
+            format!("ask a custodian for one: `holdfast key create NAME --protocol {}`", through.name()),
+        ),
+    };
+    Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy(remedy))
 }
 
 fn stopped_meanwhile(stops: &Stops) -> Error {

@@ -239,7 +239,7 @@ impl<P: Ports> Pipeline<P> {
             tenant: &key.tenant,
             key: key.id,
             version,
-            protocol: scene.inbound.protocol,
+            protocol: scene.inbound.protocol.name(),
             context: scene.context,
         }
     }

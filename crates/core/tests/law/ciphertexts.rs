@@ -12,7 +12,7 @@ use holdfast_core::context::Context;
 use holdfast_core::frame::HEADER_LEN;
 use holdfast_core::key::Legacy;
 use holdfast_core::operation::{Operation, Output};
-use holdfast_core::{Error, ErrorKind, KeyVersion, Secret};
+use holdfast_core::{Error, ErrorKind, KeyVersion, Protocol, Secret};
 
 fn refusal(rig: &Rig, key: &str, operation: Operation) -> Error {
     now(rig.bytes("alice", key, operation)).unwrap_err()
@@ -136,9 +136,9 @@ fn what_one_protocol_made_opens_through_no_other() {
             let released = now(rig.pipeline.use_key(&inbound, call("kek", operation)))?;
             Ok::<_, Error>(bytes(released.into_parts().0))
         };
-        let sealed = through("xks", encrypt(b"4711", Context::EMPTY)).unwrap();
-        assert_eq!(through("xks", decrypt(&sealed, Context::EMPTY)).unwrap(), b"4711");
-        let error = through("native", decrypt(&sealed, Context::EMPTY)).unwrap_err();
+        let sealed = through(Protocol::AwsXks, encrypt(b"4711", Context::EMPTY)).unwrap();
+        assert_eq!(through(Protocol::AwsXks, decrypt(&sealed, Context::EMPTY)).unwrap(), b"4711");
+        let error = through(Protocol::Native, decrypt(&sealed, Context::EMPTY)).unwrap_err();
         assert_eq!(seen(&error), integrity(&rig, "kek"), "{algorithm}");
     }
 }

@@ -10,7 +10,7 @@ use holdfast_core::context::Context;
 use holdfast_core::frame::HEADER_LEN;
 use holdfast_core::operation::{Associate, Operation};
 use holdfast_core::pipeline::Inbound;
-use holdfast_core::{Error, ErrorKind, KeyVersion, Secret};
+use holdfast_core::{Error, ErrorKind, KeyVersion, Protocol, Secret};
 
 const GCM: Algorithm = Algorithm::Aes256Gcm;
 
@@ -148,7 +148,7 @@ fn what_is_checked_and_does_not_open_again_is_given_to_nobody() {
 fn what_the_protocol_says_is_recorded_and_binds_nothing() {
     let rig = rig();
     let says = context(&[("awsPrincipalArn", "arn:aws:iam::1:role/a")]);
-    let inbound = Inbound { request: &says, protocol: "aws-xks", ..rig.inbound("alice") };
+    let inbound = Inbound { request: &says, protocol: Protocol::AwsXks, ..rig.inbound("alice") };
     let call = holdfast_conformance::rig::call("kek", seal(b"", false));
     now(rig.pipeline.use_key(&inbound, call)).unwrap();
     let event = rig.log().last().event();

@@ -3,6 +3,7 @@
 //! What is one protocol's own stands in a file of its name; whose a request is, its path says.
 
 mod aws_xks;
+mod ms_dke;
 mod native;
 
 use crate::config::Limits;
@@ -68,16 +69,19 @@ pub(crate) async fn answer(
     Ok(respond(answered.answer, Some(operation)))
 }
 
-/// Whose protocol a request speaks.
+/// Whose protocol a request speaks: its path says so, and its host where paths are not told apart.
 async fn receive(
     gateway: &Arc<Gateway>,
     about: Arc<About>,
     request: Request<Incoming>,
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
-    match aws_xks::is_meant(gateway, request.uri().path()) {
-        true => aws_xks::receive(gateway, about, request, when).await,
-        false => native::receive(gateway, about, request, when).await,
+    if aws_xks::is_meant(gateway, request.uri().path()) {
+        return aws_xks::receive(gateway, about, request, when).await;
+    }
+    match ms_dke::meant(gateway, &request) {
+        Some(meant) => ms_dke::receive(gateway, about, request, when, meant).await,
+        None => native::receive(gateway, about, request, when).await,
     }
 }
 
@@ -135,7 +139,8 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
 }
 
 pub(crate) fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Bytes>> {
-    let Answer { status, content_type, retry_after, allow, authenticate, receipt, body } = answer;
+    let Answer { status, content_type, retry_after, allow, authenticate, receipt, headers: more, body } =
+        answer;
     let bytes = match body {
         Body::Plain(bytes) => Bytes::from(bytes),
         Body::Secret(wiped) => Bytes::from_owner(wiped),
@@ -160,6 +165,11 @@ pub(crate) fn respond(answer: Answer, operation: Option<OperationId>) -> Respons
     }
     if let Some(scheme) = authenticate {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+    }
+    for (name, value) in more {
+        if let Ok(value) = HeaderValue::try_from(&*value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
     }
     response
 }

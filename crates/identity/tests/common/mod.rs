@@ -225,7 +225,8 @@ pub fn told(found: Result<Identified, Reason>) -> Result<(String, String), Reaso
             Authentication::MutualTls { matched, .. } => matched.to_string(),
             Authentication::Bearer(_) => "token".to_owned(),
             Authentication::Signature(_) => "signature".to_owned(),
-            Authentication::Gateway => panic!("nobody proves that"),
+            Authentication::Issued { .. } => "issued".to_owned(),
+            Authentication::Open | Authentication::Gateway => panic!("nobody proves that"),
         };
         (found.record.name.to_string(), matched)
     })

@@ -43,6 +43,7 @@ pub fn key(name: &str, labels: &[(&str, &str)]) -> Key {
         exportable: false,
         legacy: Legacy::default(),
         emergency_copy: false,
+        protocol: None,
         labels: labels.iter().map(|(name, value)| (Box::from(*name), Box::from(*value))).collect(),
         newest: KeyVersion::FIRST,
         current: KeyVersion::FIRST,

@@ -18,7 +18,7 @@ use holdfast_core::retention::Retention;
 use holdfast_core::schedule::{RotationPeriod, Schedule};
 use holdfast_core::sealing_key::{RetiredSealingKey, SealingKeyId, SealingKeys};
 use holdfast_core::tenant::{TakenBackup, TenantRecord};
-use holdfast_core::{Epoch, KeyVersion, Timestamp};
+use holdfast_core::{Epoch, KeyVersion, Protocol, Timestamp};
 use std::sync::Arc;
 
 fn row<'a>(kind: Kind, id: &'a [u8], name: Option<&'a str>, body: &'a [u8]) -> Row<'a> {
@@ -123,6 +123,16 @@ fn the_bytes_of_a_key() {
     assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap(), record);
     assert_eq!(key(&row(Kind::Key, &[5; 16], None, &body)).unwrap(), record);
     assert!(key(&row(Kind::Key, &[5; 16], Some("other"), &body)).is_err());
+    // For one protocol, where it was created for one; of rows from before nobody says so.
+    assert_eq!(record.protocol, None);
+    let of_one = Key { protocol: Some(Protocol::MsDke), ..record.clone() };
+    let said = of_key(&of_one).unwrap();
+    assert!(text(&said).contains(r#""sha1_oaep":false,"protocol":"ms-dke","labels""#), "{}", text(&said));
+    assert_eq!(key(&row(Kind::Key, &[5; 16], Some("kek"), &said)).unwrap(), of_one);
+    for none in ["gateway", "MS-DKE", ""] {
+        let other = text(&said).replace("ms-dke", none);
+        assert!(key(&row(Kind::Key, &[5; 16], Some("kek"), other.as_bytes())).is_err(), "{none}");
+    }
     let earlier =
         |current: u32| text(&body).replace(r#""newest":1,"#, &format!(r#""newest":3,"current":{current},"#));
     let back = key(&row(Kind::Key, &[5; 16], Some("kek"), earlier(2).as_bytes())).unwrap();

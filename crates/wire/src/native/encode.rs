@@ -65,13 +65,24 @@ pub struct Response {
     pub authenticate: Option<&'static str>,
     /// `Holdfast-Receipt`, in base64.
     pub receipt: Option<String>,
+    /// What else a protocol has, by the names in lower case.
+    pub headers: Vec<(&'static str, Box<str>)>,
     /// The body.
     pub body: Body,
 }
 
 impl Response {
     pub(crate) fn new(status: u16, content_type: &'static str, body: Body) -> Self {
-        Self { status, content_type, retry_after: None, allow: None, authenticate: None, receipt: None, body }
+        Self {
+            status,
+            content_type,
+            retry_after: None,
+            allow: None,
+            authenticate: None,
+            receipt: None,
+            headers: Vec::new(),
+            body,
+        }
     }
 
     /// With the log's signed receipt, if the caller asked for one.

@@ -20,8 +20,10 @@ pub use decode::{Call, Refusal, decode, decode_any};
 pub use route::{Access, BodyKind, Endpoint, Method, OpenEndpoint, Parameter, Route, SchemaOf};
 pub use router::{Matched, RouteError, route};
 
+use holdfast_core::Protocol;
+
 /// This protocol's name in events, policies and metrics.
-pub const PROTOCOL: &str = "native";
+pub const PROTOCOL: Protocol = Protocol::Native;
 
 /// The header with the operation id, in every response.
 pub const OPERATION_HEADER: &str = "holdfast-operation";

@@ -8,8 +8,10 @@ pub mod format;
 pub mod message;
 pub mod path;
 
+use holdfast_core::Protocol;
+
 /// The protocol's name in policies, events and metrics.
-pub const PROTOCOL: &str = "aws-xks";
+pub const PROTOCOL: Protocol = Protocol::AwsXks;
 /// The service that requests are signed for.
 pub const SERVICE: &str = "kms-xks-proxy";
 /// The most bytes of a request that are read.

@@ -193,11 +193,13 @@ impl VerifyAttestation {
         }
         let mut rows = vec![];
         let mut vouched = false;
+        let mut protocol = None;
         for Version { version, record, proof, vendor_chain } in &document.versions {
             verify::verify_proof(proof.as_bytes(), record.as_bytes(), &key)
                 .map_err(|error| wrong(format!("version {version}: {error}")))?;
             let record = event::parse(record.as_bytes());
             let said = |path: &[&str]| event::text(&record, path).to_owned();
+            protocol = protocol.or_else(|| Some(said(&["key", "protocol"])).filter(|name| !name.is_empty()));
             let is_its = said(&["tenant"]) == document.tenant
                 && said(&["key", "id"]) == document.id
                 && said(&["outcome"]) == "success"
@@ -240,6 +242,9 @@ impl VerifyAttestation {
             note(
                 "`copied` was made in the gateway's memory: so many of those who are named open an emergency copy of it, and a gateway then works with it outside of any token",
             );
+        }
+        if let Some(protocol) = protocol {
+            note(&format!("the key was created for protocol `{protocol}`, and works through no other"));
         }
         if vouched {
             note(

@@ -157,7 +157,7 @@ fn recorded(record: &Value) -> Option<(String, Seen)> {
         key: text(&["protocol", "says", "kmsKeyArn"]),
         succeeded: text(&["outcome"]) == "success",
     };
-    let is_one = text(&["protocol", "name"]) == holdfast_wire::xks::PROTOCOL && !id.is_empty();
+    let is_one = text(&["protocol", "name"]) == holdfast_wire::xks::PROTOCOL.name() && !id.is_empty();
     is_one.then_some((id, seen))
 }
 

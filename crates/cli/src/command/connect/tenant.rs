@@ -5,11 +5,11 @@ use super::{How, Report};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use holdfast_core::ErrorKind;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::CallerKind;
 use holdfast_core::lifecycle::KeyState;
+use holdfast_core::{ErrorKind, Protocol};
 use holdfast_gateway::policy::{Cases, CedarPolicy, run_cases};
 use holdfast_sdk::field::{CredentialText, List, Name, Word};
 use holdfast_sdk::message::{Caller, CreateKey, Key, Policy, PutCaller};
@@ -31,10 +31,10 @@ pub(super) async fn standing(tenant: &Tenant, report: &mut Report) {
     }
 }
 
-/// Looks at the key, or makes it of this algorithm (the key store's default unless told).
+/// Looks at the key that a protocol is to use, or makes it of this algorithm (the key store's default unless told).
 pub(super) async fn key(
     tenant: &Tenant,
-    (name, algorithm): (&KeyName, Option<Algorithm>),
+    (name, algorithm, through): (&KeyName, Option<Algorithm>, Protocol),
     how: &How,
     report: &mut Report,
 ) -> Option<Key> {
@@ -51,6 +51,7 @@ pub(super) async fn key(
                 labels: None,
                 prepared: None,
                 emergency_copy: None,
+                protocol: through.has_own_keys().then_some(Word(through)),
             };
             match tenant.create_key(&new).await {
                 Ok(created) => (created.body, "made: "),
@@ -80,7 +81,7 @@ pub(super) async fn key(
         report.findings.wrong("key", &Failure::new(Exit::Usage, problem).remedy(remedy));
         return None;
     }
-    match usable(name, &record) {
+    match usable(name, &record, through) {
         Ok(()) => {
             let (custody, version) = (record.custody.0.name(), record.newest_version.0);
             let detail = format!("{made}`{name}`, {}, {custody}, version {version}", made_of.name());
@@ -92,7 +93,7 @@ pub(super) async fn key(
 }
 
 /// Whether new work can be done with it, by its record.
-fn usable(name: &KeyName, record: &Key) -> Result<(), Failure> {
+fn usable(name: &KeyName, record: &Key, through: Protocol) -> Result<(), Failure> {
     let failure = |problem: &str, remedy: String| {
         Err(Failure::new(Exit::State, format!("`{name}` {problem}")).remedy(remedy))
     };
@@ -101,6 +102,14 @@ fn usable(name: &KeyName, record: &Key) -> Result<(), Failure> {
             "is archived",
             format!("take it back with `holdfast key unarchive`, or name another key than `{name}`"),
         );
+    }
+    let own = record.protocol.map(|protocol| protocol.0);
+    if own != Some(through) && (own.is_some() || through.has_own_keys()) {
+        let problem = match own {
+            Some(own) => format!("was created for `{own}` alone"),
+            None => format!("was not created for `{through}`, which uses no other keys"),
+        };
+        return failure(&problem, "name another key with `--key`: what a key is never changes".to_owned());
     }
     match record.state.0 {
         KeyState::Active => Ok(()),
@@ -191,7 +200,7 @@ pub(super) async fn caller(
 pub(super) struct Use<'a> {
     pub(super) caller: &'a Caller,
     pub(super) key: &'a Key,
-    pub(super) protocol: &'a str,
+    pub(super) protocol: Protocol,
     /// `mtls` or `signature`.
     pub(super) authentication: &'a str,
     /// What the protocol says of a request for an action.
@@ -298,6 +307,8 @@ fn cases(wanted: &Use<'_>) -> Result<String, Failure> {
     let groups: Vec<_> = caller.groups.iter().map(|group| quoted(group.0.as_str())).collect();
     let labels = pairs(&mut key.labels.0.iter().map(|(name, value)| (&**name, &**value)));
     let context = pairs(&mut context.iter().copied());
+    let own =
+        key.protocol.map(|own| format!("key-protocol = {}\n", quoted(own.0.name()))).unwrap_or_default();
     let mut text = String::new();
     for action in ACTIONS {
         let request = request(action);
@@ -305,7 +316,7 @@ fn cases(wanted: &Use<'_>) -> Result<String, Failure> {
         let written = write!(
             text,
             "[[case]]\ncaller = {}\ngroups = [{}]\naction = {}\nkey = {}\nlabels = {{ {labels} }}\nalgorithm = {}\npurpose = {}\n\
-             exportable = {}\nemergency-copy = {}\ncustody = {}\nprotocol = {}\nauthentication = {}\nrequest = {{ {request} }}\n\
+             exportable = {}\nemergency-copy = {}\ncustody = {}\n{own}protocol = {}\nauthentication = {}\nrequest = {{ {request} }}\n\
              context = {{ {context} }}\ntime = {}\nexpect = \"allow\"\n\n",
             quoted(caller.name.0.as_str()),
             groups.join(", "),
@@ -316,7 +327,7 @@ fn cases(wanted: &Use<'_>) -> Result<String, Failure> {
             key.exportable,
             key.emergency_copy == Some(true),
             quoted(key.custody.0.name()),
-            quoted(protocol),
+            quoted(protocol.name()),
             quoted(authentication),
             clock::now(),
         );

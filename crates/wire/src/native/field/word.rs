@@ -8,6 +8,7 @@ use holdfast_core::command::Durability;
 use holdfast_core::error::Retry;
 use holdfast_core::key::Custody;
 use holdfast_core::lifecycle::KeyState;
+use holdfast_core::protocol::Protocol;
 use schemars::{Schema, json_schema};
 use std::borrow::Cow;
 
@@ -93,6 +94,7 @@ const HASHES: [Hash; 4] = [Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512]
 
 vocabulary!(Algorithm, "Algorithm", Self::ALL, Self::name, |word| word.parse().ok());
 vocabulary!(Purpose, "Purpose", PURPOSES, Self::name, |word| PURPOSES.into_iter().find(|p| p.name() == word));
+vocabulary!(Protocol, "Protocol", Self::OF_KEYS, Self::name, Self::of_key);
 vocabulary!(Custody, "Custody", Self::ALL, Self::name, Self::from_name);
 vocabulary!(KeyState, "KeyState", Self::ALL, Self::name, Self::from_name);
 vocabulary!(CallerKind, "CallerKind", Self::ALL, Self::name, Self::from_name);

@@ -11,7 +11,7 @@ use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, CallerRecord};
 use holdfast_core::command::{self, MAX_SIGNING_SECONDS, MAX_TOKEN_SECONDS};
 use holdfast_core::retention::Retention;
-use holdfast_core::{CallerName, GroupName, KeyName, TenantId, tenant};
+use holdfast_core::{CallerName, GroupName, KeyName, Protocol, TenantId, tenant};
 
 request! {
     /// Creates a key.
@@ -35,13 +35,16 @@ request! {
             prepared: bool,
             /// Whether each of its versions is made in the gateway's memory and has an emergency copy, which custodians open together; not unless told.
             emergency_copy: bool,
+            /// The one protocol that it shall work through, for ever; any that takes such keys unless told.
+            protocol: Word<Protocol>,
         }
     }
 }
 
 impl CreateKey {
     pub(crate) fn into_new_key(self) -> command::NewKey {
-        let Self { name, algorithm, purpose, exportable, legacy, labels, prepared, emergency_copy } = self;
+        let Self { name, algorithm, purpose, exportable, legacy, labels, prepared, emergency_copy, protocol } =
+            self;
         command::NewKey {
             name: name.0,
             algorithm: algorithm.map(|word| word.0),
@@ -51,6 +54,7 @@ impl CreateKey {
             labels: labels.unwrap_or_default().0,
             prepared: prepared.unwrap_or(false),
             emergency_copy: emergency_copy.unwrap_or(false),
+            protocol: protocol.map(|word| word.0),
         }
     }
 }

@@ -3,10 +3,10 @@
 use super::request;
 use crate::json::Fault;
 use crate::native::field::{Bytes, LabelMap, LegacyList, Name, ObjectLabel, Word};
-use holdfast_core::KeyName;
 use holdfast_core::adoption;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::command::NewKey;
+use holdfast_core::{KeyName, Protocol};
 
 request! {
     /// Takes a key that another program made in the token. It is found by its label, its id, or both.
@@ -28,6 +28,8 @@ request! {
             legacy: LegacyList,
             /// Its labels.
             labels: LabelMap,
+            /// The one protocol that it shall work through, for ever; any that takes such keys unless told.
+            protocol: Word<Protocol>,
             /// How often the key has encrypted before, at most: needed where random nonces are counted, unless it only decrypts.
             prior_uses: u64,
             /// Whether it only decrypts from now on; it does not unless told.
@@ -48,6 +50,7 @@ impl AdoptKey {
             purpose,
             legacy,
             labels,
+            protocol,
             prior_uses,
             decrypt_only,
             accept_extractable,
@@ -64,6 +67,7 @@ impl AdoptKey {
             labels: labels.unwrap_or_default().0,
             prepared: false,
             emergency_copy: false,
+            protocol: protocol.map(|word| word.0),
         };
         Ok(adoption::AdoptKey {
             new,

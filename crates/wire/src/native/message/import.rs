@@ -8,7 +8,7 @@ use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::command::NewKey;
 use holdfast_core::import::{self, Past};
 use holdfast_core::key::Legacy;
-use holdfast_core::{KeyId, KeyName, Timestamp};
+use holdfast_core::{KeyId, KeyName, Protocol, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ request! {
             purpose: Word<Purpose>,
             /// Its labels.
             labels: LabelMap,
+            /// The one protocol that it shall work through, for ever; any that takes such keys unless told.
+            protocol: Word<Protocol>,
             /// For how long the import key serves; a day unless told, a week at most.
             seconds: Bounded<1, { import::MAX_SECONDS }>,
         }
@@ -34,7 +36,7 @@ request! {
 
 impl BeginImport {
     pub(crate) fn into_begin(self) -> import::BeginImport {
-        let Self { name, algorithm, purpose, labels, seconds } = self;
+        let Self { name, algorithm, purpose, labels, protocol, seconds } = self;
         let new = NewKey {
             name: name.0,
             algorithm: Some(algorithm.0),
@@ -44,6 +46,7 @@ impl BeginImport {
             labels: labels.unwrap_or_default().0,
             prepared: true,
             emergency_copy: false,
+            protocol: protocol.map(|word| word.0),
         };
         import::BeginImport { new, seconds: seconds.map_or(import::DEFAULT_SECONDS, |seconds| seconds.0) }
     }

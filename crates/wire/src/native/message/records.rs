@@ -9,7 +9,7 @@ use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, CallerRecord, TokenForm};
 use holdfast_core::key::Custody;
 use holdfast_core::lifecycle::KeyState;
-use holdfast_core::{CallerName, GroupName, KeyId, KeyName, PolicyId, TenantId, TokenId};
+use holdfast_core::{CallerName, GroupName, KeyId, KeyName, PolicyId, Protocol, TenantId, TokenId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,9 @@ shown! {
         /// Whether each of its versions has an emergency copy, which custodians open together; only where it has.
         #[serde(skip_serializing_if = "Option::is_none")]
         emergency_copy: Option<bool>,
+        /// The one protocol that it works through; only where it was created for one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        protocol: Option<Word<Protocol>>,
         /// Its labels.
         labels: LabelMap,
         /// How well it is kept.
@@ -493,6 +496,7 @@ impl Key {
             exportable,
             legacy,
             emergency_copy,
+            protocol,
             labels,
             newest: newest_version,
             current: current_version,
@@ -526,6 +530,7 @@ impl Key {
             exportable: *exportable,
             legacy: LegacyList(*legacy),
             emergency_copy: emergency_copy.then_some(true),
+            protocol: protocol.map(Word),
             labels: LabelMap(labels.clone()),
             custody: Word(*custody),
             protected: backups.hold(record),

@@ -181,7 +181,7 @@ impl AwsXks {
 /// Looks at what the tenant has, or makes it.
 async fn prepare(tenant: &Tenant, store: &Store, how: &How, report: &mut Report) -> Option<Caller> {
     tenant::standing(tenant, report).await;
-    let key = tenant::key(tenant, (&store.key, Some(Algorithm::Aes256Gcm)), how, report).await;
+    let key = tenant::key(tenant, (&store.key, Some(Algorithm::Aes256Gcm), PROTOCOL), how, report).await;
     let caller = tenant::caller(tenant, &store.caller, how, || Ok(vec![]), report).await?;
     if let Some(key) = &key {
         let wanted = Use {

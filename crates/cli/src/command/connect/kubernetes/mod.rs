@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::failure::Failure;
 use crate::issue;
 use clap::Args;
+use holdfast_core::Protocol;
 use holdfast_core::action::Action;
 use holdfast_sdk::{CallerName, KeyName, Tenant};
 use holdfast_wire::kubernetes::ClusterName;
@@ -100,7 +101,7 @@ async fn prepare(
     report: &mut Report,
 ) {
     tenant::standing(tenant, report).await;
-    let key = tenant::key(tenant, (cluster.key, None), how, report).await;
+    let key = tenant::key(tenant, (cluster.key, None, Protocol::Native), how, report).await;
     let Some(caller) = tenant::caller(tenant, cluster.caller, how, credentials, report).await else { return };
     if caller.credentials.is_empty() {
         let name = cluster.caller;
@@ -118,7 +119,7 @@ async fn prepare(
         let wanted = Use {
             caller: &caller,
             key,
-            protocol: "native",
+            protocol: Protocol::Native,
             authentication: "mtls",
             request: &|_| vec![],
             context: &[("protocol", PROTOCOL), ("cluster", &name), ("key-id", "holdfast-connect")],

@@ -1,0 +1,371 @@
+//! Microsoft's Double Key Encryption: the document of a key for everybody, and decryption for whom a token lets in.
+
+use super::{Answered, place, read_body, sealed, trace_id};
+use crate::detach::Detach;
+use crate::listener::About;
+use crate::ms_dke::{KeyService, Public, Told};
+use crate::serve::Gateway;
+use holdfast_core::action::Action;
+use holdfast_core::algorithm::{Family, Hash, Purpose, RsaPadding};
+use holdfast_core::context::Context;
+use holdfast_core::operation::{Operation, Output};
+use holdfast_core::peer::Proof;
+use holdfast_core::pipeline::{Call, Inbound, Recognised};
+use holdfast_core::port::{KeyEntry, State as _, World as _};
+use holdfast_core::{Error, ErrorKind, KeyName, KeyVersion, OperationId, Protocol, Stage, Timestamp};
+use holdfast_identity::issued::{Claims, Expected, Moment};
+use holdfast_wire::dke::path::Path;
+use holdfast_wire::dke::{self, document, error, kid, message};
+use holdfast_wire::native;
+use holdfast_wire::native::encode::Response;
+use http::header::{AUTHORIZATION, HOST};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request};
+use hyper::body::Incoming;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Within this time an answer is on its way: a person waits for it.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Within this time a body has arrived.
+const BODY: Duration = Duration::from_secs(2);
+/// How long, in microseconds, the document of a key is told again before the law is asked anew: it is public, and strangers who ask for it shall not fill a log.
+const TOLD_AGAIN: u64 = 10_000_000;
+const OAEP: RsaPadding = RsaPadding::Oaep { hash: Hash::Sha256, mgf1: Hash::Sha256 };
+/// The most bytes of anything that is said of a request.
+const MAX_SAID: usize = 512;
+
+/// Nothing is said of who reads a document.
+static NOTHING_SAID: Context = Context::EMPTY;
+
+/// The key service that a request means. None is there unless it is configured, and whatever the native API knows is the native API's.
+pub(super) fn meant(gateway: &Gateway, request: &Request<Incoming>) -> Option<(Arc<KeyService>, Asked)> {
+    let host = match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(HOST).and_then(|host| host.to_str().ok()),
+    };
+    let path = request.uri().path();
+    let (service, path) = gateway.key_services.find(host, path)?;
+    let is_native =
+        [Method::GET, Method::POST].iter().any(|it| native::route(it.as_str(), request.uri().path()).is_ok());
+    (!is_native).then(|| {
+        let asked = Asked {
+            route: path.route(),
+            key: path.key().into(),
+            id: match path {
+                Path::Document { .. } => None,
+                Path::Decrypt { id, .. } => Some(id.into()),
+            },
+        };
+        (service, asked)
+    })
+}
+
+/// What a path asks for.
+pub(super) struct Asked {
+    route: &'static str,
+    key: Box<str>,
+    /// The version's id, for a decryption.
+    id: Option<Box<str>>,
+}
+
+/// What the request is, besides its body.
+struct Received {
+    operation: OperationId,
+    parts: Parts,
+    now: Timestamp,
+    ticks: u64,
+}
+
+pub(super) async fn receive(
+    gateway: &Arc<Gateway>,
+    about: Arc<About>,
+    request: Request<Incoming>,
+    (operation, ticks): (OperationId, u64),
+    (service, asked): (Arc<KeyService>, Asked),
+) -> (&'static str, Answered) {
+    let (parts, body) = request.into_parts();
+    let route = asked.route;
+    let refused = |service: &KeyService, error: &Error| Answered {
+        answer: error::refusal(error, service.unknown, &service.challenge()),
+        refused: Some(error.kind()),
+    };
+    let (is_allowed, allowed) = match asked.id {
+        None => (parts.method == Method::GET, "GET"),
+        Some(_) => (parts.method == Method::POST, "POST"),
+    };
+    if !is_allowed {
+        gateway.law.count_noise(about.source, "no-route");
+        return (
+            route,
+            Answered { answer: error::method_not_allowed(allowed), refused: Some(ErrorKind::NotFound) },
+        );
+    }
+    if gateway.law.is_sealed() {
+        return (route, refused(&service, &sealed()));
+    }
+    let place = match place(gateway, &about, false) {
+        Ok(place) => place,
+        Err(error) => return (route, refused(&service, &error)),
+    };
+    let deadline = Instant::now() + DEADLINE;
+    let late = || {
+        let detail = format!("there was no answer within {} s", DEADLINE.as_secs());
+        Error::new(ErrorKind::Deadline, Stage::Perform, detail)
+    };
+    let now = gateway.law.engines().world.now();
+    let received = Received { operation, parts, now, ticks };
+    let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let work = {
+        let (gateway, service) = (Arc::clone(gateway), Arc::clone(&service));
+        async move {
+            // Given back when the work is done, not when nobody waits for it any more.
+            let (_place, _living) = (place, living);
+            match &asked.id {
+                None => read(&gateway, &about, &service, &received, &asked.key).await,
+                Some(id) => decrypt(&gateway, &about, &service, &received, (&asked.key, id, body)).await,
+            }
+        }
+    };
+    // What has begun is finished and recorded, whether or not somebody still waits for it.
+    let answered = timeout_at(deadline, Detach::new(work)).await.unwrap_or_else(|_elapsed| Err(late()));
+    let answered = answered.map(Answered::ok).unwrap_or_else(|error| {
+        if error.kind() == ErrorKind::Internal {
+            tracing::error!(%operation, error = error.chain(), "a defect");
+        }
+        refused(&service, &error)
+    });
+    (route, answered)
+}
+
+fn inbound<'a>(
+    about: &'a About,
+    service: &'a KeyService,
+    received: &'a Received,
+    (proof, request): (Proof<'a>, &'a Context),
+) -> Inbound<'a> {
+    Inbound {
+        operation: received.operation,
+        tenant: &service.tenant,
+        proof,
+        only: Some(&service.caller),
+        source: about.source,
+        protocol: dke::PROTOCOL,
+        protocol_request: None,
+        request,
+        trace: trace_id(&received.parts.headers),
+        now: received.now,
+        ticks: received.ticks,
+        wants_receipt: false,
+    }
+}
+
+fn unknown_key() -> Error {
+    Error::new(ErrorKind::NotFound, Stage::Resolve, "the service has no such key")
+}
+
+/// The document of a key, for whoever asks: as the service's caller reads its public half. Who asked again soon is told the same from memory, as long as the
+/// caller stands and the key's record is the same.
+async fn read(
+    gateway: &Gateway,
+    about: &About,
+    service: &KeyService,
+    received: &Received,
+    key: &str,
+) -> Result<Response, Error> {
+    let law = &gateway.law;
+    let Some((key, told)) = service.key(key) else {
+        law.count_noise(about.source, ErrorKind::NotFound.code());
+        return Err(unknown_key());
+    };
+    let inbound = inbound(about, service, received, (Proof::Open, &NOTHING_SAID));
+    let recognised = law.recognise(&inbound)?;
+    let entry = law.engines().state.key(&service.tenant, key).await?;
+    let epoch = entry.as_ref().map(|entry| entry.key.epoch);
+    let mut told = told.lock().await;
+    let known = told.as_ref().filter(|told| received.ticks < told.until && told.epoch == epoch);
+    let what = match known.map(|told| told.what.clone()) {
+        Some(what) => {
+            law.standing(&recognised)?;
+            what.map_err(|(kind, stage)| Error::new(kind, stage, kind.row().title))
+        }
+        None => {
+            let what = public_half(gateway, &recognised, key, entry.as_deref()).await;
+            let kept = what.as_ref().map(Public::clone).map_err(|error| (error.kind(), error.stage()));
+            *told = Some(Told { until: received.ticks.saturating_add(TOLD_AGAIN), epoch, what: kept });
+            what
+        }
+    };
+    let Public { der, id } = what?;
+    let until = match service.cache_seconds {
+        0 => None,
+        seconds => Some(received.now.plus_seconds(seconds)),
+    };
+    document::document(&der, &service.kid(key, &id), until)
+}
+
+/// Asks the law for the public half of the version that new work takes.
+async fn public_half(
+    gateway: &Gateway,
+    recognised: &Recognised<'_, crate::root::Embedded>,
+    key: &KeyName,
+    entry: Option<&KeyEntry>,
+) -> Result<Public, Error> {
+    let law = &gateway.law;
+    let version = entry.map(|entry| entry.current.number);
+    // Whoever gets it encrypts with it: not with a key that will open nothing, or is to protect nothing any more.
+    if let Some(KeyEntry { key: record, .. }) = entry {
+        let cannot = match (record.algorithm.family(), record.purpose) {
+            (Family::Rsa, Purpose::Encrypt) if record.protocol == Some(Protocol::MsDke) => {
+                let is_fit = record.state.permits(Action::Encrypt).is_ok() && !record.is_archived();
+                let detail = || format!("key `{key}` protects nothing now");
+                (!is_fit).then(|| Error::new(ErrorKind::KeyState, Stage::Resolve, detail()))
+            }
+            _ => {
+                let detail = format!("key `{key}` is not an RSA key to encrypt, of this protocol");
+                let remedy = "create one: `holdfast key create NAME --algorithm rsa-2048 --purpose encrypt --protocol ms-dke`";
+                Some(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy(remedy))
+            }
+        };
+        if let Some(error) = cannot {
+            return Err(law.turn_away(recognised, (Action::PublicKey, Some(key)), error).await);
+        }
+    }
+    let call = Call::Key { key: key.clone(), operation: Operation::PublicKey { version } };
+    let (answer, _receipt, _departing) = law.use_key_as(recognised, call).await?.into_parts();
+    match (answer.output, answer.version, entry) {
+        (Output::PublicKey(der), Some(version), Some(entry)) => {
+            Ok(Public { der, id: kid::of(entry.key.id, version).into() })
+        }
+        (_, _, _) => Err(Error::new(ErrorKind::Internal, Stage::Answer, "another answer than a public key")),
+    }
+}
+
+async fn decrypt(
+    gateway: &Gateway,
+    about: &About,
+    service: &KeyService,
+    received: &Received,
+    (key, id, body): (&str, &str, Incoming),
+) -> Result<Response, Error> {
+    let law = &gateway.law;
+    // Taken in, so that a connection of HTTP/2 gets its answer whole, and not looked at before it is known who asks: strangers learn nothing.
+    let body = timeout(BODY, read_body(&gateway.config.limits, dke::MAX_BODY, body)).await;
+    let body = body.unwrap_or_else(|_elapsed| {
+        Err(Error::new(ErrorKind::Deadline, Stage::Receive, "the body took too long to arrive")
+            .remedy("send the body at once"))
+    });
+    let claims = examined(gateway, service, received)
+        .await
+        .inspect_err(|error| law.count_noise(about.source, error.kind().code()))?;
+    let said = said(&claims);
+    let request = said.as_ref().unwrap_or(&NOTHING_SAID);
+    let inbound = inbound(about, service, received, (Proof::Issued(claims.token()), request));
+    let recognised = law.recognise(&inbound)?;
+    about.stranger.is_known();
+    let name: Option<KeyName> = service.key(key).map(|(name, _)| name.clone());
+    let turn_away =
+        async |action, error| Err(law.turn_away(&recognised, (action, name.as_ref()), error).await);
+    if !service.quota.take(received.ticks) {
+        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the service's quota is used up")
+            .remedy("slow down, or have an operator raise `requests_per_second` of the service");
+        return turn_away(Action::Decrypt, error).await;
+    }
+    if said.is_none() {
+        return turn_away(Action::Decrypt, crate::issuer::too_much()).await;
+    }
+    let read = body.and_then(|body| message::decode(&body));
+    let message::Request { ciphertext, fault } = match read {
+        Ok(request) => request,
+        Err(error) => return turn_away(Action::Undecoded, error).await,
+    };
+    let Some(key) = name.clone() else { return turn_away(Action::Decrypt, unknown_key()).await };
+    let entry = law.engines().state.key(&service.tenant, &key).await?;
+    // An id that is none of this key's is a version that never was: the policy is asked first, as for every other.
+    let never = KeyVersion::new(u32::MAX);
+    let version = entry.and_then(|entry| kid::version_of(entry.key.id, id)).or(never);
+    let operation =
+        Operation::Decrypt { ciphertext, context: Context::EMPTY, padding: Some(OAEP), bare: version };
+    let used = law.use_key_as(&recognised, Call::Key { key, operation }).await;
+    match (used, fault) {
+        // Who may not use the key learns that, and no more. There was nothing to decrypt.
+        (Ok(_), Some(fault)) => Err(fault),
+        (Err(error), Some(fault)) if error.kind() == ErrorKind::Integrity => Err(fault),
+        (Err(error), _) => Err(error),
+        (Ok(released), None) => {
+            let (answer, _receipt, _departing) = released.into_parts();
+            message::answer(answer)
+        }
+    }
+}
+
+/// The one token that a request shows, examined.
+async fn examined(gateway: &Gateway, service: &KeyService, received: &Received) -> Result<Claims, Error> {
+    let unknown =
+        || Error::new(ErrorKind::Unauthenticated, Stage::Identify, ErrorKind::Unauthenticated.row().title);
+    let token = bearer(&received.parts.headers).ok_or_else(unknown)?;
+    let expected = Expected { audiences: Some(&service.audiences), issuers: Some(&service.issuers) };
+    let at = Moment { now: received.now, ticks: received.ticks };
+    let claims = gateway.issuers.verify(token, &expected, at).await.map_err(|reason| {
+        tracing::debug!(%reason, "a token for a key service is refused");
+        unknown()
+    })?;
+    let is_in = |scope: &str| claims.text("scp").is_some_and(|all| all.split(' ').any(|one| one == scope));
+    match service.scope.as_deref().is_none_or(is_in) {
+        true => Ok(claims),
+        false => Err(unknown()),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let (Some(one), None) = (all.next(), all.next()) else { return None };
+    let (scheme, token) = one.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Claims that are text, by their own names.
+const TEXTS: [&str; 8] = ["tid", "oid", "appid", "azp", "scp", "onprem_sid", "uti", "jti"];
+
+/// What policies see of a token; `None` when it is too much. `user` is the first of `email` and `upn`, as Microsoft's server takes it: without spaces around it,
+/// in lower case.
+fn said(claims: &Claims) -> Option<Context> {
+    let mut pairs: Vec<(Box<str>, Box<str>)> = vec![("issuer".into(), claims.issuer().into())];
+    let mut put = |name: &str, value: &str| pairs.push((name.into(), value.into()));
+    if let Some(subject) = claims.subject() {
+        put("subject", subject);
+    }
+    let person = |value: &str| value.trim().to_lowercase();
+    for name in ["email", "upn"] {
+        if let Some(value) = claims.text(name) {
+            put(name, &person(value));
+        }
+    }
+    let mut persons = claims.iter().filter(|(name, _)| matches!(*name, "email" | "upn"));
+    if let Some((_, Value::String(value))) = persons.next() {
+        put("user", &person(value));
+    }
+    for name in TEXTS {
+        if let Some(value) = claims.text(name) {
+            put(name, value);
+        }
+    }
+    let mut groups: Vec<&str> = claims
+        .get("groups")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    groups.sort_unstable();
+    groups.dedup();
+    for group in groups {
+        put(&format!("group:{group}"), "");
+    }
+    if pairs.iter().any(|(_, value)| value.len() > MAX_SAID) {
+        return None;
+    }
+    Context::new(pairs).ok()
+}
