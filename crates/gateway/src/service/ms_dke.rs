@@ -3,7 +3,7 @@
 use super::{Answered, place, read_body, sealed, trace_id};
 use crate::detach::Detach;
 use crate::listener::About;
-use crate::ms_dke::{KeyService, Public, Told};
+use crate::ms_dke::{KeyService, Public, Told, is_lasting};
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Family, Hash, Purpose, RsaPadding};
@@ -167,7 +167,7 @@ fn unknown_key() -> Error {
 }
 
 /// The document of a key, for whoever asks: as the service's caller reads its public half. Who asked again soon is told the same from memory, as long as the
-/// caller stands and the key's record is the same.
+/// caller stands and neither the key's record nor its tenant's has changed.
 async fn read(
     gateway: &Gateway,
     about: &About,
@@ -176,32 +176,54 @@ async fn read(
     key: &str,
 ) -> Result<Response, Error> {
     let law = &gateway.law;
-    let Some((key, told)) = service.key(key) else {
+    let Some((key, memory)) = service.key(key) else {
         law.count_noise(about.source, ErrorKind::NotFound.code());
         return Err(unknown_key());
     };
     let inbound = inbound(about, service, received, (Proof::Open, &NOTHING_SAID));
+    let mut memory = memory.lock().await;
+    // Nothing is read before it is this one's turn: what was, could be older than what is remembered.
     let recognised = law.recognise(&inbound)?;
-    let entry = law.engines().state.key(&service.tenant, key).await?;
-    let epoch = entry.as_ref().map(|entry| entry.key.epoch);
-    let mut told = told.lock().await;
-    let known = told.as_ref().filter(|told| received.ticks < told.until && told.epoch == epoch);
-    let what = match known.map(|told| told.what.clone()) {
-        Some(what) => {
-            law.standing(&recognised)?;
-            what.map_err(|(kind, stage)| Error::new(kind, stage, kind.row().title))
+    let found = law.engines().state.key(&service.tenant, key).await.and_then(|entry| {
+        let id = entry.as_ref().map(|entry| entry.key.id);
+        law.standing(&recognised, id.as_slice())?;
+        Ok(entry)
+    });
+    let entry = match found {
+        Ok(entry) => entry,
+        // One of many is recorded: strangers fill no log with a stop.
+        Err(error) if received.ticks < memory.counted_until => {
+            law.count_noise(about.source, error.kind().code());
+            return Err(error);
         }
+        Err(error) => {
+            let error = law.turn_away(&recognised, (Action::PublicKey, Some(key)), error).await;
+            if error.kind() != ErrorKind::AuditUnavailable {
+                memory.counted_until = received.ticks.saturating_add(TOLD_AGAIN);
+            }
+            return Err(error);
+        }
+    };
+    let of = (recognised.generation(), entry.as_ref().map(|entry| entry.key.epoch));
+    let known = memory.told.as_ref().filter(|told| received.ticks < told.until && told.of == of);
+    let what = match known.map(|told| told.what.clone()) {
+        Some(what) => what.map_err(|(kind, stage)| Error::new(kind, stage, kind.row().title)),
         None => {
             let what = public_half(gateway, &recognised, key, entry.as_deref()).await;
-            let kept = what.as_ref().map(Public::clone).map_err(|error| (error.kind(), error.stage()));
-            *told = Some(Told { until: received.ticks.saturating_add(TOLD_AGAIN), epoch, what: kept });
+            let kept = match &what {
+                Ok(public) => Some(Ok(Public::clone(public))),
+                Err(error) => is_lasting(error.kind()).then(|| Err((error.kind(), error.stage()))),
+            };
+            let until = received.ticks.saturating_add(TOLD_AGAIN);
+            memory.told = kept.map(|what| Told { until, of, what });
             what
         }
     };
     let Public { der, id } = what?;
-    let until = match service.cache_seconds {
-        0 => None,
-        seconds => Some(received.now.plus_seconds(seconds)),
+    // While a jump of the clock waits to be confirmed, nobody knows when that would be.
+    let until = match (service.cache_seconds, law.engines().world.held_now()) {
+        (0, _) | (_, Some(_)) => None,
+        (seconds, None) => Some(received.now.plus_seconds(seconds)),
     };
     document::document(&der, &service.kid(key, &id), until)
 }
@@ -214,32 +236,31 @@ async fn public_half(
     entry: Option<&KeyEntry>,
 ) -> Result<Public, Error> {
     let law = &gateway.law;
-    let version = entry.map(|entry| entry.current.number);
+    let turn_away = async |error| Err(law.turn_away(recognised, (Action::PublicKey, Some(key)), error).await);
+    // Nothing is hidden by asking the policy first: the service tells of every name that it has.
+    let Some(KeyEntry { key: record, current, .. }) = entry else { return turn_away(unknown_key()).await };
     // Whoever gets it encrypts with it: not with a key that will open nothing, or is to protect nothing any more.
-    if let Some(KeyEntry { key: record, .. }) = entry {
-        let cannot = match (record.algorithm.family(), record.purpose) {
-            (Family::Rsa, Purpose::Encrypt) if record.protocol == Some(Protocol::MsDke) => {
-                let is_fit = record.state.permits(Action::Encrypt).is_ok() && !record.is_archived();
-                let detail = || format!("key `{key}` protects nothing now");
-                (!is_fit).then(|| Error::new(ErrorKind::KeyState, Stage::Resolve, detail()))
-            }
-            _ => {
-                let detail = format!("key `{key}` is not an RSA key to encrypt, of this protocol");
-                let remedy = "create one: `holdfast key create NAME --algorithm rsa-2048 --purpose encrypt --protocol ms-dke`";
-                Some(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy(remedy))
-            }
-        };
-        if let Some(error) = cannot {
-            return Err(law.turn_away(recognised, (Action::PublicKey, Some(key)), error).await);
+    let cannot = match (record.algorithm.family(), record.purpose) {
+        (Family::Rsa, Purpose::Encrypt) if record.protocol == Some(Protocol::MsDke) => {
+            let is_fit = record.state.permits(Action::Encrypt).is_ok() && !record.is_archived();
+            let detail = || format!("key `{key}` protects nothing now");
+            (!is_fit).then(|| Error::new(ErrorKind::KeyState, Stage::Resolve, detail()))
         }
+        _ => {
+            let detail = format!("key `{key}` is not an RSA key to encrypt, of this protocol");
+            let remedy = "create one: `holdfast key create NAME --algorithm rsa-2048 --purpose encrypt --protocol ms-dke`";
+            Some(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy(remedy))
+        }
+    };
+    if let Some(error) = cannot {
+        return turn_away(error).await;
     }
-    let call = Call::Key { key: key.clone(), operation: Operation::PublicKey { version } };
+    let operation = Operation::PublicKey { version: Some(current.number) };
+    let call = Call::Key { key: key.clone(), operation };
     let (answer, _receipt, _departing) = law.use_key_as(recognised, call).await?.into_parts();
-    match (answer.output, answer.version, entry) {
-        (Output::PublicKey(der), Some(version), Some(entry)) => {
-            Ok(Public { der, id: kid::of(entry.key.id, version).into() })
-        }
-        (_, _, _) => Err(Error::new(ErrorKind::Internal, Stage::Answer, "another answer than a public key")),
+    match (answer.output, answer.version) {
+        (Output::PublicKey(der), Some(version)) => Ok(Public { der, id: kid::of(record.id, version).into() }),
+        (_, _) => Err(Error::new(ErrorKind::Internal, Stage::Answer, "another answer than a public key")),
     }
 }
 
