@@ -259,7 +259,10 @@ async fn public_half(
     let call = Call::Key { key: key.clone(), operation };
     let (answer, _receipt, _departing) = law.use_key_as(recognised, call).await?.into_parts();
     match (answer.output, answer.version) {
-        (Output::PublicKey(der), Some(version)) => Ok(Public { der, id: kid::of(record.id, version).into() }),
+        (Output::PublicKey(der), Some(version)) => {
+            let id = kid::of(record.id, version, &der).into();
+            Ok(Public { der, id })
+        }
         (_, _) => Err(Error::new(ErrorKind::Internal, Stage::Answer, "another answer than a public key")),
     }
 }
@@ -303,10 +306,11 @@ async fn decrypt(
         Err(error) => return turn_away(Action::Undecoded, error).await,
     };
     let Some(key) = name.clone() else { return turn_away(Action::Decrypt, unknown_key()).await };
-    let entry = law.engines().state.key(&service.tenant, &key).await?;
-    // An id that is none of this key's is a version that never was: the policy is asked first, as for every other.
-    let never = KeyVersion::new(u32::MAX);
-    let version = entry.and_then(|entry| kid::version_of(entry.key.id, id)).or(never);
+    let version = match version(gateway, service, &key, id).await {
+        // An id that is none of this key's is a version that never was: the policy is asked first, as for every other.
+        Ok(version) => version.or(KeyVersion::new(u32::MAX)),
+        Err(error) => return turn_away(Action::Decrypt, error).await,
+    };
     let operation =
         Operation::Decrypt { ciphertext, context: Context::EMPTY, padding: Some(OAEP), bare: version };
     let used = law.use_key_as(&recognised, Call::Key { key, operation }).await;
@@ -320,6 +324,22 @@ async fn decrypt(
             message::answer(answer)
         }
     }
+}
+
+/// The version of a key that an id names, by its number and its very public half.
+async fn version(
+    gateway: &Gateway,
+    service: &KeyService,
+    key: &KeyName,
+    id: &str,
+) -> Result<Option<KeyVersion>, Error> {
+    let state = &gateway.law.engines().state;
+    let Some(entry) = state.key(&service.tenant, key).await? else { return Ok(None) };
+    let key = entry.key.id;
+    let Some(number) = kid::version_of(key, id) else { return Ok(None) };
+    let version = state.version(key, number).await?;
+    let public = version.and_then(|version| version.public.clone());
+    Ok(public.filter(|public| kid::is(id, key, number, public)).map(|_| number))
 }
 
 /// The one token that a request shows, examined.
