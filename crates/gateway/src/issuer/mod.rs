@@ -7,7 +7,7 @@ mod fetch;
 mod said;
 mod table;
 
-pub(crate) use said::{said, too_much};
+pub(crate) use said::{MS_DKE, NATIVE, said, too_much};
 pub use table::IssuerTable;
 pub(crate) use table::check;
 

@@ -2,6 +2,7 @@
 
 use super::{Answered, place, read_body, sealed, trace_id};
 use crate::detach::Detach;
+use crate::issuer;
 use crate::listener::About;
 use crate::ms_dke::{KeyService, Public, Told, is_lasting};
 use crate::serve::Gateway;
@@ -22,7 +23,6 @@ use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -34,8 +34,6 @@ const BODY: Duration = Duration::from_secs(2);
 /// How long, in microseconds, the document of a key is told again before the law is asked anew: it is public, and strangers who ask for it shall not fill a log.
 const TOLD_AGAIN: u64 = 10_000_000;
 const OAEP: RsaPadding = RsaPadding::Oaep { hash: Hash::Sha256, mgf1: Hash::Sha256 };
-/// The most bytes of anything that is said of a request.
-const MAX_SAID: usize = 512;
 
 /// Nothing is said of who reads a document.
 static NOTHING_SAID: Context = Context::EMPTY;
@@ -284,7 +282,7 @@ async fn decrypt(
     let claims = examined(gateway, service, received)
         .await
         .inspect_err(|error| law.count_noise(about.source, error.kind().code()))?;
-    let said = said(&claims);
+    let said = issuer::said(&claims, &issuer::MS_DKE);
     let request = said.as_ref().unwrap_or(&NOTHING_SAID);
     let inbound = inbound(about, service, received, (Proof::Issued(claims.token()), request));
     let recognised = law.recognise(&inbound)?;
@@ -298,7 +296,7 @@ async fn decrypt(
         return turn_away(Action::Decrypt, error).await;
     }
     if said.is_none() {
-        return turn_away(Action::Decrypt, crate::issuer::too_much()).await;
+        return turn_away(Action::Decrypt, issuer::too_much()).await;
     }
     let read = body.and_then(|body| message::decode(&body));
     let message::Request { ciphertext, fault } = match read {
@@ -365,48 +363,4 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (Some(one), None) = (all.next(), all.next()) else { return None };
     let (scheme, token) = one.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Claims that are text, by their own names.
-const TEXTS: [&str; 8] = ["tid", "oid", "appid", "azp", "scp", "onprem_sid", "uti", "jti"];
-
-/// What policies see of a token; `None` when it is too much. `user` is the first of `email` and `upn`, as Microsoft's server takes it: without spaces around it,
-/// in lower case.
-fn said(claims: &Claims) -> Option<Context> {
-    let mut pairs: Vec<(Box<str>, Box<str>)> = vec![("issuer".into(), claims.issuer().into())];
-    let mut put = |name: &str, value: &str| pairs.push((name.into(), value.into()));
-    if let Some(subject) = claims.subject() {
-        put("subject", subject);
-    }
-    let person = |value: &str| value.trim().to_lowercase();
-    for name in ["email", "upn"] {
-        if let Some(value) = claims.text(name) {
-            put(name, &person(value));
-        }
-    }
-    let mut persons = claims.iter().filter(|(name, _)| matches!(*name, "email" | "upn"));
-    if let Some((_, Value::String(value))) = persons.next() {
-        put("user", &person(value));
-    }
-    for name in TEXTS {
-        if let Some(value) = claims.text(name) {
-            put(name, value);
-        }
-    }
-    let mut groups: Vec<&str> = claims
-        .get("groups")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    groups.sort_unstable();
-    groups.dedup();
-    for group in groups {
-        put(&format!("group:{group}"), "");
-    }
-    if pairs.iter().any(|(_, value)| value.len() > MAX_SAID) {
-        return None;
-    }
-    Context::new(pairs).ok()
 }
