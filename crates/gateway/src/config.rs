@@ -439,7 +439,7 @@ impl Config {
         sinks::check(&self.sink)?;
         issuer::check(&self.issuer)?;
         external_store::check(&self.aws_xks)?;
-        ms_dke::check(&self.ms_dke)?;
+        ms_dke::check(&self.ms_dke, &self.issuer, &self.aws_xks)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {
             return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(

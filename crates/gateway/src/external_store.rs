@@ -115,6 +115,11 @@ impl Stores {
         self.0.is_empty()
     }
 
+    /// The callers whose signing tokens are their credentials.
+    pub(crate) fn callers(&self) -> impl Iterator<Item = (TenantId, CallerName)> {
+        self.0.values().map(|store| (store.tenant.clone(), store.caller.clone()))
+    }
+
     /// The store with exactly this prefix.
     pub(crate) fn at(&self, prefix: &str) -> Option<Arc<Store>> {
         self.0.get(prefix).map(Arc::clone)

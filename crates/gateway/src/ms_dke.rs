@@ -1,10 +1,12 @@
 //! Microsoft's Double Key Encryption (`[[ms_dke]]`): whose keys are served under which URL, whose tokens are taken, and what was told of keys lately.
 
-use crate::external_store::Quota;
+use crate::external_store::{AwsXksTable, Quota};
 use crate::fault::Fault;
+use crate::issuer::{self, Door, IssuerTable};
 use holdfast_core::{CallerName, Epoch, ErrorKind, KeyName, Stage, TenantId};
 use holdfast_wire::dke::error::Challenge;
 use holdfast_wire::dke::path::{Path, parse};
+use holdfast_wire::{native, xks};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,12 +67,31 @@ const fn requests_per_second() -> u32 {
     200
 }
 
-/// Checks the tables against each other.
+/// Checks the tables against each other, and against the issuers and what else is served.
 ///
 /// # Errors
-/// For a value that makes no sense, or a URL that stands there twice.
-pub(crate) fn check(tables: &[MsDkeTable]) -> Result<(), Fault> {
-    KeyServices::of(tables).map(drop)
+/// For a value that makes no sense, a URL that stands there twice or is another's, and for tokens that would be taken elsewhere too.
+pub(crate) fn check(
+    tables: &[MsDkeTable],
+    issuers: &[IssuerTable],
+    stores: &[AwsXksTable],
+) -> Result<(), Fault> {
+    let services = KeyServices::of(tables)?;
+    let doors = services.0.iter().map(|service| Door {
+        name: format!("the `[[ms_dke]]` `{}`", service.url),
+        tenant: service.tenant.as_str(),
+        issuers: &service.issuers,
+        audiences: &service.audiences,
+    });
+    issuer::apart(issuers, &doors.collect::<Vec<_>>())?;
+    for service in &services.0 {
+        for key in service.told.keys() {
+            services.is_found(service, key, stores).map_err(|fault| {
+                Fault::new(format!("`{key}` of the `[[ms_dke]]` `{}` is refused", service.url)).because(fault)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Every key service.
@@ -104,6 +125,42 @@ impl KeyServices {
             services.push(Arc::new(service));
         }
         Ok(Self(services))
+    }
+
+    /// The callers as whom everybody comes.
+    pub(crate) fn callers(&self) -> impl Iterator<Item = (TenantId, CallerName)> {
+        self.0.iter().map(|service| (service.tenant.clone(), service.caller.clone()))
+    }
+
+    /// Whether what stands in documents leads to this key and to nothing else.
+    fn is_found(
+        &self,
+        service: &Arc<KeyService>,
+        key: &KeyName,
+        stores: &[AwsXksTable],
+    ) -> Result<(), Fault> {
+        let document = format!("{}/{key}", service.prefix);
+        for (method, path) in [("GET", document.clone()), ("POST", format!("{document}/ID/decrypt"))] {
+            let taken = match self.find(Some(&service.host), &path) {
+                _ if native::route(method, &path).is_ok() => Some("the native API has that path"),
+                _ if xks::path::parse(&path)
+                    .is_some_and(|path| stores.iter().any(|store| store.prefix == path.prefix)) =>
+                {
+                    Some("an `[[aws_xks]]` has that path")
+                }
+                Some((other, _)) if !Arc::ptr_eq(&other, service) => {
+                    Some("another `[[ms_dke]]` has that path")
+                }
+                Some(_) => None,
+                None => Some("no request with such a path is one of the service's"),
+            };
+            if let Some(taken) = taken {
+                return Err(
+                    Fault::new(taken).remedy("give the service another path, or the key another name")
+                );
+            }
+        }
+        Ok(())
     }
 
     /// The key service that a request for this host means, and what of it.
@@ -378,6 +435,36 @@ mod tests {
         assert!(format!("{:?}", KeyServices::of(&[table(), same]).unwrap_err()).contains("ms-dke"));
     }
 
+    #[test]
+    fn a_key_that_no_request_would_find_is_refused() {
+        let issuer =
+            "[[issuer]]\nissuer = \"https://sts.windows.net/3f0e1c52/\"\nkeys_url = \"https://idp/keys\"\n";
+        let issuers = crate::config::Config::parse(issuer).unwrap().issuer;
+        let store = "[[aws_xks]]\nprefix = \"/p\"\ntenant = \"acme\"\ncaller = \"kms\"\nregions = [\"eu-central-1\"]\n";
+        let stores = crate::config::Config::parse(store).unwrap().aws_xks;
+        let of = |url: &str, caller: &str, key: &str| MsDkeTable {
+            public_url: url.into(),
+            caller: caller.into(),
+            keys: vec!["fine".into(), key.into()],
+            ..table()
+        };
+        let root = "https://dke.example.org";
+        for (tables, said) in [
+            (vec![of(root, "a", "legal-hold"), of("https://dke.example.org/a/b", "b", "legal-hold")], None),
+            (vec![of(root, "a", "openapi.json")], Some("the native API")),
+            (vec![of("https://dke.example.org/p/kms/xks/v1", "a", "keys")], Some("`[[aws_xks]]`")),
+            (vec![of("https://dke.example.org/q/kms/xks/v1", "a", "keys")], None),
+            (
+                vec![of(root, "a", "k"), of("https://dke.example.org/k/ID", "b", "decrypt")],
+                Some("another `[[ms_dke]]`"),
+            ),
+        ] {
+            let found = check(&tables, &issuers, &stores).err().map(|fault| format!("{fault:?}"));
+            assert_eq!(found.is_some(), said.is_some(), "{found:?}");
+            assert!(found.unwrap_or_default().contains(said.unwrap_or_default()), "{said:?}");
+        }
+    }
+
     /// The example in the reference file, made ready, shows every setting.
     #[test]
     fn the_reference_file_shows_a_service_with_every_setting() {
@@ -390,7 +477,10 @@ mod tests {
         let example: String =
             lines.filter(|line| line.contains(" = ")).flat_map(|line| [line, "\n"]).collect();
         let text = format!("[[ms_dke]]\n{example}");
-        let config = crate::config::Config::parse(&text).unwrap();
+        let issuer: toml::Table = text.parse().unwrap();
+        let issuer = issuer["ms_dke"][0]["issuers"][0].clone();
+        let whole = format!("{text}[[issuer]]\nissuer = {issuer}\nkeys_url = \"https://idp/keys\"\n");
+        let config = crate::config::Config::parse(&whole).unwrap();
         let shown = text.parse::<toml::Table>().unwrap();
         assert_eq!(toml::Value::try_from(&config.ms_dke).unwrap(), shown["ms_dke"], "a setting is not shown");
     }

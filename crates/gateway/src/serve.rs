@@ -292,6 +292,9 @@ pub(crate) async fn serve(
     let issuers = Believed::of(&config.issuer, law.engines().world.ticks())?;
     let stores = Stores::of(&config.aws_xks)?;
     let key_services = KeyServices::of(&config.ms_dke)?;
+    // Before the first request is served.
+    law.reserve(stores.callers().chain(key_services.callers()))
+        .map_err(|error| Fault::new("doors cannot be given their callers").because(error))?;
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
     let recorded = law.recorded_generation();

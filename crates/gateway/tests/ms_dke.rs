@@ -456,12 +456,13 @@ async fn no_ciphertext_leaves_the_protocol_and_none_comes_in() {
     for key in ["native", "signs", "unknown", "not-made"] {
         assert_eq!(service.send("GET", &format!("/{key}"), None, b"").await.status, 404, "{key}");
     }
-    // The native API does not take the service's tokens either.
-    let token = service.token(&json!({}));
-    let (verb, bearer, plain) =
-        (format!("{T}/keys/native/encrypt"), format!("Bearer {token}"), plain.to_string());
-    let native = service.send("POST", &verb, Some(&bearer), plain.as_bytes());
-    native.await.refused(401, "unauthenticated");
+    // The native API does not take the service's tokens either, and whoever has one for it is not the service's caller there.
+    let (verb, plain) = (format!("{T}/keys/native/encrypt"), plain.to_string());
+    for more in [json!({}), json!({"aud": "holdfast"})] {
+        let bearer = format!("Bearer {}", service.token(&more));
+        let native = service.send("POST", &verb, Some(&bearer), plain.as_bytes());
+        native.await.refused(401, "unauthenticated");
+    }
     service.gateway.running.shut_down().await.unwrap();
     let events = log::events(&service.data, "dev");
     let refused = events

@@ -23,7 +23,7 @@ use crate::secret::Secret;
 use crate::stop::{StopEpoch, Stops};
 use crate::tenant::TenantRecord;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A gateway that is about to exist.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ impl<P: Ports> Pipeline<P> {
             agenda: Agenda::default(),
             sweeps: Sweeps::default(),
             sealing: super::sealing_key::Changes::default(),
+            reserved: OnceLock::new(),
             is_dev,
         }
     }

@@ -48,7 +48,7 @@ pub use snapshot::TenantView;
 pub use unseal::Unsealing;
 pub use use_key::{Call, Pending, Recognised};
 
-use crate::caller::{Authentication, Caller, CallerRecord};
+use crate::caller::{Authentication, Caller, CallerRecord, Credential};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, OperationId, TenantId};
@@ -60,7 +60,8 @@ use crate::stop::Stops;
 use crate::time::Timestamp;
 use core::net::IpAddr;
 use snapshot::Snapshots;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
 
 /// A request as it came in, before anything is known of its caller.
 #[derive(Debug)]
@@ -71,7 +72,8 @@ pub struct Inbound<'a> {
     pub tenant: &'a TenantId,
     /// The proof of identity.
     pub proof: Proof<'a>,
-    /// The only caller of the tenant that may come this way; `None` where all may. To any other it looks as if the proof were wrong.
+    /// The only caller of the tenant that may come this way; `None` where all may that are no door's own ([`Pipeline::reserve`]). To any other it looks as if the
+    /// proof were wrong.
     pub only: Option<&'a CallerName>,
     /// From where.
     pub source: Option<IpAddr>,
@@ -121,6 +123,8 @@ pub struct Pipeline<P: Ports> {
     sweeps: copies::Sweeps,
     sealing: sealing_key::Changes,
     ends: destruction::Ends,
+    /// Callers that come through a door of their own alone.
+    reserved: OnceLock<HashMap<TenantId, BTreeSet<CallerName>>>,
     is_dev: bool,
 }
 
@@ -128,6 +132,32 @@ impl<P: Ports> Pipeline<P> {
     /// The ports, for status and health.
     pub fn engines(&self) -> &Engines<P> {
         &self.engines
+    }
+
+    /// Says once, before the first request, which callers are doors' own: whoever names no door ([`Inbound::only`]) is none of them, whatever is shown. What a door
+    /// looks at before it lets somebody in, nobody else does.
+    ///
+    /// # Errors
+    /// `internal`, when it has been said.
+    pub fn reserve(&self, callers: impl IntoIterator<Item = (TenantId, CallerName)>) -> Result<(), Error> {
+        let mut reserved: HashMap<TenantId, BTreeSet<CallerName>> = HashMap::new();
+        for (tenant, caller) in callers {
+            reserved.entry(tenant).or_default().insert(caller);
+        }
+        self.reserved.set(reserved).map_err(|_| {
+            Error::new(ErrorKind::Internal, Stage::Identify, "doors have been given their callers already")
+        })
+    }
+
+    /// Whether such a caller may come through this door, or through none.
+    fn is_let_in(&self, inbound: &Inbound<'_>, caller: &CallerName) -> bool {
+        match inbound.only {
+            Some(only) => only == caller,
+            None => {
+                let reserved = self.reserved.get().and_then(|all| all.get(inbound.tenant));
+                reserved.is_none_or(|callers| !callers.contains(caller))
+            }
+        }
     }
 
     /// Whether the directory is a dev directory, for ever.
@@ -227,7 +257,16 @@ impl<P: Ports> Pipeline<P> {
                 found
             }
         };
-        let Identified { record, authentication, valid_until: _ } = identified;
+        let Identified { mut record, authentication, valid_until: _ } = identified;
+        // Whom an issuer's token is about can have a registration of their own beside the door's, which takes anybody of the issuer.
+        if let (Some(only), Authentication::Issued { issuer, .. }) = (inbound.only, &authentication) {
+            let anybody = Credential::Issued { issuer: issuer.clone(), subject: None };
+            let own =
+                view.data.callers.iter().find(|it| it.name == *only && it.credentials.contains(&anybody));
+            if let Some(own) = own.filter(|own| own.name != record.name) {
+                record = Arc::clone(own);
+            }
+        }
         let is_late = match &inbound.proof {
             // By the clock as it is, also while a jump waits to be confirmed: the peer's clock knows nothing of that, and a request that is
             // sent again gives what it gave.
@@ -236,7 +275,7 @@ impl<P: Ports> Pipeline<P> {
                 false
             }
         };
-        if is_late || inbound.only.is_some_and(|only| *only != record.name) {
+        if is_late || !self.is_let_in(inbound, &record.name) {
             return Err(unknown());
         }
         let caller = Caller { tenant: inbound.tenant.clone(), record, authentication };

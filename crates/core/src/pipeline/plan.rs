@@ -7,7 +7,7 @@ use super::versions::plan_inventory;
 use super::work::{ROTATE_AT, purpose_for};
 use super::{Pipeline, TenantView};
 use crate::algorithm::Algorithm;
-use crate::caller::{CallerKind, CallerRecord, Token, TokenForm};
+use crate::caller::{CallerKind, CallerRecord, Credential, Token, TokenForm};
 use crate::command::{Command, Done, NewKey, NewTenant, longest_token};
 use crate::destruction::Destruction;
 use crate::error::{Error, ErrorKind, Stage};
@@ -438,6 +438,7 @@ impl<P: Ports> Pipeline<P> {
 
     fn registration(&self, view: &TenantView<P>, asked: &CallerRecord) -> Result<CallerRecord, Error> {
         self.fitting_kind(&view.data.record.id, asked)?;
+        fitting_credentials(asked)?;
         let earlier = view.data.callers.iter().find(|kept| kept.name == asked.name);
         if let Some(earlier) = earlier.filter(|earlier| earlier.kind != asked.kind) {
             let detail = format!("caller `{}` is registered as {}", asked.name, earlier.kind.name());
@@ -694,6 +695,21 @@ pub(super) fn transition(key: &Key, verb: Transition) -> Result<Option<KeyState>
         }
         _ => error,
     })
+}
+
+/// Whoever an issuer gives a token to administers nothing and reads no log: such callers are somebody.
+fn fitting_credentials(asked: &CallerRecord) -> Result<(), Error> {
+    let is_anybodys = |it: &Credential| matches!(it, Credential::Issued { subject: None, .. });
+    let may_be_anybody = match asked.kind {
+        CallerKind::Application | CallerKind::Developer => true,
+        CallerKind::Custodian | CallerKind::Auditor | CallerKind::Operator => false,
+    };
+    if may_be_anybody || !asked.credentials.iter().any(is_anybodys) {
+        return Ok(());
+    }
+    let detail = format!("a caller of kind `{}` cannot be any subject of an issuer", asked.kind.name());
+    Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail)
+        .remedy("name the subject: `--issuer URL --subject SUB`"))
 }
 
 fn registered<P: Ports>(view: &TenantView<P>, name: &CallerName) -> Result<CallerRecord, Error> {

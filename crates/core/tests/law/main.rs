@@ -18,6 +18,7 @@ mod ciphertexts;
 mod clock;
 mod commands;
 mod destruction;
+mod doors;
 mod emergency;
 mod foreign;
 mod identity;

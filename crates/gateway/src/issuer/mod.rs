@@ -3,10 +3,12 @@
 //! A request never waits for a reading, with one exception: where a token's key is not known, it waits for one reading, a second at most and
 //! with few others, so that an issuer who changes keys refuses nobody; and such readings are ordered every ten seconds at most, whatever strangers show.
 
+mod door;
 mod fetch;
 mod said;
 mod table;
 
+pub(crate) use door::{Door, apart};
 pub(crate) use said::{MS_DKE, NATIVE, said, too_much};
 pub use table::IssuerTable;
 pub(crate) use table::check;

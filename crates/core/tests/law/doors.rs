@@ -1,0 +1,100 @@
+//! Doors of protocols: a caller that is one's own comes through it and by no other way, whatever is shown.
+
+use holdfast_conformance::rig::{Rig, call, encrypt, new_key};
+use holdfast_conformance::task::now;
+use holdfast_core::algorithm::Algorithm;
+use holdfast_core::caller::{CallerKind, CallerRecord, Credential};
+use holdfast_core::command::Command;
+use holdfast_core::context::Context;
+use holdfast_core::peer::{IssuedToken, Proof};
+use holdfast_core::pipeline::Inbound;
+use holdfast_core::port::World as _;
+use holdfast_core::{CallerName, Error, ErrorKind};
+
+const ISSUER: &str = "https://idp.example";
+
+fn caller(name: &str, kind: CallerKind, subject: Option<&str>) -> CallerRecord {
+    CallerRecord {
+        name: name.parse().unwrap(),
+        kind,
+        groups: vec![],
+        credentials: vec![Credential::Issued { issuer: ISSUER.into(), subject: subject.map(Box::from) }],
+        tokens: vec![],
+        suspended: false,
+    }
+}
+
+fn rig() -> Rig {
+    let rig = Rig::under(
+        "permit alice use *\npermit door use *\npermit ana use *\npermit kind:custodian administer *",
+    );
+    now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
+    rig
+}
+
+fn register(rig: &Rig, record: CallerRecord) -> Result<(), Error> {
+    now(rig.command("carol", Command::PutCaller(record))).map(drop)
+}
+
+fn encrypts(rig: &Rig, inbound: &Inbound<'_>) -> Result<(), ErrorKind> {
+    now(rig.pipeline.use_key(inbound, call("kek", encrypt(b"1", Context::EMPTY))))
+        .map(drop)
+        .map_err(|error| error.kind())
+}
+
+fn about(rig: &Rig, subject: &str) -> IssuedToken {
+    let now = rig.world.now();
+    IssuedToken::examined(ISSUER.into(), Some(subject.into()), (now, now.plus_seconds(60)))
+}
+
+#[test]
+fn a_doors_caller_is_let_in_by_no_other_way() {
+    let rig = rig();
+    register(&rig, caller("door", CallerKind::Application, None)).unwrap();
+    let [alice, door]: [CallerName; 2] = ["alice", "door"].map(|name| name.parse().unwrap());
+    let token = about(&rig, "somebody");
+    let issued = || rig.inbound_with(&rig.acme, Proof::Issued(&token));
+    assert_eq!((encrypts(&rig, &issued()), encrypts(&rig, &rig.inbound("alice"))), (Ok(()), Ok(())));
+    rig.pipeline.reserve([&alice, &door].map(|it| (rig.acme.clone(), it.clone()))).unwrap();
+    let unknown = Err(ErrorKind::Unauthenticated);
+    assert_eq!((encrypts(&rig, &issued()), encrypts(&rig, &rig.inbound("alice"))), (unknown, unknown));
+    let through = |only, inbound| encrypts(&rig, &Inbound { only: Some(only), ..inbound });
+    assert_eq!(through(&door, issued()), Ok(()));
+    assert_eq!(through(&alice, rig.inbound("alice")), Ok(()));
+    // Each through its own.
+    assert_eq!(through(&alice, issued()), unknown);
+    assert_eq!(through(&door, rig.inbound("alice")), unknown);
+    // It is said once.
+    assert_eq!(rig.pipeline.reserve([]).unwrap_err().kind(), ErrorKind::Internal);
+}
+
+#[test]
+fn who_has_a_registration_of_their_own_comes_through_a_door_like_anybody() {
+    let rig = rig();
+    register(&rig, caller("ana", CallerKind::Application, Some("ana"))).unwrap();
+    let [ana, door]: [CallerName; 2] = ["ana", "door"].map(|name| name.parse().unwrap());
+    let token = about(&rig, "ana");
+    let through =
+        |only| encrypts(&rig, &Inbound { only, ..rig.inbound_with(&rig.acme, Proof::Issued(&token)) });
+    let who = || rig.log().last().text("caller.name").to_owned();
+    assert_eq!(
+        through(Some(&door)),
+        Err(ErrorKind::Unauthenticated),
+        "the door takes nobody of the issuer yet"
+    );
+    register(&rig, caller("door", CallerKind::Application, None)).unwrap();
+    for (only, expected) in [(Some(&door), "door"), (Some(&ana), "ana"), (None, "ana")] {
+        assert_eq!((through(only), who()), (Ok(()), expected.to_owned()));
+    }
+}
+
+#[test]
+fn nobody_who_administers_or_reads_is_anybody_of_an_issuer() {
+    let rig = rig();
+    for kind in [CallerKind::Custodian, CallerKind::Auditor] {
+        let error = register(&rig, caller("any", kind, None)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{}", kind.name());
+        register(&rig, caller(kind.name(), kind, Some(kind.name()))).unwrap();
+    }
+    register(&rig, caller("any", CallerKind::Application, None)).unwrap();
+}
