@@ -106,7 +106,11 @@ async fn whom_a_token_is_about_uses_keys_and_policy_and_log_see_who_it_is() {
     encrypt(&gateway, &pod(json!({"groups": ["contractors"]}))).await.refused(403, "denied");
     encrypt(&gateway, &pod(json!({}))).await.expect(200);
     let many: Vec<String> = (0..64).map(|number| format!("group-{number}")).collect();
-    encrypt(&gateway, &pod(json!({"groups": many}))).await.refused(413, "too-large");
+    let too_much = pod(json!({"groups": many}));
+    let too_much = encrypt(&gateway, &too_much).await.refused(413, "too-large").operation();
+    // One `Authorization` is meant, not the first of two.
+    let twice = format!("{}\r\nauthorization: Bearer {}", pod(json!({})), pod(json!({})));
+    encrypt(&gateway, &twice).await.refused(401, "unauthenticated");
     let unverified = pod(json!({"email_verified": false}));
     let unverified = encrypt(&gateway, &unverified).await.expect(200).operation();
 
@@ -120,6 +124,9 @@ async fn whom_a_token_is_about_uses_keys_and_policy_and_log_see_who_it_is() {
     gateway.running.shut_down().await.unwrap();
 
     let events = log::events(&data, "dev");
+    // Whose it was is known, so it is on record.
+    let event = log::closing(&events, &too_much);
+    assert_eq!((&event["reason"], &event["caller"]["name"]), (&json!("too-large"), &json!("writer")));
     let event = log::closing(&events, &operation);
     let caller = json!({"name": "writer", "kind": "application", "authentication": "issued", "issuer": ISSUER, "subject": POD});
     assert_eq!((&event["outcome"], &event["caller"]), (&json!("success"), &caller));

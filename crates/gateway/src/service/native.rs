@@ -174,7 +174,11 @@ async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[
         Ok(matched) => matched,
         Err(reason) => return Answered::ok(encode::refused(&reason, Some(received.operation))),
     };
-    let call = native::decode(&matched, query, body);
+    let call = match &received.shown {
+        // Its caller is known, and the policy would see some of what it says.
+        Some(Ok((_, None))) => Err(issuer::too_much()),
+        Some(Ok((_, Some(_))) | Err(_)) | None => native::decode(&matched, query, body),
+    };
     let answered = match call {
         Ok(Call::Open(endpoint)) => Ok(Answered::ok(open(gateway, endpoint))),
         Ok(call) => {
@@ -217,10 +221,17 @@ async fn undecoded(gateway: &Gateway, about: &About, received: &Received, error:
 }
 
 fn inbound<'a>(about: &'a About, received: &'a Received, tenant: &'a TenantId) -> Result<Inbound<'a>, Error> {
+    let mut headers = received.headers.get_all(AUTHORIZATION).iter();
+    let header = headers.next();
+    if headers.next().is_some() {
+        let detail = "there is more than one `Authorization` header";
+        return Err(Error::new(ErrorKind::Unauthenticated, Stage::Identify, detail).remedy("send one"));
+    }
     // A token that is shown is meant: the certificate beside it is then only the connection's.
-    let (proof, request) = match (&received.shown, received.headers.get(AUTHORIZATION), &about.peer) {
-        (Some(Ok((claims, Some(said)))), _, _) => (Proof::Issued(claims.token()), said),
-        (Some(Ok((_, None))), _, _) => return Err(issuer::too_much()),
+    let (proof, request) = match (&received.shown, header, &about.peer) {
+        (Some(Ok((claims, said))), _, _) => {
+            (Proof::Issued(claims.token()), said.as_ref().unwrap_or(&NOTHING_SAID))
+        }
         (Some(Err(reason)), _, _) => return Err(reason.refuse()),
         (None, Some(header), _) => {
             let (id, secret) = token::from_authorization(header.to_str().unwrap_or_default())?;
