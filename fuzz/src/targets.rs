@@ -10,7 +10,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: &[Target] = &[
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "kubernetes-kms", run: kubernetes_kms },
@@ -25,6 +25,7 @@ pub const TARGETS: [Target; 25] = [
     Target { name: "share-list", run: share_list },
     Target { name: "backup", run: backup },
     Target { name: "backup-share", run: backup_share },
+    Target { name: "key-archive", run: key_archive },
     Target { name: "token-worker", run: token_worker },
     Target { name: "certificate", run: certificate },
     Target { name: "anchor", run: anchor },
@@ -37,6 +38,11 @@ pub const TARGETS: [Target; 25] = [
     Target { name: "proxy-header", run: proxy_header },
     Target { name: "configuration", run: configuration },
 ];
+
+/// Their names, for whoever asks for another.
+pub fn names() -> String {
+    TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ")
+}
 
 fn text(input: &[u8]) -> &str {
     std::str::from_utf8(input).unwrap_or_default()
@@ -235,6 +241,16 @@ fn backup_share(input: &[u8]) -> bool {
     let Ok(share) = BackupShare::parse(&line) else { return false };
     assert!(share.to_text().expose().eq_ignore_ascii_case(&line) || input.iter().any(u8::is_ascii_uppercase));
     true
+}
+
+/// What stands in the archive of a key, once it is opened.
+fn key_archive(input: &[u8]) -> bool {
+    use holdfast_gateway::backup::{Found, KeyContent};
+    let Ok(Found::Clear(readable)) = Found::of(Box::new(std::io::Cursor::new(input.to_vec()))) else {
+        return false;
+    };
+    let Ok(content) = KeyContent::read(readable) else { return false };
+    content.key().is_ok() && content.archive().is_ok() && content.code().is_ok() && content.versions().is_ok()
 }
 
 /// Both directions: neither side trusts the other.
