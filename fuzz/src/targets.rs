@@ -69,7 +69,15 @@ fn kubernetes_kms(input: &[u8]) -> bool {
     let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
     let (path, body) = input.split_at(end);
     let _headers = (kubernetes::grpc::timeout(text(path)), kubernetes::grpc::trailer_text(text(input)));
-    match kubernetes::decode(text(path), body.get(1..).unwrap_or_default()) {
+    let body = body.get(1..).unwrap_or_default();
+    // What the other side reads: no answer that it is given may do more than be refused.
+    let _answers = (
+        kubernetes::client::read_status(body),
+        kubernetes::client::read_encrypted(body),
+        kubernetes::client::read_decrypted(body),
+        kubernetes::client::trailer_words(text(input)),
+    );
+    match kubernetes::decode(text(path), body) {
         Ok(Call::Status) => true,
         Ok(Call::Encrypt(request)) => {
             assert!((1..=MAX_PLAINTEXT).contains(&request.plaintext.len()) && !request.uid.is_empty());

@@ -28,10 +28,10 @@ impl Place {
     /// A client that is to be, of nobody yet; the file is read now.
     pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
         let builder = Client::builder(&self.url);
-        Ok(match &self.cacert {
-            Some(path) => builder.ca_pem(read(path)?),
-            None => builder,
-        })
+        match &self.cacert {
+            Some(path) => Ok(builder.ca_pem(read(path)?)),
+            None => by_machine(builder),
+        }
     }
 }
 
@@ -68,10 +68,10 @@ impl App {
     }
 
     fn client_with(&self, adjust: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, Failure> {
-        let Global { url: _, cacert: _, cert, cert_key, token_file, tenant: _, receipt, timeout, json: _ } =
+        let Global { url: _, cacert: _, cert, cert_key, token_file, tenant: _, receipt, timeout: _, json: _ } =
             &self.global;
         let environment = &self.environment;
-        let builder = self.place()?.builder()?.timeout(Duration::from_secs(*timeout));
+        let builder = self.nobody(self.url()?)?;
         // What was typed counts more than what the environment says; within one, the gateway looks at the token first.
         let credential = match (token_file, cert, &environment.token, &environment.cert) {
             (Some(file), _, _, _) => Credential::Token(token_in(file)?),
@@ -92,6 +92,26 @@ impl App {
         Ok(adjust(builder).connect()?)
     }
 
+    /// The gateway's address, as options or environment name it.
+    pub(crate) fn url(&self) -> Result<&str, Failure> {
+        self.global.url.as_deref().or(self.environment.url.as_deref()).ok_or_else(|| {
+            Failure::usage("no gateway is named").remedy(
+                "give its address with `--url` or HOLDFAST_URL; after `holdfast serve --dev` source the `dev.env` that it wrote",
+            )
+        })
+    }
+
+    /// The authority that the gateway is trusted by, where one is named: else it is one that the machine trusts.
+    pub(crate) fn cacert(&self) -> Option<&Path> {
+        self.global.cacert.as_deref().or(self.environment.cacert.as_deref())
+    }
+
+    /// Begins a client of this address that says nobody, and trusts whom options or environment name.
+    pub(crate) fn nobody(&self, url: &str) -> Result<ClientBuilder, Failure> {
+        let place = Place { url: url.to_owned(), cacert: self.cacert().map(Path::to_owned) };
+        Ok(place.builder()?.timeout(Duration::from_secs(self.global.timeout)))
+    }
+
     fn certificate(&self, cert: &Path, cert_key: Option<&PathBuf>) -> Result<Credential, Failure> {
         let key = cert_key.or(self.environment.key.as_ref()).ok_or_else(|| {
             Failure::usage(format!("the private key of `{}` is not named", cert.display()))
@@ -102,16 +122,7 @@ impl App {
 
     /// Where the gateway is, and whom to trust.
     pub(crate) fn place(&self) -> Result<Place, Failure> {
-        let Global { url, cacert, .. } = &self.global;
-        let environment = &self.environment;
-        let url = url.as_ref().or(environment.url.as_ref()).cloned().ok_or_else(|| {
-            Failure::usage("no gateway is named").remedy(
-                "give its address with `--url` or HOLDFAST_URL; after `holdfast serve --dev` source the `dev.env` that it wrote",
-            )
-        })?;
-        let cacert = cacert.as_ref().or(environment.cacert.as_ref()).cloned();
-        let cacert = cacert.or_else(|| Some(PathBuf::from(SYSTEM_AUTHORITIES)).filter(|path| path.exists()));
-        Ok(Place { url, cacert })
+        Ok(Place { url: self.url()?.to_owned(), cacert: self.cacert().map(Path::to_owned) })
     }
 
     /// The tenant that options or environment name, if they name one.
@@ -160,6 +171,15 @@ fn keep_receipts(path: &Path) -> Result<impl Fn(&str) + Send + Sync + 'static, F
             crate::output::note(&format!("WARNING: a receipt could not be written to `{shown}`: {error}"));
         }
     })
+}
+
+/// The same that trusts whom the machine trusts.
+pub(crate) fn by_machine(builder: ClientBuilder) -> Result<ClientBuilder, Failure> {
+    let authorities = Path::new(SYSTEM_AUTHORITIES);
+    match authorities.exists() {
+        true => Ok(builder.ca_pem(read(authorities)?)),
+        false => Ok(builder),
+    }
 }
 
 enum Credential {

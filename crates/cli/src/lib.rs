@@ -14,6 +14,7 @@ pub mod demo;
 mod environment;
 pub mod exit;
 pub mod failure;
+mod findings;
 mod input;
 mod issue;
 mod kubernetes;
@@ -21,6 +22,7 @@ mod lines;
 mod output;
 mod plugin;
 mod progress;
+mod xks_credential;
 
 use app::App;
 use args::Cli;

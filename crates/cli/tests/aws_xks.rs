@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::disallowed_methods,
     unreachable_pub,
     reason = "what fails here is a test"
 )]
@@ -13,11 +14,18 @@ mod common;
 
 use common::dev::environment;
 use common::log::closing;
-use common::softhsm::{SoftHsm, start, workers};
+use common::softhsm::{MODULE, PIN, SoftHsm, start, workers};
 use common::wait::until;
 use common::{Dev, stderr, tool};
+use holdfast_core::{Secret, Timestamp};
+use holdfast_sdk::Client;
+use holdfast_wire::sigv4::Signer;
+use holdfast_wire::xks::SERVICE;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 const PLAIN: &str = "d3JhcCBtZTogMzItYnl0ZSBkYXRhIGtleSBoZXJlISE=";
@@ -186,4 +194,138 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
     let foreign = store.dev.run(&[&reconcile[..], &[&file(&records)]].concat());
     assert!(String::from_utf8_lossy(&foreign.stdout).contains("only here"));
     store.dev.fails(&["audit", "reconcile", "--aws-cloudtrail", &store.dev.file("no.json", b"[]")], 2);
+}
+
+/// KMS, over connections that stay open.
+struct Kms {
+    client: Client,
+    id: String,
+    secret: Secret,
+}
+
+impl Kms {
+    fn of(dev: &Dev) -> Self {
+        let issued: Value =
+            serde_json::from_str(&dev.ok(&["caller", "signing-token", "aws", "--json"])).unwrap();
+        let of = |field: &str| issued[field].as_str().unwrap().to_owned();
+        let ca = std::fs::read(dev.data().join("tls/ca.pem")).unwrap();
+        let client = Client::builder(&dev.server.url).ca_pem(ca).connect().unwrap();
+        Self { client, id: of("access_key_id"), secret: Secret::new(of("secret_access_key").into_bytes()) }
+    }
+
+    async fn ask(&self, rest: &str, body: &Value) -> (u16, Value) {
+        let (path, body) = (format!("/dev/kms/xks/v1/{rest}"), body.to_string().into_bytes());
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let signer = Signer {
+            access_key_id: &self.id,
+            secret_access_key: &self.secret,
+            region: "eu-central-1",
+            service: SERVICE,
+            now: Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap()),
+        };
+        let (date, authorization) = signer.sign((self.client.authority(), &path), &body);
+        let headers = [("x-amz-date", date.as_str()), ("authorization", authorization.as_str())];
+        let reply = self.client.post(&path, &headers, body).await.unwrap();
+        (reply.status, serde_json::from_slice(&reply.body).unwrap())
+    }
+}
+
+/// What another program's key has behind it when it is adopted: so much less than half of its random nonces (NIST SP 800-38D §8.3).
+const LEFT: u64 = 200;
+/// Half of them: from there on a version is rotated.
+const HALF: u64 = 1 << 31;
+
+/// Keys whose past is declared come to the end of their budget in a moment; no setting of the gateway's makes one smaller.
+#[test]
+fn a_budget_that_is_spent_rotates_keys_under_load_and_no_request_fails() {
+    if !tool("softhsm2-util") || !tool("pkcs11-tool") {
+        return;
+    }
+    const KEYS: [&str; 2] = ["payroll-a", "payroll-b"];
+    let token = SoftHsm::new();
+    for (place, key) in KEYS.iter().enumerate() {
+        let made = Command::new("pkcs11-tool")
+            .args(["--module", MODULE, "--login", "--pin", PIN, "--keygen", "--key-type", "AES:32"])
+            .args(["--label", key, "--id", &format!("0{place}")])
+            .env("SOFTHSM2_CONF", token.path("conf"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", stderr(&made));
+    }
+    let store = STORE.replace("regions", "requests_per_second = 0\nregions");
+    let settings = format!("[pool]\nadopters = [\"dev\"]\n{}{store}", token.settings_of("hsm-a"));
+    let dev = start(TempDir::new().unwrap(), &settings);
+    until("the token is there", || dev.server.admin("/metrics").contains("holdfast_ready 1"));
+    let past = (HALF - LEFT).to_string();
+    for key in KEYS {
+        let adopt = ["key", "adopt", key, "--algorithm", "aes-256-gcm", "--object-label", key];
+        dev.ok(&[&adopt[..], &["--prior-uses", &past, "--accept-extractable"]].concat());
+    }
+    dev.ok(&["caller", "put", "aws"]);
+    let policy = dev.ok(&["policy", "show"]) + POLICY;
+    let policy = dev.file("policy.cedar", policy.as_bytes());
+    dev.ok(&["policy", "set", &policy]);
+
+    let kms = Arc::new(Kms::of(&dev));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let encrypt = json!({
+        "requestMetadata": said("GenerateDataKey"), "plaintext": PLAIN, "additionalAuthenticatedData": AAD,
+        "encryptionAlgorithm": "AES_GCM", "ciphertextDataIntegrityValueAlgorithm": "SHA_256",
+    });
+    // Four a key, each asking again as soon as it is answered, until it has had an answer under the next version and then some.
+    let asks = |key: &'static str| {
+        let (kms, encrypt) = (Arc::clone(&kms), encrypt.clone());
+        async move {
+            let begun = Instant::now();
+            let (mut sealed, mut after) = (BTreeMap::<String, (usize, Value)>::new(), 0);
+            while after < 50 {
+                assert!(begun.elapsed() < Duration::from_secs(120), "never rotated");
+                let (status, body) = kms.ask(&format!("keys/{key}/encrypt"), &encrypt).await;
+                assert_eq!(status, 200, "{key}: {body}");
+                let version = body["ciphertextMetadata"].as_str().unwrap().to_owned();
+                after += usize::from(version == "AQAAAAI=");
+                sealed.entry(version).or_insert((0, body)).0 += 1;
+            }
+            (key, sealed)
+        }
+    };
+    let all: Vec<_> = runtime.block_on(async {
+        let all: Vec<_> =
+            KEYS.into_iter().flat_map(|key| [key; 4]).map(|key| tokio::spawn(asks(key))).collect();
+        let mut done = vec![];
+        for one in all {
+            done.push(one.await.unwrap());
+        }
+        done
+    });
+    for key in KEYS {
+        // Not before its time, and only once: the next version has a budget of its own.
+        let of: Vec<_> = all.iter().filter(|(of, _)| *of == key).collect();
+        let under = |version: &str| -> usize {
+            of.iter().filter_map(|(_, sealed)| sealed.get(version)).map(|(count, _)| count).sum()
+        };
+        assert!(under("AQAAAAE=") >= usize::try_from(LEFT).unwrap() - 1, "{}", under("AQAAAAE="));
+        assert!(under("AQAAAAI=") >= 200);
+        let shown: Value = serde_json::from_str(&dev.ok(&["key", "show", key, "--json"])).unwrap();
+        assert_eq!((&shown["newest_version"], &shown["state"]), (&json!(2), &json!("active")), "{shown}");
+        for (version, (_, body)) in of.iter().flat_map(|(_, sealed)| sealed) {
+            let mut decrypt = body.clone();
+            decrypt["requestMetadata"] = said("Decrypt");
+            decrypt["additionalAuthenticatedData"] = AAD.into();
+            decrypt["encryptionAlgorithm"] = "AES_GCM".into();
+            let (status, opened) = runtime.block_on(kms.ask(&format!("keys/{key}/decrypt"), &decrypt));
+            assert_eq!((status, &opened["plaintext"]), (200, &json!(PLAIN)), "{key} {version}");
+        }
+    }
+    // It stands in the log that the gateway did it, and why.
+    let log = dev.data().join("audit/dev");
+    until("both rotations are published", || {
+        let events = closing(&log);
+        let rotated = events.iter().filter(|event| {
+            event["action"] == "rotate-key"
+                && event["outcome"] == "success"
+                && event["caller"]["kind"] == "operator"
+        });
+        rotated.filter(|event| event["alarm"].is_string()).count() == 2
+    });
 }

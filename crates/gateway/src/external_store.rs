@@ -7,7 +7,7 @@ use crate::tls::Guard;
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{CallerName, Error, ErrorKind, KeyName, Stage, TenantId};
 use holdfast_keystore::pkcs11;
-use holdfast_wire::xks::message::{Condition, Device};
+use holdfast_wire::xks::message::{Condition, Device, Usage};
 use holdfast_wire::xks::path::is_prefix;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
@@ -35,6 +35,12 @@ pub struct AwsXksTable {
     /// The keys that it has, by name; empty: all of the tenant's that the policy lets the caller use.
     #[serde(default)]
     pub keys: Vec<String>,
+    /// Those of them that it has to encrypt alone.
+    #[serde(default)]
+    pub encrypt_only: Vec<String>,
+    /// Those of them that it has to decrypt alone.
+    #[serde(default)]
+    pub decrypt_only: Vec<String>,
     /// The most requests a second, over all; 0: as many as come.
     #[serde(default = "provider_quota")]
     pub requests_per_second: u32,
@@ -123,6 +129,8 @@ pub(crate) struct Store {
     pub(crate) quota: Quota,
     regions: Vec<String>,
     keys: BTreeSet<KeyName>,
+    encrypt_only: BTreeSet<KeyName>,
+    decrypt_only: BTreeSet<KeyName>,
     server_name: Option<Box<str>>,
 }
 
@@ -134,6 +142,8 @@ impl Store {
             caller,
             regions,
             keys,
+            encrypt_only,
+            decrypt_only,
             requests_per_second,
             server_name,
             client_ca_file,
@@ -162,16 +172,33 @@ impl Store {
         let name = |setting: &str, error: holdfast_core::id::InvalidId| {
             Fault::new(format!("`{setting}` is refused")).because(error)
         };
+        let named = |setting: &str, keys: &[String]| {
+            let keys = keys.iter().map(|key| key.parse().map_err(|error| name(setting, error)));
+            keys.collect::<Result<BTreeSet<KeyName>, Fault>>()
+        };
+        let all = named("keys", keys)?;
+        let (encrypt_only, decrypt_only) =
+            (named("encrypt_only", encrypt_only)?, named("decrypt_only", decrypt_only)?);
+        if let Some(key) = encrypt_only.intersection(&decrypt_only).next() {
+            return Err(Fault::new(format!("`{key}` stands in `encrypt_only` and in `decrypt_only`"))
+                .remedy("leave it in one of them, or take it out of `keys`"));
+        }
+        let stranger = encrypt_only.union(&decrypt_only).find(|key| !all.is_empty() && !all.contains(*key));
+        if let Some(key) = stranger {
+            return Err(Fault::new(format!(
+                "`{key}` stands in `encrypt_only` or `decrypt_only`, and not in `keys`"
+            ))
+            .remedy("add it to `keys`, or leave it out there too"));
+        }
         Ok(Self {
             tenant: tenant.parse().map_err(|error| name("tenant", error))?,
             caller: caller.parse().map_err(|error| name("caller", error))?,
             quota: Quota::of(*requests_per_second),
             regions: regions.clone(),
             server_name: (!server_name.is_empty()).then(|| server_name.to_ascii_lowercase().into()),
-            keys: keys
-                .iter()
-                .map(|key| key.parse().map_err(|error| name("keys", error)))
-                .collect::<Result<_, Fault>>()?,
+            keys: all,
+            encrypt_only,
+            decrypt_only,
         })
     }
 
@@ -182,6 +209,15 @@ impl Store {
 
     pub(crate) fn is_in(&self, region: &str) -> bool {
         self.regions.iter().any(|known| known == region)
+    }
+
+    /// What it has a key for.
+    pub(crate) fn usage(&self, key: &KeyName) -> Usage {
+        match (self.encrypt_only.contains(key), self.decrypt_only.contains(key)) {
+            (true, _) => Usage::EncryptOnly,
+            (false, true) => Usage::DecryptOnly,
+            (false, false) => Usage::Both,
+        }
     }
 
     /// The key of this external key id.
@@ -268,6 +304,8 @@ mod tests {
             caller: "aws-kms".into(),
             regions: vec!["eu-central-1".into()],
             keys: vec![],
+            encrypt_only: vec![],
+            decrypt_only: vec![],
             requests_per_second: 0,
             server_name: String::new(),
             client_ca_file: PathBuf::new(),
@@ -296,6 +334,15 @@ mod tests {
             (AwsXksTable { regions: vec![], ..table() }, "regions"),
             (AwsXksTable { regions: vec!["EU".into()], ..table() }, "regions"),
             (AwsXksTable { keys: vec!["/".into()], ..table() }, "keys"),
+            (AwsXksTable { decrypt_only: vec!["/".into()], ..table() }, "decrypt_only"),
+            (
+                AwsXksTable { keys: vec!["a".into()], encrypt_only: vec!["b".into()], ..table() },
+                "not in `keys`",
+            ),
+            (
+                AwsXksTable { encrypt_only: vec!["a".into()], decrypt_only: vec!["a".into()], ..table() },
+                "and in `decrypt_only`",
+            ),
             (AwsXksTable { server_name: "xks.example.org".into(), ..table() }, "client_ca_file"),
         ] {
             let fault = Stores::of(&[bad]).unwrap_err();

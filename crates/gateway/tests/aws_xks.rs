@@ -508,6 +508,79 @@ async fn every_refusal_has_its_name() {
 }
 
 /// What one protocol encrypts opens through no other, with whatever is shown to it.
+/// The rows that the provider's published test client adds with `-a`, and what it is told beforehand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_does_what_the_store_has_it_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let store = holdfast_gateway::external_store::AwsXksTable {
+        encrypt_only: vec!["payroll-in".to_owned()],
+        decrypt_only: vec!["payroll-out".to_owned()],
+        ..table("/acme", "aws")
+    };
+    // The same keys without a limit, as another store has them.
+    let (gateway, mut api) = gateway(&data, vec![store, table("/all", "other")]).await;
+    for key in ["payroll-in", "payroll-out"] {
+        api.create(&json!({"name": key, "algorithm": GCM})).await;
+    }
+    api.create(&json!({"name": "payroll-none", "algorithm": "aes-256-kwp"})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let all = Kms::of(&mut api, "other", "/all").await;
+    let mut peer = gateway.stranger().await;
+    let mut sealed = vec![];
+    for key in ["payroll-in", "payroll-out"] {
+        let made = all.ask(&mut peer, &format!("keys/{key}/encrypt"), &encrypt(PLAIN, Some(AAD), true)).await;
+        sealed.push(made.expect(200).json());
+    }
+    let [to_in, to_out] = &sealed[..] else { panic!() };
+    const REFUSED: u16 = 400;
+    let both = [(Some(AAD), false), (None, false), (Some(AAD), true), (None, true)];
+    let mut refused = vec![];
+    for (key, plain_works) in [("payroll-in", true), ("payroll-out", false), ("payroll-none", false)] {
+        for (aad, integrity) in both {
+            let answer =
+                kms.ask(&mut peer, &format!("keys/{key}/encrypt"), &encrypt(PLAIN, aad, integrity)).await;
+            // The value is made by decrypting.
+            let works = plain_works && !integrity;
+            assert_eq!(answer.status, if works { 200 } else { REFUSED }, "{key} {integrity}");
+            if !works {
+                assert_eq!(answer.json()["errorName"], "InvalidKeyUsageException", "{key} {integrity}");
+                refused.push(answer.operation());
+            }
+        }
+    }
+    let answer =
+        kms.ask(&mut peer, "keys/payroll-in/decrypt", &decrypt(to_in, Some(AAD))).await.expect(REFUSED);
+    assert_eq!(answer.json()["errorName"], "InvalidKeyUsageException");
+    refused.push(answer.operation());
+    let opened =
+        kms.ask(&mut peer, "keys/payroll-out/decrypt", &decrypt(to_out, Some(AAD))).await.expect(200);
+    assert_eq!(bytes(&opened.json()["plaintext"]), PLAIN);
+    let mut metadata = async |key: &str| {
+        let body = json!({"requestMetadata": said("CreateKey")});
+        kms.ask(&mut peer, &format!("keys/{key}/metadata"), &body).await.expect(200).json()
+    };
+    assert_eq!(metadata("payroll-in").await["keyUsage"], json!(["ENCRYPT"]));
+    let out = metadata("payroll-out").await;
+    assert_eq!((&out["keyUsage"], &out["keyStatus"]), (&json!(["DECRYPT"]), &json!("ENABLED")));
+    // What its state takes away besides leaves nothing, or the rest.
+    api.post(&format!("{T}/keys/payroll-in/deactivate"), &json!({})).await.expect(200);
+    api.post(&format!("{T}/keys/payroll-out/deactivate"), &json!({})).await.expect(200);
+    let state = metadata("payroll-in").await;
+    assert_eq!((&state["keyUsage"], &state["keyStatus"]), (&json!(["ENCRYPT"]), &json!("DISABLED")));
+    assert_eq!(metadata("payroll-out").await["keyStatus"], "ENABLED");
+    gateway.running.shut_down().await.unwrap();
+    // Each of these is a refusal in the tenant's log, with what KMS said of it.
+    let events = log::events(&data, "dev");
+    for operation in &refused {
+        let event = log::closing(&events, operation);
+        assert_eq!(
+            (&event["outcome"], &event["protocol"]["says"]["awsPrincipalArn"]),
+            (&json!("refused"), &json!(support::xks::ARN))
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ciphertexts_stay_in_their_protocol() {
     let directory = tempfile::tempdir().unwrap();

@@ -92,6 +92,20 @@ impl Response {
     }
 }
 
+/// What another protocol than the native one was answered.
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, wiped when it is dropped.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
 impl Client {
     /// Begins to set up a client of the gateway at this address, such as `https://keys.example.org:8443`.
     pub fn builder(url: &str) -> ClientBuilder {
@@ -229,6 +243,41 @@ impl Client {
         Ok(response.headers.get(http::header::DATE).and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
 
+    /// Host and port, as requests name them.
+    pub fn authority(&self) -> &str {
+        self.inner.authority.as_str()
+    }
+
+    /// Sends a POST of another protocol that the gateway serves, once, with these headers and without this client's token. To say no certificate
+    /// either, set a client up without one.
+    ///
+    /// # Errors
+    /// When it cannot be sent, or is not answered in time; not for what is answered.
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Reply, Error> {
+        let place = self.inner.authority.as_str();
+        let remedy = "check the names for typing errors";
+        let unsendable = || Error::settings(format!("`{path}` cannot be asked for"), remedy);
+        let mut request = http::Request::new(Full::new(Bytes::from_owner(Zeroizing::new(body))));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = self.uri(path)?;
+        for (name, value) in headers {
+            let mut value = HeaderValue::from_str(value).map_err(|_| unsendable())?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(*name, value);
+        }
+        let answered = tokio::time::timeout(self.inner.timeout, self.answer_to(request)).await;
+        let response = answered.unwrap_or_else(|_| {
+            let remedy = "send again, allow more time, or ask an operator for `holdfast status`";
+            Err(Error::new(Cause::Timeout, format!("{place} gave no answer in time"), remedy))
+        })?;
+        Ok(Reply { status: response.status.as_u16(), body: response.body })
+    }
+
     /// Sends any request of the native API.
     ///
     /// # Errors
@@ -305,19 +354,9 @@ impl Client {
         path: &str,
         body: Option<Bytes>,
     ) -> Result<Response, Error> {
-        let place = self.inner.authority.as_str();
-        let unsendable =
-            || Error::settings(format!("`{path}` cannot be asked for"), "check the names for typing errors");
-        let path_and_query: PathAndQuery = path.parse().map_err(|_| unsendable())?;
-        let uri = Uri::builder()
-            .scheme(Scheme::HTTPS)
-            .authority(self.inner.authority.clone())
-            .path_and_query(path_and_query)
-            .build()
-            .map_err(|_| unsendable())?;
         let mut request = http::Request::new(Full::new(body.clone().unwrap_or_default()));
         *request.method_mut() = method_of(method);
-        *request.uri_mut() = uri;
+        *request.uri_mut() = self.uri(path)?;
         if body.is_some() {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -327,6 +366,24 @@ impl Client {
         if self.inner.receipts.is_some() {
             request.headers_mut().insert(RECEIPT_HEADER, HeaderValue::from_static(RECEIPT_WANTED));
         }
+        let response = self.answer_to(request).await?;
+        if let Some(receipt) = response.headers.get(RECEIPT_HEADER) {
+            native::receipt(receipt.as_bytes()).iter().for_each(|text| self.keep_receipt(text));
+        }
+        Ok(response)
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, Error> {
+        let unsendable =
+            || Error::settings(format!("`{path}` cannot be asked for"), "check the names for typing errors");
+        let path_and_query: PathAndQuery = path.parse().map_err(|_| unsendable())?;
+        let authority = self.inner.authority.clone();
+        let uri = Uri::builder().scheme(Scheme::HTTPS).authority(authority).path_and_query(path_and_query);
+        uri.build().map_err(|_| unsendable())
+    }
+
+    async fn answer_to(&self, request: http::Request<Full<Bytes>>) -> Result<Response, Error> {
+        let place = self.inner.authority.as_str();
         let response =
             self.inner.http.request(request).await.map_err(|error| error::transport(place, error))?;
         let (parts, mut incoming) = response.into_parts();
@@ -340,11 +397,7 @@ impl Client {
             }
             body.extend_from_slice(&bytes);
         }
-        let response = Response { status: parts.status, headers: parts.headers, body };
-        if let Some(receipt) = response.headers.get(RECEIPT_HEADER) {
-            native::receipt(receipt.as_bytes()).iter().for_each(|text| self.keep_receipt(text));
-        }
-        Ok(response)
+        Ok(Response { status: parts.status, headers: parts.headers, body })
     }
 }
 

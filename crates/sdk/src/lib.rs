@@ -30,7 +30,7 @@ mod tenant;
 mod tiles;
 
 pub use builder::ClientBuilder;
-pub use client::{Answered, Client, Repeat};
+pub use client::{Answered, Client, Repeat, Reply};
 pub use error::{Cause, Error};
 pub use mirror::{Mirrored, Progress};
 pub use probe::Probe;

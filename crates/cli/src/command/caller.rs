@@ -6,18 +6,16 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::issue;
 use crate::output::note;
+use crate::xks_credential::{XksCredential, unread};
 use clap::{Args, Subcommand};
 use holdfast_core::caller::CallerKind;
 use holdfast_core::command::{MAX_SIGNING_SECONDS, MAX_TOKEN_SECONDS};
-use holdfast_gateway::directory::write_private;
 use holdfast_sdk::field::{CredentialText, List, Name, Word};
 use holdfast_sdk::message::PutCaller;
 use holdfast_sdk::{CallerName, GroupName, Tenant, TokenId};
 use holdfast_wire::xks;
-use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// Callers.
 #[derive(Debug, Subcommand)]
@@ -162,21 +160,6 @@ impl CallerCommand {
     }
 }
 
-/// AWS KMS's file for a store's path and credential, in its own words.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ForConsole<'a> {
-    xks_proxy_uri_path: &'a str,
-    xks_proxy_authentication_credential: Credential<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Credential<'a> {
-    access_key_id: &'a str,
-    raw_secret_access_key: &'a str,
-}
-
 impl SigningToken {
     fn run(self, app: &App, tenant: &Tenant) -> Result<(), Failure> {
         let Self { name, lifetime, to, uri_path } = self;
@@ -188,37 +171,23 @@ impl SigningToken {
         let file = match (&to, uri_path.as_deref()) {
             (Some(file), Some(path)) => {
                 let prefix = path.strip_suffix(xks::path::BASE).filter(|prefix| xks::path::is_prefix(prefix));
-                if prefix.is_none() {
-                    return Err(Failure::usage(format!("`{path}` is no path of an external key store"))
-                        .remedy("give the `prefix` of its `[[aws_xks]]` with `/kms/xks/v1` behind it"));
-                }
+                let prefix = prefix.ok_or_else(|| {
+                    Failure::usage(format!("`{path}` is no path of an external key store"))
+                        .remedy("give the `prefix` of its `[[aws_xks]]` with `/kms/xks/v1` behind it")
+                })?;
                 if file.exists() {
                     return Err(Failure::new(Exit::State, format!("`{}` is there already", file.display()))
                         .remedy("name another file, or remove it if nobody needs it any more"));
                 }
-                Some((file, path))
+                Some((file, prefix))
             }
             (_, _) => None,
         };
         let issued = app.block_on(tenant.issue_signing_token(&name, seconds))?;
         let told = format!("token {} of `{name}` until {}", issued.id.0, issued.expires.0);
-        if let Some((file, path)) = file {
-            let console = ForConsole {
-                xks_proxy_uri_path: path,
-                xks_proxy_authentication_credential: Credential {
-                    access_key_id: &issued.access_key_id,
-                    raw_secret_access_key: &issued.secret_access_key.0,
-                },
-            };
-            let text = serde_json::to_vec(&console).map(Zeroizing::new).map_err(|error| {
-                Failure::new(Exit::Failure, "a credential cannot be written").because(&error)
-            })?;
-            write_private(file, &text).map_err(|fault| {
-                let id = issued.id.0;
-                Failure::from(fault).remedy(format!(
-                    "nobody has its secret: run `holdfast caller revoke-token {name} {id}`, and try again"
-                ))
-            })?;
+        if let Some((file, prefix)) = file {
+            let credential = XksCredential::of(prefix, &issued.body);
+            credential.write(file).map_err(|fault| fault.remedy(unread(&name, &issued.body)))?;
             note(&format!(
                 "{told}: `{}` has its secret, for the console or `aws kms`; remove it then",
                 file.display()

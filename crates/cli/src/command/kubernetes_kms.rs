@@ -4,6 +4,7 @@ use super::serve::{Signals, Systemd, log_to_stderr};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::kubernetes::look::keep_looking;
+use crate::kubernetes::metrics;
 use crate::kubernetes::plugin::Plugin;
 use crate::kubernetes::server::{self, Peers};
 use crate::kubernetes::socket::{self, Socket};
@@ -13,9 +14,11 @@ use clap::Args;
 use holdfast_gateway::config::{LogFormat, Logging};
 use holdfast_sdk::KeyName;
 use holdfast_wire::kubernetes::ClusterName;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// The longest lease: as long as an API server itself keeps a seed at least.
@@ -49,6 +52,9 @@ pub(crate) struct KubernetesKms {
     /// How often the key is looked at: how soon a rotation or a stop is noticed; 1s to 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = |text: &str| time(text, Duration::from_secs(1)..=LONGEST_REFRESH))]
     refresh: Duration,
+    /// Tell Prometheus what is measured, at /metrics on this loopback address, in clear; such as 127.0.0.1:9444
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics::loopback)]
+    metrics: Option<SocketAddr>,
 }
 
 fn time(text: &str, range: std::ops::RangeInclusive<Duration>) -> Result<Duration, String> {
@@ -61,7 +67,7 @@ fn time(text: &str, range: std::ops::RangeInclusive<Duration>) -> Result<Duratio
 
 impl KubernetesKms {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { socket, socket_group, key, cluster, lease, refresh } = self;
+        let Self { socket, socket_group, key, cluster, lease, refresh, metrics } = self;
         let json = app.printer.is_json();
         let format = if json { LogFormat::Json } else { LogFormat::Text };
         log_to_stderr(&Logging { format, ..Logging::default() })?;
@@ -69,7 +75,7 @@ impl KubernetesKms {
         // Two looks that nobody answers are no news yet.
         let grace = lease.max(refresh * 2 + Duration::from_secs(10));
         let plugin = Arc::new(Plugin::new(dial(app)?, key, cluster, lease, grace));
-        let ready = ready_line(&plugin, &socket, json);
+        let endpoint = format!("unix://{}", socket.display());
         let socket = Socket::bind(&socket, socket_group)?;
         let peers = if socket_group.is_some() { Peers::Group } else { Peers::Own };
         let systemd = Systemd::of(app);
@@ -78,7 +84,15 @@ impl KubernetesKms {
             let listener = tokio::net::UnixListener::from_std(socket.listener()?).map_err(|error| {
                 Failure::new(crate::exit::Exit::Failure, "the socket cannot be listened on").because(&error)
             })?;
+            let scraped = match metrics {
+                Some(address) => Some(listen(address).await?),
+                None => None,
+            };
+            let ready = ready_line(&plugin, &endpoint, scraped.as_ref(), json);
             let (stop, stopping) = watch::channel(false);
+            if let Some(scraped) = scraped {
+                tokio::spawn(metrics::serve(scraped, Arc::clone(&plugin), stopping.clone()));
+            }
             let serving = tokio::spawn(server::serve(listener, peers, Arc::clone(&plugin), stopping));
             output::write_stdout(format!("{ready}\n").as_bytes())?;
             systemd.tell("READY=1");
@@ -113,16 +127,29 @@ fn dial(app: &App) -> Result<holdfast_sdk::Tenant, Failure> {
     app.tenant_with(|builder| builder.attempts(1))
 }
 
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::usage(format!("cannot listen on {address}"))
+            .because(&error)
+            .remedy("name another address with `--metrics`, or leave it out")
+    })
+}
+
 /// What is said once connections are accepted.
-fn ready_line(plugin: &Plugin, socket: &std::path::Path, json: bool) -> String {
-    let endpoint = format!("unix://{}", socket.display());
+fn ready_line(plugin: &Plugin, endpoint: &str, scraped: Option<&TcpListener>, json: bool) -> String {
+    let address = scraped.and_then(|listener| listener.local_addr().ok());
+    let metrics = address.map(|address| format!("http://{address}/metrics"));
     let (key, cluster, tenant) = (&plugin.key, &plugin.cluster, plugin.gateway().id().clone());
     match json {
         true => serde_json::json!({
             "endpoint": endpoint, "key": key.to_string(), "tenant": tenant.to_string(), "cluster": cluster.to_string(),
+            "metrics": metrics,
         })
         .to_string(),
-        false => format!("serving {endpoint} for cluster `{cluster}` under key `{key}` of `{tenant}`"),
+        false => {
+            let metrics = metrics.map_or_else(String::new, |metrics| format!("; metrics at {metrics}"));
+            format!("serving {endpoint} for cluster `{cluster}` under key `{key}` of `{tenant}`{metrics}")
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod bind;
 mod caller;
 mod clock;
 mod completions;
+mod connect;
 mod datakey;
 mod decrypt;
 mod demo;
@@ -102,6 +103,9 @@ pub(crate) enum Command {
     /// Run a witness that cosigns logs
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
+    /// Connect a provider: what it needs here, what to paste there, and a test as that provider
+    #[command(subcommand)]
+    Connect(connect::ConnectCommand),
     KubernetesKms(kubernetes_kms::KubernetesKms),
     KubernetesCsi(kubernetes_csi::KubernetesCsi),
     Encrypt(encrypt::Encrypt),
@@ -145,6 +149,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Anchor(anchor) => anchor.run(app),
         Command::Audit(audit) => audit.run(app),
         Command::Witness(witness) => witness.run(app),
+        Command::Connect(connect) => connect.run(app),
         Command::KubernetesKms(kms) => kms.run(app),
         Command::KubernetesCsi(csi) => csi.run(app),
         Command::Encrypt(encrypt) => encrypt.run(app),

@@ -91,6 +91,11 @@ impl Leases {
         kept.seeds.get(name).filter(|lease| now < lease.until).map(|lease| Arc::clone(&lease.seed))
     }
 
+    /// How many have not ended.
+    pub(crate) fn count(&self, now: Duration) -> usize {
+        self.kept().seeds.values().filter(|lease| now < lease.until).count()
+    }
+
     /// Wipes one, as its seed has been refused.
     pub(crate) fn end(&self, name: &Name) {
         self.kept().seeds.remove(name);

@@ -2,6 +2,7 @@
 
 use super::clock::since_boot;
 use super::lease::{Leases, Name};
+use super::metrics::Metrics;
 use super::server::{Calls, Noted};
 use super::standing::Standing;
 use super::verdict::{Verdict, refused};
@@ -9,6 +10,7 @@ use holdfast_core::OperationId;
 use holdfast_sdk::field::{Bytes, ContextPairs, SecretBytes};
 use holdfast_sdk::message::{CiphertextAnswer, Decrypt, Encrypt};
 use holdfast_sdk::{Answered, Error, KeyName, Secret, Tenant};
+use holdfast_wire::kubernetes::client::path;
 use holdfast_wire::kubernetes::grpc::Code;
 use holdfast_wire::kubernetes::{
     Call, ClusterName, DecryptRequest, EncryptRequest, KekId, MAX_CIPHERTEXT, MAX_MESSAGE, Refused, context,
@@ -44,6 +46,7 @@ pub(crate) struct Plugin {
     pub(crate) key: KeyName,
     pub(crate) cluster: ClusterName,
     pub(crate) leases: Leases,
+    pub(crate) metrics: Metrics,
     /// What Status says, and who waits for it to change.
     pub(crate) standing: watch::Sender<Standing>,
     /// Has the key looked at now.
@@ -58,25 +61,41 @@ pub(crate) struct Plugin {
 impl Calls for Plugin {
     const MAX_MESSAGE: usize = MAX_MESSAGE;
 
+    fn method(of: &str) -> &'static str {
+        match of {
+            path::STATUS => "Status",
+            path::ENCRYPT => "Encrypt",
+            path::DECRYPT => "Decrypt",
+            _ => "",
+        }
+    }
+
+    fn measure(&self, noted: &Noted, code: Code, took: Duration) {
+        self.metrics.count(noted.method, code, took);
+        if code == Code::Ok && noted.method == "Decrypt" && noted.operation.is_none() {
+            self.metrics.count_lease();
+        }
+    }
+
     async fn perform(
         &self,
-        path: &str,
+        of: &str,
         body: &[u8],
         until: Instant,
         noted: &mut Noted,
     ) -> Result<Zeroizing<Vec<u8>>, Refused> {
-        let call = decode(path, body)?;
+        let call = decode(of, body)?;
         let Answer { message, operation } = match &call {
             Call::Status => {
-                (noted.method, noted.is_routine) = ("Status", true);
+                noted.is_routine = true;
                 self.status()?
             }
             Call::Encrypt(asked) => {
-                (noted.method, noted.uid) = ("Encrypt", asked.uid.to_owned());
+                noted.uid = asked.uid.to_owned();
                 self.encrypt(asked, until).await?
             }
             Call::Decrypt(asked) => {
-                (noted.method, noted.uid) = ("Decrypt", asked.uid.to_owned());
+                noted.uid = asked.uid.to_owned();
                 self.decrypt(asked, until).await?
             }
         };
@@ -109,6 +128,7 @@ impl Plugin {
             key,
             cluster,
             leases: Leases::new(lease),
+            metrics: Metrics::default(),
             standing: watch::Sender::new(Standing::Unknown(nobody_yet)),
             look: Notify::new(),
             doubt: AtomicBool::new(false),

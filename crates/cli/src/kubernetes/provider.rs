@@ -9,7 +9,8 @@ use crate::failure::Failure;
 use holdfast_sdk::{Client, Error, TenantId};
 use holdfast_wire::kubernetes::Refused;
 use holdfast_wire::kubernetes::csi::{
-    Asked, Call, Failed, Form, MAX_MESSAGE, Mount, Reason, Volume, decode, failure_response, version_response,
+    Asked, Call, Failed, Form, MAX_MESSAGE, Mount, Reason, Volume, decode, failure_response, path,
+    version_response,
 };
 use holdfast_wire::kubernetes::grpc::Code;
 use std::time::Duration;
@@ -42,20 +43,31 @@ impl From<Failed> for Miss {
 impl Calls for Provider {
     const MAX_MESSAGE: usize = MAX_MESSAGE;
 
+    fn method(of: &str) -> &'static str {
+        match of {
+            path::VERSION => "Version",
+            path::MOUNT => "Mount",
+            _ => "",
+        }
+    }
+
+    /// Nothing is: mounts are rare, and each stands in the gateway's log.
+    fn measure(&self, _: &Noted, _: Code, _: Duration) {}
+
     async fn perform(
         &self,
-        path: &str,
+        of: &str,
         body: &[u8],
         until: Instant,
         noted: &mut Noted,
     ) -> Result<Zeroizing<Vec<u8>>, Refused> {
-        match decode(path, body)? {
+        match decode(of, body)? {
             Call::Version => {
-                (noted.method, noted.is_routine) = ("Version", true);
+                noted.is_routine = true;
                 Ok(Zeroizing::new(version_response(env!("CARGO_PKG_VERSION"))))
             }
             Call::Mount(asked) => {
-                (noted.method, noted.by) = ("Mount", "gateway");
+                noted.by = "gateway";
                 match self.mount(&asked, until, noted).await {
                     Ok(message) => Ok(message),
                     Err(Miss::Later(refused)) => Err(refused),

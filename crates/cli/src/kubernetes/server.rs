@@ -35,6 +35,12 @@ pub(crate) trait Calls: Send + Sync + 'static {
     /// The longest message that is sent to it, in bytes.
     const MAX_MESSAGE: usize;
 
+    /// What a call is, by its path alone; empty for what is none.
+    fn method(path: &str) -> &'static str;
+
+    /// Measures a call that has ended.
+    fn measure(&self, noted: &Noted, code: Code, took: Duration);
+
     /// What a call is answered: by its path and its body, until this moment. What is known of it is noted, however it ends.
     fn perform(
         &self,
@@ -159,8 +165,10 @@ async fn answer<C: Calls>(plugin: &C, request: Request<Incoming>) -> Response<Re
     let mut noted = Noted::default();
     let outcome = perform(plugin, request, begun, &mut noted).await;
     let code = outcome.as_ref().map_or_else(|refused| refused.code, |_| Code::Ok);
+    let took = begun.elapsed();
+    plugin.measure(&noted, code, took);
     let Noted { method, is_routine, uid, by, operation } = noted;
-    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     // Its id in the log is the API server's: what it says in its own log of the same call.
     let (code_name, operation) = (code.name(), operation.map(|operation| operation.to_string()));
     match &outcome {
@@ -184,6 +192,7 @@ async fn perform<C: Calls>(
     begun: Instant,
     noted: &mut Noted,
 ) -> Result<Zeroizing<Vec<u8>>, Refused> {
+    noted.method = C::method(request.uri().path());
     let until = begun + patience(request.headers())?;
     let (parts, body) = request.into_parts();
     let body = timeout_at(until, whole(body, C::MAX_MESSAGE)).await;

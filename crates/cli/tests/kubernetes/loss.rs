@@ -217,3 +217,48 @@ fn what_is_leased_is_on_no_disk() {
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&mode), 0);
     plugin.ends();
 }
+
+/// What Prometheus scrapes is what has happened.
+#[test]
+fn what_is_measured_tells_a_loss_a_lease_and_a_stop() {
+    if !api_server::is_there() {
+        return;
+    }
+    let mut place = Place::new();
+    let (plugin, mut api) = place.cluster(&["--metrics", "127.0.0.1:0"]);
+    let scraped = |of: &str| {
+        let text = plugin.admin("/metrics");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        let line = text.lines().find_map(|line| line.strip_prefix(of)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {of}:\n{text}")).parse::<f64>().unwrap()
+    };
+    let is = |standing: &str| scraped(&format!("holdfast_kms_standing{{standing=\"{standing}\"}}")) == 1.0;
+    let calls = |method: &str, code: &str| {
+        scraped(&format!("holdfast_kms_calls_total{{method=\"{method}\",code=\"{code}\"}}"))
+    };
+    assert!(is("good") && !is("lost"));
+    let sealed = api.leased(&seed(1));
+    let (decrypted, took) =
+        (calls("Decrypt", "OK"), "holdfast_kms_call_duration_seconds_count{method=\"Decrypt\"}");
+    assert!(decrypted >= 1.0 && calls("Encrypt", "OK") >= 1.0 && calls("Status", "OK") >= 1.0);
+    assert_eq!((scraped("holdfast_kms_leases"), scraped(took)), (1.0, decrypted));
+    assert_eq!(scraped("holdfast_kms_leased_answers_total"), 0.0);
+    api.refuses(&json!({ "method": "Encrypt", "plaintext": "00" }), "INVALID_ARGUMENT", "`uid`");
+    assert_eq!(calls("Encrypt", "INVALID_ARGUMENT"), 1.0);
+
+    place.dev.server.kill();
+    api.opens(&sealed, &seed(1));
+    assert!(is("lost") && !is("good"));
+    assert_eq!(scraped("holdfast_kms_leased_answers_total"), 1.0);
+    until("silence grows", || scraped("holdfast_kms_gateway_silent_seconds") > 1.0);
+    place.again();
+    until("it is good again", || is("good"));
+    place.dev.ok(&["key", "suspend", "kubernetes"]);
+    until("the stop is told", || is("stopped"));
+    assert_eq!(scraped("holdfast_kms_leases"), 0.0);
+    assert!(scraped("holdfast_kms_gateway_silent_seconds").is_nan());
+    assert!(
+        !plugin.admin("/metrics").contains("dev") && plugin.admin("/other").contains("there is /metrics")
+    );
+    plugin.ends();
+}

@@ -165,9 +165,15 @@ async fn answer(
                 let detail = "another record than the one asked for";
                 return Err(Error::new(ErrorKind::Internal, Stage::Answer, detail));
             };
-            Ok(message::key_metadata(&key))
+            Ok(message::key_metadata(&key, store.usage(&key.name)))
         }
         (Ok(message::Asks::Use(operation)), Ok(key)) => {
+            if !store.usage(&key).permits(&operation) {
+                let detail = format!("the store has the key `{key}` for something else");
+                let error = Error::new(ErrorKind::Unsupported, Stage::Resolve, detail)
+                    .remedy("have an operator take it out of `encrypt_only` or `decrypt_only` of the store");
+                return Err(law.turn_away(&recognised, (action, Some(&key)), error).await);
+            }
             let call = Call::Key { key, operation };
             let (answer, _receipt, _departing) = law.use_key_as(&recognised, call).await?.into_parts();
             message::answer(answer)

@@ -21,6 +21,8 @@ pub fn table(prefix: &str, caller: &str) -> AwsXksTable {
         caller: caller.to_owned(),
         regions: vec![REGION.to_owned(), "us-east-1".to_owned()],
         keys: vec![],
+        encrypt_only: vec![],
+        decrypt_only: vec![],
         requests_per_second: 0,
         server_name: String::new(),
         client_ca_file: std::path::PathBuf::new(),

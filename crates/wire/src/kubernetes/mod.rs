@@ -2,6 +2,7 @@
 //!
 //! Source: package `v2` of `k8s.io/kms/apis`, and what `k8s.io/apiserver` requires of its values. In words: `docs/protocols/kubernetes-kms.md`.
 
+pub mod client;
 pub mod csi;
 pub mod grpc;
 mod kek_id;

@@ -352,18 +352,50 @@ struct KeyMetadata<'a> {
     key_status: &'a str,
 }
 
-/// What there is to know of a key: what it is, and what it does now.
-pub fn key_metadata(key: &Key) -> Response {
+/// What a store has a key for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// To encrypt and to decrypt.
+    Both,
+    /// To encrypt alone.
+    EncryptOnly,
+    /// To decrypt alone.
+    DecryptOnly,
+}
+
+impl Usage {
+    /// Whether this can be done with a key that a store has for it. An encryption that is checked decrypts too.
+    pub fn permits(self, operation: &Operation) -> bool {
+        match self {
+            Self::Both => true,
+            Self::EncryptOnly => matches!(operation, Operation::Seal { checked: false, .. }),
+            Self::DecryptOnly => matches!(operation, Operation::Open { .. }),
+        }
+    }
+
+    const fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Both => &["ENCRYPT", "DECRYPT"],
+            Self::EncryptOnly => &["ENCRYPT"],
+            Self::DecryptOnly => &["DECRYPT"],
+        }
+    }
+}
+
+/// What there is to know of a key that a store has for this: what it is, and what it does now.
+pub fn key_metadata(key: &Key, usage: Usage) -> Response {
     let is_one = key.algorithm == Algorithm::Aes256Gcm && key.purpose == Purpose::Encrypt;
     let other = || format!("{} to {}", key.algorithm.name(), key.purpose.name());
     let key_spec = if is_one { "AES_256".to_owned() } else { other() };
     let may = |action| !key.is_archived() && key.state.permits(action).is_ok();
-    let both: &[&str] = &["ENCRYPT", "DECRYPT"];
-    let (key_usage, key_status) = match (may(Action::Encrypt), may(Action::Decrypt)) {
-        (true, true) => (both, "ENABLED"),
-        (true, false) => (&["ENCRYPT"][..], "ENABLED"),
-        (false, true) => (&["DECRYPT"][..], "ENABLED"),
-        (false, false) => (both, "DISABLED"),
+    let does = |word: &str| match word {
+        "ENCRYPT" => may(Action::Encrypt),
+        _ => may(Action::Decrypt),
+    };
+    let now: Vec<&str> = usage.words().iter().copied().filter(|word| does(word)).collect();
+    let (key_usage, key_status) = match now.is_empty() {
+        false => (now.as_slice(), "ENABLED"),
+        true => (usage.words(), "DISABLED"),
     };
     Response::json(200, &KeyMetadata { key_spec: &key_spec, key_usage, key_status })
 }

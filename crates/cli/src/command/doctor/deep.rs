@@ -1,9 +1,9 @@
 //! `holdfast doctor --deep`: everything that lies in the directory is read.
 
-use super::{Finding, Findings, Verdict};
 use crate::app::App;
 use crate::command::share::gather_all;
 use crate::exit::Exit;
+use crate::findings::{Finding, Findings, Verdict};
 use crate::lines::Lines;
 use crate::progress;
 use holdfast_gateway::directory::{Directory, Identity};

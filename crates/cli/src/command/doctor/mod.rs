@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::findings::Findings;
 use crate::issue;
 use clap::Args;
 use holdfast_audit::verify::{self, Trusted};
@@ -40,70 +41,6 @@ pub(crate) struct Doctor {
     deep: bool,
 }
 
-/// How something was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Fine,
-    Watch,
-    Wrong(Exit),
-}
-
-impl Verdict {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Fine => "fine",
-            Self::Watch => "watch",
-            Self::Wrong(_) => "wrong",
-        }
-    }
-}
-
-struct Finding {
-    what: String,
-    verdict: Verdict,
-    detail: String,
-    /// The file, where it is one that is wrong.
-    place: Option<String>,
-    remedy: Option<String>,
-}
-
-#[derive(Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn fine(&mut self, what: &str, detail: impl Into<String>) {
-        self.0.push(Finding {
-            what: what.to_owned(),
-            verdict: Verdict::Fine,
-            detail: detail.into(),
-            place: None,
-            remedy: None,
-        });
-    }
-
-    fn watch(&mut self, what: &str, detail: impl Into<String>, remedy: &str) {
-        let remedy = Some(remedy.to_owned());
-        self.0.push(Finding {
-            what: what.to_owned(),
-            verdict: Verdict::Watch,
-            detail: detail.into(),
-            place: None,
-            remedy,
-        });
-    }
-
-    fn wrong(&mut self, what: &str, failure: &Failure) {
-        let (detail, remedy) = (failure.problem().to_owned(), failure.remedy_text().map(str::to_owned));
-        self.0.push(Finding {
-            what: what.to_owned(),
-            verdict: Verdict::Wrong(failure.exit()),
-            detail,
-            place: None,
-            remedy,
-        });
-    }
-}
-
 impl Doctor {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         let Self { data, offline, deep } = self;
@@ -117,44 +54,7 @@ impl Doctor {
         if let Some(data) = data {
             examine_directory(app, &data, deep, &mut findings);
         }
-        told(app, &findings)
-    }
-}
-
-fn told(app: &App, findings: &Findings) -> Result<(), Failure> {
-    if app.printer.is_json() {
-        let all = findings.0.iter().map(|finding| {
-            let Finding { what, verdict, detail, place, remedy } = finding;
-            let mut finding = serde_json::json!({
-                "what": what, "verdict": verdict.word(), "detail": detail, "remedy": remedy
-            });
-            if let (Some(place), Some(finding)) = (place, finding.as_object_mut()) {
-                finding.insert("place".to_owned(), place.as_str().into());
-            }
-            finding
-        });
-        app.printer.json_value(&serde_json::Value::Array(all.collect()))?;
-    } else {
-        for Finding { what, verdict, detail, place: _, remedy } in &findings.0 {
-            let mark = match verdict {
-                Verdict::Fine => "✓",
-                Verdict::Watch => "!",
-                Verdict::Wrong(_) => "✗",
-            };
-            app.printer.line(&crate::output::printable(&format!("{mark} {what:<20} {detail}")))?;
-            if let Some(remedy) = remedy {
-                app.printer.line(&crate::output::printable(&format!("  {:<20} → {remedy}", "")))?;
-            }
-        }
-    }
-    let first_wrong = findings.0.iter().find_map(|finding| match finding.verdict {
-        Verdict::Wrong(exit) => Some((exit, &finding.what)),
-        Verdict::Fine | Verdict::Watch => None,
-    });
-    match first_wrong {
-        None => Ok(()),
-        Some((exit, what)) => Err(Failure::new(exit, format!("something is wrong, first of all: {what}"))
-            .remedy("do what is said beside it, and look again")),
+        findings.told(app)
     }
 }
 
@@ -168,7 +68,7 @@ async fn examine_gateway(app: &App, client: &Client, findings: &mut Findings) {
     let expiry = probe.certificates.first().and_then(|certificate| issue::expiry(certificate));
     examine_expiry("server certificate", expiry, findings);
     match client.date().await {
-        Ok(date) => examine_clock(date.as_deref().and_then(http_date), findings),
+        Ok(date) => examine_clock(date.as_deref().and_then(clock::http_date), findings),
         Err(error) => findings.wrong("clock", &error.into()),
     }
     match client.ready().await {
@@ -262,7 +162,8 @@ fn some(mut names: Vec<String>) -> String {
     text
 }
 
-fn examine_expiry(what: &str, expires: Option<u64>, findings: &mut Findings) {
+/// Looks when something expires, which is said a month before.
+pub(super) fn examine_expiry(what: &str, expires: Option<u64>, findings: &mut Findings) {
     let Some(expires) = expires else {
         return findings.watch(
             what,
@@ -301,17 +202,6 @@ fn examine_clock(theirs: Option<u64>, findings: &mut Findings) {
             "synchronise both clocks (NTP): certificates and tokens are judged by them",
         );
     }
-}
-
-/// A date of HTTP (RFC 9110 §5.6.7) as seconds since 1970.
-fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut words = text.split_ascii_whitespace().skip(1);
-    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let month = MONTHS.iter().position(|name| *name == month)? + 1;
-    let time = humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()?;
-    time.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 fn examine_directory(app: &App, data: &Path, deep: bool, findings: &mut Findings) {
@@ -477,12 +367,7 @@ fn examine_mode(what: &str, path: &Path, wanted: u32, findings: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_of_http() {
-        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        assert_eq!(http_date("yesterday"), None);
-    }
+    use crate::findings::Verdict;
 
     #[test]
     fn a_root_key_that_others_can_read_is_wrong() {

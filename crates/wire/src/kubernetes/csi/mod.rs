@@ -18,6 +18,14 @@ use holdfast_core::TenantId;
 use object::objects;
 use zeroize::Zeroizing;
 
+/// The paths of its calls.
+pub mod path {
+    /// Who is there.
+    pub const VERSION: &str = "/v1alpha1.CSIDriverProvider/Version";
+    /// What belongs into a volume.
+    pub const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
+}
+
 /// The version of the protocol.
 pub const VERSION: &str = "v1alpha1";
 /// The longest request: a SecretProviderClass is at most as large as what etcd takes, and its attributes are twice as long at worst.
@@ -87,13 +95,13 @@ impl fmt::Debug for Mount {
 ///
 /// # Errors
 /// `UNIMPLEMENTED` for another path; `INVALID_ARGUMENT` for what is no such message.
-pub fn decode<'a>(path: &str, body: &'a [u8]) -> Result<Call<'a>, Refused> {
-    match path {
-        "/v1alpha1.CSIDriverProvider/Version" => {
+pub fn decode<'a>(of: &str, body: &'a [u8]) -> Result<Call<'a>, Refused> {
+    match of {
+        path::VERSION => {
             Fields::of(grpc::message(body)?).try_for_each(|field| field.map(drop))?;
             Ok(Call::Version)
         }
-        "/v1alpha1.CSIDriverProvider/Mount" => {
+        path::MOUNT => {
             let mut asked = Asked { attributes: "", permission: "" };
             for field in Fields::of(grpc::message(body)?) {
                 match field? {
