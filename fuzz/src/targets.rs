@@ -14,6 +14,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "kubernetes-kms", run: kubernetes_kms },
+    Target { name: "kubernetes-csi", run: kubernetes_csi },
     Target { name: "token", run: token },
     Target { name: "signed-request", run: signed_request },
     Target { name: "issued-token", run: issued_token },
@@ -91,6 +92,33 @@ fn kubernetes_kms(input: &[u8]) -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// A volume's attributes, and the message of a call.
+fn kubernetes_csi(input: &[u8]) -> bool {
+    use holdfast_wire::kubernetes::csi::{self, Call, Volume};
+    const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
+    let _raw = csi::decode(MOUNT, input).is_ok();
+    // As the first field of a message, so that mutations are of what it says.
+    let length = u32::try_from(input.len()).unwrap_or(u32::MAX).min(1 << 20);
+    let mut message = vec![0x0a];
+    let mut rest = length;
+    while rest >= 0x80 {
+        message.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    message.push(rest as u8);
+    message.extend(input.iter().take(length as usize));
+    let body = holdfast_wire::kubernetes::grpc::framed(&message);
+    let Ok(Call::Mount(asked)) = csi::decode(MOUNT, &body) else { return false };
+    let Ok(mount) = asked.read("holdfast") else { return false };
+    let mut volume = Volume::default();
+    for object in &mount.objects {
+        assert!(!object.path.starts_with('/') && !object.path.split('/').any(|part| part.starts_with("..")));
+        volume.put(object, b"contents").expect("little fits");
+    }
+    assert!(!volume.into_message().is_empty());
+    true
 }
 
 fn token(input: &[u8]) -> bool {
