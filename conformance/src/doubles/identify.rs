@@ -126,6 +126,24 @@ impl Identify for Registry {
                 Err(unknown())
             }
             Proof::None => Err(unknown()),
+            Proof::Issued(token) => {
+                let fits = |credential: &Credential| match credential {
+                    Credential::Issued { issuer, subject } => {
+                        **issuer == *token.issuer()
+                            && subject.as_deref().is_none_or(|subject| Some(subject) == token.subject())
+                    }
+                    Credential::Uri(_) | Credential::Dns(_) | Credential::KeyHash(_) => false,
+                };
+                let is_valid = (token.valid_from()..token.valid_until()).contains(&now);
+                let mut found = prepared.callers.iter().filter(|record| record.credentials.iter().any(fits));
+                let (Some(record), true) = (found.next(), is_valid) else { return Err(unknown()) };
+                let authentication = Authentication::Issued {
+                    issuer: token.issuer().into(),
+                    subject: token.subject().map(Box::from),
+                };
+                let record = Arc::clone(record);
+                Ok(Identified { record, authentication, valid_until: token.valid_until() })
+            }
             Proof::Bearer { id, secret } => {
                 let hash = digest(secret.expose());
                 for record in &prepared.callers {
@@ -160,6 +178,7 @@ impl Identify for Registry {
                     Credential::Uri(uri) => text.strip_prefix("uri:") == Some(uri),
                     Credential::Dns(dns) => text.strip_prefix("dns:") == Some(dns),
                     Credential::KeyHash(hash) => *hash == digest(leaf),
+                    Credential::Issued { .. } => false,
                 };
                 let mut found = prepared.callers.iter().filter(|record| record.credentials.iter().any(fits));
                 let (Some(record), None) = (found.next(), found.next()) else { return Err(unknown()) };

@@ -64,6 +64,20 @@ pub enum Credential {
     Dns(Box<str>),
     /// A certificate whose public key (DER SubjectPublicKeyInfo) has this SHA-256, whoever issued it.
     KeyHash([u8; 32]),
+    /// A token of this issuer (`iss`), about this subject (`sub`); `None`: about anybody who has no registration of their own, or nobody.
+    Issued {
+        /// The issuer, compared byte by byte.
+        issuer: Box<str>,
+        /// The subject, in the same way.
+        subject: Option<Box<str>>,
+    },
+}
+
+impl Credential {
+    /// The most bytes of an issuer's name.
+    pub const MAX_ISSUER: usize = 512;
+    /// The most bytes of a subject's name.
+    pub const MAX_SUBJECT: usize = 512;
 }
 
 /// A bearer token, as it is kept: never the token itself.
@@ -138,6 +152,13 @@ pub enum Authentication {
     Bearer(TokenId),
     /// A request signed with a token's secret.
     Signature(TokenId),
+    /// A token of an issuer.
+    Issued {
+        /// Who issued it.
+        issuer: Box<str>,
+        /// Whom it is about, if it says so.
+        subject: Option<Box<str>>,
+    },
     /// The process itself: automatic rotation, recovery, founding.
     Gateway,
 }
@@ -149,6 +170,7 @@ impl Authentication {
             Self::MutualTls { .. } => "mtls",
             Self::Bearer(_) => "bearer",
             Self::Signature(_) => "signature",
+            Self::Issued { .. } => "issued",
             Self::Gateway => "gateway",
         }
     }

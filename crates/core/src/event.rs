@@ -237,6 +237,12 @@ fn encode_caller(object: &mut Object<'_>, caller: &Caller) {
         Authentication::Bearer(token) | Authentication::Signature(token) => {
             object.ascii("token", &token.text());
         }
+        Authentication::Issued { issuer, subject } => {
+            object.text("issuer", issuer, MAX_TEXT);
+            if let Some(subject) = subject {
+                object.text("subject", subject, MAX_TEXT);
+            }
+        }
         Authentication::Gateway => {}
     }
 }

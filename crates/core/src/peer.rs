@@ -89,6 +89,47 @@ impl SignedRequest {
     }
 }
 
+/// What a token of an issuer (a JSON Web Token, RFC 7519) says of its bearer. Its signature, issuer and audience have been examined; who it
+/// is, and whether it is valid at a given time, has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedToken {
+    issuer: Box<str>,
+    subject: Option<Box<str>>,
+    valid_from: Timestamp,
+    valid_until: Timestamp,
+}
+
+impl IssuedToken {
+    /// A token that was examined. Called by `holdfast-identity` alone, which examines them: what makes one of these is believed.
+    pub fn examined(
+        issuer: Box<str>,
+        subject: Option<Box<str>>,
+        (valid_from, valid_until): (Timestamp, Timestamp),
+    ) -> Self {
+        Self { issuer, subject, valid_from, valid_until }
+    }
+
+    /// Who issued it, as its `iss` says.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Whom it is about, as its `sub` says, if it does.
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// The first moment at which it is valid, the tolerance for clocks that differ included.
+    pub fn valid_from(&self) -> Timestamp {
+        self.valid_from
+    }
+
+    /// The first moment at which it is valid no more, the tolerance included.
+    pub fn valid_until(&self) -> Timestamp {
+        self.valid_until
+    }
+}
+
 /// A proof of identity, not yet examined.
 #[derive(Debug)]
 pub enum Proof<'a> {
@@ -103,6 +144,8 @@ pub enum Proof<'a> {
     },
     /// A request that is signed as a whole.
     Signed(&'a SignedRequest),
+    /// A token of an issuer that the operator has configured.
+    Issued(&'a IssuedToken),
     /// None at all.
     None,
 }

@@ -4,6 +4,7 @@ use crate::backup::Readers;
 use crate::emergency;
 use crate::external_store::{self, AwsXksTable};
 use crate::fault::Fault;
+use crate::issuer::{self, IssuerTable};
 use crate::shares::{NewCustodian, Recipient};
 use crate::sinks::{self, SinkTable};
 use crate::token::{self, PoolTable, TokenTable};
@@ -51,6 +52,9 @@ pub struct Config {
     /// Copies of the audit logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sink: Vec<SinkTable>,
+    /// Issuers whose tokens are believed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub issuer: Vec<IssuerTable>,
     /// External key stores of AWS KMS that it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aws_xks: Vec<AwsXksTable>,
@@ -79,6 +83,7 @@ impl Default for Config {
             token: vec![],
             pool: PoolTable::default(),
             sink: vec![],
+            issuer: vec![],
             aws_xks: vec![],
             anchor: Anchor::default(),
             witness: vec![],
@@ -427,6 +432,7 @@ impl Config {
         emergency::custodians(&self.emergency)?;
         token::check(&self.token, &self.pool)?;
         sinks::check(&self.sink)?;
+        issuer::check(&self.issuer)?;
         external_store::check(&self.aws_xks)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {

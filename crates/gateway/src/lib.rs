@@ -4,6 +4,7 @@
 
 pub mod admin;
 mod authentic;
+mod authorities;
 pub mod backup;
 mod boxed;
 mod clock;
@@ -18,6 +19,7 @@ pub mod emergency;
 pub mod external_store;
 pub mod fault;
 pub mod init;
+pub mod issuer;
 pub mod kek;
 pub mod listener;
 pub mod metrics;

@@ -2,6 +2,7 @@
 //!
 //! Every label has a closed set of values: routes, outcomes, stages and configured sinks, never a tenant's, a key's or a caller's name.
 
+use crate::issuer::Condition;
 use crate::outside::Figures;
 use crate::pool::PoolMetrics;
 use crate::resealing::ResealingMetrics;
@@ -36,6 +37,20 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Of {
     sink: String,
+}
+
+/// One configured issuer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct By {
+    issuer: String,
+}
+
+/// What is measured of each issuer's keys.
+#[derive(Debug, Clone, Default)]
+struct IssuerMetrics {
+    keys: Family<By, Gauge>,
+    age: Family<By, Gauge>,
+    failures: Family<By, Counter>,
 }
 
 /// What is measured of each sink.
@@ -137,6 +152,7 @@ pub struct Metrics {
     log_entries: Gauge,
     log_entries_published: Gauge,
     sinks: SinkMetrics,
+    issuers: IssuerMetrics,
     pub(crate) pool: PoolMetrics,
     emergency_active: Gauge,
     scrub_age: Gauge,
@@ -157,6 +173,7 @@ impl Metrics {
             Default::default();
         let [log_entries, log_entries_published]: [Gauge; 2] = Default::default();
         let sinks = SinkMetrics::default();
+        let issuers = IssuerMetrics::default();
         registry.register("requests", "Requests by route and outcome", requests.clone());
         let seconds = Unit::Seconds;
         registry.register_with_unit(
@@ -207,6 +224,17 @@ impl Metrics {
             "Those of them that stand under a checkpoint",
             log_entries_published.clone(),
         );
+        registry.register("issuer_keys", "Keys of the issuer that are believed", issuers.keys.clone());
+        registry.register(
+            "issuer_keys_age_seconds",
+            "Since the issuer's keys were read",
+            issuers.age.clone(),
+        );
+        registry.register(
+            "issuer_failures",
+            "Readings of the issuer's keys that failed",
+            issuers.failures.clone(),
+        );
         registry.register("sink_entries", "Entries up to the sink's cursor", sinks.entries.clone());
         registry.register("sink_lag_entries", "Published entries that the sink has not", sinks.lag.clone());
         registry.register("sink_behind_seconds", "Since the sink had everything", sinks.behind.clone());
@@ -253,6 +281,7 @@ impl Metrics {
             log_entries,
             log_entries_published,
             sinks,
+            issuers,
             pool,
             emergency_active,
             scrub_age,
@@ -328,6 +357,19 @@ impl Metrics {
             for (family, value) in [(exports, exported), (skips, skipped), (fails, failures)] {
                 family.get_or_create(&of).inner().store(value, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Sets what is known of issuers' keys.
+    pub(crate) fn set_issuers(&self, conditions: Vec<Condition>) {
+        for Condition { issuer, keys, age, failures, problem: _ } in conditions {
+            let by = By { issuer };
+            let IssuerMetrics { keys: known, age: ages, failures: fails } = &self.issuers;
+            known.get_or_create(&by).set(gauge(u64::try_from(keys).unwrap_or(u64::MAX)));
+            if let Some(age) = age {
+                ages.get_or_create(&by).set(gauge(age));
+            }
+            fails.get_or_create(&by).inner().store(failures, Ordering::Relaxed);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::doors::{Doors, Site};
 use crate::external_store::Stores;
 use crate::fault::Fault;
 use crate::init;
+use crate::issuer::{self, Believed};
 use crate::listener::{About, Connection, Listener};
 use crate::metrics::{Counted, Metrics};
 use crate::outside::{self, Outside};
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub(crate) identity: Identity,
     pub(crate) config: Config,
     pub(crate) tls: Arc<TlsState>,
+    /// Everybody whose tokens are believed.
+    pub(crate) issuers: Believed,
     /// The external key stores that it is.
     pub(crate) stores: Stores,
     pub(crate) metrics: Metrics,
@@ -116,6 +119,7 @@ impl Gateway {
         self.metrics.set_live(self.is_ready(), self.law.pending_stops(), clock_held, self.tls.expires());
         self.metrics.set_log(&engines.log.log().health());
         self.metrics.set_sinks(self.sinks.health());
+        self.metrics.set_issuers(self.issuers.conditions(engines.world.ticks()));
         self.metrics.pool.set(&pool::gather(self));
         self.metrics.set_scrub(self.scrub.age(engines.world.ticks()), self.scrub.damages());
         self.metrics.set_space(&self.space.forecast(&self.directory));
@@ -282,6 +286,7 @@ pub(crate) async fn serve(
         false => None,
     };
     let requests = Arc::new(Semaphore::new(config.limits.requests));
+    let issuers = Believed::of(&config.issuer, law.engines().world.ticks())?;
     let stores = Stores::of(&config.aws_xks)?;
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
@@ -293,6 +298,7 @@ pub(crate) async fn serve(
         identity,
         config,
         tls,
+        issuers,
         stores,
         metrics,
         sinks,
@@ -328,6 +334,7 @@ pub(crate) async fn serve(
             outside::Site { law: Arc::clone(law), directory: directory.clone(), identity: identity.clone() };
         (tokio::spawn(Arc::clone(outside).carry(site, ending)), last)
     };
+    chores.spawn(issuer::keep(Arc::clone(&gateway), stopping.clone()));
     chores.spawn(prune_daily(Arc::clone(&gateway), stopping.clone()));
     chores.spawn(pool::sweep(Arc::clone(&gateway), stopping.clone()));
     chores.spawn(resealing::renew(Arc::clone(&gateway), stopping.clone()));
@@ -517,11 +524,13 @@ impl Running {
         &self.gateway
     }
 
-    /// Reads certificate and key again; the ones in force stay when the new ones are refused.
+    /// Reads certificate and key again, and issuers' keys; what is in force stays when something new is refused.
     ///
     /// # Errors
-    /// When they are refused.
+    /// When something is refused.
     pub fn reload(&self) -> Result<(), Fault> {
-        self.gateway.tls.reload()
+        let tls = self.gateway.tls.reload();
+        self.gateway.issuers.reload(self.gateway.law.engines().world.ticks())?;
+        tls
     }
 }

@@ -56,6 +56,7 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
     let ready = parts.iter().all(|part| part.ready);
     // Nothing waits for them.
     parts.extend(sinks.parts());
+    parts.extend(gateway.issuers.parts(engines.world.ticks()));
     if members.len() > 1 {
         parts.extend(members.iter().map(member));
     }

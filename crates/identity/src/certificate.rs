@@ -107,7 +107,7 @@ pub(crate) fn timestamp(seconds: i64) -> Timestamp {
 pub(crate) fn as_compared(credential: &Credential) -> Credential {
     match credential {
         Credential::Dns(name) => Credential::Dns(name.to_ascii_lowercase().into()),
-        Credential::Uri(_) | Credential::KeyHash(_) => credential.clone(),
+        Credential::Uri(_) | Credential::KeyHash(_) | Credential::Issued { .. } => credential.clone(),
     }
 }
 

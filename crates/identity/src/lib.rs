@@ -1,9 +1,11 @@
 //! Who asks: proofs of identity in, registered callers out. Pure: registrations, collateral and `now` are arguments.
 //!
-//! A file per kind of proof: [`certificate`] for mutual TLS, [`bearer`] for tokens that are shown, [`signed`] for those that requests are signed with. [`Registrations`] is core's port over all.
+//! A file per kind of proof: [`certificate`] for mutual TLS, [`bearer`] for tokens that are shown, [`signed`] for those that requests are signed with,
+//! [`issued`] for those of issuers that the operator has configured. [`Registrations`] is core's port over all.
 
 mod bearer;
 mod certificate;
+pub mod issued;
 mod named;
 mod reason;
 mod registry;

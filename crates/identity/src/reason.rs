@@ -10,8 +10,10 @@ pub enum Reason {
     NoProof,
     /// The proof is of nobody who is registered.
     Unknown,
-    /// The certificate or token has expired, or is not valid yet.
+    /// The certificate or token has expired, or the certificate is not valid yet.
     Expired,
+    /// The token is not valid yet.
+    NotYetValid,
     /// The certificate, or one between it and its trust anchor, was revoked.
     Revoked,
     /// Whether it was revoked cannot be told: the anchor's revocation list has run out, or says nothing of it.
@@ -22,13 +24,25 @@ pub enum Reason {
     OtherAnchor,
     /// The proof fits more than one caller.
     Ambiguous,
-    /// The certificate cannot be parsed.
+    /// The certificate or token cannot be parsed, or lacks what it must say.
     Malformed,
+    /// The token is of no issuer that is configured, or of none that is expected here.
+    OtherIssuer,
+    /// The token is for somebody else.
+    OtherAudience,
+    /// The token is signed in a way that its issuer does not sign in.
+    OtherAlgorithm,
+    /// The token is signed with a key that its issuer is not known to have.
+    UnknownKey,
+    /// No keys of the token's issuer are known, or only such as are too old.
+    NoKeys,
+    /// The token is not signed by who it says.
+    BadSignature,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 16] = [
         Self::NoProof,
         Self::Unknown,
         Self::Expired,
@@ -38,6 +52,13 @@ impl Reason {
         Self::OtherAnchor,
         Self::Ambiguous,
         Self::Malformed,
+        Self::NotYetValid,
+        Self::OtherIssuer,
+        Self::OtherAudience,
+        Self::OtherAlgorithm,
+        Self::UnknownKey,
+        Self::NoKeys,
+        Self::BadSignature,
     ];
 
     /// Its name in the daemon's log.
@@ -52,11 +73,18 @@ impl Reason {
             Self::OtherAnchor => "other-anchor",
             Self::Ambiguous => "ambiguous",
             Self::Malformed => "malformed",
+            Self::NotYetValid => "not-yet-valid",
+            Self::OtherIssuer => "other-issuer",
+            Self::OtherAudience => "other-audience",
+            Self::OtherAlgorithm => "other-algorithm",
+            Self::UnknownKey => "unknown-key",
+            Self::NoKeys => "no-keys",
+            Self::BadSignature => "bad-signature",
         }
     }
 
     /// The one error that all of them give.
-    pub(crate) fn refuse(self) -> Error {
+    pub fn refuse(self) -> Error {
         Error::new(ErrorKind::Unauthenticated, Stage::Identify, "the caller is not known here").because(self)
     }
 }

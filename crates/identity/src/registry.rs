@@ -2,6 +2,7 @@
 
 use crate::bearer;
 use crate::certificate;
+use crate::issued;
 use crate::reason::Reason;
 use crate::signed::{self, SigningSecrets};
 use crate::trust::Trust;
@@ -79,6 +80,7 @@ impl Identify for Registrations {
             Proof::Certificate(peer) => certificate::identify(prepared, peer, now),
             Proof::Bearer { id, secret } => bearer::identify(prepared, *id, secret, now),
             Proof::Signed(request) => signed::identify(prepared, request, now),
+            Proof::Issued(token) => issued::identify(prepared, token, now),
             Proof::None => Err(Reason::NoProof),
         };
         identified.map_err(Reason::refuse)

@@ -162,10 +162,12 @@ impl Case {
             None | Some("mtls") => Authentication::MutualTls { key_hash: [0; 32], matched: "key".into() },
             Some("bearer") => Authentication::Bearer(TokenId::from_bytes([0; 16])),
             Some("signature") => Authentication::Signature(TokenId::from_bytes([0; 16])),
+            // Issuer and subject stand in `request`, where a policy looks for them.
+            Some("issued") => Authentication::Issued { issuer: "".into(), subject: None },
             Some("gateway") => Authentication::Gateway,
             Some(other) => {
                 return Err(format!(
-                    "`authentication` is `{other}`, not one of `mtls`, `bearer`, `signature`, `gateway`"
+                    "`authentication` is `{other}`, not one of `mtls`, `bearer`, `signature`, `issued`, `gateway`"
                 ));
             }
         };

@@ -282,7 +282,7 @@ pub(crate) fn vocabulary(variable: &str, attribute: &str) -> Option<Vec<&'static
         ("resource", "purpose") => Some(PURPOSES.iter().map(|purpose| purpose.name()).collect()),
         ("resource", "state") => Some(KeyState::ALL.iter().map(|state| state.name()).collect()),
         ("resource", "custody") => Some(Custody::ALL.iter().map(|custody| custody.name()).collect()),
-        ("context", "authentication") => Some(vec!["mtls", "bearer", "gateway"]),
+        ("context", "authentication") => Some(vec!["mtls", "bearer", "signature", "issued", "gateway"]),
         (_, _) => None,
     }
 }

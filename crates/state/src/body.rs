@@ -144,6 +144,11 @@ enum CredentialBody<'a> {
     Dns(Cow<'a, str>),
     #[serde(borrow)]
     Key(Bytes<'a>),
+    Issued {
+        issuer: Cow<'a, str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<Cow<'a, str>>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -484,6 +489,10 @@ pub(crate) fn of_caller(record: &CallerRecord) -> Result<Vec<u8>, Fault> {
         Credential::Uri(uri) => CredentialBody::Uri(Cow::Borrowed(uri)),
         Credential::Dns(dns) => CredentialBody::Dns(Cow::Borrowed(dns)),
         Credential::KeyHash(hash) => CredentialBody::Key(hash.as_slice().into()),
+        Credential::Issued { issuer, subject } => CredentialBody::Issued {
+            issuer: Cow::Borrowed(issuer),
+            subject: subject.as_deref().map(Cow::Borrowed),
+        },
     });
     let tokens = tokens.iter().map(|Token { id, hash, expires, form }| TokenBody {
         id: Cow::Owned(id.to_string()),
@@ -509,6 +518,9 @@ pub(crate) fn caller(row: &Row<'_>) -> Result<CallerRecord, Fault> {
             CredentialBody::Uri(uri) => Credential::Uri(uri.into()),
             CredentialBody::Dns(dns) => Credential::Dns(dns.into()),
             CredentialBody::Key(hash) => Credential::KeyHash(exact(row, &hash)?),
+            CredentialBody::Issued { issuer, subject } => {
+                Credential::Issued { issuer: issuer.into(), subject: subject.map(Into::into) }
+            }
         })
     });
     let tokens = tokens.into_iter().map(|TokenBody { id, hash, expires, signing }| {

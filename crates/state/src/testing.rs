@@ -110,6 +110,8 @@ pub(crate) fn caller(name: &str) -> CallerRecord {
             Credential::Uri("spiffe://acme/payroll".into()),
             Credential::Dns("payroll.acme".into()),
             Credential::KeyHash([9; 32]),
+            Credential::Issued { issuer: "https://issuer.acme".into(), subject: Some("payroll".into()) },
+            Credential::Issued { issuer: "https://issuer.acme".into(), subject: None },
         ],
         tokens: vec![Token {
             id: TokenId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16].map(|b| b / 2)),

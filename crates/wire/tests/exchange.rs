@@ -404,7 +404,15 @@ fn a_caller() -> CallerRecord {
         name: "pay".parse().unwrap(),
         kind: CallerKind::Application,
         groups: vec!["payments".parse().unwrap()],
-        credentials: vec![Credential::Uri("spiffe://acme/pay".into()), Credential::KeyHash([0xab; 32])],
+        credentials: vec![
+            Credential::Uri("spiffe://acme/pay".into()),
+            Credential::KeyHash([0xab; 32]),
+            Credential::Issued {
+                issuer: "https://idp.acme".into(),
+                subject: Some("repo:acme/pay:ref".into()),
+            },
+            Credential::Issued { issuer: "https://idp.acme".into(), subject: None },
+        ],
         tokens: vec![Token {
             id: TokenId::from_bytes([2; 16]),
             hash: *b"hunter2: a hash of a token's key",

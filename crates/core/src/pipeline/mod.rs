@@ -199,7 +199,7 @@ impl<P: Ports> Pipeline<P> {
             // What was found before the jump was noticed may have been found by the new time alone.
             _ if held.is_some() => None,
             Proof::Certificate(peer) => peer.recall(inbound.tenant, view.generation, inbound.now),
-            Proof::Bearer { .. } | Proof::Signed(_) | Proof::None => None,
+            Proof::Bearer { .. } | Proof::Signed(_) | Proof::Issued(_) | Proof::None => None,
         };
         let identified = match remembered {
             Some(identified) => identified,
@@ -225,7 +225,7 @@ impl<P: Ports> Pipeline<P> {
             // By the clock as it is, also while a jump waits to be confirmed: the peer's clock knows nothing of that, and a request that is
             // sent again gives what it gave.
             Proof::Signed(request) => !request.is_fresh(inbound.now),
-            Proof::Certificate(_) | Proof::Bearer { .. } | Proof::None => false,
+            Proof::Certificate(_) | Proof::Bearer { .. } | Proof::Issued(_) | Proof::None => false,
         };
         if is_late || inbound.only.is_some_and(|only| *only != record.name) {
             return Err(unknown());

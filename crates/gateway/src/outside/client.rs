@@ -1,8 +1,8 @@
 //! HTTP towards witnesses: one small request at a time, bounded in time and size.
 
+use crate::authorities;
 use crate::config::WitnessSettings;
 use crate::fault::Fault;
-use crate::tls;
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -10,10 +10,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
-use std::path::{Path, PathBuf};
+use rustls::RootCertStore;
 use std::time::Duration;
 
 /// Most bytes of an answer: a few cosignatures of the largest kind.
@@ -22,8 +19,6 @@ const MAX_ANSWER: usize = 64 << 10;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(60);
-/// Where Debian and most others keep the authorities that the machine trusts.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A way to one witness.
 pub(super) struct Client {
@@ -50,16 +45,10 @@ impl Client {
         {
             return Err(refused());
         }
-        let roots = match (is_tls, settings.ca_file.as_os_str().is_empty()) {
-            (false, _) => RootCertStore::empty(),
-            (true, false) => authorities(&settings.ca_file)?,
-            (true, true) => authorities(&PathBuf::from(SYSTEM_AUTHORITIES))?,
+        let config = match is_tls {
+            true => authorities::client(&settings.ca_file, "the witness's")?,
+            false => authorities::with(RootCertStore::empty())?,
         };
-        let config = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Fault::new("TLS cannot be set up").because(error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT));
@@ -98,7 +87,7 @@ impl Client {
 }
 
 /// What went wrong, with what stands behind it.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -109,19 +98,4 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         next = cause.source();
     }
     text
-}
-
-fn authorities(path: &Path) -> Result<RootCertStore, Fault> {
-    let refused = || {
-        Fault::new(format!("cannot read certificate authorities from `{}`", path.display()))
-            .remedy("name the authority of the witness's certificate with `ca_file`, PEM")
-    };
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| refused().because(error))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| refused().because(error))?;
-        // Among the machine's own there may be one that nobody can use.
-        let _unusable = roots.add(certificate);
-    }
-    if roots.is_empty() { Err(refused()) } else { Ok(roots) }
 }

@@ -13,6 +13,7 @@ mod submit;
 mod watch;
 mod witnessing;
 
+pub(crate) use client::chain;
 pub use figures::Figures;
 
 use crate::config::Config;

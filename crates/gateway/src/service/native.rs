@@ -2,6 +2,7 @@
 
 use super::{Answered, RECEIPT, place, read_body, sealed, trace_id};
 use crate::detach::Detach;
+use crate::issuer;
 use crate::listener::About;
 use crate::metrics::Counted;
 use crate::pool;
@@ -13,6 +14,8 @@ use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Call as Use, Inbound};
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage, TenantId};
+use holdfast_identity::Reason;
+use holdfast_identity::issued::{Claims, Expected, Moment};
 use holdfast_wire::native::encode::{self, Backups, Encoded, Response as Answer};
 use holdfast_wire::native::{self, Access, Call, OpenEndpoint, Route, token};
 use http::header::AUTHORIZATION;
@@ -20,8 +23,11 @@ use http::{HeaderMap, Request, Uri};
 use hyper::body::Incoming;
 use std::sync::Arc;
 
-/// The native API says nothing of a request beyond it.
+/// Nothing is said of a request beyond it, unless a token says something.
 static NOTHING_SAID: Context = Context::EMPTY;
+
+/// A token of an issuer, examined, and what policies see of it, if it is not too much.
+type Shown = Result<(Claims, Option<Context>), Reason>;
 
 /// Everything that a request brings besides its body.
 struct Received {
@@ -29,6 +35,8 @@ struct Received {
     route: &'static Route,
     uri: Uri,
     headers: HeaderMap,
+    /// The token of an issuer that it shows, if it shows one.
+    shown: Option<Shown>,
     now: holdfast_core::Timestamp,
     ticks: u64,
 }
@@ -60,13 +68,18 @@ pub(super) async fn receive(
     };
     let body = read_body(&gateway.config.limits, route.limit, body).await;
     let now = gateway.law.engines().world.now();
-    let received = Received { operation, route, uri: parts.uri, headers: parts.headers, now, ticks };
+    let (uri, headers) = (parts.uri, parts.headers);
     let gateway = Arc::clone(gateway);
     let living = Arc::clone(&gateway.alive).try_acquire_owned();
     let backing_up = (route.endpoint == native::Endpoint::BackUp).then(|| Counted::new(&gateway.backing_up));
     let work = async move {
         // Whoever has left gives no place up before the work is done.
         let (_place, _living, _backing_up) = (place, living, backing_up);
+        let shown = match route.access {
+            Access::Open => None,
+            Access::Authenticated => shown(&gateway, &headers, Moment { now, ticks }).await,
+        };
+        let received = Received { operation, route, uri, headers, shown, now, ticks };
         match body {
             Ok(body) => perform(&gateway, &about, &received, &body).await,
             Err(error) => {
@@ -76,6 +89,19 @@ pub(super) async fn receive(
         }
     };
     (route.name, Detach::new(work).await)
+}
+
+/// The token of an issuer that a request shows, if it shows one.
+async fn shown(gateway: &Gateway, headers: &HeaderMap, at: Moment) -> Option<Shown> {
+    let token = token::issued_from_authorization(headers.get(AUTHORIZATION)?.to_str().ok()?)?;
+    let examined = gateway.issuers.verify(token, &Expected::default(), at).await;
+    if let Err(reason) = &examined {
+        tracing::debug!(%reason, "a token of an issuer is refused");
+    }
+    Some(examined.map(|claims| {
+        let said = issuer::said(&claims);
+        (claims, said)
+    }))
 }
 
 fn is_stop(route: &Route) -> bool {
@@ -192,13 +218,16 @@ async fn undecoded(gateway: &Gateway, about: &About, received: &Received, error:
 
 fn inbound<'a>(about: &'a About, received: &'a Received, tenant: &'a TenantId) -> Result<Inbound<'a>, Error> {
     // A token that is shown is meant: the certificate beside it is then only the connection's.
-    let proof = match (received.headers.get(AUTHORIZATION), &about.peer) {
-        (Some(header), _) => {
+    let (proof, request) = match (&received.shown, received.headers.get(AUTHORIZATION), &about.peer) {
+        (Some(Ok((claims, Some(said)))), _, _) => (Proof::Issued(claims.token()), said),
+        (Some(Ok((_, None))), _, _) => return Err(issuer::too_much()),
+        (Some(Err(reason)), _, _) => return Err(reason.refuse()),
+        (None, Some(header), _) => {
             let (id, secret) = token::from_authorization(header.to_str().unwrap_or_default())?;
-            Proof::Bearer { id, secret }
+            (Proof::Bearer { id, secret }, &NOTHING_SAID)
         }
-        (None, Some(peer)) => Proof::Certificate(peer),
-        (None, None) => Proof::None,
+        (None, None, Some(peer)) => (Proof::Certificate(peer), &NOTHING_SAID),
+        (None, None, None) => (Proof::None, &NOTHING_SAID),
     };
     Ok(Inbound {
         operation: received.operation,
@@ -207,7 +236,7 @@ fn inbound<'a>(about: &'a About, received: &'a Received, tenant: &'a TenantId) -
         source: about.source,
         protocol: native::PROTOCOL,
         only: None,
-        request: &NOTHING_SAID,
+        request,
         protocol_request: received.headers.get("x-request-id").and_then(|value| value.to_str().ok()),
         trace: trace_id(&received.headers),
         now: received.now,

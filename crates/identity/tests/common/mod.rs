@@ -225,6 +225,7 @@ pub fn told(found: Result<Identified, Reason>) -> Result<(String, String), Reaso
             Authentication::MutualTls { matched, .. } => matched.to_string(),
             Authentication::Bearer(_) => "token".to_owned(),
             Authentication::Signature(_) => "signature".to_owned(),
+            Authentication::Issued { .. } => "issued".to_owned(),
             Authentication::Gateway => panic!("nobody proves that"),
         };
         (found.record.name.to_string(), matched)

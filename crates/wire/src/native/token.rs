@@ -49,6 +49,12 @@ pub fn from_authorization(header: &str) -> Result<(TokenId, Secret), Error> {
     })
 }
 
+/// The token of an issuer (a JSON Web Token) in an `Authorization` header. None of ours has a dot, and none of theirs is without.
+pub fn issued_from_authorization(header: &str) -> Option<&str> {
+    let (_, text) = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))?;
+    Some(text.trim_matches(' ')).filter(|text| text.contains('.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +81,16 @@ mod tests {
             let error = from_authorization(&bad).unwrap_err();
             assert!(!error.chain().contains(&text[30..]), "{error}");
         }
+    }
+
+    #[test]
+    fn ours_and_an_issuers_are_told_apart() {
+        let ours = format!("Bearer {}", *write(TokenId::from_bytes([1; 16]), &Secret::new(vec![255; 64])));
+        assert_eq!(issued_from_authorization(&ours), None);
+        assert_eq!(issued_from_authorization("bearer  ey.ey.x "), Some("ey.ey.x"));
+        assert_eq!(issued_from_authorization("Basic ey.ey.x"), None);
+        assert!(from_authorization("Bearer ey.ey.x").is_err());
+        assert!(from_authorization(&format!("{ours}.ey.x")).is_err(), "and never both");
     }
 
     proptest! {

@@ -54,12 +54,13 @@ der! {
     CrlBytes, "X509 CRL", "one certificate revocation list"
 }
 
-/// How a caller is recognised: `uri:…`, `dns:…`, or `key:` with the hexadecimal SHA-256 of a public key.
+/// How a caller is recognised: `uri:…`, `dns:…`, `key:` with the hexadecimal SHA-256 of a public key, `subject:` with the issuer of a token,
+/// `#` and the subject, or `issuer:` with an issuer, whoever the subject is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialText(pub Credential);
 
 const MAX_URI: usize = 2048;
-const CREDENTIAL: &str = "expected `uri:` with a URI, `dns:` with a lower-case host name, or `key:` with 64 lower-case hexadecimal digits";
+const CREDENTIAL: &str = "expected `uri:` with a URI, `dns:` with a lower-case host name, `key:` with 64 lower-case hexadecimal digits, `subject:` with an issuer, `#` and a subject, or `issuer:` with an issuer";
 
 impl TextField for CredentialText {
     fn parse(text: &str) -> Result<Self, Cow<'static, str>> {
@@ -72,6 +73,17 @@ impl TextField for CredentialText {
             Some(("uri", name)) if uri(name) => Some(Credential::Uri(name.into())),
             Some(("dns", name)) if is_host(name) => Some(Credential::Dns(name.into())),
             Some(("key", hash)) => from_hex(hash).map(Credential::KeyHash),
+            // No issuer has a fragment (OpenID Connect Discovery 1.0 §3): what is behind the first `#` is the subject.
+            Some(("subject", both)) => both
+                .split_once('#')
+                .filter(|(issuer, subject)| is_issuer(issuer) && is_subject(subject))
+                .map(|(issuer, subject)| Credential::Issued {
+                    issuer: issuer.into(),
+                    subject: Some(subject.into()),
+                }),
+            Some(("issuer", issuer)) if is_issuer(issuer) => {
+                Some(Credential::Issued { issuer: issuer.into(), subject: None })
+            }
             Some(_) | None => None,
         };
         credential.map(Self).ok_or(CREDENTIAL.into())
@@ -85,6 +97,8 @@ impl TextField for CredentialText {
                 let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
                 format!("key:{hex}")
             }
+            Credential::Issued { issuer, subject: Some(subject) } => format!("subject:{issuer}#{subject}"),
+            Credential::Issued { issuer, subject: None } => format!("issuer:{issuer}"),
         }
         .into()
     }
@@ -96,12 +110,23 @@ impl TextField for CredentialText {
     fn described() -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": "^(uri:[^:]+:.+|dns:[a-z0-9.-]+|key:[0-9a-f]{64})$",
-            "description": "How a caller is recognised: a URI or DNS name among its certificate's subject alternative names, or the SHA-256 of its public key (DER SubjectPublicKeyInfo).",
+            "pattern": "^(uri:[^:]+:.+|dns:[a-z0-9.-]+|key:[0-9a-f]{64}|subject:[^#]+#.+|issuer:[^#]+)$",
+            "description": "How a caller is recognised: a URI or DNS name among its certificate's subject alternative names, the SHA-256 of its public key (DER SubjectPublicKeyInfo), issuer and subject of its tokens (JWT) with a `#` between, or the issuer alone: any of its tokens then, but those about a subject that another caller is registered with.",
         })
     }
 }
 as_text!(CredentialText);
+
+/// Whether a token can be from such an issuer: visible characters, no fragment.
+fn is_issuer(text: &str) -> bool {
+    (1..=Credential::MAX_ISSUER).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+}
+
+/// Whether a token can be about such a subject.
+fn is_subject(text: &str) -> bool {
+    (1..=Credential::MAX_SUBJECT).contains(&text.len()) && !text.chars().any(char::is_control)
+}
 
 /// A host name (RFC 1123 §2.1) in lower case, no wildcard.
 fn is_host(text: &str) -> bool {

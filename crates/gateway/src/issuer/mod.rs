@@ -1,0 +1,415 @@
+//! Issuers of tokens (`[[issuer]]`): their keys, read ahead in the background, and tokens examined with them.
+//!
+//! A request never waits for a reading, with one exception: where a token's key is not known, it waits for one reading, a second at most and
+//! with few others, so that an issuer who changes keys refuses nobody; and such readings are ordered every ten seconds at most, whatever strangers show.
+
+mod fetch;
+mod said;
+mod table;
+
+pub(crate) use said::{said, too_much};
+pub use table::IssuerTable;
+pub(crate) use table::check;
+
+use crate::fault::Fault;
+use crate::serve::Gateway;
+use arc_swap::ArcSwap;
+use fetch::{Client, Fetched};
+use holdfast_core::port::World as _;
+use holdfast_identity::Reason;
+use holdfast_identity::issued::{self, Claims, Expected, Issuer, Issuers, KeySet, Moment};
+use holdfast_wire::native::message::Part;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use table::{Settings, read_file};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// For how long a request waits for keys to be read.
+const WAIT: Duration = Duration::from_secs(1);
+/// How many requests wait for one issuer's keys at once; whoever comes then is refused.
+const WAITING: usize = 64;
+/// How long lies between two readings that tokens order.
+const ORDERED_EVERY: u64 = 10_000_000;
+/// The shortest time that an issuer can ask for between two readings.
+const SHORTEST: Duration = Duration::from_secs(60);
+/// The longest time from a reading that failed to the next.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Everybody whose tokens are believed.
+pub(crate) struct Believed {
+    sources: Vec<Source>,
+    /// As the tokens are examined with.
+    current: ArcSwap<Issuers>,
+    /// Held while that is made anew.
+    making: Mutex<()>,
+}
+
+/// One issuer's keys, and where they come from.
+struct Source {
+    settings: Settings,
+    /// Towards where they are read, if anywhere.
+    client: Option<ArcSwap<Client>>,
+    held: Mutex<Held>,
+    /// Orders a reading.
+    order: Notify,
+    /// Before this moment no token orders one.
+    next_order: AtomicU64,
+    is_reading: AtomicBool,
+    /// Changes with each reading that has ended, whatever came of it.
+    ended: watch::Sender<()>,
+    waiting: Semaphore,
+}
+
+/// What is known of an issuer's keys.
+#[derive(Default)]
+struct Held {
+    /// In the file.
+    file: Option<Arc<KeySet>>,
+    /// Read, and when, in microseconds on the clock that never steps back.
+    read: Option<(Arc<KeySet>, u64)>,
+    /// Readings that have failed.
+    failures: u64,
+    /// Why the last one has.
+    problem: Option<String>,
+}
+
+/// What an operator is told of an issuer's keys.
+#[derive(Debug, Clone)]
+pub(crate) struct Condition {
+    pub(crate) issuer: String,
+    /// How many are believed.
+    pub(crate) keys: usize,
+    /// Seconds since they were read; `None` if never, or from a file alone.
+    pub(crate) age: Option<u64>,
+    pub(crate) failures: u64,
+    pub(crate) problem: Option<String>,
+}
+
+impl Held {
+    /// The keys that count now, and until when.
+    fn believed(&self, stale: Duration, ticks: u64) -> (Option<Arc<KeySet>>, Option<u64>) {
+        let until = |read: u64| read.saturating_add(micros(stale));
+        match (&self.read, &self.file) {
+            (Some((keys, read)), _) if ticks < until(*read) => (Some(Arc::clone(keys)), Some(until(*read))),
+            // Whoever puts keys in a file says that they are right until it is changed.
+            (_, Some(file)) => (Some(Arc::clone(file)), None),
+            (_, None) => (None, None),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Source {
+    fn of(table: &IssuerTable) -> Result<Self, Fault> {
+        let settings = table.read()?;
+        let file = settings.keys_file.as_ref().map(read_file).transpose()?;
+        let client = match settings.place {
+            Some(_) => Some(ArcSwap::from_pointee(Client::new(&settings)?)),
+            None => None,
+        };
+        Ok(Self {
+            settings,
+            client,
+            held: Mutex::new(Held { file, ..Held::default() }),
+            order: Notify::new(),
+            next_order: AtomicU64::new(0),
+            is_reading: AtomicBool::new(false),
+            ended: watch::Sender::new(()),
+            waiting: Semaphore::new(WAITING),
+        })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn issuer(&self, ticks: u64) -> Issuer {
+        let Settings { issuer, audiences, algorithms, stale, .. } = &self.settings;
+        let (keys, believed_until) = self.held().believed(*stale, ticks);
+        Issuer {
+            name: issuer.clone(),
+            audiences: Arc::clone(audiences),
+            algorithms: algorithms.clone(),
+            keys,
+            believed_until,
+        }
+    }
+
+    /// Orders a reading if it is time for one, and waits for it, or for one that is under way. Whether there was any.
+    async fn read_for_a_token(&self, ticks: u64) -> bool {
+        if self.client.is_none() {
+            return false;
+        }
+        let Ok(_waiting) = self.waiting.try_acquire() else { return false };
+        let mut ended = self.ended.subscribe();
+        let next = |next: u64| (ticks >= next).then(|| ticks.saturating_add(ORDERED_EVERY));
+        if self.next_order.try_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok() {
+            self.order.notify_one();
+        } else if !self.is_reading.load(Ordering::Acquire) {
+            return false;
+        }
+        timeout(WAIT, ended.changed()).await.is_ok()
+    }
+
+    /// Takes what a reading gave; when the next one is due.
+    fn take(&self, fetched: Result<Fetched, String>, ticks: u64, failed_before: u32) -> (Duration, u32) {
+        let Settings { issuer, refresh, .. } = &self.settings;
+        let mut held = self.held();
+        match fetched {
+            Ok((keys, age)) => {
+                held.read = Some((Arc::new(keys), ticks));
+                if held.problem.take().is_some() {
+                    tracing::info!(%issuer, "its keys were read again");
+                }
+                // Not more often than once a minute because the issuer says so, nor more rarely than we are told to.
+                let next = age.map_or(*refresh, |age| age.clamp(SHORTEST.min(*refresh), *refresh));
+                (next, 0)
+            }
+            Err(problem) => {
+                held.failures = held.failures.saturating_add(1);
+                if held.problem.as_ref() != Some(&problem) {
+                    tracing::warn!(%issuer, problem, "its keys could not be read; it is tried again");
+                }
+                held.problem = Some(problem);
+                let longer = Duration::from_secs(1).saturating_mul(1 << failed_before.min(6));
+                (longer.min(RETRY).min(*refresh), failed_before.saturating_add(1))
+            }
+        }
+    }
+
+    fn condition(&self, ticks: u64) -> Condition {
+        let held = self.held();
+        let (keys, _) = held.believed(self.settings.stale, ticks);
+        Condition {
+            issuer: self.settings.issuer.to_string(),
+            keys: keys.map_or(0, |keys| keys.len()),
+            age: held.read.as_ref().map(|(_, read)| ticks.saturating_sub(*read) / 1_000_000),
+            failures: held.failures,
+            problem: held.problem.clone(),
+        }
+    }
+}
+
+impl Believed {
+    /// As configured, with what lies in files.
+    ///
+    /// # Errors
+    /// When a file or an authority cannot be read.
+    pub(crate) fn of(tables: &[IssuerTable], ticks: u64) -> Result<Self, Fault> {
+        let sources = tables.iter().map(Source::of).collect::<Result<Vec<_>, _>>()?;
+        let believed = Self { sources, current: ArcSwap::default(), making: Mutex::new(()) };
+        believed.renew(ticks);
+        Ok(believed)
+    }
+
+    fn renew(&self, ticks: u64) {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        self.current.store(Arc::new(Issuers::new(self.sources.iter().map(|source| source.issuer(ticks)))));
+    }
+
+    /// Examines a token: in memory, unless its key is not known; then its issuer's keys are read once more, if it is time for that.
+    ///
+    /// # Errors
+    /// With the reason, for the log alone.
+    pub(crate) async fn verify(
+        &self,
+        token: &str,
+        expected: &Expected<'_>,
+        at: Moment,
+    ) -> Result<Claims, Reason> {
+        let found = issued::verify(token, &self.current.load(), expected, at);
+        let Err(reason) = found else { return found };
+        let read_again = match reason {
+            Reason::UnknownKey | Reason::NoKeys => {
+                let issuer = issued::claimed_issuer(token);
+                let source =
+                    self.sources.iter().find(|source| Some(&source.settings.issuer) == issuer.as_ref());
+                match source {
+                    Some(source) => source.read_for_a_token(at.ticks).await,
+                    None => false,
+                }
+            }
+            Reason::NoProof
+            | Reason::Unknown
+            | Reason::Expired
+            | Reason::Revoked
+            | Reason::StatusUnknown
+            | Reason::OtherPurpose
+            | Reason::OtherAnchor
+            | Reason::Ambiguous
+            | Reason::Malformed
+            | Reason::NotYetValid
+            | Reason::OtherIssuer
+            | Reason::OtherAudience
+            | Reason::OtherAlgorithm
+            | Reason::BadSignature => false,
+        };
+        match read_again {
+            true => issued::verify(token, &self.current.load(), expected, at),
+            false => Err(reason),
+        }
+    }
+
+    /// Reads the files and authorities again, and orders that keys be read. What is in force stays where something is refused.
+    ///
+    /// # Errors
+    /// For the first that is refused.
+    pub(crate) fn reload(&self, ticks: u64) -> Result<(), Fault> {
+        for source in &self.sources {
+            if let Some(path) = &source.settings.keys_file {
+                source.held().file = Some(read_file(path)?);
+            }
+            if let Some(client) = &source.client {
+                client.store(Arc::new(Client::new(&source.settings)?));
+                source.order.notify_one();
+            }
+        }
+        self.renew(ticks);
+        Ok(())
+    }
+
+    /// How each does.
+    pub(crate) fn conditions(&self, ticks: u64) -> Vec<Condition> {
+        self.sources.iter().map(|source| source.condition(ticks)).collect()
+    }
+
+    /// Each as a part of the status.
+    pub(crate) fn parts(&self, ticks: u64) -> Vec<Part> {
+        self.conditions(ticks).into_iter().map(Condition::part).collect()
+    }
+}
+
+impl Condition {
+    fn part(self) -> Part {
+        let Self { issuer, keys, age, failures: _, problem } = self;
+        let mut detail = match (keys, age) {
+            (0, Some(age)) => format!("its keys were read {age} s ago, too long to be believed"),
+            (0, None) => "its keys have not been read".to_owned(),
+            (keys, Some(age)) => format!("{keys} keys, read {age} s ago"),
+            (keys, None) => format!("{keys} keys, from a file"),
+        };
+        if let Some(problem) = problem {
+            detail = format!("{detail}: {problem}");
+        }
+        Part { name: format!("issuer {issuer}"), ready: keys > 0, detail: Some(detail) }
+    }
+}
+
+/// Reads every issuer's keys ahead, until the gateway stops.
+pub(crate) async fn keep(gateway: Arc<Gateway>, stop: watch::Receiver<bool>) {
+    let mut keeping = JoinSet::new();
+    for at in 0..gateway.issuers.sources.len() {
+        keeping.spawn(keep_one(Arc::clone(&gateway), at, stop.clone()));
+    }
+    while keeping.join_next().await.is_some() {}
+}
+
+async fn keep_one(gateway: Arc<Gateway>, at: usize, mut stop: watch::Receiver<bool>) {
+    let Some(source) = gateway.issuers.sources.get(at) else { return };
+    let (Some(client), Some(place)) = (&source.client, &source.settings.place) else { return };
+    let (mut due, mut failed) = (Duration::ZERO, 0);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(due) => {}
+            () = source.order.notified() => {}
+            () = crate::serve::stopped(&mut stop) => return,
+        }
+        source.is_reading.store(true, Ordering::Release);
+        let client = client.load_full();
+        let fetched = tokio::select! {
+            fetched = client.keys(&source.settings.issuer, place) => fetched,
+            () = crate::serve::stopped(&mut stop) => return,
+        };
+        let ticks = gateway.law.engines().world.ticks();
+        (due, failed) = source.take(fetched, ticks, failed);
+        gateway.issuers.renew(ticks);
+        source.is_reading.store(false, Ordering::Release);
+        source.ended.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &[u8] =
+        br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    fn keys() -> Arc<KeySet> {
+        Arc::new(KeySet::parse(KEYS).unwrap())
+    }
+
+    fn source() -> Source {
+        let text = "[[issuer]]\nissuer = \"i\"\nkeys_url = \"https://idp/keys\"\nrefresh_seconds = 600\n";
+        let settings = crate::config::Config::parse(text).unwrap().issuer[0].read().unwrap();
+        Source {
+            settings,
+            client: None,
+            held: Mutex::default(),
+            order: Notify::new(),
+            next_order: AtomicU64::new(0),
+            is_reading: AtomicBool::new(false),
+            ended: watch::Sender::new(()),
+            waiting: Semaphore::new(WAITING),
+        }
+    }
+
+    #[test]
+    fn what_was_read_counts_for_its_time_and_then_the_file_or_nothing() {
+        let (stale, file, read) = (Duration::from_secs(10), keys(), keys());
+        let mut held = Held { read: Some((Arc::clone(&read), 5)), ..Held::default() };
+        let is = |found: Option<Arc<KeySet>>, keys: &Arc<KeySet>| Arc::ptr_eq(&found.unwrap(), keys);
+        let (found, until) = held.believed(stale, 10_000_004);
+        assert!(is(found, &read) && until == Some(10_000_005));
+        assert!(held.believed(stale, 10_000_005).0.is_none());
+        held.file = Some(Arc::clone(&file));
+        assert!(is(held.believed(stale, 10_000_004).0, &read));
+        let (found, until) = held.believed(stale, 10_000_005);
+        assert!(is(found, &file) && until.is_none());
+    }
+
+    #[test]
+    fn the_next_reading_is_due_as_the_issuer_says_within_bounds_and_sooner_where_one_failed() {
+        let source = source();
+        let fetched = |age: Option<u64>| Ok((KeySet::parse(KEYS).unwrap(), age.map(Duration::from_secs)));
+        for (age, next) in [(None, 600), (Some(0), 60), (Some(300), 300), (Some(86_400), 600)] {
+            assert_eq!(source.take(fetched(age), 0, 3), (Duration::from_secs(next), 0), "{age:?}");
+        }
+        let mut failed = 0;
+        let mut due = |_| {
+            let (next, more) = source.take(Err("it is down".into()), 0, failed);
+            failed = more;
+            next.as_secs()
+        };
+        let due: Vec<u64> = (0..8).map(&mut due).collect();
+        assert_eq!(due, [1, 2, 4, 8, 16, 32, 60, 60]);
+        let condition = source.condition(30_000_000);
+        assert_eq!((condition.keys, condition.age, condition.failures), (1, Some(30), 8));
+        assert!(condition.part().detail.unwrap().contains("it is down"));
+    }
+
+    #[tokio::test]
+    async fn tokens_order_a_reading_every_ten_seconds_at_most() {
+        let source = source();
+        let client = Client::new(&Settings { ca_file: "".into(), ..source.settings.clone() });
+        let Ok(client) = client else { return };
+        let source = Source { client: Some(ArcSwap::from_pointee(client)), ..source };
+        let ordered = || async {
+            // A reading that ends at once, if one was ordered.
+            tokio::select! {
+                biased;
+                read = source.read_for_a_token(ORDERED_EVERY) => Some(read),
+                () = async { source.order.notified().await; source.ended.send_replace(()); std::future::pending().await } => None,
+            }
+        };
+        assert_eq!(ordered().await, Some(true));
+        assert_eq!(ordered().await, Some(false), "not again so soon");
+        assert!(!source.read_for_a_token(2 * ORDERED_EVERY - 1).await);
+    }
+}
