@@ -5,6 +5,7 @@ use crate::emergency;
 use crate::external_store::{self, AwsXksTable};
 use crate::fault::Fault;
 use crate::issuer::{self, IssuerTable};
+use crate::key_service::{self, GoogleCseTable};
 use crate::shares::{NewCustodian, Recipient};
 use crate::sinks::{self, SinkTable};
 use crate::token::{self, PoolTable, TokenTable};
@@ -58,6 +59,9 @@ pub struct Config {
     /// External key stores of AWS KMS that it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aws_xks: Vec<AwsXksTable>,
+    /// Key services of Google Workspace's client-side encryption that it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub google_cse: Vec<GoogleCseTable>,
     /// The second directory that checkpoints are kept in.
     pub anchor: Anchor,
     /// Witnesses that checkpoints are submitted to.
@@ -85,6 +89,7 @@ impl Default for Config {
             sink: vec![],
             issuer: vec![],
             aws_xks: vec![],
+            google_cse: vec![],
             anchor: Anchor::default(),
             witness: vec![],
             scrub: Scrub::default(),
@@ -434,6 +439,7 @@ impl Config {
         sinks::check(&self.sink)?;
         issuer::check(&self.issuer)?;
         external_store::check(&self.aws_xks)?;
+        key_service::check(&self.google_cse, &self.issuer)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {
             return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(

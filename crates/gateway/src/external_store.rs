@@ -205,7 +205,7 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    fn of(per_second: u32) -> Self {
+    pub(crate) fn of(per_second: u32) -> Self {
         let each = u64::from(per_second);
         Self {
             each: 1000_u64.saturating_mul(MICROS).checked_div(each).map_or(0, |each| each.max(1)),

@@ -3,6 +3,7 @@
 //! What is one protocol's own stands in a file of its name; whose a request is, its path says.
 
 mod aws_xks;
+mod google_cse;
 mod native;
 
 use crate::config::Limits;
@@ -75,6 +76,9 @@ async fn receive(
     request: Request<Incoming>,
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
+    if let Some((service, rest)) = google_cse::is_meant(gateway, &request) {
+        return google_cse::receive(gateway, about, (service, rest), request, when).await;
+    }
     match aws_xks::is_meant(gateway, request.uri().path()) {
         true => aws_xks::receive(gateway, about, request, when).await,
         false => native::receive(gateway, about, request, when).await,
@@ -135,7 +139,8 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
 }
 
 pub(crate) fn respond(answer: Answer, operation: Option<OperationId>) -> Response<Full<Bytes>> {
-    let Answer { status, content_type, retry_after, allow, authenticate, receipt, body } = answer;
+    let Answer { status, content_type, retry_after, allow, authenticate, receipt, headers: others, body } =
+        answer;
     let bytes = match body {
         Body::Plain(bytes) => Bytes::from(bytes),
         Body::Secret(wiped) => Bytes::from_owner(wiped),
@@ -160,6 +165,11 @@ pub(crate) fn respond(answer: Answer, operation: Option<OperationId>) -> Respons
     }
     if let Some(scheme) = authenticate {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+    }
+    for (name, value) in others {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
     }
     response
 }

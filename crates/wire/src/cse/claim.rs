@@ -240,6 +240,11 @@ pub(super) fn spki_hash(text: &str) -> Option<[u8; 32]> {
     LENIENT.decode(text).ok()?.try_into().ok()
 }
 
+/// Such a hash as Google writes it.
+pub fn spki_text(hash: &[u8; 32]) -> String {
+    LENIENT.encode(hash)
+}
+
 fn required(claims: Claims<'_>, name: &'static str, most: usize) -> Result<Box<str>, Unusable> {
     optional(claims, name, most)?.filter(|text| !text.is_empty()).ok_or(Unusable(name))
 }
@@ -320,6 +325,7 @@ mod tests {
         let padded = "3bj9JRTGYXmBlnkuf78/Xqb+BDYbO5ooABHvMZPebSc=";
         assert!(spki_hash(padded).is_some());
         assert_eq!(spki_hash(padded), spki_hash(padded.trim_end_matches('=')));
+        assert_eq!(spki_text(&spki_hash(padded).unwrap()), padded);
         assert_eq!(spki_hash("AAAA"), None);
         for (text, known) in
             [("google", true), ("google-visitor", true), ("customer-idp", true), ("other", false)]

@@ -7,7 +7,7 @@ use super::format::{Blob, Kind, MAX_KEY, MAX_NAME, MAX_WRAPPED_KEY, MAX_WRAPPED_
 use super::path::Method;
 use super::private_key;
 use crate::json::{Fault, Read, Reader};
-use crate::native::encode::Response;
+use crate::native::encode::{Body, Response};
 use crate::native::field::{Bytes, SecretBytes};
 use base64::Engine as _;
 use holdfast_core::{Error, ErrorKind, Secret, Stage};
@@ -402,6 +402,11 @@ pub fn delegated_authentication(delegated_authentication: &str) -> Response {
     }
     let size = delegated_authentication.len().saturating_add(64);
     Response::sized(200, &Answer { delegated_authentication }, size, true)
+}
+
+/// The answer to a browser's preflight: its headers say all.
+pub fn nothing() -> Response {
+    Response::new(204, "application/json", Body::Static(b""))
 }
 
 /// What the service can do.

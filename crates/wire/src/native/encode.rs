@@ -65,13 +65,24 @@ pub struct Response {
     pub authenticate: Option<&'static str>,
     /// `Holdfast-Receipt`, in base64.
     pub receipt: Option<String>,
+    /// Others, which a protocol has for itself.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Body,
 }
 
 impl Response {
     pub(crate) fn new(status: u16, content_type: &'static str, body: Body) -> Self {
-        Self { status, content_type, retry_after: None, allow: None, authenticate: None, receipt: None, body }
+        Self {
+            status,
+            content_type,
+            retry_after: None,
+            allow: None,
+            authenticate: None,
+            receipt: None,
+            headers: vec![],
+            body,
+        }
     }
 
     /// With the log's signed receipt, if the caller asked for one.
