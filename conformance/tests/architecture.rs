@@ -215,6 +215,18 @@ fn core_names_neither_the_outside_world_nor_a_clock() {
 }
 
 #[test]
+fn tokens_are_examined_in_one_crate() {
+    let mut files = Vec::new();
+    sources(&root().join("crates"), &mut files);
+    let named =
+        |file: &PathBuf| code(&std::fs::read_to_string(file).unwrap()).contains("IssuedToken::examined(");
+    let named: Vec<_> = files.into_iter().filter(named).map(|file| file.display().to_string()).collect();
+    assert!(named.iter().any(|file| file.ends_with("identity/src/issued/mod.rs")), "{named:?}");
+    let elsewhere: Vec<_> = named.iter().filter(|file| !file.contains("identity/src/issued/")).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?} say that a token was examined");
+}
+
+#[test]
 fn proofs_are_minted_in_one_file() {
     let mut files = Vec::new();
     sources(&root().join("crates"), &mut files);

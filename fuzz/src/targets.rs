@@ -10,12 +10,13 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 25] = [
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "kubernetes-kms", run: kubernetes_kms },
     Target { name: "token", run: token },
     Target { name: "signed-request", run: signed_request },
+    Target { name: "issued-token", run: issued_token },
     Target { name: "xks-request", run: xks_request },
     Target { name: "cse-request", run: cse_request },
     Target { name: "ciphertext", run: ciphertext },
@@ -96,6 +97,39 @@ fn signed_request(input: &[u8]) -> bool {
     };
     let request = Request { method: "POST", path: text(path), headers: &headers, body: input };
     take_apart(&request, holdfast_wire::xks::SERVICE, &|_| true).is_ok()
+}
+
+/// A token's header, a line end, its claims: signed here, so that what is behind the signature is reached. And all of it as a token, and as keys.
+fn issued_token(input: &[u8]) -> bool {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+    use holdfast_core::Timestamp;
+    use holdfast_identity::issued::{self, Algorithm, Expected, Issuer, Issuers, KeySet, Moment};
+    let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a key");
+    let set = format!(
+        r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"one","x":"{}"}}]}}"#,
+        BASE64.encode(key.public_key())
+    );
+    let issuers = Issuers::new([Issuer {
+        name: "https://idp.example".into(),
+        audiences: std::sync::Arc::new(["holdfast".to_owned()]),
+        algorithms: vec![Algorithm::EdDsa],
+        keys: KeySet::parse(set.as_bytes()).ok().map(std::sync::Arc::new),
+        believed_until: None,
+    }]);
+    let at = Moment { now: Timestamp::from_micros(1_768_472_100_000_000), ticks: 0 };
+    let verify = |token: &str| issued::verify(token, &issuers, &Expected::default(), at);
+    let _raw = (KeySet::parse(input).is_ok(), issued::claimed_issuer(text(input)));
+    assert!(verify(text(input)).is_err(), "nobody signed it");
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (header, claims) = input.split_at(end);
+    let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims.get(1..).unwrap_or_default()));
+    let token = format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes())));
+    let Ok(claims) = verify(&token) else { return false };
+    assert_eq!((claims.issuer(), claims.text("iss")), ("https://idp.example", Some("https://idp.example")));
+    assert!((claims.token().valid_from()..claims.token().valid_until()).contains(&at.now));
+    true
 }
 
 /// The path, a line end, the body.

@@ -15,11 +15,13 @@ struct Tool {
 
 /// Modules of Debian's own Python, below `/usr/lib/python3`.
 const PYTHON_BOTOCORE: &str = "dist-packages/botocore/auth.py";
+const PYTHON_JWT: &str = "dist-packages/jwt/__init__.py";
+const PYTHON_CRYPTOGRAPHY: &str = "dist-packages/cryptography/__init__.py";
 const PYTHON_GRPC: &str = "dist-packages/grpc/__init__.py";
 const PYTHON_PROTOBUF: &str = "dist-packages/google/protobuf/message.py";
 const PYTHON_YAML: &str = "dist-packages/yaml/__init__.py";
 
-const TOOLS: [Tool; 19] = [
+const TOOLS: [Tool; 21] = [
     Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
     Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
     Tool { program: "python3", package: "python3", why: "opens a backup without Holdfast" },
@@ -43,6 +45,8 @@ const TOOLS: [Tool; 19] = [
         package: "python3-botocore",
         why: "signs requests as AWS's programs do",
     },
+    Tool { program: PYTHON_JWT, package: "python3-jwt", why: "issues tokens as others do" },
+    Tool { program: PYTHON_CRYPTOGRAPHY, package: "python3-cryptography", why: "has the keys for them" },
     Tool {
         program: PYTHON_GRPC,
         package: "python3-grpcio",

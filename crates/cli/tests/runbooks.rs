@@ -23,10 +23,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 19] = [
+const FOLLOWED: [&str; 20] = [
     "../protocols/aws-xks.md",
     "adopt.md",
     "archive.md",
@@ -45,10 +46,11 @@ const FOLLOWED: [&str; 19] = [
     "root.md",
     "rotation.md",
     "start.md",
+    "token-identity.md",
     "upgrade.md",
 ];
-/// How many of their blocks are left out: what only AWS or an API server can do.
-const NOT_RUN: usize = 4;
+/// How many of their blocks are left out: what only AWS or a cluster can do.
+const NOT_RUN: usize = 5;
 
 const OLGA: &str = ". ./olga.env";
 const CAROL: &str = ". ./carol.env";
@@ -117,6 +119,51 @@ fn an_external_key_store_is_set_up() {
             again.replace("new.json --uri-path /acme/kms/xks/v1", "x.json --uri-path /acme/kms/xks/v2")
         ),
         "is no path",
+    );
+    is_over(&machine);
+}
+
+/// What the page has from a cluster: its keys, and a token of a pod's; by PyJWT.
+const CLUSTER: &str = r#"
+import json, time, jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+public = dict(json.loads(RSAAlgorithm.to_jwk(key.public_key())), kid="cluster", use="sig", alg="RS256")
+open("cluster-keys.json", "w").write(json.dumps({"keys": [public]}))
+now = int(time.time())
+account = {"namespace": "payroll", "serviceaccount": {"name": "writer", "uid": "1"}}
+def write(name, audience):
+    claims = {"iss": "https://kubernetes.default.svc.cluster.local", "sub": "system:serviceaccount:payroll:writer",
+              "aud": [audience], "exp": now + 600, "iat": now, "nbf": now, "kubernetes.io": account}
+    open(name, "w").write(jwt.encode(claims, key, algorithm="RS256", headers={"kid": "cluster"}) + "\n")
+write("pod.token", "holdfast")
+write("other.token", "somebody")
+"#;
+
+#[test]
+fn a_pod_uses_a_key_with_its_own_token() {
+    let machine = Machine::new();
+    start(&machine);
+    let mut python = Command::new("/usr/bin/python3");
+    assert!(python.args(["-c", CLUSTER]).current_dir(machine.path("")).status().unwrap().success());
+    let mut book = Book::open("token-identity.md", &machine);
+    book.before("holdfast caller suspend");
+    let found = machine.does(&format!("{CAROL}; holdfast audit search --action encrypt --json"));
+    assert!(found.contains("system:serviceaccount:payroll:writer"), "{found}");
+    let ask = |token: &str| {
+        format!(
+            ". ./carol.env; holdfast --token-file {token} encrypt record --key payroll --force -o record.pod"
+        )
+    };
+    machine.is_refused(&ask("other.token"), "the caller is not known here");
+    machine.does(". ./carol.env; holdfast caller suspend payroll-writer");
+    machine.is_refused(&ask("pod.token"), "stopped by order");
+    book.rest();
+    machine.does(&ask("pod.token"));
+    machine.is_refused(
+        &format!("{CAROL}; holdfast caller put x --issuer https://idp.example"),
+        "nobody is named whom tokens of",
     );
     is_over(&machine);
 }

@@ -261,9 +261,11 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
     let tenant: TenantId = "acme".parse().unwrap();
     let mtls =
         Authentication::MutualTls { key_hash: [0xab; 32], matched: "uri:spiffe://acme/payroll".into() };
-    let (by_certificate, by_token) = (
+    let issued = Authentication::Issued { issuer: "https://idp".into(), subject: Some("ana".into()) };
+    let (by_certificate, by_token, by_issuer) = (
         caller(&tenant, mtls),
         caller(&tenant, Authentication::Bearer("00000000000000000000000000".parse().unwrap())),
+        caller(&tenant, issued),
     );
     let name: KeyName = "payroll-kek".parse().unwrap();
     let context = Context::new(vec![("purpose".into(), "billing".into())]).unwrap();
@@ -342,7 +344,7 @@ fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
         alarm: Some("look"),
         ..example
     };
-    let other = Event { evidence: Some((&copied, &commitment)), ..full };
+    let other = Event { caller: &by_issuer, evidence: Some((&copied, &commitment)), ..full };
     look([&example, &full, &other])
 }
 

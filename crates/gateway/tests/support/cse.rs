@@ -88,14 +88,25 @@ pub fn config(directory: &Path, table: GoogleCseTable) -> Config {
 
 /// A dev gateway with this service, its caller, its keys and a policy about perimeters.
 pub async fn gateway(directory: &Path, table: GoogleCseTable) -> (Dev, Api) {
-    let gateway = dev_with(config(directory, table)).await;
+    gateway_of(config(directory, table)).await
+}
+
+/// The same with this configuration.
+pub async fn gateway_of(config: Config) -> (Dev, Api) {
+    let issuers: Vec<String> = config
+        .google_cse
+        .iter()
+        .flat_map(|table| table.peers.iter().chain([&table.kacls_url]).cloned().collect::<Vec<_>>())
+        .collect();
+    let gateway = dev_with(config).await;
     let mut api = Api::developer(&gateway).await;
-    set_up(&mut api).await;
+    set_up(&mut api, &issuers).await;
     (gateway, api)
 }
 
-async fn set_up(api: &mut Api) {
-    let mut issuers: Vec<String> = [IDP, GUESTS, PEER, URL].map(|issuer| format!("issuer:{issuer}")).to_vec();
+async fn set_up(api: &mut Api, issuers: &[String]) {
+    let mut issuers: Vec<String> = issuers.iter().map(|issuer| format!("issuer:{issuer}")).collect();
+    issuers.extend([IDP, GUESTS].map(|issuer| format!("issuer:{issuer}")));
     issuers.push(format!("issuer:{}", Application::Migration.issuer()));
     let caller = json!({"kind": "application", "credentials": issuers});
     api.put(&format!("{T}/callers/cse"), &caller).await.expect(200);

@@ -49,10 +49,19 @@ pub fn from_authorization(header: &str) -> Result<(TokenId, Secret), Error> {
     })
 }
 
-/// The token of an issuer (a JSON Web Token) in an `Authorization` header. None of ours has a dot, and none of theirs is without.
+/// Whether a text has the form of an issuer's token (a JSON Web Token in compact form): three parts of base64url with dots between. None of
+/// ours has a dot.
+pub fn is_issued(text: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    text.split('.').count() == 3 && text.split('.').all(is_part)
+}
+
+/// The token of an issuer in an `Authorization` header, if it holds one.
 pub fn issued_from_authorization(header: &str) -> Option<&str> {
     let (_, text) = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))?;
-    Some(text.trim_matches(' ')).filter(|text| text.contains('.'))
+    Some(text.trim_matches(' ')).filter(|text| is_issued(text))
 }
 
 #[cfg(test)]
@@ -88,7 +97,9 @@ mod tests {
         let ours = format!("Bearer {}", *write(TokenId::from_bytes([1; 16]), &Secret::new(vec![255; 64])));
         assert_eq!(issued_from_authorization(&ours), None);
         assert_eq!(issued_from_authorization("bearer  ey.ey.x "), Some("ey.ey.x"));
-        assert_eq!(issued_from_authorization("Basic ey.ey.x"), None);
+        for none in ["Basic ey.ey.x", "Bearer ey.ey", "Bearer ey.ey.x.y", "Bearer ey..x", "Bearer ey.e y.x"] {
+            assert_eq!(issued_from_authorization(none), None, "{none}");
+        }
         assert!(from_authorization("Bearer ey.ey.x").is_err());
         assert!(from_authorization(&format!("{ours}.ey.x")).is_err(), "and never both");
     }
