@@ -368,7 +368,6 @@ async fn every_refusal_has_its_status_and_browsers_may_read_it() {
     let sized = |bytes: usize| with(right.clone(), "key", base64(&vec![7; bytes]).into());
     let reason = |reason: String| with(right.clone(), "reason", reason.into());
     let twice = right.to_string().replacen('{', r#"{"key":"AAAA","#, 1);
-    let too_large = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20));
     for (what, verb, path, headers, body, status) in [
         ("no JSON", "POST", "/v1/wrap", vec![], "{".to_owned(), 400),
         ("a list", "POST", "/v1/wrap", vec![], "[]".to_owned(), 400),
@@ -388,7 +387,7 @@ async fn every_refusal_has_its_status_and_browsers_may_read_it() {
             reason("{client:'d'\u{1b}[2J\u{0}".into()).to_string(),
             200,
         ),
-        ("1 MB", "POST", "/v1/wrap", vec![], too_large, 413),
+        ("1 MB", "POST", "/v1/wrap", vec![("content-length", "1048576")], String::new(), 413),
         ("a form", "POST", "/v1/wrap", vec![("content-type", "text/plain")], right.to_string(), 415),
         ("to read", "GET", "/v1/wrap", vec![], String::new(), 405),
         ("to write", "POST", "/v1/status", vec![], String::new(), 405),
@@ -948,6 +947,22 @@ async fn ciphertexts_stay_in_their_protocol() {
         let asked =
             unwrap(&user(), &with(drive("reader"), "perimeter_id", Value::Null), &base64(&blob).into());
         post(&mut peer, "unwrap", &asked).await.told(400);
+    }
+    gateway.running.shut_down().await.unwrap();
+}
+
+/// The service's caller is that through the service alone, where the rest is checked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_to_the_service_is_worth_nothing_to_the_native_api() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, _api) = gateway(&directory.path().join("data"), table()).await;
+    for claims in [user(), admin(), drive("writer"), google(Application::Migration, "migrator")] {
+        let mut peer = gateway.stranger().await;
+        let bearer = format!("Bearer {}", token(&claims));
+        let headers = [("host", "gateway"), ("authorization", &*bearer)];
+        let path = format!("{T}/keys/workspace/encrypt");
+        let body = json!({"plaintext": DEK}).to_string();
+        send(&mut peer, "POST", &path, &headers, &body).await.refused(401, "unauthenticated");
     }
     gateway.running.shut_down().await.unwrap();
 }

@@ -51,18 +51,26 @@ pub(crate) fn believed(issuers: &[IssuerTable], tables: &[GoogleCseTable]) -> Ve
 /// Checks the tables against each other and the issuers.
 ///
 /// # Errors
-/// For a value that makes no sense, an identity provider that is no issuer, or a URL that stands there twice.
+/// For a value that makes no sense, an identity provider that is no issuer, an audience that the native API has too, or a URL that stands there twice.
 pub(crate) fn check(tables: &[GoogleCseTable], issuers: &[IssuerTable]) -> Result<(), Fault> {
     Services::read(tables)?;
     for table in tables {
         for provider in table.providers.iter().chain(&table.guest_providers).chain(&table.admin_providers) {
-            if !issuers.iter().any(|issuer| issuer.issuer == *provider && !issuer.audiences.is_empty()) {
+            if !issuers.iter().any(|issuer| issuer.issuer == *provider) {
                 return Err(Fault::new(format!(
-                    "the identity provider `{provider}` of `{}` is no `[[issuer]]` with `audiences`",
+                    "the identity provider `{provider}` of `{}` is no `[[issuer]]`",
                     table.kacls_url
                 ))
-                .remedy("add a table `[[issuer]]` for it, with the client id of Google's CSE client among its `audiences`"));
+                .remedy("add a table `[[issuer]]` that says where its keys are"));
             }
+        }
+        let mut taken = issuers.iter().flat_map(|issuer| &issuer.audiences);
+        if let Some(audience) = taken.find(|audience| table.audiences.contains(audience)) {
+            return Err(Fault::new(format!(
+                "`{audience}` is an audience of `{}` and of an `[[issuer]]`",
+                table.kacls_url
+            ))
+            .remedy("leave it out of the `[[issuer]]`: a token for the key service is none for the native API, where nothing else is checked"));
         }
     }
     Ok(())
@@ -137,6 +145,7 @@ pub(crate) struct Service {
     key: KeyName,
     perimeter_keys: BTreeMap<String, KeyName>,
     owner_domains: Vec<String>,
+    pub(crate) audiences: Vec<String>,
     providers: Vec<String>,
     guest_providers: Vec<String>,
     admin_providers: Vec<String>,

@@ -32,6 +32,8 @@ pub struct GoogleCseTable {
     pub key: String,
     /// The domains that own the service, where a token says one.
     pub owner_domains: Vec<String>,
+    /// Whom their tokens are for: the client ids of Google's CSE client with the identity providers.
+    pub audiences: Vec<String>,
     /// The identity providers (`[[issuer]]`) of users with a Google account.
     pub providers: Vec<String>,
     /// The identity providers of guests; empty: guests are refused.
@@ -86,6 +88,7 @@ impl Service {
             caller,
             key,
             owner_domains,
+            audiences,
             providers,
             guest_providers,
             admin_providers,
@@ -102,6 +105,7 @@ impl Service {
         let url = url("kacls_url", kacls_url)?;
         let lists = [
             ("owner_domains", owner_domains),
+            ("audiences", audiences),
             ("providers", providers),
             ("guest_providers", guest_providers),
             ("admin_providers", admin_providers),
@@ -118,10 +122,13 @@ impl Service {
                     .remedy("leave out what says nothing"));
             }
         }
-        for (setting, list) in [("owner_domains", owner_domains), ("providers", providers)] {
+        for (setting, list) in
+            [("owner_domains", owner_domains), ("audiences", audiences), ("providers", providers)]
+        {
             if list.is_empty() {
-                return Err(Fault::new(format!("`{setting}` is empty"))
-                    .remedy("name the Workspace domain, and the issuer of its users' tokens"));
+                return Err(Fault::new(format!("`{setting}` is empty")).remedy(
+                    "name the Workspace domain, the client id of Google's CSE client, and the issuer of users' tokens",
+                ));
             }
         }
         if admins.is_empty() != admin_providers.is_empty() {
@@ -161,6 +168,7 @@ impl Service {
             key: self::key("key", key)?,
             perimeter_keys: keys,
             owner_domains: owner_domains.clone(),
+            audiences: audiences.clone(),
             providers: providers.clone(),
             guest_providers: guest_providers.clone(),
             admin_providers: admin_providers.clone(),

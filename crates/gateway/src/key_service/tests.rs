@@ -8,6 +8,7 @@ tenant = "acme"
 caller = "google-cse"
 key = "workspace"
 owner_domains = ["corp.example"]
+audiences = ["client"]
 providers = ["https://idp.example"]
 "#,
     )
@@ -47,6 +48,7 @@ fn what_makes_no_sense_is_refused_with_its_url() {
         (GoogleCseTable { signing_keys: list("/"), ..table() }, "signing_keys"),
         (GoogleCseTable { owner_domains: vec![], ..table() }, "owner_domains"),
         (GoogleCseTable { providers: vec![], ..table() }, "providers"),
+        (GoogleCseTable { audiences: vec![], ..table() }, "audiences"),
         (GoogleCseTable { providers: list(""), ..table() }, "providers"),
         (GoogleCseTable { admins: list("a@corp.example"), ..table() }, "admin_providers"),
         (GoogleCseTable { peers: list("http://old.example"), ..table() }, "peers"),
@@ -70,11 +72,11 @@ fn what_makes_no_sense_is_refused_with_its_url() {
 }
 
 #[test]
-fn an_identity_provider_is_an_issuer_with_an_audience() {
-    assert!(check(&[table()], &[issuer(&["client"])]).is_ok());
-    for issuers in [&[][..], &[issuer(&[])]] {
-        assert!(check(&[table()], issuers).unwrap_err().to_string().contains("https://idp.example"));
-    }
+fn an_identity_provider_is_an_issuer_and_its_tokens_for_the_service_are_for_nothing_else() {
+    assert!(check(&[table()], &[issuer(&[])]).is_ok());
+    assert!(check(&[table()], &[issuer(&["holdfast"])]).is_ok());
+    assert!(check(&[table()], &[]).unwrap_err().to_string().contains("https://idp.example"));
+    assert!(check(&[table()], &[issuer(&["client"])]).unwrap_err().to_string().contains("`client`"));
 }
 
 #[test]
@@ -82,7 +84,7 @@ fn google_and_the_peers_are_believed_without_a_table_of_their_own() {
     let peer = "https://old.example/v1/".to_owned();
     let table = GoogleCseTable { peers: vec![peer.clone()], ..table() };
     let own = IssuerTable::of_keys(Application::Drive.issuer().into(), String::new(), "keys".into());
-    let believed = believed(&[own.clone(), issuer(&["client"])], std::slice::from_ref(&table));
+    let believed = believed(&[own.clone(), issuer(&[])], std::slice::from_ref(&table));
     assert_eq!(believed.len(), 7);
     assert_eq!(believed.iter().filter(|issuer| **issuer == own).count(), 1);
     let urls: Vec<_> = believed.iter().map(|issuer| issuer.keys_url.as_str()).collect();
@@ -90,8 +92,7 @@ fn google_and_the_peers_are_believed_without_a_table_of_their_own() {
     let meet = "https://www.googleapis.com/service_accounts/v1/jwk/gsuitecse-tokenissuer-meet@system.gserviceaccount.com";
     assert!(urls.contains(&meet), "{urls:?}");
     // Nobody shows such a token to the native API.
-    let brought = |issuer: &&IssuerTable| issuer.issuer != "https://idp.example";
-    assert!(believed.iter().filter(brought).all(|issuer| issuer.audiences.is_empty()));
+    assert!(believed.iter().all(|issuer| issuer.audiences.is_empty()));
 }
 
 /// The example in the reference file, made ready, shows every setting.

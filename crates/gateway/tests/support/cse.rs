@@ -61,6 +61,7 @@ pub fn table() -> GoogleCseTable {
         caller: "cse".to_owned(),
         key: "workspace".to_owned(),
         owner_domains: list(&["corp.example"]),
+        audiences: list(&["hyok-cse-client"]),
         providers: list(&[IDP]),
         guest_providers: vec![],
         admin_providers: list(&[IDP]),
@@ -205,8 +206,11 @@ pub async fn post(peer: &mut Peer, method: &str, body: &Value) -> Answer {
 }
 
 pub async fn send(peer: &mut Peer, verb: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut request = format!("{verb} {path} HTTP/1.1\r\ncontent-length: {}\r\n", body.len());
+    let mut request = format!("{verb} {path} HTTP/1.1\r\n");
     let has = |name: &str| headers.iter().any(|(known, _)| *known == name);
+    if !has("content-length") {
+        request += &format!("content-length: {}\r\n", body.len());
+    }
     if !has("host") {
         request += &format!("host: {HOST}\r\n");
     }

@@ -265,7 +265,8 @@ impl Desk<'_> {
             let read = Migration::read(&|name| claims.get(name)).map_err(unusable)?;
             return Ok(Speaker::Peer(claims, read));
         }
-        let expected = Expected { audiences: None, issuers: Some(&service.all_providers) };
+        let expected =
+            Expected { audiences: Some(&service.audiences), issuers: Some(&service.all_providers) };
         user(gateway.issuers.verify(text, &expected, *at).await.map_err(unknown)?)
     }
 
