@@ -80,8 +80,7 @@ pub fn table() -> GoogleCseTable {
 /// The settings of a gateway with this service.
 pub fn config(directory: &Path, table: GoogleCseTable) -> Config {
     let mut config = settings(directory);
-    config.issuer =
-        vec![issuer(IDP, &["hyok-cse-client"]), issuer(GUESTS, &["hyok-cse-client"]), issuer(PEER, &[])];
+    config.issuer = [IDP, GUESTS, PEER].map(|name| issuer(name, &[])).to_vec();
     config.issuer.extend(Application::ALL.map(|application| issuer(application.issuer(), &[])));
     config.google_cse = vec![table];
     config
