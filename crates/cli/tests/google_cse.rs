@@ -120,6 +120,7 @@ fn the_published_tokens_at_their_time() {
     let library = library.find(|path| path.exists()).expect("libfaketime");
     let dev = start(TempDir::new().unwrap(), &settings(), |mut command| {
         command.env("LD_PRELOAD", &library).env("FAKETIME", "@2026-01-15 10:15:00").env("TZ", "UTC");
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command
     });
     set_up(&dev);

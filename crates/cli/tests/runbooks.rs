@@ -154,7 +154,7 @@ fn a_key_service_is_set_up() {
     };
     assert!(ask("status").contains(r#""server_type":"KACLS""#), "{}", ask("status"));
     assert!(ask("certs").contains(r#""alg":"RS256""#), "{}", ask("certs"));
-    let shown = machine.does(&format!("{CAROL}; holdfast caller show google-cse --json"));
+    let shown = machine.does(&format!("{CAROL}; holdfast caller list --json"));
     assert!(shown.contains("issuer:https://kacls.example.org/v1"), "{shown}");
 }
 

@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(spki.len(), 294);
         assert_eq!(STANDARD.encode(digest(&SHA256, &spki)), "3bj9JRTGYXmBlnkuf78/Xqb+BDYbO5ooABHvMZPebSc=");
         let public = PublicKey::of(&spki).unwrap();
-        let set: Value = serde_json::from_slice(&key_set_text(&[public.clone()])).unwrap();
+        let set: Value = serde_json::from_slice(&key_set_text(std::slice::from_ref(&public))).unwrap();
         let expected =
             json!({"kty": "RSA", "n": N, "e": "AQAB", "kid": public.id(), "use": "sig", "alg": "RS256"});
         assert_eq!(set, json!({"keys": [expected]}));
