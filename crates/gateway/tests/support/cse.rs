@@ -184,9 +184,9 @@ pub fn admin() -> Value {
 
 /// With another value, or with none for null.
 pub fn with(mut object: Value, name: &str, value: Value) -> Value {
-    match value {
-        Value::Null => drop(object.as_object_mut().unwrap().remove(name)),
-        value => object[name] = value,
+    match value.is_null() {
+        true => drop(object.as_object_mut().unwrap().remove(name)),
+        false => object[name] = value,
     }
     object
 }
