@@ -10,8 +10,8 @@ use targets::{TARGETS, Target};
 /// Which one, since libFuzzer's own arguments are libFuzzer's.
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = std::env::var("HOLDFAST_FUZZ_TARGET").expect("HOLDFAST_FUZZ_TARGET names a target");
-    let found = TARGETS.into_iter().find(|target| target.name == name);
-    found.unwrap_or_else(|| panic!("no such target; there are {:?}", TARGETS.map(|target| target.name)))
+    let found = TARGETS.iter().copied().find(|target| target.name == name);
+    found.unwrap_or_else(|| panic!("no such target; there are {}", targets::names()))
 });
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

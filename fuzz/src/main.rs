@@ -29,7 +29,7 @@ fn main() {
     }
     let chosen: Vec<&Target> =
         TARGETS.iter().filter(|target| only.as_deref().is_none_or(|name| name == target.name)).collect();
-    assert!(!chosen.is_empty(), "no such target; there are {:?}", TARGETS.map(|target| target.name));
+    assert!(!chosen.is_empty(), "no such target; there are {}", targets::names());
     for target in chosen {
         run(target, &corpus.join(target.name), Duration::from_secs(seconds));
     }

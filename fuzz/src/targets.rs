@@ -10,10 +10,11 @@ pub struct Target {
     pub run: fn(&[u8]) -> bool,
 }
 
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: &[Target] = &[
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "kubernetes-kms", run: kubernetes_kms },
+    Target { name: "kubernetes-csi", run: kubernetes_csi },
     Target { name: "token", run: token },
     Target { name: "signed-request", run: signed_request },
     Target { name: "issued-token", run: issued_token },
@@ -25,6 +26,7 @@ pub const TARGETS: [Target; 25] = [
     Target { name: "share-list", run: share_list },
     Target { name: "backup", run: backup },
     Target { name: "backup-share", run: backup_share },
+    Target { name: "key-archive", run: key_archive },
     Target { name: "token-worker", run: token_worker },
     Target { name: "certificate", run: certificate },
     Target { name: "anchor", run: anchor },
@@ -37,6 +39,11 @@ pub const TARGETS: [Target; 25] = [
     Target { name: "proxy-header", run: proxy_header },
     Target { name: "configuration", run: configuration },
 ];
+
+/// Their names, for whoever asks for another.
+pub fn names() -> String {
+    TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ")
+}
 
 fn text(input: &[u8]) -> &str {
     std::str::from_utf8(input).unwrap_or_default()
@@ -77,6 +84,33 @@ fn kubernetes_kms(input: &[u8]) -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// A volume's attributes, and the message of a call.
+fn kubernetes_csi(input: &[u8]) -> bool {
+    use holdfast_wire::kubernetes::csi::{self, Call, Volume};
+    const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
+    let _raw = csi::decode(MOUNT, input).is_ok();
+    // As the first field of a message, so that mutations are of what it says.
+    let length = u32::try_from(input.len()).unwrap_or(u32::MAX).min(1 << 20);
+    let mut message = vec![0x0a];
+    let mut rest = length;
+    while rest >= 0x80 {
+        message.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    message.push(rest as u8);
+    message.extend(input.iter().take(length as usize));
+    let body = holdfast_wire::kubernetes::grpc::framed(&message);
+    let Ok(Call::Mount(asked)) = csi::decode(MOUNT, &body) else { return false };
+    let Ok(mount) = asked.read("holdfast") else { return false };
+    let mut volume = Volume::default();
+    for object in &mount.objects {
+        assert!(!object.path.starts_with('/') && !object.path.split('/').any(|part| part.starts_with("..")));
+        volume.put(object, b"contents").expect("little fits");
+    }
+    assert!(!volume.into_message().is_empty());
+    true
 }
 
 fn token(input: &[u8]) -> bool {
@@ -219,6 +253,16 @@ fn backup_share(input: &[u8]) -> bool {
     let Ok(share) = BackupShare::parse(&line) else { return false };
     assert!(share.to_text().expose().eq_ignore_ascii_case(&line) || input.iter().any(u8::is_ascii_uppercase));
     true
+}
+
+/// What stands in the archive of a key, once it is opened.
+fn key_archive(input: &[u8]) -> bool {
+    use holdfast_gateway::backup::{Found, KeyContent};
+    let Ok(Found::Clear(readable)) = Found::of(Box::new(std::io::Cursor::new(input.to_vec()))) else {
+        return false;
+    };
+    let Ok(content) = KeyContent::read(readable) else { return false };
+    content.key().is_ok() && content.archive().is_ok() && content.code().is_ok() && content.versions().is_ok()
 }
 
 /// Both directions: neither side trusts the other.

@@ -17,6 +17,24 @@ use zeroize::Zeroizing;
 /// Where Debian and most others keep the authorities that the machine trusts.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
+/// Where a gateway is, and the file with the authorities of its certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    url: String,
+    cacert: Option<PathBuf>,
+}
+
+impl Place {
+    /// A client that is to be, of nobody yet; the file is read now.
+    pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
+        let builder = Client::builder(&self.url);
+        Ok(match &self.cacert {
+            Some(path) => builder.ca_pem(read(path)?),
+            None => builder,
+        })
+    }
+}
+
 /// A command's surroundings.
 pub(crate) struct App {
     global: Global,
@@ -50,20 +68,10 @@ impl App {
     }
 
     fn client_with(&self, adjust: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, Failure> {
-        let Global { url, cacert, cert, cert_key, token_file, tenant: _, receipt, timeout, json: _ } =
+        let Global { url: _, cacert: _, cert, cert_key, token_file, tenant: _, receipt, timeout, json: _ } =
             &self.global;
         let environment = &self.environment;
-        let url = url.as_ref().or(environment.url.as_ref()).ok_or_else(|| {
-            Failure::usage("no gateway is named").remedy(
-                "give its address with `--url` or HOLDFAST_URL; after `holdfast serve --dev` source the `dev.env` that it wrote",
-            )
-        })?;
-        let mut builder = Client::builder(url).timeout(Duration::from_secs(*timeout));
-        let cacert = cacert.as_ref().or(environment.cacert.as_ref()).cloned();
-        let cacert = cacert.or_else(|| Some(PathBuf::from(SYSTEM_AUTHORITIES)).filter(|path| path.exists()));
-        if let Some(path) = cacert {
-            builder = builder.ca_pem(read(&path)?);
-        }
+        let builder = self.place()?.builder()?.timeout(Duration::from_secs(*timeout));
         // What was typed counts more than what the environment says; within one, the gateway looks at the token first.
         let credential = match (token_file, cert, &environment.token, &environment.cert) {
             (Some(file), _, _, _) => Credential::Token(token_in(file)?),
@@ -90,6 +98,20 @@ impl App {
                 .remedy("give it with `--cert-key` or HOLDFAST_KEY")
         })?;
         Ok(Credential::Certificate { certificate: read(cert)?, key: Zeroizing::new(read(key)?) })
+    }
+
+    /// Where the gateway is, and whom to trust.
+    pub(crate) fn place(&self) -> Result<Place, Failure> {
+        let Global { url, cacert, .. } = &self.global;
+        let environment = &self.environment;
+        let url = url.as_ref().or(environment.url.as_ref()).cloned().ok_or_else(|| {
+            Failure::usage("no gateway is named").remedy(
+                "give its address with `--url` or HOLDFAST_URL; after `holdfast serve --dev` source the `dev.env` that it wrote",
+            )
+        })?;
+        let cacert = cacert.as_ref().or(environment.cacert.as_ref()).cloned();
+        let cacert = cacert.or_else(|| Some(PathBuf::from(SYSTEM_AUTHORITIES)).filter(|path| path.exists()));
+        Ok(Place { url, cacert })
     }
 
     /// The tenant that options or environment name, if they name one.

@@ -74,8 +74,8 @@ impl SignedRequest {
         now.seconds().abs_diff(self.signed_at.seconds()) <= Self::WINDOW_SECONDS
     }
 
-    /// The signature of a string to sign: the secret, used as its text, is narrowed to the parts of the scope in their order.
-    pub fn sign(secret: &Secret, scope: &[Box<str>; 4], signed: &[u8]) -> [u8; 32] {
+    /// What a secret, used as its text, is narrowed to by the parts of a scope in their order: the key of all signatures within it.
+    pub fn narrow(secret: &Secret, scope: &[Box<str>; 4]) -> hmac::Key {
         let mut start = Secret::new(Vec::with_capacity(4_usize.saturating_add(secret.len())));
         start.expose_mut().extend_from_slice(b"AWS4");
         start.expose_mut().extend_from_slice(secret.expose());
@@ -83,8 +83,13 @@ impl SignedRequest {
         for part in scope {
             key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());
         }
+        key
+    }
+
+    /// The signature of a string to sign.
+    pub fn sign(narrowed: &hmac::Key, signed: &[u8]) -> [u8; 32] {
         let mut signature = [0; 32];
-        signature.copy_from_slice(hmac::sign(&key, signed).as_ref());
+        signature.copy_from_slice(hmac::sign(narrowed, signed).as_ref());
         signature
     }
 }

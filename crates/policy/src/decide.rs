@@ -1,8 +1,10 @@
 //! Deciding: the policies that can apply, evaluated once for all questions that they cannot tell apart.
 //!
 //! A *plan* holds what is the same for every question of one caller about one action on resources between which no scope
-//! distinguishes. Its policies are of two sorts: *early* ones do not look at the circumstances of the request, so their answer is
-//! remembered for each set of attributes and labels that they look at; *late* ones are evaluated every time.
+//! distinguishes. Its policies are of three sorts. *Early* ones do not look at the circumstances of the request: their answer is
+//! remembered for each set of attributes and labels that they look at. *Recurring* ones look at circumstances that come again, such as which
+//! principal a protocol names: the answer of both together is remembered for what both look at. *Passing* ones look at the time itself and
+//! are evaluated every time.
 
 use crate::entities;
 use crate::fault::id_text;
@@ -56,19 +58,35 @@ struct Plan {
     slot: Slot,
     common: Entities,
     early: Part,
-    late: Option<Part>,
+    recurring: Option<Recurring>,
+    passing: Option<Part>,
     /// The early policies' answer, where they do not look at the resource.
     settled: Option<Settled>,
 }
 
-/// The early policies' answer for resources that look like this to them.
+/// Policies whose answer is remembered together with that of the early ones.
+struct Recurring {
+    part: Part,
+    /// What both look at.
+    together: Reads,
+}
+
+/// The answer of some of a plan's policies to questions that look like this to them.
 struct Answer {
     plan: u64,
+    stage: Stage,
     looks: Box<[u8]>,
     settled: Settled,
 }
 
-/// The early policies' answer, and the decision if there are no late ones.
+/// Of which policies an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Stage {
+    Early,
+    Recurring,
+}
+
+/// An answer, and the decision if no other policies have one.
 #[derive(Clone)]
 struct Settled {
     outcome: Arc<Outcome>,
@@ -98,9 +116,11 @@ pub(crate) fn decide(prepared: &Prepared, question: &Question<'_>) -> Decision {
     let hash = memory.place_of(question, slot);
     let found = memory.plans.find(hash, |plan| {
         let same = Arc::ptr_eq(&plan.record, record) && plan.action == question.action && plan.slot == slot;
-        same.then(|| match (&plan.settled, &plan.late) {
-            (Some(settled), None) => Found::Decision(settled.decision.clone()),
-            (Some(_) | None, _) => Found::Plan(Arc::clone(plan)),
+        same.then(|| match plan.as_ref() {
+            Plan { settled: Some(settled), recurring: None, passing: None, .. } => {
+                Found::Decision(settled.decision.clone())
+            }
+            _ => Found::Plan(Arc::clone(plan)),
         })
     });
     let plan = match found {
@@ -116,9 +136,9 @@ pub(crate) fn decide(prepared: &Prepared, question: &Question<'_>) -> Decision {
         },
     };
     let settled = plan.settle(prepared, question);
-    let Some(late) = &plan.late else { return settled.decision };
+    let Some(passing) = &plan.passing else { return settled.decision };
     let mut outcome = Outcome::clone(&settled.outcome);
-    outcome.merge(late.evaluate(prepared, &plan.common, question));
+    outcome.merge(passing.evaluate(prepared, &plan.common, question));
     decision(prepared, question, &outcome)
 }
 
@@ -132,16 +152,24 @@ impl Plan {
         let candidates = prepared.index.candidates(&prepared.rules, &record, question.action, slot);
         let candidates = candidates.iter().filter_map(|place| prepared.rule(*place));
         let (late, early): (Vec<&Rule>, Vec<&Rule>) = candidates.partition(|rule| rule.reads.circumstances());
-        let late = if late.is_empty() { None } else { Some(Part::new(&late)?) };
+        let (recurring, passing): (Vec<&Rule>, Vec<&Rule>) =
+            late.into_iter().partition(|rule| rule.reads.recurs());
+        let early = Part::new(&early)?;
+        let recurring = Part::some(&recurring)?.map(|part| {
+            let mut together = early.reads.clone();
+            together.merge(&part.reads);
+            Recurring { part, together }
+        });
         let mut plan = Self {
             number: prepared.memory.next_plan.fetch_add(1, Ordering::Relaxed),
             common: entities::common(&prepared.vocabulary, &record, question.action)?,
             action: question.action,
-            early: Part::new(&early)?,
+            passing: Part::some(&passing)?,
             settled: None,
+            early,
+            recurring,
             record,
             slot,
-            late,
         };
         if !plan.early.reads.resource() {
             plan.settled = Some(plan.work_out(prepared, question));
@@ -149,38 +177,84 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The early policies' answer: known, remembered, or worked out.
+    /// The answer of all but the passing policies: known, remembered, or worked out.
     fn settle(&self, prepared: &Prepared, question: &Question<'_>) -> Settled {
-        if let Some(settled) = &self.settled {
-            return settled.clone();
-        }
-        let answers = &prepared.memory.answers;
-        let hash = self.place_of(answers, &question.resource);
+        let early = || match &self.settled {
+            Some(settled) => settled.clone(),
+            None => self.remembered(prepared, question, Stage::Early, || self.work_out(prepared, question)),
+        };
+        let Some(Recurring { part, .. }) = &self.recurring else { return early() };
+        self.remembered(prepared, question, Stage::Recurring, || {
+            let mut outcome = Outcome::clone(&early().outcome);
+            outcome.merge(part.evaluate(prepared, &self.common, question));
+            Settled::of(prepared, question, outcome)
+        })
+    }
+
+    fn remembered(
+        &self,
+        prepared: &Prepared,
+        question: &Question<'_>,
+        stage: Stage,
+        work_out: impl FnOnce() -> Settled,
+    ) -> Settled {
+        let (answers, reads) = (&prepared.memory.answers, self.reads(stage));
+        let hash = self.place_of(answers, stage, question);
         let remembered = answers.find(hash, |answer| {
-            let same = answer.plan == self.number && self.early.looks_like(&question.resource, &answer.looks);
+            let same = answer.plan == self.number
+                && answer.stage == stage
+                && looks_like(reads, question, &answer.looks);
             same.then(|| answer.settled.clone())
         });
         remembered.unwrap_or_else(|| {
-            let settled = self.work_out(prepared, question);
-            let looks = self.early.looks(&question.resource);
-            answers.put(hash, Answer { plan: self.number, looks, settled: settled.clone() });
+            let settled = work_out();
+            let looks = looks(reads, question);
+            answers.put(hash, Answer { plan: self.number, stage, looks, settled: settled.clone() });
             settled
         })
     }
 
-    /// Where its answer about such a resource is remembered. Others may be remembered there too.
-    fn place_of(&self, answers: &Memo<Answer>, resource: &Resource<'_>) -> u64 {
+    /// What the policies of a stage look at.
+    fn reads(&self, stage: Stage) -> &Reads {
+        match (stage, &self.recurring) {
+            (Stage::Recurring, Some(Recurring { together, .. })) => together,
+            (Stage::Recurring, None) | (Stage::Early, _) => &self.early.reads,
+        }
+    }
+
+    /// Where its answer to such a question is remembered. Others may be remembered there too.
+    fn place_of(&self, answers: &Memo<Answer>, stage: Stage, question: &Question<'_>) -> u64 {
         let mut hasher = answers.hasher();
-        hasher.write_u64(self.number);
-        self.early.reads.describe(resource, &mut |bytes| hasher.write(bytes));
+        (self.number, stage).hash(&mut hasher);
+        self.reads(stage).describe(question, &mut |bytes| hasher.write(bytes));
         hasher.finish()
     }
 
     fn work_out(&self, prepared: &Prepared, question: &Question<'_>) -> Settled {
-        let outcome = self.early.evaluate(prepared, &self.common, question);
-        let decision = decision(prepared, question, &outcome);
-        Settled { outcome: Arc::new(outcome), decision }
+        Settled::of(prepared, question, self.early.evaluate(prepared, &self.common, question))
     }
+}
+
+impl Settled {
+    fn of(prepared: &Prepared, question: &Question<'_>, outcome: Outcome) -> Self {
+        let decision = decision(prepared, question, &outcome);
+        Self { outcome: Arc::new(outcome), decision }
+    }
+}
+
+/// What is seen of a question by who looks at no more than this.
+fn looks(reads: &Reads, question: &Question<'_>) -> Box<[u8]> {
+    let mut looks = Vec::new();
+    reads.describe(question, &mut |bytes| looks.extend_from_slice(bytes));
+    looks.into_boxed_slice()
+}
+
+fn looks_like(reads: &Reads, question: &Question<'_>, looks: &[u8]) -> bool {
+    let mut rest = Some(looks);
+    reads.describe(question, &mut |bytes| {
+        rest = rest.and_then(|rest| rest.strip_prefix(bytes));
+    });
+    rest.is_some_and(<[u8]>::is_empty)
 }
 
 impl Part {
@@ -190,19 +264,9 @@ impl Part {
         Ok(Self { policies: PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()))?, reads })
     }
 
-    /// What these policies see of a resource.
-    fn looks(&self, resource: &Resource<'_>) -> Box<[u8]> {
-        let mut looks = Vec::new();
-        self.reads.describe(resource, &mut |bytes| looks.extend_from_slice(bytes));
-        looks.into_boxed_slice()
-    }
-
-    fn looks_like(&self, resource: &Resource<'_>, looks: &[u8]) -> bool {
-        let mut rest = Some(looks);
-        self.reads.describe(resource, &mut |bytes| {
-            rest = rest.and_then(|rest| rest.strip_prefix(bytes));
-        });
-        rest.is_some_and(<[u8]>::is_empty)
+    /// None of no policies.
+    fn some(rules: &[&Rule]) -> Result<Option<Self>, Box<dyn core::error::Error + Send + Sync>> {
+        if rules.is_empty() { Ok(None) } else { Self::new(rules).map(Some) }
     }
 
     fn evaluate(&self, prepared: &Prepared, common: &Entities, question: &Question<'_>) -> Outcome {
@@ -347,15 +411,17 @@ mod tests {
         let place = prepared.memory.place_of(&other, prepared.index.slot(&other.resource));
         let plan = prepared.memory.plans.find(place, |plan| Some(Arc::clone(plan))).unwrap();
         let settled = || plan.work_out(&prepared, &permitted);
-        let place = plan.place_of(&prepared.memory.answers, &other.resource);
-        for (number, resource) in [
-            (plan.number, &permitted.resource),
-            (plan.number + 1, &other.resource),
-            (plan.number, &Resource::Tenant(&tenant)),
+        let place = plan.place_of(&prepared.memory.answers, Stage::Early, &other);
+        let of_tenant = question(&alice, Action::Encrypt, Resource::Tenant(&tenant));
+        for (number, stage, seen) in [
+            (plan.number, Stage::Early, &permitted),
+            (plan.number + 1, Stage::Early, &other),
+            (plan.number, Stage::Recurring, &other),
+            (plan.number, Stage::Early, &of_tenant),
         ] {
-            let answer = Answer { plan: number, looks: plan.early.looks(resource), settled: settled() };
-            prepared.memory.answers.put(place, answer);
-            assert!(!decide(&prepared, &other).allowed, "{resource:?}");
+            let looks = looks(&plan.early.reads, seen);
+            prepared.memory.answers.put(place, Answer { plan: number, stage, looks, settled: settled() });
+            assert!(!decide(&prepared, &other).allowed, "{seen:?}");
         }
     }
 

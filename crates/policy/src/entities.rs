@@ -1,6 +1,6 @@
 //! Questions in Cedar's terms: entities, request, context. Only what the conditions look at is built.
 
-use crate::reads::{Circumstance, KeyAttribute, Reads};
+use crate::reads::{Circumstance, KeyAttribute, Reads, hour, weekday};
 use crate::schema::Vocabulary;
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use holdfast_core::TenantId;
@@ -108,25 +108,26 @@ fn context(
         RestrictedExpression::new_entity_uid(vocabulary.request().clone())
     });
     put(Circumstance::Time, "time", &|| RestrictedExpression::new_datetime(datetime(circumstances.now)));
-    put(Circumstance::Hour, "hour", &|| long(circumstances.now.seconds() / 3600 % 24));
-    // The first of January 1970 was a Thursday.
-    put(Circumstance::Weekday, "weekday", &|| long((circumstances.now.seconds() / 86_400 + 3) % 7 + 1));
+    put(Circumstance::Hour, "hour", &|| long(hour(circumstances.now)));
+    put(Circumstance::Weekday, "weekday", &|| long(weekday(circumstances.now)));
     if let Some(source) = circumstances.source {
         put(Circumstance::Source, "source", &|| {
             RestrictedExpression::new_ip(source.to_canonical().to_string())
         });
     }
     put(Circumstance::Protocol, "protocol", &|| text(circumstances.protocol));
-    for (field, uid, pairs) in [
-        (Circumstance::Encryption, vocabulary.encryption(), circumstances.context),
-        (Circumstance::Request, vocabulary.request(), circumstances.request),
-    ] {
-        if reads.looks_at_circumstance(field) {
-            let pairs = pairs.pairs().map(|(name, value)| (name.to_owned(), text(value)));
-            entities.push(Entity::new_with_tags(uid.clone(), [], [], pairs)?);
-        }
+    if reads.looks_at_circumstance(Circumstance::Encryption) {
+        entities.push(tagged(vocabulary.encryption(), reads.encryption(circumstances.context))?);
+    }
+    if reads.looks_at_circumstance(Circumstance::Request) {
+        entities.push(tagged(vocabulary.request(), reads.request(circumstances.request))?);
     }
     Ok(Context::from_pairs(fields)?)
+}
+
+/// An entity of tags alone.
+fn tagged<'a>(uid: &EntityUid, tags: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Entity, Failure> {
+    Ok(Entity::new_with_tags(uid.clone(), [], [], tags.map(|(name, value)| (name.to_owned(), text(value))))?)
 }
 
 fn text(value: &str) -> RestrictedExpression {

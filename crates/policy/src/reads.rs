@@ -1,7 +1,10 @@
 //! What a policy's conditions look at: what is not looked at cannot change the answer, so answers that differ only there are shared.
 
+use core::net::IpAddr;
+use holdfast_core::context::Context;
 use holdfast_core::key::{Key, Labels};
-use holdfast_core::port::Resource;
+use holdfast_core::port::{Circumstances, Question, Resource};
+use holdfast_core::time::Timestamp;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
@@ -55,25 +58,59 @@ impl Circumstance {
     ];
 }
 
-/// Which labels are looked at.
+/// Which tags of an entity are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum LabelReads {
+pub(crate) enum TagReads {
     Named(BTreeSet<Box<str>>),
     All,
 }
 
-/// What conditions look at. Never less than they do: what is not understood counts as looking at everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reads {
-    attributes: u8,
-    labels: LabelReads,
-    circumstances: u8,
+impl Default for TagReads {
+    fn default() -> Self {
+        Self::Named(BTreeSet::new())
+    }
 }
 
-impl Default for Reads {
-    fn default() -> Self {
-        Self { attributes: 0, labels: LabelReads::Named(BTreeSet::new()), circumstances: 0 }
+impl TagReads {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::Named(names) if names.is_empty())
     }
+
+    fn looks_at(&self, name: &str) -> bool {
+        match self {
+            Self::Named(names) => names.contains(name),
+            Self::All => true,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (Self::Named(mine), Self::Named(theirs)) => mine.extend(theirs.iter().cloned()),
+            (Self::Named(_), Self::All) => *self = Self::All,
+            (Self::All, Self::Named(_) | Self::All) => {}
+        }
+    }
+
+    /// The tag that a condition names, or all of them if it works the name out.
+    fn add(&mut self, name: Option<&str>) {
+        match (&mut *self, name) {
+            (Self::Named(names), Some(name)) => {
+                names.insert(name.into());
+            }
+            (Self::Named(_), None) => *self = Self::All,
+            (Self::All, _) => {}
+        }
+    }
+}
+
+/// What conditions look at. Never less than they do: what is not understood counts as looking at everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reads {
+    attributes: u8,
+    labels: TagReads,
+    circumstances: u8,
+    encryption: TagReads,
+    request: TagReads,
 }
 
 impl Reads {
@@ -100,47 +137,62 @@ impl Reads {
         self.circumstances != 0
     }
 
+    /// Whether what is looked at of the circumstances can be the same another time: all of them, but the time itself.
+    pub(crate) fn recurs(&self) -> bool {
+        !self.looks_at_circumstance(Circumstance::Time)
+    }
+
     /// Whether anything of the resource matters beyond which one the scope names.
     pub(crate) fn resource(&self) -> bool {
-        self.attributes != 0 || !matches!(&self.labels, LabelReads::Named(names) if names.is_empty())
+        self.attributes != 0 || !self.labels.is_none()
     }
 
     pub(crate) fn labels<'a>(&'a self, of: &'a Labels) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let looked_at = move |name: &str| match &self.labels {
-            LabelReads::Named(names) => names.contains(name),
-            LabelReads::All => true,
-        };
-        of.iter().map(|(name, value)| (&**name, &**value)).filter(move |(name, _)| looked_at(name))
+        let pairs = of.iter().map(|(name, value)| (&**name, &**value));
+        pairs.filter(|(name, _)| self.labels.looks_at(name))
+    }
+
+    /// What is looked at of the encryption context.
+    pub(crate) fn encryption<'a>(&'a self, of: &'a Context) -> impl Iterator<Item = (&'a str, &'a str)> {
+        of.pairs().filter(|(name, _)| self.encryption.looks_at(name))
+    }
+
+    /// What is looked at of what the protocol says.
+    pub(crate) fn request<'a>(&'a self, of: &'a Context) -> impl Iterator<Item = (&'a str, &'a str)> {
+        of.pairs().filter(|(name, _)| self.request.looks_at(name))
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        let Self { attributes, labels, circumstances } = other;
+        let Self { attributes, labels, circumstances, encryption, request } = other;
         self.attributes |= attributes;
         self.circumstances |= circumstances;
-        match (&mut self.labels, labels) {
-            (LabelReads::Named(mine), LabelReads::Named(theirs)) => mine.extend(theirs.iter().cloned()),
-            (LabelReads::Named(_), LabelReads::All) => self.labels = LabelReads::All,
-            (LabelReads::All, LabelReads::Named(_) | LabelReads::All) => {}
+        self.labels.merge(labels);
+        self.encryption.merge(encryption);
+        self.request.merge(request);
+    }
+
+    /// Writes down what is looked at of a question, so that two questions that give the same bytes get the same answers. The type of
+    /// the resource and what the scopes say of it are not part of it, nor is the time: whoever looks at that remembers nothing.
+    pub(crate) fn describe(&self, question: &Question<'_>, out: &mut impl FnMut(&[u8])) {
+        if self.resource() {
+            self.describe_resource(&question.resource, out);
+        }
+        if self.circumstances() {
+            self.describe_circumstances(question, out);
         }
     }
 
-    /// Writes down what is looked at of a resource, so that two resources that give the same bytes give the same answers. The type of
-    /// the resource and what the scopes say of it are not part of it.
-    pub(crate) fn describe(&self, resource: &Resource<'_>, out: &mut impl FnMut(&[u8])) {
-        let text = |out: &mut dyn FnMut(&[u8]), text: &str| {
-            out(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
-            out(text.as_bytes());
-        };
-        let name = match resource {
-            Resource::Key(key) => key.name.as_str(),
-            Resource::NoKey(name) => name.as_str(),
-            Resource::Tenant(tenant) => tenant.as_str(),
+    fn describe_resource(&self, resource: &Resource<'_>, out: &mut impl FnMut(&[u8])) {
+        let (name, key) = match resource {
+            Resource::Key(key) => (key.name.as_str(), Some(key)),
+            Resource::NoKey(name) => (name.as_str(), None),
+            Resource::Tenant(tenant) => (tenant.as_str(), None),
         };
         if self.looks_at(KeyAttribute::Name) {
             text(out, name);
         }
-        let Resource::Key(key) = resource else { return };
-        let Key { algorithm, purpose, state, exportable, emergency_copy, labels, custody, .. } = key;
+        let Some(key) = key else { return };
+        let Key { algorithm, purpose, state, exportable, emergency_copy, labels, custody, .. } = &**key;
         for (attribute, value) in [
             (KeyAttribute::Algorithm, algorithm.code()),
             (KeyAttribute::Purpose, *purpose as u8),
@@ -153,10 +205,38 @@ impl Reads {
                 out(&[value]);
             }
         }
-        for (name, value) in self.labels(labels) {
-            text(out, name);
-            text(out, value);
+        tags(out, self.labels(labels));
+    }
+
+    fn describe_circumstances(&self, question: &Question<'_>, out: &mut impl FnMut(&[u8])) {
+        let Circumstances { context, request, now, source, protocol } = &question.circumstances;
+        if self.looks_at_circumstance(Circumstance::Authentication) {
+            text(out, question.caller.authentication.name());
         }
+        if self.looks_at_circumstance(Circumstance::Hour) {
+            out(&[u8::try_from(hour(*now)).unwrap_or(u8::MAX)]);
+        }
+        if self.looks_at_circumstance(Circumstance::Weekday) {
+            out(&[u8::try_from(weekday(*now)).unwrap_or(u8::MAX)]);
+        }
+        if self.looks_at_circumstance(Circumstance::Source) {
+            match source.map(|source| source.to_canonical()) {
+                Some(IpAddr::V4(address)) => {
+                    out(&[4]);
+                    out(&address.octets());
+                }
+                Some(IpAddr::V6(address)) => {
+                    out(&[6]);
+                    out(&address.octets());
+                }
+                None => out(&[0]),
+            }
+        }
+        if self.looks_at_circumstance(Circumstance::Protocol) {
+            text(out, protocol);
+        }
+        tags(out, self.encryption(context));
+        tags(out, self.request(request));
     }
 
     fn walk(&mut self, node: &Value) {
@@ -209,7 +289,13 @@ impl Reads {
                 None => self.whole("resource"),
             },
             Some("context") => match Circumstance::ALL.iter().find(|(known, _)| *known == name) {
-                Some((_, field)) => self.circumstances |= *field as u8,
+                Some((_, field)) => {
+                    self.circumstances |= *field as u8;
+                    // Handed on as it is: whatever becomes of it may look at any tag.
+                    if let Some(tags) = self.tags_of(*field) {
+                        *tags = TagReads::All;
+                    }
+                }
                 None => self.whole("context"),
             },
             Some(_) | None => self.walk(left),
@@ -218,18 +304,32 @@ impl Reads {
 
     fn label(&mut self, fields: &Map<String, Value>) {
         let (Some(left), Some(right)) = (fields.get("left"), fields.get("right")) else { return };
-        if variable(left) != Some("resource") {
-            self.walk(left);
-        } else {
-            match (right.get("Value").and_then(Value::as_str), &mut self.labels) {
-                (Some(name), LabelReads::Named(names)) => {
-                    names.insert(name.into());
-                }
-                (Some(_), LabelReads::All) => {}
-                (None, _) => self.labels = LabelReads::All,
+        let name = right.get("Value").and_then(Value::as_str);
+        if variable(left) == Some("resource") {
+            self.labels.add(name);
+        } else if let Some(field) = tagged_field(left) {
+            self.circumstances |= field as u8;
+            if let Some(tags) = self.tags_of(field) {
+                tags.add(name);
             }
+        } else {
+            self.walk(left);
         }
         self.walk(right);
+    }
+
+    /// Which tags are looked at of the entity that a field of the context is, if it is one.
+    fn tags_of(&mut self, field: Circumstance) -> Option<&mut TagReads> {
+        match field {
+            Circumstance::Encryption => Some(&mut self.encryption),
+            Circumstance::Request => Some(&mut self.request),
+            Circumstance::Authentication
+            | Circumstance::Time
+            | Circumstance::Hour
+            | Circumstance::Weekday
+            | Circumstance::Source
+            | Circumstance::Protocol => None,
+        }
     }
 
     /// A variable that stands by itself: whatever becomes of it may look at anything.
@@ -237,11 +337,53 @@ impl Reads {
         match variable {
             "resource" => {
                 self.attributes = u8::MAX;
-                self.labels = LabelReads::All;
+                self.labels = TagReads::All;
             }
-            "context" => self.circumstances = u8::MAX,
+            "context" => {
+                self.circumstances = u8::MAX;
+                self.encryption = TagReads::All;
+                self.request = TagReads::All;
+            }
             _ => {}
         }
+    }
+}
+
+/// A text, told from what follows it by its length.
+fn text(out: &mut impl FnMut(&[u8]), text: &str) {
+    out(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out(text.as_bytes());
+}
+
+/// Tags, and where they end.
+fn tags<'a>(out: &mut impl FnMut(&[u8]), tags: impl Iterator<Item = (&'a str, &'a str)>) {
+    for (name, value) in tags {
+        out(&[1]);
+        text(out, name);
+        text(out, value);
+    }
+    out(&[0]);
+}
+
+/// The hour of the day, in UTC.
+pub(crate) fn hour(now: Timestamp) -> u64 {
+    now.seconds() / 3600 % 24
+}
+
+/// The day of the week, in UTC: 1 is Monday.
+pub(crate) fn weekday(now: Timestamp) -> u64 {
+    // The first of January 1970 was a Thursday.
+    (now.seconds() / 86_400 + 3) % 7 + 1
+}
+
+/// The field of the context that an expression is, if it is an entity with tags and nothing else.
+fn tagged_field(node: &Value) -> Option<Circumstance> {
+    let fields = node.get(".")?;
+    fields.get("left").and_then(variable).filter(|variable| *variable == "context")?;
+    match fields.get("attr").and_then(Value::as_str)? {
+        "encryption" => Some(Circumstance::Encryption),
+        "request" => Some(Circumstance::Request),
+        _ => None,
     }
 }
 
@@ -275,7 +417,22 @@ mod tests {
         assert!(
             it.looks_at_circumstance(Circumstance::Hour) && !it.looks_at_circumstance(Circumstance::Time)
         );
-        assert_eq!(it.labels, LabelReads::Named(BTreeSet::from(["team".into()])));
+        assert_eq!(it.labels, TagReads::Named(BTreeSet::from(["team".into()])));
+    }
+
+    #[test]
+    fn tags_of_the_request_are_told_apart_by_their_names() {
+        let named = |name: &str| TagReads::Named(BTreeSet::from([name.into()]));
+        let it = reads(r#"context.request.hasTag("arn") && context.encryption.getTag("purpose") == "x""#);
+        assert_eq!((it.request.clone(), it.encryption.clone()), (named("arn"), named("purpose")));
+        assert!(it.recurs() && it.labels.is_none() && it.circumstances());
+        let it = reads(r#"context.request.hasTag(context.encryption.getTag("purpose"))"#);
+        assert_eq!((it.request, it.encryption), (TagReads::All, named("purpose")));
+        for whole in ["[context.request].contains(context.request)", "{a: context}.a.hour > 3"] {
+            assert_eq!(reads(whole).request, TagReads::All, "{whole}");
+        }
+        assert!(!reads(r#"context.time > datetime("2026-01-01")"#).recurs());
+        assert!(!reads("{a: context}.a.hour > 3").recurs());
     }
 
     #[test]
@@ -286,9 +443,9 @@ mod tests {
             "[resource].containsAny([resource])",
         ] {
             let it = reads(condition);
-            assert!(it.looks_at(KeyAttribute::Custody) && it.labels == LabelReads::All, "{condition}");
+            assert!(it.looks_at(KeyAttribute::Custody) && it.labels == TagReads::All, "{condition}");
         }
-        assert_eq!(reads("resource.getTag(principal.name) == \"x\"").labels, LabelReads::All);
+        assert_eq!(reads("resource.getTag(principal.name) == \"x\"").labels, TagReads::All);
         assert!(reads("{a: context}.a.hour > 3").looks_at_circumstance(Circumstance::Source));
     }
 

@@ -23,6 +23,7 @@ use holdfast_core::{KeyName, Timestamp, TokenId};
 use holdfast_policy::SCHEMA;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 /// Some of them more often, so that questions meet in what is remembered.
@@ -52,6 +53,17 @@ struct Asked {
     purpose: Option<usize>,
     bearer: bool,
     hour: u64,
+    /// What the protocol says, under one name and under another.
+    said: (Option<usize>, Option<usize>),
+    /// Out of three places, one of them unknown.
+    source: usize,
+    protocol: usize,
+}
+
+const PROTOCOLS: [&str; 2] = ["native", "aws-xks"];
+
+fn source(at: usize) -> Option<IpAddr> {
+    [None, Some("10.1.2.3"), Some("::ffff:192.0.2.1")][at].map(|text| text.parse().unwrap())
 }
 
 fn records() -> Vec<Arc<CallerRecord>> {
@@ -88,6 +100,15 @@ fn anywhere() -> impl Strategy<Value = String> {
         r#"context.hour < 12"#,
         r#"context.encryption.hasTag("purpose") && context.encryption.getTag("purpose") == "x""#,
         r#"context has source"#,
+        r#"context has source && context.source.isInRange(ip("10.0.0.0/8"))"#,
+        r#"context.encryption.hasTag(principal.name)"#,
+        r#"context.request.hasTag("arn") && context.request.getTag("arn") == "x""#,
+        r#"context.request.hasTag("via") && context.request.getTag("via") like "*a*""#,
+        r#"context.request.hasTag("arn") && context.encryption.hasTag(context.request.getTag("arn"))"#,
+        r#"[context.request].contains(context.request)"#,
+        r#"context.protocol == "aws-xks""#,
+        r#"context.weekday == 4"#,
+        r#"context.time > datetime("1970-01-01T12:00:00Z")"#,
         r#"context.hour + 9223372036854775800 > 0"#,
         "true",
         "1 == 1",
@@ -160,11 +181,30 @@ fn asked() -> impl Strategy<Value = Asked> {
         team.clone(),
         team,
         any::<bool>(),
-        0..24u64,
+        0..48u64,
+        (prop::option::of(0..3usize), prop::option::of(0..3usize), 0..3usize, 0..2usize),
     )
-        .prop_map(|(caller, action, (key, exists, state, exportable), team, purpose, bearer, hour)| {
-            Asked { caller, action, key, exists, state, exportable, team, purpose, bearer, hour }
-        })
+        .prop_map(
+            |(caller, action, (key, exists, state, exportable), team, purpose, bearer, hour, how)| {
+                let (arn, via, source, protocol) = how;
+                let said = (arn, via);
+                Asked {
+                    caller,
+                    action,
+                    key,
+                    exists,
+                    state,
+                    exportable,
+                    team,
+                    purpose,
+                    bearer,
+                    hour,
+                    said,
+                    source,
+                    protocol,
+                }
+            },
+        )
 }
 
 /// The whole question in Cedar's JSON, written without any of the code under test.
@@ -182,6 +222,8 @@ fn entities(question: &Question<'_>) -> Entities {
             "attrs": {"name": record.name.as_str(), "kind": record.kind.name()}}),
         serde_json::json!({"uid": uid("EncryptionContext", "oracle"), "parents": [], "attrs": {},
             "tags": tags(question.circumstances.context.pairs().collect())}),
+        serde_json::json!({"uid": uid("ProtocolRequest", "oracle"), "parents": [], "attrs": {},
+            "tags": tags(question.circumstances.request.pairs().collect())}),
         serde_json::json!({"uid": uid("Tenant", "acme"), "parents": [], "attrs": {}}),
     ];
     match question.resource {
@@ -211,13 +253,21 @@ fn oracle(policies: &PolicySet, question: &Question<'_>) -> (bool, BTreeSet<Stri
         Resource::NoKey(name) => uid(format!("Holdfast::Key::{:?}", name.as_str())),
         Resource::Tenant(tenant) => uid(format!("Holdfast::Tenant::{:?}", tenant.as_str())),
     };
-    let context = serde_json::json!({
+    let now = question.circumstances.now;
+    let mut context = serde_json::json!({
         "authentication": question.caller.authentication.name(),
         "encryption": {"__entity": {"type": "Holdfast::EncryptionContext", "id": "oracle"}},
-        "hour": question.circumstances.now.seconds() / 3600 % 24,
-        "weekday": 4,
-        "protocol": "native",
+        "request": {"__entity": {"type": "Holdfast::ProtocolRequest", "id": "oracle"}},
+        "hour": now.seconds() / 3600 % 24,
+        // The first of January 1970 was a Thursday.
+        "weekday": 4 + now.seconds() / 86_400,
+        "time": {"__extn": {"fn": "datetime", "arg": std::str::from_utf8(&now.text()).unwrap()[..19].to_owned() + "Z"}},
+        "protocol": question.circumstances.protocol,
     });
+    if let Some(source) = question.circumstances.source {
+        context["source"] =
+            serde_json::json!({"__extn": {"fn": "ip", "arg": source.to_canonical().to_string()}});
+    }
     let request = Request::new(
         uid(format!("Holdfast::Caller::{:?}", question.caller.name().as_str())),
         uid(format!("Holdfast::Action::{:?}", question.action.name())),
@@ -234,7 +284,7 @@ fn oracle(policies: &PolicySet, question: &Question<'_>) -> (bool, BTreeSet<Stri
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn decides_as_the_whole_of_cedar_does(rules in prop::collection::vec(rule(), 1..8), asked in prop::collection::vec(asked(), 10..40)) {
         let text: String = rules.iter().enumerate().map(|(at, rule)| format!("@id(\"p{at}\") {rule}")).collect();
@@ -270,7 +320,13 @@ proptest! {
             let encryption: Vec<(&str, &str)> = ask.purpose.iter().map(|at| ("purpose", WORDS[*at])).collect();
             let context: Context = context(&encryption);
             let now = Timestamp::from_micros(ask.hour * 3_600_000_000);
-            let circumstances = Circumstances { context: &context, request: &EMPTY, now, source: None, protocol: "native" };
+            let said: Vec<(&str, &str)> = [("arn", ask.said.0), ("via", ask.said.1)]
+                .into_iter()
+                .filter_map(|(name, at)| at.map(|at| (name, WORDS[at])))
+                .collect();
+            let request = common::context(&said);
+            let (source, protocol) = (source(ask.source), PROTOCOLS[ask.protocol]);
+            let circumstances = Circumstances { context: &context, request: &request, now, source, protocol };
             let question = Question { caller: &caller, action: ask.action, resource, circumstances };
             let decision = policy.decide(&prepared, &question);
             let (allows, mut reasons, failed) = oracle(&whole, &question);

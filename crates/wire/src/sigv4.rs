@@ -221,7 +221,8 @@ impl Signer<'_> {
         let names = "host;x-amz-date";
         let canonical = canonical(&request, &["host", "x-amz-date"], names).unwrap_or_default();
         let signed = string_to_sign(&at, &scope, &canonical);
-        let signature = hex::encode(SignedRequest::sign(secret_access_key, &scope, &signed));
+        let signature =
+            hex::encode(SignedRequest::sign(&SignedRequest::narrow(secret_access_key, &scope), &signed));
         let authorization = format!(
             "{ALGORITHM} Credential={access_key_id}/{}, SignedHeaders={names}, Signature={}",
             scope.join("/"),

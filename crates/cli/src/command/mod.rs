@@ -23,6 +23,7 @@ mod init;
 mod inventory;
 mod kek;
 mod key;
+mod kubernetes_csi;
 mod kubernetes_kms;
 mod mac;
 mod policy;
@@ -102,6 +103,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
     KubernetesKms(kubernetes_kms::KubernetesKms),
+    KubernetesCsi(kubernetes_csi::KubernetesCsi),
     Encrypt(encrypt::Encrypt),
     Decrypt(decrypt::Decrypt),
     Wrap(wrap::Wrap),
@@ -144,6 +146,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Audit(audit) => audit.run(app),
         Command::Witness(witness) => witness.run(app),
         Command::KubernetesKms(kms) => kms.run(app),
+        Command::KubernetesCsi(csi) => csi.run(app),
         Command::Encrypt(encrypt) => encrypt.run(app),
         Command::Decrypt(decrypt) => decrypt.run(app),
         Command::Wrap(wrap) => wrap.run(app),

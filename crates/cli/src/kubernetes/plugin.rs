@@ -2,6 +2,7 @@
 
 use super::clock::since_boot;
 use super::lease::{Leases, Name};
+use super::server::{Calls, Noted};
 use super::standing::Standing;
 use super::verdict::{Verdict, refused};
 use holdfast_core::OperationId;
@@ -10,8 +11,8 @@ use holdfast_sdk::message::{CiphertextAnswer, Decrypt, Encrypt};
 use holdfast_sdk::{Answered, Error, KeyName, Secret, Tenant};
 use holdfast_wire::kubernetes::grpc::Code;
 use holdfast_wire::kubernetes::{
-    ClusterName, DecryptRequest, EncryptRequest, KekId, MAX_CIPHERTEXT, Refused, context, decrypt_response,
-    encrypt_response, status_response,
+    Call, ClusterName, DecryptRequest, EncryptRequest, KekId, MAX_CIPHERTEXT, MAX_MESSAGE, Refused, context,
+    decode, decrypt_response, encrypt_response, status_response,
 };
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +53,37 @@ pub(crate) struct Plugin {
     /// How long no gateway may answer before Status says so.
     grace: Duration,
     gateway: RwLock<Tenant>,
+}
+
+impl Calls for Plugin {
+    const MAX_MESSAGE: usize = MAX_MESSAGE;
+
+    async fn perform(
+        &self,
+        path: &str,
+        body: &[u8],
+        until: Instant,
+        noted: &mut Noted,
+    ) -> Result<Zeroizing<Vec<u8>>, Refused> {
+        let call = decode(path, body)?;
+        let Answer { message, operation } = match &call {
+            Call::Status => {
+                (noted.method, noted.is_routine) = ("Status", true);
+                self.status()?
+            }
+            Call::Encrypt(asked) => {
+                (noted.method, noted.uid) = ("Encrypt", asked.uid.to_owned());
+                self.encrypt(asked, until).await?
+            }
+            Call::Decrypt(asked) => {
+                (noted.method, noted.uid) = ("Decrypt", asked.uid.to_owned());
+                self.decrypt(asked, until).await?
+            }
+        };
+        noted.by = if operation.is_some() { "gateway" } else { "lease" };
+        noted.operation = operation;
+        Ok(message)
+    }
 }
 
 /// Why a question has no answer.
