@@ -20,6 +20,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "issued-token", run: issued_token },
     Target { name: "dke-request", run: dke_request },
     Target { name: "xks-request", run: xks_request },
+    Target { name: "cse-request", run: cse_request },
     Target { name: "ciphertext", run: ciphertext },
     Target { name: "sealed-blob", run: sealed_blob },
     Target { name: "share", run: share },
@@ -198,6 +199,17 @@ fn xks_request(input: &[u8]) -> bool {
     let Some(path) = path::parse(text(path)) else { return false };
     let message::Request { asks, .. } = message::decode(path.operation, body.get(1..).unwrap_or_default());
     asks.inspect_err(|error| drop(holdfast_wire::xks::error::refusal(error))).is_ok()
+}
+
+/// The path below the service's own, a line end, the body.
+fn cse_request(input: &[u8]) -> bool {
+    use holdfast_wire::cse::{message, path::Method};
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (path, body) = input.split_at(end);
+    let Some(method) = Method::of(text(path)).filter(|method| !method.is_read()) else { return false };
+    let body = body.get(1..).unwrap_or_default();
+    let _key = message::peers_key(body);
+    message::decode(method, body).1.is_ok()
 }
 
 fn ciphertext(input: &[u8]) -> bool {
