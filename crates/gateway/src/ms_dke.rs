@@ -124,12 +124,43 @@ fn is_port(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What was last told of a key's document: until when, of which writing of its record, and what.
+/// What is remembered of a key's document.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// What was told last, if it holds for others who ask too.
+    pub(crate) told: Option<Told>,
+    /// Until when refusals that nothing is remembered of are only counted.
+    pub(crate) counted_until: u64,
+}
+
+/// What was last told: until when, of which writing of the key's record and in which view of its tenant, and what.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) until: u64,
-    pub(crate) epoch: Option<Epoch>,
+    pub(crate) of: (u64, Option<Epoch>),
     pub(crate) what: Result<Public, (ErrorKind, Stage)>,
+}
+
+/// Whether a refusal is the same for as long as neither the key's record nor the tenant's changes: others pass by themselves.
+pub(crate) const fn is_lasting(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::KeyState | ErrorKind::Unsupported => true,
+        ErrorKind::Malformed
+        | ErrorKind::Integrity
+        | ErrorKind::Unauthenticated
+        | ErrorKind::Stopped
+        | ErrorKind::BudgetExhausted
+        | ErrorKind::TooLarge
+        | ErrorKind::Throttled
+        | ErrorKind::Deadline
+        | ErrorKind::KeyStoreUnavailable
+        | ErrorKind::StateUnavailable
+        | ErrorKind::AuditUnavailable
+        | ErrorKind::Sealed
+        | ErrorKind::AlreadyExists
+        | ErrorKind::Conflict
+        | ErrorKind::Internal => false,
+    }
 }
 
 /// The public half of a key's version, and its id.
@@ -150,8 +181,8 @@ pub(crate) struct KeyService {
     pub(crate) scope: Option<Box<str>>,
     pub(crate) cache_seconds: u64,
     pub(crate) unknown: u16,
-    /// Each key's, for whoever asks at once.
-    told: BTreeMap<KeyName, Mutex<Option<Told>>>,
+    /// Of each key, held while the law is asked: who asks meanwhile is told the same.
+    told: BTreeMap<KeyName, Mutex<Memory>>,
     url: Box<str>,
     host: Box<str>,
     prefix: Box<str>,
@@ -240,8 +271,8 @@ impl KeyService {
         })
     }
 
-    /// The key of this name, if it is one of the service's, with what was last told of it.
-    pub(crate) fn key(&self, name: &str) -> Option<(&KeyName, &Mutex<Option<Told>>)> {
+    /// The key of this name, if it is one of the service's, with what is remembered of its document.
+    pub(crate) fn key(&self, name: &str) -> Option<(&KeyName, &Mutex<Memory>)> {
         self.told.get_key_value(&name.parse::<KeyName>().ok()?)
     }
 

@@ -52,7 +52,7 @@ fn table() -> MsDkeTable {
         public_url: format!("https://{HOST}"),
         tenant: "dev".to_owned(),
         caller: "ms-dke".to_owned(),
-        keys: ["legal-hold", "other", "native", "signs"].map(str::to_owned).to_vec(),
+        keys: ["legal-hold", "other", "native", "signs", "not-made"].map(str::to_owned).to_vec(),
         issuers: vec![ISSUER.to_owned()],
         audiences: vec![],
         scope: String::new(),
@@ -453,7 +453,7 @@ async fn no_ciphertext_leaves_the_protocol_and_none_comes_in() {
             404
         );
     }
-    for key in ["native", "signs", "unknown"] {
+    for key in ["native", "signs", "unknown", "not-made"] {
         assert_eq!(service.send("GET", &format!("/{key}"), None, b"").await.status, 404, "{key}");
     }
     // The native API does not take the service's tokens either.
@@ -514,16 +514,37 @@ async fn strangers_who_read_documents_fill_no_log_and_learn_of_a_stop_at_once() 
     service.api.turn("legal-hold", "suspend").await.expect(200);
     send(&mut peer, ("GET", "/a/b/legal-hold"), None, b"").await;
     assert_eq!(peer.answer().await.unwrap().status, 403);
-    // A policy that lets nobody read it is asked again within ten seconds, and for another record at once.
-    let text = policy
-        .replace(r#"action == Holdfast::Action::"public-key""#, r#"action == Holdfast::Action::"sign""#);
-    service.api.put(&format!("{T}/policy"), &json!({"text": text})).await.expect(200);
     service.api.turn("legal-hold", "resume").await.expect(200);
+    // So of another policy; and where whoever asks comes from, what is told to all does not depend on.
+    let may_read = r#"action == Holdfast::Action::"public-key", resource)"#;
+    let nobody = policy.replace(may_read, &may_read.replace("public-key", "sign"));
+    let from_here = policy.replace(
+        &format!("{may_read}\nwhen {{"),
+        &format!("{may_read}\nwhen {{ context has source && context.source.isInRange(ip(\"0.0.0.0/0\")) &&"),
+    );
+    assert!(nobody != policy && from_here != policy);
+    for (text, status) in [(&policy, 200), (&nobody, 403), (&policy, 200), (&from_here, 403), (&policy, 200)]
+    {
+        service.api.put(&format!("{T}/policy"), &json!({"text": text})).await.expect(200);
+        for _ in 0..3 {
+            send(&mut peer, ("GET", "/a/b/legal-hold"), None, b"").await;
+            assert_eq!(peer.answer().await.unwrap().status, status);
+        }
+    }
+    // One refusal of a stop is recorded, and none is told when it has passed.
+    service.api.post(&format!("{T}/callers/ms-dke/suspend"), &json!({})).await.expect(200);
+    for _ in 0..50 {
+        send(&mut peer, ("GET", "/a/b/legal-hold"), None, b"").await;
+        assert_eq!(peer.answer().await.unwrap().status, 403);
+    }
+    service.api.post(&format!("{T}/callers/ms-dke/resume"), &json!({})).await.expect(200);
     send(&mut peer, ("GET", "/a/b/legal-hold"), None, b"").await;
-    assert_eq!(peer.answer().await.unwrap().status, 403);
+    assert_eq!(peer.answer().await.unwrap().status, 200);
     service.gateway.running.shut_down().await.unwrap();
     let events = log::events(&service.data, "dev");
     let open = events.iter().filter(|event| event["caller"]["authentication"] == "open").count();
     // Of 900 requests: some for each ten seconds, of each key that there is.
     assert!((4..40).contains(&open), "{open}");
+    let stopped = events.iter().filter(|event| event["reason"] == "stopped").count();
+    assert!((1..6).contains(&stopped), "{stopped}");
 }

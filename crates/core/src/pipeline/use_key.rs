@@ -7,9 +7,10 @@ use crate::action::Action;
 use crate::algorithm::Purpose;
 use crate::caller::Caller;
 use crate::error::{Error, ErrorKind, Stage};
-use crate::id::{KeyName, OperationId};
+use crate::id::{KeyId, KeyName, OperationId};
 use crate::key::Key;
 use crate::operation::{Answer, MAX_BATCH, MAX_RANDOM, Operation, Output};
+use crate::peer::Proof;
 use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State, World};
 use crate::protocol::Protocol;
 use crate::stop::{Concerned, StopEpoch, Stops};
@@ -58,6 +59,13 @@ pub struct Recognised<'a, P: Ports> {
     pub(super) epoch: StopEpoch,
 }
 
+impl<P: Ports> Recognised<'_, P> {
+    /// Which view of the tenant it was recognised in: another one as soon as the tenant, a caller or the policy has changed.
+    pub fn generation(&self) -> u64 {
+        self.view.generation
+    }
+}
+
 /// A use that stands in the log's order; its result or refusal leaves once the record is durable.
 #[must_use = "settle it: nothing leaves otherwise"]
 pub struct Pending<P: Ports> {
@@ -84,15 +92,15 @@ impl<P: Ports> Pipeline<P> {
         Ok(Recognised { view, caller, inbound, epoch })
     }
 
-    /// Whether nothing at all stops this caller: for what is told without asking the policy.
+    /// Whether nothing at all stops this caller with these keys: for what is told without asking the policy.
     ///
     /// # Errors
-    /// `stopped`, for a caller or a tenant that is suspended.
-    pub fn standing(&self, recognised: &Recognised<'_, P>) -> Result<(), Error> {
+    /// `stopped`, for a caller or a tenant that is suspended, and while an order stands that stops one of the keys.
+    pub fn standing(&self, recognised: &Recognised<'_, P>, keys: &[KeyId]) -> Result<(), Error> {
         let Recognised { view, caller, .. } = recognised;
         let is_stopped = caller.record.suspended
             || view.data.record.suspended
-            || self.stops.is_standing(Concerned { tenant: &caller.tenant, caller: caller.name(), keys: &[] });
+            || self.stops.is_standing(Concerned { tenant: &caller.tenant, caller: caller.name(), keys });
         match is_stopped {
             true => Err(Error::new(ErrorKind::Stopped, Stage::Decide, ErrorKind::Stopped.row().title)),
             false => Ok(()),
@@ -315,10 +323,18 @@ impl<P: Ports> Pipeline<P> {
         epoch: StopEpoch,
         asks: &[(Action, Resource<'_>)],
     ) -> Result<Permit<K>, Error> {
-        let Inbound { now, source, protocol, request, .. } = scene.inbound;
+        let Inbound { now, source, protocol, request, proof, .. } = scene.inbound;
         let protocol = protocol.name();
-        let circumstances =
-            Circumstances { context: scene.context, request, now: *now, source: *source, protocol };
+        let source = match proof {
+            // What is decided for one who shows nothing is told to others too.
+            Proof::Open => None,
+            Proof::Certificate(_)
+            | Proof::Bearer { .. }
+            | Proof::Signed(_)
+            | Proof::Issued(_)
+            | Proof::None => *source,
+        };
+        let circumstances = Circumstances { context: scene.context, request, now: *now, source, protocol };
         let held = self.engines.world.held_now();
         let asking =
             Asking { operation: facts.operation, caller: scene.caller, epoch, asks, circumstances, held };

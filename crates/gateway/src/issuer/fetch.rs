@@ -52,7 +52,7 @@ impl Client {
                 self.get(&found(&document, issuer, hosts)?).await?
             }
         };
-        Ok((KeySet::parse(&keys).map_err(|why| format!("what it gave are no keys: {why}"))?, age))
+        Ok((KeySet::parse_of(issuer, &keys).map_err(|why| format!("what it gave are no keys: {why}"))?, age))
     }
 
     /// One document. A redirection is an answer like other wrong ones.

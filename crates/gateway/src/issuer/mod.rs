@@ -7,7 +7,7 @@ mod fetch;
 mod said;
 mod table;
 
-pub(crate) use said::{said, too_much};
+pub(crate) use said::{MS_DKE, NATIVE, said, too_much};
 pub use table::IssuerTable;
 pub(crate) use table::check;
 
@@ -108,7 +108,7 @@ fn micros(duration: Duration) -> u64 {
 impl Source {
     fn of(table: &IssuerTable) -> Result<Self, Fault> {
         let settings = table.read()?;
-        let file = settings.keys_file.as_ref().map(read_file).transpose()?;
+        let file = settings.keys_file.as_ref().map(|path| read_file(&settings.issuer, path)).transpose()?;
         let client = match settings.place {
             Some(_) => Some(ArcSwap::from_pointee(Client::new(&settings)?)),
             None => None,
@@ -263,7 +263,7 @@ impl Believed {
     pub(crate) fn reload(&self, ticks: u64) -> Result<(), Fault> {
         for source in &self.sources {
             if let Some(path) = &source.settings.keys_file {
-                source.held().file = Some(read_file(path)?);
+                source.held().file = Some(read_file(&source.settings.issuer, path)?);
             }
             if let Some(client) = &source.client {
                 client.store(Arc::new(Client::new(&source.settings)?));

@@ -203,10 +203,10 @@ pub(super) fn host(uri: &Uri) -> Option<String> {
     Some(format!("{}:{}", uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(443)))
 }
 
-/// A key set in a file.
-pub(super) fn read_file(path: &PathBuf) -> Result<Arc<KeySet>, Fault> {
+/// An issuer's key set in a file.
+pub(super) fn read_file(issuer: &str, path: &PathBuf) -> Result<Arc<KeySet>, Fault> {
     let text = std::fs::read(path).map_err(|error| Fault::io("cannot read", path, error))?;
-    KeySet::parse(&text).map(Arc::new).map_err(|why| {
+    KeySet::parse_of(issuer, &text).map(Arc::new).map_err(|why| {
         Fault::new(format!("`{}` holds no keys of an issuer: {why}", path.display()))
             .remedy("give the issuer's JSON Web Key Set, as its `jwks_uri` has it")
     })

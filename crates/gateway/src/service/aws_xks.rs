@@ -148,7 +148,9 @@ async fn answer(
             Err(law.turn_away(&recognised, (Action::Undecoded, key.as_ref().ok()), error).await)
         }
         (Ok(message::Asks::Health), _) => {
-            law.standing(&recognised)?;
+            if let Err(error) = law.standing(&recognised, &[]) {
+                return Err(law.turn_away(&recognised, (action, None), error).await);
+            }
             health(gateway)
         }
         (Ok(message::Asks::Metadata | message::Asks::Use(_)), Err(error)) => {
@@ -156,7 +158,7 @@ async fn answer(
         }
         (Ok(message::Asks::Metadata), Ok(key)) => {
             // A record of a stopped tenant may be read; that its keys serve would be no true word.
-            if let Err(error) = law.standing(&recognised) {
+            if let Err(error) = law.standing(&recognised, &[]) {
                 return Err(law.turn_away(&recognised, (action, Some(&key)), error).await);
             }
             let (found, _receipt, _departing) =

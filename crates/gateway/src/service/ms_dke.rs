@@ -2,8 +2,9 @@
 
 use super::{Answered, place, read_body, sealed, trace_id};
 use crate::detach::Detach;
+use crate::issuer;
 use crate::listener::About;
-use crate::ms_dke::{KeyService, Public, Told};
+use crate::ms_dke::{KeyService, Public, Told, is_lasting};
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Family, Hash, Purpose, RsaPadding};
@@ -22,7 +23,6 @@ use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -34,8 +34,6 @@ const BODY: Duration = Duration::from_secs(2);
 /// How long, in microseconds, the document of a key is told again before the law is asked anew: it is public, and strangers who ask for it shall not fill a log.
 const TOLD_AGAIN: u64 = 10_000_000;
 const OAEP: RsaPadding = RsaPadding::Oaep { hash: Hash::Sha256, mgf1: Hash::Sha256 };
-/// The most bytes of anything that is said of a request.
-const MAX_SAID: usize = 512;
 
 /// Nothing is said of who reads a document.
 static NOTHING_SAID: Context = Context::EMPTY;
@@ -167,7 +165,7 @@ fn unknown_key() -> Error {
 }
 
 /// The document of a key, for whoever asks: as the service's caller reads its public half. Who asked again soon is told the same from memory, as long as the
-/// caller stands and the key's record is the same.
+/// caller stands and neither the key's record nor its tenant's has changed.
 async fn read(
     gateway: &Gateway,
     about: &About,
@@ -176,32 +174,54 @@ async fn read(
     key: &str,
 ) -> Result<Response, Error> {
     let law = &gateway.law;
-    let Some((key, told)) = service.key(key) else {
+    let Some((key, memory)) = service.key(key) else {
         law.count_noise(about.source, ErrorKind::NotFound.code());
         return Err(unknown_key());
     };
     let inbound = inbound(about, service, received, (Proof::Open, &NOTHING_SAID));
+    let mut memory = memory.lock().await;
+    // Nothing is read before it is this one's turn: what was, could be older than what is remembered.
     let recognised = law.recognise(&inbound)?;
-    let entry = law.engines().state.key(&service.tenant, key).await?;
-    let epoch = entry.as_ref().map(|entry| entry.key.epoch);
-    let mut told = told.lock().await;
-    let known = told.as_ref().filter(|told| received.ticks < told.until && told.epoch == epoch);
-    let what = match known.map(|told| told.what.clone()) {
-        Some(what) => {
-            law.standing(&recognised)?;
-            what.map_err(|(kind, stage)| Error::new(kind, stage, kind.row().title))
+    let found = law.engines().state.key(&service.tenant, key).await.and_then(|entry| {
+        let id = entry.as_ref().map(|entry| entry.key.id);
+        law.standing(&recognised, id.as_slice())?;
+        Ok(entry)
+    });
+    let entry = match found {
+        Ok(entry) => entry,
+        // One of many is recorded: strangers fill no log with a stop.
+        Err(error) if received.ticks < memory.counted_until => {
+            law.count_noise(about.source, error.kind().code());
+            return Err(error);
         }
+        Err(error) => {
+            let error = law.turn_away(&recognised, (Action::PublicKey, Some(key)), error).await;
+            if error.kind() != ErrorKind::AuditUnavailable {
+                memory.counted_until = received.ticks.saturating_add(TOLD_AGAIN);
+            }
+            return Err(error);
+        }
+    };
+    let of = (recognised.generation(), entry.as_ref().map(|entry| entry.key.epoch));
+    let known = memory.told.as_ref().filter(|told| received.ticks < told.until && told.of == of);
+    let what = match known.map(|told| told.what.clone()) {
+        Some(what) => what.map_err(|(kind, stage)| Error::new(kind, stage, kind.row().title)),
         None => {
             let what = public_half(gateway, &recognised, key, entry.as_deref()).await;
-            let kept = what.as_ref().map(Public::clone).map_err(|error| (error.kind(), error.stage()));
-            *told = Some(Told { until: received.ticks.saturating_add(TOLD_AGAIN), epoch, what: kept });
+            let kept = match &what {
+                Ok(public) => Some(Ok(Public::clone(public))),
+                Err(error) => is_lasting(error.kind()).then(|| Err((error.kind(), error.stage()))),
+            };
+            let until = received.ticks.saturating_add(TOLD_AGAIN);
+            memory.told = kept.map(|what| Told { until, of, what });
             what
         }
     };
     let Public { der, id } = what?;
-    let until = match service.cache_seconds {
-        0 => None,
-        seconds => Some(received.now.plus_seconds(seconds)),
+    // While a jump of the clock waits to be confirmed, nobody knows when that would be.
+    let until = match (service.cache_seconds, law.engines().world.held_now()) {
+        (0, _) | (_, Some(_)) => None,
+        (seconds, None) => Some(received.now.plus_seconds(seconds)),
     };
     document::document(&der, &service.kid(key, &id), until)
 }
@@ -214,32 +234,34 @@ async fn public_half(
     entry: Option<&KeyEntry>,
 ) -> Result<Public, Error> {
     let law = &gateway.law;
-    let version = entry.map(|entry| entry.current.number);
+    let turn_away = async |error| Err(law.turn_away(recognised, (Action::PublicKey, Some(key)), error).await);
+    // Nothing is hidden by asking the policy first: the service tells of every name that it has.
+    let Some(KeyEntry { key: record, current, .. }) = entry else { return turn_away(unknown_key()).await };
     // Whoever gets it encrypts with it: not with a key that will open nothing, or is to protect nothing any more.
-    if let Some(KeyEntry { key: record, .. }) = entry {
-        let cannot = match (record.algorithm.family(), record.purpose) {
-            (Family::Rsa, Purpose::Encrypt) if record.protocol == Some(Protocol::MsDke) => {
-                let is_fit = record.state.permits(Action::Encrypt).is_ok() && !record.is_archived();
-                let detail = || format!("key `{key}` protects nothing now");
-                (!is_fit).then(|| Error::new(ErrorKind::KeyState, Stage::Resolve, detail()))
-            }
-            _ => {
-                let detail = format!("key `{key}` is not an RSA key to encrypt, of this protocol");
-                let remedy = "create one: `holdfast key create NAME --algorithm rsa-2048 --purpose encrypt --protocol ms-dke`";
-                Some(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy(remedy))
-            }
-        };
-        if let Some(error) = cannot {
-            return Err(law.turn_away(recognised, (Action::PublicKey, Some(key)), error).await);
+    let cannot = match (record.algorithm.family(), record.purpose) {
+        (Family::Rsa, Purpose::Encrypt) if record.protocol == Some(Protocol::MsDke) => {
+            let is_fit = record.state.permits(Action::Encrypt).is_ok() && !record.is_archived();
+            let detail = || format!("key `{key}` protects nothing now");
+            (!is_fit).then(|| Error::new(ErrorKind::KeyState, Stage::Resolve, detail()))
         }
+        _ => {
+            let detail = format!("key `{key}` is not an RSA key to encrypt, of this protocol");
+            let remedy = "create one: `holdfast key create NAME --algorithm rsa-2048 --purpose encrypt --protocol ms-dke`";
+            Some(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy(remedy))
+        }
+    };
+    if let Some(error) = cannot {
+        return turn_away(error).await;
     }
-    let call = Call::Key { key: key.clone(), operation: Operation::PublicKey { version } };
+    let operation = Operation::PublicKey { version: Some(current.number) };
+    let call = Call::Key { key: key.clone(), operation };
     let (answer, _receipt, _departing) = law.use_key_as(recognised, call).await?.into_parts();
-    match (answer.output, answer.version, entry) {
-        (Output::PublicKey(der), Some(version), Some(entry)) => {
-            Ok(Public { der, id: kid::of(entry.key.id, version).into() })
+    match (answer.output, answer.version) {
+        (Output::PublicKey(der), Some(version)) => {
+            let id = kid::of(record.id, version, &der).into();
+            Ok(Public { der, id })
         }
-        (_, _, _) => Err(Error::new(ErrorKind::Internal, Stage::Answer, "another answer than a public key")),
+        (_, _) => Err(Error::new(ErrorKind::Internal, Stage::Answer, "another answer than a public key")),
     }
 }
 
@@ -260,7 +282,7 @@ async fn decrypt(
     let claims = examined(gateway, service, received)
         .await
         .inspect_err(|error| law.count_noise(about.source, error.kind().code()))?;
-    let said = said(&claims);
+    let said = issuer::said(&claims, &issuer::MS_DKE);
     let request = said.as_ref().unwrap_or(&NOTHING_SAID);
     let inbound = inbound(about, service, received, (Proof::Issued(claims.token()), request));
     let recognised = law.recognise(&inbound)?;
@@ -274,7 +296,7 @@ async fn decrypt(
         return turn_away(Action::Decrypt, error).await;
     }
     if said.is_none() {
-        return turn_away(Action::Decrypt, crate::issuer::too_much()).await;
+        return turn_away(Action::Decrypt, issuer::too_much()).await;
     }
     let read = body.and_then(|body| message::decode(&body));
     let message::Request { ciphertext, fault } = match read {
@@ -282,10 +304,11 @@ async fn decrypt(
         Err(error) => return turn_away(Action::Undecoded, error).await,
     };
     let Some(key) = name.clone() else { return turn_away(Action::Decrypt, unknown_key()).await };
-    let entry = law.engines().state.key(&service.tenant, &key).await?;
-    // An id that is none of this key's is a version that never was: the policy is asked first, as for every other.
-    let never = KeyVersion::new(u32::MAX);
-    let version = entry.and_then(|entry| kid::version_of(entry.key.id, id)).or(never);
+    let version = match version(gateway, service, &key, id).await {
+        // An id that is none of this key's is a version that never was: the policy is asked first, as for every other.
+        Ok(version) => version.or(KeyVersion::new(u32::MAX)),
+        Err(error) => return turn_away(Action::Decrypt, error).await,
+    };
     let operation =
         Operation::Decrypt { ciphertext, context: Context::EMPTY, padding: Some(OAEP), bare: version };
     let used = law.use_key_as(&recognised, Call::Key { key, operation }).await;
@@ -299,6 +322,22 @@ async fn decrypt(
             message::answer(answer)
         }
     }
+}
+
+/// The version of a key that an id names, by its number and its very public half.
+async fn version(
+    gateway: &Gateway,
+    service: &KeyService,
+    key: &KeyName,
+    id: &str,
+) -> Result<Option<KeyVersion>, Error> {
+    let state = &gateway.law.engines().state;
+    let Some(entry) = state.key(&service.tenant, key).await? else { return Ok(None) };
+    let key = entry.key.id;
+    let Some(number) = kid::version_of(key, id) else { return Ok(None) };
+    let version = state.version(key, number).await?;
+    let public = version.and_then(|version| version.public.clone());
+    Ok(public.filter(|public| kid::is(id, key, number, public)).map(|_| number))
 }
 
 /// The one token that a request shows, examined.
@@ -324,48 +363,4 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (Some(one), None) = (all.next(), all.next()) else { return None };
     let (scheme, token) = one.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Claims that are text, by their own names.
-const TEXTS: [&str; 8] = ["tid", "oid", "appid", "azp", "scp", "onprem_sid", "uti", "jti"];
-
-/// What policies see of a token; `None` when it is too much. `user` is the first of `email` and `upn`, as Microsoft's server takes it: without spaces around it,
-/// in lower case.
-fn said(claims: &Claims) -> Option<Context> {
-    let mut pairs: Vec<(Box<str>, Box<str>)> = vec![("issuer".into(), claims.issuer().into())];
-    let mut put = |name: &str, value: &str| pairs.push((name.into(), value.into()));
-    if let Some(subject) = claims.subject() {
-        put("subject", subject);
-    }
-    let person = |value: &str| value.trim().to_lowercase();
-    for name in ["email", "upn"] {
-        if let Some(value) = claims.text(name) {
-            put(name, &person(value));
-        }
-    }
-    let mut persons = claims.iter().filter(|(name, _)| matches!(*name, "email" | "upn"));
-    if let Some((_, Value::String(value))) = persons.next() {
-        put("user", &person(value));
-    }
-    for name in TEXTS {
-        if let Some(value) = claims.text(name) {
-            put(name, value);
-        }
-    }
-    let mut groups: Vec<&str> = claims
-        .get("groups")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    groups.sort_unstable();
-    groups.dedup();
-    for group in groups {
-        put(&format!("group:{group}"), "");
-    }
-    if pairs.iter().any(|(_, value)| value.len() > MAX_SAID) {
-        return None;
-    }
-    Context::new(pairs).ok()
 }

@@ -99,7 +99,7 @@ async fn shown(gateway: &Gateway, headers: &HeaderMap, at: Moment) -> Option<Sho
         tracing::debug!(%reason, "a token of an issuer is refused");
     }
     Some(examined.map(|claims| {
-        let said = issuer::said(&claims);
+        let said = issuer::said(&claims, &issuer::NATIVE);
         (claims, said)
     }))
 }

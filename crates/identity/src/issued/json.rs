@@ -7,7 +7,10 @@ use std::fmt;
 /// The members of an object, in their order.
 pub(super) type Members = Vec<(Box<str>, Value)>;
 
-/// Reads a whole document that is an object; `None` for anything else.
+/// The most members of the whole: strangers' are looked through for each that is added.
+const MAX_MEMBERS: usize = 256;
+
+/// Reads a whole document that is an object of at most so many members; `None` for anything else.
 pub(super) fn members(bytes: &[u8]) -> Option<Members> {
     // What it says of its error quotes what it read.
     serde_json::from_slice::<Object>(bytes).ok().map(|Object(members)| members)
@@ -33,6 +36,9 @@ impl<'de> Deserialize<'de> for Object {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
                 let mut members = Members::new();
                 while let Some(name) = map.next_key::<Box<str>>()? {
+                    if members.len() == MAX_MEMBERS {
+                        return Err(A::Error::custom("more members than any token has"));
+                    }
                     if member(&members, &name).is_some() {
                         return Err(A::Error::custom("a name stands there twice"));
                     }
@@ -133,6 +139,12 @@ mod tests {
             assert!(members(bad.as_bytes()).is_none(), "{bad}");
         }
         assert!(members(b"{\"a\":\"\xff\"}").is_none(), "not UTF-8");
+        let many = |count: usize| {
+            let members: Vec<String> = (0..count).map(|it| format!("\"{it}\":0")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert_eq!(members(many(MAX_MEMBERS).as_bytes()).unwrap().len(), MAX_MEMBERS);
+        assert!(members(many(MAX_MEMBERS + 1).as_bytes()).is_none());
         assert!(members(format!("{{\"a\":{}{}}}", "[".repeat(4000), "]".repeat(4000)).as_bytes()).is_none());
     }
 }

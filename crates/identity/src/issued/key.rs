@@ -90,11 +90,29 @@ impl KeySet {
     /// The most keys in it that are looked at.
     const MAX_KEYS: usize = 256;
 
-    /// Reads a set. Keys of other kinds, for other uses or of other sizes are passed over, as RFC 7517 §5 wants it.
+    /// Reads a set whose keys are one issuer's, whoever is said to be that. Keys of other kinds, for other uses or of other sizes are passed over, as RFC 7517 §5 wants
+    /// it.
     ///
     /// # Errors
     /// For what is no set, or none that can be believed.
     pub fn parse(text: &[u8]) -> Result<Self, NoKeySet> {
+        Self::read(text, |_| true)
+    }
+
+    /// The same for a set that several issuers can have: a key with an `issuer`, as Entra's have it, is passed over unless it is this one's. `{tenantid}` in it
+    /// is the tenant that the issuer's own URL names first in its path.
+    ///
+    /// # Errors
+    /// As [`KeySet::parse`], also where no key is this issuer's.
+    pub fn parse_of(issuer: &str, text: &[u8]) -> Result<Self, NoKeySet> {
+        Self::read(text, |listed| match member(listed, "issuer") {
+            None => true,
+            Some(Value::String(template)) => is_named(issuer, template),
+            Some(_) => false,
+        })
+    }
+
+    fn read(text: &[u8], is_its: impl Fn(&Members) -> bool) -> Result<Self, NoKeySet> {
         if text.len() > Self::MAX_BYTES {
             return Err(NoKeySet::Malformed);
         }
@@ -108,7 +126,9 @@ impl KeySet {
             if ["d", "k"].iter().any(|secret| member(&listed, secret).is_some()) {
                 return Err(NoKeySet::Secret);
             }
-            keys.extend(read(&listed));
+            if is_its(&listed) {
+                keys.extend(read(&listed));
+            }
         }
         if keys.is_empty() { Err(NoKeySet::Empty) } else { Ok(Self(keys)) }
     }
@@ -137,6 +157,16 @@ impl KeySet {
             (Some(_), Some(_)) => Err(Reason::Ambiguous),
             (None, _) => Err(Reason::UnknownKey),
         }
+    }
+}
+
+/// Whether this is how a key names its issuer.
+fn is_named(issuer: &str, template: &str) -> bool {
+    const TENANT: &str = "{tenantid}";
+    let tenant = issuer.strip_prefix("https://").and_then(|rest| rest.split('/').nth(1));
+    match tenant.filter(|tenant| !tenant.is_empty()) {
+        Some(tenant) => template.replace(TENANT, tenant) == issuer,
+        None => template == issuer,
     }
 }
 

@@ -383,3 +383,35 @@ fn who_is_registered_is_recognised_by_the_subject_first_and_else_by_the_issuer()
     assert_eq!(who(&alone, &token(ISSUER, None), 150), nobody);
     assert!(prepare(&[caller("one", &[None]), caller("two", &[None])]).is_err(), "nobody shares one");
 }
+
+#[test]
+fn of_a_set_that_many_issuers_have_only_its_own_keys_are_an_issuers() {
+    let key = |id: &str, issuer: Value| {
+        let mut jwk = Signer::ed().jwk(json!({"kid": id}));
+        if !issuer.is_null() {
+            jwk.as_object_mut().unwrap().insert("issuer".into(), issuer);
+        }
+        jwk
+    };
+    let set = |keys: &[Value]| json!({"keys": keys}).to_string().into_bytes();
+    const V1: &str = "https://sts.windows.net/3f0e1c52/";
+    const V2: &str = "https://login.microsoftonline.com/3f0e1c52/v2.0";
+    for (issuer, named, is_its) in [
+        (V1, Value::Null, true),
+        (V1, json!(V1), true),
+        (V1, json!("https://sts.windows.net/{tenantid}/"), true),
+        (V2, json!("https://login.microsoftonline.com/{tenantid}/v2.0"), true),
+        (V2, json!("https://sts.windows.net/{tenantid}/"), false),
+        (V1, json!("https://sts.windows.net/{tenantid}"), false),
+        (V1, json!("https://sts.windows.net/9188040d/"), false),
+        (V2, json!("https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"), false),
+        (V1, json!(1), false),
+        ("https://idp", json!("https://idp"), true),
+        ("https://idp", json!("https://idp{tenantid}"), false),
+    ] {
+        let found = KeySet::parse_of(issuer, &set(&[key("a", named.clone())]));
+        assert_eq!(found.is_ok(), is_its, "{issuer} {named}");
+        let both = KeySet::parse_of(issuer, &set(&[key("a", named.clone()), key("b", Value::Null)]));
+        assert_eq!(both.unwrap().len(), 1 + usize::from(is_its), "{issuer} {named}");
+    }
+}
