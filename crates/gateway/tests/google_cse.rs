@@ -24,6 +24,9 @@ use support::cse::{
 };
 use support::log;
 
+/// Whom administrators' tokens are for.
+const ADMINS: &str = "hyok-cse-admin";
+
 /// What a refusal's record must say.
 type Refusals = Vec<(String, &'static str, &'static str)>;
 
@@ -473,6 +476,7 @@ async fn it_tells_everybody_what_it_can_do_and_nothing_more() {
     let mut bare = table();
     bare.admins = vec![];
     bare.admin_providers = vec![];
+    bare.admin_audiences = vec![];
     bare.peers = vec![];
     bare.signing_keys = vec![];
     let (gateway, _api) = support::cse::gateway(&directory.path().join("other"), bare).await;
@@ -529,7 +533,42 @@ async fn administrators_and_peers_unwrap_and_nobody_else_does() {
     let mut refusals: Refusals = vec![];
     let other = |claims: &Value, name: &str, value: Value| token(&with(claims.clone(), name, value));
     for (what, method, body, status, check) in [
-        ("a user", "privilegedunwrap", opening(token(&user()), FILE), 403, "`privilege`"),
+        (
+            "a user",
+            "privilegedunwrap",
+            opening(other(&user(), "aud", ADMINS.into()), FILE),
+            403,
+            "`privilege`",
+        ),
+        (
+            "an address that nobody verified",
+            "privilegedunwrap",
+            opening(other(&admin, "email_verified", false.into()), FILE),
+            403,
+            "`privilege`",
+        ),
+        (
+            "an address that is said to be verified",
+            "privilegedunwrap",
+            opening(other(&admin, "email_verified", "yes".into()), FILE),
+            403,
+            "`privilege`",
+        ),
+        // What an administrator has from an everyday session.
+        (
+            "an everyday token",
+            "privilegedunwrap",
+            opening(other(&admin, "aud", "hyok-cse-client".into()), FILE),
+            401,
+            "",
+        ),
+        (
+            "an everyday token wraps",
+            "privilegedwrap",
+            with(wrapping.clone(), "authentication", other(&admin, "aud", "hyok-cse-client".into()).into()),
+            401,
+            "",
+        ),
         (
             "a delegated token",
             "privilegedunwrap",
@@ -570,7 +609,7 @@ async fn administrators_and_peers_unwrap_and_nobody_else_does() {
         (
             "a user wraps",
             "privilegedwrap",
-            with(wrapping.clone(), "authentication", token(&user()).into()),
+            with(wrapping.clone(), "authentication", other(&user(), "aud", ADMINS.into()).into()),
             403,
             "`privilege`",
         ),
@@ -583,7 +622,13 @@ async fn administrators_and_peers_unwrap_and_nobody_else_does() {
         }
         answer.told(status);
     }
-    // Nor does a peer's token stand for a user.
+    post(&mut peer, "privilegedunwrap", &opening(other(&admin, "email_verified", true.into()), FILE))
+        .await
+        .expect(200);
+    // Nor does an administrator's token stand for a user.
+    let as_user = with(admin.clone(), "google_email", "ana.lopez@corp.example".into());
+    post(&mut peer, "wrap", &wrap(&as_user, &drive("writer"))).await.told(401);
+    // Nor does a peer's.
     let body = with(wrap(&user(), &drive("writer")), "authentication", token(&migration).into());
     post(&mut peer, "wrap", &body).await.told(401);
     gateway.running.shut_down().await.unwrap();
@@ -766,14 +811,14 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
         (
             "no administrator",
             "wrapprivatekey",
-            with(wrapping.clone(), "authentication", token(&user()).into()),
+            with(wrapping.clone(), "authentication", token(&with(user(), "aud", ADMINS.into())).into()),
             403,
             "`privilege`",
         ),
         (
             "no administrator",
             "privilegedprivatekeydecrypt",
-            with(privileged.clone(), "authentication", token(&user()).into()),
+            with(privileged.clone(), "authentication", token(&with(user(), "aud", ADMINS.into())).into()),
             403,
             "`privilege`",
         ),

@@ -45,6 +45,9 @@ pub struct GoogleCseTable {
     /// The administrators, by e-mail address.
     #[serde(default)]
     pub admins: Vec<String>,
+    /// Whom administrators' tokens are for: client ids that are nobody's everyday ones.
+    #[serde(default)]
+    pub admin_audiences: Vec<String>,
     /// The keys that sign the service's own tokens: the first does, all are published; empty: nothing is delegated or taken over.
     #[serde(default)]
     pub signing_keys: Vec<String>,
@@ -93,6 +96,7 @@ impl Service {
             guest_providers,
             admin_providers,
             admins,
+            admin_audiences,
             signing_keys,
             peers,
             peers_ca_file: _,
@@ -110,6 +114,7 @@ impl Service {
             ("guest_providers", guest_providers),
             ("admin_providers", admin_providers),
             ("admins", admins),
+            ("admin_audiences", admin_audiences),
             ("signing_keys", signing_keys),
             ("peers", peers),
             ("origins", origins),
@@ -131,9 +136,9 @@ impl Service {
                 ));
             }
         }
-        if admins.is_empty() != admin_providers.is_empty() {
-            return Err(Fault::new("only one of `admins` and `admin_providers` is set")
-                .remedy("set both for the privileged methods, or neither"));
+        if [admin_providers, admin_audiences].iter().any(|list| list.is_empty() != admins.is_empty()) {
+            return Err(Fault::new("only some of `admins`, `admin_providers` and `admin_audiences` are set")
+                .remedy("set all three for the privileged methods, or none"));
         }
         for peer in peers {
             if self::url("peers", peer)? == url {
@@ -173,7 +178,8 @@ impl Service {
             guest_providers: guest_providers.clone(),
             admin_providers: admin_providers.clone(),
             admins: admins.clone(),
-            all_providers: once(&[providers, guest_providers, admin_providers]),
+            admin_audiences: admin_audiences.clone(),
+            users_providers: once(&[providers, guest_providers]),
             peers: peers.clone(),
             signing_keys: signing_keys
                 .iter()

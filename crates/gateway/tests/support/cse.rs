@@ -66,6 +66,7 @@ pub fn table() -> GoogleCseTable {
         guest_providers: vec![],
         admin_providers: list(&[IDP]),
         admins: list(&["admin@idp.corp.example"]),
+        admin_audiences: list(&["hyok-cse-admin"]),
         signing_keys: list(&["workspace-signing"]),
         peers: list(&[PEER]),
         peers_ca_file: PathBuf::new(),
@@ -178,6 +179,7 @@ pub fn drive(role: &str) -> Value {
 pub fn admin() -> Value {
     let mut claims = user();
     claims["email"] = "Admin@idp.corp.example".into();
+    claims["aud"] = "hyok-cse-admin".into();
     claims.as_object_mut().unwrap().remove("google_email");
     claims
 }

@@ -201,8 +201,9 @@ fn rules(
         }
         (None, Some(said)) => service.rules().allow(method, said, None)?,
         (Some(Speaker::User(claims, user)), None) => {
-            let is_right =
-                user.delegated_to.is_none() && service.is_admin(claims.issuer(), user.email.as_deref());
+            let is_verified = claims.get("email_verified").is_none_or(|verified| *verified == true);
+            let is_named = service.is_admin(claims.issuer(), user.email.as_deref());
+            let is_right = user.delegated_to.is_none() && is_named && is_verified;
             if !is_right {
                 return Err(Check::Privilege);
             }
@@ -265,8 +266,12 @@ impl Desk<'_> {
             let read = Migration::read(&|name| claims.get(name)).map_err(unusable)?;
             return Ok(Speaker::Peer(claims, read));
         }
-        let expected =
-            Expected { audiences: Some(&service.audiences), issuers: Some(&service.all_providers) };
+        // Without Google's word, an everyday session's token is not enough.
+        let (audiences, issuers) = match method.is_privileged() {
+            true => (&service.admin_audiences, &service.admin_providers),
+            false => (&service.audiences, &service.users_providers),
+        };
+        let expected = Expected { audiences: Some(audiences), issuers: Some(issuers) };
         user(gateway.issuers.verify(text, &expected, *at).await.map_err(unknown)?)
     }
 
