@@ -779,6 +779,9 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
     assert_eq!(post(&mut peer, "privatekeydecrypt", &wrong).await.expect(200).body, first.body);
     assert_ne!(first.text("data_encryption_key"), DEK);
 
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let mut unfit = STANDARD.decode(body).unwrap();
+    unfit[100] ^= 1;
     let oaep = "RSA/ECB/OAEPwithSHA-256andMGF1Padding";
     let refused = [
         (
@@ -835,6 +838,14 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
             with(wrapping.clone(), "private_key", base64(&[0x30; 64]).into()),
             400,
             "`private_key`",
+        ),
+        // The form is right, and the numbers do not fit together.
+        (
+            "no key that works",
+            "wrapprivatekey",
+            with(wrapping.clone(), "private_key", base64(&unfit).into()),
+            400,
+            "no RSA private key",
         ),
     ];
     let mut refusals: Refusals = vec![];

@@ -131,7 +131,8 @@ pub(super) async fn answer(
     let granted = authorization.as_ref().map(|(_, authorization)| authorization);
     let reason = &*head.reason;
     let said = Said { method, reason, user, peer, authorization: granted, asks: asks.as_ref() };
-    let key = service.key(said.perimeter());
+    let signs = service.signing_key().filter(|_| method == Method::Delegate);
+    let key = signs.unwrap_or_else(|| service.key(said.perimeter()));
     let (says, too_much) = match said.context(service) {
         Ok(says) => (says, None),
         Err(error) => (Context::EMPTY, Some(error)),
@@ -160,12 +161,9 @@ pub(super) async fn answer(
         (false, None, None, None) => None,
     };
     match (turned_away, asks) {
-        (None, Some(asks)) => perform::perform(&asked, &recognised, asks).await,
+        (None, Some(asks)) => perform::perform(&asked, &recognised, (action, key), asks).await,
         (None, None) => Err(Error::new(ErrorKind::Internal, Stage::Decode, "nothing is asked").into()),
-        (Some((action, Refused { error, status })), _) => {
-            let error = law.turn_away(&recognised, (action, Some(key)), error).await;
-            Err(Refused { error, status })
-        }
+        (Some((action, refused)), _) => Err(asked.turn_away(&recognised, (action, key), refused).await),
     }
 }
 
