@@ -477,7 +477,8 @@ async fn it_tells_everybody_what_it_can_do_and_nothing_more() {
     bare.admins = vec![];
     bare.admin_providers = vec![];
     bare.admin_audiences = vec![];
-    bare.peers = vec![];
+    bare.take_from = vec![];
+    bare.give_to = vec![];
     bare.signing_keys = vec![];
     let (gateway, _api) = support::cse::gateway(&directory.path().join("other"), bare).await;
     let mut peer = gateway.stranger().await;
@@ -905,11 +906,18 @@ async fn a_key_is_taken_over_from_another_service() {
     let settings = |data: &std::path::Path, port: u16, url: &str, other: (&str, &std::path::Path)| {
         let mut table = table();
         table.kacls_url = url.to_owned();
-        table.peers = vec![other.0.to_owned()];
+        // From the old one to the new one, and not back.
+        let (take_from, give_to) = if port == old_port { (vec![], vec![other.0]) } else { (vec![other.0], vec![]) };
+        table.take_from = take_from.into_iter().map(str::to_owned).collect();
+        table.give_to = give_to.into_iter().map(str::to_owned).collect();
         table.peers_ca_file = other.1.join("tls/ca.pem");
         let mut config = config(data, table);
         config.listen.address.set_port(port);
         config.issuer.retain(|issuer| issuer.issuer != PEER);
+        if port == new_port {
+            // Even where its tokens are believed and its registration is there.
+            config.issuer.push(support::cse::issuer(other.0, &[]));
+        }
         config
     };
     let (old, _) = gateway_of(settings(&old_data, old_port, &old_url, (&new_url, &new_data))).await;
@@ -940,6 +948,13 @@ async fn a_key_is_taken_over_from_another_service() {
         send(&mut peers[1], "POST", "/v1/unwrap", &at(1), &opening).await.expect(200).text("key"),
         DEK
     );
+
+    // Whom keys are taken from is given none: its token is nobody's there.
+    let claims = json!({"iss": old_url, "aud": "kacls-migration", "kacls_url": new_url, "resource_name": FILE,
+        "iat": now(), "exp": now() + 300});
+    let body = json!({"authentication": token(&claims), "reason": "r", "resource_name": FILE,
+        "wrapped_key": taken.json()["wrapped_key"]});
+    send(&mut peers[1], "POST", "/v1/privilegedunwrap", &at(1), &body.to_string()).await.told(401);
 
     let mut refusals: Refusals = vec![];
     for (original, status, check) in [

@@ -41,7 +41,7 @@ pub(crate) fn believed(issuers: &[IssuerTable], tables: &[GoogleCseTable]) -> Ve
         for application in Application::ALL {
             add(application.issuer(), application.keys_url(), PathBuf::new());
         }
-        for peer in &table.peers {
+        for peer in &table.give_to {
             add(peer, format!("{}/certs", peer.trim_end_matches('/')), table.peers_ca_file.clone());
         }
     }
@@ -109,7 +109,7 @@ impl Services {
     pub(crate) fn of(tables: &[GoogleCseTable]) -> Result<Self, Fault> {
         let mut services = Self::read(tables)?;
         for (service, table) in services.0.iter_mut().zip(tables) {
-            if let (Some(service), false) = (Arc::get_mut(service), table.peers.is_empty()) {
+            if let (Some(service), false) = (Arc::get_mut(service), table.take_from.is_empty()) {
                 service.client = Some(Client::new(&table.peers_ca_file)?);
             }
         }
@@ -174,7 +174,8 @@ pub(crate) struct Service {
     admins: Vec<String>,
     /// Everybody by whose word a user is known who has Google's as well.
     pub(crate) users_providers: Vec<String>,
-    pub(crate) peers: Vec<String>,
+    take_from: Vec<String>,
+    pub(crate) give_to: Vec<String>,
     signing_keys: Vec<KeyName>,
     origins: Vec<String>,
     /// What a preflight is told that it may send.
@@ -235,10 +236,10 @@ impl Service {
         self.origins.iter().any(|known| known == origin)
     }
 
-    /// The peer of this URL.
+    /// The key service of this URL that keys are taken over from.
     pub(crate) fn peer(&self, url: &str) -> Option<&str> {
         let url = ServiceUrl::of(url)?;
-        self.peers.iter().map(String::as_str).find(|peer| url.is(peer))
+        self.take_from.iter().map(String::as_str).find(|peer| url.is(peer))
     }
 
     /// Asks a peer for a key.
@@ -256,7 +257,6 @@ impl Service {
 
     fn has(&self, method: Method) -> bool {
         let has_admins = !self.admins.is_empty() && !self.admin_providers.is_empty();
-        let has_peers = !self.peers.is_empty();
         let signs = !self.signing_keys.is_empty();
         match method {
             Method::Status
@@ -267,8 +267,8 @@ impl Service {
             | Method::PrivateKeySign
             | Method::PrivateKeyDecrypt => true,
             Method::Delegate => signs,
-            Method::Rewrap => signs && has_peers,
-            Method::PrivilegedUnwrap => has_admins || has_peers,
+            Method::Rewrap => signs && !self.take_from.is_empty(),
+            Method::PrivilegedUnwrap => has_admins || !self.give_to.is_empty(),
             Method::PrivilegedWrap | Method::PrivilegedPrivateKeyDecrypt | Method::WrapPrivateKey => {
                 has_admins
             }

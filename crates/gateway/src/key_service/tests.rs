@@ -60,8 +60,8 @@ fn what_makes_no_sense_is_refused_with_its_url() {
             },
             "admin_audiences",
         ),
-        (GoogleCseTable { peers: list("http://old.example"), ..table() }, "peers"),
-        (GoogleCseTable { peers: list("https://KACLS.example/v1/"), ..table() }, "peers"),
+        (GoogleCseTable { take_from: list("http://old.example"), ..table() }, "take_from"),
+        (GoogleCseTable { give_to: list("https://KACLS.example/v1/"), ..table() }, "give_to"),
         (GoogleCseTable { origins: list("*"), ..table() }, "origins"),
         (GoogleCseTable { request_headers: list("a\r\nb"), ..table() }, "request_headers"),
         (
@@ -115,7 +115,9 @@ fn an_identity_provider_is_an_issuer_and_its_tokens_for_the_service_are_for_noth
 #[test]
 fn google_and_the_peers_are_believed_without_a_table_of_their_own() {
     let peer = "https://old.example/v1/".to_owned();
-    let table = GoogleCseTable { peers: vec![peer.clone()], ..table() };
+    // Whom keys are only taken from shows no token here.
+    let source = "https://source.example/v1".to_owned();
+    let table = GoogleCseTable { give_to: vec![peer.clone()], take_from: vec![source], ..table() };
     let own = IssuerTable::of_keys(Application::Drive.issuer().into(), String::new(), "keys".into());
     let believed = believed(&[own.clone(), issuer(&[])], std::slice::from_ref(&table));
     assert_eq!(believed.len(), 7);

@@ -258,8 +258,8 @@ impl Desk<'_> {
             let claims = self.own(text).await?;
             return user(claims);
         }
-        if *method == Method::PrivilegedUnwrap && service.peers.iter().any(|peer| peer == claimed) {
-            let expected = Expected { audiences: Some(&AUDIENCES.migration), issuers: Some(&service.peers) };
+        if *method == Method::PrivilegedUnwrap && service.give_to.iter().any(|peer| peer == claimed) {
+            let expected = Expected { audiences: Some(&AUDIENCES.migration), issuers: Some(&service.give_to) };
             let claims = gateway.issuers.verify(text, &expected, *at).await.map_err(unknown)?;
             let read = Migration::read(&|name| claims.get(name)).map_err(unusable)?;
             return Ok(Speaker::Peer(claims, read));
