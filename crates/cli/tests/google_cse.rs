@@ -53,6 +53,7 @@ audiences = [\"hyok-cse-client\"]
 providers = [\"{IDP}\"]
 admin_providers = [\"{IDP}\"]
 admins = [\"admin@corp.example\"]
+admin_audiences = [\"hyok-cse-admin\"]
 signing_keys = [\"workspace-signing\"]
 "
     )

@@ -24,6 +24,9 @@ use support::cse::{
 };
 use support::log;
 
+/// Whom administrators' tokens are for.
+const ADMINS: &str = "hyok-cse-admin";
+
 /// What a refusal's record must say.
 type Refusals = Vec<(String, &'static str, &'static str)>;
 
@@ -473,7 +476,9 @@ async fn it_tells_everybody_what_it_can_do_and_nothing_more() {
     let mut bare = table();
     bare.admins = vec![];
     bare.admin_providers = vec![];
-    bare.peers = vec![];
+    bare.admin_audiences = vec![];
+    bare.take_from = vec![];
+    bare.give_to = vec![];
     bare.signing_keys = vec![];
     let (gateway, _api) = support::cse::gateway(&directory.path().join("other"), bare).await;
     let mut peer = gateway.stranger().await;
@@ -529,7 +534,42 @@ async fn administrators_and_peers_unwrap_and_nobody_else_does() {
     let mut refusals: Refusals = vec![];
     let other = |claims: &Value, name: &str, value: Value| token(&with(claims.clone(), name, value));
     for (what, method, body, status, check) in [
-        ("a user", "privilegedunwrap", opening(token(&user()), FILE), 403, "`privilege`"),
+        (
+            "a user",
+            "privilegedunwrap",
+            opening(other(&user(), "aud", ADMINS.into()), FILE),
+            403,
+            "`privilege`",
+        ),
+        (
+            "an address that nobody verified",
+            "privilegedunwrap",
+            opening(other(&admin, "email_verified", false.into()), FILE),
+            403,
+            "`privilege`",
+        ),
+        (
+            "an address that is said to be verified",
+            "privilegedunwrap",
+            opening(other(&admin, "email_verified", "yes".into()), FILE),
+            403,
+            "`privilege`",
+        ),
+        // What an administrator has from an everyday session.
+        (
+            "an everyday token",
+            "privilegedunwrap",
+            opening(other(&admin, "aud", "hyok-cse-client".into()), FILE),
+            401,
+            "",
+        ),
+        (
+            "an everyday token wraps",
+            "privilegedwrap",
+            with(wrapping.clone(), "authentication", other(&admin, "aud", "hyok-cse-client".into()).into()),
+            401,
+            "",
+        ),
         (
             "a delegated token",
             "privilegedunwrap",
@@ -570,7 +610,7 @@ async fn administrators_and_peers_unwrap_and_nobody_else_does() {
         (
             "a user wraps",
             "privilegedwrap",
-            with(wrapping.clone(), "authentication", token(&user()).into()),
+            with(wrapping.clone(), "authentication", other(&user(), "aud", ADMINS.into()).into()),
             403,
             "`privilege`",
         ),
@@ -583,7 +623,13 @@ async fn administrators_and_peers_unwrap_and_nobody_else_does() {
         }
         answer.told(status);
     }
-    // Nor does a peer's token stand for a user.
+    post(&mut peer, "privilegedunwrap", &opening(other(&admin, "email_verified", true.into()), FILE))
+        .await
+        .expect(200);
+    // Nor does an administrator's token stand for a user.
+    let as_user = with(admin.clone(), "google_email", "ana.lopez@corp.example".into());
+    post(&mut peer, "wrap", &wrap(&as_user, &drive("writer"))).await.told(401);
+    // Nor does a peer's.
     let body = with(wrap(&user(), &drive("writer")), "authentication", token(&migration).into());
     post(&mut peer, "wrap", &body).await.told(401);
     gateway.running.shut_down().await.unwrap();
@@ -734,6 +780,9 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
     assert_eq!(post(&mut peer, "privatekeydecrypt", &wrong).await.expect(200).body, first.body);
     assert_ne!(first.text("data_encryption_key"), DEK);
 
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let mut unfit = STANDARD.decode(body).unwrap();
+    unfit[100] ^= 1;
     let oaep = "RSA/ECB/OAEPwithSHA-256andMGF1Padding";
     let refused = [
         (
@@ -766,14 +815,14 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
         (
             "no administrator",
             "wrapprivatekey",
-            with(wrapping.clone(), "authentication", token(&user()).into()),
+            with(wrapping.clone(), "authentication", token(&with(user(), "aud", ADMINS.into())).into()),
             403,
             "`privilege`",
         ),
         (
             "no administrator",
             "privilegedprivatekeydecrypt",
-            with(privileged.clone(), "authentication", token(&user()).into()),
+            with(privileged.clone(), "authentication", token(&with(user(), "aud", ADMINS.into())).into()),
             403,
             "`privilege`",
         ),
@@ -790,6 +839,14 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
             with(wrapping.clone(), "private_key", base64(&[0x30; 64]).into()),
             400,
             "`private_key`",
+        ),
+        // The form is right, and the numbers do not fit together.
+        (
+            "no key that works",
+            "wrapprivatekey",
+            with(wrapping.clone(), "private_key", base64(&unfit).into()),
+            400,
+            "no RSA private key",
         ),
     ];
     let mut refusals: Refusals = vec![];
@@ -849,11 +906,18 @@ async fn a_key_is_taken_over_from_another_service() {
     let settings = |data: &std::path::Path, port: u16, url: &str, other: (&str, &std::path::Path)| {
         let mut table = table();
         table.kacls_url = url.to_owned();
-        table.peers = vec![other.0.to_owned()];
+        // From the old one to the new one, and not back.
+        let (take_from, give_to) = if port == old_port { (vec![], vec![other.0]) } else { (vec![other.0], vec![]) };
+        table.take_from = take_from.into_iter().map(str::to_owned).collect();
+        table.give_to = give_to.into_iter().map(str::to_owned).collect();
         table.peers_ca_file = other.1.join("tls/ca.pem");
         let mut config = config(data, table);
         config.listen.address.set_port(port);
         config.issuer.retain(|issuer| issuer.issuer != PEER);
+        if port == new_port {
+            // Even where its tokens are believed and its registration is there.
+            config.issuer.push(support::cse::issuer(other.0, &[]));
+        }
         config
     };
     let (old, _) = gateway_of(settings(&old_data, old_port, &old_url, (&new_url, &new_data))).await;
@@ -884,6 +948,13 @@ async fn a_key_is_taken_over_from_another_service() {
         send(&mut peers[1], "POST", "/v1/unwrap", &at(1), &opening).await.expect(200).text("key"),
         DEK
     );
+
+    // Whom keys are taken from is given none: its token is nobody's there.
+    let claims = json!({"iss": old_url, "aud": "kacls-migration", "kacls_url": new_url, "resource_name": FILE,
+        "iat": now(), "exp": now() + 300});
+    let body = json!({"authentication": token(&claims), "reason": "r", "resource_name": FILE,
+        "wrapped_key": taken.json()["wrapped_key"]});
+    send(&mut peers[1], "POST", "/v1/privilegedunwrap", &at(1), &body.to_string()).await.told(401);
 
     let mut refusals: Refusals = vec![];
     for (original, status, check) in [

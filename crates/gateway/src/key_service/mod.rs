@@ -41,7 +41,7 @@ pub(crate) fn believed(issuers: &[IssuerTable], tables: &[GoogleCseTable]) -> Ve
         for application in Application::ALL {
             add(application.issuer(), application.keys_url(), PathBuf::new());
         }
-        for peer in &table.peers {
+        for peer in &table.give_to {
             add(peer, format!("{}/certs", peer.trim_end_matches('/')), table.peers_ca_file.clone());
         }
     }
@@ -64,16 +64,37 @@ pub(crate) fn check(tables: &[GoogleCseTable], issuers: &[IssuerTable]) -> Resul
                 .remedy("add a table `[[issuer]]` that says where its keys are"));
             }
         }
-        let mut taken = issuers.iter().flat_map(|issuer| &issuer.audiences);
-        if let Some(audience) = taken.find(|audience| table.audiences.contains(audience)) {
-            return Err(Fault::new(format!(
-                "`{audience}` is an audience of `{}` and of an `[[issuer]]`",
-                table.kacls_url
-            ))
-            .remedy("leave it out of the `[[issuer]]`: a token for the key service is none for the native API, where nothing else is checked"));
-        }
     }
-    Ok(())
+    audiences(tables, issuers)
+}
+
+/// A token is for one door: users', administrators', another protocol's part or the native API.
+fn audiences(tables: &[GoogleCseTable], issuers: &[IssuerTable]) -> Result<(), Fault> {
+    let protocols = [AUTHORIZATION_AUDIENCE, DELEGATION_AUDIENCE, MIGRATION_AUDIENCE];
+    let is_protocols = |audience: &str| protocols.contains(&audience);
+    let is_users = |audience: &String| tables.iter().any(|table| table.audiences.contains(audience));
+    let is_admins = |audience: &String| tables.iter().any(|table| table.admin_audiences.contains(audience));
+    let natives = issuers.iter().flat_map(|issuer| &issuer.audiences);
+    if let Some(audience) = natives
+        .into_iter()
+        .find(|audience| is_protocols(audience) || is_users(audience) || is_admins(audience))
+    {
+        return Err(Fault::new(format!("`{audience}` is an audience of a `[[google_cse]]` and of an `[[issuer]]`"))
+            .remedy("leave it out of the `[[issuer]]`: a token for the key service is none for the native API, where nothing else is checked"));
+    }
+    if let Some(audience) =
+        tables.iter().flat_map(|table| &table.admin_audiences).find(|audience| is_users(audience))
+    {
+        return Err(Fault::new(format!("`{audience}` is in `audiences` and in `admin_audiences`")).remedy(
+            "register a client of its own with the identity provider for administrators: a token from an everyday session must open nothing without Google's word",
+        ));
+    }
+    let mut ours = tables.iter().flat_map(|table| table.audiences.iter().chain(&table.admin_audiences));
+    match ours.find(|audience| is_protocols(audience)) {
+        Some(audience) => Err(Fault::new(format!("`{audience}` is an audience of the protocol's own"))
+            .remedy("name the client ids of the identity providers")),
+        None => Ok(()),
+    }
 }
 
 /// Every key service.
@@ -88,7 +109,7 @@ impl Services {
     pub(crate) fn of(tables: &[GoogleCseTable]) -> Result<Self, Fault> {
         let mut services = Self::read(tables)?;
         for (service, table) in services.0.iter_mut().zip(tables) {
-            if let (Some(service), false) = (Arc::get_mut(service), table.peers.is_empty()) {
+            if let (Some(service), false) = (Arc::get_mut(service), table.take_from.is_empty()) {
                 service.client = Some(Client::new(&table.peers_ca_file)?);
             }
         }
@@ -148,11 +169,13 @@ pub(crate) struct Service {
     pub(crate) audiences: Vec<String>,
     providers: Vec<String>,
     guest_providers: Vec<String>,
-    admin_providers: Vec<String>,
+    pub(crate) admin_providers: Vec<String>,
+    pub(crate) admin_audiences: Vec<String>,
     admins: Vec<String>,
-    /// Everybody by whose word a user is known.
-    pub(crate) all_providers: Vec<String>,
-    pub(crate) peers: Vec<String>,
+    /// Everybody by whose word a user is known who has Google's as well.
+    pub(crate) users_providers: Vec<String>,
+    take_from: Vec<String>,
+    pub(crate) give_to: Vec<String>,
     signing_keys: Vec<KeyName>,
     origins: Vec<String>,
     /// What a preflight is told that it may send.
@@ -197,7 +220,7 @@ impl Service {
         }
     }
 
-    /// Whether this is one of the few who need nobody's word but their own.
+    /// Whether this is one of the few who need nobody's word but their provider's.
     pub(crate) fn is_admin(&self, issuer: &str, email: Option<&str>) -> bool {
         let is_named = |email: &str| self.admins.iter().any(|admin| admin.eq_ignore_ascii_case(email));
         self.admin_providers.iter().any(|provider| provider == issuer) && email.is_some_and(is_named)
@@ -213,10 +236,10 @@ impl Service {
         self.origins.iter().any(|known| known == origin)
     }
 
-    /// The peer of this URL.
+    /// The key service of this URL that keys are taken over from.
     pub(crate) fn peer(&self, url: &str) -> Option<&str> {
         let url = ServiceUrl::of(url)?;
-        self.peers.iter().map(String::as_str).find(|peer| url.is(peer))
+        self.take_from.iter().map(String::as_str).find(|peer| url.is(peer))
     }
 
     /// Asks a peer for a key.
@@ -234,7 +257,6 @@ impl Service {
 
     fn has(&self, method: Method) -> bool {
         let has_admins = !self.admins.is_empty() && !self.admin_providers.is_empty();
-        let has_peers = !self.peers.is_empty();
         let signs = !self.signing_keys.is_empty();
         match method {
             Method::Status
@@ -245,8 +267,8 @@ impl Service {
             | Method::PrivateKeySign
             | Method::PrivateKeyDecrypt => true,
             Method::Delegate => signs,
-            Method::Rewrap => signs && has_peers,
-            Method::PrivilegedUnwrap => has_admins || has_peers,
+            Method::Rewrap => signs && !self.take_from.is_empty(),
+            Method::PrivilegedUnwrap => has_admins || !self.give_to.is_empty(),
             Method::PrivilegedWrap | Method::PrivilegedPrivateKeyDecrypt | Method::WrapPrivateKey => {
                 has_admins
             }

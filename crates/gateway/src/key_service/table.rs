@@ -45,12 +45,18 @@ pub struct GoogleCseTable {
     /// The administrators, by e-mail address.
     #[serde(default)]
     pub admins: Vec<String>,
+    /// Whom administrators' tokens are for: client ids that are nobody's everyday ones.
+    #[serde(default)]
+    pub admin_audiences: Vec<String>,
     /// The keys that sign the service's own tokens: the first does, all are published; empty: nothing is delegated or taken over.
     #[serde(default)]
     pub signing_keys: Vec<String>,
-    /// The URLs of the key services that keys come from or go to; empty: none.
+    /// The URLs of the key services whose keys are taken over, by `rewrap`; empty: none.
     #[serde(default)]
-    pub peers: Vec<String>,
+    pub take_from: Vec<String>,
+    /// The URLs of the key services that are given keys, by `privilegedunwrap`; empty: none.
+    #[serde(default)]
+    pub give_to: Vec<String>,
     /// The authorities of their certificates, PEM; empty: those of the machine.
     #[serde(default)]
     pub peers_ca_file: PathBuf,
@@ -64,7 +70,7 @@ pub struct GoogleCseTable {
     #[serde(default)]
     pub claims: Vec<String>,
     /// The most requests with tokens a second; 0: as many as come.
-    #[serde(default)]
+    #[serde(default = "requests_per_second")]
     pub requests_per_second: u32,
     /// Keys for single perimeters, by the perimeter's id.
     #[serde(default)]
@@ -73,6 +79,10 @@ pub struct GoogleCseTable {
 
 fn google() -> Vec<String> {
     vec![ORIGIN.to_owned()]
+}
+
+fn requests_per_second() -> u32 {
+    200
 }
 
 fn content_type() -> Vec<String> {
@@ -93,8 +103,10 @@ impl Service {
             guest_providers,
             admin_providers,
             admins,
+            admin_audiences,
             signing_keys,
-            peers,
+            take_from,
+            give_to,
             peers_ca_file: _,
             origins,
             request_headers,
@@ -110,8 +122,10 @@ impl Service {
             ("guest_providers", guest_providers),
             ("admin_providers", admin_providers),
             ("admins", admins),
+            ("admin_audiences", admin_audiences),
             ("signing_keys", signing_keys),
-            ("peers", peers),
+            ("take_from", take_from),
+            ("give_to", give_to),
             ("origins", origins),
             ("request_headers", request_headers),
             ("claims", claims),
@@ -131,14 +145,16 @@ impl Service {
                 ));
             }
         }
-        if admins.is_empty() != admin_providers.is_empty() {
-            return Err(Fault::new("only one of `admins` and `admin_providers` is set")
-                .remedy("set both for the privileged methods, or neither"));
+        if [admin_providers, admin_audiences].iter().any(|list| list.is_empty() != admins.is_empty()) {
+            return Err(Fault::new("only some of `admins`, `admin_providers` and `admin_audiences` are set")
+                .remedy("set all three for the privileged methods, or none"));
         }
-        for peer in peers {
-            if self::url("peers", peer)? == url {
-                return Err(Fault::new("`peers` names the service itself")
-                    .remedy("name the other key services alone"));
+        for (setting, peers) in [("take_from", take_from), ("give_to", give_to)] {
+            for peer in peers {
+                if self::url(setting, peer)? == url {
+                    return Err(Fault::new(format!("`{setting}` names the service itself"))
+                        .remedy("name the other key services alone"));
+                }
             }
         }
         let is_visible = |text: &String| text.bytes().all(|b| b.is_ascii_graphic());
@@ -173,8 +189,10 @@ impl Service {
             guest_providers: guest_providers.clone(),
             admin_providers: admin_providers.clone(),
             admins: admins.clone(),
-            all_providers: once(&[providers, guest_providers, admin_providers]),
-            peers: peers.clone(),
+            admin_audiences: admin_audiences.clone(),
+            users_providers: once(&[providers, guest_providers]),
+            take_from: take_from.clone(),
+            give_to: give_to.clone(),
             signing_keys: signing_keys
                 .iter()
                 .map(|key| self::key("signing_keys", key))

@@ -51,8 +51,17 @@ fn what_makes_no_sense_is_refused_with_its_url() {
         (GoogleCseTable { audiences: vec![], ..table() }, "audiences"),
         (GoogleCseTable { providers: list(""), ..table() }, "providers"),
         (GoogleCseTable { admins: list("a@corp.example"), ..table() }, "admin_providers"),
-        (GoogleCseTable { peers: list("http://old.example"), ..table() }, "peers"),
-        (GoogleCseTable { peers: list("https://KACLS.example/v1/"), ..table() }, "peers"),
+        (GoogleCseTable { admin_audiences: list("admins"), ..table() }, "admin_audiences"),
+        (
+            GoogleCseTable {
+                admins: list("a@corp.example"),
+                admin_providers: list("https://idp.example"),
+                ..table()
+            },
+            "admin_audiences",
+        ),
+        (GoogleCseTable { take_from: list("http://old.example"), ..table() }, "take_from"),
+        (GoogleCseTable { give_to: list("https://KACLS.example/v1/"), ..table() }, "give_to"),
         (GoogleCseTable { origins: list("*"), ..table() }, "origins"),
         (GoogleCseTable { request_headers: list("a\r\nb"), ..table() }, "request_headers"),
         (
@@ -77,12 +86,38 @@ fn an_identity_provider_is_an_issuer_and_its_tokens_for_the_service_are_for_noth
     assert!(check(&[table()], &[issuer(&["holdfast"])]).is_ok());
     assert!(check(&[table()], &[]).unwrap_err().to_string().contains("https://idp.example"));
     assert!(check(&[table()], &[issuer(&["client"])]).unwrap_err().to_string().contains("`client`"));
+    let with_admins = |url: &str, audience: &str| GoogleCseTable {
+        kacls_url: url.into(),
+        admins: vec!["a@corp.example".into()],
+        admin_providers: vec!["https://idp.example".into()],
+        admin_audiences: vec![audience.into()],
+        ..table()
+    };
+    let other = "https://other.example";
+    assert!(check(&[table(), with_admins(other, "admins")], &[issuer(&["holdfast"])]).is_ok());
+    for (admins, native) in [
+        ("admins", "admins"),
+        ("client", "holdfast"),
+        ("cse-authorization", "holdfast"),
+        ("admins", "cse-authorization"),
+        ("admins", "kacls-migration"),
+        ("admins", "kacls-delegation"),
+    ] {
+        // Of one service or of two.
+        for tables in [vec![with_admins(other, admins)], vec![table(), with_admins(other, admins)]] {
+            let refused = check(&tables, &[issuer(&[native])]);
+            let named = if native == "holdfast" { admins } else { native };
+            assert!(refused.unwrap_err().to_string().contains(&format!("`{named}`")), "{admins} {native}");
+        }
+    }
 }
 
 #[test]
 fn google_and_the_peers_are_believed_without_a_table_of_their_own() {
     let peer = "https://old.example/v1/".to_owned();
-    let table = GoogleCseTable { peers: vec![peer.clone()], ..table() };
+    // Whom keys are only taken from shows no token here.
+    let source = "https://source.example/v1".to_owned();
+    let table = GoogleCseTable { give_to: vec![peer.clone()], take_from: vec![source], ..table() };
     let own = IssuerTable::of_keys(Application::Drive.issuer().into(), String::new(), "keys".into());
     let believed = believed(&[own.clone(), issuer(&[])], std::slice::from_ref(&table));
     assert_eq!(believed.len(), 7);

@@ -66,8 +66,10 @@ pub fn table() -> GoogleCseTable {
         guest_providers: vec![],
         admin_providers: list(&[IDP]),
         admins: list(&["admin@idp.corp.example"]),
+        admin_audiences: list(&["hyok-cse-admin"]),
         signing_keys: list(&["workspace-signing"]),
-        peers: list(&[PEER]),
+        take_from: list(&[PEER]),
+        give_to: list(&[PEER]),
         peers_ca_file: PathBuf::new(),
         origins: list(&[ORIGIN]),
         request_headers: list(&["Content-Type"]),
@@ -96,7 +98,7 @@ pub async fn gateway_of(config: Config) -> (Dev, Api) {
     let issuers: Vec<String> = config
         .google_cse
         .iter()
-        .flat_map(|table| table.peers.iter().chain([&table.kacls_url]).cloned().collect::<Vec<_>>())
+        .flat_map(|table| table.give_to.iter().chain(&table.take_from).chain([&table.kacls_url]).cloned().collect::<Vec<_>>())
         .collect();
     let gateway = dev_with(config).await;
     let mut api = Api::developer(&gateway).await;
@@ -178,6 +180,7 @@ pub fn drive(role: &str) -> Value {
 pub fn admin() -> Value {
     let mut claims = user();
     claims["email"] = "Admin@idp.corp.example".into();
+    claims["aud"] = "hyok-cse-admin".into();
     claims.as_object_mut().unwrap().remove("google_email");
     claims
 }

@@ -131,7 +131,8 @@ pub(super) async fn answer(
     let granted = authorization.as_ref().map(|(_, authorization)| authorization);
     let reason = &*head.reason;
     let said = Said { method, reason, user, peer, authorization: granted, asks: asks.as_ref() };
-    let key = service.key(said.perimeter());
+    let signs = service.signing_key().filter(|_| method == Method::Delegate);
+    let key = signs.unwrap_or_else(|| service.key(said.perimeter()));
     let (says, too_much) = match said.context(service) {
         Ok(says) => (says, None),
         Err(error) => (Context::EMPTY, Some(error)),
@@ -160,12 +161,9 @@ pub(super) async fn answer(
         (false, None, None, None) => None,
     };
     match (turned_away, asks) {
-        (None, Some(asks)) => perform::perform(&asked, &recognised, asks).await,
+        (None, Some(asks)) => perform::perform(&asked, &recognised, (action, key), asks).await,
         (None, None) => Err(Error::new(ErrorKind::Internal, Stage::Decode, "nothing is asked").into()),
-        (Some((action, Refused { error, status })), _) => {
-            let error = law.turn_away(&recognised, (action, Some(key)), error).await;
-            Err(Refused { error, status })
-        }
+        (Some((action, refused)), _) => Err(asked.turn_away(&recognised, (action, key), refused).await),
     }
 }
 
@@ -201,8 +199,9 @@ fn rules(
         }
         (None, Some(said)) => service.rules().allow(method, said, None)?,
         (Some(Speaker::User(claims, user)), None) => {
-            let is_right =
-                user.delegated_to.is_none() && service.is_admin(claims.issuer(), user.email.as_deref());
+            let is_verified = claims.get("email_verified").is_none_or(|verified| *verified == true);
+            let is_named = service.is_admin(claims.issuer(), user.email.as_deref());
+            let is_right = user.delegated_to.is_none() && is_named && is_verified;
             if !is_right {
                 return Err(Check::Privilege);
             }
@@ -259,14 +258,18 @@ impl Desk<'_> {
             let claims = self.own(text).await?;
             return user(claims);
         }
-        if *method == Method::PrivilegedUnwrap && service.peers.iter().any(|peer| peer == claimed) {
-            let expected = Expected { audiences: Some(&AUDIENCES.migration), issuers: Some(&service.peers) };
+        if *method == Method::PrivilegedUnwrap && service.give_to.iter().any(|peer| peer == claimed) {
+            let expected = Expected { audiences: Some(&AUDIENCES.migration), issuers: Some(&service.give_to) };
             let claims = gateway.issuers.verify(text, &expected, *at).await.map_err(unknown)?;
             let read = Migration::read(&|name| claims.get(name)).map_err(unusable)?;
             return Ok(Speaker::Peer(claims, read));
         }
-        let expected =
-            Expected { audiences: Some(&service.audiences), issuers: Some(&service.all_providers) };
+        // Without Google's word, an everyday session's token is not enough.
+        let (audiences, issuers) = match method.is_privileged() {
+            true => (&service.admin_audiences, &service.admin_providers),
+            false => (&service.audiences, &service.users_providers),
+        };
+        let expected = Expected { audiences: Some(audiences), issuers: Some(issuers) };
         user(gateway.issuers.verify(text, &expected, *at).await.map_err(unknown)?)
     }
 
