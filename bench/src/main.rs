@@ -2,6 +2,7 @@
 //! machine, in the same run; the log alone; growth; a large file. Prints tables and writes `target/bench/report.json`.
 
 mod bare;
+mod cse;
 mod files;
 mod gateway;
 mod growth;
@@ -96,6 +97,8 @@ enum Part {
     Token,
     /// An external key store of AWS KMS over such a token
     Xks,
+    /// A key service of Google Workspace's client-side encryption
+    Cse,
 }
 
 fn main() -> Result<()> {
@@ -148,6 +151,10 @@ impl Run {
         if wanted(Part::Xks) && token::is_there() {
             progress("an external key store");
             xks::measure(&self.holdfast, within, (&self.connections, time), &mut report).await?;
+        }
+        if wanted(Part::Cse) {
+            progress("a key service");
+            cse::measure(&self.holdfast, within, (&self.connections, time), &mut report).await?;
         }
         if wanted(Part::Growth) {
             progress("growth");

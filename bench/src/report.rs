@@ -159,6 +159,7 @@ pub(crate) struct Report {
     pub(crate) tokens: Vec<TokenRow>,
     pub(crate) faults: Vec<FaultRow>,
     pub(crate) xks: Vec<XksRow>,
+    pub(crate) cse: Vec<Row>,
     /// The gateway's resident memory after the closed loops.
     pub(crate) resident_kib: Option<u64>,
     pub(crate) resident_with_1000_keys_kib: Option<u64>,
@@ -178,6 +179,7 @@ impl Report {
             tokens: vec![],
             faults: vec![],
             xks: vec![],
+            cse: vec![],
             resident_kib: None,
             resident_with_1000_keys_kib: None,
             start_with_many_keys_ms: None,
@@ -260,6 +262,14 @@ impl Report {
             println!(
                 "{name:<26} {connections:>3} connections: {requests_per_second:>7.0}/s, CPU {server_cpu_us_per_request:.1} us, {:.1} above the module's {module_cpu_us:.1}, p50 {p50_us} us, p99 {p99_us} us",
                 server_cpu_us_per_request - module_cpu_us
+            );
+        }
+        for row in &self.cse {
+            let Row {
+                name, connections, requests_per_second, server_cpu_us_per_request, p50_us, p99_us, ..
+            } = row;
+            println!(
+                "{name:<26} {connections:>3} connections: {requests_per_second:>7.0}/s, CPU {server_cpu_us_per_request:.1} us, p50 {p50_us} us, p99 {p99_us} us"
             );
         }
         let singles = [

@@ -14,11 +14,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "native-request", run: native_request },
     Target { name: "native-answer", run: native_answer },
     Target { name: "kubernetes-kms", run: kubernetes_kms },
+    Target { name: "kubernetes-csi", run: kubernetes_csi },
     Target { name: "token", run: token },
     Target { name: "signed-request", run: signed_request },
     Target { name: "issued-token", run: issued_token },
     Target { name: "dke-request", run: dke_request },
     Target { name: "xks-request", run: xks_request },
+    Target { name: "cse-request", run: cse_request },
     Target { name: "ciphertext", run: ciphertext },
     Target { name: "sealed-blob", run: sealed_blob },
     Target { name: "share", run: share },
@@ -91,6 +93,33 @@ fn kubernetes_kms(input: &[u8]) -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// A volume's attributes, and the message of a call.
+fn kubernetes_csi(input: &[u8]) -> bool {
+    use holdfast_wire::kubernetes::csi::{self, Call, Volume};
+    const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
+    let _raw = csi::decode(MOUNT, input).is_ok();
+    // As the first field of a message, so that mutations are of what it says.
+    let length = u32::try_from(input.len()).unwrap_or(u32::MAX).min(1 << 20);
+    let mut message = vec![0x0a];
+    let mut rest = length;
+    while rest >= 0x80 {
+        message.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    message.push(rest as u8);
+    message.extend(input.iter().take(length as usize));
+    let body = holdfast_wire::kubernetes::grpc::framed(&message);
+    let Ok(Call::Mount(asked)) = csi::decode(MOUNT, &body) else { return false };
+    let Ok(mount) = asked.read("holdfast") else { return false };
+    let mut volume = Volume::default();
+    for object in &mount.objects {
+        assert!(!object.path.starts_with('/') && !object.path.split('/').any(|part| part.starts_with("..")));
+        volume.put(object, b"contents").expect("little fits");
+    }
+    assert!(!volume.into_message().is_empty());
+    true
 }
 
 fn token(input: &[u8]) -> bool {
@@ -173,6 +202,17 @@ fn xks_request(input: &[u8]) -> bool {
     let Some(path) = path::parse(text(path)) else { return false };
     let message::Request { asks, .. } = message::decode(path.operation, body.get(1..).unwrap_or_default());
     asks.inspect_err(|error| drop(holdfast_wire::xks::error::refusal(error))).is_ok()
+}
+
+/// The path below the service's own, a line end, the body.
+fn cse_request(input: &[u8]) -> bool {
+    use holdfast_wire::cse::{message, path::Method};
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (path, body) = input.split_at(end);
+    let Some(method) = Method::of(text(path)).filter(|method| !method.is_read()) else { return false };
+    let body = body.get(1..).unwrap_or_default();
+    let _key = message::peers_key(body);
+    message::decode(method, body).1.is_ok()
 }
 
 fn ciphertext(input: &[u8]) -> bool {

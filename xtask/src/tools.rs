@@ -17,11 +17,12 @@ struct Tool {
 const PYTHON_BOTOCORE: &str = "dist-packages/botocore/auth.py";
 const PYTHON_JWT: &str = "dist-packages/jwt/__init__.py";
 const PYTHON_CRYPTOGRAPHY: &str = "dist-packages/cryptography/__init__.py";
+const PYTHON_REQUESTS: &str = "dist-packages/requests/__init__.py";
 const PYTHON_GRPC: &str = "dist-packages/grpc/__init__.py";
 const PYTHON_PROTOBUF: &str = "dist-packages/google/protobuf/message.py";
 const PYTHON_YAML: &str = "dist-packages/yaml/__init__.py";
 
-const TOOLS: [Tool; 21] = [
+const TOOLS: [Tool; 22] = [
     Tool { program: "age", package: "age", why: "opens and makes files through the plugin" },
     Tool { program: "openssl", package: "openssl", why: "checks signatures and certificates as others do" },
     Tool { program: "python3", package: "python3", why: "opens a backup without Holdfast" },
@@ -47,6 +48,11 @@ const TOOLS: [Tool; 21] = [
     },
     Tool { program: PYTHON_JWT, package: "python3-jwt", why: "issues tokens as others do" },
     Tool { program: PYTHON_CRYPTOGRAPHY, package: "python3-cryptography", why: "has the keys for them" },
+    Tool {
+        program: PYTHON_REQUESTS,
+        package: "python3-requests",
+        why: "carries Google's client of key services",
+    },
     Tool {
         program: PYTHON_GRPC,
         package: "python3-grpcio",

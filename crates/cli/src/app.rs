@@ -17,6 +17,24 @@ use zeroize::Zeroizing;
 /// Where Debian and most others keep the authorities that the machine trusts.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
+/// Where a gateway is, and the file with the authorities of its certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    url: String,
+    cacert: Option<PathBuf>,
+}
+
+impl Place {
+    /// A client that is to be, of nobody yet; the file is read now.
+    pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
+        let builder = Client::builder(&self.url);
+        match &self.cacert {
+            Some(path) => Ok(builder.ca_pem(read(path)?)),
+            None => by_machine(builder),
+        }
+    }
+}
+
 /// A command's surroundings.
 pub(crate) struct App {
     global: Global,
@@ -90,11 +108,8 @@ impl App {
 
     /// Begins a client of this address that says nobody, and trusts whom options or environment name.
     pub(crate) fn nobody(&self, url: &str) -> Result<ClientBuilder, Failure> {
-        let builder = Client::builder(url).timeout(Duration::from_secs(self.global.timeout));
-        match self.cacert() {
-            Some(path) => Ok(builder.ca_pem(read(path)?)),
-            None => by_machine(builder),
-        }
+        let place = Place { url: url.to_owned(), cacert: self.cacert().map(Path::to_owned) };
+        Ok(place.builder()?.timeout(Duration::from_secs(self.global.timeout)))
     }
 
     fn certificate(&self, cert: &Path, cert_key: Option<&PathBuf>) -> Result<Credential, Failure> {
@@ -103,6 +118,11 @@ impl App {
                 .remedy("give it with `--cert-key` or HOLDFAST_KEY")
         })?;
         Ok(Credential::Certificate { certificate: read(cert)?, key: Zeroizing::new(read(key)?) })
+    }
+
+    /// Where the gateway is, and whom to trust.
+    pub(crate) fn place(&self) -> Result<Place, Failure> {
+        Ok(Place { url: self.url()?.to_owned(), cacert: self.cacert().map(Path::to_owned) })
     }
 
     /// The tenant that options or environment name, if they name one.

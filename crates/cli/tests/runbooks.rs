@@ -27,8 +27,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 21] = [
+const FOLLOWED: [&str; 22] = [
     "../protocols/aws-xks.md",
+    "../protocols/google-cse.md",
     "../protocols/ms-dke.md",
     "adopt.md",
     "archive.md",
@@ -173,6 +174,22 @@ def write(name, audience):
 write("pod.token", "holdfast")
 write("other.token", "somebody")
 "#;
+
+#[test]
+fn a_key_service_is_set_up() {
+    let machine = Machine::new();
+    start(&machine);
+    Book::open("../protocols/google-cse.md", &machine).rest();
+    let ask = |method: &str| {
+        machine.does(&format!(
+            "{CAROL}; curl -sS --cacert \"$HOLDFAST_CACERT\" -H 'Host: kacls.example.org' \"$HOLDFAST_URL/v1/{method}\""
+        ))
+    };
+    assert!(ask("status").contains(r#""server_type":"KACLS""#), "{}", ask("status"));
+    assert!(ask("certs").contains(r#""alg":"RS256""#), "{}", ask("certs"));
+    let shown = machine.does(&format!("{CAROL}; holdfast caller list --json"));
+    assert!(shown.contains("issuer:https://kacls.example.org/v1"), "{shown}");
+}
 
 #[test]
 fn a_pod_uses_a_key_with_its_own_token() {

@@ -42,8 +42,8 @@ pub enum Operation {
         plaintext: Secret,
         /// What to bind it to.
         associated: Box<dyn Associate>,
-        /// Of which algorithm the key must be.
-        algorithm: Algorithm,
+        /// Of which algorithms the key may be: those for which the protocol has a form.
+        algorithms: &'static [Algorithm],
         /// Whether it is decrypted again, and compared, before anybody gets it.
         checked: bool,
     },
@@ -55,8 +55,8 @@ pub enum Operation {
         version: KeyVersion,
         /// What it was bound to.
         associated: Box<dyn Associate>,
-        /// Of which algorithm the key must be.
-        algorithm: Algorithm,
+        /// Of which algorithms the key may be: those for which the protocol has a form.
+        algorithms: &'static [Algorithm],
     },
     /// Encrypt bytes.
     Encrypt {

@@ -204,6 +204,13 @@ pub struct Departing {
     phase: usize,
 }
 
+impl Departing {
+    /// Whose stops wait for it.
+    pub(crate) fn stops(&self) -> &Arc<Stops> {
+        &self.stops
+    }
+}
+
 impl Drop for Departing {
     fn drop(&mut self) {
         self.stops.departures.leave(self.phase);

@@ -5,6 +5,7 @@ use crate::emergency;
 use crate::external_store::{self, AwsXksTable};
 use crate::fault::Fault;
 use crate::issuer::{self, IssuerTable};
+use crate::key_service::{self, GoogleCseTable};
 use crate::ms_dke::{self, MsDkeTable};
 use crate::shares::{NewCustodian, Recipient};
 use crate::sinks::{self, SinkTable};
@@ -62,6 +63,9 @@ pub struct Config {
     /// Key services of Microsoft's Double Key Encryption that it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ms_dke: Vec<MsDkeTable>,
+    /// Key services of Google Workspace's client-side encryption that it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub google_cse: Vec<GoogleCseTable>,
     /// The second directory that checkpoints are kept in.
     pub anchor: Anchor,
     /// Witnesses that checkpoints are submitted to.
@@ -90,6 +94,7 @@ impl Default for Config {
             issuer: vec![],
             aws_xks: vec![],
             ms_dke: vec![],
+            google_cse: vec![],
             anchor: Anchor::default(),
             witness: vec![],
             scrub: Scrub::default(),
@@ -440,6 +445,7 @@ impl Config {
         issuer::check(&self.issuer)?;
         external_store::check(&self.aws_xks)?;
         ms_dke::check(&self.ms_dke, &self.issuer, &self.aws_xks)?;
+        key_service::check(&self.google_cse, &self.issuer)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {
             return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(

@@ -21,6 +21,7 @@ pub mod fault;
 pub mod init;
 pub mod issuer;
 pub mod kek;
+pub mod key_service;
 pub mod listener;
 pub mod metrics;
 pub mod ms_dke;

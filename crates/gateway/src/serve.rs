@@ -11,6 +11,7 @@ use crate::external_store::Stores;
 use crate::fault::Fault;
 use crate::init;
 use crate::issuer::{self, Believed};
+use crate::key_service::{self, Services};
 use crate::listener::{About, Connection, Listener};
 use crate::metrics::{Counted, Metrics};
 use crate::ms_dke::KeyServices;
@@ -69,6 +70,8 @@ pub struct Gateway {
     pub(crate) stores: Stores,
     /// The key services of Double Key Encryption that it is.
     pub(crate) key_services: KeyServices,
+    /// The key services that it is.
+    pub(crate) services: Services,
     pub(crate) metrics: Metrics,
     pub(crate) sinks: Sinks,
     pub(crate) outside: Arc<Outside>,
@@ -289,11 +292,13 @@ pub(crate) async fn serve(
         false => None,
     };
     let requests = Arc::new(Semaphore::new(config.limits.requests));
-    let issuers = Believed::of(&config.issuer, law.engines().world.ticks())?;
+    let believed = key_service::believed(&config.issuer, &config.google_cse);
+    let issuers = Believed::of(&believed, law.engines().world.ticks())?;
     let stores = Stores::of(&config.aws_xks)?;
     let key_services = KeyServices::of(&config.ms_dke)?;
+    let services = Services::of(&config.google_cse)?;
     // Before the first request is served.
-    law.reserve(stores.callers().chain(key_services.callers()))
+    law.reserve(stores.callers().chain(key_services.callers()).chain(services.callers()))
         .map_err(|error| Fault::new("doors cannot be given their callers").because(error))?;
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
@@ -308,6 +313,7 @@ pub(crate) async fn serve(
         issuers,
         stores,
         key_services,
+        services,
         metrics,
         sinks,
         outside,

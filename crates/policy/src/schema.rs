@@ -6,6 +6,7 @@ use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, CallerRecord};
 use holdfast_core::key::Custody;
 use holdfast_core::lifecycle::KeyState;
+use holdfast_core::protocol::Protocol;
 use holdfast_core::{Error, ErrorKind, Stage, TenantId};
 
 /// The schema as text, for `holdfast policy schema` and for editors.
@@ -282,6 +283,10 @@ pub(crate) fn vocabulary(variable: &str, attribute: &str) -> Option<Vec<&'static
         ("resource", "purpose") => Some(PURPOSES.iter().map(|purpose| purpose.name()).collect()),
         ("resource", "state") => Some(KeyState::ALL.iter().map(|state| state.name()).collect()),
         ("resource", "custody") => Some(Custody::ALL.iter().map(|custody| custody.name()).collect()),
+        ("resource", "protocol") => {
+            Some(Protocol::OF_KEYS.iter().map(|protocol| protocol.name()).chain(["any"]).collect())
+        }
+        ("context", "protocol") => Some(Protocol::ALL.iter().map(|protocol| protocol.name()).collect()),
         ("context", "authentication") => {
             Some(vec!["mtls", "bearer", "signature", "issued", "open", "gateway"])
         }

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use holdfast_core::Secret;
 
 /// The bytes of the only block, which has this label; `None` for anything else.
 pub(crate) fn decode(text: &str, label: &str) -> Option<Vec<u8>> {
@@ -9,6 +10,20 @@ pub(crate) fn decode(text: &str, label: &str) -> Option<Vec<u8>> {
     let body = body.strip_suffix("-----")?.strip_suffix(label)?.strip_suffix("-----END ")?;
     let compact: String = body.split_ascii_whitespace().collect();
     STANDARD.decode(compact).ok().filter(|bytes| !bytes.is_empty())
+}
+
+/// The same of a block that nobody may see.
+pub(crate) fn decode_secret(text: &str, label: &str) -> Option<Secret> {
+    let body = text.trim().strip_prefix("-----BEGIN ")?.strip_prefix(label)?.strip_prefix("-----")?;
+    let body = body.strip_suffix("-----")?.strip_suffix(label)?.strip_suffix("-----END ")?;
+    let mut compact = Secret::new(Vec::with_capacity(body.len()));
+    for line in body.split_ascii_whitespace() {
+        compact.expose_mut().extend_from_slice(line.as_bytes());
+    }
+    let mut bytes = Secret::new(vec![0; base64::decoded_len_estimate(compact.len())]);
+    let length = STANDARD.decode_slice(compact.expose(), bytes.expose_mut()).ok()?;
+    bytes.expose_mut().truncate(length);
+    (!bytes.is_empty()).then_some(bytes)
 }
 
 /// A block: lines of 64 characters.

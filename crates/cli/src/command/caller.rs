@@ -63,14 +63,14 @@ pub(crate) struct Put {
     /// Its own certificate (PEM), whoever issued it
     #[arg(long, value_name = "FILE")]
     certificate: Vec<PathBuf>,
-    /// An issuer of tokens that the gateway believes: the `iss` of its tokens (JWT)
-    #[arg(long, value_name = "URL")]
-    issuer: Option<String>,
+    /// An issuer of tokens that the gateway believes: the `iss` of its tokens (JWT); may be given several times
+    #[arg(long = "issuer", value_name = "URL")]
+    issuers: Vec<String>,
     /// Whom such a token must be about: its `sub`, to the letter
-    #[arg(long = "subject", value_name = "SUB", requires = "issuer")]
+    #[arg(long = "subject", value_name = "SUB", requires = "issuers")]
     subjects: Vec<String>,
-    /// Any token of that issuer, but those about subjects that other callers are registered with
-    #[arg(long, requires = "issuer", conflicts_with = "subjects")]
+    /// Any token of these issuers, but those about subjects that other callers are registered with
+    #[arg(long, requires = "issuers", conflicts_with = "subjects")]
     any_subject: bool,
     /// Make certificate and key for it, in this directory
     #[arg(long, value_name = "DIR")]
@@ -203,7 +203,7 @@ impl SigningToken {
 
 impl Put {
     fn into_request(self) -> Result<(CallerName, PutCaller), Failure> {
-        let Self { name, kind, groups, uri, dns, certificate, issuer, subjects, any_subject, issue } = self;
+        let Self { name, kind, groups, uri, dns, certificate, issuers, subjects, any_subject, issue } = self;
         let named = |text: String| {
             // The client's own reader knows the grammar.
             serde_json::from_value::<CredentialText>(serde_json::Value::String(text.clone())).map_err(
@@ -221,14 +221,14 @@ impl Put {
         for dns in dns {
             credentials.push(named(format!("dns:{dns}"))?);
         }
-        if let Some(issuer) = issuer {
+        for issuer in issuers {
             if subjects.is_empty() && !any_subject {
                 return Err(Failure::usage(format!(
                     "nobody is named whom tokens of `{issuer}` must be about"
                 ))
                 .remedy("give `--subject SUB`, or `--any-subject` if every token of the issuer will do"));
             }
-            for subject in subjects {
+            for subject in &subjects {
                 credentials.push(named(format!("subject:{issuer}#{subject}"))?);
             }
             if any_subject {

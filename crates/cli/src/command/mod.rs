@@ -24,6 +24,7 @@ mod init;
 mod inventory;
 mod kek;
 mod key;
+mod kubernetes_csi;
 mod kubernetes_kms;
 mod mac;
 mod policy;
@@ -106,6 +107,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Connect(connect::ConnectCommand),
     KubernetesKms(kubernetes_kms::KubernetesKms),
+    KubernetesCsi(kubernetes_csi::KubernetesCsi),
     Encrypt(encrypt::Encrypt),
     Decrypt(decrypt::Decrypt),
     Wrap(wrap::Wrap),
@@ -149,6 +151,7 @@ pub(crate) fn run(command: Command, app: &App) -> Result<(), Failure> {
         Command::Witness(witness) => witness.run(app),
         Command::Connect(connect) => connect.run(app),
         Command::KubernetesKms(kms) => kms.run(app),
+        Command::KubernetesCsi(csi) => csi.run(app),
         Command::Encrypt(encrypt) => encrypt.run(app),
         Command::Decrypt(decrypt) => decrypt.run(app),
         Command::Wrap(wrap) => wrap.run(app),

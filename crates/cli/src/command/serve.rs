@@ -23,7 +23,7 @@ const START_AGAIN: i32 = 70;
 
 /// Run a gateway
 ///
-/// Runs a gateway until SIGTERM or SIGINT, finishing then what was accepted. SIGHUP reads certificate and key again.
+/// Runs a gateway until SIGTERM or SIGINT, finishing then what was accepted. SIGHUP reads certificate and key again, and the keys of issuers.
 ///
 /// Writes one line to stdout once it accepts connections; its own log goes to stderr.
 #[derive(Debug, Args)]

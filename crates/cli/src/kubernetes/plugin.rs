@@ -3,16 +3,18 @@
 use super::clock::since_boot;
 use super::lease::{Leases, Name};
 use super::metrics::Metrics;
+use super::server::{Calls, Noted};
 use super::standing::Standing;
 use super::verdict::{Verdict, refused};
 use holdfast_core::OperationId;
 use holdfast_sdk::field::{Bytes, ContextPairs, SecretBytes};
 use holdfast_sdk::message::{CiphertextAnswer, Decrypt, Encrypt};
 use holdfast_sdk::{Answered, Error, KeyName, Secret, Tenant};
+use holdfast_wire::kubernetes::client::path;
 use holdfast_wire::kubernetes::grpc::Code;
 use holdfast_wire::kubernetes::{
-    ClusterName, DecryptRequest, EncryptRequest, KekId, MAX_CIPHERTEXT, Refused, context, decrypt_response,
-    encrypt_response, status_response,
+    Call, ClusterName, DecryptRequest, EncryptRequest, KekId, MAX_CIPHERTEXT, MAX_MESSAGE, Refused, context,
+    decode, decrypt_response, encrypt_response, status_response,
 };
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +56,53 @@ pub(crate) struct Plugin {
     /// How long no gateway may answer before Status says so.
     grace: Duration,
     gateway: RwLock<Tenant>,
+}
+
+impl Calls for Plugin {
+    const MAX_MESSAGE: usize = MAX_MESSAGE;
+
+    fn method(of: &str) -> &'static str {
+        match of {
+            path::STATUS => "Status",
+            path::ENCRYPT => "Encrypt",
+            path::DECRYPT => "Decrypt",
+            _ => "",
+        }
+    }
+
+    fn measure(&self, noted: &Noted, code: Code, took: Duration) {
+        self.metrics.count(noted.method, code, took);
+        if code == Code::Ok && noted.method == "Decrypt" && noted.operation.is_none() {
+            self.metrics.count_lease();
+        }
+    }
+
+    async fn perform(
+        &self,
+        of: &str,
+        body: &[u8],
+        until: Instant,
+        noted: &mut Noted,
+    ) -> Result<Zeroizing<Vec<u8>>, Refused> {
+        let call = decode(of, body)?;
+        let Answer { message, operation } = match &call {
+            Call::Status => {
+                noted.is_routine = true;
+                self.status()?
+            }
+            Call::Encrypt(asked) => {
+                noted.uid = asked.uid.to_owned();
+                self.encrypt(asked, until).await?
+            }
+            Call::Decrypt(asked) => {
+                noted.uid = asked.uid.to_owned();
+                self.decrypt(asked, until).await?
+            }
+        };
+        noted.by = if operation.is_some() { "gateway" } else { "lease" };
+        noted.operation = operation;
+        Ok(message)
+    }
 }
 
 /// Why a question has no answer.

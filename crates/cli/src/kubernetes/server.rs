@@ -1,10 +1,8 @@
-//! gRPC on the socket: unary calls over HTTP/2 without TLS, as `holdfast_wire::kubernetes::grpc` has them.
+//! gRPC on a socket: unary calls over HTTP/2 without TLS, as `holdfast_wire::kubernetes::grpc` has them. What is called says [`Calls`].
 
-use super::plugin::{Answer, Plugin};
 use holdfast_core::OperationId;
-use holdfast_wire::kubernetes::client::path;
+use holdfast_wire::kubernetes::Refused;
 use holdfast_wire::kubernetes::grpc::{self, Code};
-use holdfast_wire::kubernetes::{Call, MAX_MESSAGE, Refused, decode};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -32,8 +30,39 @@ const UNTOLD: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(30);
 /// How long what was accepted may take when the process ends.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// The longest body.
-const MAX_BODY: usize = MAX_MESSAGE + grpc::PREFIX_LEN;
+/// What is called on a socket.
+pub(crate) trait Calls: Send + Sync + 'static {
+    /// The longest message that is sent to it, in bytes.
+    const MAX_MESSAGE: usize;
+
+    /// What a call is, by its path alone; empty for what is none.
+    fn method(path: &str) -> &'static str;
+
+    /// Measures a call that has ended.
+    fn measure(&self, noted: &Noted, code: Code, took: Duration);
+
+    /// What a call is answered: by its path and its body, until this moment. What is known of it is noted, however it ends.
+    fn perform(
+        &self,
+        path: &str,
+        body: &[u8],
+        until: Instant,
+        noted: &mut Noted,
+    ) -> impl Future<Output = Result<Zeroizing<Vec<u8>>, Refused>> + Send;
+}
+
+/// What of a call stands in this process's log.
+#[derive(Default)]
+pub(crate) struct Noted {
+    pub(crate) method: &'static str,
+    /// Whether it is called every now and then, and its answer is no news.
+    pub(crate) is_routine: bool,
+    /// What its caller calls it.
+    pub(crate) uid: String,
+    /// Where the answer is from.
+    pub(crate) by: &'static str,
+    pub(crate) operation: Option<OperationId>,
+}
 
 /// Who may connect besides root and this process's own user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +74,10 @@ pub(crate) enum Peers {
 }
 
 /// Serves until it is told to stop, and then what was accepted.
-pub(crate) async fn serve(
+pub(crate) async fn serve<C: Calls>(
     listener: UnixListener,
     peers: Peers,
-    plugin: Arc<Plugin>,
+    plugin: Arc<C>,
     mut stop: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
@@ -107,10 +136,10 @@ fn is_let_in(stream: &UnixStream, peers: Peers) -> bool {
     is_known
 }
 
-async fn converse(stream: UnixStream, plugin: Arc<Plugin>, mut stop: watch::Receiver<bool>) {
+async fn converse<C: Calls>(stream: UnixStream, plugin: Arc<C>, mut stop: watch::Receiver<bool>) {
     let service = service_fn(move |request| {
         let plugin = Arc::clone(&plugin);
-        async move { Ok::<_, Infallible>(answer(&plugin, request).await) }
+        async move { Ok::<_, Infallible>(answer(&*plugin, request).await) }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(16 << 10);
@@ -127,15 +156,7 @@ async fn converse(stream: UnixStream, plugin: Arc<Plugin>, mut stop: watch::Rece
     }
 }
 
-/// What of a call stands in this process's log.
-#[derive(Default)]
-struct Noted {
-    method: &'static str,
-    uid: String,
-    operation: Option<OperationId>,
-}
-
-async fn answer(plugin: &Plugin, request: Request<Incoming>) -> Response<Reply> {
+async fn answer<C: Calls>(plugin: &C, request: Request<Incoming>) -> Response<Reply> {
     let begun = Instant::now();
     let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if request.method() != Method::POST || !kind.starts_with(grpc::CONTENT_TYPE.as_bytes()) {
@@ -144,22 +165,16 @@ async fn answer(plugin: &Plugin, request: Request<Incoming>) -> Response<Reply> 
     let mut noted = Noted::default();
     let outcome = perform(plugin, request, begun, &mut noted).await;
     let code = outcome.as_ref().map_or_else(|refused| refused.code, |_| Code::Ok);
-    let Noted { method, uid, operation } = noted;
     let took = begun.elapsed();
-    plugin.metrics.count(method, code, took);
-    if outcome.is_ok() && method == "Decrypt" && operation.is_none() {
-        plugin.metrics.count_lease();
-    }
+    plugin.measure(&noted, code, took);
+    let Noted { method, is_routine, uid, by, operation } = noted;
     let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     // Its id in the log is the API server's: what it says in its own log of the same call.
     let (code_name, operation) = (code.name(), operation.map(|operation| operation.to_string()));
     match &outcome {
         Err(why) => tracing::warn!(method, ?uid, code = code_name, milliseconds, %why, "refused"),
-        Ok(_) if method == "Status" => tracing::debug!(method, code = code_name, milliseconds, "answered"),
-        Ok(_) => {
-            let by = if operation.is_some() { "gateway" } else { "lease" };
-            tracing::info!(method, ?uid, code = code_name, milliseconds, by, operation, "answered");
-        }
+        Ok(_) if is_routine => tracing::debug!(method, code = code_name, milliseconds, "answered"),
+        Ok(_) => tracing::info!(method, ?uid, code = code_name, milliseconds, by, operation, "answered"),
     }
     match outcome {
         Ok(message) => {
@@ -171,42 +186,19 @@ async fn answer(plugin: &Plugin, request: Request<Incoming>) -> Response<Reply> 
     }
 }
 
-async fn perform(
-    plugin: &Plugin,
+async fn perform<C: Calls>(
+    plugin: &C,
     request: Request<Incoming>,
     begun: Instant,
     noted: &mut Noted,
 ) -> Result<Zeroizing<Vec<u8>>, Refused> {
-    noted.method = method(request.uri().path());
+    noted.method = C::method(request.uri().path());
     let until = begun + patience(request.headers())?;
     let (parts, body) = request.into_parts();
-    let body = timeout_at(until, whole(body)).await;
+    let body = timeout_at(until, whole(body, C::MAX_MESSAGE)).await;
     let body =
         body.map_err(|_| Refused::new(Code::DeadlineExceeded, "the request did not come in time"))??;
-    let call = decode(parts.uri.path(), &body)?;
-    let Answer { message, operation } = match &call {
-        Call::Status => plugin.status()?,
-        Call::Encrypt(asked) => {
-            noted.uid = asked.uid.to_owned();
-            plugin.encrypt(asked, until).await?
-        }
-        Call::Decrypt(asked) => {
-            noted.uid = asked.uid.to_owned();
-            plugin.decrypt(asked, until).await?
-        }
-    };
-    noted.operation = operation;
-    Ok(message)
-}
-
-/// What a call is, by its path alone; empty for what is none.
-fn method(of: &str) -> &'static str {
-    match of {
-        path::STATUS => "Status",
-        path::ENCRYPT => "Encrypt",
-        path::DECRYPT => "Decrypt",
-        _ => "",
-    }
+    plugin.perform(parts.uri.path(), &body, until, noted).await
 }
 
 /// How long a call may take: a little less than its caller waits, so that it hears why there is nothing.
@@ -219,20 +211,21 @@ fn patience(headers: &HeaderMap) -> Result<Duration, Refused> {
 }
 
 /// The whole body, in memory that is wiped.
-async fn whole(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refused> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).clamp(1 << 10, MAX_BODY);
+async fn whole(mut body: Incoming, max_message: usize) -> Result<Zeroizing<Vec<u8>>, Refused> {
+    let max_body = max_message.saturating_add(grpc::PREFIX_LEN);
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).clamp(1 << 10, max_body);
     let mut bytes = Zeroizing::new(Vec::with_capacity(announced));
     while let Some(frame) = body.frame().await {
         let broken = |_| Refused::new(Code::InvalidArgument, "the request did not come whole");
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         let length = bytes.len().saturating_add(data.len());
-        if length > MAX_BODY {
-            let words = format!("a message has {MAX_MESSAGE} bytes at most");
+        if length > max_body {
+            let words = format!("a message has {max_message} bytes at most");
             return Err(Refused::new(Code::ResourceExhausted, words));
         }
         if length > bytes.capacity() {
             // A vector that grows by itself leaves what it held behind.
-            let mut larger = Zeroizing::new(Vec::with_capacity(MAX_BODY));
+            let mut larger = Zeroizing::new(Vec::with_capacity(max_body));
             larger.extend_from_slice(&bytes);
             bytes = larger;
         }

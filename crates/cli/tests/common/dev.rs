@@ -77,6 +77,17 @@ impl Dev {
         Self { dir, server, environment }
     }
 
+    /// With these settings besides the defaults.
+    pub fn with(settings: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let (data, config) = (dir.path().join("data"), dir.path().join("holdfast.toml"));
+        std::fs::write(&config, settings).unwrap();
+        let line = serving(&data).into_iter().chain(["--config".to_owned(), text(&config)]);
+        let server = Server::start(holdfast(line));
+        let environment = environment(&data);
+        Self { dir, server, environment }
+    }
+
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }

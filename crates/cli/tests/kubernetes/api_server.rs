@@ -8,19 +8,22 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
 /// Debian's own: another one may stand before it in the path, without gRPC.
-const PYTHON: &str = "/usr/bin/python3";
+pub const PYTHON: &str = "/usr/bin/python3";
 pub const UID: &str = "2f0c1b9e-6f0e-4c5a-9d51-1a2b3c4d5e6f";
 
 /// Whether there is what it needs. Where it must be, its absence is a failure.
 pub fn is_there() -> bool {
-    let python = Command::new(PYTHON).args(["-c", "import grpc, google.protobuf, yaml"]).output();
+    let python =
+        Command::new(PYTHON).args(["-c", "import grpc, google.protobuf, jwt, cryptography, yaml"]).output();
     let is_there = python.is_ok_and(|output| output.status.success()) && crate::common::tool("protoc");
     assert!(
         is_there || std::env::var_os("HOLDFAST_REQUIRE_TOOLS").is_none(),
         "gRPC of Python is not installed"
     );
     if !is_there {
-        eprintln!("SKIPPED: python3-grpcio, python3-protobuf, python3-yaml or protoc is not installed");
+        eprintln!(
+            "SKIPPED: python3-grpcio, python3-protobuf, python3-jwt, python3-cryptography, python3-yaml or protoc is not installed"
+        );
     }
     is_there
 }
@@ -32,6 +35,20 @@ pub fn python(script: &str, arguments: &[&str]) -> String {
     crate::common::stdout(&output)
 }
 
+/// A directory with what `protoc` makes of a protocol.
+pub fn generate(protocol: &str) -> TempDir {
+    let generated = TempDir::new().unwrap();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/kubernetes");
+    let made = Command::new("protoc")
+        .arg(format!("-I{}", directory.display()))
+        .arg(format!("--python_out={}", generated.path().display()))
+        .arg(directory.join(protocol))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    generated
+}
+
 pub struct ApiServer {
     process: Child,
     asks: Option<ChildStdin>,
@@ -41,16 +58,8 @@ pub struct ApiServer {
 
 impl ApiServer {
     pub fn of(socket: &Path) -> Self {
-        let generated = TempDir::new().unwrap();
+        let generated = generate("kms-v2.proto");
         let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let protocol = here.join("../../fixtures/kubernetes");
-        let made = Command::new("protoc")
-            .arg(format!("-I{}", protocol.display()))
-            .arg(format!("--python_out={}", generated.path().display()))
-            .arg(protocol.join("kms-v2.proto"))
-            .status()
-            .unwrap();
-        assert!(made.success());
         let mut process = Command::new(PYTHON)
             .arg(here.join("tests/kubernetes/client.py"))
             .args([text(socket), text(generated.path())])

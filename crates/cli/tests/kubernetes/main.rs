@@ -1,4 +1,5 @@
-//! The KMS v2 plugin: the real binary beside a real gateway, called by stock gRPC (`client.py`).
+//! The KMS v2 plugin, and the provider of the Secrets Store CSI driver: the real binary beside a real gateway, called by stock gRPC (`client.py`,
+//! `driver.py`).
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@ mod common;
 
 mod api_server;
 mod calls;
+mod csi;
 mod deploy;
 mod loss;
 mod order;

@@ -37,7 +37,7 @@ pub use copies::Sweep;
 pub use destruction::Destructions;
 pub use device::DeviceUnsealing;
 pub use found::Founding;
-pub use proof::{Change, Intent, Permit, Read, Receipt, Released, Use, Withheld};
+pub use proof::{Change, Held, Intent, Permit, Read, Receipt, Released, Use, Withheld};
 pub use recover::{OpenIntent, Recovery, agree};
 pub use reroot::Generation;
 pub use restore::{EarlierLog, Restoration, Restored};

@@ -396,12 +396,18 @@ impl<T> Withheld<T> {
         if operation != self.operation {
             return Err(Error::new(ErrorKind::Internal, Stage::Answer, "another operation's receipt"));
         }
-        // Counted first, looked at second: see `stop.rs`.
-        let departing = stops.depart();
-        if self.subject.is_stopped(stops) {
-            return Err(stopped(Stage::Answer, stops));
-        }
-        Ok(Released { value: self.value, position: Some(position), receipt: signed, departing })
+        let Self { value, operation: _, subject } = self;
+        let departing = depart(Some(&subject), stops)?;
+        Ok(Released { value, position: Some(position), receipt: signed, departing, subject: Some(subject) })
+    }
+}
+
+/// Counted first, looked at second: see `stop.rs`.
+fn depart(subject: Option<&Subject>, stops: &Arc<Stops>) -> Result<Departing, Error> {
+    let departing = stops.depart();
+    match subject.is_some_and(|subject| subject.is_stopped(stops)) {
+        true => Err(stopped(Stage::Answer, stops)),
+        false => Ok(departing),
     }
 }
 
@@ -415,12 +421,48 @@ pub struct Released<T> {
     /// The log's signed word for it, if the caller asked.
     pub receipt: Option<SignedReceipt>,
     departing: Departing,
+    /// Whom and what it is about; `None` where no stop concerns it.
+    subject: Option<Subject>,
 }
 
 impl<T> Released<T> {
     /// Splits the result from its departure, which the caller MUST keep until the answer is encoded.
     pub fn into_parts(self) -> (T, Option<SignedReceipt>, Departing) {
         (self.value, self.receipt, self.departing)
+    }
+
+    /// Takes out of the result what is wanted of it.
+    ///
+    /// # Errors
+    /// Those of `of`.
+    pub fn map<U>(self, of: impl FnOnce(T) -> Result<U, Error>) -> Result<Released<U>, Error> {
+        let Self { value, position, receipt, departing, subject } = self;
+        Ok(Released { value: of(value)?, position, receipt, departing, subject })
+    }
+
+    /// Keeps the result here for a while, since a protocol has work of its own left to do with it. No stop waits for that: nothing made of it
+    /// may leave before [`Held::depart`].
+    pub fn hold(self) -> (T, Held) {
+        let Self { value, position: _, receipt: _, departing, subject } = self;
+        (value, Held { subject, stops: Arc::clone(departing.stops()) })
+    }
+}
+
+/// What was released stays here, and is not departing.
+#[derive(Debug)]
+#[must_use = "what is made of the result leaves by `depart` alone"]
+pub struct Held {
+    subject: Option<Subject>,
+    stops: Arc<Stops>,
+}
+
+impl Held {
+    /// Lets what was made of the result leave, which is counted from now on: keep it until the answer is encoded.
+    ///
+    /// # Errors
+    /// `stopped`, if a stop has been ordered since the permit.
+    pub fn depart(&self) -> Result<Departing, Error> {
+        depart(self.subject.as_ref(), &self.stops)
     }
 }
 
@@ -544,7 +586,7 @@ impl Intent {
     /// What a stop order did, told although its record is not durable yet: it is in force, and that must not wait for a disk.
     pub(super) fn in_force<T>(self, value: T, stops: &Arc<Stops>) -> Result<Released<T>, Error> {
         if self.order.is_some() {
-            Ok(Released { value, position: None, receipt: None, departing: stops.depart() })
+            Ok(Released { value, position: None, receipt: None, departing: stops.depart(), subject: None })
         } else {
             Err(Error::new(ErrorKind::Internal, Stage::Answer, "not a stop order"))
         }

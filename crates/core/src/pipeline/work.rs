@@ -46,10 +46,12 @@ impl<P: Ports> Pipeline<P> {
         if operation.input().len() > MAX_INPUT + OVERHEAD {
             return Err(Error::new(ErrorKind::TooLarge, Stage::Resolve, "the input is larger than 1 MiB"));
         }
-        if let Operation::Seal { algorithm, .. } | Operation::Open { algorithm, .. } = operation
-            && *algorithm != key.algorithm
+        if let Operation::Seal { algorithms, .. } | Operation::Open { algorithms, .. } = operation
+            && !algorithms.contains(&key.algorithm)
         {
-            return Err(unsupported(key, &format!("is not of the protocol's algorithm `{algorithm}`")));
+            let names: Vec<_> = algorithms.iter().map(|algorithm| format!("`{algorithm}`")).collect();
+            let names = names.join(", ");
+            return Err(unsupported(key, &format!("is not of an algorithm that the protocol has: {names}")));
         }
         if key.algorithm.family() != Family::Aead && !scene.context.is_empty() {
             let detail = format!("algorithm `{}` cannot bind a context", key.algorithm);
@@ -504,11 +506,11 @@ fn plan<'a>(
                 Family::Signature | Family::Hmac | Family::Agreement | Family::Kem => Err(cannot()),
             }
         }
-        Operation::Seal { plaintext, associated: _, algorithm: _, checked: _ } => {
+        Operation::Seal { plaintext, associated: _, algorithms: _, checked: _ } => {
             let frame = Vec::with_capacity(plaintext.len().saturating_add(OVERHEAD));
             Ok(Work::Seal { frame, plaintext, aad })
         }
-        Operation::Open { body: _, version: _, associated: _, algorithm: _ } => Ok(Work::Open { body, aad }),
+        Operation::Open { body: _, version: _, associated: _, algorithms: _ } => Ok(Work::Open { body, aad }),
         Operation::Decrypt { padding, bare, context: _, ciphertext: _ }
         | Operation::Unwrap { padding, bare, context: _, ciphertext: _ } => match family {
             Family::Aead => {

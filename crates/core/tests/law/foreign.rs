@@ -36,12 +36,17 @@ impl Associate for To {
 
 fn seal(to: &[u8], checked: bool) -> Operation {
     let associated = Box::new(To(to.to_vec()));
-    Operation::Seal { plaintext: Secret::from(&b"4711"[..]), associated, algorithm: GCM, checked }
+    Operation::Seal { plaintext: Secret::from(&b"4711"[..]), associated, algorithms: &[GCM], checked }
 }
 
 fn open(body: &[u8], version: u32, to: &[u8]) -> Operation {
     let version = KeyVersion::new(version).unwrap();
-    Operation::Open { body: body.to_vec(), version, associated: Box::new(To(to.to_vec())), algorithm: GCM }
+    Operation::Open {
+        body: body.to_vec(),
+        version,
+        associated: Box::new(To(to.to_vec())),
+        algorithms: &[GCM],
+    }
 }
 
 fn rig() -> Rig {
@@ -117,6 +122,22 @@ fn a_key_of_another_algorithm_is_not_used() {
         .unwrap();
     for operation in [seal(b"", false), open(&[0; 32], 1, b"")] {
         assert_eq!(now(rig.bytes("alice", "x", operation)).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+}
+
+#[test]
+fn a_protocol_that_has_forms_for_several_algorithms_takes_keys_of_each() {
+    let rig = rig();
+    now(rig.create(NewKey { purpose: Some(Purpose::Encrypt), ..new_key("x", Algorithm::Xaes256Gcm) }))
+        .unwrap();
+    let algorithms = &[GCM, Algorithm::Xaes256Gcm];
+    for key in ["kek", "x"] {
+        let to = || Box::new(To(b"for you".to_vec()));
+        let plaintext = Secret::from(&b"4711"[..]);
+        let seal = Operation::Seal { plaintext, associated: to(), algorithms, checked: false };
+        let body = now(rig.bytes("alice", key, seal)).unwrap();
+        let open = Operation::Open { body, version: KeyVersion::FIRST, associated: to(), algorithms };
+        assert_eq!(now(rig.bytes("alice", key, open)).unwrap(), b"4711");
     }
 }
 

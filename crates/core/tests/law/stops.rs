@@ -12,7 +12,7 @@ use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::port::Mark;
 use holdfast_core::query::Query;
 use holdfast_core::tenant::Anchor;
-use holdfast_core::{CallerName, Error, ErrorKind, TokenId};
+use holdfast_core::{CallerName, Error, ErrorKind, Stage, TokenId};
 use std::sync::Arc;
 
 fn rig() -> Rig {
@@ -200,6 +200,37 @@ fn a_stop_waits_for_what_is_on_its_way_out() {
     assert!(stopping.turn().is_none());
     drop(leaving);
     assert_eq!(stopping.finish().unwrap().durability, Durability::Durable);
+}
+
+/// A protocol goes on working with what it was given, and then even has a refusal to record: neither holds a stop up.
+#[test]
+fn no_stop_waits_for_what_is_held_and_nothing_made_of_it_leaves_after_one() {
+    for index in 0..8 {
+        let rig = rig();
+        let stop = every_stop(&rig).remove(index);
+        let inbound = rig.inbound("alice");
+        let recognised = rig.pipeline.recognise(&inbound).unwrap();
+        let (_result, held) =
+            now(rig.release("alice", "kek", encrypt(b"data", context(&[])))).unwrap().hold();
+        drop(held.depart().unwrap());
+        rig.log().hold();
+        let failed = Error::new(ErrorKind::Integrity, Stage::Perform, "nothing came of it");
+        let recording = Task::begun(rig.pipeline.turn_away(&recognised, (Action::Decrypt, None), failed));
+        let [refusal] = rig.log().waiting()[..] else { panic!("the refusal waits for the disk") };
+        let mut stopping = Task::begun(rig.command("carol", stop.clone()));
+        let outcome = loop {
+            let others = rig.log().waiting().into_iter().filter(|waiting| *waiting != refusal);
+            others.for_each(|other| rig.log().resolve(other));
+            if let Some(outcome) = stopping.turn() {
+                break outcome.unwrap();
+            }
+            assert!(rig.log().waiting().iter().any(|waiting| *waiting != refusal), "{stop:?} waits");
+        };
+        assert_eq!(outcome.durability, Durability::Durable);
+        assert_eq!(held.depart().unwrap_err().kind(), ErrorKind::Stopped, "{stop:?}");
+        rig.log().release();
+        assert_eq!(recording.finish().kind(), ErrorKind::Integrity);
+    }
 }
 
 #[test]

@@ -83,6 +83,22 @@ pub(super) struct Settings {
 }
 
 impl IssuerTable {
+    /// An issuer that a protocol brings along: believed by the protocol alone, with the usual settings.
+    pub(crate) fn of_keys(issuer: String, keys_url: String, ca_file: PathBuf) -> Self {
+        Self {
+            issuer,
+            audiences: vec![],
+            algorithms: usual(),
+            keys_url,
+            discovery_url: String::new(),
+            keys_hosts: vec![],
+            keys_file: PathBuf::new(),
+            ca_file,
+            refresh_seconds: an_hour(),
+            stale_seconds: a_day(),
+        }
+    }
+
     pub(super) fn read(&self) -> Result<Settings, Fault> {
         self.settings().map_err(|fault| {
             Fault::new(format!("the `[[issuer]]` `{}` is refused", self.issuer)).because(fault)

@@ -3,6 +3,7 @@
 //! What is one protocol's own stands in a file of its name; whose a request is, its path says.
 
 mod aws_xks;
+mod google_cse;
 mod ms_dke;
 mod native;
 
@@ -76,6 +77,9 @@ async fn receive(
     request: Request<Incoming>,
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
+    if let Some((service, rest)) = google_cse::is_meant(gateway, &request) {
+        return google_cse::receive(gateway, about, (service, rest), request, when).await;
+    }
     if aws_xks::is_meant(gateway, request.uri().path()) {
         return aws_xks::receive(gateway, about, request, when).await;
     }

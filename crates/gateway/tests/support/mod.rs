@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod authority;
+pub mod cse;
 pub mod issuer;
 pub mod log;
 pub mod peer;

@@ -108,7 +108,6 @@ impl RsaPkey {
     }
 
     /// RSA's bare operations (RFC 8017 §5.1): the public one for `encrypt`, else the private one.
-    #[cfg(test)]
     pub(crate) fn bare(&self, input: &[u8], encrypt: bool) -> Option<Vec<u8>> {
         let (init, run): (Init, Run) = match encrypt {
             true => (lc::EVP_PKEY_encrypt_init, lc::EVP_PKEY_encrypt),

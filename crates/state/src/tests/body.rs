@@ -79,7 +79,8 @@ fn the_bytes_of_a_caller() {
         text(&body),
         concat!(
             r#"{"v":1,"kind":"application","groups":["batch"],"credentials":[{"uri":"spiffe://acme/payroll"},{"dns":"payroll.acme"},"#,
-            r#"{"key":"CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk"}],"tokens":[{"id":"00040G40G30C2081850R30E1R8","#,
+            r#"{"key":"CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk"},"#,
+            r#"{"issued":{"issuer":"https://issuer.acme","subject":"payroll"}},{"issued":{"issuer":"https://issuer.acme"}}],"tokens":[{"id":"00040G40G30C2081850R30E1R8","#,
             r#""hash":"CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg","expires":5000000}],"suspended":true}"#
         )
     );

@@ -70,9 +70,9 @@ pub fn challenged(challenge: &Challenge<'_>) -> Response {
     let scheme =
         format!(r#"Bearer resource="{audience}", authorization="{authorization}", realm="{audience}""#);
     response.headers = vec![
-        ("www-authenticate", scheme.into()),
-        ("resource", Box::from(*audience)),
-        ("authorization", Box::from(*authorization)),
+        ("www-authenticate", scheme),
+        ("resource", (*audience).to_owned()),
+        ("authorization", (*authorization).to_owned()),
     ];
     response
 }

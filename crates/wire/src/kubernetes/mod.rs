@@ -1,8 +1,9 @@
-//! The KMS v2 plugin API of Kubernetes, sans-IO: what an API server asks, and what it is answered.
+//! The KMS v2 plugin API of Kubernetes, sans-IO: what an API server asks, and what it is answered. And [`csi`], what the Secrets Store CSI driver asks.
 //!
 //! Source: package `v2` of `k8s.io/kms/apis`, and what `k8s.io/apiserver` requires of its values. In words: `docs/protocols/kubernetes-kms.md`.
 
 pub mod client;
+pub mod csi;
 pub mod grpc;
 mod kek_id;
 mod message;

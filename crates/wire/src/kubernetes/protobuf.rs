@@ -1,4 +1,4 @@
-//! As much of the protocol buffers' encoding as five flat messages need. Reading borrows, so that no plaintext is copied.
+//! As much of the protocol buffers' encoding as a few small messages need. Reading borrows, so that no plaintext is copied.
 //!
 //! Source: the encoding guide of protobuf.dev. Groups, which proto3 has not, are refused.
 
@@ -109,14 +109,37 @@ pub(super) fn put(into: &mut Vec<u8>, number: u8, value: &[u8]) {
     if value.is_empty() {
         return;
     }
-    into.push(number << 3 | 2);
-    let mut length = value.len() as u64;
-    while length >= 0x80 {
-        into.push((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
-    }
-    into.push(length as u8);
+    open(into, number, value.len());
     into.extend_from_slice(value);
+}
+
+/// Writes what stands before a field of so many bytes.
+pub(super) fn open(into: &mut Vec<u8>, number: u8, length: usize) {
+    into.push(number << 3 | 2);
+    varint(into, length as u64);
+}
+
+/// The length of what [`put`] writes.
+pub(super) fn put_length(value: &[u8]) -> usize {
+    let mut head = vec![];
+    open(&mut head, 1, value.len());
+    if value.is_empty() { 0 } else { head.len().saturating_add(value.len()) }
+}
+
+/// Writes a number that is not negative, with a field's number below 16. Zero is left out.
+pub(super) fn put_number(into: &mut Vec<u8>, number: u8, value: u64) {
+    if value > 0 {
+        into.push(number << 3);
+        varint(into, value);
+    }
+}
+
+fn varint(into: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        into.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    into.push(value as u8);
 }
 
 #[cfg(test)]

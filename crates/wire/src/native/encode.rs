@@ -65,8 +65,8 @@ pub struct Response {
     pub authenticate: Option<&'static str>,
     /// `Holdfast-Receipt`, in base64.
     pub receipt: Option<String>,
-    /// What else a protocol has, by the names in lower case.
-    pub headers: Vec<(&'static str, Box<str>)>,
+    /// Others, which a protocol has for itself.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Body,
 }

@@ -22,6 +22,8 @@ const MAX_ARN: usize = 2048;
 /// The most bytes of anything else that is said of a request.
 const MAX_SAID: usize = 256;
 const AES_GCM: &str = "AES_GCM";
+/// What that is here.
+const ALGORITHMS: &[Algorithm] = &[Algorithm::Aes256Gcm];
 const SHA_256: &str = "SHA_256";
 
 /// A request, read.
@@ -198,8 +200,8 @@ fn asks(kind: Kind, fields: Fields) -> Result<Asks, Error> {
             let aad = aad_of(fields.aad)?;
             let plaintext = secret(&plaintext, "plaintext", MAX_PLAINTEXT)?;
             let associated = Box::new(aad);
-            let algorithm = Algorithm::Aes256Gcm;
-            let operation = Operation::Seal { plaintext, associated, algorithm, checked: is_wanted };
+            let algorithms = ALGORITHMS;
+            let operation = Operation::Seal { plaintext, associated, algorithms, checked: is_wanted };
             Ok(Asks::Use(operation))
         }
         Kind::Decrypt => {
@@ -225,8 +227,7 @@ fn asks(kind: Kind, fields: Fields) -> Result<Asks, Error> {
             body.extend_from_slice(&ciphertext);
             body.extend_from_slice(&tag);
             let associated = Box::new(aad);
-            let algorithm = Algorithm::Aes256Gcm;
-            let operation = Operation::Open { body, version, associated, algorithm };
+            let operation = Operation::Open { body, version, associated, algorithms: ALGORITHMS };
             Ok(Asks::Use(operation))
         }
     }

@@ -1,0 +1,151 @@
+//! A key service of Google Workspace on the real binary: Google's own client for uploads, tokens that PyJWT makes, and the digest's tokens at their time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
+
+mod common;
+
+use common::softhsm::start_as as start;
+use common::{Dev, stderr, tool};
+use holdfast_wire::cse::claim::Application;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Command;
+use tempfile::TempDir;
+
+const URL: &str = "https://kacls.hyok.example/v1";
+const IDP: &str = "https://idp.corp.example";
+const POLICY: &str = r#"
+@id("cse")
+permit (principal == Holdfast::Caller::"cse", action in [Holdfast::Action::"encrypt", Holdfast::Action::"decrypt", Holdfast::Action::"sign"], resource)
+when { context.protocol == "google-cse" };
+"#;
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/google-cse").join(name)
+}
+
+/// Every issuer signs with the test key.
+fn settings() -> String {
+    let keys = fixture("jwks.json");
+    let issuer =
+        |name: &str| format!("[[issuer]]\nissuer = \"{name}\"\nkeys_file = \"{}\"\n", keys.display());
+    let issuers: String = Application::ALL
+        .iter()
+        .map(|application| issuer(application.issuer()))
+        .chain([issuer(IDP)])
+        .collect();
+    format!(
+        "{issuers}
+[[google_cse]]
+kacls_url = \"{URL}\"
+tenant = \"dev\"
+caller = \"cse\"
+key = \"workspace\"
+owner_domains = [\"corp.example\"]
+audiences = [\"hyok-cse-client\"]
+providers = [\"{IDP}\"]
+admin_providers = [\"{IDP}\"]
+admins = [\"admin@corp.example\"]
+admin_audiences = [\"hyok-cse-admin\"]
+signing_keys = [\"workspace-signing\"]
+"
+    )
+}
+
+fn set_up(dev: &Dev) {
+    dev.ok(&["key", "create", "workspace"]);
+    dev.ok(&["key", "create", "workspace-signing", "--algorithm", "rsa-2048"]);
+    let migration = Application::Migration.issuer();
+    dev.ok(&[
+        "caller",
+        "put",
+        "cse",
+        "--any-subject",
+        "--issuer",
+        IDP,
+        "--issuer",
+        URL,
+        "--issuer",
+        migration,
+    ]);
+    let policy = dev.ok(&["policy", "show"]) + POLICY;
+    let policy = dev.file("policy.cedar", policy.as_bytes());
+    dev.ok(&["policy", "set", &policy]);
+}
+
+#[test]
+fn google_s_own_client_and_tokens_of_another_library() {
+    let modules =
+        ["jwt", "requests"].map(|name| format!("/usr/lib/python3/dist-packages/{name}/__init__.py"));
+    if modules.iter().any(|module| !std::path::Path::new(module).exists()) {
+        assert!(
+            std::env::var_os("HOLDFAST_REQUIRE_TOOLS").is_none(),
+            "python3-jwt or python3-requests is not installed"
+        );
+        eprintln!(
+            "SKIPPED: python3-jwt or python3-requests is not installed; HOLDFAST_REQUIRE_TOOLS=1 makes that a failure"
+        );
+        return;
+    }
+    let dev = start(TempDir::new().unwrap(), &settings(), |command| command);
+    set_up(&dev);
+    let ca = dev.environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1.clone();
+    let mut python = Command::new("/usr/bin/python3");
+    python.arg(fixture("client.py")).args([&format!("{}/v1", dev.server.url), URL, &ca]);
+    let output = python.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(made["wrapped_key"].as_str().unwrap().len() <= 1024);
+    // The command line finds what was done, for whom.
+    let found = dev.ok(&["audit", "search", "--action", "decrypt", "--json"]);
+    for words in ["privilegedunwrap", "\"unwrap\"", "\"digest\"", "`privilege`", "admin@corp.example"] {
+        assert!(found.contains(words), "{words}: {found}");
+    }
+}
+
+/// The tokens of the digest's section 11, as they stand there.
+#[test]
+fn the_published_tokens_at_their_time() {
+    if !tool("faketime") {
+        return;
+    }
+    let library = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let mut library = library.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+    let library = library.find(|path| path.exists()).expect("libfaketime");
+    let dev = start(TempDir::new().unwrap(), &settings(), |mut command| {
+        command.env("LD_PRELOAD", &library).env("FAKETIME", "@2026-01-15 10:15:00").env("TZ", "UTC");
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        command
+    });
+    set_up(&dev);
+    let read = |name: &str| std::fs::read_to_string(fixture(name)).unwrap().trim().to_owned();
+    let (user, google) = (read("authentication.jwt"), read("authorization.jwt"));
+    let dek = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let body = json!({"authentication": user, "authorization": google, "key": dek, "reason": "{client:'drive' op:'create'}"});
+    let post = |method: &str, body: &Value| {
+        let mut curl = Command::new("curl");
+        // The certificate is of the gateway's time, which is not this process's.
+        curl.args(["-sS", "--insecure", "-H", "content-type: application/json"]);
+        curl.args(["-H", "host: kacls.hyok.example", "-w", "\n%{http_code}", "-d", &body.to_string()]);
+        let output = curl.arg(format!("{}/v1/{method}", dev.server.url)).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let (body, status) = said.rsplit_once('\n').unwrap();
+        (status.to_owned(), serde_json::from_str::<Value>(body).unwrap_or_default())
+    };
+    let (status, wrapped) = post("wrap", &body);
+    assert_eq!(status, "200", "{wrapped}");
+    let mut opening = body.clone();
+    opening["wrapped_key"] = wrapped["wrapped_key"].clone();
+    let (status, opened) = post("unwrap", &opening);
+    assert_eq!((status.as_str(), &opened["key"]), ("200", &json!(dek)), "{opened}");
+    // Swapped, they are nobody's.
+    let swapped = json!({"authentication": google, "authorization": user, "key": dek, "reason": ""});
+    assert_eq!(post("wrap", &swapped).0, "401");
+}

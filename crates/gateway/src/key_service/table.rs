@@ -1,0 +1,220 @@
+//! What is configured of a key service.
+
+use super::{OPEN_PER_SECOND, Service, once};
+use crate::external_store::Quota;
+use crate::fault::Fault;
+use holdfast_core::KeyName;
+use holdfast_wire::cse::ORIGIN;
+use holdfast_wire::cse::claim::Application;
+use holdfast_wire::cse::format::MAX_NAME;
+use holdfast_wire::cse::url::ServiceUrl;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The most of a list that is compared one by one.
+const MAX_LIST: usize = 256;
+
+/// One key access control list service (KACLS) of Google Workspace's client-side encryption.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoogleCseTable {
+    /// Its URL, as it stands in the Workspace admin console.
+    pub kacls_url: String,
+    /// Its name, in `status`; empty: none.
+    #[serde(default)]
+    pub name: String,
+    /// Whose keys they are.
+    pub tenant: String,
+    /// The tenant's caller that uses them: registered for the issuers below.
+    pub caller: String,
+    /// The key that wraps.
+    pub key: String,
+    /// The domains that own the service, where a token says one.
+    pub owner_domains: Vec<String>,
+    /// Whom their tokens are for: the client ids of Google's CSE client with the identity providers.
+    pub audiences: Vec<String>,
+    /// The identity providers (`[[issuer]]`) of users with a Google account.
+    pub providers: Vec<String>,
+    /// The identity providers of guests; empty: guests are refused.
+    #[serde(default)]
+    pub guest_providers: Vec<String>,
+    /// The identity providers of administrators; empty: the privileged methods are off.
+    #[serde(default)]
+    pub admin_providers: Vec<String>,
+    /// The administrators, by e-mail address.
+    #[serde(default)]
+    pub admins: Vec<String>,
+    /// Whom administrators' tokens are for: client ids that are nobody's everyday ones.
+    #[serde(default)]
+    pub admin_audiences: Vec<String>,
+    /// The keys that sign the service's own tokens: the first does, all are published; empty: nothing is delegated or taken over.
+    #[serde(default)]
+    pub signing_keys: Vec<String>,
+    /// The URLs of the key services whose keys are taken over, by `rewrap`; empty: none.
+    #[serde(default)]
+    pub take_from: Vec<String>,
+    /// The URLs of the key services that are given keys, by `privilegedunwrap`; empty: none.
+    #[serde(default)]
+    pub give_to: Vec<String>,
+    /// The authorities of their certificates, PEM; empty: those of the machine.
+    #[serde(default)]
+    pub peers_ca_file: PathBuf,
+    /// From where browsers call.
+    #[serde(default = "google")]
+    pub origins: Vec<String>,
+    /// The headers that they may send.
+    #[serde(default = "content_type")]
+    pub request_headers: Vec<String>,
+    /// The claims of the authentication token that policies see besides the usual, as `claim.NAME`.
+    #[serde(default)]
+    pub claims: Vec<String>,
+    /// The most requests with tokens a second; 0: as many as come.
+    #[serde(default = "requests_per_second")]
+    pub requests_per_second: u32,
+    /// Keys for single perimeters, by the perimeter's id.
+    #[serde(default)]
+    pub perimeter_keys: BTreeMap<String, String>,
+}
+
+fn google() -> Vec<String> {
+    vec![ORIGIN.to_owned()]
+}
+
+fn requests_per_second() -> u32 {
+    200
+}
+
+fn content_type() -> Vec<String> {
+    vec!["Content-Type".to_owned()]
+}
+
+impl Service {
+    pub(super) fn of(table: &GoogleCseTable) -> Result<Self, Fault> {
+        let GoogleCseTable {
+            kacls_url,
+            name,
+            tenant,
+            caller,
+            key,
+            owner_domains,
+            audiences,
+            providers,
+            guest_providers,
+            admin_providers,
+            admins,
+            admin_audiences,
+            signing_keys,
+            take_from,
+            give_to,
+            peers_ca_file: _,
+            origins,
+            request_headers,
+            claims,
+            requests_per_second,
+            perimeter_keys,
+        } = table;
+        let url = url("kacls_url", kacls_url)?;
+        let lists = [
+            ("owner_domains", owner_domains),
+            ("audiences", audiences),
+            ("providers", providers),
+            ("guest_providers", guest_providers),
+            ("admin_providers", admin_providers),
+            ("admins", admins),
+            ("admin_audiences", admin_audiences),
+            ("signing_keys", signing_keys),
+            ("take_from", take_from),
+            ("give_to", give_to),
+            ("origins", origins),
+            ("request_headers", request_headers),
+            ("claims", claims),
+        ];
+        for (setting, list) in lists {
+            if list.len() > MAX_LIST || list.iter().any(String::is_empty) {
+                return Err(Fault::new(format!("`{setting}` has an empty entry, or more than {MAX_LIST}"))
+                    .remedy("leave out what says nothing"));
+            }
+        }
+        for (setting, list) in
+            [("owner_domains", owner_domains), ("audiences", audiences), ("providers", providers)]
+        {
+            if list.is_empty() {
+                return Err(Fault::new(format!("`{setting}` is empty")).remedy(
+                    "name the Workspace domain, the client id of Google's CSE client, and the issuer of users' tokens",
+                ));
+            }
+        }
+        if [admin_providers, admin_audiences].iter().any(|list| list.is_empty() != admins.is_empty()) {
+            return Err(Fault::new("only some of `admins`, `admin_providers` and `admin_audiences` are set")
+                .remedy("set all three for the privileged methods, or none"));
+        }
+        for (setting, peers) in [("take_from", take_from), ("give_to", give_to)] {
+            for peer in peers {
+                if self::url(setting, peer)? == url {
+                    return Err(Fault::new(format!("`{setting}` names the service itself"))
+                        .remedy("name the other key services alone"));
+                }
+            }
+        }
+        let is_visible = |text: &String| text.bytes().all(|b| b.is_ascii_graphic());
+        if !origins.iter().chain(request_headers).all(is_visible) || origins.iter().any(|it| it == "*") {
+            return Err(Fault::new("`origins` or `request_headers` holds what no header can, or `*`")
+                .remedy("name each origin and header by itself"));
+        }
+        let mut keys = BTreeMap::new();
+        for (perimeter, key) in perimeter_keys {
+            if perimeter.is_empty() || perimeter.len() > MAX_NAME {
+                return Err(Fault::new("`perimeter_keys` names a perimeter that can be none")
+                    .remedy(format!("use the perimeter's id, up to {MAX_NAME} bytes")));
+            }
+            keys.insert(perimeter.clone(), self::key("perimeter_keys", key)?);
+        }
+        let refused = |setting: &str, error: holdfast_core::id::InvalidId| {
+            Fault::new(format!("`{setting}` is refused")).because(error)
+        };
+        Ok(Self {
+            issuer: url.to_string(),
+            url,
+            name: name.clone(),
+            tenant: tenant.parse().map_err(|error| refused("tenant", error))?,
+            caller: caller.parse().map_err(|error| refused("caller", error))?,
+            quota: Quota::of(*requests_per_second),
+            open_quota: Quota::of(OPEN_PER_SECOND),
+            key: self::key("key", key)?,
+            perimeter_keys: keys,
+            owner_domains: owner_domains.clone(),
+            audiences: audiences.clone(),
+            providers: providers.clone(),
+            guest_providers: guest_providers.clone(),
+            admin_providers: admin_providers.clone(),
+            admins: admins.clone(),
+            admin_audiences: admin_audiences.clone(),
+            users_providers: once(&[providers, guest_providers]),
+            take_from: take_from.clone(),
+            give_to: give_to.clone(),
+            signing_keys: signing_keys
+                .iter()
+                .map(|key| self::key("signing_keys", key))
+                .collect::<Result<_, _>>()?,
+            origins: origins.clone(),
+            request_headers: request_headers.join(", "),
+            claims: claims.clone(),
+            google: Application::ALL.map(|application| application.issuer().to_owned()).to_vec(),
+            client: None,
+        })
+    }
+}
+
+fn url(setting: &str, text: &str) -> Result<ServiceUrl, Fault> {
+    ServiceUrl::of(text).ok_or_else(|| {
+        Fault::new(format!("`{setting}`: `{text}` is no URL of a key service"))
+            .remedy("write `https://HOST`, with a port or a path if it has one, and nothing behind it")
+    })
+}
+
+fn key(setting: &str, name: &str) -> Result<KeyName, Fault> {
+    name.parse().map_err(|error: holdfast_core::id::InvalidId| {
+        Fault::new(format!("`{setting}` is refused")).because(error)
+    })
+}

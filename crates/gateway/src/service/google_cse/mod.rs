@@ -1,0 +1,227 @@
+//! Google Workspace client-side encryption: what a request to a key service is, and how the law's answer is told to it.
+//!
+//! Who asks is recognised by the token of the authentication (for what Google's servers ask: by Google's own), as the service's one caller.
+//! From then on each refusal stands in the tenant's log, with the check that failed.
+
+mod perform;
+mod says;
+mod tokens;
+
+use super::{Answered, place, read_body, sealed, trace_id};
+use crate::detach::Detach;
+use crate::key_service::Service;
+use crate::listener::About;
+use crate::serve::Gateway;
+use holdfast_core::port::World as _;
+use holdfast_core::{Error, ErrorKind, OperationId, Stage};
+use holdfast_wire::cse::path::Method;
+use holdfast_wire::cse::{MAX_BODY, error, jws, message};
+use holdfast_wire::native::encode::Response;
+use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, Request};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Within this time there is an answer or a refusal; a peer that is asked for a key has half of it.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// For how many seconds a browser remembers what a preflight was told.
+const MAX_AGE: &str = "3600";
+
+/// A refusal; its status where the kind of error has another one.
+struct Refused {
+    error: Error,
+    status: Option<u16>,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, status: None }
+    }
+}
+
+/// What the request is, besides its body.
+struct Received {
+    operation: OperationId,
+    method: Method,
+    headers: HeaderMap,
+    now: holdfast_core::Timestamp,
+    ticks: u64,
+}
+
+/// The service that a request means, with the rest of the path; there is none unless it is configured.
+pub(super) fn is_meant(gateway: &Gateway, request: &Request<Incoming>) -> Option<(Arc<Service>, String)> {
+    if gateway.services.is_empty() {
+        return None;
+    }
+    let host = match (request.headers().get(HOST), request.uri().authority()) {
+        (Some(host), _) => host.to_str().ok()?,
+        // HTTP/2 has it in a place of its own.
+        (None, Some(authority)) => authority.as_str(),
+        (None, None) => return None,
+    };
+    let (service, rest) = gateway.services.at(host, request.uri().path())?;
+    Some((Arc::clone(service), rest.to_owned()))
+}
+
+pub(super) async fn receive(
+    gateway: &Arc<Gateway>,
+    about: Arc<About>,
+    (service, path): (Arc<Service>, String),
+    request: Request<Incoming>,
+    when: (OperationId, u64),
+) -> (&'static str, Answered) {
+    let (parts, body) = request.into_parts();
+    let origin = parts.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+    let origin = origin.filter(|origin| service.lets_in(origin)).map(str::to_owned);
+    let (route, mut answered) = match parts.method == http::Method::OPTIONS {
+        true => ("cse-preflight", preflight(&service, origin.is_some())),
+        false => exchange(gateway, about, (&service, &path), (parts, body), when).await,
+    };
+    // On every answer: a browser shows its page nothing of one that lacks this, of an error neither.
+    answered.answer.headers.push(("vary", "Origin".to_owned()));
+    if let Some(origin) = origin {
+        answered.answer.headers.push(("access-control-allow-origin", origin));
+    }
+    (route, answered)
+}
+
+/// What a browser asks before it sends anything. Nobody is known by then, and nothing is told but what a page may send.
+fn preflight(service: &Service, is_let_in: bool) -> Answered {
+    let mut answer = message::nothing();
+    if is_let_in {
+        answer.headers = vec![
+            ("access-control-allow-methods", "GET, POST, OPTIONS".to_owned()),
+            ("access-control-allow-headers", service.request_headers.clone()),
+            ("access-control-max-age", MAX_AGE.to_owned()),
+        ];
+    }
+    Answered::ok(answer)
+}
+
+async fn exchange(
+    gateway: &Arc<Gateway>,
+    about: Arc<About>,
+    (service, path): (&Arc<Service>, &str),
+    (parts, body): (Parts, Incoming),
+    (operation, ticks): (OperationId, u64),
+) -> (&'static str, Answered) {
+    let noise = |status, message| {
+        gateway.law.count_noise(about.source, "no-route");
+        Answered { answer: error::told(status, message, operation), refused: Some(ErrorKind::NotFound) }
+    };
+    let method = Method::of(path).filter(|_| parts.uri.query().is_none());
+    let Some(method) = method.filter(|method| service.methods().any(|known| known == *method)) else {
+        return ("cse-none", noise(error::NO_METHOD, "the key service has no such method"));
+    };
+    let route = method.route();
+    let verb = if method.is_read() { http::Method::GET } else { http::Method::POST };
+    if parts.method != verb {
+        let mut answered = noise(error::OTHER_VERB, "the method wants another HTTP verb");
+        answered.answer.allow = Some(if method.is_read() { "GET, OPTIONS" } else { "POST, OPTIONS" });
+        return (route, answered);
+    }
+    if !method.is_read() && !is_json(&parts.headers) {
+        return (route, noise(error::OTHER_TYPE, "the body must be `application/json`"));
+    }
+    let refused = |error: &Error| refused(error, None, operation);
+    if gateway.law.is_sealed() {
+        return (route, refused(&sealed()));
+    }
+    let place = match place(gateway, &about, false) {
+        Ok(place) => place,
+        Err(error) => return (route, refused(&error)),
+    };
+    let deadline = Instant::now() + DEADLINE;
+    let late = || {
+        let detail = format!("there was no answer within {} s", DEADLINE.as_secs());
+        Error::new(ErrorKind::Deadline, Stage::Perform, detail)
+    };
+    // Whoever does not send it holds a place no longer than that.
+    let body = timeout_at(deadline, read_body(&gateway.config.limits, MAX_BODY, body)).await;
+    let body = body.unwrap_or_else(|_elapsed| Err(late()));
+    let now = gateway.law.engines().world.now();
+    let received = Received { operation, method, headers: parts.headers, now, ticks };
+    let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let work = {
+        let (gateway, service) = (Arc::clone(gateway), Arc::clone(service));
+        async move {
+            // Given back when the work is done, not when nobody waits for it any more.
+            let (_place, _living) = (place, living);
+            let body =
+                body.inspect_err(|error| gateway.law.count_noise(about.source, error.kind().code()))?;
+            match method.is_read() {
+                true => open(&gateway, &about, &service, &received).await,
+                false => tokens::answer(&gateway, &about, &service, &received, &body).await,
+            }
+        }
+    };
+    // What has begun is finished and recorded, whether or not somebody still waits for it.
+    let answered =
+        timeout_at(deadline, Detach::new(work)).await.unwrap_or_else(|_elapsed| Err(late().into()));
+    let answered = answered.map(Answered::ok).unwrap_or_else(|Refused { error, status }| {
+        if error.kind() == ErrorKind::Internal {
+            tracing::error!(%operation, error = error.chain(), "a defect");
+        }
+        self::refused(&error, status, operation)
+    });
+    (route, answered)
+}
+
+fn refused(error: &Error, status: Option<u16>, operation: OperationId) -> Answered {
+    let mut answer = error::refusal(error, operation);
+    if let Some(status) = status {
+        answer = error::told(status, error.detail(), operation);
+    }
+    Answered { answer, refused: Some(error.kind()) }
+}
+
+/// `application/json`, whatever stands behind it.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = value.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// What is told to everybody: what the service can do, and the public halves of its own keys.
+async fn open(
+    gateway: &Gateway,
+    about: &About,
+    service: &Service,
+    received: &Received,
+) -> Result<Response, Refused> {
+    if !service.open_quota.take(received.ticks) {
+        gateway.law.count_noise(about.source, ErrorKind::Throttled.code());
+        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "too many ask at once");
+        return Err(error.into());
+    }
+    match received.method {
+        Method::Certs => {
+            let keys = service.published(&gateway.law.engines().state).await?;
+            Ok(jws::key_set(&keys))
+        }
+        Method::Status
+        | Method::Wrap
+        | Method::Unwrap
+        | Method::Delegate
+        | Method::PrivilegedWrap
+        | Method::PrivilegedUnwrap
+        | Method::Rewrap
+        | Method::Digest
+        | Method::PrivateKeySign
+        | Method::PrivateKeyDecrypt
+        | Method::PrivilegedPrivateKeyDecrypt
+        | Method::WrapPrivateKey => {
+            let methods: Vec<&str> = service.methods().map(Method::name).collect();
+            Ok(message::status(&service.name, &methods))
+        }
+    }
+}
+
+impl Received {
+    fn trace(&self) -> Option<&str> {
+        trace_id(&self.headers)
+    }
+}

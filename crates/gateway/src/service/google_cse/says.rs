@@ -1,0 +1,117 @@
+//! What policies and the log see of a request: what both tokens say, and what the request says of itself.
+
+use crate::key_service::Service;
+use holdfast_core::context::Context;
+use holdfast_core::{Error, ErrorKind, Stage};
+use holdfast_identity::issued::Claims;
+use holdfast_wire::cse::claim::{Authentication, Authorization, spki_text};
+use holdfast_wire::cse::message::Asks;
+use holdfast_wire::cse::path::Method;
+use serde_json::Value;
+
+/// The most bytes of a claim that policies are shown by configuration.
+const MAX_CLAIM: usize = 512;
+
+/// Who speaks for what, so far as it is known.
+pub(super) struct Said<'a> {
+    pub(super) method: Method,
+    pub(super) reason: &'a str,
+    pub(super) user: Option<(&'a Claims, &'a Authentication)>,
+    /// The other key service that asks.
+    pub(super) peer: Option<&'a str>,
+    pub(super) authorization: Option<&'a Authorization>,
+    pub(super) asks: Option<&'a Asks>,
+}
+
+impl Said<'_> {
+    /// Names and values, none of which is empty.
+    ///
+    /// # Errors
+    /// `too-large` for more than policies can be shown: what is left out could be what one of them forbids.
+    pub(super) fn context(&self, service: &Service) -> Result<Context, Error> {
+        let Self { method, reason, user, peer, authorization, asks } = self;
+        let mut pairs: Vec<(Box<str>, Box<str>)> = vec![];
+        let mut put = |name: &str, value: Option<&str>| {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                pairs.push((name.into(), value.into()));
+            }
+        };
+        put("method", Some(method.name()));
+        put("reason", Some(reason));
+        put("peer", *peer);
+        if let Some((claims, user)) = user {
+            put("authentication_issuer", Some(claims.issuer()));
+            put("authentication_email", user.email.as_deref());
+            put("google_email", user.google_email.as_deref());
+            for name in &service.claims {
+                let text = claims.get(name).and_then(text);
+                if text.as_ref().is_some_and(|text| text.len() > MAX_CLAIM) {
+                    return Err(too_much(name));
+                }
+                put(&format!("claim.{name}"), text.as_deref());
+            }
+        }
+        if let Some(said) = authorization {
+            put("application", Some(said.application.name()));
+            put("email", Some(&said.email));
+            put("email_type", Some(said.email_type.map_or("unknown", |kind| kind.name())));
+            put("role", Some(&said.role));
+            put("delegated_to", said.delegated_to.as_deref());
+            put("message_id", said.message_id.as_deref());
+            put("owner_domain", said.owner_domain.as_deref());
+        }
+        let (resource, perimeter, hash) = about(*authorization, *asks);
+        put("resource_name", resource);
+        put("perimeter_id", perimeter);
+        put("spki_hash", hash.map(spki_text).as_deref());
+        if let Some(Asks::Rewrap { original, .. }) = asks {
+            put("original_kacls_url", Some(original));
+        }
+        Context::new(pairs)
+    }
+}
+
+impl Said<'_> {
+    /// The perimeter; empty where there is none.
+    pub(super) fn perimeter(&self) -> &str {
+        about(self.authorization, self.asks).1.unwrap_or_default()
+    }
+}
+
+/// The object, its perimeter and the private key that it is about: what was wrapped says its perimeter itself.
+fn about<'a>(
+    authorization: Option<&'a Authorization>,
+    asks: Option<&'a Asks>,
+) -> (Option<&'a str>, Option<&'a str>, Option<&'a [u8; 32]>) {
+    let named = authorization.map(|said| &*said.resource);
+    match asks {
+        Some(Asks::PrivilegedWrap { resource, perimeter, key: _ }) => (Some(resource), Some(perimeter), None),
+        Some(Asks::PrivilegedUnwrap { resource, blob }) => (Some(resource), Some(&blob.perimeter), None),
+        Some(Asks::Unwrap(blob) | Asks::Digest(blob)) => (named, Some(&blob.perimeter), None),
+        Some(Asks::Sign { key: (blob, hash), .. } | Asks::Decrypt { key: (blob, hash), .. }) => {
+            (named, Some(&blob.perimeter), Some(hash))
+        }
+        Some(Asks::WrapPrivateKey { perimeter, key: _ }) => (None, Some(perimeter), None),
+        Some(Asks::Wrap(_) | Asks::Delegate | Asks::Rewrap { .. }) | None => {
+            (named, authorization.map(|said| &*said.perimeter), None)
+        }
+    }
+}
+
+/// A claim as text: what it is, or the texts in it with commas between.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(values) => {
+            let texts: Option<Vec<&str>> = values.iter().map(Value::as_str).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        Value::Null | Value::Object(_) => None,
+    }
+}
+
+fn too_much(name: &str) -> Error {
+    let detail = format!("the claim `{name}` is longer than policies can be shown");
+    Error::new(ErrorKind::TooLarge, Stage::Decode, detail)
+}

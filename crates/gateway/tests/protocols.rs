@@ -1,0 +1,191 @@
+//! One gateway that speaks several protocols, one key that all of them may use: what is made through one opens through no other, whatever it is
+//! put into.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    reason = "what fails here is a test"
+)]
+
+mod support;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use holdfast_gateway::key_service::GoogleCseTable;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use support::api::{Api, T, base64, bytes};
+use support::cse::{self, DEK, drive, unwrap, user, with, wrap};
+use support::peer::Peer;
+use support::xks::{self, Kms, decrypt, encrypt};
+use support::{Answer, Dev};
+
+/// Random 96-bit nonces everywhere, so that a body of one protocol has the length of every other's.
+const KEY: &str = "payroll";
+/// Nonce, data encryption key, tag.
+const BODY: usize = 12 + 32 + 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Through {
+    Native,
+    /// With an encryption context that begins as the bindings of protocols do.
+    NativeInContext,
+    AwsXks,
+    GoogleCse,
+}
+
+impl Through {
+    const ALL: [Self; 4] = [Self::Native, Self::NativeInContext, Self::AwsXks, Self::GoogleCse];
+}
+
+/// A ciphertext as a protocol has it: what stands around the body, and the body, nonce ‖ ciphertext ‖ tag.
+#[derive(Debug, Clone)]
+struct Made {
+    head: Vec<u8>,
+    body: Vec<u8>,
+}
+
+struct Several {
+    gateway: Dev,
+    api: Api,
+    kms: Kms,
+    peer: Peer,
+}
+
+impl Several {
+    async fn new(directory: &std::path::Path) -> Self {
+        let mut config = cse::config(
+            directory,
+            GoogleCseTable { key: KEY.to_owned(), perimeter_keys: BTreeMap::new(), ..cse::table() },
+        );
+        config.aws_xks = vec![xks::table("/acme", "aws")];
+        let (gateway, mut api) = cse::gateway_of(config).await;
+        api.put(&format!("{T}/callers/aws"), &json!({"kind": "application"})).await.expect(200);
+        api.create(&json!({"name": KEY, "algorithm": "aes-256-gcm", "purpose": "encrypt"})).await;
+        // No policy stands between protocols here.
+        let policy = api.get(&format!("{T}/policy")).await.expect(200).text("text")
+            + "@id(\"all\") permit (principal, action in Holdfast::Action::\"use\", resource) when { principal.kind == \"application\" };";
+        api.put(&format!("{T}/policy"), &json!({"text": policy})).await.expect(200);
+        let kms = Kms::of(&mut api, "aws", "/acme").await;
+        let peer = gateway.stranger().await;
+        Self { gateway, api, kms, peer }
+    }
+
+    async fn make(&mut self, through: Through) -> Made {
+        let plaintext = STANDARD.decode(DEK).unwrap();
+        let whole = match through {
+            Through::Native | Through::NativeInContext => {
+                let made = self
+                    .api
+                    .use_key(KEY, "encrypt", &json!({"plaintext": DEK, "context": context(through)}))
+                    .await;
+                bytes(&made["ciphertext"])
+            }
+            Through::AwsXks => {
+                let asked = encrypt(&plaintext, None, false);
+                let made = self.kms.ask(&mut self.peer, &format!("keys/{KEY}/encrypt"), &asked).await;
+                let made = made.expect(200).json();
+                let pieces =
+                    ["ciphertextMetadata", "initializationVector", "ciphertext", "authenticationTag"];
+                pieces.map(|piece| bytes(&made[piece])).concat()
+            }
+            Through::GoogleCse => {
+                let made = cse::post(&mut self.peer, "wrap", &wrap(&user(), &google("writer"))).await;
+                bytes(&made.expect(200).json()["wrapped_key"])
+            }
+        };
+        let (head, body) = whole.split_at(whole.len() - BODY);
+        Made { head: head.to_vec(), body: body.to_vec() }
+    }
+
+    /// Shows a ciphertext to a protocol, in a form that this one has.
+    async fn open(&mut self, through: Through, head: &[u8], body: &[u8]) -> Answer {
+        let whole = [head, body].concat();
+        match through {
+            Through::Native | Through::NativeInContext => {
+                let asked = json!({"ciphertext": base64(&whole), "context": context(through)});
+                self.api.try_key(KEY, "decrypt", &asked).await
+            }
+            Through::AwsXks => {
+                let pieces = json!({
+                    "ciphertextMetadata": base64(head),
+                    "initializationVector": base64(&body[..12]),
+                    "ciphertext": base64(&body[12..BODY - 16]),
+                    "authenticationTag": base64(&body[BODY - 16..]),
+                });
+                let asked = decrypt(&pieces, None);
+                self.kms.ask(&mut self.peer, &format!("keys/{KEY}/decrypt"), &asked).await
+            }
+            Through::GoogleCse => {
+                let asked = unwrap(&user(), &google("reader"), &base64(&whole).into());
+                cse::post(&mut self.peer, "unwrap", &asked).await
+            }
+        }
+    }
+}
+
+fn context(through: Through) -> Value {
+    match through {
+        Through::NativeInContext => json!({"holdfast/google-cse/v1": "x", "protocol": "aws-xks"}),
+        Through::Native | Through::AwsXks | Through::GoogleCse => json!({}),
+    }
+}
+
+fn google(role: &str) -> Value {
+    with(drive(role), "perimeter_id", Value::Null)
+}
+
+#[track_caller]
+fn is_refused_for_what_it_is(answer: &Answer, through: Through, what: &str) {
+    let (status, said) = match through {
+        Through::Native | Through::NativeInContext => (422, "integrity"),
+        Through::AwsXks => (400, "InvalidCiphertextException"),
+        Through::GoogleCse => (400, "does not verify"),
+    };
+    let body = String::from_utf8_lossy(&answer.body);
+    assert!(answer.status == status && body.contains(said), "{what}: {} {body}", answer.status);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_through_one_opens_through_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut several = Several::new(&directory.path().join("data")).await;
+    let mut made = vec![];
+    for through in Through::ALL {
+        let one = several.make(through).await;
+        // In its own form it opens.
+        let opened = several.open(through, &one.head, &one.body).await.expect(200);
+        assert!(String::from_utf8_lossy(&opened.body).contains(DEK), "{through:?}");
+        made.push((through, one));
+    }
+    for (from, theirs) in &made {
+        for (to, ours) in &made {
+            if from == to {
+                continue;
+            }
+            let what = format!("{from:?} through {to:?}");
+            // The body of the one in the other's form, where everything else is right.
+            let answer = several.open(*to, &ours.head, &theirs.body).await;
+            is_refused_for_what_it_is(&answer, *to, &what);
+            // And with all that it came with.
+            let answer = several.open(*to, &theirs.head, &theirs.body).await;
+            if *to == Through::AwsXks {
+                // What stands apart there has a form of its own.
+                assert_eq!(answer.status, 400, "{what}");
+            } else {
+                is_refused_for_what_it_is(&answer, *to, &what);
+            }
+            // Nor is it made into something that opens.
+            if matches!(to, Through::Native | Through::NativeInContext) {
+                let forged = base64(&[&ours.head[..], &theirs.body].concat());
+                let asked = json!({"ciphertext": forged, "context": context(*to)});
+                several.api.try_key(KEY, "rewrap", &asked).await.refused(422, "integrity");
+            }
+        }
+    }
+    several.gateway.running.shut_down().await.unwrap();
+}
