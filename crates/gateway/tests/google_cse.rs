@@ -651,6 +651,19 @@ async fn whoever_is_delegated_to_acts_with_that_object_alone() {
     let by = |google: &Value, delegated: &str| json!({"authentication": delegated, "authorization": token(google), "key": DEK, "reason": "r"});
     let wrapped = post(&mut peer, "wrap", &by(&room, &delegated)).await.expect(200);
     assert_eq!(wrapped.json().as_object().unwrap().len(), 1);
+    // The policy sees of whoever acts for a user what it sees of the user, and nobody can leave it out.
+    let legal = |delegated: &str| by(&with(room.clone(), "perimeter_id", "eu-legal".into()), delegated);
+    let acted = post(&mut peer, "wrap", &legal(&delegated)).await.expect(200).operation();
+    let sales =
+        with(body.clone(), "authentication", token(&with(user(), "department", "sales".into())).into());
+    let sales = post(&mut peer, "delegate", &sales).await.expect(200).text("delegated_authentication");
+    let answer = post(&mut peer, "wrap", &legal(&sales)).await;
+    let forbidden = answer.told(403).operation();
+    // What has no text for a policy is refused, not left out.
+    for odd in [json!({"a": 1}), json!(["legal", 1]), json!(["legal,sales"])] {
+        let odd = with(body.clone(), "authentication", token(&with(user(), "department", odd)).into());
+        post(&mut peer, "delegate", &odd).await.told(400);
+    }
     // Rotated, the key has still signed it.
     api.post(&format!("{T}/keys/workspace-signing/rotate"), &json!({})).await.expect(200);
     post(&mut peer, "wrap", &by(&room, &delegated)).await.expect(200);
@@ -699,6 +712,9 @@ async fn whoever_is_delegated_to_acts_with_that_object_alone() {
     gateway.running.shut_down().await.unwrap();
     let events = log::events(&data, "dev");
     recorded(&events, &refusals);
+    recorded(&events, &vec![(forbidden, "what its user may not", "eu-legal-is-for-lawyers")]);
+    let says = &log::closing(&events, &acted)["protocol"]["says"];
+    assert_eq!((&says["authentication_issuer"], &says["claim.department"]), (&json!(IDP), &json!("legal")));
     let event = log::closing(&events, &operation);
     assert_eq!((&event["action"], &event["key"]["name"]), (&json!("sign"), &json!("workspace-signing")));
     assert_eq!(event["protocol"]["says"]["delegated_to"], "room7@corp.example");
@@ -871,7 +887,12 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
         (&json!("decrypt"), &json!("privatekeysign"))
     );
     assert_eq!(event["protocol"]["says"]["message_id"], "<m@corp.example>");
-    assert_eq!(event["protocol"]["says"]["spki_hash"], SPKI);
+    let says = &event["protocol"]["says"];
+    assert_eq!(
+        (&says["spki_hash"], &says["algorithm"], &says["digest"]),
+        (&json!(SPKI), &json!("SHA256withRSA"), &json!(DIGEST))
+    );
+    assert_eq!(log::closing(&events, &opened.operation())["protocol"]["says"]["algorithm"], pkcs1);
     assert_eq!(log::closing(&events, &failed)["outcome"], "success");
     let parts: Vec<_> = events
         .iter()
@@ -907,7 +928,8 @@ async fn a_key_is_taken_over_from_another_service() {
         let mut table = table();
         table.kacls_url = url.to_owned();
         // From the old one to the new one, and not back.
-        let (take_from, give_to) = if port == old_port { (vec![], vec![other.0]) } else { (vec![other.0], vec![]) };
+        let (take_from, give_to) =
+            if port == old_port { (vec![], vec![other.0]) } else { (vec![other.0], vec![]) };
         table.take_from = take_from.into_iter().map(str::to_owned).collect();
         table.give_to = give_to.into_iter().map(str::to_owned).collect();
         table.peers_ca_file = other.1.join("tls/ca.pem");

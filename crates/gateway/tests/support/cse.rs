@@ -98,7 +98,15 @@ pub async fn gateway_of(config: Config) -> (Dev, Api) {
     let issuers: Vec<String> = config
         .google_cse
         .iter()
-        .flat_map(|table| table.give_to.iter().chain(&table.take_from).chain([&table.kacls_url]).cloned().collect::<Vec<_>>())
+        .flat_map(|table| {
+            table
+                .give_to
+                .iter()
+                .chain(&table.take_from)
+                .chain([&table.kacls_url])
+                .cloned()
+                .collect::<Vec<_>>()
+        })
         .collect();
     let gateway = dev_with(config).await;
     let mut api = Api::developer(&gateway).await;

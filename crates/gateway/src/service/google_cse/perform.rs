@@ -184,12 +184,17 @@ async fn in_a_thread<T: Send + 'static>(
 
 async fn delegate(asked: &Asked<'_>, caller: &Caller<'_>) -> Result<Response, Broken> {
     let Authorization { delegated_to, resource, .. } = asked.google()?;
-    let (Some(user), Some(to)) = (asked.user, delegated_to) else { return Err(defect().into()) };
+    let (Some((claims, user)), Some(to)) = (asked.user, delegated_to) else { return Err(defect().into()) };
+    let shown =
+        asked.service.claims.iter().filter_map(|name| Some((name.clone(), claims.get(name)?.clone())));
+    let shown = shown.collect();
     let says = Delegation {
         email: user.email.as_deref(),
         google_email: user.google_email.as_deref(),
         delegated_to: to,
         resource,
+        issuer: claims.issuer(),
+        claims: &shown,
     };
     let now = asked.received.now.seconds();
     let issuer = &asked.service.issuer;
