@@ -502,6 +502,73 @@ async fn it_tells_everybody_what_it_can_do_and_nothing_more() {
     gateway.running.shut_down().await.unwrap();
 }
 
+/// Whatever the settings say later, an object opens with the key that wrapped it, while that is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_opens_with_its_own_key_when_another_wraps() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut before = table();
+    before.perimeter_keys.clear();
+    let (gateway, _api) = support::cse::gateway(&data, before.clone()).await;
+    let said = with(drive("writer"), "perimeter_id", "eu-secret".into());
+    let mut peer = gateway.stranger().await;
+    let blob = post(&mut peer, "wrap", &wrap(&user(), &said)).await.expect(200).json()["wrapped_key"].clone();
+    gateway.running.shut_down().await.unwrap();
+    let changed = |key: &str, earlier: &[&str], perimeters: bool| {
+        let mut table = if perimeters { table() } else { before.clone() };
+        table.key = key.to_owned();
+        table.earlier_keys = earlier.iter().map(|&key| key.to_owned()).collect();
+        table
+    };
+    let opening = unwrap(&user(), &said, &blob);
+    let mut opened = vec![];
+    for (table, status) in [
+        (changed("workspace", &[], true), 200),
+        (changed("workspace-eu", &["workspace"], false), 200),
+        (changed("workspace-eu", &["workspace-eu", "nothing", "workspace"], true), 200),
+        (changed("workspace-eu", &[], false), 400),
+    ] {
+        let gateway = support::dev_with(config(&data, table)).await;
+        let mut peer = gateway.stranger().await;
+        let answer = post(&mut peer, "unwrap", &opening).await;
+        assert_eq!(answer.status, status, "{}", answer.json());
+        opened.extend((status == 200).then(|| answer.operation()));
+        // What is wrapped anew opens as well, with the key of now.
+        let anew =
+            post(&mut peer, "wrap", &wrap(&user(), &said)).await.expect(200).json()["wrapped_key"].clone();
+        post(&mut peer, "unwrap", &unwrap(&user(), &said, &anew)).await.expect(200);
+        gateway.running.shut_down().await.unwrap();
+    }
+    let events = log::events(&data, "dev");
+    for operation in opened {
+        assert_eq!(log::closing(&events, &operation)["key"]["name"], "workspace");
+    }
+}
+
+/// However often the key was rotated, the version that signs is published.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_many_rotations_the_version_that_signs_is_published() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), table()).await;
+    for _ in 0..64 {
+        api.post(&format!("{T}/keys/workspace-signing/rotate"), &json!({})).await.expect(200);
+    }
+    let mut peer = gateway.stranger().await;
+    let room = with(google(Application::Meet, "writer"), "delegated_to", "room7@corp.example".into());
+    let body = json!({"authentication": token(&user()), "authorization": token(&room), "reason": "r"});
+    let delegated = post(&mut peer, "delegate", &body).await.expect(200).text("delegated_authentication");
+    let certs = send(&mut peer, "GET", "/v1/certs", &[], "").await.expect(200).json();
+    let header =
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(delegated.split('.').next().unwrap());
+    let header: Value = serde_json::from_slice(&header.unwrap()).unwrap();
+    let published = certs["keys"].as_array().unwrap();
+    assert_eq!(published.iter().filter(|key| key["kid"] == header["kid"]).count(), 1);
+    let acting =
+        json!({"authentication": delegated, "authorization": token(&room), "key": DEK, "reason": "r"});
+    post(&mut peer, "wrap", &acting).await.expect(200);
+    gateway.running.shut_down().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn administrators_and_peers_unwrap_and_nobody_else_does() {
     let directory = tempfile::tempdir().unwrap();
@@ -1029,14 +1096,14 @@ async fn ciphertexts_stay_in_their_protocol() {
     let ours = bytes(&ours["ciphertext"]);
     let (header, body) = ours.split_at(58);
     // Theirs as ours: as it is, and behind a header of ours.
-    for ciphertext in [blob.clone(), [header, &blob[7..]].concat()] {
+    for ciphertext in [blob.clone(), [header, &blob[11..]].concat()] {
         for verb in ["decrypt", "rewrap"] {
             let asked = json!({"ciphertext": base64(&ciphertext)});
             api.try_key("workspace", verb, &asked).await.refused(422, "integrity");
         }
     }
     // Ours as theirs: as it is, and behind a header of theirs.
-    for blob in [ours.clone(), [&blob[..7], body].concat()] {
+    for blob in [ours.clone(), [&blob[..11], body].concat()] {
         let asked =
             unwrap(&user(), &with(drive("reader"), "perimeter_id", Value::Null), &base64(&blob).into());
         post(&mut peer, "unwrap", &asked).await.told(400);

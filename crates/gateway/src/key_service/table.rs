@@ -72,6 +72,9 @@ pub struct GoogleCseTable {
     /// The most requests with tokens a second; 0: as many as come.
     #[serde(default = "requests_per_second")]
     pub requests_per_second: u32,
+    /// Keys that have wrapped before, and only open now.
+    #[serde(default)]
+    pub earlier_keys: Vec<String>,
     /// Keys for single perimeters, by the perimeter's id.
     #[serde(default)]
     pub perimeter_keys: BTreeMap<String, String>,
@@ -112,6 +115,7 @@ impl Service {
             request_headers,
             claims,
             requests_per_second,
+            earlier_keys,
             perimeter_keys,
         } = table;
         let url = url("kacls_url", kacls_url)?;
@@ -129,6 +133,7 @@ impl Service {
             ("origins", origins),
             ("request_headers", request_headers),
             ("claims", claims),
+            ("earlier_keys", earlier_keys),
         ];
         for (setting, list) in lists {
             if list.len() > MAX_LIST || list.iter().any(String::is_empty) {
@@ -183,6 +188,10 @@ impl Service {
             open_quota: Quota::of(OPEN_PER_SECOND),
             key: self::key("key", key)?,
             perimeter_keys: keys,
+            earlier_keys: earlier_keys
+                .iter()
+                .map(|key| self::key("earlier_keys", key))
+                .collect::<Result<_, _>>()?,
             owner_domains: owner_domains.clone(),
             audiences: audiences.clone(),
             providers: providers.clone(),

@@ -46,6 +46,7 @@ fn what_makes_no_sense_is_refused_with_its_url() {
         (GoogleCseTable { caller: String::new(), ..table() }, "caller"),
         (GoogleCseTable { key: "/".into(), ..table() }, "key"),
         (GoogleCseTable { signing_keys: list("/"), ..table() }, "signing_keys"),
+        (GoogleCseTable { earlier_keys: list("/"), ..table() }, "earlier_keys"),
         (GoogleCseTable { owner_domains: vec![], ..table() }, "owner_domains"),
         (GoogleCseTable { providers: vec![], ..table() }, "providers"),
         (GoogleCseTable { audiences: vec![], ..table() }, "audiences"),

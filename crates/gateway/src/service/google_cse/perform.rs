@@ -280,10 +280,12 @@ impl Asked<'_> {
         (resource, perimeter): (&str, &str),
         plaintext: Secret,
     ) -> Result<(Vec<u8>, Departing), Broken> {
-        let bound = Bound { kind, perimeter: perimeter.into(), resource: resource.into() };
+        let key = self.service.key(perimeter);
+        // Where there is no key, the law says so.
+        let called = self.service.called(&self.gateway.law.engines().state, key).await?.unwrap_or_default();
+        let bound = Bound { kind, key: called, perimeter: perimeter.into(), resource: resource.into() };
         let associated = Box::new(bound.clone());
         let operation = Operation::Seal { plaintext, associated, algorithms: ALGORITHMS, checked: true };
-        let key = self.service.key(perimeter);
         let (answer, _receipt, departing) = self.use_key(caller, key, operation).await?.into_parts();
         match answer {
             Answer { output: Output::Ciphertext(body), version: Some(version), .. } => {
@@ -301,9 +303,10 @@ impl Asked<'_> {
         resource: &str,
     ) -> Result<Released<Secret>, Broken> {
         let associated = Box::new(blob.bound(resource));
-        let Blob { kind: _, version, perimeter, body } = blob;
+        let Blob { kind: _, key, version, perimeter, body } = blob;
         let operation = Operation::Open { body, version, associated, algorithms: ALGORITHMS };
-        let opened = self.use_key(caller, self.service.key(&perimeter), operation).await?;
+        let key = self.service.opens(&self.gateway.law.engines().state, key, &perimeter).await?;
+        let opened = self.use_key(caller, key, operation).await?;
         let plaintext = opened.map(|answer| {
             let Answer { output: Output::Plaintext(plaintext), .. } = answer else { return Err(another()) };
             Ok(plaintext)
