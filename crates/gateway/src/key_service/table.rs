@@ -150,6 +150,15 @@ impl Service {
                 ));
             }
         }
+        for (setting, list) in [("signing_keys", signing_keys), ("claims", claims)] {
+            if once(&[list]).len() != list.len() {
+                return Err(Fault::new(format!("`{setting}` names one twice")).remedy("name each once"));
+            }
+        }
+        if let Some(both) = providers.iter().find(|provider| guest_providers.contains(provider)) {
+            return Err(Fault::new(format!("`{both}` is in `providers` and in `guest_providers`"))
+                .remedy("have guests come by a provider of their own: nobody else vouches for what kind of account they have"));
+        }
         if [admin_providers, admin_audiences].iter().any(|list| list.is_empty() != admins.is_empty()) {
             return Err(Fault::new("only some of `admins`, `admin_providers` and `admin_audiences` are set")
                 .remedy("set all three for the privileged methods, or none"));
