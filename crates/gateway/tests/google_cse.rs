@@ -502,6 +502,73 @@ async fn it_tells_everybody_what_it_can_do_and_nothing_more() {
     gateway.running.shut_down().await.unwrap();
 }
 
+/// Whatever the settings say later, an object opens with the key that wrapped it, while that is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_opens_with_its_own_key_when_another_wraps() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut before = table();
+    before.perimeter_keys.clear();
+    let (gateway, _api) = support::cse::gateway(&data, before.clone()).await;
+    let said = with(drive("writer"), "perimeter_id", "eu-secret".into());
+    let mut peer = gateway.stranger().await;
+    let blob = post(&mut peer, "wrap", &wrap(&user(), &said)).await.expect(200).json()["wrapped_key"].clone();
+    gateway.running.shut_down().await.unwrap();
+    let changed = |key: &str, earlier: &[&str], perimeters: bool| {
+        let mut table = if perimeters { table() } else { before.clone() };
+        table.key = key.to_owned();
+        table.earlier_keys = earlier.iter().map(|&key| key.to_owned()).collect();
+        table
+    };
+    let opening = unwrap(&user(), &said, &blob);
+    let mut opened = vec![];
+    for (table, status) in [
+        (changed("workspace", &[], true), 200),
+        (changed("workspace-eu", &["workspace"], false), 200),
+        (changed("workspace-eu", &["workspace-eu", "nothing", "workspace"], true), 200),
+        (changed("workspace-eu", &[], false), 400),
+    ] {
+        let gateway = support::dev_with(config(&data, table)).await;
+        let mut peer = gateway.stranger().await;
+        let answer = post(&mut peer, "unwrap", &opening).await;
+        assert_eq!(answer.status, status, "{}", answer.json());
+        opened.extend((status == 200).then(|| answer.operation()));
+        // What is wrapped anew opens as well, with the key of now.
+        let anew =
+            post(&mut peer, "wrap", &wrap(&user(), &said)).await.expect(200).json()["wrapped_key"].clone();
+        post(&mut peer, "unwrap", &unwrap(&user(), &said, &anew)).await.expect(200);
+        gateway.running.shut_down().await.unwrap();
+    }
+    let events = log::events(&data, "dev");
+    for operation in opened {
+        assert_eq!(log::closing(&events, &operation)["key"]["name"], "workspace");
+    }
+}
+
+/// However often the key was rotated, the version that signs is published.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_many_rotations_the_version_that_signs_is_published() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), table()).await;
+    for _ in 0..64 {
+        api.post(&format!("{T}/keys/workspace-signing/rotate"), &json!({})).await.expect(200);
+    }
+    let mut peer = gateway.stranger().await;
+    let room = with(google(Application::Meet, "writer"), "delegated_to", "room7@corp.example".into());
+    let body = json!({"authentication": token(&user()), "authorization": token(&room), "reason": "r"});
+    let delegated = post(&mut peer, "delegate", &body).await.expect(200).text("delegated_authentication");
+    let certs = send(&mut peer, "GET", "/v1/certs", &[], "").await.expect(200).json();
+    let header =
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(delegated.split('.').next().unwrap());
+    let header: Value = serde_json::from_slice(&header.unwrap()).unwrap();
+    let published = certs["keys"].as_array().unwrap();
+    assert_eq!(published.iter().filter(|key| key["kid"] == header["kid"]).count(), 1);
+    let acting =
+        json!({"authentication": delegated, "authorization": token(&room), "key": DEK, "reason": "r"});
+    post(&mut peer, "wrap", &acting).await.expect(200);
+    gateway.running.shut_down().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn administrators_and_peers_unwrap_and_nobody_else_does() {
     let directory = tempfile::tempdir().unwrap();
@@ -651,6 +718,19 @@ async fn whoever_is_delegated_to_acts_with_that_object_alone() {
     let by = |google: &Value, delegated: &str| json!({"authentication": delegated, "authorization": token(google), "key": DEK, "reason": "r"});
     let wrapped = post(&mut peer, "wrap", &by(&room, &delegated)).await.expect(200);
     assert_eq!(wrapped.json().as_object().unwrap().len(), 1);
+    // The policy sees of whoever acts for a user what it sees of the user, and nobody can leave it out.
+    let legal = |delegated: &str| by(&with(room.clone(), "perimeter_id", "eu-legal".into()), delegated);
+    let acted = post(&mut peer, "wrap", &legal(&delegated)).await.expect(200).operation();
+    let sales =
+        with(body.clone(), "authentication", token(&with(user(), "department", "sales".into())).into());
+    let sales = post(&mut peer, "delegate", &sales).await.expect(200).text("delegated_authentication");
+    let answer = post(&mut peer, "wrap", &legal(&sales)).await;
+    let forbidden = answer.told(403).operation();
+    // What has no text for a policy is refused, not left out.
+    for odd in [json!({"a": 1}), json!(["legal", 1]), json!(["legal,sales"])] {
+        let odd = with(body.clone(), "authentication", token(&with(user(), "department", odd)).into());
+        post(&mut peer, "delegate", &odd).await.told(400);
+    }
     // Rotated, the key has still signed it.
     api.post(&format!("{T}/keys/workspace-signing/rotate"), &json!({})).await.expect(200);
     post(&mut peer, "wrap", &by(&room, &delegated)).await.expect(200);
@@ -699,6 +779,9 @@ async fn whoever_is_delegated_to_acts_with_that_object_alone() {
     gateway.running.shut_down().await.unwrap();
     let events = log::events(&data, "dev");
     recorded(&events, &refusals);
+    recorded(&events, &vec![(forbidden, "what its user may not", "eu-legal-is-for-lawyers")]);
+    let says = &log::closing(&events, &acted)["protocol"]["says"];
+    assert_eq!((&says["authentication_issuer"], &says["claim.department"]), (&json!(IDP), &json!("legal")));
     let event = log::closing(&events, &operation);
     assert_eq!((&event["action"], &event["key"]["name"]), (&json!("sign"), &json!("workspace-signing")));
     assert_eq!(event["protocol"]["says"]["delegated_to"], "room7@corp.example");
@@ -871,7 +954,12 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
         (&json!("decrypt"), &json!("privatekeysign"))
     );
     assert_eq!(event["protocol"]["says"]["message_id"], "<m@corp.example>");
-    assert_eq!(event["protocol"]["says"]["spki_hash"], SPKI);
+    let says = &event["protocol"]["says"];
+    assert_eq!(
+        (&says["spki_hash"], &says["algorithm"], &says["digest"]),
+        (&json!(SPKI), &json!("SHA256withRSA"), &json!(DIGEST))
+    );
+    assert_eq!(log::closing(&events, &opened.operation())["protocol"]["says"]["algorithm"], pkcs1);
     assert_eq!(log::closing(&events, &failed)["outcome"], "success");
     let parts: Vec<_> = events
         .iter()
@@ -1008,14 +1096,14 @@ async fn ciphertexts_stay_in_their_protocol() {
     let ours = bytes(&ours["ciphertext"]);
     let (header, body) = ours.split_at(58);
     // Theirs as ours: as it is, and behind a header of ours.
-    for ciphertext in [blob.clone(), [header, &blob[7..]].concat()] {
+    for ciphertext in [blob.clone(), [header, &blob[11..]].concat()] {
         for verb in ["decrypt", "rewrap"] {
             let asked = json!({"ciphertext": base64(&ciphertext)});
             api.try_key("workspace", verb, &asked).await.refused(422, "integrity");
         }
     }
     // Ours as theirs: as it is, and behind a header of theirs.
-    for blob in [ours.clone(), [&blob[..7], body].concat()] {
+    for blob in [ours.clone(), [&blob[..11], body].concat()] {
         let asked =
             unwrap(&user(), &with(drive("reader"), "perimeter_id", Value::Null), &base64(&blob).into());
         post(&mut peer, "unwrap", &asked).await.told(400);
@@ -1027,7 +1115,10 @@ async fn ciphertexts_stay_in_their_protocol() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_shown_to_the_service_is_worth_nothing_to_the_native_api() {
     let directory = tempfile::tempdir().unwrap();
-    let (gateway, _api) = gateway(&directory.path().join("data"), table()).await;
+    let mut config = config(&directory.path().join("data"), table());
+    // The native API takes tokens of every one of them, for an audience of its own.
+    config.issuer.iter_mut().for_each(|issuer| issuer.audiences = vec!["holdfast".to_owned()]);
+    let (gateway, _api) = gateway_of(config).await;
     for claims in [user(), admin(), drive("writer"), google(Application::Migration, "migrator")] {
         let mut peer = gateway.stranger().await;
         let bearer = format!("Bearer {}", token(&claims));

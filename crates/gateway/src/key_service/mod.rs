@@ -10,10 +10,11 @@ use crate::fault::Fault;
 use crate::issuer::{self, Door, IssuerTable};
 use holdfast_core::action::Action;
 use holdfast_core::lifecycle::KeyState;
-use holdfast_core::port::State;
-use holdfast_core::{CallerName, Error, KeyId, KeyName, TenantId};
+use holdfast_core::port::{KeyEntry, State};
+use holdfast_core::{CallerName, Error, KeyName, KeyVersion, TenantId};
 use holdfast_wire::cse::check::Rules;
 use holdfast_wire::cse::claim::Application;
+use holdfast_wire::cse::format::reference;
 use holdfast_wire::cse::jws::PublicKey;
 use holdfast_wire::cse::path::Method;
 use holdfast_wire::cse::url::ServiceUrl;
@@ -26,7 +27,9 @@ use std::sync::Arc;
 
 /// How many questions that need no token are answered in a second.
 const OPEN_PER_SECOND: u32 = 50;
-/// The most versions of a signing key that are published.
+/// How many versions of a signing key up to the one that signs are published.
+const PUBLISHED: u32 = 32;
+/// The most versions of a signing key that are published, with those that will sign.
 const MAX_PUBLISHED: usize = 64;
 
 /// Everybody whose tokens are believed: those of `[[issuer]]`, and without a table of their own Google's issuers and the peers, where their keys are.
@@ -173,6 +176,8 @@ pub(crate) struct Service {
     pub(crate) open_quota: Quota,
     key: KeyName,
     perimeter_keys: BTreeMap<String, KeyName>,
+    /// Those that have wrapped before and only open now.
+    earlier_keys: Vec<KeyName>,
     owner_domains: Vec<String>,
     pub(crate) audiences: Vec<String>,
     providers: Vec<String>,
@@ -215,6 +220,35 @@ impl Service {
     /// The key of a perimeter.
     pub(crate) fn key(&self, perimeter: &str) -> &KeyName {
         self.perimeter_keys.get(perimeter).unwrap_or(&self.key)
+    }
+
+    /// The key that has wrapped a blob, by what the blob calls it: among those that wrap now and those that did. Where it is none of them, the one
+    /// of the perimeter, which does not open it.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    pub(crate) async fn opens(
+        &self,
+        state: &impl State,
+        called: [u8; 4],
+        perimeter: &str,
+    ) -> Result<&KeyName, Error> {
+        let now = self.key(perimeter);
+        let others = [&self.key].into_iter().chain(self.perimeter_keys.values()).chain(&self.earlier_keys);
+        for name in [now].into_iter().chain(others) {
+            if self.called(state, name).await? == Some(called) {
+                return Ok(name);
+            }
+        }
+        Ok(now)
+    }
+
+    /// What blobs call a key; `None` if there is no such key.
+    ///
+    /// # Errors
+    /// `state-unavailable`.
+    pub(crate) async fn called(&self, state: &impl State, name: &KeyName) -> Result<Option<[u8; 4]>, Error> {
+        Ok(state.key(&self.tenant, name).await?.map(|entry| reference(entry.key.id)))
     }
 
     /// What tokens are held against.
@@ -292,7 +326,7 @@ impl Service {
         for name in &self.signing_keys {
             let Some(entry) = state.key(&self.tenant, name).await? else { continue };
             if is_published(entry.key.state) {
-                keys.extend(versions(state, entry.key.id).await?);
+                keys.extend(versions(state, &entry).await?);
             }
         }
         Ok(keys)
@@ -312,8 +346,10 @@ impl Service {
     }
 }
 
-async fn versions(state: &impl State, key: KeyId) -> Result<Vec<PublicKey>, Error> {
-    let page = state.versions(key, None, MAX_PUBLISHED).await?;
+/// The newest ones: the one that signs, and those before it whose tokens may still be shown.
+async fn versions(state: &impl State, KeyEntry { key, current }: &KeyEntry) -> Result<Vec<PublicKey>, Error> {
+    let before = current.number.get().saturating_sub(PUBLISHED);
+    let page = state.versions(key.id, KeyVersion::new(before), MAX_PUBLISHED).await?;
     let published = page.rows.iter().filter(|version| is_published(version.state));
     Ok(published.filter_map(|version| version.public.as_deref().and_then(PublicKey::of)).collect())
 }

@@ -72,6 +72,9 @@ pub struct GoogleCseTable {
     /// The most requests with tokens a second; 0: as many as come.
     #[serde(default = "requests_per_second")]
     pub requests_per_second: u32,
+    /// Keys that have wrapped before, and only open now.
+    #[serde(default)]
+    pub earlier_keys: Vec<String>,
     /// Keys for single perimeters, by the perimeter's id.
     #[serde(default)]
     pub perimeter_keys: BTreeMap<String, String>,
@@ -112,6 +115,7 @@ impl Service {
             request_headers,
             claims,
             requests_per_second,
+            earlier_keys,
             perimeter_keys,
         } = table;
         let url = url("kacls_url", kacls_url)?;
@@ -129,6 +133,7 @@ impl Service {
             ("origins", origins),
             ("request_headers", request_headers),
             ("claims", claims),
+            ("earlier_keys", earlier_keys),
         ];
         for (setting, list) in lists {
             if list.len() > MAX_LIST || list.iter().any(String::is_empty) {
@@ -144,6 +149,15 @@ impl Service {
                     "name the Workspace domain, the client id of Google's CSE client, and the issuer of users' tokens",
                 ));
             }
+        }
+        for (setting, list) in [("signing_keys", signing_keys), ("claims", claims)] {
+            if once(&[list]).len() != list.len() {
+                return Err(Fault::new(format!("`{setting}` names one twice")).remedy("name each once"));
+            }
+        }
+        if let Some(both) = providers.iter().find(|provider| guest_providers.contains(provider)) {
+            return Err(Fault::new(format!("`{both}` is in `providers` and in `guest_providers`"))
+                .remedy("have guests come by a provider of their own: nobody else vouches for what kind of account they have"));
         }
         if [admin_providers, admin_audiences].iter().any(|list| list.is_empty() != admins.is_empty()) {
             return Err(Fault::new("only some of `admins`, `admin_providers` and `admin_audiences` are set")
@@ -183,6 +197,10 @@ impl Service {
             open_quota: Quota::of(OPEN_PER_SECOND),
             key: self::key("key", key)?,
             perimeter_keys: keys,
+            earlier_keys: earlier_keys
+                .iter()
+                .map(|key| self::key("earlier_keys", key))
+                .collect::<Result<_, _>>()?,
             owner_domains: owner_domains.clone(),
             audiences: audiences.clone(),
             providers: providers.clone(),

@@ -167,14 +167,16 @@ impl Rules<'_> {
 
     /// Guests come by guests' providers, and nobody else does.
     fn guest(&self, authorization: &Authorization, user: &Authentication, issuer: &str) -> Result<(), Check> {
-        // Who was let in when this was delegated is let in now, while guests are.
-        let is_own = user.delegated_to.is_some() && issuer == self.own_issuer;
-        let is_among = |providers: &[String]| providers.iter().any(|provider| provider == issuer);
+        // Whoever acts for a user comes by the provider that the user came by.
+        let by = match issuer == self.own_issuer {
+            true => user.original_issuer.as_deref().filter(|_| user.delegated_to.is_some()),
+            false => Some(issuer),
+        };
+        let is_among = |providers: &[String]| by.is_some_and(|by| providers.iter().any(|one| one == by));
         match authorization.email_type {
-            Some(EmailType::Google) => demand(is_own || is_among(self.providers), Check::Guest),
+            Some(EmailType::Google) => demand(is_among(self.providers), Check::Guest),
             Some(EmailType::Visitor | EmailType::CustomerIdp) => {
-                let lets_in = !self.guest_providers.is_empty();
-                demand(lets_in && (is_own || is_among(self.guest_providers)), Check::Guest)
+                demand(is_among(self.guest_providers), Check::Guest)
             }
             None => Err(Check::Guest),
         }
@@ -239,6 +241,7 @@ mod tests {
             google_email: Some("ana.lopez@corp.example".into()),
             delegated_to: None,
             resource: None,
+            original_issuer: None,
         }
     }
 
@@ -364,6 +367,37 @@ mod tests {
     }
 
     #[test]
+    fn whoever_acts_for_a_user_comes_by_the_user_s_provider() {
+        let guests = [GUESTS.to_owned()];
+        let room = || Some(Box::from("room7@corp.example"));
+        let wrong = Err(Check::Guest);
+        for (lists, kind, original, expected) in [
+            (&guests[..], EmailType::Google, Some(IDP), Ok(())),
+            (&guests, EmailType::Visitor, Some(GUESTS), Ok(())),
+            (&guests, EmailType::Google, Some(GUESTS), wrong),
+            (&guests, EmailType::Visitor, Some(IDP), wrong),
+            (&[], EmailType::Visitor, Some(GUESTS), wrong),
+            (&guests, EmailType::Google, Some("https://gone.example"), wrong),
+            (&guests, EmailType::Google, Some(OWN), wrong),
+            (&guests, EmailType::Google, None, wrong),
+        ] {
+            let said = Authorization {
+                email_type: Some(kind),
+                delegated_to: room(),
+                ..authorization(Application::Meet, "writer")
+            };
+            let by = Authentication {
+                delegated_to: room(),
+                resource: Some("file".into()),
+                original_issuer: original.map(Box::from),
+                ..user()
+            };
+            let found = allow(lists, Method::Wrap, &said, (&by, OWN));
+            assert_eq!(found, expected, "{kind:?} {original:?}");
+        }
+    }
+
+    #[test]
     fn who_acts_for_a_user_is_who_may_and_with_that_object() {
         let to = |to: Option<&str>| Authorization {
             delegated_to: to.map(Box::from),
@@ -372,6 +406,7 @@ mod tests {
         let by = |by: Option<&str>, resource: Option<&str>| Authentication {
             delegated_to: by.map(Box::from),
             resource: resource.map(Box::from),
+            original_issuer: Some(IDP.into()),
             ..user()
         };
         let room = Some("room7@corp.example");

@@ -143,6 +143,8 @@ pub struct Authentication {
     pub delegated_to: Option<Box<str>>,
     /// With which object.
     pub resource: Option<Box<str>>,
+    /// In a token of our own, which delegates: the provider that has said who the user is.
+    pub original_issuer: Option<Box<str>>,
 }
 
 /// What another key service says of itself.
@@ -209,11 +211,21 @@ impl Authentication {
             google_email: optional(claims, "google_email", MAX_EMAIL)?,
             delegated_to: optional(claims, "delegated_to", MAX_EMAIL)?,
             resource: optional(claims, "resource_name", MAX_GMAIL_NAME)?,
+            original_issuer: None,
         };
         match read.email.is_some() || read.google_email.is_some() {
             true => Ok(read),
             false => Err(Unusable("email")),
         }
+    }
+
+    /// Reads a token of our own, which delegates.
+    ///
+    /// # Errors
+    /// As for [`Self::read`], and when it does not say who has said who the user is.
+    pub fn delegated(claims: Claims<'_>) -> Result<Self, Unusable> {
+        let original_issuer = Some(required(claims, "original_issuer", MAX_CLAIM)?);
+        Ok(Self { original_issuer, ..Self::read(claims)? })
     }
 
     /// The address that is compared with Google's: once the provider says which that is, its own counts no more.
@@ -240,8 +252,8 @@ pub(super) fn spki_hash(text: &str) -> Option<[u8; 32]> {
     LENIENT.decode(text).ok()?.try_into().ok()
 }
 
-/// Such a hash as Google writes it.
-pub fn spki_text(hash: &[u8; 32]) -> String {
+/// A hash as Google writes it.
+pub fn base64_text(hash: &[u8]) -> String {
     LENIENT.encode(hash)
 }
 
@@ -325,7 +337,7 @@ mod tests {
         let padded = "3bj9JRTGYXmBlnkuf78/Xqb+BDYbO5ooABHvMZPebSc=";
         assert!(spki_hash(padded).is_some());
         assert_eq!(spki_hash(padded), spki_hash(padded.trim_end_matches('=')));
-        assert_eq!(spki_text(&spki_hash(padded).unwrap()), padded);
+        assert_eq!(base64_text(&spki_hash(padded).unwrap()), padded);
         assert_eq!(spki_hash("AAAA"), None);
         for (text, known) in
             [("google", true), ("google-visitor", true), ("customer-idp", true), ("other", false)]

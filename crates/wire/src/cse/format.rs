@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! blob             header ‖ nonce ‖ ciphertext ‖ tag
-//! header           0x01 ‖ kind ‖ key version (4, big-endian) ‖ len8(perimeter) ‖ perimeter ‖ hash (32, kind 2 alone)
+//! header           0x01 ‖ kind ‖ key (4) ‖ key version (4, big-endian) ‖ len8(perimeter) ‖ perimeter ‖ hash (32, kind 2 alone)
 //! kind             1: a data encryption key; 2: a user's private key, whose SubjectPublicKeyInfo has this SHA-256
+//! key              the last four bytes of the id of the key that made it: which of a service's keys opens it
 //! associated data  "holdfast/google-cse/v1" 0x00 ‖ header ‖ len16(resource) ‖ resource
 //! ```
 //!
@@ -14,7 +15,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::operation::Associate;
-use holdfast_core::{Error, ErrorKind, KeyVersion, Stage};
+use holdfast_core::{Error, ErrorKind, KeyId, KeyVersion, Stage};
 
 /// The most bytes of a data encryption key.
 pub const MAX_KEY: usize = 128;
@@ -40,11 +41,18 @@ pub enum Kind {
     PrivateKey([u8; 32]),
 }
 
+/// What blobs call a key by: a part of its id that was random.
+pub fn reference(key: KeyId) -> [u8; 4] {
+    key.as_bytes().last_chunk().copied().unwrap_or_default()
+}
+
 /// What a blob is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
     /// What is wrapped.
     pub kind: Kind,
+    /// The key that wraps it ([`reference`]).
+    pub key: [u8; 4],
     /// The perimeter; empty where there is none.
     pub perimeter: Box<str>,
     /// The resource; empty for a private key.
@@ -54,13 +62,14 @@ pub struct Bound {
 impl Bound {
     /// The header of a blob of this version.
     pub fn header(&self, version: KeyVersion) -> Vec<u8> {
-        let Self { kind, perimeter, resource: _ } = self;
-        let mut header = Vec::with_capacity(perimeter.len().saturating_add(39));
+        let Self { kind, key, perimeter, resource: _ } = self;
+        let mut header = Vec::with_capacity(perimeter.len().saturating_add(43));
         header.push(FORMAT);
         header.push(match kind {
             Kind::Key => 1,
             Kind::PrivateKey(_) => 2,
         });
+        header.extend_from_slice(key);
         header.extend_from_slice(&version.get().to_be_bytes());
         // Whoever made this has seen to its length; if nobody has, it opens nothing and overlaps with nothing.
         header.push(u8::try_from(perimeter.len()).unwrap_or(u8::MAX));
@@ -108,6 +117,8 @@ impl Associate for Bound {
 pub struct Blob {
     /// What it says that it holds.
     pub kind: Kind,
+    /// The key that it says made it ([`reference`]).
+    pub key: [u8; 4],
     /// The version that made it.
     pub version: KeyVersion,
     /// The perimeter that it says it belongs to; empty where there is none.
@@ -127,7 +138,9 @@ impl Blob {
     }
 
     fn try_parse(blob: &[u8]) -> Option<Self> {
-        let (&[FORMAT, kind, a, b, c, d, length], rest) = blob.split_first_chunk::<7>()? else { return None };
+        let (&[FORMAT, kind, k, l, m, n, a, b, c, d, length], rest) = blob.split_first_chunk::<11>()? else {
+            return None;
+        };
         let version = KeyVersion::new(u32::from_be_bytes([a, b, c, d]))?;
         let (perimeter, rest) = rest.split_at_checked(usize::from(length))?;
         let perimeter = core::str::from_utf8(perimeter).ok().filter(|text| text.len() <= MAX_NAME)?;
@@ -139,12 +152,12 @@ impl Blob {
             }
             _ => return None,
         };
-        Some(Self { kind, version, perimeter: perimeter.into(), body: body.to_vec() })
+        Some(Self { kind, key: [k, l, m, n], version, perimeter: perimeter.into(), body: body.to_vec() })
     }
 
     /// What it must be bound to, for this resource.
     pub fn bound(&self, resource: &str) -> Bound {
-        Bound { kind: self.kind, perimeter: self.perimeter.clone(), resource: resource.into() }
+        Bound { kind: self.kind, key: self.key, perimeter: self.perimeter.clone(), resource: resource.into() }
     }
 }
 
@@ -156,26 +169,26 @@ mod tests {
     use proptest::prelude::*;
 
     fn bound(kind: Kind, perimeter: &str, resource: &str) -> Bound {
-        Bound { kind, perimeter: perimeter.into(), resource: resource.into() }
+        Bound { kind, key: *b"key!", perimeter: perimeter.into(), resource: resource.into() }
     }
 
     #[test]
     fn a_blob_byte_for_byte() {
         let seven = KeyVersion::new(7).unwrap();
         let made = bound(Kind::Key, "eu", "r");
-        assert_eq!(made.blob(seven, &[9; 3]), b"\x01\x01\0\0\0\x07\x02eu\x09\x09\x09");
-        assert_eq!(made.associated(seven), b"holdfast/google-cse/v1\0\x01\x01\0\0\0\x07\x02eu\0\x01r");
+        assert_eq!(made.blob(seven, &[9; 3]), b"\x01\x01key!\0\0\0\x07\x02eu\x09\x09\x09");
+        assert_eq!(made.associated(seven), b"holdfast/google-cse/v1\0\x01\x01key!\0\0\0\x07\x02eu\0\x01r");
         let private = bound(Kind::PrivateKey([5; 32]), "", "");
-        let expected = [&b"\x01\x02\0\0\0\x07\0"[..], &[5; 32], &[9]].concat();
+        let expected = [&b"\x01\x02key!\0\0\0\x07\0"[..], &[5; 32], &[9]].concat();
         assert_eq!(private.blob(seven, &[9]), expected);
         for bad in [
             "",
             "01",
-            "0101000000070265",
-            "01010000000000",
-            "02010000000700",
-            "01030000000700",
-            "0102000000070000",
+            "0101aabbccdd000000070265",
+            "0101aabbccdd0000000000",
+            "0201aabbccdd0000000700",
+            "0103aabbccdd0000000700",
+            "0102aabbccdd000000070000",
         ] {
             assert!(Blob::parse(&hex::decode(bad).unwrap()).is_err(), "{bad}");
         }
@@ -200,11 +213,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_made_is_taken_apart(
-            number in 1_u32.., perimeter in "\\PC{0,30}", resource: String, body: Vec<u8>, hash: Option<[u8; 32]>,
+            number in 1_u32.., key: [u8; 4], perimeter in "\\PC{0,30}", resource: String, body: Vec<u8>, hash: Option<[u8; 32]>,
         ) {
             let kind = hash.map_or(Kind::Key, Kind::PrivateKey);
             let version = KeyVersion::new(number).unwrap();
-            let made = bound(kind, &perimeter, &resource);
+            let made = Bound { key, ..bound(kind, &perimeter, &resource) };
             let blob = Blob::parse(&made.blob(version, &body)).unwrap();
             prop_assert_eq!((&blob.body, blob.version), (&body, version));
             prop_assert_eq!(blob.bound(&resource), made);
@@ -213,12 +226,12 @@ mod tests {
         /// Two that differ in anything are bound to different bytes.
         #[test]
         fn what_differs_is_bound_differently(
-            a in (0..3_u8, "[ab]{0,2}", "[ab]{0,2}"),
-            b in (0..3_u8, "[ab]{0,2}", "[ab]{0,2}"),
+            a in (0..3_u8, 0..2_u8, "[ab]{0,2}", "[ab]{0,2}"),
+            b in (0..3_u8, 0..2_u8, "[ab]{0,2}", "[ab]{0,2}"),
         ) {
-            let made = |(kind, perimeter, resource): &(u8, String, String)| {
+            let made = |(kind, key, perimeter, resource): &(u8, u8, String, String)| {
                 let kind = if kind % 2 == 0 { Kind::Key } else { Kind::PrivateKey([*kind; 32]) };
-                bound(kind, perimeter, resource)
+                Bound { key: [*key; 4], ..bound(kind, perimeter, resource) }
             };
             let (a, b) = (made(&a), made(&b));
             let [x, y] = [&a, &b].map(|bound| bound.associated(KeyVersion::FIRST));

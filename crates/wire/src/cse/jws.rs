@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// A public RSA key, as it stands in a key set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -77,6 +78,8 @@ struct Delegated<'a> {
     google_email: Option<&'a str>,
     delegated_to: &'a str,
     resource_name: &'a str,
+    original_issuer: &'a str,
+    original_claims: &'a Map<String, Value>,
     iat: u64,
     exp: u64,
 }
@@ -102,22 +105,28 @@ pub struct Delegation<'a> {
     pub delegated_to: &'a str,
     /// With which object.
     pub resource: &'a str,
+    /// The identity provider that has said who the user is.
+    pub issuer: &'a str,
+    /// What it has said besides, so far as policies are shown it.
+    pub claims: &'a Map<String, Value>,
 }
 
 /// What is signed of a delegated token of this service, issued at this second.
 pub fn delegated(key: &str, service: &str, says: Delegation<'_>, now: u64) -> Option<String> {
-    let Delegation { email, google_email, delegated_to, resource } = says;
-    let claims = Delegated {
+    let Delegation { email, google_email, delegated_to, resource, issuer, claims } = says;
+    let says = Delegated {
         iss: service,
         aud: DELEGATION_AUDIENCE,
         email,
         google_email,
         delegated_to,
         resource_name: resource,
+        original_issuer: issuer,
+        original_claims: claims,
         iat: now,
         exp: now.saturating_add(DELEGATION_SECONDS),
     };
-    signing_input(key, &claims)
+    signing_input(key, &says)
 }
 
 /// What is signed of a token by which this service asks another for an object's key.
@@ -152,7 +161,7 @@ pub fn signed(mut input: String, signature: &[u8]) -> String {
 mod tests {
     use super::*;
     use base64::engine::general_purpose::STANDARD;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn claims(token: &str) -> Value {
         let payload = token.split('.').nth(1).unwrap();
@@ -189,18 +198,22 @@ mod tests {
 
     #[test]
     fn tokens_say_what_they_must_and_for_how_long() {
+        let shown = json!({"groups": ["a"]});
         let says = Delegation {
             email: Some("ana@idp.example"),
             google_email: None,
             delegated_to: "room7@corp.example",
             resource: "file",
+            issuer: "https://idp.example",
+            claims: shown.as_object().unwrap(),
         };
         let token = signed(delegated("k", "https://kacls.example", says, 1000).unwrap(), b"sig");
         assert_eq!(token.split('.').count(), 3);
         assert_eq!(
             claims(&token),
             json!({"iss": "https://kacls.example", "aud": "kacls-delegation", "email": "ana@idp.example",
-                "delegated_to": "room7@corp.example", "resource_name": "file", "iat": 1000, "exp": 1900})
+                "delegated_to": "room7@corp.example", "resource_name": "file",
+                "original_issuer": "https://idp.example", "original_claims": {"groups": ["a"]}, "iat": 1000, "exp": 1900})
         );
         let token = asking("k", "https://kacls.example", ("https://old.example", "file"), 1000).unwrap();
         assert_eq!(

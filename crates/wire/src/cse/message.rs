@@ -462,7 +462,8 @@ mod tests {
     const DEK: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
     fn blob(kind: Kind) -> String {
-        let bound = super::super::format::Bound { kind, perimeter: "eu".into(), resource: "".into() };
+        let bound =
+            super::super::format::Bound { kind, key: [3; 4], perimeter: "eu".into(), resource: "".into() };
         STANDARD.encode(bound.blob(KeyVersion::FIRST, &[7; 60]))
     }
 

@@ -184,12 +184,17 @@ async fn in_a_thread<T: Send + 'static>(
 
 async fn delegate(asked: &Asked<'_>, caller: &Caller<'_>) -> Result<Response, Broken> {
     let Authorization { delegated_to, resource, .. } = asked.google()?;
-    let (Some(user), Some(to)) = (asked.user, delegated_to) else { return Err(defect().into()) };
+    let (Some((claims, user)), Some(to)) = (asked.user, delegated_to) else { return Err(defect().into()) };
+    let shown =
+        asked.service.claims.iter().filter_map(|name| Some((name.clone(), claims.get(name)?.clone())));
+    let shown = shown.collect();
     let says = Delegation {
         email: user.email.as_deref(),
         google_email: user.google_email.as_deref(),
         delegated_to: to,
         resource,
+        issuer: claims.issuer(),
+        claims: &shown,
     };
     let now = asked.received.now.seconds();
     let issuer = &asked.service.issuer;
@@ -275,10 +280,12 @@ impl Asked<'_> {
         (resource, perimeter): (&str, &str),
         plaintext: Secret,
     ) -> Result<(Vec<u8>, Departing), Broken> {
-        let bound = Bound { kind, perimeter: perimeter.into(), resource: resource.into() };
+        let key = self.service.key(perimeter);
+        // Where there is no key, the law says so.
+        let called = self.service.called(&self.gateway.law.engines().state, key).await?.unwrap_or_default();
+        let bound = Bound { kind, key: called, perimeter: perimeter.into(), resource: resource.into() };
         let associated = Box::new(bound.clone());
         let operation = Operation::Seal { plaintext, associated, algorithms: ALGORITHMS, checked: true };
-        let key = self.service.key(perimeter);
         let (answer, _receipt, departing) = self.use_key(caller, key, operation).await?.into_parts();
         match answer {
             Answer { output: Output::Ciphertext(body), version: Some(version), .. } => {
@@ -296,9 +303,10 @@ impl Asked<'_> {
         resource: &str,
     ) -> Result<Released<Secret>, Broken> {
         let associated = Box::new(blob.bound(resource));
-        let Blob { kind: _, version, perimeter, body } = blob;
+        let Blob { kind: _, key, version, perimeter, body } = blob;
         let operation = Operation::Open { body, version, associated, algorithms: ALGORITHMS };
-        let opened = self.use_key(caller, self.service.key(&perimeter), operation).await?;
+        let key = self.service.opens(&self.gateway.law.engines().state, key, &perimeter).await?;
+        let opened = self.use_key(caller, key, operation).await?;
         let plaintext = opened.map(|answer| {
             let Answer { output: Output::Plaintext(plaintext), .. } = answer else { return Err(another()) };
             Ok(plaintext)

@@ -4,7 +4,7 @@ use crate::key_service::Service;
 use holdfast_core::context::Context;
 use holdfast_core::{Error, ErrorKind, Stage};
 use holdfast_identity::issued::Claims;
-use holdfast_wire::cse::claim::{Authentication, Authorization, spki_text};
+use holdfast_wire::cse::claim::{Authentication, Authorization, base64_text};
 use holdfast_wire::cse::message::Asks;
 use holdfast_wire::cse::path::Method;
 use serde_json::Value;
@@ -40,11 +40,17 @@ impl Said<'_> {
         put("reason", Some(reason));
         put("peer", *peer);
         if let Some((claims, user)) = user {
-            put("authentication_issuer", Some(claims.issuer()));
+            // Of a delegated token policies see what they saw of the user's.
+            let original = user.original_issuer.as_deref();
+            put("authentication_issuer", original.or_else(|| Some(claims.issuer())));
             put("authentication_email", user.email.as_deref());
             put("google_email", user.google_email.as_deref());
             for name in &service.claims {
-                let text = claims.get(name).and_then(text);
+                let claim = match original {
+                    Some(_) => claims.get("original_claims").and_then(|all| all.get(name)),
+                    None => claims.get(name),
+                };
+                let text = claim.map(|claim| text(name, claim)).transpose()?.flatten();
                 if text.as_ref().is_some_and(|text| text.len() > MAX_CLAIM) {
                     return Err(too_much(name));
                 }
@@ -63,7 +69,10 @@ impl Said<'_> {
         let (resource, perimeter, hash) = about(*authorization, *asks);
         put("resource_name", resource);
         put("perimeter_id", perimeter);
-        put("spki_hash", hash.map(spki_text).as_deref());
+        put("spki_hash", hash.map(|hash| base64_text(hash)).as_deref());
+        let (algorithm, digest) = how(*asks);
+        put("algorithm", algorithm);
+        put("digest", digest.map(base64_text).as_deref());
         if let Some(Asks::Rewrap { original, .. }) = asks {
             put("original_kacls_url", Some(original));
         }
@@ -98,16 +107,44 @@ fn about<'a>(
     }
 }
 
+/// How a user's private key is used; and on which digest, where it signs.
+fn how(asks: Option<&Asks>) -> (Option<&str>, Option<&[u8]>) {
+    match asks {
+        Some(Asks::Sign { algorithm, digest, .. }) => (Some(algorithm), Some(digest)),
+        Some(Asks::Decrypt { algorithm, .. }) => (Some(algorithm), None),
+        Some(
+            Asks::Wrap(_)
+            | Asks::Unwrap(_)
+            | Asks::Delegate
+            | Asks::PrivilegedWrap { .. }
+            | Asks::PrivilegedUnwrap { .. }
+            | Asks::Rewrap { .. }
+            | Asks::Digest(_)
+            | Asks::WrapPrivateKey { .. },
+        )
+        | None => (None, None),
+    }
+}
+
 /// A claim as text: what it is, or the texts in it with commas between.
-fn text(value: &Value) -> Option<String> {
+///
+/// # Errors
+/// `malformed` for what has no such form, or two: a policy that forbids by it would not see it.
+fn text(name: &str, value: &Value) -> Result<Option<String>, Error> {
+    let refused = || {
+        let detail = format!("the claim `{name}` is neither text, number nor a list of texts without commas");
+        Error::new(ErrorKind::Malformed, Stage::Decode, detail)
+    };
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::String(text) => Ok(Some(text.clone())),
+        Value::Bool(_) | Value::Number(_) => Ok(Some(value.to_string())),
         Value::Array(values) => {
-            let texts: Option<Vec<&str>> = values.iter().map(Value::as_str).collect();
-            texts.map(|texts| texts.join(","))
+            let plain = |value: &Value| value.as_str().filter(|text| !text.contains(',')).map(str::to_owned);
+            let texts: Option<Vec<String>> = values.iter().map(plain).collect();
+            Ok(Some(texts.ok_or_else(refused)?.join(",")))
         }
-        Value::Null | Value::Object(_) => None,
+        Value::Null => Ok(None),
+        Value::Object(_) => Err(refused()),
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Asked<'a> {
     token: &'a IssuedToken,
     pub(super) says: &'a Context,
     pub(super) authorization: Option<&'a Authorization>,
-    pub(super) user: Option<&'a Authentication>,
+    pub(super) user: Option<(&'a Claims, &'a Authentication)>,
     pub(super) reason: &'a str,
 }
 
@@ -137,7 +137,6 @@ pub(super) async fn answer(
         Ok(says) => (says, None),
         Err(error) => (Context::EMPTY, Some(error)),
     };
-    let user = user.map(|(_, user)| user);
     let asked =
         Asked { gateway, service, received, about, token, says: &says, authorization: granted, user, reason };
     let inbound = asked.inbound(received.operation, None);
@@ -256,7 +255,8 @@ impl Desk<'_> {
         let is_delegate = matches!(method, Method::Wrap | Method::Unwrap | Method::Delegate);
         if is_delegate && claimed == service.issuer && service.signing_key().is_some() {
             let claims = self.own(text).await?;
-            return user(claims);
+            let read = Authentication::delegated(&|name| claims.get(name)).map_err(unusable)?;
+            return Ok(Speaker::User(claims, read));
         }
         if *method == Method::PrivilegedUnwrap && service.give_to.iter().any(|peer| peer == claimed) {
             let expected =
