@@ -13,18 +13,15 @@ pub enum Protocol {
     GoogleCse,
     /// Microsoft's Double Key Encryption.
     MsDke,
-    /// Azure Managed HSM's external key management.
-    AzureEkm,
     /// What the gateway does by itself.
     Gateway,
 }
 
 impl Protocol {
     /// Every one.
-    pub const ALL: [Self; 6] =
-        [Self::Native, Self::AwsXks, Self::GoogleCse, Self::MsDke, Self::AzureEkm, Self::Gateway];
+    pub const ALL: [Self; 5] = [Self::Native, Self::AwsXks, Self::GoogleCse, Self::MsDke, Self::Gateway];
     /// Those that a key can be created for.
-    pub const OF_KEYS: [Self; 5] = [Self::Native, Self::AwsXks, Self::GoogleCse, Self::MsDke, Self::AzureEkm];
+    pub const OF_KEYS: [Self; 4] = [Self::Native, Self::AwsXks, Self::GoogleCse, Self::MsDke];
 
     /// Its name in policies, events, metrics and bindings.
     pub const fn name(self) -> &'static str {
@@ -33,7 +30,6 @@ impl Protocol {
             Self::AwsXks => "aws-xks",
             Self::GoogleCse => "google-cse",
             Self::MsDke => "ms-dke",
-            Self::AzureEkm => "azure-ekm",
             Self::Gateway => "gateway",
         }
     }
@@ -52,7 +48,7 @@ impl Protocol {
     /// key that also works elsewhere would open there what was made here.
     pub const fn has_own_keys(self) -> bool {
         match self {
-            Self::MsDke | Self::AzureEkm => true,
+            Self::MsDke => true,
             Self::Native | Self::AwsXks | Self::GoogleCse | Self::Gateway => false,
         }
     }

@@ -4,8 +4,8 @@ use crate::backup::Readers;
 use crate::emergency;
 use crate::external_store::{self, AwsXksTable};
 use crate::fault::Fault;
+use crate::google_cse::{self, GoogleCseTable};
 use crate::issuer::{self, IssuerTable};
-use crate::key_service::{self, GoogleCseTable};
 use crate::ms_dke::{self, MsDkeTable};
 use crate::shares::{NewCustodian, Recipient};
 use crate::sinks::{self, SinkTable};
@@ -445,7 +445,7 @@ impl Config {
         issuer::check(&self.issuer)?;
         external_store::check(&self.aws_xks)?;
         ms_dke::check(&self.ms_dke, &self.issuer, &self.aws_xks)?;
-        key_service::check(&self.google_cse, &self.issuer)?;
+        google_cse::check(&self.google_cse, &self.issuer)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {
             return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(

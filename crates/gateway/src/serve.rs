@@ -9,9 +9,9 @@ use crate::directory::{Directory, Identity};
 use crate::doors::{Doors, Site};
 use crate::external_store::Stores;
 use crate::fault::Fault;
+use crate::google_cse::{self, Services};
 use crate::init;
 use crate::issuer::{self, Believed};
-use crate::key_service::{self, Services};
 use crate::listener::{About, Connection, Listener};
 use crate::metrics::{Counted, Metrics};
 use crate::ms_dke::KeyServices;
@@ -69,9 +69,9 @@ pub struct Gateway {
     /// The external key stores that it is.
     pub(crate) stores: Stores,
     /// The key services of Double Key Encryption that it is.
-    pub(crate) key_services: KeyServices,
-    /// The key services that it is.
-    pub(crate) services: Services,
+    pub(crate) dke: KeyServices,
+    /// The key services of Google Workspace that it is.
+    pub(crate) cse: Services,
     pub(crate) metrics: Metrics,
     pub(crate) sinks: Sinks,
     pub(crate) outside: Arc<Outside>,
@@ -292,13 +292,13 @@ pub(crate) async fn serve(
         false => None,
     };
     let requests = Arc::new(Semaphore::new(config.limits.requests));
-    let believed = key_service::believed(&config.issuer, &config.google_cse);
+    let believed = google_cse::believed(&config.issuer, &config.google_cse);
     let issuers = Believed::of(&believed, law.engines().world.ticks())?;
     let stores = Stores::of(&config.aws_xks)?;
-    let key_services = KeyServices::of(&config.ms_dke)?;
-    let services = Services::of(&config.google_cse)?;
+    let dke = KeyServices::of(&config.ms_dke)?;
+    let cse = Services::of(&config.google_cse)?;
     // Before the first request is served.
-    law.reserve(stores.callers().chain(key_services.callers()).chain(services.callers()))
+    law.reserve(stores.callers().chain(dke.callers()).chain(cse.callers()))
         .map_err(|error| Fault::new("doors cannot be given their callers").because(error))?;
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
@@ -312,8 +312,8 @@ pub(crate) async fn serve(
         tls,
         issuers,
         stores,
-        key_services,
-        services,
+        dke,
+        cse,
         metrics,
         sinks,
         outside,

@@ -15,7 +15,7 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use holdfast_gateway::key_service::GoogleCseTable;
+use holdfast_gateway::google_cse::GoogleCseTable;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use support::api::{Api, T, base64, bytes};

@@ -115,7 +115,7 @@ fn the_protocol_of_a_key_is_looked_at() {
         );
         let prepared = prepare(&text);
         for _again in 0..2 {
-            let of = [Some(Protocol::MsDke), Some(Protocol::AzureEkm), None];
+            let of = [Some(Protocol::MsDke), Some(Protocol::GoogleCse), None];
             for (protocol, allowed) in of.into_iter().zip(expected) {
                 let kek = Key { protocol, ..key("kek", &[]) };
                 let decision = ask(&prepared, &alice, Action::Decrypt, Resource::Key(&kek));

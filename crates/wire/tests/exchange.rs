@@ -615,7 +615,7 @@ fn keys() {
         purpose: None,
         legacy: None,
         labels: None,
-        protocol: Some(Word(Protocol::AzureEkm)),
+        protocol: Some(Word(Protocol::MsDke)),
         prior_uses: uses,
         decrypt_only: only,
         accept_extractable: only,
@@ -624,7 +624,7 @@ fn keys() {
         command(&client::adopt_key(&tenant(), &adopt(Some("legacy"), None, Some(7), None))),
         Command::AdoptKey(asked) if asked.label.as_deref() == Some("legacy")
             && asked.id.is_none() && asked.past == Past::Uses(7) && !asked.accept_extractable
-            && asked.new.name == key() && asked.new.protocol == Some(Protocol::AzureEkm) && !asked.new.prepared && !asked.new.exportable
+            && asked.new.name == key() && asked.new.protocol == Some(Protocol::MsDke) && !asked.new.prepared && !asked.new.exportable
     ));
     assert!(matches!(
         command(&client::adopt_key(&tenant(), &adopt(None, Some(&[1, 2]), None, Some(true)))),

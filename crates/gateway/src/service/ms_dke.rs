@@ -45,7 +45,7 @@ pub(super) fn meant(gateway: &Gateway, request: &Request<Incoming>) -> Option<(A
         None => request.headers().get(HOST).and_then(|host| host.to_str().ok()),
     };
     let path = request.uri().path();
-    let (service, path) = gateway.key_services.find(host, path)?;
+    let (service, path) = gateway.dke.find(host, path)?;
     let is_native =
         [Method::GET, Method::POST].iter().any(|it| native::route(it.as_str(), request.uri().path()).is_ok());
     (!is_native).then(|| {

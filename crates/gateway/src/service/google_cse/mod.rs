@@ -9,7 +9,7 @@ mod tokens;
 
 use super::{Answered, place, read_body, sealed, trace_id};
 use crate::detach::Detach;
-use crate::key_service::Service;
+use crate::google_cse::Service;
 use crate::listener::About;
 use crate::serve::Gateway;
 use holdfast_core::port::World as _;
@@ -53,7 +53,7 @@ struct Received {
 
 /// The service that a request means, with the rest of the path; there is none unless it is configured.
 pub(super) fn is_meant(gateway: &Gateway, request: &Request<Incoming>) -> Option<(Arc<Service>, String)> {
-    if gateway.services.is_empty() {
+    if gateway.cse.is_empty() {
         return None;
     }
     let host = match (request.headers().get(HOST), request.uri().authority()) {
@@ -62,7 +62,7 @@ pub(super) fn is_meant(gateway: &Gateway, request: &Request<Incoming>) -> Option
         (None, Some(authority)) => authority.as_str(),
         (None, None) => return None,
     };
-    let (service, rest) = gateway.services.at(host, request.uri().path())?;
+    let (service, rest) = gateway.cse.at(host, request.uri().path())?;
     Some((Arc::clone(service), rest.to_owned()))
 }
 

@@ -2,7 +2,7 @@
 
 use super::Refused;
 use super::tokens::Asked;
-use crate::key_service::Failure;
+use crate::google_cse::Failure;
 use crate::root::Embedded;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Hash, SignatureScheme};

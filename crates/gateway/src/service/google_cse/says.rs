@@ -1,6 +1,6 @@
 //! What policies and the log see of a request: what both tokens say, and what the request says of itself.
 
-use crate::key_service::Service;
+use crate::google_cse::Service;
 use holdfast_core::context::Context;
 use holdfast_core::{Error, ErrorKind, Stage};
 use holdfast_identity::issued::Claims;

@@ -2,7 +2,7 @@
 
 use super::says::Said;
 use super::{Received, Refused, perform};
-use crate::key_service::{Audiences, Service};
+use crate::google_cse::{Audiences, Service};
 use crate::listener::About;
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
