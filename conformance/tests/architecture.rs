@@ -222,7 +222,9 @@ fn tokens_are_examined_in_one_crate() {
         |file: &PathBuf| code(&std::fs::read_to_string(file).unwrap()).contains("IssuedToken::examined(");
     let named: Vec<_> = files.into_iter().filter(named).map(|file| file.display().to_string()).collect();
     assert!(named.iter().any(|file| file.ends_with("identity/src/issued/mod.rs")), "{named:?}");
-    let elsewhere: Vec<_> = named.iter().filter(|file| !file.contains("identity/src/issued/")).collect();
+    // The law is tested with tokens that nobody issued.
+    let may = |file: &str| file.contains("identity/src/issued/") || file.contains("core/tests/law/");
+    let elsewhere: Vec<_> = named.iter().filter(|file| !may(file)).collect();
     assert!(elsewhere.is_empty(), "{elsewhere:?} say that a token was examined");
 }
 
