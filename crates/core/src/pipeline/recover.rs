@@ -19,7 +19,7 @@ use crate::lifecycle::Transition;
 use crate::noise::Summary;
 use crate::port::{Committed, Jump, KeyStore as _, Mark, Ports, Priority, State, World};
 use crate::stop::{StopEpoch, Target};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
@@ -52,12 +52,44 @@ pub struct Recovery {
 /// What waits to be done.
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
-    stops: Mutex<Vec<PendingStop>>,
-    pub(super) intents: Mutex<Vec<OpenIntent>>,
+    stops: Mutex<Left<PendingStop>>,
+    intents: Mutex<Left<OpenIntent>>,
     rotations: Mutex<BTreeSet<(TenantId, KeyName)>>,
     pub(super) jump: Mutex<Option<Jump>>,
     pub(super) unsealing: Mutex<Option<Unsealing>>,
     pub(super) device: Mutex<Option<DeviceUnsealing>>,
+}
+
+/// What is left to be done again. What is at hand is still left, until it is done.
+#[derive(Debug)]
+struct Left<T> {
+    waiting: Vec<T>,
+    at_hand: Vec<T>,
+}
+
+impl<T> Default for Left<T> {
+    fn default() -> Self {
+        Self { waiting: Vec::new(), at_hand: Vec::new() }
+    }
+}
+
+impl<T: Clone> Left<T> {
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.waiting.iter().chain(&self.at_hand)
+    }
+
+    /// Takes all that waits in hand.
+    fn take(&mut self) -> Vec<T> {
+        let Self { waiting, at_hand } = self;
+        at_hand.extend(waiting.iter().cloned());
+        core::mem::take(waiting)
+    }
+
+    /// One of them is out of hand; `again` waits once more.
+    fn put(&mut self, is_it: impl Fn(&T) -> bool, again: Option<T>) {
+        self.at_hand.retain(|item| !is_it(item));
+        self.waiting.extend(again);
+    }
 }
 
 /// A stop order that is in force and not yet durable.
@@ -76,24 +108,35 @@ pub(super) struct PendingStop {
 }
 
 impl Unfinished {
+    fn stops(&self) -> MutexGuard<'_, Left<PendingStop>> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn intents(&self) -> MutexGuard<'_, Left<OpenIntent>> {
+        self.intents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn stop_is_pending(&self, stop: PendingStop) {
-        self.stops.lock().unwrap_or_else(PoisonError::into_inner).push(stop);
+        self.stops().waiting.push(stop);
     }
 
     /// Whether a stop of this target is in force and not yet durable.
     pub(super) fn is_pending(&self, target: &Target) -> bool {
-        let stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
-        stops.iter().any(|stop| stop.target == *target)
+        self.stops().iter().any(|stop| stop.target == *target)
     }
 
     pub(super) fn intent_is_open(&self, open: OpenIntent) {
-        self.intents.lock().unwrap_or_else(PoisonError::into_inner).push(open);
+        self.intents().waiting.push(open);
+    }
+
+    /// Whether any command waits to be closed.
+    pub(super) fn has_open_intents(&self) -> bool {
+        self.intents().iter().next().is_some()
     }
 
     /// Whether a pruning of this log waits to be finished.
     pub(super) fn is_pruning(&self, tenant: &TenantId) -> bool {
-        let intents = self.intents.lock().unwrap_or_else(PoisonError::into_inner);
-        intents.iter().any(|open| open.tenant == *tenant && open.action == Action::PruneAudit)
+        self.intents().iter().any(|open| open.tenant == *tenant && open.action == Action::PruneAudit)
     }
 
     pub(super) fn rotation_is_due(&self, tenant: &TenantId, key: &KeyName) {
@@ -135,7 +178,7 @@ impl<P: Ports> Pipeline<P> {
 
     /// How many stop orders are in force and not yet durable.
     pub fn pending_stops(&self) -> usize {
-        self.unfinished.stops.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.unfinished.stops().iter().count()
     }
 
     /// The same as [`Pipeline::keep_up`], the summaries of noise included. To be called every minute or so and before the end; whatever fails
@@ -192,27 +235,27 @@ impl<P: Ports> Pipeline<P> {
     }
 
     async fn retry_stops(&self) -> Result<(), Error> {
-        let pending =
-            core::mem::take(&mut *self.unfinished.stops.lock().unwrap_or_else(PoisonError::into_inner));
         let mut failed = Ok(());
-        for mut stop in pending {
-            if let Err(error) = self.retry_stop(&mut stop).await {
-                self.unfinished.stop_is_pending(stop);
-                failed = Err(error);
-            }
+        let stops = self.unfinished.stops().take();
+        for mut stop in stops {
+            let retried = self.retry_stop(&mut stop).await;
+            let operation = stop.operation;
+            let again = retried.is_err().then_some(stop);
+            self.unfinished.stops().put(|stop| stop.operation == operation, again);
+            failed = retried.and(failed);
         }
         failed
     }
 
     async fn close_open(&self) -> Result<(), Error> {
-        let open =
-            core::mem::take(&mut *self.unfinished.intents.lock().unwrap_or_else(PoisonError::into_inner));
         let mut failed = Ok(());
-        for intent in open {
-            if let Err(error) = self.close(intent.clone()).await {
-                self.unfinished.intent_is_open(intent);
-                failed = Err(error);
-            }
+        let intents = self.unfinished.intents().take();
+        for intent in intents {
+            let closed = self.close(intent.clone()).await;
+            let operation = intent.operation;
+            let again = closed.is_err().then_some(intent);
+            self.unfinished.intents().put(|open| open.operation == operation, again);
+            failed = closed.and(failed);
         }
         failed
     }

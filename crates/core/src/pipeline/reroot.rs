@@ -10,7 +10,6 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, OperationId, TenantId};
 use crate::port::{AuditLog, Health, Ports, State, StateChange, World};
 use crate::tenant::TenantRecord;
-use std::sync::PoisonError;
 
 /// A generation of shares of a root key, as the log tells it.
 #[derive(Debug, Clone)]
@@ -76,7 +75,7 @@ impl<P: Ports> Pipeline<P> {
         generation: Option<&Generation>,
     ) -> Result<OperationId, Error> {
         let healths = [self.engines.state.health(), self.engines.log.health()];
-        let is_settled = self.pending_stops() == 0 && !self.has_open_intents();
+        let is_settled = self.pending_stops() == 0 && !self.unfinished.has_open_intents();
         if !is_settled || healths.iter().any(|health| *health != Health::Ready) {
             let detail = "the root key is not changed while state or log cannot be written, or a stop order is not durable";
             return Err(Error::new(ErrorKind::Conflict, Stage::Start, detail)
@@ -93,9 +92,5 @@ impl<P: Ports> Pipeline<P> {
         let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &context };
         let intent = self.own_intent(&scene, &Facts::new(operation, Action::RotateRoot)).await?;
         Ok(intent.operation())
-    }
-
-    fn has_open_intents(&self) -> bool {
-        !self.unfinished.intents.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }

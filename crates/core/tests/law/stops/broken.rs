@@ -76,7 +76,14 @@ fn what_is_not_durable_yet_cannot_be_lifted() {
         rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
         assert_eq!(now(rig.command("carol", stop)).unwrap().durability, Durability::InForce);
         assert_eq!(now(rig.command("carol", resume.clone())).unwrap_err().kind(), ErrorKind::Conflict);
-        now(rig.pipeline.housekeep()).unwrap();
+        // Nor while it is being retried.
+        rig.state().committing.hold();
+        let retrying = Task::begun(rig.pipeline.housekeep());
+        assert_eq!(rig.pipeline.pending_stops(), 1);
+        assert_eq!(now(rig.command("carol", resume.clone())).unwrap_err().kind(), ErrorKind::Conflict);
+        rig.state().committing.release();
+        retrying.finish().unwrap();
+        assert_eq!(rig.pipeline.pending_stops(), 0);
         assert!(now(seal(&rig)).is_err());
         now(rig.command("carol", resume)).unwrap();
         now(seal(&rig)).unwrap();
