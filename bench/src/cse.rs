@@ -1,9 +1,8 @@
 //! A key service of Google Workspace's client-side encryption in software custody: two tokens verified, policy, a durable record.
 
-use crate::TURNS;
 use crate::gateway::{self, Gateway};
-use crate::load::{self, Exchange, Length};
-use crate::report::{Report, Sum};
+use crate::load::{self, Exchange};
+use crate::report::Report;
 use anyhow::{Context as _, Result};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair;
@@ -53,23 +52,10 @@ pub(crate) async fn measure(
     let answer: Value = serde_json::from_slice(&answer)?;
     answer.get("wrapped_key").with_context(|| format!("nothing was wrapped: {answer}"))?;
     for connections in connections.iter().copied() {
-        let mut sum = Sum::default();
-        for turn in 0..=TURNS {
-            let before = gateway.server.cpu()?;
-            let exchange = std::slice::from_ref(&exchange);
-            let measured =
-                load::run(gateway.target, exchange, connections, Length::For(time / TURNS)).await?;
-            let cpu = gateway.server.cpu()?.saturating_sub(before);
-            if turn > 0 {
-                sum.add(measured, cpu);
-            }
-        }
+        let sum = gateway.closed(&exchange, connections, time).await?;
         report.cse.push(sum.row("CSE wrap", connections));
     }
-    let before = gateway.server.cpu()?;
-    let measured = load::paced(gateway.target, &exchange, 64, STEADY, time).await?;
-    let mut sum = Sum::default();
-    sum.add(measured, gateway.server.cpu()?.saturating_sub(before));
+    let sum = gateway.steady(&exchange, (64, STEADY), time).await?;
     report.cse.push(sum.row(&format!("CSE wrap, {STEADY}/s"), 64));
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The gateway under load: a dev directory with everything on, used as anybody uses it.
 
+use crate::TURNS;
 use crate::load::{self, Exchange, Length, Target};
 use crate::machine::Server;
+use crate::report::Sum;
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -105,5 +107,39 @@ impl Gateway {
     pub(crate) fn sign(&self, key: &str) -> Exchange {
         let body = r#"{"message":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}"#;
         self.request("POST", &format!("/keys/{key}/sign"), body)
+    }
+
+    /// One request again and again over so many connections, in turns of which the first does not count; its workers' CPU with the gateway's.
+    pub(crate) async fn closed(
+        &self,
+        exchange: &Exchange,
+        connections: usize,
+        time: Duration,
+    ) -> Result<Sum> {
+        let mut sum = Sum::default();
+        for turn in 0..=TURNS {
+            let before = self.server.cpu_with_children()?;
+            let exchange = std::slice::from_ref(exchange);
+            let measured = load::run(self.target, exchange, connections, Length::For(time / TURNS)).await?;
+            let cpu = self.server.cpu_with_children()?.saturating_sub(before);
+            if turn > 0 {
+                sum.add(measured, cpu);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The same at a steady rate.
+    pub(crate) async fn steady(
+        &self,
+        exchange: &Exchange,
+        (connections, per_second): (u32, u32),
+        time: Duration,
+    ) -> Result<Sum> {
+        let before = self.server.cpu_with_children()?;
+        let measured = load::paced(self.target, exchange, connections, per_second, time).await?;
+        let mut sum = Sum::default();
+        sum.add(measured, self.server.cpu_with_children()?.saturating_sub(before));
+        Ok(sum)
     }
 }

@@ -1,9 +1,9 @@
 //! An external key store of AWS KMS with its keys in a token of SoftHSM2: TLS, signatures, policy, durable records, everything on.
 
 use crate::gateway::{self, Gateway};
-use crate::load::{self, Exchange, Length};
-use crate::report::{Report, Sum, XksRow};
-use crate::{TURNS, token};
+use crate::load::Exchange;
+use crate::report::{Report, XksRow};
+use crate::token;
 use anyhow::{Context as _, Result};
 use holdfast_core::{Secret, Timestamp};
 use holdfast_wire::sigv4::Signer;
@@ -47,23 +47,10 @@ pub(crate) async fn measure(
     let [plain, checked] = exchanges(&gateway).await?;
     for (name, exchange) in [("XKS encrypt", plain), ("XKS encrypt, CDIV", checked)] {
         for connections in connections.iter().copied() {
-            let mut sum = Sum::default();
-            for turn in 0..=TURNS {
-                let before = gateway.server.cpu_with_children()?;
-                let exchange = std::slice::from_ref(&exchange);
-                let measured =
-                    load::run(gateway.target, exchange, connections, Length::For(time / TURNS)).await?;
-                let cpu = gateway.server.cpu_with_children()?.saturating_sub(before);
-                if turn > 0 {
-                    sum.add(measured, cpu);
-                }
-            }
+            let sum = gateway.closed(&exchange, connections, time).await?;
             report.xks.push(XksRow { row: sum.row(name, connections), module_cpu_us: alone.cpu_us });
         }
-        let before = gateway.server.cpu_with_children()?;
-        let measured = load::paced(gateway.target, &exchange, 32, PROVIDERS, time).await?;
-        let mut sum = Sum::default();
-        sum.add(measured, gateway.server.cpu_with_children()?.saturating_sub(before));
+        let sum = gateway.steady(&exchange, (32, PROVIDERS), time).await?;
         let name = format!("{name}, {PROVIDERS}/s");
         report.xks.push(XksRow { row: sum.row(&name, 32), module_cpu_us: alone.cpu_us });
     }
