@@ -1,7 +1,6 @@
 //! AWS KMS external key stores: what the provider's request is, and how the law's answer is told to it.
 
-use super::{Answered, place, read_body, sealed, trace_id};
-use crate::detach::Detach;
+use super::{Answered, Deadline, place, sealed, tell_defect, trace_id};
 use crate::external_store::{Store, devices};
 use crate::listener::About;
 use crate::serve::Gateway;
@@ -19,7 +18,6 @@ use http::{Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
 
 /// Within this time an answer is on its way, or the refusal: the provider gives up after 250 ms, the network's part of them included.
 const DEADLINE: Duration = Duration::from_millis(150);
@@ -67,14 +65,8 @@ pub(super) async fn receive(
         Ok(place) => place,
         Err(error) => return (route, refused(&error)),
     };
-    let deadline = Instant::now() + DEADLINE;
-    let late = || {
-        let detail = format!("there was no answer within {} ms", DEADLINE.as_millis());
-        Error::new(ErrorKind::Deadline, Stage::Perform, detail)
-    };
-    // Whoever does not send it holds a place no longer than that.
-    let body = timeout_at(deadline, read_body(&gateway.config.limits, xks::MAX_BODY, body)).await;
-    let body = body.unwrap_or_else(|_elapsed| Err(late()));
+    let deadline = Deadline::within(DEADLINE);
+    let body = deadline.body(&gateway.config.limits, xks::MAX_BODY, body).await;
     let now = gateway.law.engines().world.now();
     let key = store.key(path.key);
     let received = Received { operation, parts, now, ticks };
@@ -89,12 +81,9 @@ pub(super) async fn receive(
             answer(&gateway, &about, &store, &received, (asked, key, &body)).await
         }
     };
-    // What has begun is finished and recorded, whether or not somebody still waits for it.
-    let answered = timeout_at(deadline, Detach::new(work)).await.unwrap_or_else(|_elapsed| Err(late()));
-    let answered = answered.map(|answer| Answered { answer, refused: None }).unwrap_or_else(|error| {
-        if error.kind() == ErrorKind::Internal {
-            tracing::error!(%operation, error = error.chain(), "a defect");
-        }
+    let answered = deadline.finish(work).await;
+    let answered = answered.map(Answered::ok).unwrap_or_else(|error| {
+        tell_defect(operation, &error);
         refused(&error)
     });
     (route, answered)

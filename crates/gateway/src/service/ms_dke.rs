@@ -1,7 +1,6 @@
 //! Microsoft's Double Key Encryption: the document of a key for everybody, and decryption for whom a token lets in.
 
-use super::{Answered, place, read_body, sealed, trace_id};
-use crate::detach::Detach;
+use super::{Answered, Deadline, place, read_body, sealed, tell_defect, trace_id};
 use crate::issuer;
 use crate::listener::About;
 use crate::ms_dke::{KeyService, Public, Told, is_lasting};
@@ -25,7 +24,7 @@ use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 /// Within this time an answer is on its way: a person waits for it.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -108,11 +107,7 @@ pub(super) async fn receive(
         Ok(place) => place,
         Err(error) => return (route, refused(&service, &error)),
     };
-    let deadline = Instant::now() + DEADLINE;
-    let late = || {
-        let detail = format!("there was no answer within {} s", DEADLINE.as_secs());
-        Error::new(ErrorKind::Deadline, Stage::Perform, detail)
-    };
+    let deadline = Deadline::within(DEADLINE);
     let now = gateway.law.engines().world.now();
     let received = Received { operation, parts, now, ticks };
     let living = Arc::clone(&gateway.alive).try_acquire_owned();
@@ -127,12 +122,9 @@ pub(super) async fn receive(
             }
         }
     };
-    // What has begun is finished and recorded, whether or not somebody still waits for it.
-    let answered = timeout_at(deadline, Detach::new(work)).await.unwrap_or_else(|_elapsed| Err(late()));
+    let answered = deadline.finish(work).await;
     let answered = answered.map(Answered::ok).unwrap_or_else(|error| {
-        if error.kind() == ErrorKind::Internal {
-            tracing::error!(%operation, error = error.chain(), "a defect");
-        }
+        tell_defect(operation, &error);
         refused(&service, &error)
     });
     (route, answered)

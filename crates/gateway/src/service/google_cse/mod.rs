@@ -7,8 +7,7 @@ mod perform;
 mod says;
 mod tokens;
 
-use super::{Answered, place, read_body, sealed, trace_id};
-use crate::detach::Detach;
+use super::{Answered, Deadline, place, sealed, tell_defect, trace_id};
 use crate::google_cse::Service;
 use crate::listener::About;
 use crate::serve::Gateway;
@@ -23,7 +22,6 @@ use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
 
 /// Within this time there is an answer or a refusal; a peer that is asked for a key has half of it.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -134,14 +132,8 @@ async fn exchange(
         Ok(place) => place,
         Err(error) => return (route, refused(&error)),
     };
-    let deadline = Instant::now() + DEADLINE;
-    let late = || {
-        let detail = format!("there was no answer within {} s", DEADLINE.as_secs());
-        Error::new(ErrorKind::Deadline, Stage::Perform, detail)
-    };
-    // Whoever does not send it holds a place no longer than that.
-    let body = timeout_at(deadline, read_body(&gateway.config.limits, MAX_BODY, body)).await;
-    let body = body.unwrap_or_else(|_elapsed| Err(late()));
+    let deadline = Deadline::within(DEADLINE);
+    let body = deadline.body(&gateway.config.limits, MAX_BODY, body).await;
     let now = gateway.law.engines().world.now();
     let received = Received { operation, method, headers: parts.headers, now, ticks };
     let living = Arc::clone(&gateway.alive).try_acquire_owned();
@@ -158,13 +150,9 @@ async fn exchange(
             }
         }
     };
-    // What has begun is finished and recorded, whether or not somebody still waits for it.
-    let answered =
-        timeout_at(deadline, Detach::new(work)).await.unwrap_or_else(|_elapsed| Err(late().into()));
+    let answered = deadline.finish(work).await;
     let answered = answered.map(Answered::ok).unwrap_or_else(|Refused { error, status }| {
-        if error.kind() == ErrorKind::Internal {
-            tracing::error!(%operation, error = error.chain(), "a defect");
-        }
+        tell_defect(operation, &error);
         self::refused(&error, status, operation)
     });
     (route, answered)
