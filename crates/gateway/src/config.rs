@@ -475,6 +475,15 @@ impl Config {
     }
 }
 
+/// The settings that the reference file shows of a table, made ready: a line for each.
+#[cfg(test)]
+pub(crate) fn example(table: &str) -> String {
+    let (_, example) = REFERENCE.split_once(&format!("# [[{table}]]")).unwrap_or_default();
+    let lines = example.lines().skip(1).take_while(|line| !line.is_empty());
+    let lines = lines.filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = "));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::pool;
+use crate::quota::Quota;
 use crate::root::Law;
 use crate::tls::Guard;
 use holdfast_core::port::{Health, KeyStore as _};
@@ -13,11 +14,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The most characters of a path, `/kms/xks/v1` included, that the provider takes.
 const MAX_PATH: usize = 128;
-const MICROS: u64 = 1_000_000;
 
 /// One external key store of AWS KMS.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -236,39 +235,6 @@ impl Store {
     }
 }
 
-/// So many a second, and a second's worth at once after a pause (the generic cell rate algorithm, ITU-T I.371).
-#[derive(Debug)]
-pub(crate) struct Quota {
-    /// Nanoseconds that each takes; 0: there is no quota.
-    each: u64,
-    /// When all that were let in have taken theirs.
-    busy_until: AtomicU64,
-}
-
-impl Quota {
-    pub(crate) fn of(per_second: u32) -> Self {
-        let each = u64::from(per_second);
-        Self {
-            each: 1000_u64.saturating_mul(MICROS).checked_div(each).map_or(0, |each| each.max(1)),
-            busy_until: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether one more is let in at this moment, in microseconds on a clock that never steps back.
-    pub(crate) fn take(&self, ticks: u64) -> bool {
-        if self.each == 0 {
-            return true;
-        }
-        let now = ticks.saturating_mul(1000);
-        let horizon = now.saturating_add(1000 * MICROS);
-        let taken = self.busy_until.try_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
-            let until = until.max(now).saturating_add(self.each);
-            (until <= horizon).then_some(until)
-        });
-        taken.is_ok()
-    }
-}
-
 /// The devices as they are, with who makes them: what the provider is told of health.
 pub(crate) fn devices(law: &Law) -> (String, Vec<Device>) {
     let keys = &law.engines().keys;
@@ -362,15 +328,7 @@ mod tests {
     /// The example in the reference file, made ready, shows every setting.
     #[test]
     fn the_reference_file_shows_a_store_with_every_setting() {
-        let (_, example) = crate::config::REFERENCE.split_once("# [[aws_xks]]").unwrap();
-        let lines = example
-            .lines()
-            .skip(1)
-            .take_while(|line| !line.is_empty())
-            .filter_map(|line| line.strip_prefix("# "));
-        let example: String =
-            lines.filter(|line| line.contains(" = ")).flat_map(|line| [line, "\n"]).collect();
-        let text = format!("[[aws_xks]]\n{example}");
+        let text = format!("[[aws_xks]]\n{}", crate::config::example("aws_xks"));
         let config = crate::config::Config::parse(&text).unwrap();
         let shown = text.parse::<toml::Table>().unwrap();
         assert_eq!(
@@ -387,16 +345,5 @@ mod tests {
         for other in ["payroll", "", "..", "é", "a/b"] {
             assert_eq!(store.key(other).unwrap_err().kind(), ErrorKind::NotFound, "{other}");
         }
-    }
-
-    #[test]
-    fn a_quota_lets_in_its_number_a_second_and_no_more() {
-        let quota = Quota::of(100);
-        let at = |ticks: u64| (0..1000).filter(|_| quota.take(ticks)).count();
-        assert_eq!(at(5 * MICROS), 100);
-        assert_eq!(at(5 * MICROS + 10_000), 1);
-        assert_eq!(at(5 * MICROS + 500_000), 49);
-        assert_eq!(at(60 * MICROS), 100);
-        assert!((0..10_000).all(|_| Quota::of(0).take(1)));
     }
 }

@@ -1,8 +1,9 @@
 //! Microsoft's Double Key Encryption (`[[ms_dke]]`): whose keys are served under which URL, whose tokens are taken, and what was told of keys lately.
 
-use crate::external_store::{AwsXksTable, Quota};
+use crate::external_store::AwsXksTable;
 use crate::fault::Fault;
 use crate::issuer::{self, Door, IssuerTable};
+use crate::quota::Quota;
 use holdfast_core::{CallerName, Epoch, ErrorKind, KeyName, Stage, TenantId};
 use holdfast_wire::dke::error::Challenge;
 use holdfast_wire::dke::path::{Path, parse};
@@ -468,15 +469,7 @@ mod tests {
     /// The example in the reference file, made ready, shows every setting.
     #[test]
     fn the_reference_file_shows_a_service_with_every_setting() {
-        let (_, example) = crate::config::REFERENCE.split_once("# [[ms_dke]]").unwrap();
-        let lines = example
-            .lines()
-            .skip(1)
-            .take_while(|line| !line.is_empty())
-            .filter_map(|line| line.strip_prefix("# "));
-        let example: String =
-            lines.filter(|line| line.contains(" = ")).flat_map(|line| [line, "\n"]).collect();
-        let text = format!("[[ms_dke]]\n{example}");
+        let text = format!("[[ms_dke]]\n{}", crate::config::example("ms_dke"));
         let issuer: toml::Table = text.parse().unwrap();
         let issuer = issuer["ms_dke"][0]["issuers"][0].clone();
         let whole = format!("{text}[[issuer]]\nissuer = {issuer}\nkeys_url = \"https://idp/keys\"\n");

@@ -5,9 +5,9 @@ mod table;
 
 pub use table::GoogleCseTable;
 
-use crate::external_store::Quota;
 use crate::fault::Fault;
 use crate::issuer::{self, Door, IssuerTable};
+use crate::quota::Quota;
 use holdfast_core::action::Action;
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::{KeyEntry, State};

@@ -1,7 +1,7 @@
 //! HTTPS towards other key services: nobody but who is configured, one small exchange, no redirections.
 
-use crate::authorities;
 use crate::fault::Fault;
+use crate::https::{self, Https};
 use crate::outside::chain;
 use bytes::Bytes;
 use holdfast_core::Secret;
@@ -9,16 +9,11 @@ use holdfast_wire::cse::message::peers_key;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as Http;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::path::Path;
 use std::time::Duration;
 
 /// How long an exchange may take, connection included.
 const PATIENCE: Duration = Duration::from_secs(5);
-const CONNECT: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(30);
 /// Most bytes of an answer: it holds one key.
 const MAX_ANSWER: usize = 4 << 10;
@@ -34,21 +29,11 @@ pub(crate) enum Failure {
 
 /// A way to the peers.
 #[derive(Debug)]
-pub(super) struct Client(Http<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(super) struct Client(Https);
 
 impl Client {
     pub(super) fn new(ca_file: &Path) -> Result<Self, Fault> {
-        let config = authorities::client(ca_file, "the peer's")?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let mut builder = Http::builder(TokioExecutor::new());
-        Ok(Self(builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector)))
+        Ok(Self(https::client(ca_file, "the peer's", IDLE)?))
     }
 
     /// The key that a peer unwraps.

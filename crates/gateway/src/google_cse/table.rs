@@ -1,8 +1,8 @@
 //! What is configured of a key service.
 
 use super::{OPEN_PER_SECOND, Service, once};
-use crate::external_store::Quota;
 use crate::fault::Fault;
+use crate::quota::Quota;
 use holdfast_core::KeyName;
 use holdfast_wire::cse::ORIGIN;
 use holdfast_wire::cse::claim::Application;

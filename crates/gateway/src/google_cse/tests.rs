@@ -137,13 +137,7 @@ fn google_and_the_peers_are_believed_without_a_table_of_their_own() {
 /// The example in the reference file, made ready, shows every setting.
 #[test]
 fn the_reference_file_shows_a_service_with_every_setting() {
-    let (_, example) = crate::config::REFERENCE.split_once("# [[google_cse]]").unwrap();
-    let lines = example
-        .lines()
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.strip_prefix("# "));
-    let example: String = lines.filter(|line| line.contains(" = ")).flat_map(|line| [line, "\n"]).collect();
+    let example = crate::config::example("google_cse");
     let shown: toml::Table = example.parse().unwrap();
     let table: GoogleCseTable = toml::from_str(&example).unwrap();
     assert_eq!(toml::Value::try_from(&table).unwrap(), toml::Value::Table(shown), "a setting is not shown");

@@ -1,46 +1,31 @@
 //! HTTPS towards issuers: one document at a time, bounded in time and size, from nowhere but where the configuration says.
 
 use super::table::{Place, Settings, host, is_https};
-use crate::authorities;
 use crate::fault::Fault;
+use crate::https::{self, Https};
 use crate::outside::chain;
 use bytes::Bytes;
 use holdfast_identity::issued::KeySet;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as Http;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_body_util::{BodyExt as _, Full, Limited};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long one document may take, connection included.
 const PATIENCE: Duration = Duration::from_secs(5);
-const CONNECT: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
 
 /// A way to one issuer.
-pub(super) struct Client(Http<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub(super) struct Client(Https);
 
 /// A key set, and for how long the issuer says that it will stay as it is.
 pub(super) type Fetched = (KeySet, Option<Duration>);
 
 impl Client {
     pub(super) fn new(settings: &Settings) -> Result<Self, Fault> {
-        let config = authorities::client(&settings.ca_file, "the issuer's")?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let mut builder = Http::builder(TokioExecutor::new());
-        Ok(Self(builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector)))
+        Ok(Self(https::client(&settings.ca_file, "the issuer's", IDLE)?))
     }
 
     /// The keys as they are now, or why there are none.
@@ -58,7 +43,7 @@ impl Client {
     /// One document. A redirection is an answer like other wrong ones.
     async fn get(&self, uri: &Uri) -> Result<(Bytes, Option<Duration>), String> {
         let exchange = async {
-            let mut request = Request::new(Empty::new());
+            let mut request = Request::new(Full::default());
             *request.uri_mut() = uri.clone();
             let response = self.0.request(request).await.map_err(|error| chain(&error))?;
             if response.status() != StatusCode::OK {
