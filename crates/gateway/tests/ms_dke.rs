@@ -12,13 +12,12 @@
 
 mod support;
 
-use holdfast_gateway::issuer::IssuerTable;
 use holdfast_gateway::ms_dke::MsDkeTable;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::api::{Api, T, base64, bytes};
-use support::issuer::{Signer, key_set, now};
+use support::issuer::{self, Signer, key_set, now};
 use support::peer::Peer;
 use support::{Answer, Dev, dev_with, log, settings};
 
@@ -70,18 +69,7 @@ impl Service {
         let signer = Signer::new("one");
         std::fs::write(&file, key_set(&[&signer])).unwrap();
         let mut config = settings(&data);
-        let issuer = |name: &str| IssuerTable {
-            issuer: name.to_owned(),
-            audiences: vec!["holdfast".to_owned()],
-            algorithms: vec!["EdDSA".to_owned()],
-            keys_url: String::new(),
-            discovery_url: String::new(),
-            keys_hosts: vec![],
-            keys_file: file.clone(),
-            ca_file: PathBuf::new(),
-            refresh_seconds: 3600,
-            stale_seconds: 86_400,
-        };
+        let issuer = |name: &str| issuer::table(name, &["holdfast"], "EdDSA", &file);
         config.issuer = vec![issuer(ISSUER), issuer("https://sts.windows.net/partner/")];
         config.ms_dke = vec![table];
         let gateway = dev_with(config).await;

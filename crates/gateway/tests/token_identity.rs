@@ -14,11 +14,11 @@ mod support;
 
 use holdfast_gateway::issuer::IssuerTable;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use support::api::{Api, T, base64};
 use support::authority::Authority;
-use support::issuer::{Server, Signer, key_set, now};
+use support::issuer::{self, Server, Signer, key_set, now};
 use support::peer::Peer;
 use support::{Answer, Dev, dev_with, log, settings, trust};
 
@@ -26,18 +26,7 @@ const ISSUER: &str = "https://issuer.example";
 const POD: &str = "system:serviceaccount:payroll:writer";
 
 fn table(file: &Path) -> IssuerTable {
-    IssuerTable {
-        issuer: ISSUER.to_owned(),
-        audiences: vec!["holdfast".to_owned()],
-        algorithms: vec!["EdDSA".to_owned()],
-        keys_url: String::new(),
-        discovery_url: String::new(),
-        keys_hosts: vec![],
-        keys_file: file.to_owned(),
-        ca_file: PathBuf::new(),
-        refresh_seconds: 3600,
-        stale_seconds: 86_400,
-    }
+    issuer::table(ISSUER, &["holdfast"], "EdDSA", file)
 }
 
 /// A dev gateway that believes these, with a key and a caller who is recognised by a token.

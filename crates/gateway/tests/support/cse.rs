@@ -37,18 +37,7 @@ pub fn test_key() -> KeyPair {
 
 /// An issuer whose only key is the test key.
 pub fn issuer(name: &str, audiences: &[&str]) -> IssuerTable {
-    IssuerTable {
-        issuer: name.to_owned(),
-        audiences: audiences.iter().map(|&audience| audience.to_owned()).collect(),
-        algorithms: vec!["RS256".to_owned()],
-        keys_url: String::new(),
-        discovery_url: String::new(),
-        keys_hosts: vec![],
-        keys_file: fixture("jwks.json"),
-        ca_file: PathBuf::new(),
-        refresh_seconds: 3600,
-        stale_seconds: 86_400,
-    }
+    super::issuer::table(name, audiences, "RS256", &fixture("jwks.json"))
 }
 
 /// A service as the tests want it.

@@ -4,12 +4,14 @@ use super::authority::Authority;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use holdfast_gateway::issuer::IssuerTable;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,6 +19,22 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+
+/// An issuer that signs so, with its keys in a file.
+pub fn table(name: &str, audiences: &[&str], algorithm: &str, keys: &Path) -> IssuerTable {
+    IssuerTable {
+        issuer: name.to_owned(),
+        audiences: audiences.iter().map(|&audience| audience.to_owned()).collect(),
+        algorithms: vec![algorithm.to_owned()],
+        keys_url: String::new(),
+        discovery_url: String::new(),
+        keys_hosts: vec![],
+        keys_file: keys.to_owned(),
+        ca_file: PathBuf::new(),
+        refresh_seconds: 3600,
+        stale_seconds: 86_400,
+    }
+}
 
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
