@@ -92,8 +92,8 @@ fn what_holds_on_to_the_root_key_ends_the_process_and_the_next_start_changes_it(
     let ordered: Value = serde_json::from_slice(&ordered.stdout).unwrap();
     assert_eq!(ordered["in_force"], false, "nobody serves any more");
     let status = dev.server.ended();
-    // Stopped as it is, it does not notice.
-    assert!(Command::new("kill").args(["-KILL", &worker.to_string()]).status().unwrap().success());
+    // Stopped as it is, it does not notice, and the kernel sees to it.
+    until("its worker is gone", || !Path::new(&format!("/proc/{worker}")).exists());
     let said = dev.server.said();
     assert_eq!(code(status), 70, "{said}");
     assert!(said.contains("holds on to the root key") && said.contains("start the gateway again"), "{said}");
@@ -255,6 +255,20 @@ fn no_worker_outlives_its_gateway() {
         assert!(!making.wait().unwrap().success());
         dir = dev.dir;
     }
+}
+
+/// Nor one that somebody has stopped: it cannot notice that its gateway is gone, and goes with it all the same.
+#[test]
+fn a_stopped_worker_does_not_outlive_its_gateway() {
+    let hsm = SoftHsm::new();
+    let mut dev = start(TempDir::new().unwrap(), &hsm.settings());
+    let worker = the_worker(dev.server.pid());
+    until("the token takes keys", || dev.run(&["key", "create", "k"]).status.success());
+    assert!(Command::new("kill").args(["-STOP", &worker.to_string()]).status().unwrap().success());
+    let status = format!("/proc/{worker}/stat");
+    until("it is stopped", || fs::read_to_string(&status).unwrap().contains(") T "));
+    dev.server.kill();
+    until("its worker is gone", || !Path::new(&status).exists());
 }
 
 /// A gateway that stood still while rotations were due makes up for them as soon as it runs again, once, in software and in the token.
