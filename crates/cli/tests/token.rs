@@ -12,6 +12,7 @@
 mod common;
 
 use common::dev::{environment, serving};
+use common::faketime::elsewhere;
 use common::softhsm::{MODULE, PIN, SoftHsm, start, start_as, the_worker, workers};
 use common::wait::until;
 use common::{Dev, Server, code, holdfast, stderr, text};
@@ -287,15 +288,8 @@ fn what_was_due_during_a_standstill_is_rotated_at_the_next_start() {
     }
     let Dev { dir, server, .. } = dev;
     server.stop();
-    // Five days later, by the wall clock alone. Not by `faketime` itself, which would stand between us and its process.
-    let library = fs::read_dir("/usr/lib").unwrap().flatten();
-    let library =
-        library.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
-    let five_days_later = |mut line: Command| {
-        line.env("LD_PRELOAD", library.as_ref().expect("libfaketime")).env("FAKETIME", "+5d");
-        line.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        line
-    };
+    // By the wall clock alone.
+    let five_days_later = |line| elsewhere(line, "+5d");
     let dev = start_as(dir, &hsm.settings(), five_days_later);
     let newest = |key: &str| json(&dev, &["key", "show", key])["newest_version"].as_u64().unwrap();
     until("both are rotated", || newest("soft") == 2 && newest("hard") == 2);
