@@ -39,8 +39,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("holdfast", &["holdfast-gateway", "holdfast-sdk", "holdfast-wire", "holdfast-audit", "holdfast-core"]),
 ];
 
-/// What tests may use besides: the shared suites and doubles.
-const MAY_TEST_WITH: &[(&str, &str)] = &[("holdfast-core", "holdfast-conformance")];
+/// What tests may use besides: the shared suites, doubles and devices.
+const MAY_TEST_WITH: &[(&str, &str)] =
+    &[("holdfast-core", "holdfast-conformance"), ("holdfast", "holdfast-conformance")];
 
 /// What is no part of the product may look at all of it, but no part of the product at that.
 const BESIDE: &[&str] = &["holdfast-conformance", "holdfast-bench", "holdfast-fuzz", "xtask"];

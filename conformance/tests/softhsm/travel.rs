@@ -1,7 +1,7 @@
 //! Single tokens whose keys travel under a wrapping key that only their security officers can give them.
 
 use super::pool::{found, member, named, over, until};
-use super::{PIN, READY, SoftHsm, module, patience, runtime};
+use super::{MODULE, PIN, READY, SoftHsm, patience, runtime};
 use holdfast_conformance::keystore::suite;
 use holdfast_conformance::rig::{context, decrypt, encrypt, new_key, sign, transition};
 use holdfast_core::algorithm::Algorithm;
@@ -33,7 +33,7 @@ fn officer(hsm: &SoftHsm, does: &str) -> Child {
 #[ignore = "started by the other tests, as a process of its own"]
 #[expect(clippy::disallowed_methods, reason = "whoever starts it has no other way to say it")]
 fn an_officer() {
-    let officer = Officer::open(module().to_str().unwrap(), "pool", &Secret::from(SO_PIN)).unwrap();
+    let officer = Officer::open(MODULE, "pool", &Secret::from(SO_PIN)).unwrap();
     let line = || std::io::stdin().lock().lines().next().unwrap().unwrap();
     match std::env::var("DOES").unwrap().as_str() {
         "make" => {
@@ -177,7 +177,7 @@ fn a_member_that_comes_back_is_brought_every_key_that_is_not_destroyed() {
         }
         // While it is away one of them is destroyed where that can be done: no copy of that is made any more.
         let hmac = Algorithm::HmacSha256.name();
-        let aside = b.dir.path().join("aside");
+        let aside = b.path("aside");
         std::fs::rename(b.tokens(), &aside).unwrap();
         until(&rig, "b", |condition| matches!(condition, Condition::Down(_) | Condition::Drained)).await;
         member(&rig, "b").join();
@@ -238,7 +238,7 @@ fn a_token_without_a_wrapping_key_or_with_a_weak_one_is_not_used() {
         // What its user can make is not trusted.
         let pin = std::str::from_utf8(PIN).unwrap();
         let made = Command::new("pkcs11-tool")
-            .args(["--module", module().to_str().unwrap(), "--login", "--pin", pin, "--keygen"])
+            .args(["--module", MODULE, "--login", "--pin", pin, "--keygen"])
             .args(["--key-type", "AES:32", "--usage-wrap", "--label", KEK, "--sensitive"])
             .env("SOFTHSM2_CONF", hsm.conf())
             .output()
