@@ -194,6 +194,21 @@ fn a_killed_worker_is_an_error_with_a_cause_and_then_there_is_another() {
     });
 }
 
+/// The kernel ends a worker with the thread that is its parent. That is none of the runtime's, which come and go.
+#[test]
+fn a_worker_stays_when_the_thread_that_asked_for_it_ends() {
+    let hsm = SoftHsm::new("seven");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let rig = std::thread::scope(|scope| {
+        let asks = || runtime.block_on(async { found(store(&hsm, "seven", 1).await).await });
+        scope.spawn(asks).join().unwrap()
+    });
+    let worker = || rig.keys().pool().members()[0].worker().unwrap();
+    let before = worker();
+    runtime.block_on(rig.create(new_key("k", Algorithm::Rsa2048))).unwrap();
+    assert_eq!(worker(), before);
+}
+
 #[test]
 fn a_worker_that_hangs_costs_a_deadline_each_and_is_replaced() {
     let hsm = SoftHsm::new("three");
