@@ -18,7 +18,7 @@ pub use key_store::{Absence, ChangedSealing, Copies, KeyStore, Membership, Remai
 pub use state::{Committed, KeyEntry, Page, State, StateChange};
 pub use world::{Jump, World};
 
-/// The six ports of one gateway, chosen at the root.
+/// The seven ports of one gateway, chosen at the root.
 pub trait Ports: Send + Sync + 'static {
     /// Who asks.
     type Identify: Identify;
