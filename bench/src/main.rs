@@ -10,6 +10,7 @@ mod load;
 mod log;
 mod machine;
 mod report;
+mod resealing;
 mod token;
 mod xks;
 
@@ -99,6 +100,8 @@ enum Part {
     Xks,
     /// A key service of Google Workspace's client-side encryption
     Cse,
+    /// A sealing key that is retired, with as many versions under it as there are to be keys
+    Resealing,
 }
 
 fn main() -> Result<()> {
@@ -155,6 +158,10 @@ impl Run {
         if wanted(Part::Cse) {
             progress("a key service");
             cse::measure(&self.holdfast, within, (&self.connections, time), &mut report).await?;
+        }
+        if wanted(Part::Resealing) {
+            progress("resealing");
+            resealing::measure(&self.holdfast, within, (self.keys, time), &mut report).await?;
         }
         if wanted(Part::Growth) {
             progress("growth");

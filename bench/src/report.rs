@@ -148,6 +148,91 @@ pub(crate) struct FaultRow {
     pub(crate) longest_ms: f64,
 }
 
+/// What a steady load notices of something that goes on beside it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Noticed {
+    what: String,
+    per_second: u32,
+    alone_p50_us: u32,
+    alone_p99_us: u32,
+    alone_longest_us: u32,
+    requests: usize,
+    p50_us: u32,
+    p99_us: u32,
+    longest_us: u32,
+}
+
+impl Noticed {
+    pub(crate) fn new(what: &str, per_second: u32, mut alone: Vec<u32>, mut meanwhile: Vec<u32>) -> Self {
+        alone.sort_unstable();
+        meanwhile.sort_unstable();
+        let of = |sorted: &[u32]| [50, 99, 100].map(|share| percentile(sorted, share));
+        let ([alone_p50_us, alone_p99_us, alone_longest_us], [p50_us, p99_us, longest_us]) =
+            (of(&alone), of(&meanwhile));
+        let (what, requests) = (what.to_owned(), meanwhile.len());
+        Self {
+            what,
+            per_second,
+            alone_p50_us,
+            alone_p99_us,
+            alone_longest_us,
+            requests,
+            p50_us,
+            p99_us,
+            longest_us,
+        }
+    }
+}
+
+/// Versions taken to another sealing key, until the one before is retired.
+#[derive(Debug, Serialize)]
+pub(crate) struct Resealing {
+    versions: u64,
+    seconds: f64,
+    versions_per_second: f64,
+    /// What the gateway spent beyond what the load costs it alone.
+    cpu_us_per_version: f64,
+    noticed: [Noticed; 2],
+}
+
+impl Resealing {
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub(crate) fn new((versions, elapsed, cpu): (u64, Duration, Duration), noticed: [Noticed; 2]) -> Self {
+        let (count, seconds) = (versions as f64, elapsed.as_secs_f64());
+        Self {
+            versions,
+            seconds,
+            versions_per_second: count / seconds,
+            cpu_us_per_version: cpu.as_secs_f64() * 1e6 / count,
+            noticed,
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "the tables are the program's output")]
+    fn print(&self) {
+        let Self { versions, seconds, versions_per_second, cpu_us_per_version, noticed } = self;
+        println!(
+            "resealing: {versions} versions in {seconds:.1} s, {versions_per_second:.0}/s, CPU {cpu_us_per_version:.1} us each"
+        );
+        for Noticed {
+            what,
+            per_second,
+            alone_p50_us,
+            alone_p99_us,
+            alone_longest_us,
+            requests,
+            p50_us,
+            p99_us,
+            longest_us,
+        } in noticed
+        {
+            println!(
+                "{what}, {per_second}/s: alone p50 {alone_p50_us} us, p99 {alone_p99_us} us, longest {alone_longest_us} us; meanwhile ({requests}) p50 {p50_us} us, p99 {p99_us} us, longest {longest_us} us"
+            );
+        }
+    }
+}
+
 /// Everything that was measured in one run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -160,6 +245,7 @@ pub(crate) struct Report {
     pub(crate) faults: Vec<FaultRow>,
     pub(crate) xks: Vec<XksRow>,
     pub(crate) cse: Vec<Row>,
+    pub(crate) resealing: Option<Resealing>,
     /// The gateway's resident memory after the closed loops.
     pub(crate) resident_kib: Option<u64>,
     pub(crate) resident_with_1000_keys_kib: Option<u64>,
@@ -180,6 +266,7 @@ impl Report {
             faults: vec![],
             xks: vec![],
             cse: vec![],
+            resealing: None,
             resident_kib: None,
             resident_with_1000_keys_kib: None,
             start_with_many_keys_ms: None,
@@ -271,6 +358,9 @@ impl Report {
             println!(
                 "{name:<26} {connections:>3} connections: {requests_per_second:>7.0}/s, CPU {server_cpu_us_per_request:.1} us, p50 {p50_us} us, p99 {p99_us} us"
             );
+        }
+        if let Some(resealing) = &self.resealing {
+            resealing.print();
         }
         let singles = [
             ("resident memory after the loops, KiB", self.resident_kib),

@@ -10,6 +10,8 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass};
 use cryptoki::session::{Session, UserType};
+pub(crate) use holdfast_conformance::softhsm::MODULE;
+use holdfast_conformance::softhsm::Token;
 use holdfast_core::Secret;
 use holdfast_core::algorithm::{Algorithm, Hash, SignatureScheme};
 use holdfast_keystore::pkcs11::message::{Id, Reply, Request};
@@ -23,7 +25,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub(crate) const PIN: &str = "5678";
 pub(crate) const LABEL: &str = "bench";
 /// The deadline that a gateway has.
@@ -98,7 +99,8 @@ pub(crate) fn is_there() -> bool {
 
 /// Measures, with a token of its own.
 pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) -> Result<()> {
-    let conf = made(&within.join("token"))?;
+    let token = made(within)?;
+    let conf = token.conf();
     let environment = vec![(OsString::from("SOFTHSM2_CONF"), conf.clone().into_os_string())];
     // Two workers on one token, as a replicated group is: together as many sessions as the module is called with.
     let launch = |name: &str| Launch {
@@ -223,27 +225,10 @@ async fn faults(pool: &Arc<Pool>, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A token of its own; gives SoftHSM's configuration.
-pub(crate) fn made(dir: &Path) -> Result<std::path::PathBuf> {
-    std::fs::create_dir_all(dir.join("tokens"))?;
-    let conf = dir.join("conf").canonicalize().unwrap_or_else(|_| dir.join("conf"));
-    std::fs::write(
-        &conf,
-        format!(
-            "directories.tokendir = {}\nlog.level = ERROR\n",
-            dir.join("tokens").canonicalize()?.display()
-        ),
-    )?;
-    let conf = conf.canonicalize()?;
-    let done = Command::new("softhsm2-util")
-        .args(["--init-token", "--free", "--label", LABEL, "--so-pin", "12345678", "--pin", PIN])
-        .env("SOFTHSM2_CONF", &conf)
-        .output()
-        .context("`softhsm2-util` is needed: install `softhsm2`")?;
-    if !done.status.success() {
-        bail!("no token: {}", String::from_utf8_lossy(&done.stderr));
-    }
-    Ok(conf)
+/// A token of its own.
+pub(crate) fn made(within: &Path) -> Result<Token> {
+    let dir = tempfile::Builder::new().prefix("token").tempdir_in(within.canonicalize()?)?;
+    Ok(Token::new(dir, LABEL, PIN))
 }
 
 /// Operations, their CPU time, and the median of their latencies in microseconds.

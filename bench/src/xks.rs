@@ -28,7 +28,8 @@ pub(crate) async fn measure(
     (connections, time): (&[usize], Duration),
     report: &mut Report,
 ) -> Result<()> {
-    let conf = token::made(&within.join("xks-token"))?;
+    let token = token::made(within)?;
+    let conf = token.conf();
     let alone = token::alone(&conf, time / 2).await?;
     let config = within.join("xks.toml");
     std::fs::write(

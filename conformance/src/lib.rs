@@ -3,6 +3,7 @@
 //! - [`doubles`]: each port in memory, with faults, stalls and delays on order.
 //! - [`rig`]: a founded gateway over any ports, with people in it.
 //! - [`task`]: futures polled step by step, so that a test chooses the interleaving.
+//! - [`softhsm`]: a device whose module is a real one.
 //! - [`keystore`], [`state`], [`audit_log`]: what an implementation of the port MUST do. A suite fails by panicking.
 
 #![allow(
@@ -18,5 +19,6 @@ pub mod audit_log;
 pub mod doubles;
 pub mod keystore;
 pub mod rig;
+pub mod softhsm;
 pub mod state;
 pub mod task;

@@ -39,8 +39,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("holdfast", &["holdfast-gateway", "holdfast-sdk", "holdfast-wire", "holdfast-audit", "holdfast-core"]),
 ];
 
-/// What tests may use besides: the shared suites and doubles.
-const MAY_TEST_WITH: &[(&str, &str)] = &[("holdfast-core", "holdfast-conformance")];
+/// What tests may use besides: the shared suites, doubles and devices.
+const MAY_TEST_WITH: &[(&str, &str)] =
+    &[("holdfast-core", "holdfast-conformance"), ("holdfast", "holdfast-conformance")];
 
 /// What is no part of the product may look at all of it, but no part of the product at that.
 const BESIDE: &[&str] = &["holdfast-conformance", "holdfast-bench", "holdfast-fuzz", "xtask"];
@@ -246,5 +247,41 @@ fn proofs_are_minted_in_one_file() {
                 file.display()
             );
         }
+    }
+}
+
+/// The functions of a block of code that begins with these words and ends at its brace.
+fn functions(text: &str, begins: &str) -> BTreeSet<String> {
+    let (_, block) = text.split_once(begins).unwrap_or_else(|| panic!("there is no `{begins}`"));
+    let (block, _) = block.split_once("\n}").unwrap();
+    let names = block.lines().filter_map(|line| {
+        let line = line.strip_prefix("    ")?;
+        let name = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn "))?;
+        Some(name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+    });
+    names.collect()
+}
+
+/// A port's own words for a function are those of who cannot do it: whoever stands around another one must not say them in its place.
+#[test]
+fn what_stands_around_a_port_passes_all_of_it_on() {
+    let read = |path: &str| std::fs::read_to_string(root().join("crates").join(path)).unwrap();
+    let around = [
+        ("identify", "Identify", "gateway/src/stages.rs", "impl<T: Identify> Identify for Seen<T>"),
+        ("decide", "Decide", "gateway/src/stages.rs", "impl<T: Decide> Decide for Seen<T>"),
+        ("key_store", "KeyStore", "gateway/src/stages.rs", "impl<T: KeyStore> KeyStore for Seen<T>"),
+        ("audit_log", "AuditLog", "gateway/src/stages.rs", "impl<T: AuditLog> AuditLog for Seen<T>"),
+        ("key_store", "KeyStore", "keystore/src/custodian.rs", "impl<W: World> KeyStore for Custodian<W>"),
+        ("world", "World", "core/src/port/world.rs", "impl<W: World> World for Arc<W>"),
+    ];
+    for (port, name, file, begins) in around {
+        let all = functions(&read(&format!("core/src/port/{port}.rs")), &format!("pub trait {name}:"));
+        let passed_on = functions(&read(file), begins);
+        assert!(all.len() > 3, "{name}: {all:?}");
+        assert_eq!(
+            all.difference(&passed_on).collect::<Vec<_>>(),
+            Vec::<&String>::new(),
+            "{file}: `{begins}`"
+        );
     }
 }

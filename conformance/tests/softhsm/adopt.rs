@@ -150,7 +150,7 @@ fn what_another_program_made_is_used_as_it_is() {
         uses_all().await;
         // What openssl says of a signature, by the public half as the other program exports it.
         let signature = rig.bytes("alice", "ecdsa-p256", sign(b"message")).await.unwrap();
-        let exported = hsm.dir.path().join("public.der");
+        let exported = hsm.path("public.der");
         hsm.tool(&format!("--read-object --type pubkey --id 05 --output-file {}", exported.display()));
         let exported = std::fs::read(exported).unwrap();
         assert_eq!(public_half(&rig, "ecdsa-p256").await, exported);
@@ -476,7 +476,7 @@ fn where_keys_travel_what_was_brought_to_each_token_is_adopted_and_its_next_vers
     let (a, b) = with_wrapping_key();
     let pem = openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048", &[]);
     for hsm in [&a, &b] {
-        let file = hsm.dir.path().join("key.pem");
+        let file = hsm.path("key.pem");
         std::fs::write(&file, &pem).unwrap();
         let pin = String::from_utf8(PIN.to_vec()).unwrap();
         let done = Command::new("softhsm2-util")

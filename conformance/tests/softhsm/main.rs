@@ -6,6 +6,7 @@
 use holdfast_conformance::doubles::{Journal, Records, Sim};
 use holdfast_conformance::keystore::suite;
 use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, new_key, sign};
+use holdfast_conformance::softhsm::{MODULE, Token};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::context::Context;
 use holdfast_core::port::{Health, KeyStore as _};
@@ -13,11 +14,9 @@ use holdfast_core::{ErrorKind, Secret};
 use holdfast_keystore::pkcs11::{Distribution, Launch, Member, Patience, Pool, TokenStore, worker};
 use holdfast_keystore::software::RootKey;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
-use tempfile::TempDir;
 
 const PIN: &[u8] = b"user-pin-5678";
 
@@ -43,74 +42,24 @@ mod pool;
 mod travel;
 mod vectors;
 
-/// A directory with a token in it.
-struct SoftHsm {
-    dir: TempDir,
+/// A token, as a member of a pool is started with it.
+struct SoftHsm(Token);
+
+impl std::ops::Deref for SoftHsm {
+    type Target = Token;
+
+    fn deref(&self) -> &Token {
+        &self.0
+    }
 }
 
 impl SoftHsm {
     fn new(label: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("tokens")).unwrap();
-        let conf = format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-            dir.path().join("tokens").display()
-        );
-        let made = Self { dir };
-        std::fs::write(made.conf(), conf).unwrap();
-        let pin = String::from_utf8(PIN.to_vec()).unwrap();
-        let done = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", label, "--so-pin", "so-pin-1234", "--pin", &pin])
-            .env("SOFTHSM2_CONF", made.conf())
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        made
+        Self(Token::new(tempfile::tempdir().unwrap(), label, std::str::from_utf8(PIN).unwrap()))
     }
 
-    /// Another one, of a replicated group with this one: it has the same objects, under the same keys.
     fn twin(&self) -> Self {
-        let twin = Self { dir: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(twin.tokens()).unwrap();
-        let conf = std::fs::read_to_string(self.conf()).unwrap();
-        let conf = conf.replace(self.dir.path().to_str().unwrap(), twin.dir.path().to_str().unwrap());
-        std::fs::write(twin.conf(), conf).unwrap();
-        self.replicate(&twin);
-        twin
-    }
-
-    /// What a vendor's replication does.
-    fn replicate(&self, to: &Self) {
-        for token in std::fs::read_dir(self.tokens()).unwrap() {
-            let token = token.unwrap();
-            let there = to.tokens().join(token.file_name());
-            std::fs::create_dir_all(&there).unwrap();
-            for file in std::fs::read_dir(token.path()).unwrap() {
-                let file = file.unwrap();
-                // Written beside it, since its module may be reading.
-                let (beside, place) = (to.dir.path().join("beside"), there.join(file.file_name()));
-                if std::fs::read(file.path()).ok() != std::fs::read(&place).ok()
-                    && std::fs::copy(file.path(), &beside).is_ok()
-                {
-                    std::fs::rename(beside, place).unwrap();
-                }
-            }
-        }
-    }
-
-    /// How many objects there are.
-    fn objects(&self) -> usize {
-        let token = std::fs::read_dir(self.tokens()).unwrap().next().unwrap().unwrap().path();
-        let names = std::fs::read_dir(token).unwrap().map(|file| file.unwrap().file_name());
-        names.filter(|name| name != "token.object" && name.to_string_lossy().ends_with(".object")).count()
-    }
-
-    fn tokens(&self) -> PathBuf {
-        self.dir.path().join("tokens")
-    }
-
-    fn conf(&self) -> PathBuf {
-        self.dir.path().join("softhsm2.conf")
+        Self(self.0.twin())
     }
 
     fn launch(&self, label: &str) -> Launch {
@@ -120,13 +69,9 @@ impl SoftHsm {
                 .to_vec(),
             environment: vec![("SOFTHSM2_CONF".into(), self.conf().into())],
             lanes: 4,
-            ..Launch::new(module().to_str().unwrap(), label, Secret::from(PIN))
+            ..Launch::new(MODULE, label, Secret::from(PIN))
         }
     }
-}
-
-fn module() -> &'static Path {
-    Path::new("/usr/lib/softhsm/libsofthsm2.so")
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -249,6 +194,21 @@ fn a_killed_worker_is_an_error_with_a_cause_and_then_there_is_another() {
     });
 }
 
+/// The kernel ends a worker with the thread that is its parent. That is none of the runtime's, which come and go.
+#[test]
+fn a_worker_stays_when_the_thread_that_asked_for_it_ends() {
+    let hsm = SoftHsm::new("seven");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let rig = std::thread::scope(|scope| {
+        let asks = || runtime.block_on(async { found(store(&hsm, "seven", 1).await).await });
+        scope.spawn(asks).join().unwrap()
+    });
+    let worker = || rig.keys().pool().members()[0].worker().unwrap();
+    let before = worker();
+    runtime.block_on(rig.create(new_key("k", Algorithm::Rsa2048))).unwrap();
+    assert_eq!(worker(), before);
+}
+
 #[test]
 fn a_worker_that_hangs_costs_a_deadline_each_and_is_replaced() {
     let hsm = SoftHsm::new("three");
@@ -307,7 +267,7 @@ fn a_token_without_the_key_says_so() {
         let rig = found(store(&hsm, "five", 1).await).await;
         rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
         let sealed = rig.bytes("alice", "k", encrypt(b"4711", Context::EMPTY)).await.unwrap();
-        for token in std::fs::read_dir(hsm.dir.path().join("tokens")).unwrap() {
+        for token in std::fs::read_dir(hsm.path("tokens")).unwrap() {
             for object in std::fs::read_dir(token.unwrap().path()).unwrap() {
                 let object = object.unwrap().path();
                 if object.file_name().unwrap() != "token.object"

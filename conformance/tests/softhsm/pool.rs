@@ -162,7 +162,7 @@ fn what_happens_to_one_member_fails_no_request() {
                 until(&rig, name, |condition| *condition == Condition::Up).await;
                 assert_ne!(member(&rig, name).worker(), Some(hung));
 
-                let aside = hsm.dir.path().join("aside");
+                let aside = hsm.path("aside");
                 std::fs::rename(hsm.tokens(), &aside).unwrap();
                 until(&rig, name, |condition| *condition != Condition::Up).await;
                 callers.answered(100).await;
@@ -276,7 +276,7 @@ fn who_is_away_when_a_key_is_destroyed_erases_it_when_it_is_back() {
             rig.bytes("alice", "stays", sign(b"message")).await.unwrap();
         }
         let before = [a.objects(), b.objects()];
-        let aside = b.dir.path().join("aside");
+        let aside = b.path("aside");
         std::fs::rename(b.tokens(), &aside).unwrap();
         rig.transition("k", Transition::Deactivate).await.unwrap();
         rig.transition("k", Transition::Destroy(None)).await.unwrap();

@@ -1,14 +1,15 @@
 //! Single tokens whose keys travel under a wrapping key that only their security officers can give them.
 
 use super::pool::{found, member, named, over, until};
-use super::{PIN, READY, SoftHsm, module, patience, runtime};
+use super::{MODULE, PIN, READY, SoftHsm, patience, runtime};
+use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, PublicEncryptingKey};
 use holdfast_conformance::keystore::suite;
 use holdfast_conformance::rig::{context, decrypt, encrypt, new_key, sign, transition};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::Durability;
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::{ErrorKind, Secret};
-use holdfast_keystore::pkcs11::worker::officer::{Offer, Officer};
+use holdfast_keystore::pkcs11::worker::officer::{Fingerprint, Offer, Officer};
 use holdfast_keystore::pkcs11::{Condition, Launch, Member};
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -33,7 +34,7 @@ fn officer(hsm: &SoftHsm, does: &str) -> Child {
 #[ignore = "started by the other tests, as a process of its own"]
 #[expect(clippy::disallowed_methods, reason = "whoever starts it has no other way to say it")]
 fn an_officer() {
-    let officer = Officer::open(module().to_str().unwrap(), "pool", &Secret::from(SO_PIN)).unwrap();
+    let officer = Officer::open(MODULE, "pool", &Secret::from(SO_PIN)).unwrap();
     let line = || std::io::stdin().lock().lines().next().unwrap().unwrap();
     match std::env::var("DOES").unwrap().as_str() {
         "make" => {
@@ -45,6 +46,16 @@ fn an_officer() {
             let offer = Offer::parse(&unhex(&line())).unwrap();
             say(&hex(&officer.send(KEK, &offer).unwrap()));
         }
+        "be deceived" => {
+            let (transport, told) = (officer.transport(KEK).unwrap(), Fingerprint::new([7; 16]));
+            // Whoever brings the line has seen the transport key's public half, and knows the key that they send.
+            let own = encrypted(&[7; 32], transport.offer().spki());
+            let refused = officer.receive(KEK, (&transport, &own), told).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Integrity);
+            assert!(refused.detail().starts_with("what came is another wrapping key"), "{}", refused.chain());
+            assert_eq!(officer.fingerprint(KEK).unwrap_err().kind(), ErrorKind::NotFound, "it does not stay");
+            say(&officer.make(KEK).unwrap().to_string());
+        }
         _ => {
             let transport = officer.transport(KEK).unwrap();
             say(&hex(transport.offer().spki()));
@@ -52,9 +63,11 @@ fn an_officer() {
             // What was sent to somebody else, or was changed on its way.
             let mut changed = wrapped.clone();
             changed[9] ^= 1;
-            assert!(officer.receive(KEK, &transport, &changed).is_err());
-            assert!(officer.receive(KEK, &officer.transport(KEK).unwrap(), &wrapped).is_err());
-            say(&officer.receive(KEK, &transport, &wrapped).unwrap().to_string());
+            let expected: Fingerprint = line().parse().unwrap();
+            let receive = |transport, wrapped: &[u8]| officer.receive(KEK, (transport, wrapped), expected);
+            let other = officer.transport(KEK).unwrap();
+            assert!(receive(&transport, &changed).is_err() && receive(&other, &wrapped).is_err());
+            say(&receive(&transport, &wrapped).unwrap().to_string());
             assert_eq!(officer.make(KEK).unwrap_err().kind(), ErrorKind::AlreadyExists);
         }
     }
@@ -92,6 +105,14 @@ fn ended(process: Child) -> String {
     heard(&mut &output.stdout[..])
 }
 
+/// As a token wraps that has no OAEP but with SHA-1.
+fn encrypted(key: &[u8], to: &[u8]) -> Vec<u8> {
+    let public = OaepPublicEncryptingKey::new(PublicEncryptingKey::from_der(to).unwrap()).unwrap();
+    let mut sealed = vec![0; public.ciphertext_size()];
+    public.encrypt(&OAEP_SHA1_MGF1SHA1, key, &mut sealed, None).unwrap();
+    sealed
+}
+
 /// Two single tokens that have the same wrapping key.
 pub(super) fn with_wrapping_key() -> (SoftHsm, SoftHsm) {
     let (a, b) = (SoftHsm::new("pool"), SoftHsm::new("pool"));
@@ -102,7 +123,7 @@ pub(super) fn with_wrapping_key() -> (SoftHsm, SoftHsm) {
     let mut sender = officer(&a, "send");
     writeln!(sender.stdin.take().unwrap(), "{offer}").unwrap();
     let wrapped = ended(sender);
-    writeln!(receiver.stdin.take().unwrap(), "{wrapped}").unwrap();
+    writeln!(receiver.stdin.take().unwrap(), "{wrapped}\n{made}").unwrap();
     assert_eq!(heard(&mut said), made, "it is the same key");
     std::io::copy(&mut said, &mut std::io::sink()).unwrap();
     assert!(receiver.wait().unwrap().success());
@@ -177,7 +198,7 @@ fn a_member_that_comes_back_is_brought_every_key_that_is_not_destroyed() {
         }
         // While it is away one of them is destroyed where that can be done: no copy of that is made any more.
         let hmac = Algorithm::HmacSha256.name();
-        let aside = b.dir.path().join("aside");
+        let aside = b.path("aside");
         std::fs::rename(b.tokens(), &aside).unwrap();
         until(&rig, "b", |condition| matches!(condition, Condition::Down(_) | Condition::Drained)).await;
         member(&rig, "b").join();
@@ -238,7 +259,7 @@ fn a_token_without_a_wrapping_key_or_with_a_weak_one_is_not_used() {
         // What its user can make is not trusted.
         let pin = std::str::from_utf8(PIN).unwrap();
         let made = Command::new("pkcs11-tool")
-            .args(["--module", module().to_str().unwrap(), "--login", "--pin", pin, "--keygen"])
+            .args(["--module", MODULE, "--login", "--pin", pin, "--keygen"])
             .args(["--key-type", "AES:32", "--usage-wrap", "--label", KEK, "--sensitive"])
             .env("SOFTHSM2_CONF", hsm.conf())
             .output()
@@ -250,6 +271,11 @@ fn a_token_without_a_wrapping_key_or_with_a_weak_one_is_not_used() {
             "{said}"
         );
     });
+}
+
+#[test]
+fn another_wrapping_key_than_was_told_does_not_stay() {
+    ended(officer(&SoftHsm::new("pool"), "be deceived"));
 }
 
 #[test]

@@ -4,8 +4,9 @@
 
 mod common;
 
+use common::faketime::{elsewhere, hurried};
 use common::wait::until;
-use common::{Server, Site, code, stderr, text};
+use common::{Server, Site, code, log, stderr, text, tool};
 use serde_json::Value;
 use std::process::Stdio;
 use std::sync::mpsc;
@@ -165,5 +166,87 @@ fn wherever_it_is_killed_the_key_is_in_its_archive_or_in_the_state() {
         site.ok(&server, "carol", &back);
     }
     opens(&site, &server);
+    server.ends();
+}
+
+/// A day passes for the calendar and for the gateway, which counts each hour that it was up.
+#[test]
+fn a_key_that_is_destroyed_while_it_is_away_comes_back_from_no_copy_of_its_archive() {
+    const HOURS: usize = 24;
+    if !tool("faketime") {
+        return;
+    }
+    let (site, settings, server) = found();
+    server.ends();
+    let settings =
+        settings.replace("[backup]\n", "[destruction]\nwaiting_days = 1\n[backup]\nkeep_days = 90\n");
+    let serving = || site.serving(&site.data(), &settings);
+    let back = [&["key", "unarchive", FILE][..], &TWO].concat();
+
+    let server = Server::start(serving());
+    // Its rotation shows when what is due has been looked at.
+    site.ok(&server, "carol", &["key", "create", "other"]);
+    site.ok(&server, "carol", &["key", "schedule", "other", "--every", "1d"]);
+    site.ok(&server, "carol", &["key", "deactivate", "kek"]);
+    let backup = site.json(&server, "oscar", &["backup"]);
+    let made = site.json(&server, "carol", &["key", "archive", "kek", "--to", FILE]);
+    site.ok(&server, "carol", &[&["key", "archived", FILE][..], &TWO].concat());
+    site.ok(&server, "carol", &["key", "destroy", "kek", "--confirm", "kek"]);
+    is_refused(&site, &server, "carol", &back, (5, "waits to be destroyed"));
+    server.ends();
+
+    // The calendar alone destroys nothing.
+    let two_days_later = || elsewhere(serving(), "+2d");
+    let server = Server::start(two_days_later());
+    let waits = |server: &Server| server.admin("/metrics").contains("holdfast_keys_to_destroy 1");
+    let rotated = || site.json(&server, "carol", &["key", "show", "other"])["newest_version"] == 2;
+    until("what is due by the calendar is done", rotated);
+    assert!(waits(&server));
+    is_refused(&site, &server, "carol", &back, (5, "waits to be destroyed"));
+    server.ends();
+
+    let hours = || {
+        let events = log::closing(&site.data().join("audit/_gateway")).into_iter();
+        events.filter(|event| event["action"] == "count-uptime" && event["outcome"] == "success").count()
+    };
+    let entries = |server: &Server| {
+        let metrics = server.admin("/metrics");
+        let count = metrics.lines().find_map(|line| line.strip_prefix("holdfast_log_entries "));
+        count.unwrap().parse::<usize>().unwrap()
+    };
+    while hours() < HOURS {
+        let server = Server::start(hurried(serving(), 20_000));
+        let before = entries(&server);
+        until("hours are counted", || entries(&server) > before + 6 * HOURS);
+        assert!(waits(&server), "nor does a gateway that was up, by a clock that nobody has confirmed");
+        // How long it waits for connections to end is hurried as well.
+        let _ended = server.stop();
+    }
+
+    let server = Server::start(two_days_later());
+    // To the gateway the hurry was a clock that jumped.
+    assert_eq!(show(&site, &server)["state"], "suspended");
+    site.ok(&server, "oscar", &["clock", "confirm"]);
+    until("it is destroyed", || show(&site, &server)["state"] == "destroyed");
+    let shown = show(&site, &server);
+    let archive = &shown["archive"];
+    for member in ["id", "sha256", "expires"] {
+        assert!(archive[member].is_string() && archive[member] == made["archive"][member], "{shown}");
+    }
+    assert_eq!((&made["archive"]["opens"], &archive["opens"]), (&true.into(), &false.into()));
+    assert_eq!((&shown["held_by"][0]["name"], &shown["held_by"][1]), (&backup["file"], &Value::Null));
+    is_refused(&site, &server, "carol", &back, (5, "is destroyed, and its archive opens no more"));
+    is_refused(&site, &server, "carol", &back, (5, "nothing brings it back but a backup from before"));
+    // What opened it lay under a sealing key that is left nowhere.
+    until("all that it lay under is retired", || {
+        let under = show(&site, &server)["sealed_under"].as_array().unwrap().clone();
+        under.len() == 2 && under.iter().all(|key| key["state"] == "retired")
+    });
+    let search =
+        ["audit", "search", "--key", "kek", "--action", "complete-destruction", "--outcome", "success"];
+    assert!(site.json(&server, "carol", &search)["subject"].as_str().unwrap().starts_with("ordered "));
+    // Nor does a key of the same name take it.
+    site.ok(&server, "carol", &["key", "create", "kek"]);
+    is_refused(&site, &server, "carol", &back, (5, "is not archived"));
     server.ends();
 }

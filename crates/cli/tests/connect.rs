@@ -12,13 +12,14 @@
 
 mod common;
 
+use common::faketime::elsewhere;
 use common::softhsm::{SoftHsm, start, the_worker};
 use common::wait::until;
 use common::{Dev, code, stderr, stdout, tool};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 use tempfile::TempDir;
 
@@ -317,12 +318,6 @@ fn a_gateway_without_stores_and_none_at_all_are_told_apart() {
     assert!(dev.fails(&line(&["--account", "1"]), 2).contains("12 digits"));
 }
 
-/// `faketime` itself would stand between us and the process, so its library is loaded alone.
-fn faketime() -> Option<PathBuf> {
-    let libraries = fs::read_dir("/usr/lib").ok()?.flatten();
-    libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists())
-}
-
 #[test]
 fn clocks_that_are_apart_are_named() {
     if !tool("faketime") {
@@ -330,11 +325,7 @@ fn clocks_that_are_apart_are_named() {
     }
     let dev = gateway("");
     connected(&dev);
-    let at = |offset: &str| {
-        let mut command = dev.command(&line(&["--self-test-only"]));
-        command.env("LD_PRELOAD", faketime().expect("libfaketime")).env("FAKETIME", offset);
-        command.output().unwrap()
-    };
+    let at = |offset: &str| elsewhere(dev.command(&line(&["--self-test-only"])), offset).output().unwrap();
     let output = at("+400s");
     names(
         &output,

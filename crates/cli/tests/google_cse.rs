@@ -11,6 +11,7 @@
 
 mod common;
 
+use common::faketime::elsewhere;
 use common::softhsm::start_as as start;
 use common::{Dev, stderr, tool};
 use holdfast_wire::cse::claim::Application;
@@ -116,14 +117,8 @@ fn the_published_tokens_at_their_time() {
     if !tool("faketime") {
         return;
     }
-    let library = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let mut library = library.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-    let library = library.find(|path| path.exists()).expect("libfaketime");
-    let dev = start(TempDir::new().unwrap(), &settings(), |mut command| {
-        command.env("LD_PRELOAD", &library).env("FAKETIME", "@2026-01-15 10:15:00").env("TZ", "UTC");
-        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        command
-    });
+    let dev =
+        start(TempDir::new().unwrap(), &settings(), |command| elsewhere(command, "@2026-01-15 10:15:00"));
     set_up(&dev);
     let read = |name: &str| std::fs::read_to_string(fixture(name)).unwrap().trim().to_owned();
     let (user, google) = (read("authentication.jwt"), read("authorization.jwt"));

@@ -376,7 +376,10 @@ fn single_tokens_get_one_wrapping_key_and_their_keys_travel() {
     let unknown = kek("c", "show", &[]).output().unwrap();
     assert!(code(unknown.status) == 2 && stderr(&unknown).contains("`a`, `b`"), "{}", stderr(&unknown));
 
-    let mut receiver = kek("b", "receive", &["--offer", "offer.pem", "--json"]).spawn().unwrap();
+    let wrapping_key = told(&made);
+    let mut receiver =
+        kek("b", "receive", &["--offer", "offer.pem", "--wrapping-key", &wrapping_key, "--json"]);
+    let mut receiver = receiver.spawn().unwrap();
     let mut said = BufReader::new(receiver.stderr.take().unwrap());
     let mut line = String::new();
     said.read_line(&mut line).unwrap();

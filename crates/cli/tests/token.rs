@@ -12,6 +12,7 @@
 mod common;
 
 use common::dev::{environment, serving};
+use common::faketime::elsewhere;
 use common::softhsm::{MODULE, PIN, SoftHsm, start, start_as, the_worker, workers};
 use common::wait::until;
 use common::{Dev, Server, code, holdfast, stderr, text};
@@ -92,8 +93,8 @@ fn what_holds_on_to_the_root_key_ends_the_process_and_the_next_start_changes_it(
     let ordered: Value = serde_json::from_slice(&ordered.stdout).unwrap();
     assert_eq!(ordered["in_force"], false, "nobody serves any more");
     let status = dev.server.ended();
-    // Stopped as it is, it does not notice.
-    assert!(Command::new("kill").args(["-KILL", &worker.to_string()]).status().unwrap().success());
+    // Stopped as it is, it does not notice, and the kernel sees to it.
+    until("its worker is gone", || !Path::new(&format!("/proc/{worker}")).exists());
     let said = dev.server.said();
     assert_eq!(code(status), 70, "{said}");
     assert!(said.contains("holds on to the root key") && said.contains("start the gateway again"), "{said}");
@@ -257,6 +258,20 @@ fn no_worker_outlives_its_gateway() {
     }
 }
 
+/// Nor one that somebody has stopped: it cannot notice that its gateway is gone, and goes with it all the same.
+#[test]
+fn a_stopped_worker_does_not_outlive_its_gateway() {
+    let hsm = SoftHsm::new();
+    let mut dev = start(TempDir::new().unwrap(), &hsm.settings());
+    let worker = the_worker(dev.server.pid());
+    until("the token takes keys", || dev.run(&["key", "create", "k"]).status.success());
+    assert!(Command::new("kill").args(["-STOP", &worker.to_string()]).status().unwrap().success());
+    let status = format!("/proc/{worker}/stat");
+    until("it is stopped", || fs::read_to_string(&status).unwrap().contains(") T "));
+    dev.server.kill();
+    until("its worker is gone", || !Path::new(&status).exists());
+}
+
 /// A gateway that stood still while rotations were due makes up for them as soon as it runs again, once, in software and in the token.
 #[test]
 fn what_was_due_during_a_standstill_is_rotated_at_the_next_start() {
@@ -273,15 +288,8 @@ fn what_was_due_during_a_standstill_is_rotated_at_the_next_start() {
     }
     let Dev { dir, server, .. } = dev;
     server.stop();
-    // Five days later, by the wall clock alone. Not by `faketime` itself, which would stand between us and its process.
-    let library = fs::read_dir("/usr/lib").unwrap().flatten();
-    let library =
-        library.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
-    let five_days_later = |mut line: Command| {
-        line.env("LD_PRELOAD", library.as_ref().expect("libfaketime")).env("FAKETIME", "+5d");
-        line.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        line
-    };
+    // By the wall clock alone.
+    let five_days_later = |line| elsewhere(line, "+5d");
     let dev = start_as(dir, &hsm.settings(), five_days_later);
     let newest = |key: &str| json(&dev, &["key", "show", key])["newest_version"].as_u64().unwrap();
     until("both are rotated", || newest("soft") == 2 && newest("hard") == 2);

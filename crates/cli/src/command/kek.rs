@@ -36,6 +36,10 @@ pub(crate) enum KekCommand {
         /// Where to write the transport key's public half (PEM), to be taken to the token that has the wrapping key
         #[arg(long, value_name = "FILE")]
         offer: PathBuf,
+        /// The wrapping key's fingerprint, as `make` or `show` tell it at the token that has it: never copied beside what is sent. Another
+        /// wrapping key is refused
+        #[arg(long, value_name = "FINGERPRINT")]
+        wrapping_key: Fingerprint,
         /// Wait until this file is there, instead of reading the line from stdin
         #[arg(long, value_name = "FILE")]
         wrapped: Option<PathBuf>,
@@ -104,8 +108,8 @@ impl KekCommand {
         match &self {
             Self::Make(_) => shown(officer.make(place.kek)?),
             Self::Show(_) => shown(officer.fingerprint(place.kek)?),
-            Self::Receive { offer, wrapped, .. } => {
-                shown(receive(app, &officer, &place, offer, wrapped.as_deref())?)
+            Self::Receive { offer, wrapping_key, wrapped, .. } => {
+                shown(receive(app, (&officer, &place), (offer, wrapped.as_deref()), *wrapping_key)?)
             }
             Self::Send { offer, fingerprint, output, .. } => {
                 let line = format!("{}\n", send(&officer, &place, offer, *fingerprint)?);
@@ -127,10 +131,9 @@ fn again(place: &Place<'_>) -> Result<(), Failure> {
 
 fn receive(
     app: &App,
-    officer: &Officer,
-    place: &Place<'_>,
-    offer: &Path,
-    wrapped: Option<&Path>,
+    (officer, place): (&Officer, &Place<'_>),
+    (offer, wrapped): (&Path, Option<&Path>),
+    expected: Fingerprint,
 ) -> Result<Fingerprint, Failure> {
     let transport = officer.transport(place.kek)?;
     let base64 = STANDARD.encode(transport.offer().spki());
@@ -156,7 +159,7 @@ fn receive(
         Failure::usage("that is not the line that `holdfast pool kek send` writes")
             .remedy("run this again, and send to the new transport key: this one is gone")
     })?;
-    Ok(officer.receive(place.kek, &transport, &wrapped)?)
+    Ok(officer.receive(place.kek, (&transport, &wrapped), expected)?)
 }
 
 /// A file's text, once it is there.

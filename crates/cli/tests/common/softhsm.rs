@@ -2,77 +2,42 @@
 
 use super::dev::{environment, serving};
 use super::wait::until;
-use super::{Dev, Server, holdfast, stderr, text};
+use super::{Dev, Server, holdfast, text};
+pub use holdfast_conformance::softhsm::MODULE;
+use holdfast_conformance::softhsm::Token;
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
 pub const PIN: &str = "pin-that-nobody-sees-7743";
-pub const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 /// A token, and the settings that name it.
-pub struct SoftHsm {
-    pub dir: TempDir,
+pub struct SoftHsm(Token);
+
+impl Deref for SoftHsm {
+    type Target = Token;
+
+    fn deref(&self) -> &Token {
+        &self.0
+    }
 }
 
 impl SoftHsm {
     pub fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        let made = Self { dir };
-        fs::create_dir(made.path("tokens")).unwrap();
-        let tokens = text(&made.path("tokens"));
-        fs::write(made.path("conf"), format!("directories.tokendir = {tokens}\nlog.level = ERROR\n"))
-            .unwrap();
-        fs::write(made.path("pin"), format!("{PIN}\n")).unwrap();
-        fs::set_permissions(made.path("pin"), fs::Permissions::from_mode(0o600)).unwrap();
-        let done = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", "holdfast", "--so-pin", "so-pin-1234", "--pin", PIN])
-            .env("SOFTHSM2_CONF", made.path("conf"))
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{}", stderr(&done));
-        made
+        Self::with_pin(Token::new(TempDir::new().unwrap(), "holdfast", PIN))
     }
 
-    /// Another one, of a replicated group with this one: it has the same objects, under the same keys.
+    /// Another one, of a replicated group with this one.
     pub fn twin(&self) -> Self {
-        let twin = Self { dir: TempDir::new().unwrap() };
-        for file in ["conf", "pin"] {
-            fs::copy(self.path(file), twin.path(file)).unwrap();
-        }
-        let conf = fs::read_to_string(self.path("conf")).unwrap();
-        let conf = conf.replace(&text(&self.path("tokens")), &text(&twin.path("tokens")));
-        fs::write(twin.path("conf"), conf).unwrap();
-        self.replicate(&twin);
-        twin
+        Self::with_pin(self.0.twin())
     }
 
-    /// What a vendor's replication does.
-    pub fn replicate(&self, to: &Self) {
-        for token in fs::read_dir(self.path("tokens")).unwrap() {
-            let token = token.unwrap();
-            let there = to.path("tokens").join(token.file_name());
-            fs::create_dir_all(&there).unwrap();
-            for file in fs::read_dir(token.path()).unwrap() {
-                let file = file.unwrap();
-                // Written beside it, since its module may be reading.
-                fs::copy(file.path(), to.path("beside")).unwrap();
-                fs::rename(to.path("beside"), there.join(file.file_name())).unwrap();
-            }
-        }
-    }
-
-    /// How many objects there are.
-    pub fn objects(&self) -> usize {
-        let token = fs::read_dir(self.path("tokens")).unwrap().next().unwrap().unwrap().path();
-        let names = fs::read_dir(token).unwrap().map(|file| file.unwrap().file_name());
-        names.filter(|name| name != "token.object" && name.to_string_lossy().ends_with(".object")).count()
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+    fn with_pin(token: Token) -> Self {
+        fs::write(token.path("pin"), format!("{PIN}\n")).unwrap();
+        fs::set_permissions(token.path("pin"), fs::Permissions::from_mode(0o600)).unwrap();
+        Self(token)
     }
 
     pub fn settings(&self) -> String {

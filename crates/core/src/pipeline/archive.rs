@@ -124,10 +124,10 @@ impl<P: Ports> Pipeline<P> {
         let before = &entry.key;
         let UnarchiveKey { key: _, archive: id, versions: sealed } = brought;
         if before.state == KeyState::Destroyed {
-            return Err(refused(format!(
-                "key `{}` is destroyed, and its archive opens no more",
-                before.name
-            )));
+            let detail = format!("key `{}` is destroyed, and its archive opens no more", before.name);
+            return Err(refused(detail).remedy(
+                "nothing brings it back but a backup from before: `holdfast key show` lists those that hold it as `held_by`",
+            ));
         }
         if before.destruction.is_some() {
             return Err(waits_to_be_destroyed(before));

@@ -23,6 +23,16 @@ impl<P: Ports> Pipeline<P> {
         self.engines.world.held_now()
     }
 
+    /// While a jump of the clock waits to be confirmed, the earlier of both times: what begins now gets no more time by it.
+    pub(super) fn at_earliest(&self, now: Timestamp) -> Timestamp {
+        self.engines.world.held_now().map_or(now, |held| held.min(now))
+    }
+
+    /// And the later: what has expired stays expired.
+    pub(super) fn at_latest(&self, now: Timestamp) -> Timestamp {
+        self.engines.world.held_now().map_or(now, |held| held.max(now))
+    }
+
     /// What an earlier process noticed and nobody has confirmed. How long nobody was there to carry the time on cannot be known, so it goes
     /// on from where it was noticed: too early rather than too late, for what time unlocks.
     pub(super) fn hold_clock_again(&self) {

@@ -179,7 +179,8 @@ impl<P: Ports> Pipeline<P> {
         let order = Destruction {
             state: before.state,
             resumes_to: before.resumes_to,
-            ordered: self.unhurried(scene.inbound.now),
+            // No jump of the clock brings it forward.
+            ordered: self.at_latest(scene.inbound.now),
             period,
             up: self.up(),
         };
@@ -201,11 +202,6 @@ impl<P: Ports> Pipeline<P> {
         };
         let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
         Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)))
-    }
-
-    /// While a jump of the clock waits to be confirmed, the later of both times: neither brings a destruction forward.
-    fn unhurried(&self, now: Timestamp) -> Timestamp {
-        self.engines.world.held_now().map_or(now, |held| held.max(now))
     }
 
     /// Now, and the newest commit: what is destroyed from here on is in no later backup.

@@ -34,7 +34,7 @@ impl<P: Ports> Pipeline<P> {
         }
         let id = self.free_name(scene, &new.name).await?;
         let (number, algorithm) = (KeyVersion::FIRST, self.algorithm_of(new));
-        let expires = scene.inbound.now.plus_seconds(*seconds);
+        let expires = self.at_earliest(scene.inbound.now).plus_seconds(*seconds);
         let asked = self.new_version(scene, id, number, (algorithm, new.exportable))?;
         let made = self.engines.keys.begin_import(intent.permit(), asked, expires).await?;
         let public = made.public.clone().ok_or_else(|| {
@@ -77,7 +77,7 @@ impl<P: Ports> Pipeline<P> {
         facts.input = Some(sha256(wrapped));
         let waiting = material(scene, before, &entry.current)?;
         let asked = self.new_version(scene, before.id, number, (before.algorithm, before.exportable))?;
-        let brought = Wrapped { bytes: wrapped, check_value, now: scene.inbound.now };
+        let brought = Wrapped { bytes: wrapped, check_value, now: self.at_latest(scene.inbound.now) };
         let made = self.engines.keys.finish_import(intent.permit(), waiting, asked, brought).await?;
         if let Past::Uses(uses) = *past {
             self.count_past(before.id, number, uses).await?;

@@ -182,9 +182,8 @@ impl<P: Ports> Pipeline<P> {
     /// Rotates and destroys what is due; whatever fails is tried again later.
     pub(super) async fn look_at_due(&self, go_on: impl Fn() -> bool + Sync) -> Result<(), Error> {
         let mut failed = self.look_ahead().await;
-        let world = &self.engines.world;
         // What a jump of the clock alone makes due waits until the jump is confirmed.
-        let now = world.held_now().map_or(world.now(), |held| held.min(world.now()));
+        let now = self.at_earliest(self.engines.world.now());
         for (tenant, key) in self.agenda.take_due(now) {
             if !go_on() {
                 self.agenda.ahead(|ahead| ahead.insert(now, &tenant, &key));

@@ -204,3 +204,26 @@ fn only_who_administers_keys_imports() {
         ErrorKind::Denied | ErrorKind::NotFound
     ));
 }
+
+/// Nor when it is noticed that the clock has jumped, back or ahead.
+#[test]
+fn no_step_of_the_clock_gives_an_import_key_more_time() {
+    let seconds = i64::try_from(DEFAULT_SECONDS).unwrap();
+    let tick = |rig: &Rig| now(rig.pipeline.finish_what_waits()).unwrap();
+    let rig = Rig::new();
+    let (_, public, _) = waiting(&rig, Algorithm::Xaes256Gcm);
+    rig.world.pass(2 * DEFAULT_SECONDS);
+    tick(&rig);
+    rig.world.jump(-2 * seconds);
+    tick(&rig);
+    let error = carol(&rig, finish(&public, Past::Untold)).unwrap_err();
+    assert!(error.detail().contains("expired"), "{}", error.chain());
+
+    let rig = Rig::new();
+    rig.world.jump(5 * seconds);
+    tick(&rig);
+    let (_, public, expires) = waiting(&rig, Algorithm::Xaes256Gcm);
+    assert_eq!(expires, rig.world.held_now().unwrap().plus_seconds(DEFAULT_SECONDS));
+    rig.world.jump(-5 * seconds);
+    carol(&rig, finish(&public, Past::Untold)).unwrap();
+}

@@ -1,28 +1,21 @@
 //! HTTP towards witnesses: one small request at a time, bounded in time and size.
 
-use crate::authorities;
 use crate::config::WitnessSettings;
 use crate::fault::Fault;
+use crate::https::{self, Https};
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as Http;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::RootCertStore;
 use std::time::Duration;
 
 /// Most bytes of an answer: a few cosignatures of the largest kind.
 const MAX_ANSWER: usize = 64 << 10;
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(3);
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// A way to one witness.
 pub(super) struct Client {
-    http: Http<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: Https,
     submit: Uri,
 }
 
@@ -45,21 +38,10 @@ impl Client {
         {
             return Err(refused());
         }
-        let config = match is_tls {
-            true => authorities::client(&settings.ca_file, "the witness's")?,
-            false => authorities::with(RootCertStore::empty())?,
+        let http = match is_tls {
+            true => https::client(&settings.ca_file, "the witness's", IDLE)?,
+            false => https::in_clear(IDLE)?,
         };
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT));
-        tcp.set_nodelay(true);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let mut builder = Http::builder(TokioExecutor::new());
-        let http = builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector);
         Ok(Self { http, submit })
     }
 

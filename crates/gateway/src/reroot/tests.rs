@@ -9,6 +9,7 @@ use crate::init::{self, Founder, Plan};
 use crate::outside::Outside;
 use crate::root::{self, Law, Reopened, state_key};
 use crate::scrub::{Damage, offline};
+use crate::serve::{self, Options, Started};
 use crate::shares::tests::People;
 use crate::shares::{RootKey, Roster};
 use crate::stages::Stages;
@@ -17,6 +18,7 @@ use holdfast_audit::reader::LogReader;
 use holdfast_keystore::root::file as root_file;
 use holdfast_state::{DirectoryLock, is_under};
 use serde_json::Value;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Where the root key is before and after.
@@ -215,4 +217,25 @@ async fn without_the_seeds_no_log_is_signed_anew_and_only_who_has_the_root_key_o
     std::fs::remove_file(place.directory.log_seeds(&next.root.id().unwrap())).unwrap();
     let refused = place.start(&[]).await.err().unwrap();
     assert!(refused.to_string().contains("log"), "{refused}");
+}
+
+/// Its process ends then, and the next start carries the order out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_cannot_be_closed_is_not_waited_for_for_ever() {
+    let place = Place::found().await;
+    let mut config = Config { data: place.directory.path().to_path_buf(), ..Config::default() };
+    config.listen.address.set_port(0);
+    config.admin.address.set_port(0);
+    config.limits.shutdown_seconds = 1;
+    let begun = serve::begin(Options { config, dev: false }).await.unwrap();
+    let Started::Serving(mut running) = begun else { panic!("its root key is in a file") };
+    let from = running.gateway.law.engines().log.signing().root().again().unwrap();
+    place.next(Kind::FileToFile, 0).order(&place.directory, &place.identity, &from).unwrap();
+    // As what works on a disk that hangs.
+    running.carrying.0 = tokio::spawn(std::future::pending());
+    let ended = tokio::time::timeout(Duration::from_secs(30), running.reroot()).await.expect("it ends");
+    let fault = ended.err().unwrap();
+    assert!(fault.to_string().contains("holds on to the root key"), "{fault}");
+    assert!(place.directory.next_root().exists(), "the order stands");
+    assert_eq!(id(&root_file::load(&place.directory.root_key()).unwrap()), id(&from));
 }

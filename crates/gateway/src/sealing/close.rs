@@ -184,9 +184,10 @@ pub(crate) async fn let_go(gateway: Arc<Gateway>) -> Result<(), Fault> {
     dropped.map_err(|error| Fault::new("the gateway could not be closed").because(error))
 }
 
-fn held() -> Fault {
+/// It could not be closed in time.
+pub(crate) fn held() -> Fault {
     Fault::new("something that was under way holds on to the root key")
-        .remedy("the process ends, which wipes it: start the gateway again, and it is sealed")
+        .remedy("the process ends, which wipes it: start the gateway again, and what was ordered is done")
 }
 
 /// The thing itself, once nobody shares it any more.

@@ -1,6 +1,7 @@
 //! A member of a pool: one token, behind one worker process, which is started again whenever it ends.
 
 mod held;
+mod process;
 mod start;
 mod supervise;
 

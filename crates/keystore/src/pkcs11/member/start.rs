@@ -4,6 +4,7 @@ use super::super::lane::Lane;
 use super::super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Welcome, frame_len};
 use super::super::worker::MAX_LANES;
 use super::held::Worker;
+use super::process::Process;
 use super::{About, Launch, Shared};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use std::io::{self, IoSlice};
@@ -11,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream as StdStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -21,13 +22,13 @@ impl Shared {
         let Launch { program, arguments, environment, module, token, pin, kek, closed, lanes, .. } =
             &self.launch;
         let (ours, theirs) = StdStream::pair()?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .spawn()?;
-        let child = Process(child);
+            .stdout(Stdio::null());
+        let child = Process::start(command).await?;
         let mut buffer = Buffer::default();
         let mut paths = Vec::new();
         for path in closed {
@@ -59,7 +60,7 @@ impl Shared {
         let late = || io::Error::other("its worker does not come up in time");
         let about =
             tokio::time::timeout(self.launch.start, welcomed).await.unwrap_or_else(|_| Err(late().into()))?;
-        let worker = Worker::new(child.0.id(), about, idle);
+        let worker = Worker::new(child.id(), about, idle);
         Ok((child, control, Arc::new(worker)))
     }
 }
@@ -75,16 +76,6 @@ pub(super) enum NotStarted {
 impl From<io::Error> for NotStarted {
     fn from(error: io::Error) -> Self {
         Self::Other(error)
-    }
-}
-
-/// A worker's process. Dropping it kills it and waits for its end.
-pub(super) struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
     }
 }
 

@@ -1,7 +1,8 @@
 //! The worker: the one process that loads a vendor's module. It knows no policy, no tenant and no gateway, only keys by their CKA_ID.
 //!
 //! It is started with one end of a socket pair as its standard input. There it is told what to load ([`Hello`]) and gets a socket for each
-//! lane; each lane has a thread and a session of its own. When the gateway's end closes, however that came about, the worker ends.
+//! lane; each lane has a thread and a session of its own. When the gateway's end closes, however that came about, the worker ends; when the
+//! gateway itself ends, the kernel kills the worker, stopped as it may be.
 
 mod confine;
 pub(super) mod curves;
@@ -18,7 +19,7 @@ use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_le
 use confine::Confined;
 use fault::Fault;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
 use std::ffi::OsStr;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -49,6 +50,9 @@ fn serve() -> io::Result<()> {
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     // Typed by somebody, or started by something else.
     rustix::net::sockopt::socket_type(&control)?;
+    // A process that somebody has stopped does not notice that its gateway is gone, and would keep its login. If it is gone by now, what is read next
+    // says so.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     let mut control = UnixStream::from(control);
     let (mut head, mut first, mut buffer) = ([0; 4], Buffer::default(), Buffer::default());
     // Not a byte more: what follows brings the lanes.

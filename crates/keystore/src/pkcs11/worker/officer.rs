@@ -8,10 +8,11 @@
 //! send: trust it, wrap the wrapping key        (people compare the public half's fingerprint)
 //!          ──────── wrapped, RSA-OAEP ────────►
 //!                                              receive: unwrap it as trusted
+//!                                              (and compare the wrapping key's fingerprint)
 //! ```
 //!
 //! The transport key's private half is never outside of its token and is gone at the end. Whoever could put another public half in its place
-//! would be given the wrapping key: hence the comparison.
+//! would be given the wrapping key, and anybody can encrypt one of their own to the right one: hence both comparisons.
 
 use super::super::der;
 use super::fault::Fault;
@@ -219,21 +220,40 @@ impl Officer {
         send().map_err(failed)
     }
 
-    /// Unwraps the wrapping key that was sent here.
+    /// Unwraps the wrapping key that was sent here, whose fingerprint is known from where it was made. Another one does not stay.
     ///
     /// # Errors
-    /// `integrity` where it was not sent to this transport key; `key-store-unavailable`.
-    pub fn receive(&self, label: &str, transport: &Transport, wrapped: &[u8]) -> Result<Fingerprint, Error> {
+    /// `integrity` where it was not sent to this transport key, or is another one; `key-store-unavailable`.
+    pub fn receive(
+        &self,
+        label: &str,
+        (transport, wrapped): (&Transport, &[u8]),
+        expected: Fingerprint,
+    ) -> Result<Fingerprint, Error> {
         self.has_none(label)?;
-        let receive = || -> Result<Fingerprint, Fault> {
+        let receive = || -> Result<(ObjectHandle, Fingerprint), Fault> {
             let mut template =
                 vec![Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
             template.extend(kek::kek_template(label));
             let kek =
                 either(|hash| self.session.unwrap_key(&oaep(hash), transport.private, wrapped, &template))?;
-            kek::fingerprint(&self.session, kek, false).map(Fingerprint)
+            match kek::fingerprint(&self.session, kek, false) {
+                Ok(fingerprint) => Ok((kek, Fingerprint(fingerprint))),
+                Err(fault) => {
+                    self.session.destroy_object(kek)?;
+                    Err(fault)
+                }
+            }
         };
-        receive().map_err(failed)
+        let (kek, fingerprint) = receive().map_err(failed)?;
+        if fingerprint == expected {
+            return Ok(fingerprint);
+        }
+        self.session.destroy_object(kek).map_err(|error| failed(error.into()))?;
+        let detail = format!("what came is another wrapping key, {fingerprint}, and was removed again");
+        Err(Error::new(ErrorKind::Integrity, Stage::Perform, detail).remedy(
+            "somebody may have put their own in its place: find out who had the line; then receive it anew, with the fingerprint that `holdfast pool kek show` tells where it was made",
+        ))
     }
 
     fn kek(&self, label: &str) -> Result<ObjectHandle, Error> {
@@ -253,7 +273,7 @@ impl Officer {
             Some(_) => {
                 let detail = format!("the token has a wrapping key `{label}` already");
                 Err(Error::new(ErrorKind::AlreadyExists, Stage::Perform, detail).remedy(
-                    "use it; keys that travelled under it come to no member without it. `holdfast pool kek show` tells its fingerprint",
+                    "use it if it is the pool's, whose keys come to no member without it: `holdfast pool kek show` tells its fingerprint. Otherwise remove it with the vendor's tools",
                 ))
             }
         }
