@@ -14,6 +14,7 @@
 
 pub mod custodians;
 pub mod dev;
+pub mod findings;
 pub mod log;
 pub mod mount;
 pub mod server;

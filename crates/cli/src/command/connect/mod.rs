@@ -3,6 +3,7 @@
 
 mod aws_xks;
 mod kubernetes;
+mod listener;
 mod tenant;
 
 use crate::app::App;
