@@ -2,9 +2,13 @@
 //! provider; what they share is here and in [`tenant`].
 
 mod aws_xks;
+mod configuration;
+mod issuers;
 mod kubernetes;
 mod listener;
+mod ms_dke;
 mod tenant;
+mod token;
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -21,6 +25,7 @@ use std::time::Duration;
 pub(crate) enum ConnectCommand {
     AwsXks(aws_xks::AwsXks),
     Kubernetes(kubernetes::Kubernetes),
+    MsDke(ms_dke::MsDke),
 }
 
 impl ConnectCommand {
@@ -28,6 +33,7 @@ impl ConnectCommand {
         match self {
             Self::AwsXks(provider) => provider.run(app),
             Self::Kubernetes(provider) => provider.run(app),
+            Self::MsDke(provider) => provider.run(app),
         }
     }
 }
