@@ -3,6 +3,7 @@
 
 mod aws_xks;
 mod configuration;
+mod google_cse;
 mod issuers;
 mod kubernetes;
 mod listener;
@@ -24,6 +25,7 @@ use std::time::Duration;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConnectCommand {
     AwsXks(aws_xks::AwsXks),
+    GoogleCse(google_cse::GoogleCse),
     Kubernetes(kubernetes::Kubernetes),
     MsDke(ms_dke::MsDke),
 }
@@ -32,6 +34,7 @@ impl ConnectCommand {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         match self {
             Self::AwsXks(provider) => provider.run(app),
+            Self::GoogleCse(provider) => provider.run(app),
             Self::Kubernetes(provider) => provider.run(app),
             Self::MsDke(provider) => provider.run(app),
         }
