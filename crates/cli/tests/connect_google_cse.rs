@@ -13,7 +13,9 @@ mod common;
 
 use common::findings::{fine, names, watched};
 use common::impostor::{Asked, Impostor};
+use common::log::closing;
 use common::softhsm::start;
+use common::wait::until;
 use common::{Dev, code, holdfast, stderr, stdout, tool};
 use holdfast_wire::cse::ORIGIN;
 use holdfast_wire::cse::claim::Application;
@@ -56,6 +58,14 @@ write("google.gmail", google, iss="gsuitecse-tokenissuer-gmail@system.gserviceac
 write("google.audience", google, aud="other")
 write("google.delegated", google, delegated_to="room@example.org")
 write("google.guest", google, email_type="customer-idp")
+def activity(after, name, doc):
+    at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(now + after))
+    parameters = [{"name": "doc_id", "value": doc}, {"name": "is_encrypted", "boolValue": True}]
+    return {"kind": "admin#reports#activity", "id": {"time": at, "applicationName": "drive"}, "actor": {"email": "ana@example.org"},
+            "events": [{"type": "access", "name": name, "parameters": parameters}]}
+page = {"kind": "admin#reports#activities", "items": [activity(7200, "rename", "last"), activity(-7200, "rename", "first")]}
+open("activities", "w").write(json.dumps(page) + json.dumps(activity(0, "view", "1a2b3c")))
+open("activities.lacking", "w").write(json.dumps(page) + json.dumps(activity(3600, "download", "1a2b3c")))
 "#;
 
 fn issuers(keys: &str) -> String {
@@ -185,6 +195,36 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
     assert!(findings.iter().all(|finding| finding["verdict"] != "wrong"), "{report}");
     assert!(findings.iter().any(|finding| finding["what"] == "unwrap" && finding["verdict"] == "fine"));
     assert!(report["paste"][0]["to"].as_str().unwrap().contains("External key service"));
+}
+
+/// Google's own record, joined with ours by user, file and time.
+#[test]
+fn what_was_done_is_held_against_google_s_activities() {
+    let dev = gateway(TABLE);
+    connected(&dev);
+    let log = dev.data().join("audit/dev");
+    until("both uses of the key are published", || {
+        let done = closing(&log).into_iter().filter(|event| event["outcome"] == "success");
+        done.filter(|event| {
+            event["protocol"]["says"]["resource_name"] == "//googleapis.com/drive/files/1a2b3c"
+        })
+        .count()
+            == 2
+    });
+    let reconcile = |file: &str, within: &str| {
+        dev.run(&["audit", "reconcile", "--google-activities", file, "--within", within])
+    };
+    let output = reconcile("activities", "10min");
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    assert!(stderr(&output).contains("2 uses of keys with an activity of the same user and file"));
+    let output = reconcile("activities.lacking", "10min");
+    assert_eq!(code(output.status), 6, "{}", stderr(&output));
+    assert!(stderr(&output).contains("2 uses of keys have no activity at Google"), "{}", stderr(&output));
+    for words in ["only here", "only at Google", "unwrap", "download", "ana@example.org", "1a2b3c"] {
+        assert!(stdout(&output).contains(words), "{words}: {}", stdout(&output));
+    }
+    assert_eq!(code(reconcile("activities.lacking", "65min").status), 0);
+    dev.fails(&["audit", "reconcile", "--google-activities", "keys.json"], 2);
 }
 
 #[test]
