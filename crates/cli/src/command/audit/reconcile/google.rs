@@ -270,8 +270,8 @@ mod tests {
             here("2026-01-15T10:15:02.000000Z", "unwrap", "1opened", "success"),
             here("2026-01-15T10:30:00.000000Z", "unwrap", "1refused", "refused"),
             here("2026-01-15T12:00:00.000000Z", "unwrap", "1quiet", "success"),
-            // The same file, long after.
-            here("2026-01-15T14:00:00.000000Z", "unwrap", "1opened", "success"),
+            // The same file, twenty minutes after the last of these.
+            here("2026-01-15T10:40:00.000000Z", "unwrap", "1opened", "success"),
             // Beyond what the files speak of for sure.
             here("2026-01-15T17:55:00.000000Z", "unwrap", "1late", "success"),
             // Plain for Google, which counts all the same where somebody used the key.
@@ -281,9 +281,9 @@ mod tests {
         let found: Vec<_> = found.iter().map(|found| (found.found, &*found.file, &*found.what)).collect();
         let expected = [
             (REFUSED, "1refused", "view"),
+            (ONLY_HERE, "1opened", "unwrap"),
             (ONLY_HERE, "1quiet", "unwrap"),
             (ONLY_THERE, "1cached", "download"),
-            (ONLY_HERE, "1opened", "unwrap"),
         ];
         assert_eq!((found, both), (expected.to_vec(), 2));
     }
