@@ -481,7 +481,7 @@ fn answers_that_were_changed_on_the_way_are_named() {
     ]);
     type Reply = (&'static str, Vec<(String, String)>, &'static str);
     let asked = |preflight: (Reply, Reply), posted: Reply| {
-        let impostor = Impostor::start(move |Asked { line, head }: &Asked| {
+        let impostor = Impostor::start(move |Asked { line, head, .. }: &Asked| {
             let (status, headers, body) = match line.split(' ').collect::<Vec<_>>()[..] {
                 ["GET", "/v1/status"] => ("200 OK", vec![], STATUS),
                 ["GET", "/v1/certs"] => ("200 OK", vec![], r#"{"keys":[{"kid":"a"}]}"#),
@@ -517,4 +517,114 @@ fn answers_that_were_changed_on_the_way_are_named() {
     names(&asked(right(), open), 6, &["tokens of nobody's are taken", "do not use it"]);
     let broken = ("500 Error", readable.clone(), r#"{"code":500,"message":"a defect","details":""}"#);
     names(&asked(right(), broken), 5, &["tokens of nobody's: 500: a defect"]);
+}
+
+/// A service that has the right form, and does not do what it says.
+#[test]
+fn a_service_that_does_something_else_is_named() {
+    let dev = gateway(TABLE);
+    let tokens: Vec<String> = TOKENS
+        .iter()
+        .map(|it| if it.starts_with("--") { (*it).to_owned() } else { common::text(&dev.path(it)) })
+        .collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let right = std::fs::read_to_string(dev.path("user")).unwrap();
+    let google = std::fs::read_to_string(dev.path("google")).unwrap();
+    let both = format!(r#""authentication":"{right}","authorization":"{google}""#);
+    type Answered = (&'static str, String);
+    let asked = move |answer: fn(bool, &Asked) -> Answered| {
+        let both = both.clone();
+        let impostor = Impostor::start(move |asked: &Asked| {
+            let Asked { line, head, body } = asked;
+            let readable = vec![("access-control-allow-origin".to_owned(), ORIGIN.to_owned())];
+            let allowed =
+                [("access-control-allow-methods", "POST"), ("access-control-allow-headers", "content-type")];
+            let allowed = allowed.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["GET", "/v1/status"] => ("200 OK".to_owned(), vec![], STATUS.to_owned()),
+                ["GET", _] => ("200 OK".to_owned(), vec![], r#"{"keys":[{"kid":"a"}]}"#.to_owned()),
+                ["OPTIONS", _] if head.contains(ORIGIN) => (
+                    "204 No Content".to_owned(),
+                    readable.into_iter().chain(allowed).collect(),
+                    String::new(),
+                ),
+                ["OPTIONS", _] => ("204 No Content".to_owned(), vec![], String::new()),
+                _ => {
+                    // The names of an object's members come in alphabetical order.
+                    let (status, told) = answer(body.contains(&both), asked);
+                    (status.to_owned(), readable, told)
+                }
+            }
+        });
+        ask(&impostor.url, &impostor.certificate, &tokens)
+    };
+    const KEY: &str = r#"{"key":"aG9sZGZhc3QgY29ubmVjdDogdGhpcyBpcyBubyBrZXk="}"#;
+    const BLOB: &str = r#"{"wrapped_key":"YmxvYg=="}"#;
+    fn told(code: u16) -> String {
+        format!(r#"{{"code":{code},"message":"words","details":"request 01JDCZRGZKA9Q6W8T2V4X6Y8Z0"}}"#)
+    }
+    fn is_damaged(asked: &Asked) -> bool {
+        !asked.body.contains("YmxvYg==")
+    }
+    let said = stdout(&asked(|known, asked| match (known, asked.line.ends_with("/unwrap")) {
+        (true, true) if is_damaged(asked) => ("400 Bad Request", told(400)),
+        (true, true) => ("200 OK", KEY.to_owned()),
+        (true, false) => ("200 OK", BLOB.to_owned()),
+        (false, _) => ("401 Unauthorized", told(401)),
+    }));
+    fine(&said, &["gives the key back, and refuses a damaged one"]);
+    for (answer, words) in [
+        (
+            (|_, asked| match asked.body.contains("e30.e30") {
+                true => ("401 Unauthorized", told(401)),
+                false => ("200 OK", BLOB.to_owned()),
+            }) as fn(bool, &Asked) -> Answered,
+            "with a wrong signature or place is answered 200",
+        ),
+        (
+            |known, asked| match (known, asked.line.ends_with("/unwrap")) {
+                (true, true) => ("200 OK", r#"{"key":"AAAA"}"#.to_owned()),
+                (true, false) => ("200 OK", BLOB.to_owned()),
+                (false, _) => ("401 Unauthorized", told(401)),
+            },
+            "another key comes back than went there",
+        ),
+        (
+            |known, asked| match (known, asked.line.ends_with("/unwrap")) {
+                (true, true) => ("200 OK", KEY.to_owned()),
+                (true, false) => ("200 OK", BLOB.to_owned()),
+                (false, _) => ("401 Unauthorized", told(401)),
+            },
+            "a damaged one is answered 200",
+        ),
+        (
+            |known, _| match known {
+                true => ("200 OK", format!(r#"{{"wrapped_key":"{}"}}"#, "A".repeat(1028))),
+                false => ("401 Unauthorized", told(401)),
+            },
+            "no wrapped key that Google takes",
+        ),
+    ] {
+        names(&asked(answer), 6, &[words, "do not use it, and report it"]);
+    }
+    macro_rules! status {
+        ($code:literal) => {
+            (|known, _| match known {
+                true => (concat!($code, " Refused"), told($code)),
+                false => ("401 Unauthorized", told(401)),
+            }) as fn(bool, &Asked) -> Answered
+        };
+    }
+    for (answer, exit, words) in [
+        (status!(400), 6, "what was wrapped a moment ago is not taken"),
+        (status!(401), 4, "`audiences` have the provider's `aud`"),
+        (status!(403), 3, "holdfast audit search --operation 01JDCZRGZKA9Q6W8T2V4X6Y8Z0"),
+        (status!(404), 5, "the service has no such method"),
+        (status!(429), 7, "raise `requests_per_second`"),
+        (status!(500), 5, "create the key that the `[[google_cse]]` names"),
+        (status!(503), 7, "`holdfast status` for the issuers' keys"),
+        (status!(418), 1, "look at the gateway's log"),
+    ] {
+        names(&asked(answer), exit, &["to wrap: ", words]);
+    }
 }

@@ -168,6 +168,15 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
     let both = quiet(&["--entra-token-file", "ana"]);
     fine(&both, &["2048 bits, version 2,", "2 of 2 open at their own URLs"]);
 
+    // Who may read no keys reads the document all the same.
+    let (cert, key) =
+        (dev.data().join("credentials/operator.pem"), dev.data().join("credentials/operator.key"));
+    let mut operator = dev.command(&line(&["--self-test-only", "--entra-token-file", "ana"]));
+    operator.env_remove("HOLDFAST_TOKEN").env("HOLDFAST_CERT", cert).env("HOLDFAST_KEY", key);
+    let said = stdout(&operator.output().unwrap());
+    watched(&said, "nothing was decrypted: `legal-hold` cannot be read here");
+    fine(&said, &["2048 bits, byte for byte", "2 keys, from a file"]);
+
     // For programs: the same in an object.
     let report: Value =
         serde_json::from_str(&dev.ok(&line(&["--json", "--entra-token-file", "ana"]))).unwrap();
@@ -436,4 +445,61 @@ fn answers_that_were_changed_on_the_way_are_named() {
     let open = vec![("content-type".to_owned(), json.to_owned())];
     names(&asked(document.clone(), "500 Error", open), 1, &["a request without a token: 500"]);
     assert!(document.contains(id));
+}
+
+/// A service that has the right form, and does not do what it says: the key's record is the gateway's, and all else an impostor's.
+#[test]
+fn a_service_that_does_something_else_is_named() {
+    let dev = gateway();
+    connected(&dev);
+    let ca = dev.environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1.clone();
+    let mut curl = Command::new("curl");
+    let got = curl.args(["-sS", "--http1.1", "--cacert", &ca, "-H", "Host: 127.0.0.1"]);
+    let got = got.arg(format!("{}/legal-hold", dev.server.url)).output().unwrap();
+    let document = String::from_utf8(got.stdout).unwrap();
+    assert!(document.starts_with("{\"key\":{"), "{document}");
+    let asked = |status: &'static str, body: &'static str| {
+        let document = document.clone();
+        let impostor = Impostor::start(move |Asked { line, head, .. }: &Asked| {
+            let is_challenged = !head.contains("uthorization: Bearer") || head.contains("e30.e30");
+            let authorization = "https://b.example";
+            let challenge =
+                format!("Bearer resource=\"{URL}\", authorization=\"{authorization}\", realm=\"{URL}\"");
+            let json = ("content-type".to_owned(), "application/json; charset=utf-8".to_owned());
+            let headers =
+                [("www-authenticate", &*challenge), ("resource", URL), ("authorization", authorization)];
+            let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            match line.starts_with("GET") {
+                true if line.contains("legal-hold") => ("200 OK".to_owned(), vec![json], document.clone()),
+                true => ("404 Not Found".to_owned(), vec![], String::new()),
+                false if is_challenged => {
+                    let headers = [json].into_iter().chain(headers).collect();
+                    ("401 Unauthorized".to_owned(), headers, String::new())
+                }
+                false => (status.to_owned(), vec![json], body.to_owned()),
+            }
+        });
+        let both = format!("{}{}", std::fs::read_to_string(&ca).unwrap(), impostor.certificate);
+        let both = dev.file("both.pem", both.as_bytes());
+        dev.run(&line(&["--entra-token-file", "ana", "--endpoint", &impostor.url, "--cacert", &both]))
+    };
+    names(&asked("200 OK", r#"{"value":"AAAA"}"#), 6, &["another plaintext comes back", "do not use it"]);
+    let right = r#"{"value":"aG9sZGZhc3QgY29ubmVjdDogNDQgYnl0ZXMsIHRoaXMgaXMgYSB0cmlhbC4="}"#;
+    names(&asked("200 OK", right), 6, &["another padding is answered 200", "do not use it"]);
+    for (status, exit, words) in [
+        ("400 Refused", 6, "what was encrypted a moment ago is not taken"),
+        ("401 Refused", 4, "`issuers`, `audiences` and `scope` must be the token's"),
+        ("403 Refused", 3, "holdfast audit search --key legal-hold --outcome refused"),
+        ("404 Refused", 5, "made with `--protocol ms-dke`"),
+        ("413 Refused", 2, "fewer `groups`"),
+        ("429 Refused", 7, "raise `requests_per_second`"),
+        ("503 Refused", 7, "holdfast pool status"),
+        ("500 Refused", 1, "look at the gateway's log"),
+    ] {
+        let told = format!("to decrypt with version 1: {}", &status[..3]);
+        names(&asked(status, ""), exit, &[&told, words]);
+    }
+    // The document of another version than the key's.
+    dev.ok(&["key", "rotate", "legal-hold"]);
+    names(&asked("200 OK", right), 5, &["it is not of version 2 of `legal-hold` here", "`--endpoint`"]);
 }

@@ -6,10 +6,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 
-/// What it is asked: the first line without the version, and the whole head.
+/// What it is asked: the first line without the version, the whole head, and the body.
 pub struct Asked {
     pub line: String,
     pub head: String,
+    pub body: String,
 }
 
 pub struct Impostor {
@@ -61,7 +62,7 @@ impl Impostor {
     }
 }
 
-/// A request's head, its body passed over.
+/// A request, whole.
 fn read(stream: &mut BufReader<impl std::io::Read>) -> Option<Asked> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -74,5 +75,5 @@ fn read(stream: &mut BufReader<impl std::io::Read>) -> Option<Asked> {
     let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body).ok()?;
     let line = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
-    Some(Asked { line, head })
+    Some(Asked { line, head, body: String::from_utf8(body).unwrap() })
 }
