@@ -281,7 +281,7 @@ impl GoogleCse {
             };
             let browser = client::Browser { client: &listener, service: &service };
             let is_there = trial::run(app, &browser, (tokens.as_ref(), signing.as_ref()), &mut report).await;
-            issuers::examine(app, &service.believed_issuers(table), config, &mut report).await;
+            issuers::examine(&service.believed_issuers(table), config, &mut report).await;
             is_there && is_configured
         });
         if !how.self_test_only {

@@ -232,7 +232,7 @@ impl MsDke {
             let office = office::Office { client: &listener, service: &service };
             let is_there = trial::run(app, &office, (known, token.as_ref()), &mut report).await;
             let config = config.as_ref().and_then(|config| config.config.as_ref());
-            issuers::examine(app, &service.issuers, config, &mut report).await;
+            issuers::examine(&service.issuers, config, &mut report).await;
             is_there && is_configured
         });
         if !how.self_test_only {
