@@ -13,6 +13,7 @@
 mod common;
 
 use common::faketime::elsewhere;
+use common::findings::names;
 use common::softhsm::{SoftHsm, start, the_worker};
 use common::wait::until;
 use common::{Dev, code, stderr, stdout, tool};
@@ -20,7 +21,6 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Output;
 use tempfile::TempDir;
 
 const STORE: &str = "
@@ -54,18 +54,6 @@ fn line<'a>(options: &[&'a str]) -> Vec<&'a str> {
 /// Connects all of it.
 fn connected(dev: &Dev) -> String {
     dev.ok(&line(&["--set-policy", "--config", "holdfast.toml"]))
-}
-
-/// Must end with this code, and say all of these words on stdout, each in a line of a thing that is wrong or in what to do.
-#[track_caller]
-fn names(output: &Output, with: i32, words: &[&str]) {
-    let (said, failed) = (stdout(output), stderr(output));
-    assert_eq!(code(output.status), with, "{said}{failed}");
-    assert!(failed.contains("something is wrong, first of all: "), "{failed}");
-    for words in words {
-        let is_told = |line: &str| line.contains(words) && (line.starts_with('✗') || line.contains(" → "));
-        assert!(said.lines().any(is_told), "`{words}` is not named:\n{said}");
-    }
 }
 
 fn secret_of(file: &Path) -> String {

@@ -32,6 +32,7 @@ pub struct ClientBuilder {
     timeout: Duration,
     attempts: u32,
     receipts: Option<Receipts>,
+    host: Option<String>,
 }
 
 /// What is told of each receipt.
@@ -47,6 +48,7 @@ impl ClientBuilder {
             timeout: TIMEOUT,
             attempts: 3,
             receipts: None,
+            host: None,
         }
     }
 
@@ -87,12 +89,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Asks for this host (with its port, if it has one) instead of the address's, over HTTP/1.1: what the gateway serves under other names. Whom it
+    /// trusts is decided by the address all the same.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
     /// Makes the client. Nothing is sent yet.
     ///
     /// # Errors
     /// When the address is no `https` URL, or a certificate, key or token cannot be read.
     pub fn connect(self) -> Result<Client, Error> {
-        let Self { url, ca, identity, token, timeout, attempts, receipts } = self;
+        let Self { url, ca, identity, token, timeout, attempts, receipts, host } = self;
         let authority = authority(&url)?;
         let tls = tls(&ca, identity)?;
         let token = token.map(|token| authorization(&token)).transpose()?;
@@ -100,16 +109,19 @@ impl ClientBuilder {
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls.clone())
-            .https_only()
-            .enable_all_versions()
-            .wrap_connector(tcp);
+        let host = host.map(|host| named(&host)).transpose()?;
+        let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_only();
+        // HTTP/2 has a place of its own for the host, which is the address's.
+        let connector = match host {
+            Some(_) => connector.enable_http1().wrap_connector(tcp),
+            None => connector.enable_all_versions().wrap_connector(tcp),
+        };
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        let inner = Inner { http, authority, token, timeout, attempts, receipts, tls: Arc::new(tls) };
+        let tls = Arc::new(tls);
+        let inner = Inner { http, authority, host, token, timeout, attempts, receipts, tls };
         Ok(Client::from_inner(inner))
     }
 }
@@ -128,6 +140,14 @@ fn authority(url: &str) -> Result<Authority, Error> {
         (Some(scheme), Some(authority)) if *scheme == Scheme::HTTPS && plain => Ok(authority.clone()),
         _ => Err(refused()),
     }
+}
+
+fn named(host: &str) -> Result<HeaderValue, Error> {
+    let is_one = host.parse::<Authority>().is_ok_and(|authority| !authority.as_str().contains('@'));
+    HeaderValue::from_str(host).ok().filter(|_| is_one).ok_or_else(|| {
+        let shown = host.chars().take(200).collect::<String>();
+        Error::settings(format!("`{shown}` is no host"), "give a name, with a port behind it if it has one")
+    })
 }
 
 fn tls(ca: &[Vec<u8>], identity: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>) -> Result<ClientConfig, Error> {
@@ -205,6 +225,15 @@ mod tests {
             "ftp://a",
         ] {
             assert!(authority(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_and_perhaps_a_port() {
+        for (host, is_one) in
+            [("a.example", true), ("a.example:8443", true), ("u@a", false), ("a/b", false), ("", false)]
+        {
+            assert_eq!(named(host).is_ok(), is_one, "{host}");
         }
     }
 

@@ -12,7 +12,7 @@ use holdfast_wire::native::message::{
     Status, TenantDone, VerifyBackup,
 };
 use holdfast_wire::native::{Method, OPERATION_HEADER, RECEIPT_HEADER, RECEIPT_WANTED};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
@@ -40,6 +40,8 @@ pub struct Client {
 pub(crate) struct Inner {
     pub(crate) http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     pub(crate) authority: Authority,
+    /// For which host it asks, where that is not the address's.
+    pub(crate) host: Option<HeaderValue>,
     pub(crate) token: Option<HeaderValue>,
     pub(crate) timeout: Duration,
     pub(crate) attempts: u32,
@@ -98,6 +100,14 @@ pub struct Reply {
     pub status: u16,
     /// The body, wiped when it is dropped.
     pub body: Zeroizing<Vec<u8>>,
+    headers: HeaderMap,
+}
+
+impl Reply {
+    /// A header, if it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 impl fmt::Debug for Reply {
@@ -248,13 +258,27 @@ impl Client {
         self.inner.authority.as_str()
     }
 
-    /// Sends a POST of another protocol that the gateway serves, once, with these headers and without this client's token. To say no certificate
+    /// Sends a POST of another protocol that the gateway serves; see [`Client::ask`].
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Reply, Error> {
+        self.ask(http::Method::POST, path, headers, body).await
+    }
+
+    /// Sends a request of another protocol that the gateway serves, once, with these headers and without this client's token. To say no certificate
     /// either, set a client up without one.
     ///
     /// # Errors
     /// When it cannot be sent, or is not answered in time; not for what is answered.
-    pub async fn post(
+    pub async fn ask(
         &self,
+        method: http::Method,
         path: &str,
         headers: &[(&'static str, &str)],
         body: Vec<u8>,
@@ -263,7 +287,7 @@ impl Client {
         let remedy = "check the names for typing errors";
         let unsendable = || Error::settings(format!("`{path}` cannot be asked for"), remedy);
         let mut request = http::Request::new(Full::new(Bytes::from_owner(Zeroizing::new(body))));
-        *request.method_mut() = http::Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = self.uri(path)?;
         for (name, value) in headers {
             let mut value = HeaderValue::from_str(value).map_err(|_| unsendable())?;
@@ -275,7 +299,8 @@ impl Client {
             let remedy = "send again, allow more time, or ask an operator for `holdfast status`";
             Err(Error::new(Cause::Timeout, format!("{place} gave no answer in time"), remedy))
         })?;
-        Ok(Reply { status: response.status.as_u16(), body: response.body })
+        let Response { status, headers, body } = response;
+        Ok(Reply { status: status.as_u16(), body, headers })
     }
 
     /// Sends any request of the native API.
@@ -382,8 +407,11 @@ impl Client {
         uri.build().map_err(|_| unsendable())
     }
 
-    async fn answer_to(&self, request: http::Request<Full<Bytes>>) -> Result<Response, Error> {
+    async fn answer_to(&self, mut request: http::Request<Full<Bytes>>) -> Result<Response, Error> {
         let place = self.inner.authority.as_str();
+        if let Some(host) = &self.inner.host {
+            request.headers_mut().insert(HOST, host.clone());
+        }
         let response =
             self.inner.http.request(request).await.map_err(|error| error::transport(place, error))?;
         let (parts, mut incoming) = response.into_parts();

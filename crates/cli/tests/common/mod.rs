@@ -15,6 +15,8 @@
 pub mod custodians;
 pub mod dev;
 pub mod faketime;
+pub mod findings;
+pub mod impostor;
 pub mod log;
 pub mod mount;
 pub mod server;

@@ -5,10 +5,12 @@
 
 mod door;
 mod fetch;
+mod look;
 mod said;
 mod table;
 
 pub(crate) use door::{Door, apart};
+pub use look::{believed, look};
 pub(crate) use said::{MS_DKE, NATIVE, said, too_much};
 pub use table::IssuerTable;
 pub(crate) use table::check;

@@ -2,8 +2,14 @@
 //! provider; what they share is here and in [`tenant`].
 
 mod aws_xks;
+mod configuration;
+mod google_cse;
+mod issuers;
 mod kubernetes;
+mod listener;
+mod ms_dke;
 mod tenant;
+mod token;
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -19,14 +25,18 @@ use std::time::Duration;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConnectCommand {
     AwsXks(aws_xks::AwsXks),
+    GoogleCse(google_cse::GoogleCse),
     Kubernetes(kubernetes::Kubernetes),
+    MsDke(ms_dke::MsDke),
 }
 
 impl ConnectCommand {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         match self {
             Self::AwsXks(provider) => provider.run(app),
+            Self::GoogleCse(provider) => provider.run(app),
             Self::Kubernetes(provider) => provider.run(app),
+            Self::MsDke(provider) => provider.run(app),
         }
     }
 }

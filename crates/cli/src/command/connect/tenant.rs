@@ -7,13 +7,14 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
-use holdfast_core::caller::CallerKind;
+use holdfast_core::caller::{CallerKind, Credential};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::{ErrorKind, Protocol};
 use holdfast_gateway::policy::{Cases, CedarPolicy, run_cases};
 use holdfast_sdk::field::{CredentialText, List, Name, Word};
 use holdfast_sdk::message::{Caller, CreateKey, Key, Policy, PutCaller};
 use holdfast_sdk::{CallerName, KeyName, Tenant};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Looks whether everything of the tenant is stopped.
@@ -31,21 +32,45 @@ pub(super) async fn standing(tenant: &Tenant, report: &mut Report) {
     }
 }
 
-/// Looks at the key that a protocol is to use, or makes it of this algorithm (the key store's default unless told).
+/// A key that is wanted.
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a KeyName,
+    /// How the command line names it.
+    pub(super) option: &'a str,
+    /// What it may be; the first is what it is made as. None: the key store's default, and whatever there is.
+    pub(super) algorithms: &'a [Algorithm],
+    pub(super) purpose: Purpose,
+    pub(super) through: Protocol,
+}
+
+/// Looks at the key that a protocol is to encrypt with, or makes it of this algorithm (the key store's default unless told).
 pub(super) async fn key(
     tenant: &Tenant,
     (name, algorithm, through): (&KeyName, Option<Algorithm>, Protocol),
     how: &How,
     report: &mut Report,
 ) -> Option<Key> {
+    let algorithms = algorithm.as_slice();
+    let wanted = Wanted { name, option: "--key", algorithms, purpose: Purpose::Encrypt, through };
+    wanted_key(tenant, &wanted, how, report).await
+}
+
+/// Looks at a key, or makes it.
+pub(super) async fn wanted_key(
+    tenant: &Tenant,
+    wanted: &Wanted<'_>,
+    how: &How,
+    report: &mut Report,
+) -> Option<Key> {
+    let Wanted { name, option, algorithms, purpose, through } = *wanted;
     report.doing(format!("looking at the key `{name}`"));
     let (record, made) = match tenant.key(name).await {
         Ok(found) => (found.body, ""),
         Err(error) if error.kind() == Some(ErrorKind::NotFound) && !how.check => {
             let new = CreateKey {
                 name: Name(name.clone()),
-                algorithm: algorithm.map(Word),
-                purpose: None,
+                algorithm: algorithms.first().copied().map(Word),
+                purpose: Some(Word(purpose)),
                 exportable: None,
                 legacy: None,
                 labels: None,
@@ -72,16 +97,18 @@ pub(super) async fn key(
             return None;
         }
     };
-    let purpose = record.purpose.0;
-    let (made_of, wanted) = (record.algorithm.0, algorithm.unwrap_or(record.algorithm.0));
-    if made_of != wanted || purpose != Purpose::Encrypt {
-        let (made_of, wanted, purpose) = (made_of.name(), wanted.name(), purpose.name());
-        let problem = format!("`{name}` is {made_of} to {purpose}, and {wanted} to encrypt is needed");
-        let remedy = "name another key with `--key`: what a key is never changes";
+    let (made_of, made_for) = (record.algorithm.0, record.purpose.0);
+    if !(algorithms.is_empty() || algorithms.contains(&made_of)) || made_for != purpose {
+        let fitting = if algorithms.is_empty() { &[made_of] } else { algorithms };
+        let fitting: Vec<_> = fitting.iter().map(|algorithm| algorithm.name()).collect();
+        let (made_of, made_for) = (made_of.name(), made_for.name());
+        let (fitting, purpose) = (fitting.join(" or "), purpose.name());
+        let problem = format!("`{name}` is {made_of} to {made_for}, and {fitting} to {purpose} is needed");
+        let remedy = format!("name another key with `{option}`: what a key is never changes");
         report.findings.wrong("key", &Failure::new(Exit::Usage, problem).remedy(remedy));
         return None;
     }
-    match usable(name, &record, through) {
+    match usable(wanted, &record) {
         Ok(()) => {
             let (custody, version) = (record.custody.0.name(), record.newest_version.0);
             let detail = format!("{made}`{name}`, {}, {custody}, version {version}", made_of.name());
@@ -93,7 +120,8 @@ pub(super) async fn key(
 }
 
 /// Whether new work can be done with it, by its record.
-fn usable(name: &KeyName, record: &Key, through: Protocol) -> Result<(), Failure> {
+fn usable(wanted: &Wanted<'_>, record: &Key) -> Result<(), Failure> {
+    let Wanted { name, option, through, .. } = *wanted;
     let failure = |problem: &str, remedy: String| {
         Err(Failure::new(Exit::State, format!("`{name}` {problem}")).remedy(remedy))
     };
@@ -109,7 +137,7 @@ fn usable(name: &KeyName, record: &Key, through: Protocol) -> Result<(), Failure
             Some(own) => format!("was created for `{own}` alone"),
             None => format!("was not created for `{through}`, which uses no other keys"),
         };
-        return failure(&problem, "name another key with `--key`: what a key is never changes".to_owned());
+        return failure(&problem, format!("name another key with `{option}`: what a key is never changes"));
     }
     match record.state.0 {
         KeyState::Active => Ok(()),
@@ -124,13 +152,13 @@ fn usable(name: &KeyName, record: &Key, through: Protocol) -> Result<(), Failure
         }
         KeyState::Deactivated => failure(
             "is deactivated: it decrypts and does not encrypt",
-            "name another key with `--key`".to_owned(),
+            format!("name another key with `{option}`"),
         ),
         KeyState::Compromised => failure(
             "is compromised",
-            "name another key with `--key`, and see docs/operate/compromise.md".to_owned(),
+            format!("name another key with `{option}`, and see docs/operate/compromise.md"),
         ),
-        KeyState::Destroyed => failure("is destroyed", "name another key with `--key`".to_owned()),
+        KeyState::Destroyed => failure("is destroyed", format!("name another key with `{option}`")),
     }
 }
 
@@ -196,7 +224,40 @@ pub(super) async fn caller(
     Some(record)
 }
 
-/// What a provider does, as policies see it.
+/// Looks whether a caller is registered for anybody of these issuers.
+pub(super) fn registered(caller: &Caller, issuers: &[String], report: &mut Report) {
+    let what = "issuers' tokens";
+    let name = &caller.name.0;
+    let has = |wanted: &&String| {
+        caller.credentials.iter().any(
+            |known| matches!(&known.0, Credential::Issued { issuer, subject: None } if **issuer == **wanted),
+        )
+    };
+    let lacking: Vec<&String> = issuers.iter().filter(|issuer| !has(issuer)).collect();
+    if lacking.is_empty() {
+        let all = issuers.join("`, `");
+        return report.findings.fine(what, format!("bring anybody in as `{name}`: `{all}`"));
+    }
+    let lacking = lacking.into_iter().map(String::as_str).collect::<Vec<_>>().join("`, `");
+    let problem = format!("`{name}` is not registered for anybody of `{lacking}`");
+    let known = caller.credentials.iter().filter_map(|known| match &known.0 {
+        Credential::Issued { issuer, subject: None } => Some(issuer.to_string()),
+        Credential::Issued { .. } | Credential::Uri(_) | Credential::Dns(_) | Credential::KeyHash(_) => None,
+    });
+    let all: BTreeSet<String> = known.chain(issuers.iter().cloned()).collect();
+    let all: String = all.iter().map(|issuer| format!(" --issuer {issuer}")).collect();
+    let remedy =
+        format!("run `holdfast caller put {name} --any-subject{all}`; what is not named there is gone");
+    report.findings.wrong(what, &Failure::new(Exit::Unauthenticated, problem).remedy(remedy));
+}
+
+/// What registers a caller for anybody of these issuers.
+pub(super) fn anybody_of(issuers: &[String]) -> Vec<CredentialText> {
+    let issued = |issuer: &String| Credential::Issued { issuer: issuer.as_str().into(), subject: None };
+    issuers.iter().map(|issuer| CredentialText(issued(issuer))).collect()
+}
+
+/// What a provider does with one key, as policies see it.
 pub(super) struct Use<'a> {
     pub(super) caller: &'a Caller,
     pub(super) key: &'a Key,
@@ -208,22 +269,55 @@ pub(super) struct Use<'a> {
     pub(super) context: &'a [(&'a str, &'a str)],
 }
 
-/// What a provider does with a key.
+/// What a provider does with a key that it encrypts with.
 const ACTIONS: [Action; 3] = [Action::ReadKey, Action::Encrypt, Action::Decrypt];
 
+/// A provider, and all that it does.
+pub(super) struct Uses<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) protocol: Protocol,
+    pub(super) context: &'a [(&'a str, &'a str)],
+    pub(super) questions: Vec<Question<'a>>,
+    /// What all of it is, where it is allowed.
+    pub(super) told: String,
+}
+
+/// One thing that it does.
+pub(super) struct Question<'a> {
+    pub(super) key: &'a Key,
+    pub(super) action: Action,
+    pub(super) authentication: &'a str,
+    pub(super) request: Vec<(String, String)>,
+    /// For whom, where that is not all the same.
+    pub(super) whose: Option<&'a str>,
+}
+
+impl Question<'_> {
+    fn told(&self) -> String {
+        let (action, key) = (self.action.name(), &self.key.name.0);
+        let whose = self.whose.map(|whose| format!(" for `{whose}`")).unwrap_or_default();
+        format!("{action} with `{key}`{whose}")
+    }
+}
+
 /// What is not allowed of that, with what decides so.
-type Denied = Vec<(Action, String)>;
+type Denied<'a> = Vec<(&'a Question<'a>, String)>;
 
 /// What a policy lacks.
 pub(super) struct Lacks<'a> {
     text: &'a str,
-    denied: &'a Denied,
+    denied: &'a Denied<'a>,
 }
 
 impl Lacks<'_> {
     /// Whether one of these actions is not allowed.
     pub(super) fn any_of(&self, actions: &[Action]) -> bool {
-        self.denied.iter().any(|(action, _)| actions.contains(action))
+        self.denied().any(|question| actions.contains(&question.action))
+    }
+
+    /// All that is not allowed.
+    pub(super) fn denied(&self) -> impl Iterator<Item = &Question<'_>> {
+        self.denied.iter().map(|(question, _)| *question)
     }
 
     /// An id that no policy has yet: this one, or it with a number.
@@ -242,23 +336,44 @@ pub(super) async fn policy(
     fragment: impl FnOnce(&Lacks<'_>) -> String,
     report: &mut Report,
 ) {
-    report.doing("asking the policy");
-    let (name, key) = (&wanted.caller.name.0, &wanted.key.name.0);
-    let fine = |version: u64| {
-        format!("version {version} lets `{name}` read `{key}`, and encrypt and decrypt with it")
+    let Use { caller, key, protocol, authentication, request, context } = *wanted;
+    let question = |action| {
+        let request = request(action).into_iter().map(|(name, value)| (name.to_owned(), value));
+        Question { key, action, authentication, request: request.collect(), whose: None }
     };
+    let uses = Uses {
+        caller,
+        protocol,
+        context,
+        questions: ACTIONS.map(question).into(),
+        told: format!("read `{}`, and encrypt and decrypt with it", key.name.0),
+    };
+    all_allowed(tenant, &uses, how, fragment, report).await;
+}
+
+/// Looks whether the policy allows all that a provider does, and adds what `fragment` writes for what it does not, if that is wanted.
+pub(super) async fn all_allowed(
+    tenant: &Tenant,
+    uses: &Uses<'_>,
+    how: &How,
+    fragment: impl FnOnce(&Lacks<'_>) -> String,
+    report: &mut Report,
+) {
+    report.doing("asking the policy");
+    let name = &uses.caller.name.0;
+    let fine = |version: u64| format!("version {version} lets `{name}` {}", uses.told);
     let outcome = async {
         let Policy { version, text, .. } = tenant.policy(None).await?.body;
-        let denied = denied(tenant, &text.0, wanted)?;
+        let denied = denied(tenant, &text.0, uses)?;
         if denied.is_empty() {
             return Ok((fine(version), None));
         }
         let addition = fragment(&Lacks { text: &text.0, denied: &denied });
         let text = format!("{}\n\n{addition}", text.0.trim_end());
         // A policy that forbids is in force whatever else permits.
-        let still = self::denied(tenant, &text, wanted)?;
-        if let [(action, why), ..] = &*still {
-            let problem = format!("`{name}` may not {} with `{key}`: it {why}", action.name());
+        let still = self::denied(tenant, &text, uses)?;
+        if let [(question, why), ..] = &*still {
+            let problem = format!("`{name}` may not {}: it {why}", question.told());
             return Err(Failure::new(Exit::Denied, problem)
                 .remedy("no addition helps: look at that policy with `holdfast policy show`"));
         }
@@ -266,8 +381,7 @@ pub(super) async fn policy(
             let set = tenant.set_policy(&text, Some(version)).await?.body;
             return Ok((format!("set: {}", fine(set.version)), None));
         }
-        let actions: Vec<_> = denied.iter().map(|(action, _)| action.name()).collect();
-        Ok((format!("`{name}` may not {} with `{key}`", actions.join(", ")), Some(addition)))
+        Ok((format!("`{name}` may not {}", lacking(&denied)), Some(addition)))
     };
     match outcome.await {
         Ok((detail, None)) => report.findings.fine("policy", detail),
@@ -281,22 +395,35 @@ pub(super) async fn policy(
     }
 }
 
-/// Which of the actions a policy text does not allow, decided here as the gateway decides.
-fn denied(tenant: &Tenant, text: &str, wanted: &Use<'_>) -> Result<Denied, Failure> {
+/// What is not allowed, with one key's actions together.
+fn lacking(denied: &Denied<'_>) -> String {
+    let is_alike = |(one, _): &(&Question<'_>, String), (other, _): &(&Question<'_>, String)| {
+        one.whose.is_none() && other.whose.is_none() && one.key.name.0 == other.key.name.0
+    };
+    let told = denied.chunk_by(is_alike).filter_map(|alike| {
+        let ((last, _), before) = alike.split_last()?;
+        let before: String = before.iter().map(|(one, _)| format!("{}, ", one.action.name())).collect();
+        Some(format!("{before}{}", last.told()))
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+/// What a policy text does not allow, decided here as the gateway decides.
+fn denied<'a>(tenant: &Tenant, text: &str, uses: &'a Uses<'a>) -> Result<Denied<'a>, Failure> {
     let unread = || Failure::new(Exit::Failure, "the policy cannot be read by this version of `holdfast`");
     let prepared = CedarPolicy::new()?.read(tenant.id(), text).map_err(|faults| match faults.first() {
         Some(fault) => Failure::new(Exit::Failure, format!("the policy cannot be read: {fault}"))
             .remedy(fault.remedy.clone()),
         None => unread().remedy("use the version that the gateway is of"),
     })?;
-    let cases = Cases::parse(&prepared, &cases(wanted)?)?;
+    let cases = Cases::parse(&prepared, &cases(uses)?)?;
     let results = run_cases(&prepared, &cases);
-    Ok(ACTIONS.into_iter().zip(results).filter_map(|(action, case)| Some((action, case.failure?))).collect())
+    Ok(uses.questions.iter().zip(results).filter_map(|(it, case)| Some((it, case.failure?))).collect())
 }
 
 /// The questions, as a file of test cases has them.
-fn cases(wanted: &Use<'_>) -> Result<String, Failure> {
-    let Use { caller, key, protocol, authentication, request, context } = wanted;
+fn cases(uses: &Uses<'_>) -> Result<String, Failure> {
+    let Uses { caller, protocol, context, questions, told: _ } = uses;
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let pairs = |pairs: &mut dyn Iterator<Item = (&str, &str)>| {
         pairs
@@ -305,14 +432,13 @@ fn cases(wanted: &Use<'_>) -> Result<String, Failure> {
             .join(", ")
     };
     let groups: Vec<_> = caller.groups.iter().map(|group| quoted(group.0.as_str())).collect();
-    let labels = pairs(&mut key.labels.0.iter().map(|(name, value)| (&**name, &**value)));
     let context = pairs(&mut context.iter().copied());
-    let own =
-        key.protocol.map(|own| format!("key-protocol = {}\n", quoted(own.0.name()))).unwrap_or_default();
     let mut text = String::new();
-    for action in ACTIONS {
-        let request = request(action);
-        let request = pairs(&mut request.iter().map(|(name, value)| (*name, value.as_str())));
+    for Question { key, action, authentication, request, whose: _ } in questions {
+        let labels = pairs(&mut key.labels.0.iter().map(|(name, value)| (&**name, &**value)));
+        let own =
+            key.protocol.map(|own| format!("key-protocol = {}\n", quoted(own.0.name()))).unwrap_or_default();
+        let request = pairs(&mut request.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let written = write!(
             text,
             "[[case]]\ncaller = {}\ngroups = [{}]\naction = {}\nkey = {}\nlabels = {{ {labels} }}\nalgorithm = {}\npurpose = {}\n\

@@ -2,15 +2,11 @@
 
 use super::Store;
 use super::kms::{Answer, Kms, is_plaintext, is_whole, refusal, unsigned};
-use crate::app::by_machine;
-use crate::clock;
-use crate::command::connect::Report;
-use crate::command::doctor::examine_expiry;
+use crate::command::connect::{Report, listener};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::issue;
 use crate::xks_credential::XksCredential;
-use holdfast_sdk::{Cause, Client};
+use holdfast_sdk::Client;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -18,8 +14,6 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_millis(250);
 /// How far apart the time of a signature may be, in seconds.
 const CLOCKS_APART: u64 = 300;
-/// From when on that is said, in seconds.
-const CLOCKS_WATCHED: u64 = 30;
 /// How often both directions are timed.
 const TIMED: usize = 10;
 /// What is encrypted; no secret.
@@ -64,12 +58,8 @@ fn at(what: &'static str) -> impl Fn(Failure) -> (&'static str, Failure) {
 
 /// Up to whether there is a store that asks for a signature.
 async fn begin(client: &Client, store: &Store, report: &mut Report) -> Tried {
-    report.doing(format!("connecting to {}", client.address()));
-    let probe = client.probe().await.map_err(|error| ("connection", error.into()))?;
-    report.findings.fine("connection", format!("{}: {}", client.address(), probe.version));
-    let expiry = probe.certificates.first().and_then(|certificate| issue::expiry(certificate));
-    examine_expiry("server certificate", expiry, &mut report.findings);
-    let lacks = lacks(client).await;
+    listener::connected(client, report).await.map_err(at("connection"))?;
+    let lacks = listener::lacks(client).await;
     if !lacks.is_empty() {
         report.findings.watch(
             "for AWS",
@@ -77,9 +67,9 @@ async fn begin(client: &Client, store: &Store, report: &mut Report) -> Tried {
             "KMS calls a name at port 443 and trusts public authorities alone; name that address with `--endpoint`, or see docs/protocols/aws-xks.md",
         );
     }
-    let date = client.date().await.map_err(|error| ("clock", error.into()))?;
-    let date = date.as_deref().and_then(clock::http_date);
-    report.findings_of_clock(date);
+    listener::clocks(client, (CLOCKS_APART, "signatures are made by AWS's"), report)
+        .await
+        .map_err(at("clock"))?;
     report.doing("asking for the store");
     let answer = unsigned(client, store).await.map_err(at("store"))?;
     match (answer.status, answer.error()) {
@@ -95,52 +85,6 @@ async fn begin(client: &Client, store: &Store, report: &mut Report) -> Tried {
             Err(("store", failure))
         }
         _ => Err(("store", refusal(store, &answer, "its path"))),
-    }
-}
-
-/// What of an address KMS would not take.
-async fn lacks(client: &Client) -> Vec<String> {
-    let authority = client.authority();
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port),
-        Some(_) | None => (authority, "443"),
-    };
-    let mut lacks = vec![];
-    if port != "443" {
-        lacks.push(format!("port {port}"));
-    }
-    if host.parse::<std::net::Ipv4Addr>().is_ok() || host.starts_with('[') {
-        lacks.push("an address instead of a name".to_owned());
-    }
-    let public = by_machine(Client::builder(&client.address())).and_then(|builder| Ok(builder.connect()?));
-    if let Ok(public) = public
-        && let Err(error) = public.probe().await
-        && matches!(error.cause(), Cause::Untrusted)
-    {
-        lacks
-            .push("a certificate of an authority that this machine does not know as a public one".to_owned());
-    }
-    lacks
-}
-
-impl Report {
-    /// Whether signatures of now are taken: the clock that counts is AWS's, for which this machine's stands.
-    fn findings_of_clock(&mut self, theirs: Option<u64>) {
-        let Some(theirs) = theirs else {
-            return self.findings.watch(
-                "clock",
-                "the gateway does not tell its time",
-                "compare both machines' clocks by hand",
-            );
-        };
-        let apart = theirs.abs_diff(clock::now().seconds());
-        let detail = format!("{apart} s apart from this machine's; {CLOCKS_APART} s are let in");
-        let remedy = "synchronise the gateway's clock, or this machine's (NTP): signatures are made by AWS's";
-        match apart {
-            0..=CLOCKS_WATCHED => self.findings.fine("clock", detail),
-            apart if apart < CLOCKS_APART => self.findings.watch("clock", detail, remedy),
-            _ => self.findings.wrong("clock", &Failure::new(Exit::Unauthenticated, detail).remedy(remedy)),
-        }
     }
 }
 

@@ -1,12 +1,11 @@
-//! `holdfast audit reconcile`: what a provider says it did with your keys, beside what was recorded here.
+//! CloudTrail's events of AWS KMS, joined with the log by the id of their request.
 
-use super::event;
-use super::source::Source;
+use super::super::event;
+use super::super::source::Source;
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::note;
-use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,23 +13,6 @@ use std::path::{Path, PathBuf};
 
 /// The most bytes of a file of CloudTrail's: it writes them much smaller.
 const MAX_FILE: u64 = 256 << 20;
-
-/// Compare AWS's CloudTrail with the log
-///
-/// Joins CloudTrail's KMS events with the log's records by the id of their request, and lists what only one side has seen. Only requests for KMS keys
-/// that the log knows are looked for, and only in the time that the files speak of. Ends with 6 where something is listed.
-#[derive(Debug, Args)]
-pub(crate) struct Reconcile {
-    /// A file that CloudTrail has written, unpacked (JSON with `Records`)
-    #[arg(long = "aws-cloudtrail", value_name = "FILE", required = true)]
-    cloudtrail: Vec<PathBuf>,
-    /// Look for this KMS key too, of which the log knows nothing
-    #[arg(long = "kms-key", value_name = "ARN")]
-    kms_keys: Vec<String>,
-    /// The log's directory [default: the gateway's log]
-    #[arg(long, value_name = "DIR")]
-    log: Option<PathBuf>,
-}
 
 /// Operations for which KMS asks an external key store (specification, "kmsOperation").
 const ASKING: [&str; 6] =
@@ -61,47 +43,47 @@ const ONLY_THERE: &str = "only in CloudTrail";
 const ONLY_HERE: &str = "only here";
 const NOT_GIVEN: &str = "succeeded there, refused here";
 
-impl Reconcile {
-    pub(super) fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { cloudtrail, kms_keys, log } = self;
-        let (mut theirs, mut times) = (BTreeMap::new(), BTreeSet::new());
-        for path in &cloudtrail {
-            for (id, seen) in read(path)? {
-                times.insert(seen.time.clone());
-                note_seen(&mut theirs, id, seen);
-            }
+/// Compares these files with the log, for the KMS keys that the log knows and for these.
+pub(super) fn run(
+    app: &App,
+    cloudtrail: &[PathBuf],
+    kms_keys: Vec<String>,
+    log: Option<&Path>,
+) -> Result<(), Failure> {
+    let (mut theirs, mut times) = (BTreeMap::new(), BTreeSet::new());
+    for path in cloudtrail {
+        for (id, seen) in read(path)? {
+            times.insert(seen.time.clone());
+            note_seen(&mut theirs, id, seen);
         }
-        let (Some(first), Some(last)) = (times.first(), times.last()) else {
-            return Err(Failure::new(
-                Exit::State,
-                "the files have no event of KMS that would ask a key store",
-            )
+    }
+    let (Some(first), Some(last)) = (times.first(), times.last()) else {
+        return Err(Failure::new(Exit::State, "the files have no event of KMS that would ask a key store")
             .remedy("give CloudTrail's management events of the account that owns the KMS keys"));
-        };
-        let source = Source::open(app, log.as_deref())?;
-        let (mut ours, mut keys) = (BTreeMap::new(), kms_keys.into_iter().collect::<BTreeSet<_>>());
-        source.entries(app, 0, |_, entry| {
-            let record = event::parse(entry);
-            if let Some((id, seen)) = recorded(&record) {
-                keys.insert(seen.key.clone());
-                // CloudTrail's times are whole seconds.
-                if seen.time.get(..19) >= first.get(..19) && seen.time.get(..19) <= last.get(..19) {
-                    note_seen(&mut ours, id, seen);
-                }
+    };
+    let source = Source::open(app, log)?;
+    let (mut ours, mut keys) = (BTreeMap::new(), kms_keys.into_iter().collect::<BTreeSet<_>>());
+    source.entries(app, 0, |_, entry| {
+        let record = event::parse(entry);
+        if let Some((id, seen)) = recorded(&record) {
+            keys.insert(seen.key.clone());
+            // CloudTrail's times are whole seconds.
+            if seen.time.get(..19) >= first.get(..19) && seen.time.get(..19) <= last.get(..19) {
+                note_seen(&mut ours, id, seen);
             }
-            Ok(true)
-        })?;
-        keys.remove("");
-        let findings = compare(&theirs, &ours, &keys);
-        let both = theirs.keys().filter(|id| ours.contains_key(*id)).count();
-        note(&format!("{both} requests on both sides, from {first} to {last}"));
-        let columns = ["found", "time", "operation", "principal", "key", "request"];
-        app.printer.list(&findings, &columns)?;
-        match findings.len() {
-            0 => Ok(()),
-            count => Err(Failure::new(Exit::Integrity, format!("{count} requests do not fit"))
-                .remedy("look each up on the side that has it: `holdfast audit search`, CloudTrail's console; events that CloudTrail has not delivered yet come within minutes")),
         }
+        Ok(true)
+    })?;
+    keys.remove("");
+    let findings = compare(&theirs, &ours, &keys);
+    let both = theirs.keys().filter(|id| ours.contains_key(*id)).count();
+    note(&format!("{both} requests on both sides, from {first} to {last}"));
+    let columns = ["found", "time", "operation", "principal", "key", "request"];
+    app.printer.list(&findings, &columns)?;
+    match findings.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(Exit::Integrity, format!("{count} requests do not fit"))
+            .remedy("look each up on the side that has it: `holdfast audit search`, CloudTrail's console; events that CloudTrail has not delivered yet come within minutes")),
     }
 }
 

@@ -1,0 +1,53 @@
+//! `holdfast audit reconcile`: what a provider says it did with your keys, beside what was recorded here.
+
+mod cloud_trail;
+mod google;
+
+use crate::app::App;
+use crate::failure::Failure;
+use clap::{ArgGroup, Args};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Compare a provider's own log with this one
+///
+/// Joins AWS CloudTrail's KMS events with the log's records by the id of their request, and lists what only one side has seen: of the KMS keys that
+/// the log knows, in the time that the files speak of. Or joins Google's Drive activities with the uses of keys for client-side encryption by user,
+/// file and time, since they have no id in common: what that shows and what it cannot is in docs/protocols/google-cse.md. Ends with 6 where something
+/// does not fit.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("theirs").required(true).args(["cloudtrail", "google_activities"])))]
+pub(crate) struct Reconcile {
+    /// A file that CloudTrail has written, unpacked (JSON with `Records`)
+    #[arg(long = "aws-cloudtrail", value_name = "FILE")]
+    cloudtrail: Vec<PathBuf>,
+    /// Look for this KMS key too, of which the log knows nothing
+    #[arg(long = "kms-key", value_name = "ARN", conflicts_with = "google_activities")]
+    kms_keys: Vec<String>,
+    /// Answers of Google's Admin SDK Reports API (activities.list of `drive`), one JSON object after the other
+    #[arg(long = "google-activities", value_name = "FILE")]
+    google_activities: Vec<PathBuf>,
+    /// How far an activity and the use of a key may be apart to belong together, such as 10min
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10min",
+        value_parser = humantime::parse_duration,
+        requires = "google_activities"
+    )]
+    within: Duration,
+    /// The log's directory [default: the gateway's log]
+    #[arg(long, value_name = "DIR")]
+    log: Option<PathBuf>,
+}
+
+impl Reconcile {
+    pub(super) fn run(self, app: &App) -> Result<(), Failure> {
+        let Self { cloudtrail, kms_keys, google_activities, within, log } = self;
+        let log = log.as_deref();
+        match google_activities.is_empty() {
+            true => cloud_trail::run(app, &cloudtrail, kms_keys, log),
+            false => google::run(app, &google_activities, within, log),
+        }
+    }
+}
