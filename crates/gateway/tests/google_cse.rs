@@ -1151,3 +1151,47 @@ async fn a_service_is_found_by_its_host() {
     }
     gateway.running.shut_down().await.unwrap();
 }
+
+/// One user who asks too often is refused alone, also where somebody acts for them, and the log has it in sum.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_uses_up_the_service_and_what_is_refused_stands_in_the_log_in_sum() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut table = table();
+    table.requests_per_second = 1000;
+    table.requests_per_second_each = 2;
+    let (gateway, _api) = gateway(&data, table).await;
+    let mut peer = gateway.stranger().await;
+    let room = with(google(Application::Meet, "writer"), "delegated_to", "room7@corp.example".into());
+    let body = json!({"authentication": token(&user()), "authorization": token(&room), "reason": "r"});
+    let delegated = post(&mut peer, "delegate", &body).await.expect(200).text("delegated_authentication");
+    let acting =
+        json!({"authentication": delegated, "authorization": token(&room), "key": DEK, "reason": "r"});
+    let own = wrap(&user(), &drive("writer"));
+    let mut refused = [0_u64; 2];
+    for _ in 0..60 {
+        for (asked, refused) in [&own, &acting].into_iter().zip(&mut refused) {
+            match post(&mut peer, "wrap", asked).await.status {
+                200 => {}
+                429 => *refused += 1,
+                other => panic!("{other}"),
+            }
+        }
+    }
+    assert!(refused.iter().all(|refused| *refused > 20), "{refused:?}");
+    let other =
+        with(with(user(), "email", "eve@idp.corp.example".into()), "google_email", "eve@corp.example".into());
+    let other = wrap(&other, &with(drive("writer"), "email", "eve@corp.example".into()));
+    post(&mut peer, "wrap", &other).await.expect(200);
+    gateway.running.shut_down().await.unwrap();
+    let events = log::events(&data, "dev");
+    let throttled: Vec<_> = events.iter().filter(|event| event["reason"] == "throttled").collect();
+    let count = |event: &&Value| match event["action"].as_str().unwrap() {
+        "throttled" => event["context"]["count"].as_str().unwrap().parse().unwrap(),
+        "encrypt" => 1,
+        other => panic!("{other}"),
+    };
+    assert_eq!(throttled.iter().map(count).sum::<u64>(), refused.iter().sum::<u64>());
+    assert!(throttled.len() < 16, "{}", throttled.len());
+    assert!(throttled.iter().all(|event| event["caller"]["name"] == "cse" && event["outcome"] == "refused"));
+}

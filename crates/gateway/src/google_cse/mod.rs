@@ -7,7 +7,7 @@ pub use table::GoogleCseTable;
 
 use crate::fault::Fault;
 use crate::issuer::{self, Door, IssuerTable};
-use crate::quota::Quota;
+use crate::quota::{Quota, Quotas};
 use holdfast_core::action::Action;
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::{KeyEntry, State};
@@ -172,7 +172,7 @@ pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) tenant: TenantId,
     pub(crate) caller: CallerName,
-    pub(crate) quota: Quota,
+    pub(crate) quotas: Quotas,
     pub(crate) open_quota: Quota,
     key: KeyName,
     perimeter_keys: BTreeMap<String, KeyName>,

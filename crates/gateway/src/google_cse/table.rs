@@ -2,7 +2,7 @@
 
 use super::{OPEN_PER_SECOND, Service, once};
 use crate::fault::Fault;
-use crate::quota::Quota;
+use crate::quota::{Quota, Quotas};
 use holdfast_core::KeyName;
 use holdfast_wire::cse::ORIGIN;
 use holdfast_wire::cse::claim::Application;
@@ -72,6 +72,9 @@ pub struct GoogleCseTable {
     /// The most requests with tokens a second; 0: as many as come.
     #[serde(default = "requests_per_second")]
     pub requests_per_second: u32,
+    /// The most of one person; 0: as many as the service lets in.
+    #[serde(default = "requests_per_second_each")]
+    pub requests_per_second_each: u32,
     /// Keys that have wrapped before, and only open now.
     #[serde(default)]
     pub earlier_keys: Vec<String>,
@@ -86,6 +89,10 @@ fn google() -> Vec<String> {
 
 fn requests_per_second() -> u32 {
     200
+}
+
+fn requests_per_second_each() -> u32 {
+    20
 }
 
 fn content_type() -> Vec<String> {
@@ -115,6 +122,7 @@ impl Service {
             request_headers,
             claims,
             requests_per_second,
+            requests_per_second_each,
             earlier_keys,
             perimeter_keys,
         } = table;
@@ -193,7 +201,7 @@ impl Service {
             name: name.clone(),
             tenant: tenant.parse().map_err(|error| refused("tenant", error))?,
             caller: caller.parse().map_err(|error| refused("caller", error))?,
-            quota: Quota::of(*requests_per_second),
+            quotas: Quotas::of(*requests_per_second, *requests_per_second_each),
             open_quota: Quota::of(OPEN_PER_SECOND),
             key: self::key("key", key)?,
             perimeter_keys: keys,

@@ -130,7 +130,7 @@ async fn answer(
     if !store.quota.take(*ticks) {
         let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the store's quota is used up")
             .remedy("slow down, or have an operator raise `requests_per_second` of the store");
-        return Err(law.turn_away(&recognised, (action, key.as_ref().ok()), error).await);
+        return Err(law.throttle(&recognised, (action, key.as_ref().ok()), error).await);
     }
     match (asks, key) {
         (Err(error), key) => {

@@ -282,10 +282,9 @@ async fn decrypt(
     let name: Option<KeyName> = service.key(key).map(|(name, _)| name.clone());
     let turn_away =
         async |action, error| Err(law.turn_away(&recognised, (action, name.as_ref()), error).await);
-    if !service.quota.take(received.ticks) {
-        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the service's quota is used up")
-            .remedy("slow down, or have an operator raise `requests_per_second` of the service");
-        return turn_away(Action::Decrypt, error).await;
+    let person = claims.subject().map(|subject| (claims.issuer(), subject));
+    if let Err(error) = service.quotas.take(person, received.ticks) {
+        return Err(law.throttle(&recognised, (Action::Decrypt, name.as_ref()), error).await);
     }
     if said.is_none() {
         return turn_away(Action::Decrypt, issuer::too_much()).await;

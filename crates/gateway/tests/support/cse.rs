@@ -64,6 +64,7 @@ pub fn table() -> GoogleCseTable {
         request_headers: list(&["Content-Type"]),
         claims: list(&["department"]),
         requests_per_second: 0,
+        requests_per_second_each: 0,
         earlier_keys: vec![],
         perimeter_keys: [("eu-secret".to_owned(), "workspace-eu".to_owned())].into(),
     }

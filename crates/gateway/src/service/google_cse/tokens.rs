@@ -143,26 +143,41 @@ pub(super) async fn answer(
     let recognised = law.recognise(&inbound)?;
     about.stranger.is_known();
     let action = action(method);
-    let is_throttled = !service.quota.take(received.ticks);
+    let person = person(speaker.as_ref(), token.issuer(), granted);
+    if let Err(error) = service.quotas.take(person, received.ticks) {
+        return Err(law.throttle(&recognised, (action, Some(key)), error).await.into());
+    }
     // A token that is missing is told as that.
     let is_whole = granted.is_some() == method.has_authorization();
     let broken = rules(service, method, &speaker, granted, asks.as_ref()).err().filter(|_| is_whole);
-    let turned_away = match (is_throttled, unauthorised, too_much.or(broken.map(Check::refuse)), undecoded) {
-        (true, ..) => {
-            let error =
-                Error::new(ErrorKind::Throttled, Stage::Receive, "the key service's quota is used up")
-                    .remedy("slow down, or have an operator raise `requests_per_second` of the service");
-            Some((action, error.into()))
-        }
-        (false, Some(refused), ..) => Some((action, refused)),
-        (false, None, Some(error), _) => Some((action, error.into())),
-        (false, None, None, Some(error)) => Some((Action::Undecoded, error.into())),
-        (false, None, None, None) => None,
+    let turned_away = match (unauthorised, too_much.or(broken.map(Check::refuse)), undecoded) {
+        (Some(refused), ..) => Some((action, refused)),
+        (None, Some(error), _) => Some((action, error.into())),
+        (None, None, Some(error)) => Some((Action::Undecoded, error.into())),
+        (None, None, None) => None,
     };
     match (turned_away, asks) {
         (None, Some(asks)) => perform::perform(&asked, &recognised, (action, key), asks).await,
         (None, None) => Err(Error::new(ErrorKind::Internal, Stage::Decode, "nothing is asked").into()),
         (Some((action, refused)), _) => Err(asked.turn_away(&recognised, (action, key), refused).await),
+    }
+}
+
+/// Whose quota a request takes of: a user's, also where somebody acts for them, and where nobody but Google speaks whom it speaks of. Another key service is no
+/// person.
+fn person<'a>(
+    speaker: Option<&'a Speaker>,
+    google: &'a str,
+    granted: Option<&'a Authorization>,
+) -> Option<(&'a str, &'a str)> {
+    match speaker {
+        Some(Speaker::User(claims, user)) => {
+            let issuer = user.original_issuer.as_deref().unwrap_or_else(|| claims.issuer());
+            let names = [claims.subject(), user.email.as_deref(), user.google_email.as_deref()];
+            Some((issuer, names.into_iter().flatten().next()?))
+        }
+        Some(Speaker::Peer(..)) => None,
+        None => Some((google, &granted?.email)),
     }
 }
 
