@@ -1,6 +1,7 @@
 //! Key services of Google Workspace's client-side encryption (`[[google_cse]]`): whose they are, whom they believe, with which keys they wrap.
 
 mod peer;
+mod published;
 mod table;
 
 pub use table::GoogleCseTable;
@@ -9,9 +10,8 @@ use crate::fault::Fault;
 use crate::issuer::{self, Door, IssuerTable};
 use crate::quota::{Quota, Quotas};
 use holdfast_core::action::Action;
-use holdfast_core::lifecycle::KeyState;
-use holdfast_core::port::{KeyEntry, State};
-use holdfast_core::{CallerName, Error, KeyName, KeyVersion, TenantId};
+use holdfast_core::port::State;
+use holdfast_core::{CallerName, Error, KeyName, TenantId};
 use holdfast_wire::cse::check::Rules;
 use holdfast_wire::cse::claim::Application;
 use holdfast_wire::cse::format::reference;
@@ -21,16 +21,13 @@ use holdfast_wire::cse::url::ServiceUrl;
 use holdfast_wire::cse::{AUTHORIZATION_AUDIENCE, DELEGATION_AUDIENCE, MIGRATION_AUDIENCE};
 use peer::Client;
 pub(crate) use peer::Failure;
+use published::{Memory, Published};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How many questions that need no token are answered in a second.
 const OPEN_PER_SECOND: u32 = 50;
-/// How many versions of a signing key up to the one that signs are published.
-const PUBLISHED: u32 = 32;
-/// The most versions of a signing key that are published, with those that will sign.
-const MAX_PUBLISHED: usize = 64;
 
 /// Everybody whose tokens are believed: those of `[[issuer]]`, and without a table of their own Google's issuers and the peers, where their keys are.
 pub(crate) fn believed(issuers: &[IssuerTable], tables: &[GoogleCseTable]) -> Vec<IssuerTable> {
@@ -196,7 +193,9 @@ pub(crate) struct Service {
     pub(crate) claims: Vec<String>,
     /// Google's issuers.
     pub(crate) google: Vec<String>,
+    /// Towards the peers that keys are taken from, if there are any.
     client: Option<Client>,
+    published: Memory<Published>,
 }
 
 /// What tokens of each kind are for.
@@ -317,21 +316,6 @@ impl Service {
         }
     }
 
-    /// The public halves of the keys that sign our tokens, every version that may have done so or will.
-    ///
-    /// # Errors
-    /// `state-unavailable`.
-    pub(crate) async fn published(&self, state: &impl State) -> Result<Vec<PublicKey>, Error> {
-        let mut keys = vec![];
-        for name in &self.signing_keys {
-            let Some(entry) = state.key(&self.tenant, name).await? else { continue };
-            if is_published(entry.key.state) {
-                keys.extend(versions(state, &entry).await?);
-            }
-        }
-        Ok(keys)
-    }
-
     /// The public half of the version that signs now; `None` where there is none that can.
     ///
     /// # Errors
@@ -343,22 +327,6 @@ impl Service {
         Ok(public
             .filter(|_| entry.key.state.permits(Action::Sign).is_ok())
             .map(|public| (name.clone(), public)))
-    }
-}
-
-/// The newest ones: the one that signs, and those before it whose tokens may still be shown.
-async fn versions(state: &impl State, KeyEntry { key, current }: &KeyEntry) -> Result<Vec<PublicKey>, Error> {
-    let before = current.number.get().saturating_sub(PUBLISHED);
-    let page = state.versions(key.id, KeyVersion::new(before), MAX_PUBLISHED).await?;
-    let published = page.rows.iter().filter(|version| is_published(version.state));
-    Ok(published.filter_map(|version| version.public.as_deref().and_then(PublicKey::of)).collect())
-}
-
-/// Whether what such a key has signed, or will sign, is to be believed.
-const fn is_published(state: KeyState) -> bool {
-    match state {
-        KeyState::PreActivation | KeyState::Active | KeyState::Deactivated => true,
-        KeyState::Suspended | KeyState::Compromised | KeyState::Destroyed => false,
     }
 }
 

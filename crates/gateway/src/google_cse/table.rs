@@ -1,5 +1,6 @@
 //! What is configured of a key service.
 
+use super::published::Memory;
 use super::{OPEN_PER_SECOND, Service, once};
 use crate::fault::Fault;
 use crate::quota::{Quota, Quotas};
@@ -228,6 +229,7 @@ impl Service {
             claims: claims.clone(),
             google: Application::ALL.map(|application| application.issuer().to_owned()).to_vec(),
             client: None,
+            published: Memory::default(),
         })
     }
 }

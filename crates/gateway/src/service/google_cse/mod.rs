@@ -187,8 +187,8 @@ async fn open(
     }
     match received.method {
         Method::Certs => {
-            let keys = service.published(&gateway.law.engines().state).await?;
-            Ok(jws::key_set(&keys))
+            let published = service.published(&gateway.law.engines().state).await?;
+            Ok(jws::key_set(&published.keys))
         }
         Method::Status
         | Method::Wrap

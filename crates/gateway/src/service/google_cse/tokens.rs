@@ -11,14 +11,13 @@ use holdfast_core::peer::{IssuedToken, Proof};
 use holdfast_core::pipeline::Inbound;
 use holdfast_core::{Error, ErrorKind, OperationId, Secret, Stage};
 use holdfast_identity::Reason;
-use holdfast_identity::issued::{self, Algorithm, Claims, Expected, Issuer, Issuers, KeySet, Moment};
+use holdfast_identity::issued::{Claims, Expected, Moment, Token};
+use holdfast_wire::cse::PROTOCOL;
 use holdfast_wire::cse::check::Check;
 use holdfast_wire::cse::claim::{Application, Authentication, Authorization, Migration};
 use holdfast_wire::cse::message::{self, Asks};
 use holdfast_wire::cse::path::Method;
-use holdfast_wire::cse::{PROTOCOL, jws};
 use holdfast_wire::native::encode::Response;
-use std::sync::Arc;
 use std::sync::LazyLock;
 
 static AUDIENCES: LazyLock<Audiences> = LazyLock::new(Audiences::new);
@@ -174,7 +173,7 @@ fn person<'a>(
         Some(Speaker::User(claims, user)) => {
             let issuer = user.original_issuer.as_deref().unwrap_or_else(|| claims.issuer());
             let names = [claims.subject(), user.email.as_deref(), user.google_email.as_deref()];
-            Some((issuer, names.into_iter().flatten().next()?))
+            Some((issuer, names.into_iter().flatten().next().unwrap_or_default()))
         }
         Some(Speaker::Peer(..)) => None,
         None => Some((google, &granted?.email)),
@@ -265,18 +264,18 @@ impl Desk<'_> {
     async fn speaker(&self, token: &Secret) -> Result<Speaker, Refused> {
         let text = core::str::from_utf8(token.expose()).unwrap_or_default();
         let Self { gateway, service, method, at } = self;
-        let claimed = issued::claimed_issuer(text);
-        let claimed = claimed.as_deref().unwrap_or_default();
+        let token = Token::parse(text).map_err(unknown)?;
+        let claimed = token.issuer().unwrap_or_default();
         let is_delegate = matches!(method, Method::Wrap | Method::Unwrap | Method::Delegate);
         if is_delegate && claimed == service.issuer && service.signing_key().is_some() {
-            let claims = self.own(text).await?;
+            let claims = self.own(token).await?;
             let read = Authentication::delegated(&|name| claims.get(name)).map_err(unusable)?;
             return Ok(Speaker::User(claims, read));
         }
         if *method == Method::PrivilegedUnwrap && service.give_to.iter().any(|peer| peer == claimed) {
             let expected =
                 Expected { audiences: Some(&AUDIENCES.migration), issuers: Some(&service.give_to) };
-            let claims = gateway.issuers.verify(text, &expected, *at).await.map_err(unknown)?;
+            let claims = gateway.issuers.examine(token, &expected, *at).await.map_err(unknown)?;
             let read = Migration::read(&|name| claims.get(name)).map_err(unusable)?;
             return Ok(Speaker::Peer(claims, read));
         }
@@ -286,23 +285,15 @@ impl Desk<'_> {
             false => (&service.audiences, &service.users_providers),
         };
         let expected = Expected { audiences: Some(audiences), issuers: Some(issuers) };
-        user(gateway.issuers.verify(text, &expected, *at).await.map_err(unknown)?)
+        user(gateway.issuers.examine(token, &expected, *at).await.map_err(unknown)?)
     }
 
     /// A token of our own, by the keys that we publish.
-    async fn own(&self, token: &str) -> Result<Claims, Refused> {
+    async fn own(&self, token: Token<'_>) -> Result<Claims, Refused> {
         let Self { gateway, service, at, .. } = self;
         let published = service.published(&gateway.law.engines().state).await?;
-        let keys = KeySet::parse(&jws::key_set_text(&published)).map_err(|_| unknown(Reason::NoKeys))?;
-        let issuer = Issuer {
-            name: service.issuer.as_str().into(),
-            audiences: Arc::new([]),
-            algorithms: vec![Algorithm::Rs256],
-            keys: Some(Arc::new(keys)),
-            believed_until: None,
-        };
         let expected = Expected { audiences: Some(&AUDIENCES.delegation), issuers: None };
-        issued::verify(token, &Issuers::new([issuer]), &expected, *at).map_err(unknown)
+        token.verify(&published.believed, &expected, *at).map_err(|(_, reason)| unknown(reason))
     }
 
     /// What they may do: Google's word.
