@@ -9,6 +9,7 @@ pub use table::GoogleCseTable;
 use crate::fault::Fault;
 use crate::issuer::{self, Door, IssuerTable};
 use crate::quota::{Quota, Quotas};
+use arc_swap::ArcSwap;
 use holdfast_core::action::Action;
 use holdfast_core::port::State;
 use holdfast_core::{CallerName, Error, KeyName, TenantId};
@@ -41,8 +42,9 @@ pub(crate) fn believed(issuers: &[IssuerTable], tables: &[GoogleCseTable]) -> Ve
         for application in Application::ALL {
             add(application.issuer(), application.keys_url(), PathBuf::new());
         }
-        for peer in &table.give_to {
-            add(peer, format!("{}/certs", peer.trim_end_matches('/')), table.peers_ca_file.clone());
+        // One that cannot be read is refused with its table.
+        for peer in table.give_to.iter().filter_map(|peer| ServiceUrl::of(peer)) {
+            add(&peer.to_string(), format!("{peer}/certs"), table.peers_ca_file.clone());
         }
     }
     all
@@ -113,7 +115,7 @@ impl Services {
         let mut services = Self::read(tables)?;
         for (service, table) in services.0.iter_mut().zip(tables) {
             if let (Some(service), false) = (Arc::get_mut(service), table.take_from.is_empty()) {
-                service.client = Some(Client::new(&table.peers_ca_file)?);
+                service.client = Some(ArcSwap::from_pointee(Client::new(&table.peers_ca_file)?));
             }
         }
         Ok(services)
@@ -139,6 +141,19 @@ impl Services {
             services.push(Arc::new(service));
         }
         Ok(Self(services))
+    }
+
+    /// Reads the peers' authorities again. What is in force stays where one is refused.
+    ///
+    /// # Errors
+    /// For the first that is refused.
+    pub(crate) fn reload(&self) -> Result<(), Fault> {
+        for service in &self.0 {
+            if let Some(client) = &service.client {
+                client.store(Arc::new(Client::new(&service.peers_ca_file)?));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -194,7 +209,8 @@ pub(crate) struct Service {
     /// Google's issuers.
     pub(crate) google: Vec<String>,
     /// Towards the peers that keys are taken from, if there are any.
-    client: Option<Client>,
+    client: Option<ArcSwap<Client>>,
+    peers_ca_file: PathBuf,
     published: Memory<Published>,
 }
 
@@ -286,7 +302,7 @@ impl Service {
     /// Asks a peer for a key.
     pub(crate) async fn ask(&self, peer: &str, body: Vec<u8>) -> Result<holdfast_core::Secret, Failure> {
         match &self.client {
-            Some(client) => client.ask(peer, body).await,
+            Some(client) => client.load_full().ask(peer, body).await,
             None => Err(Failure::Wrong("there is no way to a peer".to_owned())),
         }
     }

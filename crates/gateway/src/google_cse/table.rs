@@ -118,7 +118,7 @@ impl Service {
             signing_keys,
             take_from,
             give_to,
-            peers_ca_file: _,
+            peers_ca_file,
             origins,
             request_headers,
             claims,
@@ -219,7 +219,7 @@ impl Service {
             admin_audiences: admin_audiences.clone(),
             users_providers: once(&[providers, guest_providers]),
             take_from: take_from.clone(),
-            give_to: give_to.clone(),
+            give_to: give_to.iter().filter_map(|peer| ServiceUrl::of(peer)).flat_map(as_issuer).collect(),
             signing_keys: signing_keys
                 .iter()
                 .map(|key| self::key("signing_keys", key))
@@ -229,6 +229,7 @@ impl Service {
             claims: claims.clone(),
             google: Application::ALL.map(|application| application.issuer().to_owned()).to_vec(),
             client: None,
+            peers_ca_file: peers_ca_file.clone(),
             published: Memory::default(),
         })
     }
@@ -239,6 +240,11 @@ fn url(setting: &str, text: &str) -> Result<ServiceUrl, Fault> {
         Fault::new(format!("`{setting}`: `{text}` is no URL of a key service"))
             .remedy("write `https://HOST`, with a port or a path if it has one, and nothing behind it")
     })
+}
+
+/// What a service can call itself in its tokens: its URL without a slash at the end, or with one where an `[[issuer]]` says so.
+fn as_issuer(url: ServiceUrl) -> [String; 2] {
+    [format!("{url}"), format!("{url}/")]
 }
 
 fn key(setting: &str, name: &str) -> Result<KeyName, Fault> {

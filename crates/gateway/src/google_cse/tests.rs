@@ -128,6 +128,8 @@ fn google_and_the_peers_are_believed_without_a_table_of_their_own() {
     assert_eq!(believed.iter().filter(|issuer| **issuer == own).count(), 1);
     let urls: Vec<_> = believed.iter().map(|issuer| issuer.keys_url.as_str()).collect();
     assert!(urls.contains(&"https://old.example/v1/certs"), "{urls:?}");
+    // As it calls itself: without the slash that stands in the configuration.
+    assert!(believed.iter().any(|issuer| issuer.issuer == "https://old.example/v1"));
     let meet = "https://www.googleapis.com/service_accounts/v1/jwk/gsuitecse-tokenissuer-meet@system.gserviceaccount.com";
     assert!(urls.contains(&meet), "{urls:?}");
     // Nobody shows such a token to the native API.

@@ -95,7 +95,7 @@ pub async fn gateway_of(config: Config) -> (Dev, Api) {
                 .iter()
                 .chain(&table.take_from)
                 .chain([&table.kacls_url])
-                .cloned()
+                .map(|url| url.trim_end_matches('/').to_owned())
                 .collect::<Vec<_>>()
         })
         .collect();
