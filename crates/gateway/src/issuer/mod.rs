@@ -9,7 +9,7 @@ mod said;
 mod table;
 
 pub(crate) use door::{Door, apart};
-pub(crate) use said::{MS_DKE, NATIVE, said, too_much};
+pub(crate) use said::{MS_DKE, NATIVE, is_verified, said, too_much};
 pub use table::IssuerTable;
 pub(crate) use table::check;
 
