@@ -364,6 +364,7 @@ async fn every_refusal_has_its_status_and_no_reason() {
     // The body, after who it is; the algorithm and the ciphertext, after who may.
     let bearer = format!("Bearer {}", service.token(&json!({})));
     let not_allowed = format!("Bearer {}", service.token(&json!({"upn": "bob@contoso.example"})));
+    let mut faults = vec![];
     for (body, status, of_bob) in [
         ("", 400, 400),
         ("[]", 400, 400),
@@ -379,6 +380,7 @@ async fn every_refusal_has_its_status_and_no_reason() {
         assert_eq!(told.status, status, "{body:.60}");
         let bob = service.send("POST", &path, Some(&not_allowed), body.as_bytes()).await;
         assert_eq!(bob.status, of_bob, "{body:.60}");
+        faults.extend((of_bob == 403).then(|| (told.operation(), bob.operation())));
     }
     // Whatever of a ciphertext is wrong is one and the same.
     let mut wrong =
@@ -420,6 +422,23 @@ async fn every_refusal_has_its_status_and_no_reason() {
     peer.ask("GET", "/legal-hold", "").await.refused(404, "not-found");
     assert_eq!(service.send("GET", "/openapi.json", None, b"").await.status, 200);
     service.gateway.running.shut_down().await.unwrap();
+    // The log says what was wrong, of whom the policy would have let in.
+    let events = log::events(&service.data, "dev");
+    for ((told, bob), (reason, says)) in faults.iter().zip([
+        ("malformed", "`alg`"),
+        ("malformed", "`value`"),
+        ("integrity", ""),
+        ("malformed", "`value`"),
+    ]) {
+        let event = log::closing(&events, told);
+        assert_eq!((&event["reason"], &event["outcome"]), (&json!(reason), &json!("refused")));
+        assert!(event["detail"].as_str().unwrap().contains(says), "{event}");
+        assert_eq!(
+            (&event["key"]["name"], &event["policy"]["deciding"]),
+            (&json!("legal-hold"), &json!(["ana-opens"]))
+        );
+        assert_eq!(log::closing(&events, bob)["reason"], "denied");
+    }
 }
 
 /// One person who asks too often is refused alone, and the log has it in sum.
