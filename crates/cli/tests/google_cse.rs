@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
-const URL: &str = "https://kacls.hyok.example/cse";
+const URL: &str = "https://kacls.hyok.example/v1";
 const IDP: &str = "https://idp.corp.example";
 const POLICY: &str = r#"
 @id("cse")
@@ -45,6 +45,7 @@ fn settings() -> String {
         "{issuers}
 [[google_cse]]
 kacls_url = \"{URL}\"
+own_host = true
 tenant = \"dev\"
 caller = \"cse\"
 key = \"workspace\"
@@ -98,7 +99,7 @@ fn google_s_own_client_and_tokens_of_another_library() {
     set_up(&dev);
     let ca = dev.environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1.clone();
     let mut python = Command::new("/usr/bin/python3");
-    python.arg(fixture("client.py")).args([&format!("{}/cse", dev.server.url), URL, &ca]);
+    python.arg(fixture("client.py")).args([&format!("{}/v1", dev.server.url), URL, &ca]);
     let output = python.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -134,7 +135,7 @@ fn the_published_tokens_at_their_time() {
         // The certificate is of the gateway's time, which is not this process's.
         curl.args(["-sS", "--insecure", "-H", "content-type: application/json"]);
         curl.args(["-H", "host: kacls.hyok.example", "-w", "\n%{http_code}", "-d", &body.to_string()]);
-        let output = curl.arg(format!("{}/cse/{method}", dev.server.url)).output().unwrap();
+        let output = curl.arg(format!("{}/v1/{method}", dev.server.url)).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         let (body, status) = said.rsplit_once('\n').unwrap();
         (status.to_owned(), serde_json::from_str::<Value>(body).unwrap_or_default())

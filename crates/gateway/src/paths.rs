@@ -16,6 +16,8 @@ struct Claim {
     name: String,
     /// Under which host, without its port; `None`: under each.
     host: Option<String>,
+    /// Whether that host is its own, where nobody looks for what is under each.
+    is_alone: bool,
     /// This path, and all below it.
     path: String,
 }
@@ -35,19 +37,19 @@ pub(crate) fn check(cse: &[GoogleCseTable], xks: &[AwsXksTable], dke: &[MsDkeTab
         if let Some(other) = rest.filter(|other| other.kind != claim.kind).find(|other| meet(claim, other)) {
             let Claim { name, path, .. } = other;
             return Err(Fault::new(format!("{name} has the path `{path}`, which overlaps with {}", claim.name))
-                .remedy("give each a path that is not the other's and not below it, or a host of its own without a path"));
+                .remedy("give each a path that is neither the other's nor below it; a `[[google_cse]]` whose host is nobody else's can have `own_host`"));
         }
     }
     Ok(())
 }
 
-/// Whether a request could mean either. A door that has a host without a path has all of that host, and what is under every host is not looked for there.
+/// Whether a request could mean either.
 fn meet(one: &Claim, other: &Claim) -> bool {
     let is_host = match (&one.host, &other.host) {
         (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
         (None, None) => true,
-        (Some(_), None) => !one.path.is_empty(),
-        (None, Some(_)) => !other.path.is_empty(),
+        (Some(_), None) => !one.is_alone,
+        (None, Some(_)) => !other.is_alone,
     };
     is_host && (is_within(&one.path, &other.path) || is_within(&other.path, &one.path))
 }
@@ -61,7 +63,8 @@ fn is_within(path: &str, this: &str) -> bool {
 fn native() -> impl Iterator<Item = Claim> {
     ROUTES.into_iter().flatten().map(|route| {
         let path = route.path.split_once("/{").map_or(route.path, |(path, _)| path);
-        Claim { kind: "native", name: "the native API".to_owned(), host: None, path: path.to_owned() }
+        let name = "the native API".to_owned();
+        Claim { kind: "native", name, host: None, is_alone: false, path: path.to_owned() }
     })
 }
 
@@ -69,7 +72,8 @@ fn of_cse(table: &GoogleCseTable) -> Option<Claim> {
     let url = ServiceUrl::of(&table.kacls_url)?;
     let name = format!("the `[[google_cse]]` `{url}`");
     let host = without_port(url.authority()).to_owned();
-    Some(Claim { kind: "google_cse", name, host: Some(host), path: url.path().to_owned() })
+    let (host, path) = (Some(host), url.path().to_owned());
+    Some(Claim { kind: "google_cse", name, host, is_alone: table.own_host, path })
 }
 
 fn of_xks(table: &AwsXksTable) -> Claim {
@@ -78,6 +82,7 @@ fn of_xks(table: &AwsXksTable) -> Claim {
         kind: "aws_xks",
         name: format!("the `[[aws_xks]]` with the prefix `{prefix}`"),
         host: (!server_name.is_empty()).then(|| server_name.clone()),
+        is_alone: false,
         path: format!("{prefix}/kms/xks/v1"),
     }
 }
@@ -92,6 +97,7 @@ fn of_dke(tables: &[MsDkeTable]) -> impl Iterator<Item = Claim> {
             kind: "ms_dke",
             name: format!("`{key}` of the `[[ms_dke]]` `{url}`"),
             host: Some(without_port(host).to_owned()),
+            is_alone: false,
             path: format!("{prefix}/{key}"),
         })
     })
@@ -118,6 +124,10 @@ mod tests {
         )
     }
 
+    fn alone(url: &str) -> String {
+        cse(url) + "own_host = true\n"
+    }
+
     fn xks(prefix: &str, more: &str) -> String {
         format!(
             "[[aws_xks]]\nprefix = \"{prefix}\"\ntenant = \"a\"\ncaller = \"kms\"\nregions = [\"r\"]\n{more}"
@@ -134,13 +144,15 @@ mod tests {
     fn no_door_answers_what_is_anothers() {
         let named = "server_name = \"xks.example\"\n";
         for (one, other, meets) in [
-            // The native API is under every host; a service with a host of its own has all of it.
+            // The native API is under every host, but for those that a service says are its own.
             (cse("https://kacls.example/cse"), String::new(), None),
-            (cse("https://kacls.example"), String::new(), None),
+            (cse("https://kacls.example"), String::new(), Some("the native API")),
+            (alone("https://kacls.example"), String::new(), None),
+            (alone("https://kacls.example/v1"), String::new(), None),
             (cse("https://kacls.example/v1"), String::new(), Some("the native API")),
             (cse("https://kacls.example/v1/tenants/a"), String::new(), Some("the native API")),
             (cse("https://kacls.example/v11"), String::new(), None),
-            (cse("https://one.example"), dke("https://one.example"), Some("`legal` of the `[[ms_dke]]`")),
+            (alone("https://one.example"), dke("https://one.example"), Some("`legal` of the `[[ms_dke]]`")),
             (cse("https://one.example:8443/p"), dke("https://ONE.example/p"), Some("`legal` of")),
             (cse("https://one.example/legal"), dke("https://one.example"), Some("`legal` of")),
             (cse("https://one.example/other/x"), dke("https://one.example"), Some("`other` of")),
@@ -148,9 +160,9 @@ mod tests {
             (cse("https://one.example/p"), dke("https://two.example/p"), None),
             (cse("https://one.example/p"), xks("/p", ""), Some("the prefix `/p`")),
             (cse("https://one.example/kms"), xks("", ""), Some("the prefix ``")),
-            (cse("https://one.example"), xks("/p", ""), None),
+            (alone("https://one.example/p"), xks("/p", ""), None),
             (cse("https://one.example/p"), xks("/q", ""), None),
-            (cse("https://xks.example"), xks("/p", named), Some("the prefix `/p`")),
+            (alone("https://xks.example"), xks("/p", named), Some("the prefix `/p`")),
             (cse("https://one.example/p"), xks("/p", named), None),
             (dke("https://one.example/p"), xks("/p/legally", ""), None),
             (dke("https://one.example/p/kms/xks/v1"), xks("/p", ""), Some("`legal` of")),

@@ -22,6 +22,9 @@ const MAX_LIST: usize = 256;
 pub struct GoogleCseTable {
     /// Its URL, as it stands in the Workspace admin console.
     pub kacls_url: String,
+    /// Whether its host is the service's alone, so that nothing else of the gateway is looked for there.
+    #[serde(default)]
+    pub own_host: bool,
     /// Its name, in `status`; empty: none.
     #[serde(default)]
     pub name: String,
@@ -104,6 +107,7 @@ impl Service {
     pub(super) fn of(table: &GoogleCseTable) -> Result<Self, Fault> {
         let GoogleCseTable {
             kacls_url,
+            own_host: _,
             name,
             tenant,
             caller,

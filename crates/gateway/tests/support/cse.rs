@@ -45,6 +45,7 @@ pub fn table() -> GoogleCseTable {
     let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<String>>();
     GoogleCseTable {
         kacls_url: URL.to_owned(),
+        own_host: true,
         name: "eu-prod".to_owned(),
         tenant: "dev".to_owned(),
         caller: "cse".to_owned(),
