@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 const HOST: &str = "kacls.bench.example";
-const URL: &str = "https://kacls.bench.example/v1";
+const URL: &str = "https://kacls.bench.example/cse";
 const IDP: &str = "https://idp.bench.example";
 const DRIVE: &str = "gsuitecse-tokenissuer-drive@system.gserviceaccount.com";
 /// Wraps a second that a service is to bear.
@@ -40,7 +40,7 @@ pub(crate) async fn measure(
         &config,
         format!(
             "{}{}[[google_cse]]\nkacls_url = \"{URL}\"\ntenant = \"dev\"\ncaller = \"cse\"\nkey = \"workspace\"\n\
-             owner_domains = [\"bench.example\"]\naudiences = [\"bench\"]\nproviders = [\"{IDP}\"]\nrequests_per_second = 0\n",
+             owner_domains = [\"bench.example\"]\naudiences = [\"bench\"]\nproviders = [\"{IDP}\"]\nrequests_per_second = 0\nrequests_per_second_each = 0\n",
             issuer(IDP),
             issuer(DRIVE),
         ),
@@ -76,7 +76,7 @@ async fn exchange(gateway: &Gateway) -> Result<Exchange> {
         "kacls_url": URL, "perimeter_id": "", "resource_name": resource, "role": "writer"});
     let body = json!({"authentication": token(&key, &user)?, "authorization": token(&key, &google)?,
         "key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "reason": "{client:'drive' op:'create'}"});
-    Ok(Exchange::with_headers("POST", "/v1/wrap", HOST, "", &body.to_string()))
+    Ok(Exchange::with_headers("POST", "/cse/wrap", HOST, "", &body.to_string()))
 }
 
 fn key() -> Result<KeyPair> {

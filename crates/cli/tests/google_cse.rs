@@ -46,6 +46,7 @@ fn settings() -> String {
         "{issuers}
 [[google_cse]]
 kacls_url = \"{URL}\"
+own_host = true
 tenant = \"dev\"
 caller = \"cse\"
 key = \"workspace\"

@@ -182,13 +182,13 @@ fn a_key_service_is_set_up() {
     Book::open("../protocols/google-cse.md", &machine).rest();
     let ask = |method: &str| {
         machine.does(&format!(
-            "{CAROL}; curl -sS --cacert \"$HOLDFAST_CACERT\" -H 'Host: kacls.example.org' \"$HOLDFAST_URL/v1/{method}\""
+            "{CAROL}; curl -sS --cacert \"$HOLDFAST_CACERT\" -H 'Host: kacls.example.org' \"$HOLDFAST_URL/cse/{method}\""
         ))
     };
     assert!(ask("status").contains(r#""server_type":"KACLS""#), "{}", ask("status"));
     assert!(ask("certs").contains(r#""alg":"RS256""#), "{}", ask("certs"));
     let shown = machine.does(&format!("{CAROL}; holdfast caller list --json"));
-    assert!(shown.contains("issuer:https://kacls.example.org/v1"), "{shown}");
+    assert!(shown.contains("issuer:https://kacls.example.org/cse"), "{shown}");
 }
 
 #[test]

@@ -208,6 +208,8 @@ actions! {
         PruneAudit = "prune-audit", Administer, Administer;
         /// A summary of what could not be attributed to a caller.
         Noise = "noise", Read, Inspect;
+        /// A summary of what a known caller asked beyond a quota.
+        Throttled = "throttled", Read, Inspect;
         /// What a start found that a crash had left.
         Recover = "recover", Read, Inspect;
         /// Shares of custodians gave the root key at a start.
@@ -313,6 +315,7 @@ impl Action {
             | Self::Restore
             | Self::PruneAudit
             | Self::Noise
+            | Self::Throttled
             | Self::Recover
             | Self::Unseal
             | Self::Seal

@@ -139,7 +139,7 @@ pub struct CallerRecord {
 }
 
 /// How a caller proved who it is, for the record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Authentication {
     /// Mutual TLS with a certificate whose public key has this SHA-256.
     MutualTls {

@@ -35,6 +35,7 @@ pub mod secret;
 pub mod stop;
 mod sync;
 pub mod tenant;
+mod throttled;
 pub mod time;
 pub mod work;
 

@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::google_cse::{self, GoogleCseTable};
 use crate::issuer::{self, IssuerTable};
 use crate::ms_dke::{self, MsDkeTable};
+use crate::paths;
 use crate::shares::{NewCustodian, Recipient};
 use crate::sinks::{self, SinkTable};
 use crate::token::{self, PoolTable, TokenTable};
@@ -446,6 +447,7 @@ impl Config {
         external_store::check(&self.aws_xks)?;
         ms_dke::check(&self.ms_dke, &self.issuer, &self.aws_xks)?;
         google_cse::check(&self.google_cse, &self.issuer)?;
+        paths::check(&self.google_cse, &self.aws_xks, &self.ms_dke)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {
             return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(

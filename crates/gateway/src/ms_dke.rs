@@ -3,7 +3,7 @@
 use crate::external_store::AwsXksTable;
 use crate::fault::Fault;
 use crate::issuer::{self, Door, IssuerTable};
-use crate::quota::Quota;
+use crate::quota::Quotas;
 use holdfast_core::{CallerName, Epoch, ErrorKind, KeyName, Stage, TenantId};
 use holdfast_wire::dke::error::Challenge;
 use holdfast_wire::dke::path::{Path, parse};
@@ -50,6 +50,9 @@ pub struct MsDkeTable {
     /// The most decryptions a second; 0: as many as come.
     #[serde(default = "requests_per_second")]
     pub requests_per_second: u32,
+    /// The most of one person; 0: as many as the service lets in.
+    #[serde(default = "requests_per_second_each")]
+    pub requests_per_second_each: u32,
 }
 
 fn authorization() -> String {
@@ -66,6 +69,10 @@ const fn unknown_key_status() -> u16 {
 
 const fn requests_per_second() -> u32 {
     200
+}
+
+const fn requests_per_second_each() -> u32 {
+    20
 }
 
 /// Checks the tables against each other, and against the issuers and what else is served.
@@ -233,7 +240,7 @@ pub(crate) struct Public {
 pub(crate) struct KeyService {
     pub(crate) tenant: TenantId,
     pub(crate) caller: CallerName,
-    pub(crate) quota: Quota,
+    pub(crate) quotas: Quotas,
     pub(crate) issuers: Vec<String>,
     pub(crate) audiences: Vec<String>,
     pub(crate) scope: Option<Box<str>>,
@@ -262,6 +269,7 @@ impl KeyService {
             cache_days,
             unknown_key_status,
             requests_per_second,
+            requests_per_second_each,
         } = table;
         let (origin, host, prefix) = take_apart(public_url).ok_or_else(|| {
             Fault::new("`public_url` cannot be one").remedy(
@@ -314,7 +322,7 @@ impl KeyService {
         Ok(Self {
             tenant: tenant.parse().map_err(|error| name("tenant", error))?,
             caller: caller.parse().map_err(|error| name("caller", error))?,
-            quota: Quota::of(*requests_per_second),
+            quotas: Quotas::of(*requests_per_second, *requests_per_second_each),
             issuers: issuers.clone(),
             audiences,
             scope: (!scope.is_empty()).then(|| scope.as_str().into()),
@@ -374,6 +382,7 @@ mod tests {
             cache_days: 1,
             unknown_key_status: 404,
             requests_per_second: 0,
+            requests_per_second_each: 0,
         }
     }
 

@@ -1,25 +1,37 @@
-//! How much a door lets in.
+//! How much a door lets in: of all, and of each person.
 
+use holdfast_core::{Error, ErrorKind, Stage};
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 const MICROS: u64 = 1_000_000;
+/// A second in nanoseconds: the longest time that what was let in takes.
+const SECOND: u64 = 1000 * MICROS;
 
-/// So many a second, and a second's worth at once after a pause (the generic cell rate algorithm, ITU-T I.371).
+/// Nanoseconds that each of so many a second takes; 0: there is no quota.
+fn each(per_second: u32) -> u64 {
+    SECOND.checked_div(u64::from(per_second)).map_or(0, |each| each.max(1))
+}
+
+/// When all that were let in have taken theirs, with one more; `None` if that one is too many: a second's worth is let in at once after a pause (the generic cell
+/// rate algorithm, ITU-T I.371).
+fn one_more(each: u64, busy_until: u64, now: u64) -> Option<u64> {
+    let until = busy_until.max(now).saturating_add(each);
+    (until <= now.saturating_add(SECOND)).then_some(until)
+}
+
+/// So many a second of all.
 #[derive(Debug)]
 pub(crate) struct Quota {
-    /// Nanoseconds that each takes; 0: there is no quota.
     each: u64,
-    /// When all that were let in have taken theirs.
     busy_until: AtomicU64,
 }
 
 impl Quota {
     pub(crate) fn of(per_second: u32) -> Self {
-        let each = u64::from(per_second);
-        Self {
-            each: 1000_u64.saturating_mul(MICROS).checked_div(each).map_or(0, |each| each.max(1)),
-            busy_until: AtomicU64::new(0),
-        }
+        Self { each: each(per_second), busy_until: AtomicU64::new(0) }
     }
 
     /// Whether one more is let in at this moment, in microseconds on a clock that never steps back.
@@ -28,12 +40,86 @@ impl Quota {
             return true;
         }
         let now = ticks.saturating_mul(1000);
-        let horizon = now.saturating_add(1000 * MICROS);
-        let taken = self.busy_until.try_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
-            let until = until.max(now).saturating_add(self.each);
-            (until <= horizon).then_some(until)
-        });
-        taken.is_ok()
+        let more = |until| one_more(self.each, until, now);
+        self.busy_until.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
+
+/// So many a second of each person, in bounded room. Nobody has to be remembered longer than a second: whoever came before that has nothing left to wait for.
+#[derive(Debug)]
+struct Persons {
+    each: u64,
+    /// Persons are remembered by a hash that nobody outside can foretell.
+    hashed: RandomState,
+    lately: Mutex<Lately>,
+}
+
+/// When those let in have taken theirs: of who came since `began`, and of who came in the second before it and not since.
+#[derive(Debug, Default)]
+struct Lately {
+    began: u64,
+    now: HashMap<u64, u64>,
+    before: HashMap<u64, u64>,
+}
+
+impl Persons {
+    /// How many are remembered at most of a second. Where more come than that, the quota of all holds those who came last.
+    const MAX: usize = 4096;
+
+    fn of(per_second: u32) -> Self {
+        Self { each: each(per_second), hashed: RandomState::new(), lately: Mutex::default() }
+    }
+
+    fn take(&self, person: (&str, &str), ticks: u64) -> bool {
+        if self.each == 0 {
+            return true;
+        }
+        let (now, person) = (ticks.saturating_mul(1000), self.hashed.hash_one(person));
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let Lately { began, now: current, before } = &mut *lately;
+        let age = now.saturating_sub(*began);
+        if age >= SECOND {
+            let last = core::mem::take(current);
+            *before = if age < 2 * SECOND { last } else { HashMap::new() };
+            *began = now;
+        }
+        let known = current.get(&person).or_else(|| before.get(&person)).copied();
+        let Some(until) = one_more(self.each, known.unwrap_or_default(), now) else { return false };
+        if known.is_some() || current.len() < Self::MAX {
+            current.insert(person, until);
+        }
+        true
+    }
+}
+
+/// What a door for many persons lets in: of each, so that nobody uses up what is everybody's, and of all.
+#[derive(Debug)]
+pub(crate) struct Quotas {
+    persons: Persons,
+    all: Quota,
+}
+
+impl Quotas {
+    pub(crate) fn of(all: u32, each: u32) -> Self {
+        Self { persons: Persons::of(each), all: Quota::of(all) }
+    }
+
+    /// Lets one more in, of this person, by issuer and name, if it is one.
+    ///
+    /// # Errors
+    /// `throttled`, with whose quota it is that is used up.
+    pub(crate) fn take(&self, person: Option<(&str, &str)>, ticks: u64) -> Result<(), Error> {
+        let refused = |whose, setting| {
+            Err(Error::new(ErrorKind::Throttled, Stage::Receive, format!("{whose} quota is used up"))
+                .remedy(format!("slow down, or have an operator raise `{setting}` of the service")))
+        };
+        if person.is_some_and(|person| !self.persons.take(person, ticks)) {
+            return refused("the person's", "requests_per_second_each");
+        }
+        match self.all.take(ticks) {
+            true => Ok(()),
+            false => refused("the service's", "requests_per_second"),
+        }
     }
 }
 
@@ -43,12 +129,51 @@ mod tests {
 
     #[test]
     fn a_quota_lets_in_its_number_a_second_and_no_more() {
-        let quota = Quota::of(100);
+        let (quota, persons) = (Quota::of(100), Persons::of(100));
         let at = |ticks: u64| (0..1000).filter(|_| quota.take(ticks)).count();
-        assert_eq!(at(5 * MICROS), 100);
-        assert_eq!(at(5 * MICROS + 10_000), 1);
-        assert_eq!(at(5 * MICROS + 500_000), 49);
-        assert_eq!(at(60 * MICROS), 100);
-        assert!((0..10_000).all(|_| Quota::of(0).take(1)));
+        let of = |name: &str, ticks: u64| (0..1000).filter(|_| persons.take(("idp", name), ticks)).count();
+        for (ticks, let_in) in
+            [(5 * MICROS, 100), (5 * MICROS + 10_000, 1), (5 * MICROS + 500_000, 49), (60 * MICROS, 100)]
+        {
+            assert_eq!((at(ticks), of("ana", ticks), of("bo", ticks)), (let_in, let_in, let_in), "{ticks}");
+        }
+        // Whether or not others have come meanwhile, and a second is over.
+        assert_eq!(of("ana", 60 * MICROS + 900_000), 90);
+        assert_eq!(of("bo", 61 * MICROS), 100);
+        assert_eq!(of("ana", 61 * MICROS), 10);
+        assert!((0..10_000).all(|_| Quota::of(0).take(1) && Persons::of(0).take(("idp", "ana"), 1)));
+    }
+
+    #[test]
+    fn nobody_uses_up_what_is_everybodys() {
+        let quotas = Quotas::of(100, 20);
+        let of = |person| (0..1000).filter(|_| quotas.take(person, 5 * MICROS).is_ok()).count();
+        assert_eq!(of(Some(("idp", "ana"))), 20);
+        let why = quotas.take(Some(("idp", "ana")), 5 * MICROS).unwrap_err();
+        assert!(why.remedy_text().contains("`requests_per_second_each`"), "{why:?}");
+        assert_eq!((of(Some(("other", "ana"))), of(Some(("idp", "bo")))), (20, 20));
+        assert_eq!(of(None), 40);
+        let why = quotas.take(Some(("idp", "eve")), 5 * MICROS).unwrap_err();
+        assert!(why.remedy_text().contains("`requests_per_second`"), "{why:?}");
+    }
+
+    #[test]
+    fn persons_take_bounded_room_and_whoever_is_remembered_is_held() {
+        let persons = Persons::of(1);
+        let room = || {
+            let lately = persons.lately.lock().unwrap();
+            lately.now.len() + lately.before.len()
+        };
+        for number in 0..10_000 {
+            assert!(persons.take(("idp", &number.to_string()), 5 * MICROS));
+        }
+        assert_eq!(room(), Persons::MAX);
+        assert!(!persons.take(("idp", "0"), 5 * MICROS + 1));
+        for number in 0..10_000 {
+            persons.take(("other", &number.to_string()), 6 * MICROS);
+        }
+        assert_eq!(room(), 2 * Persons::MAX);
+        persons.take(("idp", "0"), 9 * MICROS);
+        assert_eq!(room(), 1);
     }
 }

@@ -538,13 +538,15 @@ impl Running {
         &self.gateway
     }
 
-    /// Reads certificate and key again, and issuers' keys; what is in force stays when something new is refused.
+    /// Reads certificate and key again, issuers' keys, and the authorities of peers; what is in force stays when something new is refused.
     ///
     /// # Errors
     /// When something is refused.
     pub fn reload(&self) -> Result<(), Fault> {
         let tls = self.gateway.tls.reload();
-        self.gateway.issuers.reload(self.gateway.law.engines().world.ticks())?;
-        tls
+        // One after the other, whatever becomes of the others.
+        let issuers = self.gateway.issuers.reload(self.gateway.law.engines().world.ticks());
+        let peers = self.gateway.cse.reload();
+        tls.and(issuers).and(peers)
     }
 }

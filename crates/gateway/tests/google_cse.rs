@@ -182,6 +182,23 @@ async fn every_check_fails_alone() {
                 "`same-user`",
             ),
             row(
+                (
+                    "an address that nobody verified",
+                    "wrap",
+                    other(&with(
+                        with(
+                            with(user(), "email", "ana.lopez@corp.example".into()),
+                            "google_email",
+                            Value::Null,
+                        ),
+                        "email_verified",
+                        false.into(),
+                    )),
+                ),
+                403,
+                "`same-user`",
+            ),
+            row(
                 authorised("a visitor", with(drive("writer"), "email_type", "google-visitor".into())),
                 403,
                 "`guest`",
@@ -291,6 +308,11 @@ async fn every_check_fails_alone() {
                 &with(with(user(), "google_email", Value::Null), "email", "ANA.lopez@corp.example".into()),
                 &drive("writer"),
             ),
+        ),
+        (
+            "Google's address, which the provider says",
+            "wrap",
+            wrap(&with(user(), "email_verified", false.into()), &drive("writer")),
         ),
         ("a reader", "unwrap", unwrap(&user(), &drive("reader"), blob)),
         ("a writer", "unwrap", unwrap(&user(), &drive("writer"), blob)),
@@ -573,7 +595,10 @@ async fn after_many_rotations_the_version_that_signs_is_published() {
 async fn administrators_and_peers_unwrap_and_nobody_else_does() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    let (gateway, _api) = gateway(&data, table()).await;
+    let mut config = config(&data, table());
+    // With a slash at the end or without: it is the same service.
+    config.google_cse[0].give_to = vec![format!("{PEER}/")];
+    let (gateway, _api) = gateway_of(config).await;
     let mut peer = gateway.stranger().await;
     let admin = admin();
     let wrapping = json!({"authentication": token(&admin), "key": DEK, "perimeter_id": "eu-legal",
@@ -867,6 +892,7 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
     let mut unfit = STANDARD.decode(body).unwrap();
     unfit[100] ^= 1;
     let oaep = "RSA/ECB/OAEPwithSHA-256andMGF1Padding";
+    let sales = token(&with(user(), "department", "sales".into()));
     let refused = [
         (
             "another key",
@@ -895,6 +921,21 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
             "`rsa_pss_salt_length`",
         ),
         ("unknown", "privatekeydecrypt", decrypt(&decrypter, "RSA", CIPHERTEXT), 400, "`algorithm`"),
+        // Whom the policy does not let in learns nothing of that.
+        (
+            "SHA-1 and not a lawyer's",
+            "privatekeysign",
+            with(sign(&signer, "SHA1withRSA"), "authentication", sales.as_str().into()),
+            403,
+            "eu-legal-is-for-lawyers",
+        ),
+        (
+            "unknown and not a lawyer's",
+            "privatekeydecrypt",
+            with(decrypt(&decrypter, "RSA", CIPHERTEXT), "authentication", sales.as_str().into()),
+            403,
+            "eu-legal-is-for-lawyers",
+        ),
         (
             "no administrator",
             "wrapprivatekey",
@@ -923,13 +964,17 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
             400,
             "`private_key`",
         ),
-        // The form is right, and the numbers do not fit together.
+        // The form is right, and the numbers do not fit together: nobody looks for whom the policy does not let in.
         (
-            "no key that works",
+            "no key that works, and nobody's",
             "wrapprivatekey",
-            with(wrapping.clone(), "private_key", base64(&unfit).into()),
-            400,
-            "no RSA private key",
+            with(
+                with(wrapping.clone(), "private_key", base64(&unfit).into()),
+                "authentication",
+                token(&with(admin(), "department", "sales".into())).into(),
+            ),
+            403,
+            "eu-legal-is-for-lawyers",
         ),
     ];
     let mut refusals: Refusals = vec![];
@@ -942,6 +987,8 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
     // What was decided before nothing came of it is recorded as done, and that nothing came of it as well.
     let failed = post(&mut peer, "privatekeydecrypt", &decrypt(&decrypter, oaep, CIPHERTEXT)).await;
     let failed = failed.told(400).operation();
+    let unfit = with(wrapping.clone(), "private_key", base64(&unfit).into());
+    let unfit = post(&mut peer, "wrapprivatekey", &unfit).await.told(400).operation();
     // A key is no private key, and the other way round.
     let swapped = with(unwrap(&user(), &drive("reader"), blob), "wrapped_key", blob.clone());
     post(&mut peer, "unwrap", &swapped).await.told(400);
@@ -960,14 +1007,17 @@ async fn a_user_signs_and_decrypts_with_a_key_that_nobody_sees() {
         (&json!(SPKI), &json!("SHA256withRSA"), &json!(DIGEST))
     );
     assert_eq!(log::closing(&events, &opened.operation())["protocol"]["says"]["algorithm"], pkcs1);
-    assert_eq!(log::closing(&events, &failed)["outcome"], "success");
-    let parts: Vec<_> = events
-        .iter()
-        .filter(|event| {
-            event["protocol"]["request"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&failed))
-        })
-        .collect();
-    assert_eq!((parts.len(), &parts[0]["outcome"]), (1, &json!("refused")));
+    for (failed, why) in [(&failed, "does not verify"), (&unfit, "no RSA private key")] {
+        assert_eq!(log::closing(&events, failed)["outcome"], "success");
+        let parts: Vec<_> = events
+            .iter()
+            .filter(|event| {
+                event["protocol"]["request"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(failed))
+            })
+            .collect();
+        assert_eq!((parts.len(), &parts[0]["outcome"]), (1, &json!("refused")));
+        assert!(parts[0]["detail"].as_str().unwrap().contains(why), "{}", parts[0]);
+    }
     let secret = pem.lines().nth(5).unwrap();
     for file in log::files(&data) {
         let text = std::fs::read(&file).unwrap();
@@ -991,6 +1041,8 @@ async fn a_key_is_taken_over_from_another_service() {
     for data in [&old_data, &new_data] {
         support::dev(data).await.running.shut_down().await.unwrap();
     }
+    let authorities = directory.path().join("peers.pem");
+    std::fs::copy(new_data.join("tls/ca.pem"), &authorities).unwrap();
     let settings = |data: &std::path::Path, port: u16, url: &str, other: (&str, &std::path::Path)| {
         let mut table = table();
         table.kacls_url = url.to_owned();
@@ -999,7 +1051,7 @@ async fn a_key_is_taken_over_from_another_service() {
             if port == old_port { (vec![], vec![other.0]) } else { (vec![other.0], vec![]) };
         table.take_from = take_from.into_iter().map(str::to_owned).collect();
         table.give_to = give_to.into_iter().map(str::to_owned).collect();
-        table.peers_ca_file = other.1.join("tls/ca.pem");
+        table.peers_ca_file = if port == new_port { authorities.clone() } else { other.1.join("tls/ca.pem") };
         let mut config = config(data, table);
         config.listen.address.set_port(port);
         config.issuer.retain(|issuer| issuer.issuer != PEER);
@@ -1024,6 +1076,11 @@ async fn a_key_is_taken_over_from_another_service() {
         json!({"authorization": token(google), "original_kacls_url": original, "reason": "r", "wrapped_key": blob})
             .to_string()
     };
+    // The old one's authority is none that the new one believes, until it is put in the file and that is read again.
+    let unknown = send(&mut peers[1], "POST", "/v1/rewrap", &at(1), &asking(&migrator, &old_url)).await;
+    unknown.told(502);
+    std::fs::copy(old_data.join("tls/ca.pem"), &authorities).unwrap();
+    new.running.reload().unwrap();
     let taken =
         send(&mut peers[1], "POST", "/v1/rewrap", &at(1), &asking(&migrator, &old_url)).await.expect(200);
     assert_eq!(taken.text("resource_key_hash"), "FPYZdJCQU/sy/ENA4+FTesaDmnKo4UpT7NYtpJ4qQz0=");
@@ -1150,4 +1207,51 @@ async fn a_service_is_found_by_its_host() {
         );
     }
     gateway.running.shut_down().await.unwrap();
+}
+
+/// One user who asks too often is refused alone, also where somebody acts for them, and the log has it in sum.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_uses_up_the_service_and_what_is_refused_stands_in_the_log_in_sum() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut table = table();
+    table.requests_per_second = 1000;
+    table.requests_per_second_each = 2;
+    let (gateway, _api) = gateway(&data, table).await;
+    let mut peer = gateway.stranger().await;
+    let room = with(google(Application::Meet, "writer"), "delegated_to", "room7@corp.example".into());
+    let body = json!({"authentication": token(&user()), "authorization": token(&room), "reason": "r"});
+    let delegated = post(&mut peer, "delegate", &body).await.expect(200).text("delegated_authentication");
+    let acting =
+        json!({"authentication": delegated, "authorization": token(&room), "key": DEK, "reason": "r"});
+    let own = wrap(&user(), &drive("writer"));
+    let (began, mut refused) = (std::time::Instant::now(), [0_u64; 2]);
+    for _ in 0..60 {
+        for (asked, refused) in [&own, &acting].into_iter().zip(&mut refused) {
+            match post(&mut peer, "wrap", asked).await.status {
+                200 => {}
+                429 => *refused += 1,
+                other => panic!("{other}"),
+            }
+        }
+    }
+    assert!(refused.iter().all(|refused| *refused > 20), "{refused:?}");
+    // Both have one share together: two a second, and two to begin with.
+    let (let_in, took) = (120 - refused.iter().sum::<u64>(), began.elapsed());
+    assert!(1000 * u128::from(let_in) <= 2000 + 2 * (took.as_millis() + 1), "{let_in} {took:?}");
+    let other =
+        with(with(user(), "email", "eve@idp.corp.example".into()), "google_email", "eve@corp.example".into());
+    let other = wrap(&other, &with(drive("writer"), "email", "eve@corp.example".into()));
+    post(&mut peer, "wrap", &other).await.expect(200);
+    gateway.running.shut_down().await.unwrap();
+    let events = log::events(&data, "dev");
+    let throttled: Vec<_> = events.iter().filter(|event| event["reason"] == "throttled").collect();
+    let count = |event: &&Value| match event["action"].as_str().unwrap() {
+        "throttled" => event["context"]["count"].as_str().unwrap().parse().unwrap(),
+        "encrypt" => 1,
+        other => panic!("{other}"),
+    };
+    assert_eq!(throttled.iter().map(count).sum::<u64>(), refused.iter().sum::<u64>());
+    assert!(throttled.len() < 16, "{}", throttled.len());
+    assert!(throttled.iter().all(|event| event["caller"]["name"] == "cse" && event["outcome"] == "refused"));
 }

@@ -59,6 +59,7 @@ fn table() -> MsDkeTable {
         cache_days: 1,
         unknown_key_status: 404,
         requests_per_second: 0,
+        requests_per_second_each: 0,
     }
 }
 
@@ -363,6 +364,7 @@ async fn every_refusal_has_its_status_and_no_reason() {
     // The body, after who it is; the algorithm and the ciphertext, after who may.
     let bearer = format!("Bearer {}", service.token(&json!({})));
     let not_allowed = format!("Bearer {}", service.token(&json!({"upn": "bob@contoso.example"})));
+    let mut faults = vec![];
     for (body, status, of_bob) in [
         ("", 400, 400),
         ("[]", 400, 400),
@@ -378,6 +380,7 @@ async fn every_refusal_has_its_status_and_no_reason() {
         assert_eq!(told.status, status, "{body:.60}");
         let bob = service.send("POST", &path, Some(&not_allowed), body.as_bytes()).await;
         assert_eq!(bob.status, of_bob, "{body:.60}");
+        faults.extend((of_bob == 403).then(|| (told.operation(), bob.operation())));
     }
     // Whatever of a ciphertext is wrong is one and the same.
     let mut wrong =
@@ -419,6 +422,59 @@ async fn every_refusal_has_its_status_and_no_reason() {
     peer.ask("GET", "/legal-hold", "").await.refused(404, "not-found");
     assert_eq!(service.send("GET", "/openapi.json", None, b"").await.status, 200);
     service.gateway.running.shut_down().await.unwrap();
+    // The log says what was wrong, of whom the policy would have let in.
+    let events = log::events(&service.data, "dev");
+    for ((told, bob), (reason, says)) in faults.iter().zip([
+        ("malformed", "`alg`"),
+        ("malformed", "`value`"),
+        ("integrity", ""),
+        ("malformed", "`value`"),
+    ]) {
+        let event = log::closing(&events, told);
+        assert_eq!((&event["reason"], &event["outcome"]), (&json!(reason), &json!("refused")));
+        assert!(event["detail"].as_str().unwrap().contains(says), "{event}");
+        assert_eq!(
+            (&event["key"]["name"], &event["policy"]["deciding"]),
+            (&json!("legal-hold"), &json!(["ana-opens"]))
+        );
+        assert_eq!(log::closing(&events, bob)["reason"], "denied");
+    }
+}
+
+/// One person who asks too often is refused alone, and the log has it in sum.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_uses_up_the_service_and_what_is_refused_stands_in_the_log_in_sum() {
+    let table = MsDkeTable { requests_per_second: 1000, requests_per_second_each: 2, ..table() };
+    let mut service = Service::new(table).await;
+    let (path, sealed) = service.sealed("legal-hold").await;
+    let mut refused = 0_u64;
+    for _ in 0..60 {
+        match service.decrypt(&path, &sealed, json!({})).await.status {
+            200 => {}
+            429 => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(refused > 10, "{refused}");
+    assert_eq!(service.decrypt(&path, &sealed, json!({"sub": "another"})).await.status, 200);
+    service.gateway.running.shut_down().await.unwrap();
+    let events = log::events(&service.data, "dev");
+    let throttled: Vec<_> = events.iter().filter(|event| event["reason"] == "throttled").collect();
+    let count = |event: &&Value| match event["action"].as_str().unwrap() {
+        "throttled" => event["context"]["count"].as_str().unwrap().parse().unwrap(),
+        "decrypt" => 1,
+        other => panic!("{other}"),
+    };
+    assert_eq!(throttled.iter().map(count).sum::<u64>(), refused);
+    // One of its own and one summary for each minute that has begun.
+    assert!(throttled.len() < 8, "{}", throttled.len());
+    for event in &throttled {
+        assert_eq!(
+            (&event["caller"]["issuer"], &event["caller"]["subject"]),
+            (&json!(ISSUER), &json!("ana"))
+        );
+        assert_eq!((&event["outcome"], &event["protocol"]["name"]), (&json!("refused"), &json!("ms-dke")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,6 +55,17 @@ impl<W: World> Custodian<W> {
         &self.software
     }
 
+    /// Does with a user's key what takes as long as with one of ours, where that is done.
+    ///
+    /// # Errors
+    /// The work's own; `throttled` where more waits than may, `key-store-unavailable` where no thread is left.
+    pub async fn with_users_key<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.software.compute(work).await
+    }
+
     /// The token's, where there is one.
     pub fn token(&self) -> Option<&TokenStore<W>> {
         self.token.as_ref()

@@ -253,6 +253,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::Restore
         | Action::PruneAudit
         | Action::Noise
+        | Action::Throttled
         | Action::Recover
         | Action::Unseal
         | Action::Seal

@@ -242,7 +242,7 @@ fn the_policies_we_bring_do_what_they_say() {
 fn an_event_that_no_policy_is_asked_about_is_denied() {
     let prepared = prepare("@id(\"all\") permit (principal, action, resource);");
     let alice = caller(&record("alice", CallerKind::Developer, &[]));
-    for action in [Action::Undecoded, Action::Noise, Action::Found, Action::Recover] {
+    for action in [Action::Undecoded, Action::Noise, Action::Throttled, Action::Found, Action::Recover] {
         assert!(!ask(&prepared, &alice, action, Resource::Tenant(&tenant())).allowed);
     }
 }

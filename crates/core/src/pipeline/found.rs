@@ -22,6 +22,7 @@ use crate::sealing_key::SealingKeys;
 use crate::secret::Secret;
 use crate::stop::{StopEpoch, Stops};
 use crate::tenant::TenantRecord;
+use crate::throttled::Throttled;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -49,6 +50,7 @@ impl<P: Ports> Pipeline<P> {
             snapshots: Snapshots::empty(),
             stops: Arc::new(Stops::default()),
             noise: Noise::default(),
+            throttled: Throttled::default(),
             unfinished: Unfinished::default(),
             agenda: Agenda::default(),
             sweeps: Sweeps::default(),

@@ -28,6 +28,7 @@ mod schedule;
 mod seal;
 mod sealing_key;
 mod snapshot;
+mod throttle;
 mod unseal;
 mod use_key;
 mod versions;
@@ -57,6 +58,7 @@ use crate::peer::Proof;
 use crate::port::{Identified, Identify, Ports, World};
 use crate::protocol::Protocol;
 use crate::stop::Stops;
+use crate::throttled::Throttled;
 use crate::time::Timestamp;
 use core::net::IpAddr;
 use snapshot::Snapshots;
@@ -118,6 +120,7 @@ pub struct Pipeline<P: Ports> {
     snapshots: Snapshots<P>,
     stops: Arc<Stops>,
     noise: Noise,
+    throttled: Throttled,
     unfinished: recover::Unfinished,
     agenda: schedule::Agenda,
     sweeps: copies::Sweeps,

@@ -181,14 +181,14 @@ impl<P: Ports> Pipeline<P> {
         self.unfinished.stops().iter().count()
     }
 
-    /// The same as [`Pipeline::keep_up`], the summaries of noise included. To be called every minute or so and before the end; whatever fails
+    /// The same as [`Pipeline::keep_up`], the summaries of noise and of throttled requests included. To be called every minute or so and before the end; whatever fails
     /// is kept for the next time, and the first failure is given back for the log.
     ///
     /// # Errors
     /// The first failure.
     pub async fn housekeep(&self) -> Result<(), Error> {
         let settled = self.keep_up().await;
-        settled.and(self.flush_noise().await)
+        settled.and(self.flush_noise().await).and(self.flush_throttled().await)
     }
 
     /// Does what must wait for nobody: stop orders that are not durable yet, commands that could not be closed, a jump of the clock, an

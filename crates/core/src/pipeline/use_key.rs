@@ -136,6 +136,25 @@ impl<P: Ports> Pipeline<P> {
         }
     }
 
+    /// Refuses a use for what was wrong with the request itself, where only whoever may use the key is told what that was: the policy is asked and the key looked at
+    /// first, and what they refuse comes instead.
+    pub async fn refuse_use(
+        &self,
+        recognised: &Recognised<'_, P>,
+        (action, key): (Action, &KeyName),
+        error: Error,
+    ) -> Error {
+        let Recognised { view, caller, inbound, epoch } = recognised;
+        let scene = Scene { view, caller, inbound, context: &NO_CONTEXT };
+        let mut facts = Facts::new(inbound.operation, action);
+        facts.key = Some(NamedKey::unknown(key.clone()));
+        let error = match self.admit(&scene, &mut facts, *epoch, key).await {
+            Ok((_entry, _permit)) => error,
+            Err(refused) => refused,
+        };
+        self.refuse(&scene, &facts, Mark::Plain, error).await
+    }
+
     /// Uses keys up to 256 times: each item is decided and recorded by itself, and all wait for the same durable write.
     ///
     /// # Errors
@@ -263,7 +282,7 @@ impl<P: Ports> Pipeline<P> {
             Call::Random { length } => return self.random(scene, facts, epoch, *length).await,
         };
         facts.key = Some(NamedKey::unknown(key.clone()));
-        let (entry, permit) = match operation {
+        match operation {
             Operation::Rewrap { ciphertext, context: _, target } => {
                 return self.rewrap(scene, facts, epoch, key, ciphertext, target.as_ref()).await;
             }
@@ -281,17 +300,26 @@ impl<P: Ports> Pipeline<P> {
             | Operation::Agree { .. }
             | Operation::Encapsulate
             | Operation::Decapsulate { .. }
-            | Operation::PublicKey { .. } => {
-                let entry = self.resolve(scene, facts, epoch, key).await?;
-                facts.key = Some(NamedKey::of(&entry.key, None));
-                self.hide_context(scene, facts, &entry.key)?;
-                let permit =
-                    self.decide(scene, facts, epoch, &[(facts.action, Resource::Key(&entry.key))])?;
-                (entry, permit)
-            }
-        };
-        self.usable(scene, &entry, facts.action)?;
+            | Operation::PublicKey { .. } => {}
+        }
+        let (entry, permit) = self.admit(scene, facts, epoch, key).await?;
         self.perform(scene, facts, permit, &entry, operation).await
+    }
+
+    /// Whether the caller may use the key, and the key can be used.
+    async fn admit(
+        &self,
+        scene: &Scene<'_, P>,
+        facts: &mut Facts,
+        epoch: StopEpoch,
+        key: &KeyName,
+    ) -> Result<(Arc<KeyEntry>, Permit<Use>), Error> {
+        let entry = self.resolve(scene, facts, epoch, key).await?;
+        facts.key = Some(NamedKey::of(&entry.key, None));
+        self.hide_context(scene, facts, &entry.key)?;
+        let permit = self.decide(scene, facts, epoch, &[(facts.action, Resource::Key(&entry.key))])?;
+        self.usable(scene, &entry, facts.action)?;
+        Ok((entry, permit))
     }
 
     /// A key by its name. Where there is none, the policy is asked all the same, so that not existing looks and takes like being forbidden.

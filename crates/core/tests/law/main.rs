@@ -40,6 +40,7 @@ mod seal;
 mod sealing_key;
 mod separation;
 mod stops;
+mod throttled;
 mod unseal;
 mod versions;
 mod waiting;

@@ -4,12 +4,13 @@ use crate::seen;
 use holdfast_conformance::doubles::KeyFault;
 use holdfast_conformance::rig::{POLICY, Rig, call, encrypt, name, new_key, sign, transition};
 use holdfast_conformance::task::now;
+use holdfast_core::action::Action;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::Command;
 use holdfast_core::context::Context;
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::query::Query;
-use holdfast_core::{Error, ErrorKind};
+use holdfast_core::{Error, ErrorKind, Stage};
 
 fn rig_under(policy: &str) -> Rig {
     let rig = Rig::under(policy);
@@ -160,4 +161,30 @@ fn too_large_an_input_is_refused_before_the_key_store_sees_it() {
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(rig.keys().performed().len(), performed);
     assert!(now(rig.bytes("alice", "kek", encrypt(&vec![0; longest], Context::EMPTY))).is_ok());
+}
+
+/// What was wrong with a request is told to whoever could have been told the result, and to nobody else.
+#[test]
+fn what_is_wrong_with_a_use_is_told_after_the_policy_and_the_key() {
+    let rig = rig_under(POLICY);
+    let refuse = |who: &str, key: &str| {
+        let inbound = rig.inbound(who);
+        let recognised = rig.pipeline.recognise(&inbound).unwrap();
+        let error = Error::new(ErrorKind::Malformed, Stage::Decode, "`alg`: expected another");
+        let before = (rig.log().entries().len(), rig.keys().performed().len());
+        let told = now(rig.pipeline.refuse_use(&recognised, (Action::Decrypt, &name(key)), error));
+        assert_eq!((rig.log().entries().len(), rig.keys().performed().len()), (before.0 + 1, before.1));
+        let last = rig.log().last();
+        assert_eq!(last.summary(), format!("decrypt refused {}", told.kind().code()));
+        (told.kind(), last.event()["policy"]["deciding"].as_array().unwrap().len(), last.text("detail"))
+    };
+    let (kind, deciding, detail) = refuse("alice", "kek");
+    assert_eq!((kind, deciding > 0), (ErrorKind::Malformed, true));
+    assert!(detail.contains("`alg`"), "{detail}");
+    let (kind, _, detail) = refuse("bob", "kek");
+    assert_eq!(kind, ErrorKind::Denied);
+    assert!(!detail.contains("`alg`"), "{detail}");
+    assert_eq!(refuse("bob", "nothing").0, ErrorKind::Denied);
+    now(rig.transition("kek", Transition::Suspend)).unwrap();
+    assert_eq!(refuse("alice", "kek").0, ErrorKind::KeyState);
 }

@@ -1,17 +1,18 @@
 //! Key services of Google Workspace's client-side encryption (`[[google_cse]]`): whose they are, whom they believe, with which keys they wrap.
 
 mod peer;
+mod published;
 mod table;
 
 pub use table::GoogleCseTable;
 
 use crate::fault::Fault;
 use crate::issuer::{self, Door, IssuerTable};
-use crate::quota::Quota;
+use crate::quota::{Quota, Quotas};
+use arc_swap::ArcSwap;
 use holdfast_core::action::Action;
-use holdfast_core::lifecycle::KeyState;
-use holdfast_core::port::{KeyEntry, State};
-use holdfast_core::{CallerName, Error, KeyName, KeyVersion, TenantId};
+use holdfast_core::port::State;
+use holdfast_core::{CallerName, Error, KeyName, TenantId};
 use holdfast_wire::cse::check::Rules;
 use holdfast_wire::cse::claim::Application;
 use holdfast_wire::cse::format::reference;
@@ -21,16 +22,13 @@ use holdfast_wire::cse::url::ServiceUrl;
 use holdfast_wire::cse::{AUTHORIZATION_AUDIENCE, DELEGATION_AUDIENCE, MIGRATION_AUDIENCE};
 use peer::Client;
 pub(crate) use peer::Failure;
+use published::{Memory, Published};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How many questions that need no token are answered in a second.
 const OPEN_PER_SECOND: u32 = 50;
-/// How many versions of a signing key up to the one that signs are published.
-const PUBLISHED: u32 = 32;
-/// The most versions of a signing key that are published, with those that will sign.
-const MAX_PUBLISHED: usize = 64;
 
 /// Everybody whose tokens are believed: those of `[[issuer]]`, and without a table of their own Google's issuers and the peers, where their keys are.
 pub(crate) fn believed(issuers: &[IssuerTable], tables: &[GoogleCseTable]) -> Vec<IssuerTable> {
@@ -44,8 +42,9 @@ pub(crate) fn believed(issuers: &[IssuerTable], tables: &[GoogleCseTable]) -> Ve
         for application in Application::ALL {
             add(application.issuer(), application.keys_url(), PathBuf::new());
         }
-        for peer in &table.give_to {
-            add(peer, format!("{}/certs", peer.trim_end_matches('/')), table.peers_ca_file.clone());
+        // One that cannot be read is refused with its table.
+        for peer in table.give_to.iter().filter_map(|peer| ServiceUrl::of(peer)) {
+            add(&peer.to_string(), format!("{peer}/certs"), table.peers_ca_file.clone());
         }
     }
     all
@@ -116,7 +115,7 @@ impl Services {
         let mut services = Self::read(tables)?;
         for (service, table) in services.0.iter_mut().zip(tables) {
             if let (Some(service), false) = (Arc::get_mut(service), table.take_from.is_empty()) {
-                service.client = Some(Client::new(&table.peers_ca_file)?);
+                service.client = Some(ArcSwap::from_pointee(Client::new(&table.peers_ca_file)?));
             }
         }
         Ok(services)
@@ -142,6 +141,19 @@ impl Services {
             services.push(Arc::new(service));
         }
         Ok(Self(services))
+    }
+
+    /// Reads the peers' authorities again. What is in force stays where one is refused.
+    ///
+    /// # Errors
+    /// For the first that is refused.
+    pub(crate) fn reload(&self) -> Result<(), Fault> {
+        for service in &self.0 {
+            if let Some(client) = &service.client {
+                client.store(Arc::new(Client::new(&service.peers_ca_file)?));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -172,7 +184,7 @@ pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) tenant: TenantId,
     pub(crate) caller: CallerName,
-    pub(crate) quota: Quota,
+    pub(crate) quotas: Quotas,
     pub(crate) open_quota: Quota,
     key: KeyName,
     perimeter_keys: BTreeMap<String, KeyName>,
@@ -196,7 +208,10 @@ pub(crate) struct Service {
     pub(crate) claims: Vec<String>,
     /// Google's issuers.
     pub(crate) google: Vec<String>,
-    client: Option<Client>,
+    /// Towards the peers that keys are taken from, if there are any.
+    client: Option<ArcSwap<Client>>,
+    peers_ca_file: PathBuf,
+    published: Memory<Published>,
 }
 
 /// What tokens of each kind are for.
@@ -287,7 +302,7 @@ impl Service {
     /// Asks a peer for a key.
     pub(crate) async fn ask(&self, peer: &str, body: Vec<u8>) -> Result<holdfast_core::Secret, Failure> {
         match &self.client {
-            Some(client) => client.ask(peer, body).await,
+            Some(client) => client.load_full().ask(peer, body).await,
             None => Err(Failure::Wrong("there is no way to a peer".to_owned())),
         }
     }
@@ -317,21 +332,6 @@ impl Service {
         }
     }
 
-    /// The public halves of the keys that sign our tokens, every version that may have done so or will.
-    ///
-    /// # Errors
-    /// `state-unavailable`.
-    pub(crate) async fn published(&self, state: &impl State) -> Result<Vec<PublicKey>, Error> {
-        let mut keys = vec![];
-        for name in &self.signing_keys {
-            let Some(entry) = state.key(&self.tenant, name).await? else { continue };
-            if is_published(entry.key.state) {
-                keys.extend(versions(state, &entry).await?);
-            }
-        }
-        Ok(keys)
-    }
-
     /// The public half of the version that signs now; `None` where there is none that can.
     ///
     /// # Errors
@@ -343,22 +343,6 @@ impl Service {
         Ok(public
             .filter(|_| entry.key.state.permits(Action::Sign).is_ok())
             .map(|public| (name.clone(), public)))
-    }
-}
-
-/// The newest ones: the one that signs, and those before it whose tokens may still be shown.
-async fn versions(state: &impl State, KeyEntry { key, current }: &KeyEntry) -> Result<Vec<PublicKey>, Error> {
-    let before = current.number.get().saturating_sub(PUBLISHED);
-    let page = state.versions(key.id, KeyVersion::new(before), MAX_PUBLISHED).await?;
-    let published = page.rows.iter().filter(|version| is_published(version.state));
-    Ok(published.filter_map(|version| version.public.as_deref().and_then(PublicKey::of)).collect())
-}
-
-/// Whether what such a key has signed, or will sign, is to be believed.
-const fn is_published(state: KeyState) -> bool {
-    match state {
-        KeyState::PreActivation | KeyState::Active | KeyState::Deactivated => true,
-        KeyState::Suspended | KeyState::Compromised | KeyState::Destroyed => false,
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is configured of a key service.
 
+use super::published::Memory;
 use super::{OPEN_PER_SECOND, Service, once};
 use crate::fault::Fault;
-use crate::quota::Quota;
+use crate::quota::{Quota, Quotas};
 use holdfast_core::KeyName;
 use holdfast_wire::cse::ORIGIN;
 use holdfast_wire::cse::claim::Application;
@@ -21,6 +22,9 @@ const MAX_LIST: usize = 256;
 pub struct GoogleCseTable {
     /// Its URL, as it stands in the Workspace admin console.
     pub kacls_url: String,
+    /// Whether its host is the service's alone, so that nothing else of the gateway is looked for there.
+    #[serde(default)]
+    pub own_host: bool,
     /// Its name, in `status`; empty: none.
     #[serde(default)]
     pub name: String,
@@ -72,6 +76,9 @@ pub struct GoogleCseTable {
     /// The most requests with tokens a second; 0: as many as come.
     #[serde(default = "requests_per_second")]
     pub requests_per_second: u32,
+    /// The most of one person; 0: as many as the service lets in.
+    #[serde(default = "requests_per_second_each")]
+    pub requests_per_second_each: u32,
     /// Keys that have wrapped before, and only open now.
     #[serde(default)]
     pub earlier_keys: Vec<String>,
@@ -88,6 +95,10 @@ fn requests_per_second() -> u32 {
     200
 }
 
+fn requests_per_second_each() -> u32 {
+    20
+}
+
 fn content_type() -> Vec<String> {
     vec!["Content-Type".to_owned()]
 }
@@ -96,6 +107,7 @@ impl Service {
     pub(super) fn of(table: &GoogleCseTable) -> Result<Self, Fault> {
         let GoogleCseTable {
             kacls_url,
+            own_host: _,
             name,
             tenant,
             caller,
@@ -110,11 +122,12 @@ impl Service {
             signing_keys,
             take_from,
             give_to,
-            peers_ca_file: _,
+            peers_ca_file,
             origins,
             request_headers,
             claims,
             requests_per_second,
+            requests_per_second_each,
             earlier_keys,
             perimeter_keys,
         } = table;
@@ -193,7 +206,7 @@ impl Service {
             name: name.clone(),
             tenant: tenant.parse().map_err(|error| refused("tenant", error))?,
             caller: caller.parse().map_err(|error| refused("caller", error))?,
-            quota: Quota::of(*requests_per_second),
+            quotas: Quotas::of(*requests_per_second, *requests_per_second_each),
             open_quota: Quota::of(OPEN_PER_SECOND),
             key: self::key("key", key)?,
             perimeter_keys: keys,
@@ -210,7 +223,7 @@ impl Service {
             admin_audiences: admin_audiences.clone(),
             users_providers: once(&[providers, guest_providers]),
             take_from: take_from.clone(),
-            give_to: give_to.clone(),
+            give_to: give_to.iter().filter_map(|peer| ServiceUrl::of(peer)).flat_map(as_issuer).collect(),
             signing_keys: signing_keys
                 .iter()
                 .map(|key| self::key("signing_keys", key))
@@ -220,6 +233,8 @@ impl Service {
             claims: claims.clone(),
             google: Application::ALL.map(|application| application.issuer().to_owned()).to_vec(),
             client: None,
+            peers_ca_file: peers_ca_file.clone(),
+            published: Memory::default(),
         })
     }
 }
@@ -229,6 +244,11 @@ fn url(setting: &str, text: &str) -> Result<ServiceUrl, Fault> {
         Fault::new(format!("`{setting}`: `{text}` is no URL of a key service"))
             .remedy("write `https://HOST`, with a port or a path if it has one, and nothing behind it")
     })
+}
+
+/// What a service can call itself in its tokens: its URL without a slash at the end, or with one where an `[[issuer]]` says so.
+fn as_issuer(url: ServiceUrl) -> [String; 2] {
+    [format!("{url}"), format!("{url}/")]
 }
 
 fn key(setting: &str, name: &str) -> Result<KeyName, Fault> {

@@ -128,10 +128,34 @@ fn google_and_the_peers_are_believed_without_a_table_of_their_own() {
     assert_eq!(believed.iter().filter(|issuer| **issuer == own).count(), 1);
     let urls: Vec<_> = believed.iter().map(|issuer| issuer.keys_url.as_str()).collect();
     assert!(urls.contains(&"https://old.example/v1/certs"), "{urls:?}");
+    // As it calls itself: without the slash that stands in the configuration.
+    assert!(believed.iter().any(|issuer| issuer.issuer == "https://old.example/v1"));
     let meet = "https://www.googleapis.com/service_accounts/v1/jwk/gsuitecse-tokenissuer-meet@system.gserviceaccount.com";
     assert!(urls.contains(&meet), "{urls:?}");
     // Nobody shows such a token to the native API.
     assert!(believed.iter().all(|issuer| issuer.audiences.is_empty()));
+}
+
+#[test]
+fn an_administrator_is_named_by_provider_and_address_in_letters_of_ascii() {
+    let table = GoogleCseTable {
+        admins: vec!["mark@corp.example".into()],
+        admin_providers: vec!["https://idp.example".into()],
+        admin_audiences: vec!["admins".into()],
+        ..table()
+    };
+    let services = Services::read(&[table]).unwrap();
+    let is_admin = |issuer, email| services.0[0].is_admin(issuer, email);
+    assert!(is_admin("https://idp.example", Some("Mark@CORP.example")));
+    for (issuer, email) in [
+        // The Kelvin sign, whose small letter is `k`.
+        ("https://idp.example", Some("mar\u{212a}@corp.example")),
+        ("https://idp.example", Some("mark@corp.example ")),
+        ("https://idp.example", None),
+        ("https://other.example", Some("mark@corp.example")),
+    ] {
+        assert!(!is_admin(issuer, email), "{issuer} {email:?}");
+    }
 }
 
 /// The example in the reference file, made ready, shows every setting.

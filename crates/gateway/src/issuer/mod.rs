@@ -11,7 +11,7 @@ mod table;
 
 pub(crate) use door::{Door, apart};
 pub use look::{believed, look};
-pub(crate) use said::{MS_DKE, NATIVE, said, too_much};
+pub(crate) use said::{MS_DKE, NATIVE, is_verified, said, too_much};
 pub use table::IssuerTable;
 pub(crate) use table::check;
 
@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use fetch::{Client, Fetched};
 use holdfast_core::port::World as _;
 use holdfast_identity::Reason;
-use holdfast_identity::issued::{self, Claims, Expected, Issuer, Issuers, KeySet, Moment};
+use holdfast_identity::issued::{Claims, Expected, Issuer, Issuers, KeySet, Moment, Token};
 use holdfast_wire::native::message::Part;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -227,13 +227,28 @@ impl Believed {
         expected: &Expected<'_>,
         at: Moment,
     ) -> Result<Claims, Reason> {
-        let found = issued::verify(token, &self.current.load(), expected, at);
-        let Err(reason) = found else { return found };
+        self.examine(Token::parse(token)?, expected, at).await
+    }
+
+    /// The same of a token that has been taken apart, which is done once.
+    ///
+    /// # Errors
+    /// As [`Believed::verify`].
+    pub(crate) async fn examine(
+        &self,
+        token: Token<'_>,
+        expected: &Expected<'_>,
+        at: Moment,
+    ) -> Result<Claims, Reason> {
+        let found = token.verify(&self.current.load(), expected, at);
+        let (token, reason) = match found {
+            Ok(claims) => return Ok(claims),
+            Err(refused) => refused,
+        };
         let read_again = match reason {
             Reason::UnknownKey | Reason::NoKeys => {
-                let issuer = issued::claimed_issuer(token);
-                let source =
-                    self.sources.iter().find(|source| Some(&source.settings.issuer) == issuer.as_ref());
+                let issuer = token.issuer();
+                let source = self.sources.iter().find(|source| Some(&*source.settings.issuer) == issuer);
                 match source {
                     Some(source) => source.read_for_a_token(at.ticks).await,
                     None => false,
@@ -255,7 +270,7 @@ impl Believed {
             | Reason::BadSignature => false,
         };
         match read_again {
-            true => issued::verify(token, &self.current.load(), expected, at),
+            true => token.verify(&self.current.load(), expected, at).map_err(|(_, reason)| reason),
             false => Err(reason),
         }
     }

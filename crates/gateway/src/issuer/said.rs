@@ -95,7 +95,7 @@ pub(crate) fn said(claims: &Claims, names: &Names) -> Option<Context> {
 
 /// Whether an address is one that somebody has looked at: anybody can give another. By OpenID Connect Core 1.0 §5.1, where some issuers write text, and by Entra's
 /// claim of whether the domain's owner is verified.
-fn is_verified(claims: &Claims) -> bool {
+pub(crate) fn is_verified(claims: &Claims) -> bool {
     let is_true = |value: &Value| match value {
         Value::Bool(is_true) => *is_true,
         Value::String(text) => text == "true",
@@ -194,6 +194,58 @@ mod tests {
             let user = Some(user.to_owned());
             assert_eq!((tag(&said, "user"), tag(&said, "upn")), (user.clone(), user));
         }
+    }
+
+    /// What is cut could be what a policy forbids.
+    #[test]
+    fn a_token_with_a_longer_value_than_policies_are_shown_is_too_much() {
+        for (length, is_shown) in [(512, true), (513, false)] {
+            for more in [json!({"scp": "s".repeat(length)}), json!({"upn": "u".repeat(length)})] {
+                assert_eq!(said(&claims(more), &MS_DKE).is_some(), is_shown, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_door_shows_its_own_claims_and_who_a_token_is_about() {
+        let all = json!({"email": "a@b", "upn": "a@c", "scp": "x", "repository": "r", "other": "o", "groups": ["g", 1, "f", "g"],
+            "kubernetes.io": {"namespace": "n", "pod": {"name": "p", "uid": "u"}, "node": 1}});
+        for (names, shown) in [
+            (
+                &NATIVE,
+                vec![
+                    ("email", "a@b"),
+                    ("group:f", ""),
+                    ("group:g", ""),
+                    ("issuer", "i"),
+                    ("kubernetes.namespace", "n"),
+                    ("kubernetes.pod", "p"),
+                    ("repository", "r"),
+                    ("subject", "s"),
+                ],
+            ),
+            (
+                &MS_DKE,
+                vec![
+                    ("email", "a@b"),
+                    ("group:f", ""),
+                    ("group:g", ""),
+                    ("issuer", "i"),
+                    ("scp", "x"),
+                    ("subject", "s"),
+                    ("upn", "a@c"),
+                    ("user", "a@b"),
+                ],
+            ),
+        ] {
+            let said = said(&claims(all.clone()), names).unwrap();
+            let mut pairs: Vec<_> = said.pairs().collect();
+            pairs.sort_unstable();
+            assert_eq!(pairs, shown);
+        }
+        // Whichever of the two comes first in the token.
+        let said = said(&claims(json!({"upn": "a@c", "email": "a@b"})), &MS_DKE).unwrap();
+        assert_eq!(tag(&said, "user").as_deref(), Some("a@c"));
     }
 
     #[test]

@@ -130,6 +130,7 @@ async fn answer(
     if !store.quota.take(*ticks) {
         let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the store's quota is used up")
             .remedy("slow down, or have an operator raise `requests_per_second` of the store");
+        // A record each, unlike at other doors: the provider's log is held against ours by the id of each request.
         return Err(law.turn_away(&recognised, (action, key.as_ref().ok()), error).await);
     }
     match (asks, key) {

@@ -57,7 +57,11 @@ pub(crate) async fn answer(
     let ticks = world.ticks();
     let operation = match gateway.law.new_operation() {
         Ok(operation) => operation,
-        Err(error) => return Ok(respond(encode::problem(&error, None), None)),
+        Err(error) => {
+            let mut problem = encode::problem(&error, None);
+            google_cse::let_read(&gateway.cse, &request, &mut problem);
+            return Ok(respond(problem, None));
+        }
     };
     let in_flight = Counted::new(&gateway.metrics.in_flight);
     let span = tracing::debug_span!("request", %operation, trace = trace_id(request.headers()));
@@ -79,7 +83,7 @@ async fn receive(
     request: Request<Incoming>,
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
-    if let Some((service, rest)) = google_cse::is_meant(gateway, &request) {
+    if let Some((service, rest)) = google_cse::is_meant(&gateway.cse, &request) {
         return google_cse::receive(gateway, about, (service, rest), request, when).await;
     }
     if aws_xks::is_meant(gateway, request.uri().path()) {

@@ -282,10 +282,9 @@ async fn decrypt(
     let name: Option<KeyName> = service.key(key).map(|(name, _)| name.clone());
     let turn_away =
         async |action, error| Err(law.turn_away(&recognised, (action, name.as_ref()), error).await);
-    if !service.quota.take(received.ticks) {
-        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the service's quota is used up")
-            .remedy("slow down, or have an operator raise `requests_per_second` of the service");
-        return turn_away(Action::Decrypt, error).await;
+    let person = claims.subject().map(|subject| (claims.issuer(), subject));
+    if let Err(error) = service.quotas.take(person, received.ticks) {
+        return Err(law.throttle(&recognised, (Action::Decrypt, name.as_ref()), error).await);
     }
     if said.is_none() {
         return turn_away(Action::Decrypt, issuer::too_much()).await;
@@ -301,19 +300,15 @@ async fn decrypt(
         Ok(version) => version.or(KeyVersion::new(u32::MAX)),
         Err(error) => return turn_away(Action::Decrypt, error).await,
     };
+    // Who may not use the key learns that, and no more.
+    if let Some(fault) = fault {
+        return Err(law.refuse_use(&recognised, (Action::Decrypt, &key), fault).await);
+    }
     let operation =
         Operation::Decrypt { ciphertext, context: Context::EMPTY, padding: Some(OAEP), bare: version };
-    let used = law.use_key_as(&recognised, Call::Key { key, operation }).await;
-    match (used, fault) {
-        // Who may not use the key learns that, and no more. There was nothing to decrypt.
-        (Ok(_), Some(fault)) => Err(fault),
-        (Err(error), Some(fault)) if error.kind() == ErrorKind::Integrity => Err(fault),
-        (Err(error), _) => Err(error),
-        (Ok(released), None) => {
-            let (answer, _receipt, _departing) = released.into_parts();
-            message::answer(answer)
-        }
-    }
+    let released = law.use_key_as(&recognised, Call::Key { key, operation }).await?;
+    let (answer, _receipt, _departing) = released.into_parts();
+    message::answer(answer)
 }
 
 /// The version of a key that an id names, by its number and its very public half.

@@ -45,6 +45,7 @@ pub fn table() -> GoogleCseTable {
     let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<String>>();
     GoogleCseTable {
         kacls_url: URL.to_owned(),
+        own_host: true,
         name: "eu-prod".to_owned(),
         tenant: "dev".to_owned(),
         caller: "cse".to_owned(),
@@ -64,6 +65,7 @@ pub fn table() -> GoogleCseTable {
         request_headers: list(&["Content-Type"]),
         claims: list(&["department"]),
         requests_per_second: 0,
+        requests_per_second_each: 0,
         earlier_keys: vec![],
         perimeter_keys: [("eu-secret".to_owned(), "workspace-eu".to_owned())].into(),
     }
@@ -94,7 +96,7 @@ pub async fn gateway_of(config: Config) -> (Dev, Api) {
                 .iter()
                 .chain(&table.take_from)
                 .chain([&table.kacls_url])
-                .cloned()
+                .map(|url| url.trim_end_matches('/').to_owned())
                 .collect::<Vec<_>>()
         })
         .collect();

@@ -121,79 +121,115 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// The issuer that a token names, before anything about it is examined: to know whose keys to look for.
-pub fn claimed_issuer(token: &str) -> Option<Box<str>> {
-    let (_, payload, _, _) = take_apart(token).ok()?;
-    member(&payload, "iss").and_then(Value::as_str).map(Box::from)
+/// A token, a JWS in compact form, taken apart once. Nothing of it has been examined.
+pub struct Token<'a> {
+    header: Members,
+    payload: Members,
+    signed: &'a [u8],
+    signature: Vec<u8>,
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl<'a> Token<'a> {
+    /// Takes a token apart.
+    ///
+    /// # Errors
+    /// `malformed` for what is none.
+    pub fn parse(token: &'a str) -> Result<Self, Reason> {
+        if token.len() > MAX_TOKEN {
+            return Err(Reason::Malformed);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(Reason::Malformed)?;
+        // One dot is left: what has more, an encrypted token for one, is no base64url.
+        let (header, payload) = signed.split_once('.').ok_or(Reason::Malformed)?;
+        let bytes = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::Malformed);
+        let object = |part: &str| json::members(&bytes(part)?).ok_or(Reason::Malformed);
+        let (header, payload, signature) = (object(header)?, object(payload)?, bytes(signature)?);
+        Ok(Self { header, payload, signed: signed.as_bytes(), signature })
+    }
+
+    /// The issuer that it names: to know whose keys to look for.
+    pub fn issuer(&self) -> Option<&str> {
+        member(&self.payload, "iss").and_then(Value::as_str)
+    }
+
+    /// Examines it.
+    ///
+    /// # Errors
+    /// With the reason, which is for the log alone, and the token, for whoever has other keys to try.
+    pub fn verify(
+        self,
+        issuers: &Issuers,
+        expected: &Expected<'_>,
+        at: Moment,
+    ) -> Result<Claims, (Self, Reason)> {
+        match examine(&self, issuers, expected, at) {
+            Ok(token) => Ok(Claims { token, members: self.payload }),
+            Err(reason) => Err((self, reason)),
+        }
+    }
 }
 
 /// Examines a token, a JWS in compact form.
 ///
 /// # Errors
 /// With the reason, which is for the log alone.
-pub fn verify(
-    token: &str,
+pub fn verify(token: &str, issuers: &Issuers, expected: &Expected<'_>, at: Moment) -> Result<Claims, Reason> {
+    Token::parse(token)?.verify(issuers, expected, at).map_err(|(_, reason)| reason)
+}
+
+fn examine(
+    Token { header, payload, signed, signature }: &Token<'_>,
     Issuers(issuers): &Issuers,
     expected: &Expected<'_>,
     at: Moment,
-) -> Result<Claims, Reason> {
-    let (header, payload, signed, signature) = take_apart(token)?;
-    let Some(Value::String(name)) = member(&payload, "iss") else { return Err(Reason::Malformed) };
+) -> Result<IssuedToken, Reason> {
+    let Some(Value::String(name)) = member(payload, "iss") else { return Err(Reason::Malformed) };
     let issuer = issuers.get(name.as_str()).filter(|_| expected.issuers.is_none_or(|of| of.contains(name)));
     let issuer = issuer.ok_or(Reason::OtherIssuer)?;
     // What is critical to whoever signed it is not known here (RFC 7515 §4.1.11).
-    if member(&header, "crit").is_some() {
+    if member(header, "crit").is_some() {
         return Err(Reason::Malformed);
     }
-    let algorithm = match member(&header, "alg") {
+    let algorithm = match member(header, "alg") {
         Some(Value::String(name)) => Algorithm::from_name(name),
         Some(_) | None => return Err(Reason::Malformed),
     };
     let algorithm = algorithm.filter(|algorithm| issuer.algorithms.contains(algorithm));
     let algorithm = algorithm.ok_or(Reason::OtherAlgorithm)?;
-    let key = match member(&header, "kid") {
+    let key = match member(header, "kid") {
         None => None,
         Some(Value::String(id)) => Some(id.as_str()),
         Some(_) => return Err(Reason::Malformed),
     };
     let believed = issuer.believed_until.is_none_or(|until| at.ticks < until);
     let keys = issuer.keys.as_ref().filter(|_| believed).ok_or(Reason::NoKeys)?;
-    keys.verify((key, algorithm), signed, &signature)?;
+    keys.verify((key, algorithm), signed, signature)?;
 
     let audiences = expected.audiences.unwrap_or(&issuer.audiences);
     let is_for = |audience: &Value| {
         audience.as_str().is_some_and(|audience| audiences.iter().any(|ours| ours == audience))
     };
-    match member(&payload, "aud") {
+    match member(payload, "aud") {
         Some(audience @ Value::String(_)) if is_for(audience) => {}
         Some(Value::Array(several)) if several.iter().any(is_for) => {}
         Some(_) | None => return Err(Reason::OtherAudience),
     }
-    let subject = match member(&payload, "sub") {
+    let subject = match member(payload, "sub") {
         None => None,
         Some(Value::String(subject)) if (1..=Credential::MAX_SUBJECT).contains(&subject.len()) => {
             Some(Box::from(subject.as_str()))
         }
         Some(_) => return Err(Reason::Malformed),
     };
-    let token = IssuedToken::examined(name.as_str().into(), subject, validity(&payload)?);
+    let token = IssuedToken::examined(name.as_str().into(), subject, validity(payload)?);
     is_valid(&token, at.now)?;
-    Ok(Claims { token, members: payload })
-}
-
-/// A token's header and claims, what of it is signed, and the signature. Nothing of them has been examined.
-type Parts<'a> = (Members, Members, &'a [u8], Vec<u8>);
-
-fn take_apart(token: &str) -> Result<Parts<'_>, Reason> {
-    if token.len() > MAX_TOKEN {
-        return Err(Reason::Malformed);
-    }
-    let (signed, signature) = token.rsplit_once('.').ok_or(Reason::Malformed)?;
-    // One dot is left: what has more, an encrypted token for one, is no base64url.
-    let (header, payload) = signed.split_once('.').ok_or(Reason::Malformed)?;
-    let bytes = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::Malformed);
-    let object = |part: &str| json::members(&bytes(part)?).ok_or(Reason::Malformed);
-    Ok((object(header)?, object(payload)?, signed.as_bytes(), bytes(signature)?))
+    Ok(token)
 }
 
 /// From when until when, the tolerance included. It must say when it ends.

@@ -150,7 +150,7 @@ fn the_tokens_of_the_key_access_service() {
     let names: Vec<&str> = claims.iter().map(|(name, _)| name).collect();
     assert_eq!(names[..3], ["aud", "email", "exp"]);
     assert!(!format!("{claims:?}").contains("Lopez"), "{claims:?}");
-    assert_eq!(claimed_issuer(authentication).as_deref(), Some(idp));
+    assert_eq!(Token::parse(authentication).unwrap().issuer(), Some(idp));
     // One in the place of the other.
     assert_eq!(verify(authentication, &issuers, &expected, at(NOW)), Err(Reason::OtherIssuer));
     let expected = Expected { issuers: None, ..expected };
@@ -414,4 +414,19 @@ fn of_a_set_that_many_issuers_have_only_its_own_keys_are_an_issuers() {
         let both = KeySet::parse_of(issuer, &set(&[key("a", named.clone()), key("b", Value::Null)]));
         assert_eq!(both.unwrap().len(), 1 + usize::from(is_its), "{issuer} {named}");
     }
+}
+
+#[test]
+fn what_was_taken_apart_once_is_examined_with_other_keys() {
+    let [old, new] = [Signer::ed(), Signer::ed()];
+    let kid = |signer: &Signer, kid: &str| signer.jwk(json!({"kid": kid}));
+    let text = new.token(r#"{"alg":"EdDSA","kid":"two"}"#, &claims(|_| {}));
+    let [before, after] = [set(&[kid(&old, "one")]), set(&[kid(&old, "one"), kid(&new, "two")])]
+        .map(|keys| Issuers::new([issuer(ISSUER, keys)]));
+    let token = Token::parse(&text).unwrap();
+    let (token, reason) = token.verify(&before, &Expected::default(), at(NOW)).unwrap_err();
+    assert_eq!((reason, token.issuer()), (Reason::UnknownKey, Some(ISSUER)));
+    let claims = token.verify(&after, &Expected::default(), at(NOW)).map_err(|(_, reason)| reason);
+    assert_eq!(claims, told(&text, &after, at(NOW)));
+    assert_eq!(claims.unwrap().subject(), Some("ana"));
 }

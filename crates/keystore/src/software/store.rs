@@ -180,6 +180,14 @@ impl<W: World> SoftwareStore<W> {
         }
     }
 
+    /// Does work of a private operation's length among the store's own.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.pool.run(Lane::Short, work)?.await
+    }
+
     fn world(&self) -> &W {
         &self.vault.world
     }

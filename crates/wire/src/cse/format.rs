@@ -25,8 +25,8 @@ pub const MAX_NAME: usize = 128;
 pub const MAX_GMAIL_NAME: usize = 512;
 /// The most bytes of a wrapped key that are read; those that are made have fewer.
 pub const MAX_WRAPPED_KEY: usize = 1024;
-/// The most bytes of a wrapped private key that are read; those that are made have less than 8 KiB in base64.
-pub const MAX_WRAPPED_PRIVATE_KEY: usize = 16 << 10;
+/// The most bytes of a wrapped private key: 8 KiB in base64.
+pub const MAX_WRAPPED_PRIVATE_KEY: usize = 6 << 10;
 /// With which keys it is done: those with authenticated encryption.
 pub const ALGORITHMS: &[Algorithm] = &[Algorithm::Xaes256Gcm, Algorithm::Aes256Gcm, Algorithm::Aes256GcmSiv];
 const FORMAT: u8 = 1;

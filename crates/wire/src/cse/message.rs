@@ -17,6 +17,8 @@ use serde::Serialize;
 const MAX_REASON: usize = 1024;
 /// The most bytes of a token.
 const MAX_TOKEN: usize = 16 << 10;
+/// The most bytes of what another service has wrapped, in a form of its own.
+const MAX_PEERS: usize = 16 << 10;
 /// The most bytes of what is signed: a digest.
 const MAX_DIGEST: usize = 128;
 /// The most bytes of what a private key decrypts.
@@ -62,6 +64,8 @@ pub enum Asks {
     WrapPrivateKey {
         /// The key.
         key: Secret,
+        /// The hash of its public half, as the key says it: whether its numbers fit together nobody has looked.
+        hash: [u8; 32],
         /// The perimeter; empty where there is none.
         perimeter: Box<str>,
     },
@@ -233,16 +237,20 @@ impl Fields {
             },
             Method::Rewrap => Asks::Rewrap {
                 original: self.required("original_kacls_url", MAX_WORD)?,
-                wrapped: self.bytes("wrapped_key", MAX_WRAPPED_PRIVATE_KEY)?,
+                wrapped: self.bytes("wrapped_key", MAX_PEERS)?,
             },
             Method::Digest => Asks::Digest(self.wrapped_key()?),
             Method::WrapPrivateKey => {
                 let text = self.take("private_key", private_key::MAX_TEXT)?;
                 let text = text.ok_or_else(|| missing("private_key"))?;
                 let key = private_key::pkcs8(&text);
-                let key =
-                    key.ok_or_else(|| malformed("private_key", "expected an RSA private key in PEM"))?;
-                Asks::WrapPrivateKey { key, perimeter: self.perimeter()? }
+                let none = || malformed("private_key", "expected an RSA private key in PEM");
+                let key = key.ok_or_else(none)?;
+                if key.len() > private_key::MAX {
+                    return Err(too_large("private_key"));
+                }
+                let hash = private_key::spki_hash(&key).ok_or_else(none)?;
+                Asks::WrapPrivateKey { key, hash, perimeter: self.perimeter()? }
             }
             Method::PrivateKeySign => Asks::Sign {
                 algorithm: self.required("algorithm", MAX_WORD)?,

@@ -8,7 +8,7 @@ mod says;
 mod tokens;
 
 use super::{Answered, Deadline, place, sealed, tell_defect, trace_id};
-use crate::google_cse::Service;
+use crate::google_cse::{Service, Services};
 use crate::listener::About;
 use crate::serve::Gateway;
 use holdfast_core::port::World as _;
@@ -50,8 +50,8 @@ struct Received {
 }
 
 /// The service that a request means, with the rest of the path; there is none unless it is configured.
-pub(super) fn is_meant(gateway: &Gateway, request: &Request<Incoming>) -> Option<(Arc<Service>, String)> {
-    if gateway.cse.is_empty() {
+pub(super) fn is_meant<B>(services: &Services, request: &Request<B>) -> Option<(Arc<Service>, String)> {
+    if services.is_empty() {
         return None;
     }
     let host = match (request.headers().get(HOST), request.uri().authority()) {
@@ -60,7 +60,7 @@ pub(super) fn is_meant(gateway: &Gateway, request: &Request<Incoming>) -> Option
         (None, Some(authority)) => authority.as_str(),
         (None, None) => return None,
     };
-    let (service, rest) = gateway.cse.at(host, request.uri().path())?;
+    let (service, rest) = services.at(host, request.uri().path())?;
     Some((Arc::clone(service), rest.to_owned()))
 }
 
@@ -72,18 +72,34 @@ pub(super) async fn receive(
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
-    let origin = parts.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
-    let origin = origin.filter(|origin| service.lets_in(origin)).map(str::to_owned);
+    let origin = origin(&service, &parts.headers);
     let (route, mut answered) = match parts.method == http::Method::OPTIONS {
         true => ("cse-preflight", preflight(&service, origin.is_some())),
         false => exchange(gateway, about, (&service, &path), (parts, body), when).await,
     };
-    // On every answer: a browser shows its page nothing of one that lacks this, of an error neither.
-    answered.answer.headers.push(("vary", "Origin".to_owned()));
-    if let Some(origin) = origin {
-        answered.answer.headers.push(("access-control-allow-origin", origin));
-    }
+    may_read(origin, &mut answered.answer);
     (route, answered)
+}
+
+/// Lets the pages of a service's origins read what is answered to a request that comes no further than to have no id.
+pub(super) fn let_read<B>(services: &Services, request: &Request<B>, answer: &mut Response) {
+    if let Some((service, _)) = is_meant(services, request) {
+        may_read(origin(&service, request.headers()), answer);
+    }
+}
+
+/// From where a page asks, if it is one whose pages may read answers.
+fn origin(service: &Service, headers: &HeaderMap) -> Option<String> {
+    let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+    origin.filter(|origin| service.lets_in(origin)).map(str::to_owned)
+}
+
+/// On every answer: a browser shows its page nothing of one that lacks this, of an error neither.
+fn may_read(origin: Option<String>, answer: &mut Response) {
+    answer.headers.push(("vary", "Origin".to_owned()));
+    if let Some(origin) = origin {
+        answer.headers.push(("access-control-allow-origin", origin));
+    }
 }
 
 /// What a browser asks before it sends anything. Nobody is known by then, and nothing is told but what a page may send.
@@ -187,8 +203,8 @@ async fn open(
     }
     match received.method {
         Method::Certs => {
-            let keys = service.published(&gateway.law.engines().state).await?;
-            Ok(jws::key_set(&keys))
+            let published = service.published(&gateway.law.engines().state).await?;
+            Ok(jws::key_set(&published.keys))
         }
         Method::Status
         | Method::Wrap
@@ -211,5 +227,38 @@ async fn open(
 impl Received {
     fn trace(&self) -> Option<&str> {
         trace_id(&self.headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_wire::native::encode;
+
+    #[test]
+    fn a_page_may_read_the_answer_to_what_came_no_further() {
+        let table = format!("[[google_cse]]\n{}", crate::config::example("google_cse"));
+        let config: crate::config::Config = toml::from_str(&table).unwrap();
+        let services = Services::of(&[crate::google_cse::GoogleCseTable {
+            take_from: vec![],
+            ..config.google_cse[0].clone()
+        }]);
+        let services = services.unwrap();
+        let url: http::Uri = config.google_cse[0].kacls_url.parse().unwrap();
+        let (host, path) = (url.host().unwrap(), url.path());
+        let google = &config.google_cse[0].origins[0];
+        for (host, origin, headers) in [
+            (host, google.as_str(), vec![("vary", "Origin"), ("access-control-allow-origin", google)]),
+            (host, "https://evil.example", vec![("vary", "Origin")]),
+            ("gateway", google, vec![]),
+        ] {
+            let request = Request::builder().uri(format!("{path}/wrap"));
+            let request = request.header(HOST, host).header(ORIGIN, origin).body(()).unwrap();
+            let error = Error::new(ErrorKind::Internal, Stage::Receive, "no entropy");
+            let mut answer = encode::problem(&error, None);
+            let_read(&services, &request, &mut answer);
+            let told: Vec<_> = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            assert_eq!(told, headers, "{host} {origin}");
+        }
     }
 }

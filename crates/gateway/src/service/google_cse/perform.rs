@@ -18,8 +18,6 @@ use holdfast_wire::cse::jws::{self, Delegation, PublicKey};
 use holdfast_wire::cse::message::Asks;
 use holdfast_wire::cse::{error, message};
 use holdfast_wire::native::encode::Response;
-use std::sync::LazyLock;
-use tokio::sync::Semaphore;
 
 type Caller<'a> = Recognised<'a, Embedded>;
 
@@ -66,7 +64,8 @@ async fn attempt(asked: &Asked<'_>, caller: &Caller<'_>, asks: Asks) -> Result<R
     match asks {
         Asks::Wrap(key) => {
             let Authorization { resource, perimeter, .. } = asked.google()?;
-            let (blob, _departing) = asked.seal(caller, Kind::Key, (resource, perimeter), key).await?;
+            let sealed = asked.seal(caller, Kind::Key, (resource, perimeter), key).await?;
+            let (blob, _receipt, _departing) = sealed.into_parts();
             Ok(message::wrapped_key(blob))
         }
         Asks::Unwrap(blob) => {
@@ -75,7 +74,8 @@ async fn attempt(asked: &Asked<'_>, caller: &Caller<'_>, asks: Asks) -> Result<R
             Ok(message::key(key))
         }
         Asks::PrivilegedWrap { key, resource, perimeter } => {
-            let (blob, _departing) = asked.seal(caller, Kind::Key, (&resource, &perimeter), key).await?;
+            let sealed = asked.seal(caller, Kind::Key, (&resource, &perimeter), key).await?;
+            let (blob, _receipt, _departing) = sealed.into_parts();
             Ok(message::wrapped_key(blob))
         }
         Asks::PrivilegedUnwrap { blob, resource } => {
@@ -90,29 +90,38 @@ async fn attempt(asked: &Asked<'_>, caller: &Caller<'_>, asks: Asks) -> Result<R
         }
         Asks::Delegate => delegate(asked, caller).await,
         Asks::Rewrap { original, wrapped } => rewrap(asked, caller, &original, &wrapped).await,
-        Asks::WrapPrivateKey { key, perimeter } => {
-            let (key, hash) = in_a_thread(move || {
-                let hash = UsersKey::new(&key)?.spki_hash()?;
-                Ok((key, hash))
-            })
-            .await?;
+        Asks::WrapPrivateKey { key, hash, perimeter } => {
+            let copy = Secret::from(key.expose());
             let kind = Kind::PrivateKey(hash);
-            let (blob, _departing) = asked.seal(caller, kind, ("", &perimeter), key).await?;
+            let (blob, held) = asked.seal(caller, kind, ("", &perimeter), key).await?.hold();
+            // Whether its numbers fit together takes a while to tell, and whoever may not wrap has nobody look.
+            let examine = move || match UsersKey::new(&copy)?.spki_hash()? == hash {
+                true => Ok(()),
+                false => Err(malformed("`private_key`: is written otherwise than its numbers are read")),
+            };
+            asked.compute(examine).await.map_err(Broken::Afterwards)?;
+            let _departing = held.depart().map_err(Broken::Afterwards)?;
             Ok(message::wrapped_private_key(blob))
         }
         Asks::Sign { key: (blob, _), algorithm, digest, salt } => {
-            let scheme = signature(&algorithm, salt, digest.len())?;
+            let scheme = match signature(&algorithm, salt, digest.len()) {
+                Ok(scheme) => scheme,
+                Err(error) => return Err(asked.refuse_to_open(caller, &blob, error).await),
+            };
             // What a user's key does takes its time, and may have to wait for a thread: no stop waits for that.
             let (key, held) = asked.open(caller, blob, "").await?.hold();
-            let signed = in_a_thread(move || UsersKey::new(&key)?.sign(scheme, &digest)).await;
+            let signed = asked.compute(move || UsersKey::new(&key)?.sign(scheme, &digest)).await;
             let signed = signed.map_err(Broken::Afterwards)?;
             let _departing = held.depart().map_err(Broken::Afterwards)?;
             Ok(message::signature(signed))
         }
         Asks::Decrypt { key: (blob, _), algorithm, ciphertext, label, hash: _ } => {
-            let padding = encryption(&algorithm)?;
+            let padding = match encryption(&algorithm) {
+                Ok(padding) => padding,
+                Err(error) => return Err(asked.refuse_to_open(caller, &blob, error).await),
+            };
             let (key, held) = asked.open(caller, blob, "").await?.hold();
-            let decrypted = in_a_thread(move || {
+            let decrypt = move || {
                 let key = UsersKey::new(&key)?;
                 match padding {
                     None => key.decrypt_pkcs1(&ciphertext),
@@ -122,9 +131,8 @@ async fn attempt(asked: &Asked<'_>, caller: &Caller<'_>, asks: Asks) -> Result<R
                         .decrypt_oaep((hash, hash), &label, &ciphertext)
                         .or_else(|_| key.decrypt_oaep((hash, Hash::Sha1), &label, &ciphertext)),
                 }
-            })
-            .await;
-            let decrypted = decrypted.map_err(Broken::Afterwards)?;
+            };
+            let decrypted = asked.compute(decrypt).await.map_err(Broken::Afterwards)?;
             let _departing = held.depart().map_err(Broken::Afterwards)?;
             Ok(message::data_encryption_key(decrypted))
         }
@@ -165,21 +173,6 @@ fn encryption(name: &str) -> Result<Option<Hash>, Error> {
 
 fn malformed(detail: &'static str) -> Error {
     Error::new(ErrorKind::Malformed, Stage::Decode, detail)
-}
-
-/// How many users' keys work at once; who comes later waits for a place.
-static PLACES: LazyLock<Semaphore> = LazyLock::new(|| {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new(processors)
-});
-
-/// RSA takes long enough to hold up others.
-async fn in_a_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let gone = || Error::new(ErrorKind::Internal, Stage::Perform, "a thread is gone");
-    let _place = PLACES.acquire().await.map_err(|_closed| gone())?;
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(gone()))
 }
 
 async fn delegate(asked: &Asked<'_>, caller: &Caller<'_>) -> Result<Response, Broken> {
@@ -241,7 +234,8 @@ async fn rewrap(
         Broken::Unrecorded(Refused { error, status: Some(status) })
     })?;
     let hash = resource_key_hash(&key, resource, perimeter);
-    let (blob, _departing) = asked.seal(caller, Kind::Key, (resource, perimeter), key).await?;
+    let sealed = asked.seal(caller, Kind::Key, (resource, perimeter), key).await?;
+    let (blob, _receipt, _departing) = sealed.into_parts();
     Ok(message::rewrapped(hash.to_vec(), blob))
 }
 
@@ -253,13 +247,18 @@ fn another() -> Error {
     Error::new(ErrorKind::Internal, Stage::Answer, "an output that this protocol does not have")
 }
 
-/// What must be kept until the answer is written.
-type Departing = holdfast_core::stop::Departing;
-
 impl Asked<'_> {
     /// Google's word; there is one wherever this is asked.
     fn google(&self) -> Result<&Authorization, Error> {
         self.authorization.ok_or_else(defect)
+    }
+
+    /// What a user's key does takes its time: elsewhere, so that nobody else waits for it.
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.gateway.law.engines().keys.with_users_key(work).await
     }
 
     async fn use_key(
@@ -279,20 +278,20 @@ impl Asked<'_> {
         kind: Kind,
         (resource, perimeter): (&str, &str),
         plaintext: Secret,
-    ) -> Result<(Vec<u8>, Departing), Broken> {
+    ) -> Result<Released<Vec<u8>>, Broken> {
         let key = self.service.key(perimeter);
         // Where there is no key, the law says so.
         let called = self.service.called(&self.gateway.law.engines().state, key).await?.unwrap_or_default();
         let bound = Bound { kind, key: called, perimeter: perimeter.into(), resource: resource.into() };
         let associated = Box::new(bound.clone());
         let operation = Operation::Seal { plaintext, associated, algorithms: ALGORITHMS, checked: true };
-        let (answer, _receipt, departing) = self.use_key(caller, key, operation).await?.into_parts();
-        match answer {
+        let sealed = self.use_key(caller, key, operation).await?.map(|answer| match answer {
             Answer { output: Output::Ciphertext(body), version: Some(version), .. } => {
-                Ok((bound.blob(version, &body), departing))
+                Ok(bound.blob(version, &body))
             }
-            Answer { .. } => Err(Broken::Afterwards(another())),
-        }
+            Answer { .. } => Err(another()),
+        });
+        sealed.map_err(Broken::Afterwards)
     }
 
     /// Unwraps what was wrapped for this resource.
@@ -312,6 +311,15 @@ impl Asked<'_> {
             Ok(plaintext)
         });
         plaintext.map_err(Broken::Afterwards)
+    }
+
+    /// Refuses to unwrap for what was wrong with the request, which whoever may not is not told.
+    async fn refuse_to_open(&self, caller: &Caller<'_>, blob: &Blob, error: Error) -> Broken {
+        let law = &self.gateway.law;
+        match self.service.opens(&law.engines().state, blob.key, &blob.perimeter).await {
+            Ok(key) => recorded(law.refuse_use(caller, (Action::Decrypt, key), error).await),
+            Err(error) => error.into(),
+        }
     }
 
     /// Signs a token of our own. It says by which key, before that signs; where the key is rotated in between, nobody gets the token.

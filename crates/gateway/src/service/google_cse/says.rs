@@ -100,7 +100,7 @@ fn about<'a>(
         Some(Asks::Sign { key: (blob, hash), .. } | Asks::Decrypt { key: (blob, hash), .. }) => {
             (named, Some(&blob.perimeter), Some(hash))
         }
-        Some(Asks::WrapPrivateKey { perimeter, key: _ }) => (None, Some(perimeter), None),
+        Some(Asks::WrapPrivateKey { perimeter, hash, key: _ }) => (None, Some(perimeter), Some(hash)),
         Some(Asks::Wrap(_) | Asks::Delegate | Asks::Rewrap { .. }) | None => {
             (named, authorization.map(|said| &*said.perimeter), None)
         }

@@ -3,6 +3,7 @@
 use super::says::Said;
 use super::{Received, Refused, perform};
 use crate::google_cse::{Audiences, Service};
+use crate::issuer;
 use crate::listener::About;
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
@@ -11,14 +12,13 @@ use holdfast_core::peer::{IssuedToken, Proof};
 use holdfast_core::pipeline::Inbound;
 use holdfast_core::{Error, ErrorKind, OperationId, Secret, Stage};
 use holdfast_identity::Reason;
-use holdfast_identity::issued::{self, Algorithm, Claims, Expected, Issuer, Issuers, KeySet, Moment};
+use holdfast_identity::issued::{Claims, Expected, Moment, Token};
+use holdfast_wire::cse::PROTOCOL;
 use holdfast_wire::cse::check::Check;
 use holdfast_wire::cse::claim::{Application, Authentication, Authorization, Migration};
 use holdfast_wire::cse::message::{self, Asks};
 use holdfast_wire::cse::path::Method;
-use holdfast_wire::cse::{PROTOCOL, jws};
 use holdfast_wire::native::encode::Response;
-use std::sync::Arc;
 use std::sync::LazyLock;
 
 static AUDIENCES: LazyLock<Audiences> = LazyLock::new(Audiences::new);
@@ -143,26 +143,41 @@ pub(super) async fn answer(
     let recognised = law.recognise(&inbound)?;
     about.stranger.is_known();
     let action = action(method);
-    let is_throttled = !service.quota.take(received.ticks);
+    let person = person(speaker.as_ref(), token.issuer(), granted);
+    if let Err(error) = service.quotas.take(person, received.ticks) {
+        return Err(law.throttle(&recognised, (action, Some(key)), error).await.into());
+    }
     // A token that is missing is told as that.
     let is_whole = granted.is_some() == method.has_authorization();
     let broken = rules(service, method, &speaker, granted, asks.as_ref()).err().filter(|_| is_whole);
-    let turned_away = match (is_throttled, unauthorised, too_much.or(broken.map(Check::refuse)), undecoded) {
-        (true, ..) => {
-            let error =
-                Error::new(ErrorKind::Throttled, Stage::Receive, "the key service's quota is used up")
-                    .remedy("slow down, or have an operator raise `requests_per_second` of the service");
-            Some((action, error.into()))
-        }
-        (false, Some(refused), ..) => Some((action, refused)),
-        (false, None, Some(error), _) => Some((action, error.into())),
-        (false, None, None, Some(error)) => Some((Action::Undecoded, error.into())),
-        (false, None, None, None) => None,
+    let turned_away = match (unauthorised, too_much.or(broken.map(Check::refuse)), undecoded) {
+        (Some(refused), ..) => Some((action, refused)),
+        (None, Some(error), _) => Some((action, error.into())),
+        (None, None, Some(error)) => Some((Action::Undecoded, error.into())),
+        (None, None, None) => None,
     };
     match (turned_away, asks) {
         (None, Some(asks)) => perform::perform(&asked, &recognised, (action, key), asks).await,
         (None, None) => Err(Error::new(ErrorKind::Internal, Stage::Decode, "nothing is asked").into()),
         (Some((action, refused)), _) => Err(asked.turn_away(&recognised, (action, key), refused).await),
+    }
+}
+
+/// Whose quota a request takes of: a user's, also where somebody acts for them, and where nobody but Google speaks whom it speaks of. Another key service is no
+/// person.
+fn person<'a>(
+    speaker: Option<&'a Speaker>,
+    google: &'a str,
+    granted: Option<&'a Authorization>,
+) -> Option<(&'a str, &'a str)> {
+    match speaker {
+        Some(Speaker::User(claims, user)) => {
+            let issuer = user.original_issuer.as_deref().unwrap_or_else(|| claims.issuer());
+            let names = [claims.subject(), user.email.as_deref(), user.google_email.as_deref()];
+            Some((issuer, names.into_iter().flatten().next().unwrap_or_default()))
+        }
+        Some(Speaker::Peer(..)) => None,
+        None => Some((google, &granted?.email)),
     }
 }
 
@@ -198,9 +213,8 @@ fn rules(
         }
         (None, Some(said)) => service.rules().allow(method, said, None)?,
         (Some(Speaker::User(claims, user)), None) => {
-            let is_verified = claims.get("email_verified").is_none_or(|verified| *verified == true);
             let is_named = service.is_admin(claims.issuer(), user.email.as_deref());
-            let is_right = user.delegated_to.is_none() && is_named && is_verified;
+            let is_right = user.delegated_to.is_none() && is_named;
             if !is_right {
                 return Err(Check::Privilege);
             }
@@ -250,18 +264,18 @@ impl Desk<'_> {
     async fn speaker(&self, token: &Secret) -> Result<Speaker, Refused> {
         let text = core::str::from_utf8(token.expose()).unwrap_or_default();
         let Self { gateway, service, method, at } = self;
-        let claimed = issued::claimed_issuer(text);
-        let claimed = claimed.as_deref().unwrap_or_default();
+        let token = Token::parse(text).map_err(unknown)?;
+        let claimed = token.issuer().unwrap_or_default();
         let is_delegate = matches!(method, Method::Wrap | Method::Unwrap | Method::Delegate);
         if is_delegate && claimed == service.issuer && service.signing_key().is_some() {
-            let claims = self.own(text).await?;
+            let claims = self.own(token).await?;
             let read = Authentication::delegated(&|name| claims.get(name)).map_err(unusable)?;
             return Ok(Speaker::User(claims, read));
         }
         if *method == Method::PrivilegedUnwrap && service.give_to.iter().any(|peer| peer == claimed) {
             let expected =
                 Expected { audiences: Some(&AUDIENCES.migration), issuers: Some(&service.give_to) };
-            let claims = gateway.issuers.verify(text, &expected, *at).await.map_err(unknown)?;
+            let claims = gateway.issuers.examine(token, &expected, *at).await.map_err(unknown)?;
             let read = Migration::read(&|name| claims.get(name)).map_err(unusable)?;
             return Ok(Speaker::Peer(claims, read));
         }
@@ -271,23 +285,15 @@ impl Desk<'_> {
             false => (&service.audiences, &service.users_providers),
         };
         let expected = Expected { audiences: Some(audiences), issuers: Some(issuers) };
-        user(gateway.issuers.verify(text, &expected, *at).await.map_err(unknown)?)
+        user(gateway.issuers.examine(token, &expected, *at).await.map_err(unknown)?)
     }
 
     /// A token of our own, by the keys that we publish.
-    async fn own(&self, token: &str) -> Result<Claims, Refused> {
+    async fn own(&self, token: Token<'_>) -> Result<Claims, Refused> {
         let Self { gateway, service, at, .. } = self;
         let published = service.published(&gateway.law.engines().state).await?;
-        let keys = KeySet::parse(&jws::key_set_text(&published)).map_err(|_| unknown(Reason::NoKeys))?;
-        let issuer = Issuer {
-            name: service.issuer.as_str().into(),
-            audiences: Arc::new([]),
-            algorithms: vec![Algorithm::Rs256],
-            keys: Some(Arc::new(keys)),
-            believed_until: None,
-        };
         let expected = Expected { audiences: Some(&AUDIENCES.delegation), issuers: None };
-        issued::verify(token, &Issuers::new([issuer]), &expected, *at).map_err(unknown)
+        token.verify(&published.believed, &expected, *at).map_err(|(_, reason)| unknown(reason))
     }
 
     /// What they may do: Google's word.
@@ -303,7 +309,9 @@ impl Desk<'_> {
 }
 
 fn user(claims: Claims) -> Result<Speaker, Refused> {
-    let read = Authentication::read(&|name| claims.get(name)).map_err(unusable)?;
+    let mut read = Authentication::read(&|name| claims.get(name)).map_err(unusable)?;
+    // One that nobody has verified is nobody's: anybody can give another's. Google's the provider says by itself.
+    read.email = read.email.filter(|_| issuer::is_verified(&claims));
     Ok(Speaker::User(claims, read))
 }
 

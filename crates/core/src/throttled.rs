@@ -1,0 +1,168 @@
+//! Requests of known callers beyond a quota: the first of each is recorded as every refusal is, those that follow are counted exactly, in bounded room, and
+//! summarised now and then. So nobody fills a log by asking too often, and nothing is refused without standing in it.
+
+use crate::caller::{Authentication, Caller};
+use crate::id::{CallerName, TenantId};
+use crate::protocol::Protocol;
+use crate::sync::Mutex;
+use crate::time::Timestamp;
+use std::collections::HashMap;
+use std::sync::PoisonError;
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Who {
+    tenant: TenantId,
+    caller: CallerName,
+    authentication: Authentication,
+    protocol: Protocol,
+}
+
+/// What was counted of one of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    /// Who asked.
+    pub(crate) caller: Caller,
+    /// Through which protocol.
+    pub(crate) protocol: Protocol,
+    /// When the first was refused, which has a record of its own.
+    pub(crate) since: Timestamp,
+    /// How many after it have none.
+    pub(crate) count: u64,
+}
+
+/// Counters since the last summary.
+#[derive(Debug, Default)]
+pub(crate) struct Throttled {
+    cells: Mutex<HashMap<Who, Summary>>,
+}
+
+impl Throttled {
+    /// How many there may be before further persons of an issuer are counted as one.
+    pub(crate) const MAX_CELLS: usize = 1024;
+
+    /// Counts one more refusal; whether it is the first of this caller since the last summary, which is not counted but recorded.
+    pub(crate) fn is_first(&self, caller: &Caller, protocol: Protocol, now: Timestamp) -> bool {
+        let mut is_first = false;
+        self.add(caller, protocol, now, |summary, is_new| {
+            is_first = is_new;
+            summary.count = summary.count.saturating_add(u64::from(!is_new));
+        });
+        is_first
+    }
+
+    /// Counts a first one after all: its record was not made.
+    pub(crate) fn count(&self, caller: &Caller, protocol: Protocol, now: Timestamp) {
+        self.add(caller, protocol, now, |summary, _| summary.count = summary.count.saturating_add(1));
+    }
+
+    /// Takes what has been counted, and starts anew.
+    pub(crate) fn take(&self) -> Vec<Summary> {
+        let cells = core::mem::take(&mut *self.cells.lock().unwrap_or_else(PoisonError::into_inner));
+        cells.into_values().filter(|summary| summary.count > 0).collect()
+    }
+
+    /// Puts back what could not be recorded.
+    pub(crate) fn restore(&self, summaries: &[Summary]) {
+        for Summary { caller, protocol, since, count } in summaries {
+            self.add(caller, *protocol, *since, |summary, _| {
+                summary.since = summary.since.min(*since);
+                summary.count = summary.count.saturating_add(*count);
+            });
+        }
+    }
+
+    fn add(
+        &self,
+        caller: &Caller,
+        protocol: Protocol,
+        since: Timestamp,
+        change: impl FnOnce(&mut Summary, bool),
+    ) {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let who = |authentication: &Authentication| Who {
+            tenant: caller.tenant.clone(),
+            caller: caller.name().clone(),
+            authentication: authentication.clone(),
+            protocol,
+        };
+        let mut own = who(&caller.authentication);
+        if cells.len() >= Self::MAX_CELLS && !cells.contains_key(&own) {
+            own = who(&of_all(&caller.authentication));
+        }
+        let is_new = !cells.contains_key(&own);
+        let summary = cells.entry(own).or_insert_with_key(|who| Summary {
+            caller: Caller { authentication: who.authentication.clone(), ..caller.clone() },
+            protocol,
+            since,
+            count: 0,
+        });
+        change(summary, is_new);
+    }
+}
+
+/// What is common to all who come in this way: of the others there are as many as are registered.
+fn of_all(authentication: &Authentication) -> Authentication {
+    match authentication {
+        Authentication::Issued { issuer, subject: _ } => {
+            Authentication::Issued { issuer: issuer.clone(), subject: None }
+        }
+        Authentication::MutualTls { .. }
+        | Authentication::Bearer(_)
+        | Authentication::Signature(_)
+        | Authentication::Open
+        | Authentication::Gateway => authentication.clone(),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::caller::{CallerKind, CallerRecord};
+    use std::sync::Arc;
+
+    #[test]
+    fn persons_fill_a_bounded_room_and_each_refusal_is_recorded_or_counted() {
+        let throttled = Throttled::default();
+        let record = Arc::new(CallerRecord {
+            name: "door".parse().unwrap(),
+            kind: CallerKind::Application,
+            groups: vec![],
+            credentials: vec![],
+            tokens: vec![],
+            suspended: false,
+        });
+        let person = |number: u32| Caller {
+            tenant: "acme".parse().unwrap(),
+            record: Arc::clone(&record),
+            authentication: Authentication::Issued {
+                issuer: "https://idp".into(),
+                subject: Some(number.to_string().into()),
+            },
+        };
+        let persons = 10_000;
+        let mut recorded = 0;
+        for number in 0..persons {
+            for _ in 0..3 {
+                let now = Timestamp::from_micros(7);
+                recorded += u64::from(throttled.is_first(&person(number), Protocol::MsDke, now));
+            }
+        }
+        let summaries = throttled.take();
+        assert_eq!(summaries.len(), Throttled::MAX_CELLS + 1);
+        assert_eq!(recorded, 1025, "each that is counted by itself, and one of all others");
+        let counted: u64 = summaries.iter().map(|summary| summary.count).sum();
+        assert_eq!(recorded + counted, 3 * u64::from(persons));
+        let others = summaries.iter().find(|summary| summary.count > 2).unwrap();
+        let all = Authentication::Issued { issuer: "https://idp".into(), subject: None };
+        assert_eq!(others.caller.authentication, all);
+        // What could not be recorded is none the less in the next summary, and those without anything to say are in none.
+        throttled.restore(&summaries);
+        assert!(!throttled.is_first(&person(0), Protocol::MsDke, Timestamp::from_micros(9)));
+        let again: Vec<_> = throttled.take();
+        assert_eq!(again.iter().map(|summary| summary.count).sum::<u64>(), counted + 1);
+        assert!(again.iter().all(|summary| summary.since == Timestamp::from_micros(7)));
+        assert!(throttled.is_first(&person(0), Protocol::MsDke, Timestamp::from_micros(9)));
+        assert!(throttled.take().is_empty());
+    }
+}
