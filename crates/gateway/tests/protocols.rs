@@ -73,7 +73,7 @@ impl Several {
         );
         config.aws_xks = vec![xks::table("/acme", "aws")];
         let microsoft = Authority::new("Microsoft");
-        config.azure_ekm = vec![ekm::table(directory, &microsoft, "/ekm", "azure-ekm")];
+        config.azure_ekm = vec![ekm::table(directory.parent().unwrap(), &microsoft, "/ekm", "azure-ekm")];
         let (gateway, mut api) = cse::gateway_of(config).await;
         ekm::register(&mut api, &["azure-ekm"]).await;
         ekm::create(&mut api, OWN, "aes-256-kw", &[]).await;

@@ -3,7 +3,7 @@
 //! | a runbook says | here it is |
 //! |---|---|
 //! | a path of [`PLACES`] | the same path below the temporary directory |
-//! | `keys.example.org` | `localhost` |
+//! | `keys.example.org`, `ekm.example.org` | `localhost` |
 //! | ports 8443 and 9443 | two free ones |
 //! | `target/dist/holdfast` | the binary under test |
 //! | `deploy/` | a copy of it, with these same replacements |
@@ -120,6 +120,7 @@ impl Machine {
         let [public, admin] = self.ports;
         let mut text = text
             .replace("keys.example.org", "localhost")
+            .replace("ekm.example.org", "localhost")
             .replace(":8443", &format!(":{public}"))
             .replace(":9443", &format!(":{admin}"));
         for place in PLACES {

@@ -2,6 +2,7 @@
 //! provider; what they share is here and in [`tenant`].
 
 mod aws_xks;
+mod azure_ekm;
 mod kubernetes;
 mod tenant;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConnectCommand {
     AwsXks(aws_xks::AwsXks),
+    AzureEkm(azure_ekm::AzureEkm),
     Kubernetes(kubernetes::Kubernetes),
 }
 
@@ -26,6 +28,7 @@ impl ConnectCommand {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         match self {
             Self::AwsXks(provider) => provider.run(app),
+            Self::AzureEkm(provider) => provider.run(app),
             Self::Kubernetes(provider) => provider.run(app),
         }
     }

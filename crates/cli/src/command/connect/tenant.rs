@@ -45,7 +45,7 @@ pub(super) async fn key(
             let new = CreateKey {
                 name: Name(name.clone()),
                 algorithm: algorithm.map(Word),
-                purpose: None,
+                purpose: (wanted_for(through) != Purpose::Encrypt).then(|| Word(wanted_for(through))),
                 exportable: None,
                 legacy: None,
                 labels: None,
@@ -74,9 +74,10 @@ pub(super) async fn key(
     };
     let purpose = record.purpose.0;
     let (made_of, wanted) = (record.algorithm.0, algorithm.unwrap_or(record.algorithm.0));
-    if made_of != wanted || purpose != Purpose::Encrypt {
+    if made_of != wanted || purpose != wanted_for(through) {
         let (made_of, wanted, purpose) = (made_of.name(), wanted.name(), purpose.name());
-        let problem = format!("`{name}` is {made_of} to {purpose}, and {wanted} to encrypt is needed");
+        let needed = wanted_for(through).name();
+        let problem = format!("`{name}` is {made_of} to {purpose}, and {wanted} to {needed} is needed");
         let remedy = "name another key with `--key`: what a key is never changes";
         report.findings.wrong("key", &Failure::new(Exit::Usage, problem).remedy(remedy));
         return None;
@@ -90,6 +91,26 @@ pub(super) async fn key(
         Err(failure) => report.findings.wrong("key", &failure),
     }
     Some(record)
+}
+
+/// What a protocol's keys are for.
+const fn wanted_for(through: Protocol) -> Purpose {
+    match through {
+        Protocol::AzureEkm => Purpose::Wrap,
+        Protocol::Native | Protocol::AwsXks | Protocol::GoogleCse | Protocol::MsDke | Protocol::Gateway => {
+            Purpose::Encrypt
+        }
+    }
+}
+
+/// What a provider does with a key, through a protocol.
+const fn actions(through: Protocol) -> [Action; 3] {
+    match wanted_for(through) {
+        Purpose::Wrap => [Action::ReadKey, Action::Wrap, Action::Unwrap],
+        Purpose::Encrypt | Purpose::Sign | Purpose::Mac | Purpose::Agree | Purpose::Encapsulate => {
+            [Action::ReadKey, Action::Encrypt, Action::Decrypt]
+        }
+    }
 }
 
 /// Whether new work can be done with it, by its record.
@@ -208,9 +229,6 @@ pub(super) struct Use<'a> {
     pub(super) context: &'a [(&'a str, &'a str)],
 }
 
-/// What a provider does with a key.
-const ACTIONS: [Action; 3] = [Action::ReadKey, Action::Encrypt, Action::Decrypt];
-
 /// What is not allowed of that, with what decides so.
 type Denied = Vec<(Action, String)>;
 
@@ -244,8 +262,10 @@ pub(super) async fn policy(
 ) {
     report.doing("asking the policy");
     let (name, key) = (&wanted.caller.name.0, &wanted.key.name.0);
+    let [_, there, back] = actions(wanted.protocol);
     let fine = |version: u64| {
-        format!("version {version} lets `{name}` read `{key}`, and encrypt and decrypt with it")
+        let (there, back) = (there.name(), back.name());
+        format!("version {version} lets `{name}` read `{key}`, and {there} and {back} with it")
     };
     let outcome = async {
         let Policy { version, text, .. } = tenant.policy(None).await?.body;
@@ -291,7 +311,11 @@ fn denied(tenant: &Tenant, text: &str, wanted: &Use<'_>) -> Result<Denied, Failu
     })?;
     let cases = Cases::parse(&prepared, &cases(wanted)?)?;
     let results = run_cases(&prepared, &cases);
-    Ok(ACTIONS.into_iter().zip(results).filter_map(|(action, case)| Some((action, case.failure?))).collect())
+    Ok(actions(wanted.protocol)
+        .into_iter()
+        .zip(results)
+        .filter_map(|(action, case)| Some((action, case.failure?)))
+        .collect())
 }
 
 /// The questions, as a file of test cases has them.
@@ -310,7 +334,7 @@ fn cases(wanted: &Use<'_>) -> Result<String, Failure> {
     let own =
         key.protocol.map(|own| format!("key-protocol = {}\n", quoted(own.0.name()))).unwrap_or_default();
     let mut text = String::new();
-    for action in ACTIONS {
+    for action in actions(*protocol) {
         let request = request(action);
         let request = pairs(&mut request.iter().map(|(name, value)| (*name, value.as_str())));
         let written = write!(
