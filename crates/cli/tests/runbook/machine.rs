@@ -41,8 +41,8 @@ const PLACES: [&str; 8] = [
 const REAL: [&str; 5] =
     ["/", "/usr/sbin/nologin", "/dev/null", "/dev/zero", "/usr/lib/softhsm/libsofthsm2.so"];
 
-/// What begins like a path and is a part of an address.
-const ADDRESSES: [&str; 1] = ["/acme/kms/xks"];
+/// What begins like a path and is a part of an address, or of a certificate's subject.
+const ADDRESSES: [&str; 2] = ["/acme/kms/xks", "/CN"];
 
 /// Programs that stand before the system's.
 const SHIMS: [(&str, &str); 6] = [
