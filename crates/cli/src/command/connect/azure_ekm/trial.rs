@@ -73,7 +73,7 @@ pub(super) async fn run(
 async fn begin(stranger: &Client, proxy: &Proxy, report: &mut Report) -> Tried {
     report.doing(format!("connecting to {}", stranger.address()));
     let authority = stranger.authority();
-    let (host, port) = authority.rsplit_once(':').unwrap_or((&authority, "443"));
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "443"));
     if port != "443" || host != proxy.server_name {
         report.findings.watch(
             "for Azure",
