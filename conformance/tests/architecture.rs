@@ -230,6 +230,20 @@ fn tokens_are_examined_in_one_crate() {
 }
 
 #[test]
+fn certificates_of_providers_are_examined_in_one_file() {
+    let mut files = Vec::new();
+    sources(&root().join("crates"), &mut files);
+    let named = |file: &PathBuf| {
+        code(&std::fs::read_to_string(file).unwrap()).contains("ProviderCertificate::examined(")
+    };
+    let named: Vec<_> = files.into_iter().filter(named).map(|file| file.display().to_string()).collect();
+    assert!(named.iter().any(|file| file.ends_with("identity/src/named.rs")), "{named:?}");
+    let may = |file: &str| file.ends_with("identity/src/named.rs") || file.contains("core/tests/law/");
+    let elsewhere: Vec<_> = named.iter().filter(|file| !may(file)).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?} say that a certificate was examined");
+}
+
+#[test]
 fn proofs_are_minted_in_one_file() {
     let mut files = Vec::new();
     sources(&root().join("crates"), &mut files);

@@ -19,6 +19,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "signed-request", run: signed_request },
     Target { name: "issued-token", run: issued_token },
     Target { name: "dke-request", run: dke_request },
+    Target { name: "ekm-request", run: ekm_request },
     Target { name: "xks-request", run: xks_request },
     Target { name: "cse-request", run: cse_request },
     Target { name: "ciphertext", run: ciphertext },
@@ -203,6 +204,36 @@ fn xks_request(input: &[u8]) -> bool {
     let Some(path) = path::parse(text(path)) else { return false };
     let message::Request { asks, .. } = message::decode(path.operation, body.get(1..).unwrap_or_default());
     asks.inspect_err(|error| drop(holdfast_wire::xks::error::refusal(error))).is_ok()
+}
+
+/// The path with its query, a line end, the body.
+fn ekm_request(input: &[u8]) -> bool {
+    use holdfast_core::operation::Operation;
+    use holdfast_wire::ekm::{error, message, path};
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (target, body) = input.split_at(end);
+    let (path, query) =
+        text(target).split_once('?').map_or((text(target), None), |(path, query)| (path, Some(query)));
+    let Some(path) = path::parse("/p", path) else { return false };
+    let message::Request { asks, id, says } =
+        message::decode(&path, query, body.get(1..).unwrap_or_default());
+    match asks.inspect_err(|error| drop(error::refusal(error))) {
+        Ok(asks) => {
+            assert!(id.is_some() && says.pairs().count() >= 2);
+            match asks {
+                message::Asks::Use(Operation::WrapBare { bytes, .. }) => {
+                    assert!(bytes.len() <= message::MAX_VALUE);
+                }
+                message::Asks::Use(Operation::UnwrapBare { wrapped, .. }) => {
+                    assert!(wrapped.len() <= message::MAX_VALUE);
+                }
+                message::Asks::Use(other) => panic!("{other:?} is none of this protocol's"),
+                message::Asks::Info | message::Asks::Metadata => {}
+            }
+            true
+        }
+        Err(_) => false,
+    }
 }
 
 /// The path below the service's own, a line end, the body.

@@ -125,7 +125,7 @@ impl Identify for Registry {
                 }
                 Err(unknown())
             }
-            Proof::Open | Proof::None => Err(unknown()),
+            Proof::Provider(_) | Proof::Open | Proof::None => Err(unknown()),
             Proof::Issued(token) => {
                 let fits = |credential: &Credential| match credential {
                     Credential::Issued { issuer, subject } => {

@@ -27,8 +27,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 /// The runbooks that are followed here.
-const FOLLOWED: [&str; 22] = [
+const FOLLOWED: [&str; 23] = [
     "../protocols/aws-xks.md",
+    "../protocols/azure-ekm.md",
     "../protocols/google-cse.md",
     "../protocols/ms-dke.md",
     "adopt.md",
@@ -51,8 +52,8 @@ const FOLLOWED: [&str; 22] = [
     "token-identity.md",
     "upgrade.md",
 ];
-/// How many of their blocks are left out: what only AWS, Google or a cluster can do.
-const NOT_RUN: usize = 7;
+/// How many of their blocks are left out: what only AWS, Google, Azure or a cluster can do.
+const NOT_RUN: usize = 9;
 
 const OLGA: &str = ". ./olga.env";
 const CAROL: &str = ". ./carol.env";
@@ -122,6 +123,22 @@ fn an_external_key_store_is_set_up() {
         ),
         "is no path",
     );
+    is_over(&machine);
+}
+
+#[test]
+fn external_keys_of_a_managed_hsm_are_set_up() {
+    let machine = Machine::new();
+    start(&machine);
+    Book::open("../protocols/azure-ekm.md", &machine).rest();
+    // The host is the proxy's alone: on this machine it is also the gateway's own, which it is again without the proxy.
+    machine.is_refused(&format!("{CAROL}; holdfast key list"), "HandshakeFailure");
+    let file = machine.path("/etc/holdfast/holdfast.toml");
+    let settings = fs::read_to_string(&file).unwrap();
+    fs::write(&file, settings.split_once("[[azure_ekm]]").unwrap().0).unwrap();
+    machine.does("systemctl restart holdfast");
+    let found = machine.does(&format!("{CAROL}; holdfast audit search --action unwrap --json"));
+    assert!(found.contains("trial-1") && found.contains("cn:contoso.managedhsmclient.azure.net"), "{found}");
     is_over(&machine);
 }
 

@@ -253,6 +253,29 @@ pub enum RsaPadding {
     Pkcs1v15,
 }
 
+/// How a protocol wraps keys where nothing stands before the result, and nothing is bound into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wrapping {
+    /// AES-256 key wrap (RFC 3394).
+    AesKw,
+    /// AES-256 key wrap with padding (RFC 5649).
+    AesKwp,
+    /// RSAES-OAEP (RFC 8017 §7.1) with this hash, in MGF1 too, and no label.
+    RsaOaep(Hash),
+}
+
+impl Wrapping {
+    /// Whether keys of this algorithm do it. A key does what it was made for: devices are tried for that alone, and what one of them calls key wrap with
+    /// padding another's cannot open.
+    pub const fn fits(self, algorithm: Algorithm) -> bool {
+        match self {
+            Self::AesKw => matches!(algorithm, Algorithm::Aes256Kw),
+            Self::AesKwp => matches!(algorithm, Algorithm::Aes256Kwp),
+            Self::RsaOaep(_) => matches!(algorithm.family(), Family::Rsa),
+        }
+    }
+}
+
 /// How a signature is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SignatureScheme {

@@ -1,7 +1,7 @@
 //! What a caller can ask of a key, and what it gets.
 
 use crate::action::Action;
-use crate::algorithm::{Algorithm, RsaPadding, SignatureScheme};
+use crate::algorithm::{Algorithm, RsaPadding, SignatureScheme, Wrapping};
 use crate::context::Context;
 use crate::id::{KeyName, KeyVersion};
 use crate::secret::Secret;
@@ -98,6 +98,20 @@ pub enum Operation {
         /// For RSA and AES key wrap: the version that made a bare ciphertext, without our header.
         bare: Option<KeyVersion>,
     },
+    /// Wrap bytes in a protocol's own form: no header, bound to nothing. Only for protocols whose keys are theirs alone and have one version.
+    WrapBare {
+        /// The bytes.
+        bytes: Secret,
+        /// How.
+        wrapping: Wrapping,
+    },
+    /// Unwrap them.
+    UnwrapBare {
+        /// What the wrapping gave.
+        wrapped: Vec<u8>,
+        /// How.
+        wrapping: Wrapping,
+    },
     /// Make a data key.
     DataKey {
         /// How many bytes.
@@ -181,8 +195,8 @@ impl Operation {
         match self {
             Self::Encrypt { .. } | Self::Seal { .. } => Action::Encrypt,
             Self::Decrypt { .. } | Self::Open { .. } => Action::Decrypt,
-            Self::Wrap { .. } => Action::Wrap,
-            Self::Unwrap { .. } => Action::Unwrap,
+            Self::Wrap { .. } | Self::WrapBare { .. } => Action::Wrap,
+            Self::Unwrap { .. } | Self::UnwrapBare { .. } => Action::Unwrap,
             Self::DataKey { .. } => Action::DataKey,
             Self::Rewrap { .. } => Action::RewrapFrom,
             Self::Sign { .. } => Action::Sign,
@@ -207,6 +221,8 @@ impl Operation {
             | Self::Rewrap { context, .. } => context,
             Self::Seal { .. }
             | Self::Open { .. }
+            | Self::WrapBare { .. }
+            | Self::UnwrapBare { .. }
             | Self::Sign { .. }
             | Self::Verify { .. }
             | Self::Mac { .. }
@@ -226,6 +242,8 @@ impl Operation {
             | Self::Decrypt { .. }
             | Self::Wrap { .. }
             | Self::Unwrap { .. }
+            | Self::WrapBare { .. }
+            | Self::UnwrapBare { .. }
             | Self::DataKey { .. }
             | Self::Rewrap { .. }
             | Self::Sign { .. }
@@ -244,9 +262,10 @@ impl Operation {
         match self {
             Self::Encrypt { plaintext, .. } | Self::Seal { plaintext, .. } => plaintext.expose(),
             Self::Open { body, .. } => body,
-            Self::Wrap { bytes, .. } => bytes.expose(),
+            Self::Wrap { bytes, .. } | Self::WrapBare { bytes, .. } => bytes.expose(),
             Self::Decrypt { ciphertext, .. }
             | Self::Unwrap { ciphertext, .. }
+            | Self::UnwrapBare { wrapped: ciphertext, .. }
             | Self::Rewrap { ciphertext, .. }
             | Self::Decapsulate { ciphertext, .. } => ciphertext,
             Self::Sign { message, .. }

@@ -1,5 +1,6 @@
 //! What a peer shows of itself: a connection's certificate chain, a token, or nothing.
 
+use crate::caller::Authentication;
 use crate::id::{TenantId, TokenId};
 use crate::port::Identified;
 use crate::secret::Secret;
@@ -135,6 +136,35 @@ impl IssuedToken {
     }
 }
 
+/// A provider's client certificate, which the operator's configuration expects by its common name and its authority, and no tenant registers: providers change
+/// it on their own. Authority and name have been examined; whether it is valid at a given time has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderCertificate {
+    key_hash: [u8; 32],
+    name: Box<str>,
+    valid_from: Timestamp,
+    valid_until: Timestamp,
+}
+
+impl ProviderCertificate {
+    /// A certificate that was examined: SHA-256 of its public key, its common name, and when it is valid. Called by `holdfast-identity` alone: what makes one
+    /// of these is believed.
+    pub fn examined(
+        key_hash: [u8; 32],
+        name: Box<str>,
+        (valid_from, valid_until): (Timestamp, Timestamp),
+    ) -> Self {
+        Self { key_hash, name, valid_from, valid_until }
+    }
+
+    /// How whoever shows it is authenticated at this time, if they are.
+    pub(crate) fn authentication(&self, now: Timestamp) -> Option<Authentication> {
+        let matched = || format!("cn:{}", self.name).into_boxed_str();
+        (self.valid_from <= now && now < self.valid_until)
+            .then(|| Authentication::MutualTls { key_hash: self.key_hash, matched: matched() })
+    }
+}
+
 /// A proof of identity, not yet examined.
 #[derive(Debug)]
 pub enum Proof<'a> {
@@ -151,6 +181,8 @@ pub enum Proof<'a> {
     Signed(&'a SignedRequest),
     /// A token of an issuer that the operator has configured.
     Issued(&'a IssuedToken),
+    /// A provider's certificate, at a door of its own: [`Inbound::only`](crate::pipeline::Inbound::only) says as whom it comes.
+    Provider(&'a ProviderCertificate),
     /// None, at a door that is open to everybody for what is public: [`Inbound::only`](crate::pipeline::Inbound::only) says as whose it is read.
     Open,
     /// None at all.

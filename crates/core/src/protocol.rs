@@ -13,15 +13,18 @@ pub enum Protocol {
     GoogleCse,
     /// Microsoft's Double Key Encryption.
     MsDke,
+    /// The proxy of Azure Managed HSM's external keys.
+    AzureEkm,
     /// What the gateway does by itself.
     Gateway,
 }
 
 impl Protocol {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::Native, Self::AwsXks, Self::GoogleCse, Self::MsDke, Self::Gateway];
+    pub const ALL: [Self; 6] =
+        [Self::Native, Self::AwsXks, Self::GoogleCse, Self::MsDke, Self::AzureEkm, Self::Gateway];
     /// Those that a key can be created for.
-    pub const OF_KEYS: [Self; 4] = [Self::Native, Self::AwsXks, Self::GoogleCse, Self::MsDke];
+    pub const OF_KEYS: [Self; 5] = [Self::Native, Self::AwsXks, Self::GoogleCse, Self::MsDke, Self::AzureEkm];
 
     /// Its name in policies, events, metrics and bindings.
     pub const fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Protocol {
             Self::AwsXks => "aws-xks",
             Self::GoogleCse => "google-cse",
             Self::MsDke => "ms-dke",
+            Self::AzureEkm => "azure-ekm",
             Self::Gateway => "gateway",
         }
     }
@@ -48,8 +52,17 @@ impl Protocol {
     /// key that also works elsewhere would open there what was made here.
     pub const fn has_own_keys(self) -> bool {
         match self {
-            Self::MsDke => true,
+            Self::MsDke | Self::AzureEkm => true,
             Self::Native | Self::AwsXks | Self::GoogleCse | Self::Gateway => false,
+        }
+    }
+
+    /// Whether its keys have one version for ever. So it is where neither a ciphertext nor who asks to open it says which version made it, and the provider
+    /// takes the key that it was told once for the same key always.
+    pub const fn has_one_version(self) -> bool {
+        match self {
+            Self::AzureEkm => true,
+            Self::Native | Self::AwsXks | Self::GoogleCse | Self::MsDke | Self::Gateway => false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Configuration: strict, small, its own manual. `reference.toml` is embedded and tested to equal the defaults.
 
+use crate::azure_ekm::{self, AzureEkmTable};
 use crate::backup::Readers;
 use crate::emergency;
 use crate::external_store::{self, AwsXksTable};
@@ -67,6 +68,9 @@ pub struct Config {
     /// Key services of Google Workspace's client-side encryption that it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub google_cse: Vec<GoogleCseTable>,
+    /// Proxies of Azure Managed HSM's external keys that it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub azure_ekm: Vec<AzureEkmTable>,
     /// The second directory that checkpoints are kept in.
     pub anchor: Anchor,
     /// Witnesses that checkpoints are submitted to.
@@ -96,6 +100,7 @@ impl Default for Config {
             aws_xks: vec![],
             ms_dke: vec![],
             google_cse: vec![],
+            azure_ekm: vec![],
             anchor: Anchor::default(),
             witness: vec![],
             scrub: Scrub::default(),
@@ -447,7 +452,8 @@ impl Config {
         external_store::check(&self.aws_xks)?;
         ms_dke::check(&self.ms_dke, &self.issuer, &self.aws_xks)?;
         google_cse::check(&self.google_cse, &self.issuer)?;
-        paths::check(&self.google_cse, &self.aws_xks, &self.ms_dke)?;
+        azure_ekm::check(&self.azure_ekm, &self.aws_xks)?;
+        paths::check(&self.google_cse, &self.aws_xks, &self.ms_dke, &self.azure_ekm)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {
             return Err(Fault::new(format!("`destruction.waiting_days` is {waiting_days}")).remedy(format!(

@@ -1,6 +1,7 @@
 //! Where requests come in, and what is known before anything of the directory is opened.
 
 use crate::admin;
+use crate::azure_ekm;
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::external_store;
@@ -37,8 +38,9 @@ pub(crate) struct Doors {
 impl Doors {
     pub(crate) async fn bind(site: &mut Site) -> Result<Self, Fault> {
         let Site { config, directory, .. } = site;
-        let tls =
-            Arc::new(TlsState::guarded(&config.tls, directory, external_store::guards(&config.aws_xks))?);
+        let mut guards = external_store::guards(&config.aws_xks);
+        guards.extend(azure_ekm::guards(&config.azure_ekm));
+        let tls = Arc::new(TlsState::guarded(&config.tls, directory, guards)?);
         let law = Arc::new(ArcSwapOption::<Law>::empty());
         let count_noise = {
             let law = Arc::clone(&law);

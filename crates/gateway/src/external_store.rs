@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use crate::pool;
 use crate::quota::Quota;
 use crate::root::Law;
-use crate::tls::Guard;
+use crate::tls::{Guard, Names};
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{CallerName, Error, ErrorKind, KeyName, Stage, TenantId};
 use holdfast_keystore::pkcs11;
@@ -60,7 +60,7 @@ pub(crate) fn guards(tables: &[AwsXksTable]) -> Vec<Guard> {
     let guard = |table: &AwsXksTable| Guard {
         server_name: table.server_name.to_ascii_lowercase().into(),
         ca_file: table.client_ca_file.clone(),
-        names: table.client_names.clone(),
+        names: Names::Dns(table.client_names.clone()),
     };
     guarded.map(guard).collect()
 }

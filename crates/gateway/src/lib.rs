@@ -5,6 +5,7 @@
 pub mod admin;
 mod authentic;
 mod authorities;
+pub mod azure_ekm;
 pub mod backup;
 mod boxed;
 mod clock;

@@ -1,5 +1,6 @@
 //! Paths of doors, held apart where the gateway starts: whatever a request asks for under one host is one door's.
 
+use crate::azure_ekm::AzureEkmTable;
 use crate::external_store::AwsXksTable;
 use crate::fault::Fault;
 use crate::google_cse::GoogleCseTable;
@@ -26,11 +27,17 @@ struct Claim {
 ///
 /// # Errors
 /// For the first two that do.
-pub(crate) fn check(cse: &[GoogleCseTable], xks: &[AwsXksTable], dke: &[MsDkeTable]) -> Result<(), Fault> {
+pub(crate) fn check(
+    cse: &[GoogleCseTable],
+    xks: &[AwsXksTable],
+    dke: &[MsDkeTable],
+    ekm: &[AzureEkmTable],
+) -> Result<(), Fault> {
     let claims: Vec<Claim> = native()
         .chain(cse.iter().filter_map(of_cse))
         .chain(xks.iter().map(of_xks))
         .chain(of_dke(dke))
+        .chain(ekm.iter().map(of_ekm))
         .collect();
     for (at, claim) in claims.iter().enumerate() {
         let rest = claims.iter().skip(at.saturating_add(1));
@@ -103,6 +110,13 @@ fn of_dke(tables: &[MsDkeTable]) -> impl Iterator<Item = Claim> {
     })
 }
 
+/// Its host, by which the guard of its certificates is found, serves nothing else.
+fn of_ekm(table: &AzureEkmTable) -> Claim {
+    let host = &table.server_name;
+    let name = format!("the `[[azure_ekm]]` of `{host}`");
+    Claim { kind: "azure_ekm", name, host: Some(host.clone()), is_alone: true, path: String::new() }
+}
+
 /// What stands in front of the gateway may have other ports.
 fn without_port(authority: &str) -> &str {
     authority.split_once(':').map_or(authority, |(host, _)| host)
@@ -115,7 +129,8 @@ mod tests {
 
     fn checked(text: &str) -> Result<(), String> {
         let config: Config = toml::from_str(text).unwrap();
-        check(&config.google_cse, &config.aws_xks, &config.ms_dke).map_err(|fault| format!("{fault:?}"))
+        check(&config.google_cse, &config.aws_xks, &config.ms_dke, &config.azure_ekm)
+            .map_err(|fault| format!("{fault:?}"))
     }
 
     fn cse(url: &str) -> String {
@@ -137,6 +152,12 @@ mod tests {
     fn dke(url: &str) -> String {
         format!(
             "[[ms_dke]]\npublic_url = \"{url}\"\ntenant = \"a\"\ncaller = \"dke\"\nkeys = [\"legal\", \"other\"]\nissuers = [\"i\"]\n"
+        )
+    }
+
+    fn ekm(host: &str) -> String {
+        format!(
+            "[[azure_ekm]]\nserver_name = \"{host}\"\ntenant = \"a\"\ncaller = \"ekm\"\nclient_ca_file = \"c\"\nclient_common_names = [\"n\"]\n"
         )
     }
 
@@ -166,6 +187,12 @@ mod tests {
             (cse("https://one.example/p"), xks("/p", named), None),
             (dke("https://one.example/p"), xks("/p/legally", ""), None),
             (dke("https://one.example/p/kms/xks/v1"), xks("/p", ""), Some("`legal` of")),
+            // A proxy of Azure has its host for itself.
+            (ekm("ekm.example"), String::new(), None),
+            (ekm("ekm.example"), dke("https://one.example"), None),
+            (ekm("ekm.example"), dke("https://ekm.example"), Some("`[[azure_ekm]]` of `ekm.example`")),
+            (ekm("ekm.example"), cse("https://EKM.example/p"), Some("`[[azure_ekm]]` of")),
+            (ekm("ekm.example"), xks("", ""), None),
         ] {
             // In whatever order they stand.
             for text in [format!("{one}{other}"), format!("{other}{one}")] {

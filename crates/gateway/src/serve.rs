@@ -1,6 +1,7 @@
 //! Serving: start, run, reload, stop.
 
 use crate::admin;
+use crate::azure_ekm::Proxies;
 use crate::boxed::Boxed;
 use crate::config::{Admin, Config};
 use crate::conversation::{converse, is_no_http};
@@ -72,6 +73,8 @@ pub struct Gateway {
     pub(crate) dke: KeyServices,
     /// The key services of Google Workspace that it is.
     pub(crate) cse: Services,
+    /// The proxies of Azure Managed HSM's external keys that it is.
+    pub(crate) proxies: Proxies,
     pub(crate) metrics: Metrics,
     pub(crate) sinks: Sinks,
     pub(crate) outside: Arc<Outside>,
@@ -297,8 +300,9 @@ pub(crate) async fn serve(
     let stores = Stores::of(&config.aws_xks)?;
     let dke = KeyServices::of(&config.ms_dke)?;
     let cse = Services::of(&config.google_cse)?;
+    let proxies = Proxies::of(&config.azure_ekm)?;
     // Before the first request is served.
-    law.reserve(stores.callers().chain(dke.callers()).chain(cse.callers()))
+    law.reserve(stores.callers().chain(dke.callers()).chain(cse.callers()).chain(proxies.callers()))
         .map_err(|error| Fault::new("doors cannot be given their callers").because(error))?;
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
@@ -314,6 +318,7 @@ pub(crate) async fn serve(
         stores,
         dke,
         cse,
+        proxies,
         metrics,
         sinks,
         outside,

@@ -51,8 +51,34 @@ pub(crate) struct Guard {
     pub(crate) server_name: Box<str>,
     /// The authorities, PEM.
     pub(crate) ca_file: PathBuf,
-    /// DNS names.
-    pub(crate) names: Vec<String>,
+    /// The names.
+    pub(crate) names: Names,
+}
+
+/// What a certificate must be for, and how its owner speaks.
+#[derive(Debug, Clone)]
+pub(crate) enum Names {
+    /// One of these DNS names, as servers' certificates have them.
+    Dns(Vec<String>),
+    /// One of these, as its subject's common name; over TLS 1.3 and HTTP/1.1 alone.
+    Common(Vec<String>),
+}
+
+impl Names {
+    fn is_among(&self, certificate: &CertificateDer<'_>) -> bool {
+        match self {
+            Self::Dns(names) => holdfast_identity::is_named(certificate, names),
+            Self::Common(names) => holdfast_identity::provider(certificate, names).is_some(),
+        }
+    }
+
+    /// The oldest TLS, and the protocols on it.
+    fn spoken(&self, settings: &Tls) -> (TlsVersion, &'static [&'static [u8]]) {
+        match self {
+            Self::Dns(_) => (settings.minimum_version, &ALPN),
+            Self::Common(_) => (TlsVersion::V1_3, &[b"http/1.1"]),
+        }
+    }
 }
 
 impl TlsState {
@@ -101,10 +127,12 @@ impl Served {
         let open = build(
             settings,
             directory,
+            (settings.minimum_version, &ALPN),
             Arc::new(Possession { algorithms: provider.signature_verification_algorithms }),
         )?;
         let guarded = guards.iter().map(|guard| {
-            let config = build(settings, directory, Arc::new(Expected::of(guard)?))?;
+            let spoken = guard.names.spoken(settings);
+            let config = build(settings, directory, spoken, Arc::new(Expected::of(guard)?))?;
             Ok((guard.server_name.clone(), config))
         });
         Ok(Self { open, guarded: guarded.collect::<Result<_, Fault>>()? })
@@ -150,6 +178,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 fn build(
     settings: &Tls,
     directory: &Directory,
+    (oldest, protocols): (TlsVersion, &[&[u8]]),
     verifier: Arc<dyn ClientCertVerifier>,
 ) -> Result<Arc<ServerConfig>, Fault> {
     let (certificates, key) = files(settings, directory);
@@ -162,7 +191,7 @@ fn build(
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unreadable(&certificates, error))?;
     let private = PrivateKeyDer::from_pem_file(&key).map_err(|error| unreadable(&key, error))?;
-    let versions: &[&rustls::SupportedProtocolVersion] = match settings.minimum_version {
+    let versions: &[&rustls::SupportedProtocolVersion] = match oldest {
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
@@ -180,7 +209,7 @@ fn build(
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, private)
         .map_err(refused)?;
-    config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     // No early data: it can be replayed.
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
@@ -191,7 +220,7 @@ fn build(
 #[derive(Debug)]
 struct Expected {
     authorities: Arc<dyn ClientCertVerifier>,
-    names: Vec<String>,
+    names: Names,
 }
 
 impl Expected {
@@ -233,7 +262,7 @@ impl ClientCertVerifier for Expected {
         }
         let verified = self.authorities.verify_client_cert(end_entity, intermediates, now);
         let verified = verified.map_err(|error| refused(&error.to_string()))?;
-        match holdfast_identity::is_named(end_entity, &self.names) {
+        match self.names.is_among(end_entity) {
             true => Ok(verified),
             false => Err(refused("the client's certificate has another name")),
         }

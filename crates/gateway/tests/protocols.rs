@@ -1,5 +1,5 @@
-//! One gateway that speaks several protocols, one key that all of them may use: what is made through one opens through no other, whatever it is
-//! put into.
+//! One gateway that speaks several protocols, one key that all of them may use, and one of the protocol that has keys of its own: what is made through one
+//! opens through no other, whatever it is put into.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,15 +19,21 @@ use holdfast_gateway::google_cse::GoogleCseTable;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use support::api::{Api, T, base64, bytes};
+use support::authority::Authority;
 use support::cse::{self, DEK, drive, unwrap, user, with, wrap};
+use support::ekm;
 use support::peer::Peer;
 use support::xks::{self, Kms, decrypt, encrypt};
 use support::{Answer, Dev};
 
 /// Random 96-bit nonces everywhere, so that a body of one protocol has the length of every other's.
 const KEY: &str = "payroll";
+/// The key of the protocol that takes no other.
+const OWN: &str = "own";
 /// Nonce, data encryption key, tag.
 const BODY: usize = 12 + 32 + 16;
+/// A data encryption key, wrapped.
+const WRAPPED: usize = 32 + 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Through {
@@ -36,13 +42,15 @@ enum Through {
     NativeInContext,
     AwsXks,
     GoogleCse,
+    AzureEkm,
 }
 
 impl Through {
-    const ALL: [Self; 4] = [Self::Native, Self::NativeInContext, Self::AwsXks, Self::GoogleCse];
+    const ALL: [Self; 5] =
+        [Self::Native, Self::NativeInContext, Self::AwsXks, Self::GoogleCse, Self::AzureEkm];
 }
 
-/// A ciphertext as a protocol has it: what stands around the body, and the body, nonce ‖ ciphertext ‖ tag.
+/// A ciphertext as a protocol has it: what stands around the body, and the body, nonce ‖ ciphertext ‖ tag or what key wrap gives.
 #[derive(Debug, Clone)]
 struct Made {
     head: Vec<u8>,
@@ -54,6 +62,7 @@ struct Several {
     api: Api,
     kms: Kms,
     peer: Peer,
+    azure: Peer,
 }
 
 impl Several {
@@ -63,7 +72,11 @@ impl Several {
             GoogleCseTable { key: KEY.to_owned(), perimeter_keys: BTreeMap::new(), ..cse::table() },
         );
         config.aws_xks = vec![xks::table("/acme", "aws")];
+        let microsoft = Authority::new("Microsoft");
+        config.azure_ekm = vec![ekm::table(directory.parent().unwrap(), &microsoft, "/ekm", "azure-ekm")];
         let (gateway, mut api) = cse::gateway_of(config).await;
+        ekm::register(&mut api, &["azure-ekm"]).await;
+        ekm::create(&mut api, OWN, "aes-256-kw", &[]).await;
         api.put(&format!("{T}/callers/aws"), &json!({"kind": "application"})).await.expect(200);
         api.create(&json!({"name": KEY, "algorithm": "aes-256-gcm", "purpose": "encrypt"})).await;
         // No policy stands between protocols here.
@@ -72,7 +85,8 @@ impl Several {
         api.put(&format!("{T}/policy"), &json!({"text": policy})).await.expect(200);
         let kms = Kms::of(&mut api, "aws", "/acme").await;
         let peer = gateway.stranger().await;
-        Self { gateway, api, kms, peer }
+        let azure = ekm::connect(&gateway, &microsoft.issue_named(None, ekm::POOL, 5)).await;
+        Self { gateway, api, kms, peer, azure }
     }
 
     async fn make(&mut self, through: Through) -> Made {
@@ -97,8 +111,13 @@ impl Several {
                 let made = cse::post(&mut self.peer, "wrap", &wrap(&user(), &google("writer"))).await;
                 bytes(&made.expect(200).json()["wrapped_key"])
             }
+            Through::AzureEkm => {
+                let asked = ekm::value("A256KW", &plaintext);
+                ekm::bytes(ekm::ask(&mut self.azure, &format!("/ekm/{OWN}/wrapkey"), &asked).await)
+            }
         };
-        let (head, body) = whole.split_at(whole.len() - BODY);
+        let length = if through == Through::AzureEkm { WRAPPED } else { BODY };
+        let (head, body) = whole.split_at(whole.len() - length);
         Made { head: head.to_vec(), body: body.to_vec() }
     }
 
@@ -114,8 +133,8 @@ impl Several {
                 let pieces = json!({
                     "ciphertextMetadata": base64(head),
                     "initializationVector": base64(&body[..12]),
-                    "ciphertext": base64(&body[12..BODY - 16]),
-                    "authenticationTag": base64(&body[BODY - 16..]),
+                    "ciphertext": base64(&body[12..body.len() - 16]),
+                    "authenticationTag": base64(&body[body.len() - 16..]),
                 });
                 let asked = decrypt(&pieces, None);
                 self.kms.ask(&mut self.peer, &format!("keys/{KEY}/decrypt"), &asked).await
@@ -124,6 +143,10 @@ impl Several {
                 let asked = unwrap(&user(), &google("reader"), &base64(&whole).into());
                 cse::post(&mut self.peer, "unwrap", &asked).await
             }
+            Through::AzureEkm => {
+                let asked = ekm::value("A256KW", &whole);
+                ekm::ask(&mut self.azure, &format!("/ekm/{OWN}/unwrapkey"), &asked).await
+            }
         }
     }
 }
@@ -131,7 +154,7 @@ impl Several {
 fn context(through: Through) -> Value {
     match through {
         Through::NativeInContext => json!({"holdfast/google-cse/v1": "x", "protocol": "aws-xks"}),
-        Through::Native | Through::AwsXks | Through::GoogleCse => json!({}),
+        Through::Native | Through::AwsXks | Through::GoogleCse | Through::AzureEkm => json!({}),
     }
 }
 
@@ -145,6 +168,7 @@ fn is_refused_for_what_it_is(answer: &Answer, through: Through, what: &str) {
         Through::Native | Through::NativeInContext => (422, "integrity"),
         Through::AwsXks => (400, "InvalidCiphertextException"),
         Through::GoogleCse => (400, "does not verify"),
+        Through::AzureEkm => (400, "BadRequest"),
     };
     let body = String::from_utf8_lossy(&answer.body);
     assert!(answer.status == status && body.contains(said), "{what}: {} {body}", answer.status);
@@ -159,7 +183,9 @@ async fn what_is_made_through_one_opens_through_no_other() {
         let one = several.make(through).await;
         // In its own form it opens.
         let opened = several.open(through, &one.head, &one.body).await.expect(200);
-        assert!(String::from_utf8_lossy(&opened.body).contains(DEK), "{through:?}");
+        // In base64url there is another alphabet and no padding.
+        let told = String::from_utf8_lossy(&opened.body).replace('-', "+").replace('_', "/");
+        assert!(told.contains(DEK.trim_end_matches('=')), "{through:?}");
         made.push((through, one));
     }
     for (from, theirs) in &made {
@@ -185,6 +211,25 @@ async fn what_is_made_through_one_opens_through_no_other() {
                 let asked = json!({"ciphertext": forged, "context": context(*to)});
                 several.api.try_key(KEY, "rewrap", &asked).await.refused(422, "integrity");
             }
+        }
+    }
+    // The key that is one protocol's alone does nothing through the others, whatever it is given; and no other does anything there.
+    let (_, theirs) = made.last().unwrap();
+    for (verb, body) in [
+        ("unwrap", json!({"ciphertext": base64(&theirs.body), "key_version": 1})),
+        ("unwrap", json!({"ciphertext": base64(&theirs.body)})),
+        ("wrap", json!({"plaintext": DEK})),
+        ("rewrap", json!({"ciphertext": base64(&theirs.body)})),
+    ] {
+        let answer = several.api.try_key(OWN, verb, &body).await;
+        assert!((400..500).contains(&answer.status), "{verb}: {}", answer.status);
+    }
+    several.api.create(&json!({"name": "any", "algorithm": "aes-256-kw", "purpose": "wrap"})).await;
+    for (path, bytes) in [("wrapkey", &[7; 32][..]), ("unwrapkey", &theirs.body)] {
+        for key in ["any", KEY] {
+            let asked = ekm::value("A256KW", bytes);
+            let answer = ekm::ask(&mut several.azure, &format!("/ekm/{key}/{path}"), &asked).await;
+            answer.ekm_error(404, "KeyNotFound");
         }
     }
     several.gateway.running.shut_down().await.unwrap();

@@ -13,6 +13,6 @@ mod signed;
 mod trust;
 
 pub use certificate::{Facts, certificate_expiry, credential_from_certificate};
-pub use named::is_named;
+pub use named::{is_named, provider};
 pub use reason::Reason;
 pub use registry::{Prepared, Registrations};

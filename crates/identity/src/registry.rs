@@ -82,7 +82,7 @@ impl Identify for Registrations {
             Proof::Signed(request) => signed::identify(prepared, request, now),
             Proof::Issued(token) => issued::identify(prepared, token, now),
             // As whom it is read is no matter of registrations.
-            Proof::Open | Proof::None => Err(Reason::NoProof),
+            Proof::Provider(_) | Proof::Open | Proof::None => Err(Reason::NoProof),
         };
         identified.map_err(Reason::refuse)
     }

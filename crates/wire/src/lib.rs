@@ -5,9 +5,11 @@
 
 pub mod cse;
 pub mod dke;
+pub mod ekm;
 mod json;
 pub mod kubernetes;
 pub mod native;
 mod pem;
+mod rsa;
 pub mod sigv4;
 pub mod xks;

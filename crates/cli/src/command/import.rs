@@ -39,7 +39,7 @@ pub(crate) struct Begin {
     /// A label that policies can speak of
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = input::pair)]
     labels: Vec<(String, String)>,
-    /// The one protocol that it works through, for ever: native, aws-xks, google-cse or ms-dke [default: each that takes such keys]
+    /// The one protocol that it works through, for ever: native, aws-xks, google-cse, ms-dke or azure-ekm [default: each that takes such keys]
     #[arg(long, value_parser = word::<Protocol>)]
     protocol: Option<Protocol>,
 }

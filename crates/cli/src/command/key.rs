@@ -99,7 +99,7 @@ pub(crate) struct Create {
     /// Each of its versions has an emergency copy, which custodians open together; it is made in the gateway's memory, and says so for ever
     #[arg(long, conflicts_with = "exportable")]
     emergency_copy: bool,
-    /// The one protocol that it works through, for ever: native, aws-xks, google-cse or ms-dke [default: each that takes such keys]
+    /// The one protocol that it works through, for ever: native, aws-xks, google-cse, ms-dke or azure-ekm [default: each that takes such keys]
     #[arg(long, value_parser = word::<Protocol>)]
     protocol: Option<Protocol>,
 }

@@ -3,7 +3,7 @@
 //! | a runbook says | here it is |
 //! |---|---|
 //! | a path of [`PLACES`] | the same path below the temporary directory |
-//! | `keys.example.org` | `localhost` |
+//! | `keys.example.org`, `ekm.example.org` | `localhost` |
 //! | ports 8443 and 9443 | two free ones |
 //! | `target/dist/holdfast` | the binary under test |
 //! | `deploy/` | a copy of it, with these same replacements |
@@ -41,8 +41,8 @@ const PLACES: [&str; 8] = [
 const REAL: [&str; 5] =
     ["/", "/usr/sbin/nologin", "/dev/null", "/dev/zero", "/usr/lib/softhsm/libsofthsm2.so"];
 
-/// What begins like a path and is a part of an address.
-const ADDRESSES: [&str; 1] = ["/acme/kms/xks"];
+/// What begins like a path and is a part of an address, or of a certificate's subject.
+const ADDRESSES: [&str; 2] = ["/acme/kms/xks", "/CN"];
 
 /// Programs that stand before the system's.
 const SHIMS: [(&str, &str); 6] = [
@@ -120,6 +120,7 @@ impl Machine {
         let [public, admin] = self.ports;
         let mut text = text
             .replace("keys.example.org", "localhost")
+            .replace("ekm.example.org", "localhost")
             .replace(":8443", &format!(":{public}"))
             .replace(":9443", &format!(":{admin}"));
         for place in PLACES {

@@ -235,11 +235,27 @@ impl<P: Ports> Pipeline<P> {
             let tenant = inbound.tenant.clone();
             return Ok((view, Caller { tenant, record, authentication: Authentication::Open }));
         }
+        if let Proof::Provider(certificate) = &inbound.proof {
+            let its = |record: &&Arc<CallerRecord>| inbound.only == Some(&record.name);
+            let record = view.data.callers.iter().find(its).map(Arc::clone).ok_or_else(unknown)?;
+            let holds = |at| certificate.authentication(at).ok_or_else(unknown);
+            if let Some(held) = held {
+                holds(held)?;
+            }
+            let authentication = holds(inbound.now)?;
+            let tenant = inbound.tenant.clone();
+            return Ok((view, Caller { tenant, record, authentication }));
+        }
         let remembered = match &inbound.proof {
             // What was found before the jump was noticed may have been found by the new time alone.
             _ if held.is_some() => None,
             Proof::Certificate(peer) => peer.recall(inbound.tenant, view.generation, inbound.now),
-            Proof::Bearer { .. } | Proof::Signed(_) | Proof::Issued(_) | Proof::Open | Proof::None => None,
+            Proof::Bearer { .. }
+            | Proof::Signed(_)
+            | Proof::Issued(_)
+            | Proof::Provider(_)
+            | Proof::Open
+            | Proof::None => None,
         };
         let identified = match remembered {
             Some(identified) => identified,
@@ -274,9 +290,12 @@ impl<P: Ports> Pipeline<P> {
             // By the clock as it is, also while a jump waits to be confirmed: the peer's clock knows nothing of that, and a request that is
             // sent again gives what it gave.
             Proof::Signed(request) => !request.is_fresh(inbound.now),
-            Proof::Certificate(_) | Proof::Bearer { .. } | Proof::Issued(_) | Proof::Open | Proof::None => {
-                false
-            }
+            Proof::Certificate(_)
+            | Proof::Bearer { .. }
+            | Proof::Issued(_)
+            | Proof::Provider(_)
+            | Proof::Open
+            | Proof::None => false,
         };
         if is_late || !self.is_let_in(inbound, &record.name) {
             return Err(unknown());

@@ -223,6 +223,7 @@ impl<P: Ports> Pipeline<P> {
         entry: &KeyEntry,
     ) -> Result<Planned, Error> {
         let before = &entry.key;
+        has_versions(before)?;
         if before.state != KeyState::Active {
             let detail =
                 format!("key `{}` is {}, and only an active key is rotated", before.name, before.state);
@@ -656,6 +657,15 @@ fn of_secret(
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());
     (Token { id, hash, expires, form }, secret)
+}
+
+/// Whether there can be more than one: where a ciphertext does not say by which it was made, the next would make all earlier ones unreadable.
+pub(super) fn has_versions(key: &Key) -> Result<(), Error> {
+    let Some(protocol) = key.protocol.filter(|protocol| protocol.has_one_version()) else { return Ok(()) };
+    let detail =
+        format!("key `{}` was created for protocol `{protocol}`, whose keys have one version", key.name);
+    Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail)
+        .remedy("create another key, and a new version of the provider's key that names it; keep this one for what it has wrapped"))
 }
 
 pub(super) fn version<P: Ports>(

@@ -268,6 +268,7 @@ impl<P: Ports> Pipeline<P> {
         let schedule = match period {
             None => None,
             Some(period) => {
+                super::plan::has_versions(before)?;
                 let newest = self.engines.state.version(before.id, before.newest).await?;
                 let made = newest.map_or(before.created, |newest| newest.created);
                 Some(Schedule::since(made, before.id, period))

@@ -292,6 +292,8 @@ impl<P: Ports> Pipeline<P> {
             | Operation::Open { .. }
             | Operation::Wrap { .. }
             | Operation::Unwrap { .. }
+            | Operation::WrapBare { .. }
+            | Operation::UnwrapBare { .. }
             | Operation::DataKey { .. }
             | Operation::Sign { .. }
             | Operation::Verify { .. }
@@ -360,6 +362,7 @@ impl<P: Ports> Pipeline<P> {
             | Proof::Bearer { .. }
             | Proof::Signed(_)
             | Proof::Issued(_)
+            | Proof::Provider(_)
             | Proof::None => *source,
         };
         let circumstances = Circumstances { context: scene.context, request, now: *now, source, protocol };

@@ -4,7 +4,7 @@ use super::Pipeline;
 use super::proof::{Permit, Task, Use, Withheld, another_product};
 use super::record::{Facts, NamedKey, Scene};
 use crate::action::Action;
-use crate::algorithm::{Algorithm, Family, Hash, Purpose, RsaPadding, SignatureScheme};
+use crate::algorithm::{Algorithm, Family, Hash, Purpose, RsaPadding, SignatureScheme, Wrapping};
 use crate::binding::{Binding, BindingClass};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::event::{Committed, Committer};
@@ -53,6 +53,17 @@ impl<P: Ports> Pipeline<P> {
             let names = names.join(", ");
             return Err(unsupported(key, &format!("is not of an algorithm that the protocol has: {names}")));
         }
+        if let Operation::WrapBare { wrapping, .. } | Operation::UnwrapBare { wrapping, .. } = operation {
+            // Nothing but the key says whose such a ciphertext is, and nothing at all which version made it.
+            let protocol = scene.inbound.protocol;
+            if !(protocol.has_own_keys() && protocol.has_one_version()) {
+                let detail = "a protocol wraps without a binding under keys that others use or rotate";
+                return Err(Error::new(ErrorKind::Internal, Stage::Perform, detail));
+            }
+            if !wrapping.fits(key.algorithm) {
+                return Err(unsupported(key, "does not wrap by the algorithm that is asked for"));
+            }
+        }
         if key.algorithm.family() != Family::Aead && !scene.context.is_empty() {
             let detail = format!("algorithm `{}` cannot bind a context", key.algorithm);
             let remedy = "leave `context` out, or use a key with authenticated encryption";
@@ -64,7 +75,10 @@ impl<P: Ports> Pipeline<P> {
         if !operation.input().is_empty() {
             let takes_ciphertext = matches!(
                 operation,
-                Operation::Decrypt { .. } | Operation::Open { .. } | Operation::Unwrap { .. }
+                Operation::Decrypt { .. }
+                    | Operation::Open { .. }
+                    | Operation::Unwrap { .. }
+                    | Operation::UnwrapBare { .. }
             );
             let commit = if takes_ciphertext { Committer::public } else { Committer::guessable };
             facts.input = Some(commit(&committer, "input", operation.input()));
@@ -130,6 +144,8 @@ impl<P: Ports> Pipeline<P> {
             | Operation::Open { .. }
             | Operation::Wrap { .. }
             | Operation::Unwrap { .. }
+            | Operation::WrapBare { .. }
+            | Operation::UnwrapBare { .. }
             | Operation::DataKey { .. }
             | Operation::Rewrap { .. }
             | Operation::Sign { .. }
@@ -285,6 +301,11 @@ impl<P: Ports> Pipeline<P> {
                 }
                 Ok((self.version(entry, Some(*version), action).await?, Some((BindingClass::Data, body))))
             }
+            // Its one version, which new work takes too.
+            Operation::UnwrapBare { wrapped, .. } => {
+                let version = self.version(entry, None, action).await?;
+                Ok((version, Some((BindingClass::Wrapped, wrapped))))
+            }
             Operation::Verify { version, .. }
             | Operation::VerifyMac { version, .. }
             | Operation::Agree { version, .. }
@@ -293,6 +314,7 @@ impl<P: Ports> Pipeline<P> {
             Operation::Encrypt { .. }
             | Operation::Seal { .. }
             | Operation::Wrap { .. }
+            | Operation::WrapBare { .. }
             | Operation::DataKey { .. }
             | Operation::Rewrap { .. }
             | Operation::Sign { .. }
@@ -419,7 +441,10 @@ fn version_state(key: &Key, version: KeyVersion) -> Error {
 
 fn class_of(operation: &Operation) -> BindingClass {
     match operation {
-        Operation::Wrap { .. } | Operation::Unwrap { .. } => BindingClass::Wrapped,
+        Operation::Wrap { .. }
+        | Operation::Unwrap { .. }
+        | Operation::WrapBare { .. }
+        | Operation::UnwrapBare { .. } => BindingClass::Wrapped,
         Operation::DataKey { .. } => BindingClass::DataKey,
         Operation::Encrypt { .. }
         | Operation::Decrypt { .. }
@@ -506,6 +531,23 @@ fn plan<'a>(
                 Family::Signature | Family::Hmac | Family::Agreement | Family::Kem => Err(cannot()),
             }
         }
+        Operation::WrapBare { bytes, wrapping } => {
+            let frame = Vec::with_capacity(bytes.len().saturating_add(OVERHEAD));
+            match *wrapping {
+                Wrapping::AesKw | Wrapping::AesKwp => Ok(Work::WrapKey { frame, bytes }),
+                Wrapping::RsaOaep(hash) => {
+                    let padding = rsa_padding(key, Some(RsaPadding::Oaep { hash, mgf1: hash }), true)?;
+                    Ok(Work::RsaEncrypt { frame, plaintext: bytes, padding, label: &[] })
+                }
+            }
+        }
+        Operation::UnwrapBare { wrapping, wrapped: _ } => match *wrapping {
+            Wrapping::AesKw | Wrapping::AesKwp => Ok(Work::UnwrapKey { body }),
+            Wrapping::RsaOaep(hash) => {
+                let padding = rsa_padding(key, Some(RsaPadding::Oaep { hash, mgf1: hash }), false)?;
+                Ok(Work::RsaDecrypt { body, padding, label: &[] })
+            }
+        },
         Operation::Seal { plaintext, associated: _, algorithms: _, checked: _ } => {
             let frame = Vec::with_capacity(plaintext.len().saturating_add(OVERHEAD));
             Ok(Work::Seal { frame, plaintext, aad })
@@ -588,11 +630,17 @@ fn message_of<'a>(
 fn shape(key: &Key, operation: &Operation, product: Product) -> Result<Output, Error> {
     match (operation, product) {
         (
-            Operation::Encrypt { .. } | Operation::Seal { .. } | Operation::Wrap { .. },
+            Operation::Encrypt { .. }
+            | Operation::Seal { .. }
+            | Operation::Wrap { .. }
+            | Operation::WrapBare { .. },
             Product::Bytes(frame),
         ) => Ok(Output::Ciphertext(frame)),
         (
-            Operation::Decrypt { .. } | Operation::Open { .. } | Operation::Unwrap { .. },
+            Operation::Decrypt { .. }
+            | Operation::Open { .. }
+            | Operation::Unwrap { .. }
+            | Operation::UnwrapBare { .. },
             Product::Secret(bytes),
         ) => Ok(Output::Plaintext(bytes)),
         (Operation::DataKey { with_plaintext, .. }, Product::DataKey { frame, plaintext }) => {

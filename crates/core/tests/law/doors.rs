@@ -6,7 +6,7 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential};
 use holdfast_core::command::Command;
 use holdfast_core::context::Context;
-use holdfast_core::peer::{IssuedToken, Proof};
+use holdfast_core::peer::{IssuedToken, Proof, ProviderCertificate};
 use holdfast_core::pipeline::Inbound;
 use holdfast_core::port::World as _;
 use holdfast_core::{CallerName, Error, ErrorKind};
@@ -97,4 +97,29 @@ fn nobody_who_administers_or_reads_is_anybody_of_an_issuer() {
         register(&rig, caller(kind.name(), kind, Some(kind.name()))).unwrap();
     }
     register(&rig, caller("any", CallerKind::Application, None)).unwrap();
+}
+
+#[test]
+fn a_providers_certificate_lets_in_its_doors_caller_alone_and_only_while_it_is_valid() {
+    let rig = rig();
+    register(&rig, CallerRecord { credentials: vec![], ..caller("door", CallerKind::Application, None) })
+        .unwrap();
+    let [door, nobody]: [CallerName; 2] = ["door", "nobody"].map(|name| name.parse().unwrap());
+    let now_at = rig.world.now();
+    let through = |only: Option<&CallerName>, valid: (u64, u64)| {
+        let valid = (now_at.plus_seconds(valid.0), now_at.plus_seconds(valid.1));
+        let certificate = ProviderCertificate::examined([7; 32], "hsm.example".into(), valid);
+        let proof = Proof::Provider(&certificate);
+        encrypts(&rig, &Inbound { only, ..rig.inbound_with(&rig.acme, proof) })
+    };
+    assert_eq!(through(Some(&door), (0, 60)), Ok(()));
+    let event = rig.log().last().event();
+    assert_eq!(event["caller"]["name"], "door");
+    assert_eq!(event["caller"]["authentication"], "mtls");
+    let unknown = Err(ErrorKind::Unauthenticated);
+    for (only, valid) in
+        [(None, (0, 60)), (Some(&nobody), (0, 60)), (Some(&door), (1, 60)), (Some(&door), (0, 0))]
+    {
+        assert_eq!(through(only, valid), unknown, "{only:?} {valid:?}");
+    }
 }

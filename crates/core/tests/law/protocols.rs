@@ -4,11 +4,12 @@ use holdfast_conformance::rig::{
     Rig, bytes, call, data_key, decrypt, encrypt, name, new_key, rewrap, sign, unwrap, verify, wrap,
 };
 use holdfast_conformance::task::now;
-use holdfast_core::algorithm::{Algorithm, Purpose};
+use holdfast_core::algorithm::{Algorithm, Hash, Purpose, Wrapping};
 use holdfast_core::command::{Command, NewKey};
 use holdfast_core::context::Context;
 use holdfast_core::operation::Operation;
-use holdfast_core::{Error, ErrorKind, Protocol};
+use holdfast_core::schedule::RotationPeriod;
+use holdfast_core::{Error, ErrorKind, Protocol, Secret};
 
 const NOTHING: Context = Context::EMPTY;
 
@@ -147,4 +148,76 @@ fn a_forbidden_key_does_not_say_whose_it_is() {
     let own = through(&rig, Protocol::MsDke, "kek", encrypt(b"4711", NOTHING)).unwrap_err();
     let other = through(&rig, Protocol::Native, "kek", encrypt(b"4711", NOTHING)).unwrap_err();
     assert_eq!((own.kind(), own.to_string()), (ErrorKind::Denied, other.to_string()));
+}
+
+fn wrap_bare(wrapping: Wrapping) -> Operation {
+    Operation::WrapBare { bytes: Secret::from(&[7; 32][..]), wrapping }
+}
+
+fn unwrap_bare(wrapped: &[u8], wrapping: Wrapping) -> Operation {
+    Operation::UnwrapBare { wrapped: wrapped.to_vec(), wrapping }
+}
+
+const KW: Wrapping = Wrapping::AesKw;
+const KWP: Wrapping = Wrapping::AesKwp;
+const OAEP: Wrapping = Wrapping::RsaOaep(Hash::Sha256);
+const LEGACY: Wrapping = Wrapping::RsaOaep(Hash::Sha1);
+
+fn create_to_wrap(rig: &Rig, key: &str, algorithm: Algorithm, protocol: Option<Protocol>) {
+    let purpose = Some(Purpose::Wrap);
+    now(rig.create(NewKey { protocol, purpose, ..new_key(key, algorithm) })).unwrap();
+}
+
+#[test]
+fn what_is_bound_to_nothing_is_wrapped_under_a_key_of_one_protocol_and_one_version_alone() {
+    let rig = Rig::new();
+    let ekm = Protocol::AzureEkm;
+    for (key, algorithm, wrapping) in [
+        ("kw", Algorithm::Aes256Kw, KW),
+        ("kwp", Algorithm::Aes256Kwp, KWP),
+        ("rsa", Algorithm::Rsa2048, OAEP),
+    ] {
+        create_to_wrap(&rig, key, algorithm, Some(ekm));
+        let wrapped = through(&rig, ekm, key, wrap_bare(wrapping)).unwrap();
+        assert_eq!(rig.log().last().text("action"), "wrap");
+        assert_eq!(through(&rig, ekm, key, unwrap_bare(&wrapped, wrapping)).unwrap(), [7; 32]);
+        let (used, last) = (rig.keys().performed().len(), rig.log().last());
+        assert_eq!((last.text("action").as_str(), &last.event()["key"]["version"]), ("unwrap", &1.into()));
+        // A key does what it was made for, and SHA-1 only if it was made for that too.
+        for other in [KW, KWP, OAEP, LEGACY].into_iter().filter(|other| *other != wrapping) {
+            for operation in [wrap_bare(other), unwrap_bare(&wrapped, other)] {
+                let error = through(&rig, ekm, key, operation).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "{key} {other:?}");
+            }
+        }
+        assert_eq!(rig.keys().performed().len(), used, "nothing was done");
+        // The native API has no word for it, and no way to such a key.
+        let theirs = through(&rig, Protocol::Native, key, unwrap(&wrapped, NOTHING)).unwrap_err();
+        assert!(is_refused(&rig, &theirs));
+    }
+    // A service that asked for it under other keys would be a defect, whichever key it is.
+    for protocol in Protocol::OF_KEYS.into_iter().filter(|other| *other != ekm) {
+        let key = format!("of-{protocol}");
+        create_to_wrap(&rig, &key, Algorithm::Aes256Kw, Some(protocol));
+        for operation in [wrap_bare(KW), unwrap_bare(&[7; 40], KW)] {
+            let error = through(&rig, protocol, &key, operation).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Internal, "{protocol}");
+        }
+    }
+}
+
+#[test]
+fn a_key_whose_ciphertexts_name_no_version_is_given_no_other() {
+    let rig = Rig::new();
+    create_to_wrap(&rig, "kek", Algorithm::Aes256Kw, Some(Protocol::AzureEkm));
+    create_to_wrap(&rig, "other", Algorithm::Aes256Kw, None);
+    let wrapped = through(&rig, Protocol::AzureEkm, "kek", wrap_bare(KW)).unwrap();
+    let period = RotationPeriod::of_days(90);
+    for command in [Command::RotateKey(name("kek")), Command::ScheduleKey { key: name("kek"), period }] {
+        let error = now(rig.command("carol", command)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("one version"), "{error}");
+    }
+    now(rig.command("carol", Command::RotateKey(name("other")))).unwrap();
+    assert_eq!(through(&rig, Protocol::AzureEkm, "kek", unwrap_bare(&wrapped, KW)).unwrap(), [7; 32]);
 }

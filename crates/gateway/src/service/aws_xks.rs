@@ -1,13 +1,13 @@
 //! AWS KMS external key stores: what the provider's request is, and how the law's answer is told to it.
 
-use super::{Answered, Deadline, place, sealed, tell_defect, trace_id};
+use super::{Answered, Deadline, place, ready, sealed, tell_defect, trace_id};
 use crate::external_store::{Store, devices};
 use crate::listener::About;
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
 use holdfast_core::peer::{Proof, SignedRequest};
 use holdfast_core::pipeline::{Call, Inbound};
-use holdfast_core::port::{AuditLog as _, Health, State as _, World as _};
+use holdfast_core::port::{AuditLog as _, State as _, World as _};
 use holdfast_core::query::{Found, Query};
 use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::native::encode::Response;
@@ -199,11 +199,4 @@ fn health(gateway: &Gateway) -> Result<Response, Error> {
     ready(engines.log.health()).map_err(unready(ErrorKind::AuditUnavailable))?;
     let (vendor, devices) = devices(&gateway.law);
     Ok(message::health(&vendor, &devices))
-}
-
-fn ready(health: Health) -> Result<(), String> {
-    match health {
-        Health::Ready => Ok(()),
-        Health::Unready(why) => Err(why),
-    }
 }

@@ -3,6 +3,7 @@
 //! What is one protocol's own stands in a file of its name; whose a request is, its path says.
 
 mod aws_xks;
+mod azure_ekm;
 mod google_cse;
 mod ms_dke;
 mod native;
@@ -13,7 +14,7 @@ use crate::listener::About;
 use crate::metrics::Counted;
 use crate::serve::Gateway;
 use bytes::Bytes;
-use holdfast_core::port::World as _;
+use holdfast_core::port::{Health, World as _};
 use holdfast_core::{Error, ErrorKind, OperationId, Stage};
 use holdfast_wire::native::encode::{self, Body, Response as Answer};
 use holdfast_wire::native::{OPERATION_HEADER, RECEIPT_HEADER};
@@ -76,13 +77,16 @@ pub(crate) async fn answer(
     Ok(respond(answered.answer, Some(operation)))
 }
 
-/// Whose protocol a request speaks: its path says so, and its host where paths are not told apart.
+/// Whose protocol a request speaks: its connection says so where that is one provider's alone, else its path, and its host where paths are not told apart.
 async fn receive(
     gateway: &Arc<Gateway>,
     about: Arc<About>,
     request: Request<Incoming>,
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
+    if azure_ekm::is_meant(gateway, &about) {
+        return azure_ekm::receive(gateway, about, request, when).await;
+    }
     if let Some((service, rest)) = google_cse::is_meant(&gateway.cse, &request) {
         return google_cse::receive(gateway, about, (service, rest), request, when).await;
     }
@@ -145,6 +149,14 @@ impl Deadline {
     ) -> Result<T, E> {
         let done = timeout_at(self.at, Detach::new(work)).await;
         done.unwrap_or_else(|_elapsed| Err(self.late().into()))
+    }
+}
+
+/// Nothing, or why a part does not work.
+fn ready(health: Health) -> Result<(), String> {
+    match health {
+        Health::Ready => Ok(()),
+        Health::Unready(why) => Err(why),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The document of a key: its public half, as Microsoft's clients read it. Field by field and in this order what the reference server writes.
 
 use crate::native::encode::Response;
+use crate::rsa;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
@@ -39,11 +40,12 @@ struct Cache<'a> {
 /// # Errors
 /// `unsupported` for another key.
 pub fn document(public: &[u8], kid: &str, until: Option<Timestamp>) -> Result<Response, Error> {
-    let (n, e) = rsa(public).ok_or_else(|| {
+    let (n, e) = rsa::numbers(public).ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, Stage::Answer, "the key is not an RSA key").remedy(
             "create one: `holdfast key create NAME --algorithm rsa-2048 --purpose encrypt --protocol ms-dke`",
         )
     })?;
+    let e = e.iter().fold(0, |e, byte| e << 8 | u64::from(*byte));
     let until = until.map(|until| until.to_string());
     // To the second, without a zone: it is UTC.
     let exp = until.as_deref().and_then(|until| until.get(..19));
@@ -53,44 +55,11 @@ pub fn document(public: &[u8], kid: &str, until: Option<Timestamp>) -> Result<Re
     Ok(response)
 }
 
-/// rsaEncryption with NULL parameters (RFC 3279 §2.3.1).
-const RSA: &[u8] =
-    &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
-
-/// Modulus without leading zero, and exponent, of a SubjectPublicKeyInfo.
-fn rsa(public: &[u8]) -> Option<(&[u8], u64)> {
-    let (info, rest) = value(0x30, public)?;
-    let (bits, end) = value(0x03, info.strip_prefix(RSA)?)?;
-    let (pair, after) = value(0x30, bits.strip_prefix(&[0])?)?;
-    let (n, pair) = value(0x02, pair)?;
-    let (e, last) = value(0x02, pair)?;
-    let is_whole = [rest, end, after, last].iter().all(|rest| rest.is_empty());
-    let n = n.strip_prefix(&[0]).unwrap_or(n);
-    let e = e.strip_prefix(&[0]).unwrap_or(e);
-    let fits = is_whole && e.len() <= 8 && !e.is_empty() && n.first().is_some_and(|first| *first != 0);
-    fits.then(|| (n, e.iter().fold(0, |e, byte| e << 8 | u64::from(*byte))))
-}
-
-/// The value of the DER element that stands first, and what is behind it.
-fn value(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (first, rest) = der.split_first().filter(|(first, _)| **first == tag)?;
-    let _tag = first;
-    let (length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        0..=0x7f => (usize::from(*length), rest),
-        0x81 | 0x82 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(*length & 0x7f))?;
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::native::encode::Body;
+    use crate::rsa::RSA;
 
     pub(crate) const N: &str = "lYpBSo/ZzsZbSjFJhn52BjSEn9r0dqRrOrV7fHbGvKkBWxGTJkJpNWyMFV1M5MUrHASERQTJXb45PNX7FnCK9L4kCSeNG9e07oNv5SHGfnw0qe/VYSUQpsxVY2xKrDrDVRWs3k7hO14eP0rbbgZId99oofECV9PpwUbh2k7g2AE56onDcapuRASqQeVrtWJIZ43uaR4Wqzw3KF8cKyA4ppAw6n40IAQSFF+UspN36YlRVOnpxt3uTDZ0dW2o5bD1eik25ZqOWun8tMN5zx+o6xd3yDSsmnrdRHV0FNv/GvvFegocQ0+YbCwfie3SSDyH40xtf23KAZrFdpmCIcitbw==";
     const KID: &str = "https://dke.hyok.example/legal-hold/7C1D2A90-55B3-4E0C-9A41-3F6E8B1D2C77";

@@ -2,6 +2,7 @@
 //! provider; what they share is here and in [`tenant`].
 
 mod aws_xks;
+mod azure_ekm;
 mod configuration;
 mod google_cse;
 mod issuers;
@@ -25,6 +26,7 @@ use std::time::Duration;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConnectCommand {
     AwsXks(aws_xks::AwsXks),
+    AzureEkm(azure_ekm::AzureEkm),
     GoogleCse(google_cse::GoogleCse),
     Kubernetes(kubernetes::Kubernetes),
     MsDke(ms_dke::MsDke),
@@ -34,6 +36,7 @@ impl ConnectCommand {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         match self {
             Self::AwsXks(provider) => provider.run(app),
+            Self::AzureEkm(provider) => provider.run(app),
             Self::GoogleCse(provider) => provider.run(app),
             Self::Kubernetes(provider) => provider.run(app),
             Self::MsDke(provider) => provider.run(app),

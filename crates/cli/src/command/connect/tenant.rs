@@ -43,7 +43,7 @@ pub(super) struct Wanted<'a> {
     pub(super) through: Protocol,
 }
 
-/// Looks at the key that a protocol is to encrypt with, or makes it of this algorithm (the key store's default unless told).
+/// Looks at the key that a protocol is to encrypt or wrap with, or makes it of this algorithm (the key store's default unless told).
 pub(super) async fn key(
     tenant: &Tenant,
     (name, algorithm, through): (&KeyName, Option<Algorithm>, Protocol),
@@ -51,7 +51,7 @@ pub(super) async fn key(
     report: &mut Report,
 ) -> Option<Key> {
     let algorithms = algorithm.as_slice();
-    let wanted = Wanted { name, option: "--key", algorithms, purpose: Purpose::Encrypt, through };
+    let wanted = Wanted { name, option: "--key", algorithms, purpose: wanted_for(through), through };
     wanted_key(tenant, &wanted, how, report).await
 }
 
@@ -117,6 +117,26 @@ pub(super) async fn wanted_key(
         Err(failure) => report.findings.wrong("key", &failure),
     }
     Some(record)
+}
+
+/// What a protocol's keys are for.
+const fn wanted_for(through: Protocol) -> Purpose {
+    match through {
+        Protocol::AzureEkm => Purpose::Wrap,
+        Protocol::Native | Protocol::AwsXks | Protocol::GoogleCse | Protocol::MsDke | Protocol::Gateway => {
+            Purpose::Encrypt
+        }
+    }
+}
+
+/// What a provider does with a key, through a protocol.
+const fn actions(through: Protocol) -> [Action; 3] {
+    match wanted_for(through) {
+        Purpose::Wrap => [Action::ReadKey, Action::Wrap, Action::Unwrap],
+        Purpose::Encrypt | Purpose::Sign | Purpose::Mac | Purpose::Agree | Purpose::Encapsulate => {
+            [Action::ReadKey, Action::Encrypt, Action::Decrypt]
+        }
+    }
 }
 
 /// Whether new work can be done with it, by its record.
@@ -269,9 +289,6 @@ pub(super) struct Use<'a> {
     pub(super) context: &'a [(&'a str, &'a str)],
 }
 
-/// What a provider does with a key that it encrypts with.
-const ACTIONS: [Action; 3] = [Action::ReadKey, Action::Encrypt, Action::Decrypt];
-
 /// A provider, and all that it does.
 pub(super) struct Uses<'a> {
     pub(super) caller: &'a Caller,
@@ -341,12 +358,13 @@ pub(super) async fn policy(
         let request = request(action).into_iter().map(|(name, value)| (name.to_owned(), value));
         Question { key, action, authentication, request: request.collect(), whose: None }
     };
+    let [_, there, back] = actions(protocol);
     let uses = Uses {
         caller,
         protocol,
         context,
-        questions: ACTIONS.map(question).into(),
-        told: format!("read `{}`, and encrypt and decrypt with it", key.name.0),
+        questions: actions(protocol).map(question).into(),
+        told: format!("read `{}`, and {} and {} with it", key.name.0, there.name(), back.name()),
     };
     all_allowed(tenant, &uses, how, fragment, report).await;
 }

@@ -1,0 +1,270 @@
+//! The test: the proxy is asked through the gateway's own listener as Managed HSM asks, from the handshake to the latency of both directions.
+
+use super::{Proxy, alg, has_alg};
+use crate::clock;
+use crate::command::connect::Report;
+use crate::command::doctor::examine_expiry;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::issue;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use holdfast_core::action::Action;
+use holdfast_sdk::Client;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// What Managed HSM waits for, the network's part included.
+const LIMIT: Duration = Duration::from_millis(250);
+/// How often both directions are timed.
+const TIMED: usize = 10;
+/// What is wrapped; no secret.
+const PLAIN: [u8; 32] = *b"holdfast connect: this is a tria";
+const POOL: &str = "holdfast-connect";
+
+/// What the test says of a request, as policies see it.
+pub(super) fn says(proxy: &Proxy, action: Action) -> Vec<(&'static str, String)> {
+    let mut says = vec![("correlation_id", id()), ("pool_name", POOL.to_owned())];
+    if has_alg(action) {
+        says.push(("alg", alg(proxy.algorithm).to_owned()));
+    }
+    says
+}
+
+fn id() -> String {
+    format!("holdfast-connect-{}", clock::now().micros())
+}
+
+type Tried = Result<(), (&'static str, Failure)>;
+
+fn at(what: &'static str) -> impl Fn(Failure) -> (&'static str, Failure) {
+    move |failure| (what, failure)
+}
+
+/// Asks for all of it, as far as it makes sense. Gives whether the proxy is there, as far as that can be told.
+pub(super) async fn run(
+    stranger: &Client,
+    provider: Option<&Client>,
+    proxy: &Proxy,
+    report: &mut Report,
+) -> bool {
+    let tried = async {
+        begin(stranger, proxy, report).await?;
+        let Some(client) = provider else {
+            report.findings.watch(
+                "self-test",
+                "ended at the handshake: there is no certificate here that the proxy takes",
+                "name one with `--test-cert` and `--test-cert-key`, of an authority and a common name of the proxy's; or run `az keyvault ekm-connection check`",
+            );
+            return Ok(());
+        };
+        asked(&Hsm { client, proxy }, report).await
+    };
+    match tried.await {
+        Ok(()) => true,
+        Err((what, failure)) => {
+            report.findings.wrong(what, &failure);
+            !matches!(what, "connection" | "strangers" | "info")
+        }
+    }
+}
+
+/// Up to whether who shows no certificate is let in.
+async fn begin(stranger: &Client, proxy: &Proxy, report: &mut Report) -> Tried {
+    report.doing(format!("connecting to {}", stranger.address()));
+    let authority = stranger.authority();
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "443"));
+    if port != "443" || host != proxy.server_name {
+        report.findings.watch(
+            "for Azure",
+            format!("this is asked at `{authority}`"),
+            &format!("Managed HSM calls `{}` at port 443 and nothing else", proxy.server_name),
+        );
+    }
+    match post(stranger, &proxy.path("info"), &about()).await {
+        // What is wrong between here and there is told as it is; that there is no handshake is what should be.
+        Err(failure) if failure.to_string().contains("refused this client's certificate") => {
+            report.findings.fine("strangers", "who shows no certificate gets no handshake");
+            Ok(())
+        }
+        Err(failure) => Err(("connection", failure)),
+        Ok(answer) => {
+            let problem = format!("who shows no certificate is answered {}", answer.status);
+            let remedy = format!(
+                "the gateway serves nobody alone under `{}`: add the `[[azure_ekm]]` that is shown and restart it, or name its `server_name`",
+                proxy.server_name
+            );
+            Err(("strangers", Failure::new(Exit::State, problem).remedy(remedy)))
+        }
+    }
+}
+
+/// An answer of the proxy's.
+struct Answer {
+    status: u16,
+    body: Value,
+    took: Duration,
+}
+
+impl Answer {
+    fn text(&self, field: &str) -> &str {
+        self.body.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn value(&self) -> Option<Vec<u8>> {
+        URL_SAFE_NO_PAD.decode(self.text("value")).ok()
+    }
+}
+
+fn about() -> Value {
+    json!({ "request_context": { "correlation_id": id(), "pool_name": POOL } })
+}
+
+async fn post(client: &Client, path: &str, body: &Value) -> Result<Answer, Failure> {
+    let begun = Instant::now();
+    let reply =
+        client.post(path, &[("content-type", "application/json")], body.to_string().into_bytes()).await?;
+    let took = begun.elapsed();
+    // What is no JSON is no answer of this protocol's either.
+    let body = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
+    Ok(Answer { status: reply.status, body, took })
+}
+
+/// Managed HSM, with a certificate.
+struct Hsm<'a> {
+    client: &'a Client,
+    proxy: &'a Proxy,
+}
+
+impl Hsm<'_> {
+    /// Asks, and takes what was granted.
+    async fn granted(&self, rest: &str, body: &Value, doing: &str) -> Result<Answer, Failure> {
+        let answer = post(self.client, &self.proxy.path(rest), body).await?;
+        if answer.status == 200 {
+            return Ok(answer);
+        }
+        let (code, message) = (answer.text("code"), answer.text("message"));
+        let Proxy { caller, key, external, prefix, .. } = self.proxy;
+        let remedy = match (answer.status, code) {
+            (401, _) => format!(
+                "`client_common_names` of the proxy must have the certificate's common name, and the caller `{caller}` must be registered"
+            ),
+            (403, "KeyDisabled") => format!(
+                "look at `holdfast key show {key}`, and whether the caller `{caller}` or the tenant is suspended"
+            ),
+            (403, _) => format!(
+                "let the policy permit it to `{caller}`: `holdfast connect azure-ekm … --set-policy`, and `holdfast audit search --outcome refused` says which decided"
+            ),
+            (404, "KeyNotFound") => format!(
+                "`keys` of the proxy must have `{external} = \"{key}\"`, and `{key}` must have been created for `azure-ekm`"
+            ),
+            (404, _) => format!("the prefix of the proxy must be `{prefix}`"),
+            (400, _) => format!("look at the algorithm of `{key}`: `holdfast key show {key}`"),
+            (_, _) => "look at `holdfast status`, and at the gateway's own log".to_owned(),
+        };
+        let problem = format!("{doing} is answered {} `{code}`: {message}", answer.status);
+        Err(Failure::new(Exit::State, problem).remedy(remedy))
+    }
+
+    fn value(&self, bytes: &[u8]) -> Value {
+        let mut body = about();
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("alg".to_owned(), alg(self.proxy.algorithm).into());
+            fields.insert("value".to_owned(), URL_SAFE_NO_PAD.encode(bytes).into());
+        }
+        body
+    }
+
+    async fn wrap(&self) -> Result<(Vec<u8>, Duration), Failure> {
+        let answer =
+            self.granted(&format!("{}/wrapkey", self.proxy.external), &self.value(&PLAIN), "to wrap").await?;
+        let wrapped = answer.value().ok_or_else(|| no_value("wrapping"))?;
+        Ok((wrapped, answer.took))
+    }
+
+    async fn unwrap(&self, wrapped: &[u8]) -> Result<(Vec<u8>, Duration), Failure> {
+        let rest = format!("{}/unwrapkey", self.proxy.external);
+        let answer = self.granted(&rest, &self.value(wrapped), "to unwrap").await?;
+        let plain = answer.value().ok_or_else(|| no_value("unwrapping"))?;
+        Ok((plain, answer.took))
+    }
+}
+
+fn no_value(what: &str) -> Failure {
+    Failure::new(Exit::Integrity, format!("{what} gives no value in base64url"))
+        .remedy("look at what stands between here and the gateway")
+}
+
+async fn asked(hsm: &Hsm<'_>, report: &mut Report) -> Tried {
+    let Hsm { client, proxy } = hsm;
+    let probe = client.probe().await.map_err(|error| ("connection", error.into()))?;
+    let expiry = probe.certificates.first().and_then(|certificate| issue::expiry(certificate));
+    examine_expiry("server certificate", expiry, &mut report.findings);
+    report.doing("asking who is there");
+    let info = hsm.granted("info", &about(), "its information").await.map_err(at("info"))?;
+    let [name, vendor, product] = ["proxy_name", "ekm_vendor", "ekm_product"].map(|field| info.text(field));
+    report
+        .findings
+        .fine("info", format!("{name} before {product} of {vendor}, version {}", info.text("api_version")));
+
+    report.doing("asking for the key");
+    let rest = format!("{}/metadata", proxy.external);
+    let metadata = hsm.granted(&rest, &about(), "the key's metadata").await.map_err(at("metadata"))?;
+    let size = metadata.body.get("key_size").and_then(Value::as_u64).unwrap_or_default();
+    report
+        .findings
+        .fine("metadata", format!("{} of {size} bits, wrapKey and unwrapKey", metadata.text("key_type")));
+
+    report.doing("wrapping and unwrapping");
+    let (wrapped, _) = hsm.wrap().await.map_err(at("wrap"))?;
+    report.findings.fine("wrap", format!("{}, {} bytes", alg(proxy.algorithm), wrapped.len()));
+    let (plain, _) = hsm.unwrap(&wrapped).await.map_err(at("unwrap"))?;
+    if plain != PLAIN {
+        let failure = Failure::new(Exit::Integrity, "another key comes back than went there");
+        return Err(("unwrap", failure.remedy("do not use it, and report it")));
+    }
+    let mut changed = wrapped;
+    if let Some(last) = changed.last_mut() {
+        *last ^= 1;
+    }
+    let rest = proxy.path(&format!("{}/unwrapkey", proxy.external));
+    let refused = post(client, &rest, &hsm.value(&changed)).await.map_err(at("unwrap"))?;
+    if refused.status != 400 {
+        let problem = format!("what was changed is answered {}", refused.status);
+        return Err((
+            "unwrap",
+            Failure::new(Exit::Integrity, problem).remedy("do not use it, and report it"),
+        ));
+    }
+    report.findings.fine("unwrap", "gives the key back, and refuses what was changed");
+    latency(hsm, report).await.map_err(at("latency"))
+}
+
+/// Both directions, on a connection that is open already, as Managed HSM keeps its own.
+async fn latency(hsm: &Hsm<'_>, report: &mut Report) -> Result<(), Failure> {
+    let mut times = Vec::with_capacity(2 * TIMED);
+    for round in 0..TIMED {
+        report.doing(format!("timing it, {round} of {TIMED}"));
+        let (wrapped, there) = hsm.wrap().await?;
+        let (_, back) = hsm.unwrap(&wrapped).await?;
+        times.extend([there, back]);
+    }
+    times.sort_unstable();
+    let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+    let (median, worst) =
+        (times.get(TIMED).copied().unwrap_or_default(), times.last().copied().unwrap_or_default());
+    let detail = format!(
+        "median {}, worst {} of {} from here; Managed HSM waits {}",
+        ms(median),
+        ms(worst),
+        times.len(),
+        ms(LIMIT)
+    );
+    let remedy = "look where the time goes: `holdfast status`, the metrics of the stages, and the network between the region and the gateway";
+    match (median < LIMIT, worst < LIMIT) {
+        (true, true) => report.findings.fine("latency", detail),
+        (true, false) => report.findings.watch("latency", detail, remedy),
+        (false, _) => return Err(Failure::new(Exit::Unavailable, detail).remedy(remedy)),
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! The proxy of Azure Managed HSM's external keys: what the provider's request is, and how the law's answer is told to it.
+
+use super::{Answered, Deadline, place, ready, sealed, tell_defect, trace_id};
+use crate::azure_ekm::{Proxy, product};
+use crate::listener::About;
+use crate::serve::Gateway;
+use bytes::Bytes;
+use holdfast_core::action::Action;
+use holdfast_core::algorithm::{Family, Purpose};
+use holdfast_core::peer::{Proof, ProviderCertificate};
+use holdfast_core::pipeline::{Call, Inbound, Recognised};
+use holdfast_core::port::{AuditLog as _, KeyStore as _, State as _, World as _};
+use holdfast_core::query::{Found, Query};
+use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage, Timestamp};
+use holdfast_wire::ekm::path::{self, Path};
+use holdfast_wire::ekm::{self, error, message};
+use holdfast_wire::native::encode::Response;
+use http::request::Parts;
+use http::{Method, Request};
+use hyper::body::Incoming;
+use std::sync::Arc;
+
+/// Whether a connection is a provider's: whatever is asked on it is then of this protocol.
+pub(super) fn is_meant(gateway: &Gateway, about: &About) -> bool {
+    about.guarded.as_deref().is_some_and(|name| gateway.proxies.is_served(name))
+}
+
+/// What the request is, besides its body.
+struct Received {
+    operation: OperationId,
+    parts: Parts,
+    now: Timestamp,
+    ticks: u64,
+}
+
+pub(super) async fn receive(
+    gateway: &Arc<Gateway>,
+    about: Arc<About>,
+    request: Request<Incoming>,
+    (operation, ticks): (OperationId, u64),
+) -> (&'static str, Answered) {
+    let (parts, body) = request.into_parts();
+    let host = about.guarded.as_deref().unwrap_or_default();
+    let Some((proxy, route)) =
+        gateway.proxies.find(host, parts.uri.path()).map(|(proxy, path)| (proxy, path.route()))
+    else {
+        gateway.law.count_noise(about.source, "no-route");
+        let answer = error::response(error::NO_SUCH_PATH, "there is no such path");
+        return ("ekm-none", Answered { answer, refused: Some(ErrorKind::NotFound) });
+    };
+    if parts.method != Method::POST {
+        gateway.law.count_noise(about.source, "no-route");
+        let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
+        return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
+    }
+    if gateway.law.is_sealed() {
+        return (route, refused(&sealed()));
+    }
+    let place = match place(gateway, &about, false) {
+        Ok(place) => place,
+        Err(error) => return (route, refused(&error)),
+    };
+    let deadline = Deadline::within(proxy.deadline);
+    let body = deadline.body(&gateway.config.limits, ekm::MAX_BODY, body).await;
+    let now = gateway.law.engines().world.now();
+    let received = Received { operation, parts, now, ticks };
+    let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let work = {
+        let gateway = Arc::clone(gateway);
+        async move {
+            // Given back when the work is done, not when nobody waits for it any more.
+            let (_place, _living) = (place, living);
+            answer(&gateway, &about, &proxy, &received, body).await
+        }
+    };
+    let answered = deadline.finish(work).await;
+    let answered = answered.map(Answered::ok).unwrap_or_else(|error| {
+        tell_defect(operation, &error);
+        refused(&error)
+    });
+    (route, answered)
+}
+
+fn refused(error: &Error) -> Answered {
+    Answered { answer: error::refusal(error), refused: Some(error.kind()) }
+}
+
+/// The certificate that was shown, if it has one of the proxy's names. That one of the authorities vouches for it, TLS has found: nobody else has a connection
+/// under this name.
+fn certificate(about: &About, proxy: &Proxy) -> Result<ProviderCertificate, Error> {
+    let shown = about.peer.as_ref().and_then(|peer| peer.chain().first());
+    shown.and_then(|leaf| holdfast_identity::provider(leaf, &proxy.common_names)).ok_or_else(|| {
+        Error::new(ErrorKind::Unauthenticated, Stage::Identify, ErrorKind::Unauthenticated.row().title)
+    })
+}
+
+async fn answer(
+    gateway: &Gateway,
+    about: &About,
+    proxy: &Proxy,
+    received: &Received,
+    body: Result<Bytes, Error>,
+) -> Result<Response, Error> {
+    let Received { operation, parts, now, ticks } = received;
+    let law = &gateway.law;
+    let certificate =
+        certificate(about, proxy).inspect_err(|error| law.count_noise(about.source, error.kind().code()))?;
+    let Some(path) = proxy.path(parts.uri.path()) else {
+        return Err(Error::new(ErrorKind::Internal, Stage::Receive, "a path that was found is gone"));
+    };
+    // A body that did not come is somebody's all the same.
+    let message::Request { id, says, asks } = match body {
+        Ok(body) => message::decode(&path, parts.uri.query(), &body),
+        Err(error) => message::Request::unread(error),
+    };
+    let inbound = Inbound {
+        operation: *operation,
+        tenant: &proxy.tenant,
+        proof: Proof::Provider(&certificate),
+        only: Some(&proxy.caller),
+        source: about.source,
+        protocol: ekm::PROTOCOL,
+        protocol_request: id.as_deref(),
+        request: &says,
+        trace: trace_id(&parts.headers),
+        now: *now,
+        ticks: *ticks,
+        wants_receipt: false,
+    };
+    let recognised = law.recognise(&inbound)?;
+    about.stranger.is_known();
+    let (action, key) = match &path {
+        Path::Info => (Action::ReadStatus, None),
+        Path::Key(known, operation) => {
+            let action = match operation {
+                path::Operation::Metadata => Action::ReadKey,
+                path::Operation::Wrap => Action::Wrap,
+                path::Operation::Unwrap => Action::Unwrap,
+            };
+            (action, Some(proxy.key(known)))
+        }
+    };
+    let named = key.as_ref().and_then(|key| key.as_ref().ok()).cloned();
+    let turn_away =
+        async |action, error| Err(law.turn_away(&recognised, (action, named.as_ref()), error).await);
+    if !proxy.quota.take(*ticks) {
+        let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the proxy's quota is used up")
+            .remedy("slow down, or have an operator raise `requests_per_second` of the proxy");
+        return turn_away(action, error).await;
+    }
+    let (asks, key) = match (asks, key.transpose()) {
+        (Err(error), _) => return turn_away(Action::Undecoded, error).await,
+        (Ok(_), Err(error)) => return turn_away(action, error).await,
+        (Ok(asks), Ok(key)) => (asks, key),
+    };
+    match (asks, key) {
+        (message::Asks::Metadata, Some(key)) => metadata(gateway, &recognised, &key).await,
+        (message::Asks::Use(operation), Some(key)) => {
+            let call = Call::Key { key: key.clone(), operation };
+            match law.use_key_as(&recognised, call).await {
+                Ok(released) => {
+                    let (answer, _receipt, _departing) = released.into_parts();
+                    message::answer(answer)
+                }
+                // A key that is none of this protocol's is none of the proxy's.
+                Err(error)
+                    if error.kind() == ErrorKind::Unsupported && !is_own(gateway, proxy, &key).await? =>
+                {
+                    Err(no_such_key().because(error))
+                }
+                Err(error) => Err(error),
+            }
+        }
+        (message::Asks::Info | message::Asks::Metadata | message::Asks::Use(_), _) => {
+            match law.standing(&recognised, &[]) {
+                Ok(()) => info(gateway),
+                Err(error) => turn_away(action, error).await,
+            }
+        }
+    }
+}
+
+fn no_such_key() -> Error {
+    Error::new(ErrorKind::NotFound, Stage::Resolve, "the proxy has no key of that name")
+}
+
+async fn is_own(gateway: &Gateway, proxy: &Proxy, key: &KeyName) -> Result<bool, Error> {
+    let entry = gateway.law.engines().state.key(&proxy.tenant, key).await?;
+    Ok(entry.is_some_and(|entry| entry.key.protocol == Some(ekm::PROTOCOL)))
+}
+
+/// What a key is, for as long as it wraps: the provider keeps this for good.
+async fn metadata(
+    gateway: &Gateway,
+    recognised: &Recognised<'_, crate::root::Embedded>,
+    name: &KeyName,
+) -> Result<Response, Error> {
+    let law = &gateway.law;
+    // A record of a stopped tenant may be read; that its keys serve would be no true word.
+    if let Err(error) = law.standing(recognised, &[]) {
+        return Err(law.turn_away(recognised, (Action::ReadKey, Some(name)), error).await);
+    }
+    let (found, _receipt, _departing) =
+        law.query_as(recognised, Query::Key(name.clone())).await?.into_parts();
+    let Found::Key(key, current, ..) = found else {
+        return Err(Error::new(ErrorKind::Internal, Stage::Answer, "another record than the one asked for"));
+    };
+    let is_one = key.protocol == Some(ekm::PROTOCOL)
+        && key.purpose == Purpose::Wrap
+        && message::kind(key.algorithm).is_some();
+    if !is_one {
+        return Err(no_such_key());
+    }
+    if key.is_archived() || key.state.permits(Action::Wrap).is_err() {
+        return Err(Error::new(ErrorKind::KeyState, Stage::Answer, "the key wraps nothing now"));
+    }
+    let public = match key.algorithm.family() {
+        Family::Rsa => current.public.clone(),
+        Family::KeyWrap
+        | Family::Aead
+        | Family::Signature
+        | Family::Hmac
+        | Family::Agreement
+        | Family::Kem => None,
+    };
+    message::metadata(key.algorithm, public.as_deref())
+}
+
+/// Who answers: only while what is needed to use a key is there.
+fn info(gateway: &Gateway) -> Result<Response, Error> {
+    let engines = gateway.law.engines();
+    let unready = |kind| move |why: String| Error::new(kind, Stage::Answer, why);
+    ready(engines.state.health()).map_err(unready(ErrorKind::StateUnavailable))?;
+    ready(engines.log.health()).map_err(unready(ErrorKind::AuditUnavailable))?;
+    ready(engines.keys.health()).map_err(unready(ErrorKind::KeyStoreUnavailable))?;
+    let (vendor, product) = product(&gateway.law);
+    Ok(message::info(&vendor, &product))
+}
