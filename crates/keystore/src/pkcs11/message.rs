@@ -38,8 +38,8 @@ pub struct Hello<'a> {
     pub kek: &'a str,
     /// Directories that the module must not reach: paths, each ended by a zero byte.
     pub closed: &'a [u8],
-    /// How many lanes follow, each with a session of its own.
-    pub lanes: u32,
+    /// How many sessions take their work from the socket that they share.
+    pub sessions: u32,
 }
 
 /// A primitive operation of one key, or a question to the token.
@@ -582,7 +582,7 @@ impl<'a> Hello<'a> {
     /// # Errors
     /// If it is longer than a frame.
     pub fn encode(&self, buffer: &mut Buffer) -> Result<(), NotAFrame> {
-        let Self { module, token, pin, kek, closed, lanes } = self;
+        let Self { module, token, pin, kek, closed, sessions } = self;
         Writer::begin(buffer, 0)
             .code(code::HELLO)
             .bytes(module.as_bytes())
@@ -590,7 +590,7 @@ impl<'a> Hello<'a> {
             .bytes(pin)
             .bytes(kek.as_bytes())
             .bytes(closed)
-            .put(&lanes.to_be_bytes())
+            .put(&sessions.to_be_bytes())
             .end()
     }
 
@@ -606,7 +606,7 @@ impl<'a> Hello<'a> {
             pin: fields.bytes()?,
             kek: fields.text()?,
             closed: fields.bytes()?,
-            lanes: fields.u32()?,
+            sessions: fields.u32()?,
         };
         fields.end(hello)
     }
