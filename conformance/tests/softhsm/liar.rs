@@ -80,7 +80,11 @@ pub(crate) fn run() {
                 let message: &[u8] =
                     if right { b"holdfast/key-commitment/v1: in the token" } else { b"other" };
                 let made = pair.sign(&SystemRandom::new(), message).unwrap();
-                send(&mut lane, number, &Reply::Done(made.as_ref()));
+                match lie.as_str() {
+                    "no-packet" => lane.write_all(&[0, 0, 0, 5, 1, 2, 3, 4]).unwrap(),
+                    "another-number" => send(&mut lane, number + (1 << 10), &Reply::Done(made.as_ref())),
+                    _ => send(&mut lane, number, &Reply::Done(made.as_ref())),
+                }
             }
             Request::Probe
             | Request::Random { .. }

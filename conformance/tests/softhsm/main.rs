@@ -377,6 +377,8 @@ fn a_lie_is_no_result() {
             ("short", Algorithm::Aes256Gcm, "not what its name says"),
             ("garbage", Algorithm::EcdsaP256, "cannot be reached"),
             ("endless", Algorithm::EcdsaP256, "cannot be reached"),
+            ("no-packet", Algorithm::EcdsaP256, "cannot be reached"),
+            ("another-number", Algorithm::EcdsaP256, "cannot be reached"),
         ] {
             let rig = found(over(lies(lie), 1, patience()).await).await;
             let error = rig.create(new_key("k", algorithm)).await.unwrap_err();

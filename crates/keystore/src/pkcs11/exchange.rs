@@ -21,7 +21,6 @@ pub(super) const MAX_PACKET: usize = 64 << 10;
 /// The bits of a number that say which place its reply is for.
 const PLACES: u32 = 10;
 
-
 /// The gateway's end.
 pub(super) struct Exchange {
     socket: AsyncFd<OwnedFd>,
@@ -61,11 +60,8 @@ pub(super) enum NotSent {
 
 /// Whether a request is for an exchange, where it is short enough: it takes no longer than an operation does, and its reply is a packet too.
 pub(super) fn takes(request: &Request<'_>) -> bool {
-    match request {
-        Request::Random { length } => usize::try_from(*length).is_ok_and(|length| length < MAX_PACKET / 2),
-        Request::Probe => true,
-        _ => Class::of(request).is_some(),
-    }
+    let is_long = matches!(request, Request::Random { length } if *length as usize > MAX_PACKET / 2);
+    !is_long && (Class::of(request).is_some() || *request == Request::Probe)
 }
 
 impl Exchange {
@@ -78,7 +74,10 @@ impl Exchange {
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         // Not for writing too: the kernel would wake us whenever the worker has taken a packet.
-        #[expect(deprecated, reason = "an owned descriptor keeps what its unsafe successor asks of the caller")]
+        #[expect(
+            deprecated,
+            reason = "an owned descriptor keeps what its unsafe successor asks of the caller"
+        )]
         let socket = AsyncFd::with_interest(ours, Interest::READABLE)?;
         Ok((Self { socket, places: Mutex::default() }, theirs))
     }
@@ -129,7 +128,7 @@ impl Exchange {
         why
     }
 
-    /// All that is there.
+    /// All that is there; where nothing is owed any more, nobody looks whether there is more.
     fn receive(&self, packet: &mut [u8]) -> io::Result<()> {
         loop {
             let length = match rustix::net::recv(&self.socket, &mut *packet, RecvFlags::TRUNC) {
@@ -143,17 +142,23 @@ impl Exchange {
             let received = packet.get_mut(..length).ok_or_else(broken)?;
             let answered = self.answer(received);
             received.zeroize();
-            answered?;
+            if answered? {
+                return Ok(());
+            }
         }
     }
 
-    fn answer(&self, packet: &[u8]) -> io::Result<()> {
+    /// Brings a reply to whoever waits for it; gives whether it was the last one.
+    fn answer(&self, packet: &[u8]) -> io::Result<bool> {
         let frame = frame_of(packet).ok_or_else(broken)?;
         let number = frame.first_chunk().copied().map(u32::from_be_bytes).ok_or_else(broken)?;
-        let waiting = self.places().give_back(number).ok_or_else(broken)?;
+        let mut places = self.places();
+        let waiting = places.give_back(number).ok_or_else(broken)?;
+        let was_last = places.free.len() == places.all.len();
+        drop(places);
         // Nobody may wait any longer.
         drop(waiting.send(Buffer::new(frame.to_vec())));
-        Ok(())
+        Ok(was_last)
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
