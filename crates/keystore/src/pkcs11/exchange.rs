@@ -1,22 +1,30 @@
 //! The gateway's end of the socket that a worker's sessions share: short requests, as many at once as are let in, and their replies as they come.
 //!
 //! A packet is a frame. The kernel gives each to whichever session asks for work next, so that none waits behind a slow one while another
-//! is idle, and a busy worker finds its next request without going to sleep. What is longer than a packet goes over a lane.
+//! is idle, and a busy worker finds its next request without going to sleep. What is longer than a packet goes over a lane, and so does what
+//! may take seconds.
 
 use super::message::{Buffer, NotAFrame, Reply, Request, frame_len};
-use super::pool::latency::Class;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use zeroize::Zeroize as _;
 
-/// Bytes of a packet, at most: a socket's buffer holds several, whatever the system's limits are.
-pub(super) const MAX_PACKET: usize = 64 << 10;
+/// Bytes of a packet, at most.
+pub(super) const MAX_PACKET: usize = 16 << 10;
+/// What is asked for a socket's buffer; the system may give less.
+const BUFFER: usize = 1 << 20;
+/// Bytes of a request's frame beside its input, and of a reply's beside its result, at most.
+const AROUND: usize = 256;
+/// Replies that are brought before others get their turn.
+const AT_A_TIME: usize = 64;
 
 /// The bits of a number that say which place its reply is for.
 const PLACES: u32 = 10;
@@ -25,6 +33,10 @@ const PLACES: u32 = 10;
 pub(super) struct Exchange {
     socket: AsyncFd<OwnedFd>,
     places: Mutex<Places>,
+    /// Replies that are owed.
+    owed: AtomicUsize,
+    /// A reply has come, and so its request has left the socket.
+    room: Notify,
 }
 
 /// Who waits for which reply.
@@ -50,18 +62,30 @@ pub(super) struct Sent {
 /// A reply's frame, without its length.
 pub(super) struct Answer(Buffer);
 
-/// Why a request was not sent.
-pub(super) enum NotSent {
-    /// It is longer than a packet, or the socket is full: a lane takes it.
-    NoRoom,
-    /// The worker is gone.
-    Gone(io::Error),
-}
-
-/// Whether a request is for an exchange, where it is short enough: it takes no longer than an operation does, and its reply is a packet too.
+/// Whether a request is for an exchange: it and its reply are packets, and it takes no longer than an operation does.
 pub(super) fn takes(request: &Request<'_>) -> bool {
-    let is_long = matches!(request, Request::Random { length } if *length as usize > MAX_PACKET / 2);
-    !is_long && (Class::of(request).is_some() || *request == Request::Probe)
+    match request {
+        Request::Generate { .. }
+        | Request::WrapOut { .. }
+        | Request::UnwrapIn { .. }
+        | Request::BringIn { .. }
+        // Certificates and lists of objects may be long.
+        | Request::LookUp { .. } => false,
+        Request::Random { length } => *length as usize <= MAX_PACKET - AROUND,
+        Request::Probe
+        | Request::PointOut { .. }
+        | Request::DestroyExisting { .. }
+        | Request::Destroy { .. }
+        | Request::Seal { .. }
+        | Request::Open { .. }
+        | Request::Wrap { .. }
+        | Request::Unwrap { .. }
+        | Request::RsaDecrypt { .. }
+        | Request::RsaBare { .. }
+        | Request::Sign { .. }
+        | Request::Mac { .. }
+        | Request::Agree { .. } => request.input_len() <= MAX_PACKET - AROUND,
+    }
 }
 
 impl Exchange {
@@ -73,39 +97,53 @@ impl Exchange {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
+        for socket in [&ours, &theirs] {
+            rustix::net::sockopt::set_socket_send_buffer_size(socket, BUFFER)?;
+        }
         // Not for writing too: the kernel would wake us whenever the worker has taken a packet.
         #[expect(
             deprecated,
             reason = "an owned descriptor keeps what its unsafe successor asks of the caller"
         )]
         let socket = AsyncFd::with_interest(ours, Interest::READABLE)?;
-        Ok((Self { socket, places: Mutex::default() }, theirs))
+        let (places, owed, room) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
+        Ok((Self { socket, places, owed, room }, theirs))
     }
 
-    /// Sends a request.
+    /// Sends a request, when there is room for it.
     ///
     /// # Errors
-    /// When it can't be sent here, or at all; then nothing was sent.
-    pub(super) fn send(&self, request: &Request<'_>) -> Result<Sent, NotSent> {
-        let (number, reply) = self.places().take().ok_or_else(|| NotSent::Gone(ended()))?;
-        let sent = self.put(number, request);
-        if sent.is_err() {
-            self.places().give_back(number);
-        }
-        sent.map(|()| Sent { reply: Some(reply) })
-    }
-
-    fn put(&self, number: u32, request: &Request<'_>) -> Result<(), NotSent> {
+    /// When the worker is gone; `InvalidInput` for what no packet can be: a lane takes it. Nothing was sent then.
+    pub(super) async fn send(&self, request: &Request<'_>) -> io::Result<Sent> {
+        let (number, reply) = self.places().take().ok_or_else(ended)?;
+        self.owed.fetch_add(1, Ordering::Relaxed);
+        let claim = Claim { exchange: self, number };
         let mut packet = Buffer::default();
-        request.encode(number, &mut packet).map_err(|NotAFrame| NotSent::NoRoom)?;
+        request
+            .encode(number, &mut packet)
+            .map_err(|NotAFrame| io::Error::from(io::ErrorKind::InvalidInput))?;
         if packet.len() > MAX_PACKET {
-            return Err(NotSent::NoRoom);
+            return Err(io::ErrorKind::InvalidInput.into());
         }
-        match rustix::net::send(&self.socket, &packet, SendFlags::NOSIGNAL) {
-            Ok(_) => Ok(()),
-            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => Err(NotSent::NoRoom),
-            Err(errno) => Err(NotSent::Gone(errno.into())),
+        loop {
+            let mut room = pin!(self.room.notified());
+            // From now on, so that no reply is missed that comes before it is waited for.
+            room.as_mut().enable();
+            match rustix::net::send(&self.socket, &packet, SendFlags::NOSIGNAL) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                // Others fill it, and each reply says that one of them has left it.
+                Err(Errno::AGAIN | Errno::NOBUFS) if self.has_ended() => return Err(ended()),
+                Err(Errno::AGAIN | Errno::NOBUFS) if self.owed() > 1 => room.await,
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::MSGSIZE) => {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                Err(errno) => return Err(errno.into()),
+            }
         }
+        // Its reply gives the place back.
+        std::mem::forget(claim);
+        Ok(Sent { reply: Some(reply) })
     }
 
     /// Brings replies to those who wait for them, until the worker goes away or does not keep to the protocol.
@@ -117,48 +155,66 @@ impl Exchange {
                 Err(error) => break error,
             };
             match self.receive(&mut packet) {
-                Ok(()) => ready.clear_ready(),
+                Ok(true) => ready.clear_ready(),
+                Ok(false) => {}
                 Err(error) => break error,
             }
         };
-        let mut places = self.places();
-        places.ended = true;
-        // Whoever waits hears of it by that.
-        places.all.clear();
+        self.end();
         why
     }
 
-    /// All that is there; where nothing is owed any more, nobody looks whether there is more.
-    fn receive(&self, packet: &mut [u8]) -> io::Result<()> {
-        loop {
+    /// Nothing comes any more: whoever waits hears of it.
+    pub(super) fn end(&self) {
+        let mut places = self.places();
+        places.ended = true;
+        places.all.clear();
+        drop(places);
+        self.room.notify_waiters();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.places().ended
+    }
+
+    /// Requests whose replies are owed.
+    pub(super) fn owed(&self) -> usize {
+        self.owed.load(Ordering::Relaxed)
+    }
+
+    /// What is there; gives whether that was all. Where nothing is owed any more, nobody looks whether there is more.
+    fn receive(&self, packet: &mut [u8]) -> io::Result<bool> {
+        for _ in 0..AT_A_TIME {
             let length = match rustix::net::recv(&self.socket, &mut *packet, RecvFlags::TRUNC) {
                 Ok((_, 0)) => return Err(ended()),
                 Ok((_, length)) => length,
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok(true),
+                // A worker that ended with requests unread: the kernel says that first, and then what it had answered.
+                Err(Errno::INTR | Errno::CONNRESET) => continue,
                 Err(errno) => return Err(errno.into()),
             };
             // As long as it says it is, and no longer than a packet.
             let received = packet.get_mut(..length).ok_or_else(broken)?;
             let answered = self.answer(received);
             received.zeroize();
-            if answered? {
-                return Ok(());
+            answered?;
+            self.room.notify_one();
+            if self.owed() == 0 {
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
-    /// Brings a reply to whoever waits for it; gives whether it was the last one.
-    fn answer(&self, packet: &[u8]) -> io::Result<bool> {
+    /// Brings a reply to whoever waits for it.
+    fn answer(&self, packet: &[u8]) -> io::Result<()> {
         let frame = frame_of(packet).ok_or_else(broken)?;
         let number = frame.first_chunk().copied().map(u32::from_be_bytes).ok_or_else(broken)?;
-        let mut places = self.places();
-        let waiting = places.give_back(number).ok_or_else(broken)?;
-        let was_last = places.free.len() == places.all.len();
-        drop(places);
+        let waiting = self.places().give_back(number).ok_or_else(broken)?;
+        self.owed.fetch_sub(1, Ordering::Relaxed);
         // Nobody may wait any longer.
         drop(waiting.send(Buffer::new(frame.to_vec())));
-        Ok(was_last)
+        Ok(())
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -196,6 +252,20 @@ impl Places {
         let waiting = place.waiting.take()?;
         self.free.push(at);
         Some(waiting)
+    }
+}
+
+/// A place of a request that is still to be sent.
+struct Claim<'a> {
+    exchange: &'a Exchange,
+    number: u32,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.exchange.places().give_back(self.number).is_some() {
+            self.exchange.owed.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -238,7 +308,9 @@ fn broken() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
     use std::sync::Arc;
+    use std::task::Poll;
 
     impl Exchange {
         async fn serving(self: Arc<Self>) -> io::Error {
@@ -268,8 +340,16 @@ mod tests {
         rustix::net::send(worker, packet, SendFlags::empty()).unwrap();
     }
 
-    fn sent(exchange: &Exchange) -> Sent {
-        exchange.send(&Request::Probe).ok().unwrap()
+    async fn sent(exchange: &Exchange) -> Sent {
+        exchange.send(&Request::Probe).await.unwrap()
+    }
+
+    async fn many_sent(exchange: &Exchange, many: usize) -> Vec<Sent> {
+        let mut all = Vec::new();
+        for _ in 0..many {
+            all.push(sent(exchange).await);
+        }
+        all
     }
 
     #[tokio::test]
@@ -277,7 +357,7 @@ mod tests {
         let (exchange, worker) = pair();
         let served = tokio::spawn(Arc::clone(&exchange).serving());
         for round in 0..3 {
-            let mut waiting: Vec<_> = (0..20).map(|_| sent(&exchange)).collect();
+            let mut waiting = many_sent(&exchange, 20).await;
             let numbers: Vec<_> = waiting.iter().map(|_| request(&worker)).collect();
             let bytes = |at: usize| vec![at as u8; at * at * (round + 1)];
             for (at, number) in numbers.iter().enumerate().rev() {
@@ -296,9 +376,8 @@ mod tests {
     async fn a_reply_that_nobody_waits_for_is_not_taken_for_the_next_one() {
         let (exchange, worker) = pair();
         let _served = tokio::spawn(Arc::clone(&exchange).serving());
-        let given_up = sent(&exchange);
-        drop(given_up);
-        let mut next = sent(&exchange);
+        drop(sent(&exchange).await);
+        let mut next = sent(&exchange).await;
         let (late, number) = (request(&worker), request(&worker));
         put(&worker, &packet(late, &Reply::Done(b"late")));
         put(&worker, &packet(number, &Reply::Done(b"in time")));
@@ -311,7 +390,7 @@ mod tests {
         let too_long = packet(0, &Reply::Done(&vec![0; MAX_PACKET]));
         let lies: [&[&[u8]]; 8] = [
             &[&honest, &honest],
-            &[&packet(1, &Reply::Done(b"result"))],
+            &[&packet(2, &Reply::Done(b"result"))],
             &[&packet(1 << PLACES, &Reply::Done(b"result"))],
             &[&[]],
             &[&[0xff; 8]],
@@ -321,20 +400,22 @@ mod tests {
         ];
         for lie in lies {
             let (exchange, worker) = pair();
-            let mut sent = sent(&exchange);
-            assert_eq!(request(&worker), 0);
+            let mut sent = sent(&exchange).await;
+            // Where nothing is owed any more, it is found out with the next reply.
+            let _another = many_sent(&exchange, 1).await;
+            assert_eq!((request(&worker), request(&worker)), (0, 1));
             lie.iter().for_each(|packet| put(&worker, packet));
             exchange.serve().await;
             // The first of two equal ones was honest.
             assert_eq!(sent.answer().await.is_ok(), lie.len() == 2, "{lie:?}");
-            assert!(matches!(exchange.send(&Request::Probe), Err(NotSent::Gone(_))));
+            assert!(exchange.send(&Request::Probe).await.is_err());
         }
     }
 
     #[tokio::test]
     async fn an_answer_that_is_no_reply_is_none() {
         let (exchange, worker) = pair();
-        let mut sent = sent(&exchange);
+        let mut sent = sent(&exchange).await;
         assert_eq!(request(&worker), 0);
         put(&worker, &[0, 0, 0, 5, 0, 0, 0, 0, 255]);
         drop(worker);
@@ -346,7 +427,7 @@ mod tests {
     #[tokio::test]
     async fn all_who_wait_hear_of_the_end() {
         let (exchange, worker) = pair();
-        let mut waiting: Vec<_> = (0..3).map(|_| sent(&exchange)).collect();
+        let mut waiting = many_sent(&exchange, 3).await;
         drop(worker);
         exchange.serve().await;
         for sent in &mut waiting {
@@ -356,16 +437,76 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_no_room_is_not_sent_and_leaves_no_place_behind() {
+    async fn what_a_worker_answered_before_it_ended_comes_even_if_more_was_asked() {
         let (exchange, worker) = pair();
-        let long = vec![0; MAX_PACKET];
-        let long = Request::Mac { id: [0; 16], hash: holdfast_core::algorithm::Hash::Sha256, message: &long };
-        assert!(matches!(exchange.send(&long), Err(NotSent::NoRoom)));
-        let short = Request::RsaBare { id: [0; 16], body: &[0; 4096] };
-        let fit = std::iter::repeat_with(|| exchange.send(&short)).take_while(Result::is_ok).count();
-        assert!((8..1 << PLACES).contains(&fit), "{fit}");
-        assert_eq!(exchange.places().all.iter().filter(|place| place.waiting.is_some()).count(), fit);
-        request(&worker);
-        assert!(exchange.send(&short).is_ok(), "there is room again");
+        let mut waiting = many_sent(&exchange, 2).await;
+        let number = request(&worker);
+        put(&worker, &packet(number, &Reply::Done(b"done")));
+        drop(worker);
+        exchange.serve().await;
+        let [first, second] = &mut waiting[..] else { panic!() };
+        assert_eq!(first.answer().await.unwrap().reply().unwrap(), Reply::Done(b"done"));
+        assert!(second.answer().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_packet_is_not_sent_and_leaves_no_place_behind() {
+        let (exchange, _worker) = pair();
+        let input = vec![0; MAX_PACKET];
+        let long = Request::RsaBare { id: [0; 16], body: &input };
+        assert!(!takes(&long));
+        let refused = exchange.send(&long).await.map(drop).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!((exchange.owed(), exchange.places().free.len()), (0, 1));
+        let longest = Request::RsaBare { id: [0; 16], body: &input[AROUND..] };
+        assert!(takes(&longest));
+        exchange.send(&longest).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_room_waits_for_a_reply() {
+        let (exchange, worker) = pair();
+        let input = vec![0; MAX_PACKET - AROUND];
+        let large = Request::RsaBare { id: [0; 16], body: &input };
+        let mut waiting = Vec::new();
+        let mut last = loop {
+            let mut sending = Box::pin(exchange.send(&large));
+            match poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await {
+                Poll::Ready(sent) => waiting.push(sent.unwrap()),
+                Poll::Pending => break sending,
+            }
+        };
+        // Whoever gives up leaves nothing behind.
+        let mut given_up = Box::pin(exchange.send(&large));
+        assert!(poll_fn(|context| Poll::Ready(given_up.as_mut().poll(context))).await.is_pending());
+        let owed = exchange.owed();
+        drop(given_up);
+        assert_eq!(exchange.owed(), owed - 1);
+        let served = tokio::spawn(Arc::clone(&exchange).serving());
+        let number = request(&worker);
+        put(&worker, &packet(number, &Reply::Done(b"")));
+        let mut sent = (&mut last).await.unwrap();
+        drop(worker);
+        served.await.unwrap();
+        assert!(sent.answer().await.is_err());
+        assert!(exchange.send(&large).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_hears_of_the_end() {
+        let (exchange, _worker) = pair();
+        let input = vec![0; MAX_PACKET - AROUND];
+        let large = Request::RsaBare { id: [0; 16], body: &input };
+        loop {
+            let mut sending = Box::pin(exchange.send(&large));
+            match poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await {
+                Poll::Ready(sent) => drop(sent.unwrap()),
+                Poll::Pending => {
+                    exchange.end();
+                    assert!(sending.await.is_err());
+                    break;
+                }
+            }
+        }
     }
 }

@@ -613,6 +613,31 @@ impl<'a> Hello<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// Bytes of what an operation is given to work on, with what goes beside it; 0 for other requests.
+    pub const fn input_len(&self) -> usize {
+        match self {
+            Self::Seal { aad, plaintext: input, .. }
+            | Self::Open { aad, ciphertext: input, .. }
+            | Self::RsaDecrypt { label: aad, body: input, .. } => aad.len() + input.len(),
+            Self::Wrap { bytes: input, .. }
+            | Self::Unwrap { body: input, .. }
+            | Self::RsaBare { body: input, .. }
+            | Self::Sign { input, .. }
+            | Self::Mac { message: input, .. }
+            | Self::Agree { peer: input, .. } => input.len(),
+            Self::Probe
+            | Self::Random { .. }
+            | Self::Generate { .. }
+            | Self::WrapOut { .. }
+            | Self::UnwrapIn { .. }
+            | Self::BringIn { .. }
+            | Self::LookUp { .. }
+            | Self::PointOut { .. }
+            | Self::DestroyExisting { .. }
+            | Self::Destroy { .. } => 0,
+        }
+    }
+
     /// Writes it.
     ///
     /// # Errors

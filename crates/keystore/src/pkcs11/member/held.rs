@@ -1,6 +1,6 @@
 //! A worker process while it lives: what is under way there, and who waits to be let in.
 
-use super::super::exchange::{self, Answer, Exchange, NotSent, Sent};
+use super::super::exchange::{self, Answer, Exchange, Sent};
 use super::super::lane::{Lane, Place};
 use super::super::message::{Refusal, Reply, Request};
 use super::super::pool::GONE;
@@ -9,12 +9,15 @@ use super::{About, NoReply, Shared, unpoisoned};
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// Requests that are under way for each session: the one that it does, and the one that it finds when it is done.
-const AHEAD: usize = 2;
+/// Places for each session: for the request that it does, and for the one that it finds when it is done.
+const AHEAD: u32 = 2;
+/// What takes longer is not sent ahead: while it waits for its session, nobody can tell it from what is not answered.
+const QUICK: Duration = Duration::from_millis(2);
 
 /// One worker process, for as long as it lives.
 pub(super) struct Worker {
@@ -23,13 +26,11 @@ pub(super) struct Worker {
     pub(super) exchange: Exchange,
     /// Places at the exchange.
     places: Gate,
-    /// Free lanes, and as many places.
-    idle: Mutex<Vec<Lane>>,
-    lanes: Gate,
+    /// For what makes keys, and for what is long: neither waits for the other.
+    making: Lanes,
+    long: Lanes,
     /// Replies so far: whoever answers callers need not be asked whether it answers.
     replies: AtomicU64,
-    /// Requests that wait to be let in.
-    waiting: AtomicUsize,
     /// Why it is given up.
     failed: Mutex<Option<Arc<str>>>,
     failure: Notify,
@@ -37,8 +38,16 @@ pub(super) struct Worker {
 
 /// So many at once, and no more.
 struct Gate {
-    all: usize,
     free: Arc<Semaphore>,
+    /// Requests that wait to be let in.
+    waiting: AtomicUsize,
+}
+
+/// Lanes, each a place.
+struct Lanes {
+    gate: Gate,
+    all: usize,
+    idle: Mutex<Vec<Lane>>,
 }
 
 /// A request's way to the worker and back.
@@ -118,7 +127,7 @@ impl Way {
 impl Home {
     fn put(&self, mut lane: Lane) {
         lane.wipe();
-        unpoisoned(&self.worker.idle).push(lane);
+        unpoisoned(&self.worker.lanes(self.class).idle).push(lane);
     }
 
     fn answered(&self) {
@@ -155,25 +164,42 @@ impl Home {
 
 impl Gate {
     fn new(all: usize) -> Self {
-        Self { all, free: Arc::new(Semaphore::new(all)) }
+        Self { free: Arc::new(Semaphore::new(all)), waiting: AtomicUsize::new(0) }
     }
 
-    fn inside(&self) -> usize {
-        self.all.saturating_sub(self.free.available_permits())
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+impl Lanes {
+    fn new(idle: Vec<Lane>) -> Self {
+        Self { gate: Gate::new(idle.len()), all: idle.len(), idle: Mutex::new(idle) }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.all.saturating_sub(self.gate.free.available_permits()) + self.gate.waiting()
     }
 }
 
 impl Worker {
-    pub(super) fn new(pid: u32, about: About, sessions: usize, exchange: Exchange, idle: Vec<Lane>) -> Self {
+    /// The last of the lanes is for what is long.
+    pub(super) fn new(
+        pid: u32,
+        about: About,
+        sessions: u32,
+        exchange: Exchange,
+        mut lanes: Vec<Lane>,
+    ) -> Self {
+        let long = Lanes::new(lanes.pop().into_iter().collect());
         Self {
             pid,
             about,
             exchange,
-            places: Gate::new(AHEAD * sessions),
-            lanes: Gate::new(idle.len()),
-            idle: Mutex::new(idle),
+            places: Gate::new((AHEAD * sessions) as usize),
+            making: Lanes::new(lanes),
+            long,
             replies: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
             failed: Mutex::new(None),
             failure: Notify::new(),
         }
@@ -194,21 +220,28 @@ impl Worker {
             let home = Home { worker: Arc::clone(self), shared: Arc::clone(shared), class, begun };
             Held { way: Some((way, permit)), answer: None, home, runtime: runtime.clone() }
         };
+        let queue = shared.launch.queue;
         if exchange::takes(request) {
-            let permit = self.enter(&self.places, shared.launch.queue).await?;
+            let permit = self.enter(&self.places, places(shared, request), queue).await?;
             let begun = Instant::now();
-            match self.exchange.send(request) {
+            match self.exchange.send(request).await {
                 Ok(sent) => return Ok(held(Way::Exchange(sent), permit, begun)),
-                Err(NotSent::NoRoom) => {}
-                Err(NotSent::Gone(error)) => {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                Err(error) => {
                     self.fail(Arc::from(format!("its worker went away: {error}")));
                     return Err(NoReply::Down(self.why()));
                 }
             }
         }
-        let permit = self.enter(&self.lanes, shared.launch.queue).await?;
-        let lane = unpoisoned(&self.idle).pop().ok_or_else(|| NoReply::Down(self.why()))?;
+        let lanes = self.lanes(Class::of(request));
+        let permit = self.enter(&lanes.gate, 1, queue).await?;
+        let lane = unpoisoned(&lanes.idle).pop().ok_or_else(|| NoReply::Down(self.why()))?;
         Ok(held(Way::Lane(lane), permit, Instant::now()))
+    }
+
+    /// The lanes for requests of a class, and for those of none.
+    fn lanes(&self, class: Option<Class>) -> &Lanes {
+        if class.is_some() { &self.long } else { &self.making }
     }
 
     /// Brings replies to those who wait for them, for as long as the worker keeps to the protocol.
@@ -217,20 +250,21 @@ impl Worker {
         self.fail(Arc::from(format!("its worker went away: {error}")));
     }
 
-    async fn enter(&self, gate: &Gate, queue: usize) -> Result<OwnedSemaphorePermit, NoReply> {
-        if let Ok(permit) = Arc::clone(&gate.free).try_acquire_owned() {
+    async fn enter(&self, gate: &Gate, places: u32, queue: usize) -> Result<OwnedSemaphorePermit, NoReply> {
+        if let Ok(permit) = Arc::clone(&gate.free).try_acquire_many_owned(places) {
             return Ok(permit);
         }
-        let _waiting = Waiting::enter(&self.waiting, queue).ok_or(NoReply::Full)?;
-        let acquired = Arc::clone(&gate.free).acquire_owned().await;
+        let _waiting = Waiting::enter(&gate.waiting, queue).ok_or(NoReply::Full)?;
+        let acquired = Arc::clone(&gate.free).acquire_many_owned(places).await;
         acquired.map_err(|_| NoReply::Down(self.why()))
     }
 
     /// Gives it up: the supervisor ends its process and starts another.
     pub(super) fn fail(&self, why: Arc<str>) {
         unpoisoned(&self.failed).get_or_insert(why);
-        self.places.free.close();
-        self.lanes.free.close();
+        for gate in [&self.places, &self.making.gate, &self.long.gate] {
+            gate.free.close();
+        }
         self.failure.notify_one();
     }
 
@@ -249,8 +283,17 @@ impl Worker {
 
     /// What is under way and what waits.
     pub(super) fn in_flight(&self) -> usize {
-        self.places.inside() + self.lanes.inside() + self.waiting.load(Ordering::Relaxed)
+        self.exchange.owed() + self.places.waiting() + self.making.in_flight() + self.long.in_flight()
     }
+}
+
+/// The places that a request takes: a session's all, where its like is not known to be quick.
+fn places(shared: &Shared, request: &Request<'_>) -> u32 {
+    let is_quick = Class::of(request).is_some_and(|class| {
+        let usual = shared.latency_of(class).quantiles().p50;
+        usual > 0 && Duration::from_micros(usual.into()) <= QUICK
+    });
+    if is_quick { 1 } else { AHEAD }
 }
 
 /// A place in the queue of those who wait to be let in.

@@ -40,7 +40,7 @@ pub struct Launch {
     pub kek: String,
     /// Directories that the module must not reach.
     pub closed: Vec<PathBuf>,
-    /// Sessions that do operations; up to two more are opened when keys are made or inputs are long.
+    /// Sessions that do operations; up to four more are opened: one keeps the login, two make keys, one takes long inputs.
     pub sessions: u32,
     /// Requests that may wait to be sent; more are refused.
     pub queue: usize,

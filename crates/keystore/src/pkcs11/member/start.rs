@@ -61,8 +61,7 @@ impl Shared {
         let late = || io::Error::other("its worker does not come up in time");
         let about =
             tokio::time::timeout(self.launch.start, welcomed).await.unwrap_or_else(|_| Err(late().into()))?;
-        let sessions = usize::try_from(*sessions).unwrap_or(usize::MAX);
-        let worker = Worker::new(child.0.id(), about, sessions, exchange, idle);
+        let worker = Worker::new(child.0.id(), about, *sessions, exchange, idle);
         Ok((child, control, Arc::new(worker)))
     }
 }

@@ -19,7 +19,7 @@ use super::incoming::Incoming;
 use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len};
 use confine::Confined;
 use fault::Fault;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown};
 use rustix::process::{Signal, getpid, kill_process};
 use std::ffi::OsStr;
@@ -37,8 +37,8 @@ use zeroize::Zeroize as _;
 
 /// Sessions that take short requests, at most.
 pub const MAX_SESSIONS: u32 = 64;
-/// Lanes for what is long or makes keys.
-pub(super) const LANES: usize = 2;
+/// Lanes: two for what makes keys, one for what is long.
+pub(super) const LANES: usize = 3;
 
 /// Serves the gateway that started this process, until it goes away.
 pub fn run() -> ExitCode {
@@ -135,6 +135,7 @@ fn serve_lane(token: &Arc<Token>, lane: OwnedFd) {
 
 /// Takes requests from the socket that all sessions share: the kernel gives each to one of those that wait.
 fn serve_exchange(token: &Arc<Token>, exchange: &OwnedFd) {
+    let _end = End(exchange);
     let mut session = None;
     let (mut packet, mut reply) = (Buffer::new(vec![0; MAX_PACKET]), Buffer::default());
     loop {
@@ -150,12 +151,20 @@ fn serve_exchange(token: &Arc<Token>, exchange: &OwnedFd) {
         if reply.len() > MAX_PACKET {
             answered = Reply::Refused(Fault::from(NotAFrame).refusal()).encode(number, &mut reply);
         }
-        if answered.is_err() || rustix::net::send(exchange, &reply, SendFlags::NOSIGNAL).is_err() {
+        let send = || rustix::net::send(exchange, &reply, SendFlags::NOSIGNAL);
+        if answered.is_err() || retry_on_intr(send).is_err() {
             break;
         }
     }
-    // The gateway sees it, whatever the other sessions are at.
-    let _gone_already = rustix::net::shutdown(exchange, Shutdown::Both);
+}
+
+/// When a session ends, however that comes, the gateway sees it, whatever the other sessions are at.
+struct End<'a>(&'a OwnedFd);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let _gone_already = rustix::net::shutdown(self.0, Shutdown::Both);
+    }
 }
 
 /// Does one request, once more in a fresh session if the old one turns out to be none any longer.
