@@ -107,7 +107,7 @@ pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) 
         name: name.to_owned(),
         arguments: vec![OsString::from("hsm-worker")],
         environment: environment.clone(),
-        lanes: 4,
+        sessions: 4,
         ..Launch::new(MODULE, LABEL, Secret::from(PIN.as_bytes()))
     };
     let pool = Pool::start(vec![launch("a"), launch("b")], Distribution::Vendor, 1)?;

@@ -3,6 +3,7 @@
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use holdfast_keystore::pkcs11::message::{Buffer, Evidence, Existing, Made, Reply, Request, Uses, Welcome};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -14,7 +15,7 @@ pub(crate) fn run() {
     let lie = std::env::var("LIE").unwrap();
     let mut control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     frame(&mut control).unwrap();
-    let mut lane = lane(&control);
+    let mut place = place(&control);
     let about = Welcome {
         manufacturer: "l",
         model: "i",
@@ -27,7 +28,7 @@ pub(crate) fn run() {
     send(&mut control, 0, &Reply::Welcome(about));
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let mut signed = 0;
-    while let Some(request) = frame(&mut lane) {
+    while let Some((request, mut lane)) = place.next() {
         let (number, request) = Request::decode(&request).unwrap();
         match request {
             Request::Generate { .. } => {
@@ -79,7 +80,11 @@ pub(crate) fn run() {
                 let message: &[u8] =
                     if right { b"holdfast/key-commitment/v1: in the token" } else { b"other" };
                 let made = pair.sign(&SystemRandom::new(), message).unwrap();
-                send(&mut lane, number, &Reply::Done(made.as_ref()));
+                match lie.as_str() {
+                    "no-packet" => lane.write_all(&[0, 0, 0, 5, 1, 2, 3, 4]).unwrap(),
+                    "another-number" => send(&mut lane, number + (1 << 10), &Reply::Done(made.as_ref())),
+                    _ => send(&mut lane, number, &Reply::Done(made.as_ref())),
+                }
             }
             Request::Probe
             | Request::Random { .. }
@@ -115,15 +120,37 @@ fn send(stream: &mut UnixStream, number: u32, reply: &Reply<'_>) {
     stream.write_all(&buffer).unwrap();
 }
 
-fn lane(control: &UnixStream) -> UnixStream {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Where requests come: a socket of packets, and lanes for what makes keys.
+struct Place(Vec<UnixStream>);
+
+impl Place {
+    /// The next request, wherever it comes, and where its reply goes.
+    fn next(&mut self) -> Option<(Vec<u8>, UnixStream)> {
+        let mut ready: Vec<_> = self.0.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        poll(&mut ready, None).unwrap();
+        let at = ready.iter().position(|socket| !socket.revents().is_empty()).unwrap();
+        let socket = self.0[at].try_clone().unwrap();
+        let request = match at {
+            0 => {
+                let mut packet = vec![0; 1 << 16];
+                let (_, length) = rustix::net::recv(&socket, &mut packet[..], RecvFlags::empty()).unwrap();
+                packet.get(4..length)?.to_vec()
+            }
+            _ => frame(&mut self.0[at])?,
+        };
+        Some((request, socket))
+    }
+}
+
+fn place(control: &UnixStream) -> Place {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let flags = RecvFlags::CMSG_CLOEXEC;
     rustix::net::recvmsg(control, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, flags).unwrap();
-    let mut lanes = ancillary.drain().filter_map(|message| {
-        let RecvAncillaryMessage::ScmRights(lanes) = message else { return None };
-        Some(lanes)
+    let sockets = ancillary.drain().filter_map(|message| {
+        let RecvAncillaryMessage::ScmRights(sockets) = message else { return None };
+        Some(sockets)
     });
-    UnixStream::from(lanes.next().unwrap().next().unwrap())
+    Place(sockets.flatten().map(UnixStream::from).collect())
 }

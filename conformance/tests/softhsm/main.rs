@@ -68,7 +68,7 @@ impl SoftHsm {
                 .map(OsString::from)
                 .to_vec(),
             environment: vec![("SOFTHSM2_CONF".into(), self.conf().into())],
-            lanes: 4,
+            sessions: 4,
             ..Launch::new(MODULE, label, Secret::from(PIN))
         }
     }
@@ -235,14 +235,14 @@ fn a_worker_that_hangs_costs_a_deadline_each_and_is_replaced() {
 fn more_than_may_wait_are_refused_at_once() {
     let hsm = SoftHsm::new("four");
     runtime().block_on(async {
-        let launch = Launch { lanes: 1, queue: 2, ..hsm.launch("four") };
+        let launch = Launch { sessions: 1, queue: 2, ..hsm.launch("four") };
         let rig = found(over(launch, 1, patience()).await).await;
         rig.create(new_key("k", Algorithm::Rsa2048)).await.unwrap();
         stop(rig.keys().pool().members()[0].worker().unwrap()).await;
-        let mut asked: Vec<_> = (0..5).map(|_| Box::pin(rig.bytes("alice", "k", sign(b"message")))).collect();
+        let mut asked: Vec<_> = (0..6).map(|_| Box::pin(rig.bytes("alice", "k", sign(b"message")))).collect();
         let mut refused = 0;
         for one in &mut asked {
-            // One holds the lane and two wait; what is refused is refused when it is first looked at.
+            // One is being done, one is the session's next, and two wait; what is refused is refused when it is first looked at.
             let polled =
                 std::future::poll_fn(|context| std::task::Poll::Ready(one.as_mut().poll(context))).await;
             if let std::task::Poll::Ready(done) = polled {
@@ -253,7 +253,7 @@ fn more_than_may_wait_are_refused_at_once() {
         }
         assert_eq!(refused, 2);
         signal(rig.keys().pool().members()[0].worker().unwrap(), "-CONT");
-        for one in asked.into_iter().take(3) {
+        for one in asked.into_iter().take(4) {
             one.await.unwrap();
         }
     });
@@ -321,7 +321,7 @@ fn lies(lie: &str) -> Launch {
     Launch {
         arguments: ["a_lying_worker", "--exact", "--ignored", "--nocapture"].map(OsString::from).to_vec(),
         environment: vec![("LIE".into(), lie.into())],
-        lanes: 1,
+        sessions: 1,
         ..Launch::new("module", "token", Secret::from(PIN))
     }
 }
@@ -337,6 +337,8 @@ fn a_lie_is_no_result() {
             ("short", Algorithm::Aes256Gcm, "not what its name says"),
             ("garbage", Algorithm::EcdsaP256, "cannot be reached"),
             ("endless", Algorithm::EcdsaP256, "cannot be reached"),
+            ("no-packet", Algorithm::EcdsaP256, "cannot be reached"),
+            ("another-number", Algorithm::EcdsaP256, "cannot be reached"),
         ] {
             let rig = found(over(lies(lie), 1, patience()).await).await;
             let error = rig.create(new_key("k", algorithm)).await.unwrap_err();

@@ -221,7 +221,7 @@ fn a_wrong_result_ejects_its_member() {
         let liar = Launch {
             arguments: ["a_lying_worker", "--exact", "--ignored", "--nocapture"].map(OsString::from).to_vec(),
             environment: vec![("LIE".into(), "wrong-later".into())],
-            lanes: 1,
+            sessions: 1,
             ..Launch::new("module", "token", Secret::from(PIN))
         };
         let launches = vec![named("honest", hsm.launch("pool")), named("liar", liar)];

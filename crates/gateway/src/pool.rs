@@ -153,7 +153,7 @@ fn count(number: usize) -> u64 {
 }
 
 fn member(report: &Report) -> Member {
-    let Report { name, condition, in_flight, lanes, answered, failed, late, restarts, latency, about } =
+    let Report { name, condition, in_flight, sessions, answered, failed, late, restarts, latency, about } =
         report;
     let [symmetric, curve, rsa] = latency;
     Member {
@@ -161,7 +161,7 @@ fn member(report: &Report) -> Member {
         state: condition.name().to_owned(),
         why: condition.why().map(str::to_owned),
         in_flight: count(*in_flight),
-        sessions: u64::from(*lanes),
+        sessions: u64::from(*sessions),
         answered: *answered,
         failed: *failed,
         late: *late,

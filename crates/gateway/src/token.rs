@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Longer than any PIN: PKCS#11 leaves the length to the token.
 const LONGEST_PIN: u64 = 1024;
 const MOST_MILLISECONDS: u64 = 60_000;
-const MOST_SESSIONS: u32 = holdfast_keystore::pkcs11::worker::MAX_LANES;
+const MOST_SESSIONS: u32 = holdfast_keystore::pkcs11::worker::MAX_SESSIONS;
 
 /// How the tokens work together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,7 +216,7 @@ impl TokenTable {
         // `check` has seen that it is text.
         let module = module.to_str().unwrap_or_default();
         let name = self.name().to_owned();
-        Ok(Launch { name, lanes: *sessions, environment, ..Launch::new(module, label, pin) })
+        Ok(Launch { name, sessions: *sessions, environment, ..Launch::new(module, label, pin) })
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Hello<'a> {
     pub kek: &'a str,
     /// Directories that the module must not reach: paths, each ended by a zero byte.
     pub closed: &'a [u8],
-    /// How many lanes follow, each with a session of its own.
-    pub lanes: u32,
+    /// How many sessions take their work from the socket that they share.
+    pub sessions: u32,
 }
 
 /// A primitive operation of one key, or a question to the token.
@@ -582,7 +582,7 @@ impl<'a> Hello<'a> {
     /// # Errors
     /// If it is longer than a frame.
     pub fn encode(&self, buffer: &mut Buffer) -> Result<(), NotAFrame> {
-        let Self { module, token, pin, kek, closed, lanes } = self;
+        let Self { module, token, pin, kek, closed, sessions } = self;
         Writer::begin(buffer, 0)
             .code(code::HELLO)
             .bytes(module.as_bytes())
@@ -590,7 +590,7 @@ impl<'a> Hello<'a> {
             .bytes(pin)
             .bytes(kek.as_bytes())
             .bytes(closed)
-            .put(&lanes.to_be_bytes())
+            .put(&sessions.to_be_bytes())
             .end()
     }
 
@@ -606,13 +606,38 @@ impl<'a> Hello<'a> {
             pin: fields.bytes()?,
             kek: fields.text()?,
             closed: fields.bytes()?,
-            lanes: fields.u32()?,
+            sessions: fields.u32()?,
         };
         fields.end(hello)
     }
 }
 
 impl<'a> Request<'a> {
+    /// Bytes of what an operation is given to work on, with what goes beside it; 0 for other requests.
+    pub const fn input_len(&self) -> usize {
+        match self {
+            Self::Seal { aad, plaintext: input, .. }
+            | Self::Open { aad, ciphertext: input, .. }
+            | Self::RsaDecrypt { label: aad, body: input, .. } => aad.len() + input.len(),
+            Self::Wrap { bytes: input, .. }
+            | Self::Unwrap { body: input, .. }
+            | Self::RsaBare { body: input, .. }
+            | Self::Sign { input, .. }
+            | Self::Mac { message: input, .. }
+            | Self::Agree { peer: input, .. } => input.len(),
+            Self::Probe
+            | Self::Random { .. }
+            | Self::Generate { .. }
+            | Self::WrapOut { .. }
+            | Self::UnwrapIn { .. }
+            | Self::BringIn { .. }
+            | Self::LookUp { .. }
+            | Self::PointOut { .. }
+            | Self::DestroyExisting { .. }
+            | Self::Destroy { .. } => 0,
+        }
+    }
+
     /// Writes it.
     ///
     /// # Errors

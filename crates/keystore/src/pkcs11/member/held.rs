@@ -1,5 +1,6 @@
-//! A worker process while it lives: its lanes, and who waits for one.
+//! A worker process while it lives: what is under way there, and who waits to be let in.
 
+use super::super::exchange::{self, Answer, Exchange, Sent};
 use super::super::lane::{Lane, Place};
 use super::super::message::{Refusal, Reply, Request};
 use super::super::pool::GONE;
@@ -8,36 +9,64 @@ use super::{About, NoReply, Shared, unpoisoned};
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
+
+/// Places for each session: for the request that it does, and for the one that it finds when it is done.
+const AHEAD: u32 = 2;
+/// What takes longer is not sent ahead: while it waits for its session, nobody can tell it from what is not answered.
+const QUICK: Duration = Duration::from_millis(2);
 
 /// One worker process, for as long as it lives.
 pub(super) struct Worker {
     pub(super) pid: u32,
     pub(super) about: About,
-    lanes: usize,
-    idle: Mutex<Vec<Lane>>,
-    free: Arc<Semaphore>,
+    pub(super) exchange: Exchange,
+    /// Places at the exchange.
+    places: Gate,
+    /// For what makes keys, and for what is long: neither waits for the other.
+    making: Lanes,
+    long: Lanes,
     /// Replies so far: whoever answers callers need not be asked whether it answers.
     replies: AtomicU64,
-    /// Requests that wait for a lane.
-    waiting: AtomicUsize,
     /// Why it is given up.
     failed: Mutex<Option<Arc<str>>>,
     failure: Notify,
 }
 
-/// A lane, taken for one request.
+/// So many at once, and no more.
+struct Gate {
+    free: Arc<Semaphore>,
+    /// Requests that wait to be let in.
+    waiting: AtomicUsize,
+}
+
+/// Lanes, each a place.
+struct Lanes {
+    gate: Gate,
+    all: usize,
+    idle: Mutex<Vec<Lane>>,
+}
+
+/// A request's way to the worker and back.
 pub(super) struct Held {
-    /// There until it is dropped.
-    lane: Option<Lane>,
-    permit: Option<OwnedSemaphorePermit>,
+    /// There until it is dropped, or answered.
+    way: Option<(Way, OwnedSemaphorePermit)>,
+    answer: Option<Answer>,
     home: Home,
     runtime: Handle,
 }
 
-/// Where a lane comes back to.
+enum Way {
+    /// It was sent.
+    Exchange(Sent),
+    /// It is still to be sent.
+    Lane(Lane),
+}
+
+/// Where it was taken, and when.
 #[derive(Clone)]
 struct Home {
     worker: Arc<Worker>,
@@ -47,11 +76,18 @@ struct Home {
 }
 
 impl Held {
+    /// Waits for the reply to the request that this was taken for.
+    ///
+    /// # Errors
+    /// As [`Lane::ask`].
     pub(super) async fn ask(&mut self, request: &Request<'_>) -> io::Result<Reply<'_>> {
-        let Self { lane: Some(lane), home, .. } = self else {
+        let Self { way: Some((way, _)), answer, home, .. } = self else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let reply = lane.ask(request).await?;
+        let reply = match way {
+            Way::Lane(lane) => lane.ask(request).await?,
+            Way::Exchange(sent) => answer.insert(sent.answer().await?).reply()?,
+        };
         home.answered();
         // Some modules never see a device again that was away: another process does, or says that it is not there.
         if matches!(reply, Reply::Refused(Refusal::Gone)) {
@@ -63,21 +99,35 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let (Some(lane), Some(permit)) = (self.lane.take(), self.permit.take()) else { return };
-        match lane.place() {
-            Place::Idle => self.home.put(lane, permit),
-            Place::Writing => self.home.worker.fail(Arc::from("a request to its worker was cut off")),
-            // The token is still at it. The lane comes back when it is done.
-            Place::Waiting => drop(self.runtime.spawn(self.home.clone().wait(lane, permit))),
+        let Some((way, permit)) = self.way.take() else { return };
+        match way {
+            Way::Exchange(_) if self.answer.is_some() => {}
+            Way::Lane(lane) if lane.place() == Place::Idle => self.home.put(lane),
+            Way::Lane(lane) if lane.place() == Place::Writing => {
+                self.home.worker.fail(Arc::from("a request to its worker was cut off"));
+            }
+            // The token is still at it. The place is free when it is done.
+            way @ (Way::Exchange(_) | Way::Lane(_)) => {
+                drop(self.runtime.spawn(self.home.clone().wait(way, permit)));
+            }
+        }
+    }
+}
+
+impl Way {
+    /// Waits for the reply to a request that was given up, and drops it.
+    async fn drain(&mut self) -> io::Result<()> {
+        match self {
+            Self::Exchange(sent) => sent.answer().await.map(drop),
+            Self::Lane(lane) => lane.drain().await,
         }
     }
 }
 
 impl Home {
-    fn put(&self, mut lane: Lane, permit: OwnedSemaphorePermit) {
+    fn put(&self, mut lane: Lane) {
         lane.wipe();
-        unpoisoned(&self.worker.idle).push(lane);
-        drop(permit);
+        unpoisoned(&self.worker.lanes(self.class).idle).push(lane);
     }
 
     fn answered(&self) {
@@ -88,20 +138,23 @@ impl Home {
     }
 
     /// Nobody waits for the reply any longer; when it comes says how the member fares all the same.
-    async fn wait(self, mut lane: Lane, permit: OwnedSemaphorePermit) {
+    async fn wait(self, mut way: Way, permit: OwnedSemaphorePermit) {
         let Self { worker, shared, begun, .. } = &self;
-        let drained = match timeout_at(*begun + shared.launch.overdue, lane.drain()).await {
+        let drained = match timeout_at(*begun + shared.launch.overdue, way.drain()).await {
             Ok(drained) => Ok(drained),
             Err(_) => {
                 shared.counts.late.fetch_add(1, Ordering::Relaxed);
                 shared.breaker.miss(Instant::now(), "it does not answer in time");
-                timeout_at(*begun + shared.launch.hang, lane.drain()).await
+                timeout_at(*begun + shared.launch.hang, way.drain()).await
             }
         };
         match drained {
             Ok(Ok(())) => {
                 self.answered();
-                self.put(lane, permit);
+                if let Way::Lane(lane) = way {
+                    self.put(lane);
+                }
+                drop(permit);
             }
             Ok(Err(error)) => worker.fail(Arc::from(format!("its worker went away: {error}"))),
             Err(_) => worker.fail(Arc::from("its worker hangs")),
@@ -109,45 +162,109 @@ impl Home {
     }
 }
 
+impl Gate {
+    fn new(all: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(all)), waiting: AtomicUsize::new(0) }
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+impl Lanes {
+    fn new(idle: Vec<Lane>) -> Self {
+        Self { gate: Gate::new(idle.len()), all: idle.len(), idle: Mutex::new(idle) }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.all.saturating_sub(self.gate.free.available_permits()) + self.gate.waiting()
+    }
+}
+
 impl Worker {
-    pub(super) fn new(pid: u32, about: About, idle: Vec<Lane>) -> Self {
+    /// The last of the lanes is for what is long.
+    pub(super) fn new(
+        pid: u32,
+        about: About,
+        sessions: u32,
+        exchange: Exchange,
+        mut lanes: Vec<Lane>,
+    ) -> Self {
+        let long = Lanes::new(lanes.pop().into_iter().collect());
         Self {
             pid,
             about,
-            lanes: idle.len(),
-            free: Arc::new(Semaphore::new(idle.len())),
-            idle: Mutex::new(idle),
+            exchange,
+            places: Gate::new((AHEAD * sessions) as usize),
+            making: Lanes::new(lanes),
+            long,
             replies: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
             failed: Mutex::new(None),
             failure: Notify::new(),
         }
     }
 
+    /// Lets a request in, and sends it where it is short.
+    ///
+    /// # Errors
+    /// When too many wait already, or the worker is given up.
     pub(super) async fn take(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         runtime: &Handle,
-        class: Option<Class>,
+        request: &Request<'_>,
     ) -> Result<Held, NoReply> {
-        let permit = match Arc::clone(&self.free).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let _waiting = Waiting::enter(&self.waiting, shared.launch.queue).ok_or(NoReply::Full)?;
-                let acquired = Arc::clone(&self.free).acquire_owned().await;
-                acquired.map_err(|_| NoReply::Down(self.why()))?
-            }
+        let held = |way, permit, begun| {
+            let class = Class::of(request);
+            let home = Home { worker: Arc::clone(self), shared: Arc::clone(shared), class, begun };
+            Held { way: Some((way, permit)), answer: None, home, runtime: runtime.clone() }
         };
-        let lane = unpoisoned(&self.idle).pop().ok_or_else(|| NoReply::Down(self.why()))?;
-        let home =
-            Home { worker: Arc::clone(self), shared: Arc::clone(shared), class, begun: Instant::now() };
-        Ok(Held { lane: Some(lane), permit: Some(permit), home, runtime: runtime.clone() })
+        let queue = shared.launch.queue;
+        if exchange::takes(request) {
+            let permit = self.enter(&self.places, places(shared, request), queue).await?;
+            let begun = Instant::now();
+            match self.exchange.send(request).await {
+                Ok(sent) => return Ok(held(Way::Exchange(sent), permit, begun)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                Err(error) => {
+                    self.fail(Arc::from(format!("its worker went away: {error}")));
+                    return Err(NoReply::Down(self.why()));
+                }
+            }
+        }
+        let lanes = self.lanes(Class::of(request));
+        let permit = self.enter(&lanes.gate, 1, queue).await?;
+        let lane = unpoisoned(&lanes.idle).pop().ok_or_else(|| NoReply::Down(self.why()))?;
+        Ok(held(Way::Lane(lane), permit, Instant::now()))
+    }
+
+    /// The lanes for requests of a class, and for those of none.
+    fn lanes(&self, class: Option<Class>) -> &Lanes {
+        if class.is_some() { &self.long } else { &self.making }
+    }
+
+    /// Brings replies to those who wait for them, for as long as the worker keeps to the protocol.
+    pub(super) async fn serve(self: Arc<Self>) {
+        let error = self.exchange.serve().await;
+        self.fail(Arc::from(format!("its worker went away: {error}")));
+    }
+
+    async fn enter(&self, gate: &Gate, places: u32, queue: usize) -> Result<OwnedSemaphorePermit, NoReply> {
+        if let Ok(permit) = Arc::clone(&gate.free).try_acquire_many_owned(places) {
+            return Ok(permit);
+        }
+        let _waiting = Waiting::enter(&gate.waiting, queue).ok_or(NoReply::Full)?;
+        let acquired = Arc::clone(&gate.free).acquire_many_owned(places).await;
+        acquired.map_err(|_| NoReply::Down(self.why()))
     }
 
     /// Gives it up: the supervisor ends its process and starts another.
     pub(super) fn fail(&self, why: Arc<str>) {
         unpoisoned(&self.failed).get_or_insert(why);
-        self.free.close();
+        for gate in [&self.places, &self.making.gate, &self.long.gate] {
+            gate.free.close();
+        }
         self.failure.notify_one();
     }
 
@@ -166,12 +283,20 @@ impl Worker {
 
     /// What is under way and what waits.
     pub(super) fn in_flight(&self) -> usize {
-        let busy = self.lanes.saturating_sub(self.free.available_permits());
-        busy + self.waiting.load(Ordering::Relaxed)
+        self.exchange.owed() + self.places.waiting() + self.making.in_flight() + self.long.in_flight()
     }
 }
 
-/// A place in the queue for a lane.
+/// The places that a request takes: a session's all, where its like is not known to be quick.
+fn places(shared: &Shared, request: &Request<'_>) -> u32 {
+    let is_quick = Class::of(request).is_some_and(|class| {
+        let usual = shared.latency_of(class).quantiles().p50;
+        usual > 0 && Duration::from_micros(usual.into()) <= QUICK
+    });
+    if is_quick { 1 } else { AHEAD }
+}
+
+/// A place in the queue of those who wait to be let in.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

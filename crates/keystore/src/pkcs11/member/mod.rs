@@ -41,9 +41,9 @@ pub struct Launch {
     pub kek: String,
     /// Directories that the module must not reach.
     pub closed: Vec<PathBuf>,
-    /// Sessions, each with a lane of its own.
-    pub lanes: u32,
-    /// Requests that may wait for a lane; more are refused.
+    /// Sessions that do operations; up to four more are opened: one keeps the login, two make keys, one takes long inputs.
+    pub sessions: u32,
+    /// Requests that may wait to be sent; more are refused.
     pub queue: usize,
     /// How long a worker may take to load its module and log in.
     pub start: Duration,
@@ -70,7 +70,7 @@ impl Launch {
             pin,
             kek: String::new(),
             closed: Vec::new(),
-            lanes: 8,
+            sessions: 8,
             queue: 256,
             start: Duration::from_secs(30),
             probe: Duration::from_secs(1),
@@ -187,10 +187,10 @@ pub struct Report {
     pub name: String,
     /// Whether it works.
     pub condition: Condition,
-    /// Operations that it is doing or that wait for one of its lanes.
+    /// Operations that it is doing or that wait for one of its sessions.
     pub in_flight: usize,
-    /// Its lanes.
-    pub lanes: u32,
+    /// Its sessions for operations.
+    pub sessions: u32,
     /// Operations that it answered, refusals of the input included.
     pub answered: u64,
     /// Operations that failed with it.
@@ -342,7 +342,7 @@ impl Member {
             name: launch.name.clone(),
             condition: self.condition(),
             in_flight: worker.as_ref().map_or(0, |worker| worker.in_flight()),
-            lanes: launch.lanes,
+            sessions: launch.sessions,
             answered: count(&counts.answered),
             failed: count(&counts.failed),
             late: count(&counts.late),
@@ -372,7 +372,7 @@ impl Member {
         read: impl FnOnce(Reply<'_>) -> T,
     ) -> Result<T, NoReply> {
         let worker = self.shared.worker()?;
-        let mut held = worker.take(&self.shared, &self.runtime, Class::of(request)).await?;
+        let mut held = worker.take(&self.shared, &self.runtime, request).await?;
         match held.ask(request).await {
             Ok(reply) => {
                 self.shared.judge(&reply);

@@ -1,8 +1,9 @@
 //! The start of a worker: its process, its lanes, and what it says first.
 
+use super::super::exchange::Exchange;
 use super::super::lane::Lane;
 use super::super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Welcome, frame_len};
-use super::super::worker::MAX_LANES;
+use super::super::worker::LANES;
 use super::held::Worker;
 use super::process::Process;
 use super::{About, Launch, Shared};
@@ -19,7 +20,7 @@ use tokio::net::UnixStream;
 
 impl Shared {
     pub(super) async fn start(&self) -> Result<(Process, UnixStream, Arc<Worker>), NotStarted> {
-        let Launch { program, arguments, environment, module, token, pin, kek, closed, lanes, .. } =
+        let Launch { program, arguments, environment, module, token, pin, kek, closed, sessions, .. } =
             &self.launch;
         let (ours, theirs) = StdStream::pair()?;
         let mut command = Command::new(program);
@@ -35,20 +36,21 @@ impl Shared {
             paths.extend_from_slice(path.as_os_str().as_bytes());
             paths.push(0);
         }
-        let hello = Hello { module, token, pin: pin.expose(), kek, closed: &paths, lanes: *lanes };
+        let hello = Hello { module, token, pin: pin.expose(), kek, closed: &paths, sessions: *sessions };
         hello.encode(&mut buffer).map_err(|_| io::Error::other("the key store's settings are too long"))?;
         ours.set_nonblocking(true)?;
         let mut control = UnixStream::from_std(ours)?;
-        let (mut idle, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..*lanes {
+        let (exchange, other) = Exchange::pair()?;
+        let (mut idle, mut theirs) = (Vec::new(), vec![other]);
+        for _ in 0..LANES {
             let (ours, other) = StdStream::pair()?;
             ours.set_nonblocking(true)?;
             idle.push(Lane::new(UnixStream::from_std(ours)?));
-            theirs.push(other);
+            theirs.push(other.into());
         }
         let welcomed = async {
             control.write_all(&buffer).await?;
-            send_lanes(&control, &theirs)?;
+            send_sockets(&control, &theirs)?;
             drop(theirs);
             let mut head = [0; 4];
             control.read_exact(&mut head).await?;
@@ -60,7 +62,7 @@ impl Shared {
         let late = || io::Error::other("its worker does not come up in time");
         let about =
             tokio::time::timeout(self.launch.start, welcomed).await.unwrap_or_else(|_| Err(late().into()))?;
-        let worker = Worker::new(child.id(), about, idle);
+        let worker = Worker::new(child.id(), about, *sessions, exchange, idle);
         Ok((child, control, Arc::new(worker)))
     }
 }
@@ -79,12 +81,12 @@ impl From<io::Error> for NotStarted {
     }
 }
 
-fn send_lanes(control: &UnixStream, lanes: &[StdStream]) -> io::Result<()> {
-    let lanes: Vec<_> = lanes.iter().map(|lane| lane.as_fd()).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LANES as usize))];
+fn send_sockets(control: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
+    let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1 + LANES))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&lanes)) {
-        return Err(io::Error::other("more sessions than a worker can have"));
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&sockets)) {
+        return Err(io::Error::other("more sockets than a worker takes"));
     }
     rustix::net::sendmsg(control, &[IoSlice::new(&[0])], &mut ancillary, SendFlags::empty())?;
     Ok(())

@@ -35,6 +35,7 @@ impl Shared {
             let why = match self.start().await {
                 Ok((child, control, worker)) => {
                     self.breaker.renew();
+                    let serving = runtime.spawn(Arc::clone(&worker).serve());
                     let closed = self.set(State::Up(Arc::clone(&worker)));
                     self.has_come();
                     let why = if closed { closed_words() } else { self.watch(control, &worker).await };
@@ -43,6 +44,9 @@ impl Shared {
                     self.set(State::Down(Arc::clone(&why)));
                     // Killed and waited for, off the runtime's threads.
                     drop(runtime.spawn_blocking(move || drop(child)).await);
+                    // A process that the module has made may hold the socket open.
+                    serving.abort();
+                    worker.exchange.end();
                     why
                 }
                 Err(NotStarted::Pin(why)) => {
@@ -101,7 +105,7 @@ impl Shared {
     async fn probe(self: &Arc<Self>, worker: &Arc<Worker>) {
         let runtime = Handle::current();
         let probed = async {
-            let mut held = worker.take(self, &runtime, None).await.ok()?;
+            let mut held = worker.take(self, &runtime, &Request::Probe).await.ok()?;
             let reply = held.ask(&Request::Probe).await.ok()?;
             Some(fault_of(&reply).map(str::to_owned))
         };

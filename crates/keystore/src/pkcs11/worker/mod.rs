@@ -1,8 +1,9 @@
 //! The worker: the one process that loads a vendor's module. It knows no policy, no tenant and no gateway, only keys by their CKA_ID.
 //!
-//! It is started with one end of a socket pair as its standard input. There it is told what to load ([`Hello`]) and gets a socket for each
-//! lane; each lane has a thread and a session of its own. When the gateway's end closes, however that came about, the worker ends; when the
-//! gateway itself ends, the kernel kills the worker, stopped as it may be.
+//! It is started with one end of a socket pair as its standard input. There it is told what to load ([`Hello`]) and gets its other sockets:
+//! one of packets, from which as many threads as there are sessions take their work, and a few lanes, each with a thread and a session of its
+//! own. When the gateway's end closes, however that came about, the worker ends; when
+//! the gateway itself ends, the kernel kills the worker, stopped as it may be.
 
 mod confine;
 pub(super) mod curves;
@@ -14,11 +15,13 @@ pub mod officer;
 mod operate;
 mod token;
 
+use super::exchange::{MAX_PACKET, frame_of};
 use super::incoming::Incoming;
 use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len};
 use confine::Confined;
 use fault::Fault;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown};
 use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
 use std::ffi::OsStr;
 use std::io::{self, IoSliceMut, Read, Write};
@@ -31,9 +34,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use token::{Session, Token};
+use zeroize::Zeroize as _;
 
-/// Lanes that one worker serves at most: as many descriptors as one message can carry, and to spare.
-pub const MAX_LANES: u32 = 64;
+/// Sessions that take short requests, at most.
+pub const MAX_SESSIONS: u32 = 64;
+/// Lanes: two for what makes keys, one for what is long.
+pub(super) const LANES: usize = 3;
 
 /// Serves the gateway that started this process, until it goes away.
 pub fn run() -> ExitCode {
@@ -55,12 +61,15 @@ fn serve() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let mut control = UnixStream::from(control);
     let (mut head, mut first, mut buffer) = ([0; 4], Buffer::default(), Buffer::default());
-    // Not a byte more: what follows brings the lanes.
+    // Not a byte more: what follows brings the sockets.
     control.read_exact(&mut head)?;
     first.resize(frame_len(head).map_err(broken)?, 0);
     control.read_exact(&mut first)?;
     let hello = Hello::decode(&first).map_err(broken)?;
-    let lanes = receive_lanes(&control, hello.lanes)?;
+    let (exchange, lanes) = receive_sockets(&control)?;
+    if !(1..=MAX_SESSIONS).contains(&hello.sessions) {
+        return Err(broken(NotAFrame));
+    }
     let opened = confine(hello.closed).and_then(|confined| Ok((Token::open(&hello)?, confined)));
     let (token, confined) = match opened {
         Ok((token, confined)) => (Arc::new(token), confined),
@@ -81,12 +90,18 @@ fn serve() -> io::Result<()> {
         Err(fault) => Reply::Refused(fault.refusal()).encode(0, &mut buffer),
     };
     welcome.map_err(broken)?;
+    let exchange = Arc::new(exchange);
+    for number in 0..hello.sessions {
+        let (token, exchange) = (Arc::clone(&token), Arc::clone(&exchange));
+        let name = format!("session-{number}");
+        thread::Builder::new().name(name).spawn(move || serve_exchange(&token, &exchange))?;
+    }
     for (number, lane) in lanes.into_iter().enumerate() {
         let token = Arc::clone(&token);
         thread::Builder::new().name(format!("lane-{number}")).spawn(move || serve_lane(&token, lane))?;
     }
     control.write_all(&buffer)?;
-    // Nothing more comes here but the end. The first session stays open, so that the login lasts while lanes open theirs again.
+    // Nothing more comes here but the end. The first session stays open, so that the login lasts while others are opened again.
     let ended = control.read(&mut [0]);
     // At once, with every thread: one that is inside of the module would meet the module's own end at exit, and has been seen to spin there for ever.
     let _never_refused = kill_process(getpid(), Signal::KILL);
@@ -119,6 +134,40 @@ fn serve_lane(token: &Arc<Token>, lane: OwnedFd) {
         if answered.is_err() || stream.write_all(&reply).is_err() {
             return;
         }
+    }
+}
+
+/// Takes requests from the socket that all sessions share: the kernel gives each to one of those that wait.
+fn serve_exchange(token: &Arc<Token>, exchange: &OwnedFd) {
+    let _end = End(exchange);
+    let mut session = None;
+    let (mut packet, mut reply) = (Buffer::new(vec![0; MAX_PACKET]), Buffer::default());
+    loop {
+        let length = match rustix::net::recv(exchange, &mut packet[..], RecvFlags::TRUNC) {
+            Ok((_, length)) => length,
+            Err(Errno::INTR) => continue,
+            Err(_) => break,
+        };
+        let Some(received) = packet.get_mut(..length) else { break };
+        let Some(Ok((number, request))) = frame_of(received).map(Request::decode) else { break };
+        let mut answered = answer(token, &mut session, number, &request, &mut reply);
+        received.zeroize();
+        if reply.len() > MAX_PACKET {
+            answered = Reply::Refused(Fault::from(NotAFrame).refusal()).encode(number, &mut reply);
+        }
+        let send = || rustix::net::send(exchange, &reply, SendFlags::NOSIGNAL);
+        if answered.is_err() || retry_on_intr(send).is_err() {
+            break;
+        }
+    }
+}
+
+/// When a session ends, however that comes, the gateway sees it, whatever the other sessions are at.
+struct End<'a>(&'a OwnedFd);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let _gone_already = rustix::net::shutdown(self.0, Shutdown::Both);
     }
 }
 
@@ -177,11 +226,9 @@ fn receive(stream: &mut UnixStream, incoming: &mut Incoming) -> io::Result<()> {
     Ok(())
 }
 
-fn receive_lanes(control: &UnixStream, count: u32) -> io::Result<Vec<OwnedFd>> {
-    if !(1..=MAX_LANES).contains(&count) {
-        return Err(broken(NotAFrame));
-    }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LANES as usize))];
+/// The socket that the sessions share, and the lanes.
+fn receive_sockets(control: &UnixStream) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1 + LANES))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     rustix::net::recvmsg(
@@ -190,18 +237,19 @@ fn receive_lanes(control: &UnixStream, count: u32) -> io::Result<Vec<OwnedFd>> {
         &mut ancillary,
         RecvFlags::CMSG_CLOEXEC,
     )?;
-    let lanes: Vec<OwnedFd> = ancillary
+    let mut sockets = ancillary
         .drain()
         .filter_map(|message| {
-            let RecvAncillaryMessage::ScmRights(lanes) = message else { return None };
-            Some(lanes)
+            let RecvAncillaryMessage::ScmRights(sockets) = message else { return None };
+            Some(sockets)
         })
-        .flatten()
-        .collect();
-    if lanes.len() != usize::try_from(count).unwrap_or(usize::MAX) {
+        .flatten();
+    let exchange = sockets.next().ok_or_else(|| broken(NotAFrame))?;
+    let lanes: Vec<OwnedFd> = sockets.collect();
+    if lanes.len() != LANES {
         return Err(broken(NotAFrame));
     }
-    Ok(lanes)
+    Ok((exchange, lanes))
 }
 
 fn broken(_: NotAFrame) -> io::Error {
