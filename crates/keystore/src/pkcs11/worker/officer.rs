@@ -249,8 +249,11 @@ impl Officer {
         if fingerprint == expected {
             return Ok(fingerprint);
         }
-        self.session.destroy_object(kek).map_err(|error| failed(error.into()))?;
-        let detail = format!("what came is another wrapping key, {fingerprint}, and was removed again");
+        let fate = match self.session.destroy_object(kek) {
+            Ok(()) => "was removed again",
+            Err(_) => "COULD NOT BE REMOVED: remove it with the token's own tools before anything else",
+        };
+        let detail = format!("what came is another wrapping key, {fingerprint}, and {fate}");
         Err(Error::new(ErrorKind::Integrity, Stage::Perform, detail).remedy(
             "somebody may have put their own in its place: find out who had the line; then receive it anew, with the fingerprint that `holdfast pool kek show` tells where it was made",
         ))
