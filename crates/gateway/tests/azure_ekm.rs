@@ -326,7 +326,7 @@ async fn mutual_tls_lets_in_the_pool_by_its_common_name_and_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_has_one_version_and_what_it_wrapped_opens_until_it_is_stopped() {
-    let mut site = Site::new(|it| it.keys = [("payroll-2026".to_owned(), "kw".to_owned())].into()).await;
+    let mut site = Site::new(|it| it.keys = Some([("payroll-2026".to_owned(), "kw".to_owned())].into())).await;
     let wrapped = ekm::bytes(site.ask("/acme/payroll-2026/wrapkey", &value("A256KW", &DEK)).await);
     // Keys that are not of the list are not there, by whatever name.
     for other in ["kw", "kwp", "Payroll-2026"] {
