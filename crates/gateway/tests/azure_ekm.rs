@@ -350,19 +350,47 @@ async fn a_key_has_one_version_and_what_it_wrapped_opens_until_it_is_stopped() {
     site.stop().await;
 }
 
+/// Key wrap makes more of it than it was.
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_the_quota_is_refused_on_record() {
+async fn the_most_that_is_wrapped_is_unwrapped_again() {
+    let mut site = Site::new(|_| ()).await;
+    let most = vec![0x5a; holdfast_wire::ekm::message::MAX_VALUE];
+    for (key, alg) in [("kw", "A256KW"), ("kwp", "A256KWP")] {
+        let wrapped = ekm::bytes(site.ask(&format!("/acme/{key}/wrapkey"), &value(alg, &most)).await);
+        assert_eq!(wrapped.len(), most.len() + 8);
+        let unwrapped = site.ask(&format!("/acme/{key}/unwrapkey"), &value(alg, &wrapped)).await;
+        assert_eq!(ekm::bytes(unwrapped), most);
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_the_quota_is_refused_and_the_log_has_it_in_sum() {
     let mut site = Site::new(|it| it.requests_per_second = 2).await;
-    let mut throttled = None;
-    for _ in 0..20 {
+    let mut refused = vec![];
+    for _ in 0..40 {
         let answer = site.ask("/acme/kw/wrapkey", &value("A256KW", &DEK)).await;
         if answer.status == 429 {
-            throttled = Some(answer.ekm_error(429, "Throttled").operation());
-            break;
+            refused.push(answer.ekm_error(429, "Throttled").operation());
         }
     }
-    let throttled = throttled.expect("twenty in a moment are more than two a second");
+    assert!(refused.len() > 10, "forty in a moment are more than two a second: {}", refused.len());
     let events = site.stop().await;
-    let event = log::closing(&events, &throttled);
-    assert_eq!((&event["outcome"], &event["caller"]["name"]), (&"refused".into(), &"azure-ekm".into()));
+    let of = |operation: &str| events.iter().filter(|event| event["operation"] == operation).count();
+    let first = log::closing(&events, &refused[0]);
+    assert_eq!((&first["outcome"], &first["action"]), (&"refused".into(), &"wrap".into()));
+    assert!(refused[1..].iter().all(|operation| of(operation) == 0));
+    let throttled: Vec<_> = events.iter().filter(|event| event["reason"] == "throttled").collect();
+    let count = |event: &&Value| match event["action"].as_str().unwrap() {
+        "throttled" => event["context"]["count"].as_str().unwrap().parse().unwrap(),
+        "wrap" => 1,
+        other => panic!("{other}"),
+    };
+    assert_eq!(throttled.iter().map(count).sum::<usize>(), refused.len());
+    for event in throttled {
+        assert_eq!(
+            (&event["caller"]["name"], &event["protocol"]["name"]),
+            (&"azure-ekm".into(), &"azure-ekm".into())
+        );
+    }
 }

@@ -146,7 +146,7 @@ async fn answer(
     if !proxy.quota.take(*ticks) {
         let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the proxy's quota is used up")
             .remedy("slow down, or have an operator raise `requests_per_second` of the proxy");
-        return turn_away(action, error).await;
+        return Err(law.throttle(&recognised, (action, named.as_ref()), error).await);
     }
     let (asks, key) = match (asks, key.transpose()) {
         (Err(error), _) => return turn_away(Action::Undecoded, error).await,
@@ -205,6 +205,8 @@ async fn metadata(
     let Found::Key(key, current, ..) = found else {
         return Err(Error::new(ErrorKind::Internal, Stage::Answer, "another record than the one asked for"));
     };
+    // A stop works before its own record is written, and the record that was read does not have it yet.
+    law.standing(recognised, &[key.id])?;
     let is_one = key.protocol == Some(ekm::PROTOCOL)
         && key.purpose == Purpose::Wrap
         && message::kind(key.algorithm).is_some();
