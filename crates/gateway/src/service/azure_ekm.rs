@@ -53,6 +53,13 @@ pub(super) async fn receive(
         let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
         return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
     }
+    // There is no other proof in a request: an authority that is gone vouches for nobody, on connections that are open either.
+    if !gateway.tls.still_lets_in(&about) {
+        gateway.law.count_noise(about.source, ErrorKind::Unauthenticated.code());
+        let mut turned_away = refused(&unknown());
+        turned_away.answer.headers.push(("connection", "close".into()));
+        return (route, turned_away);
+    }
     if gateway.law.is_sealed() {
         return (route, refused(&sealed()));
     }
@@ -89,9 +96,11 @@ fn refused(error: &Error) -> Answered {
 /// under this name.
 fn certificate(about: &About, proxy: &Proxy) -> Result<ProviderCertificate, Error> {
     let shown = about.peer.as_ref().and_then(|peer| peer.chain().first());
-    shown.and_then(|leaf| holdfast_identity::provider(leaf, &proxy.common_names)).ok_or_else(|| {
-        Error::new(ErrorKind::Unauthenticated, Stage::Identify, ErrorKind::Unauthenticated.row().title)
-    })
+    shown.and_then(|leaf| holdfast_identity::provider(leaf, &proxy.common_names)).ok_or_else(unknown)
+}
+
+fn unknown() -> Error {
+    Error::new(ErrorKind::Unauthenticated, Stage::Identify, ErrorKind::Unauthenticated.row().title)
 }
 
 async fn answer(
