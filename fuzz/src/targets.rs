@@ -225,7 +225,7 @@ fn ekm_request(input: &[u8]) -> bool {
                     assert!(bytes.len() <= message::MAX_VALUE);
                 }
                 message::Asks::Use(Operation::UnwrapBare { wrapped, .. }) => {
-                    assert!(wrapped.len() <= message::MAX_VALUE);
+                    assert!(wrapped.len() <= message::MAX_WRAPPED);
                 }
                 message::Asks::Use(other) => panic!("{other:?} is none of this protocol's"),
                 message::Asks::Info | message::Asks::Metadata => {}

@@ -33,9 +33,8 @@ pub struct AzureEkmTable {
     pub client_ca_file: PathBuf,
     /// The common names that it may have.
     pub client_common_names: Vec<String>,
-    /// The keys that it has, by the names that the provider knows; empty: all of the tenant's that were created for the protocol, by their own names.
-    #[serde(default)]
-    pub keys: BTreeMap<String, String>,
+    /// The keys that it has, by the names that the provider knows; left out: all of the tenant's that were created for the protocol, by their own names.
+    pub keys: Option<BTreeMap<String, String>>,
     /// The most requests a second; 0: as many as come.
     #[serde(default = "requests_per_second")]
     pub requests_per_second: u32,
@@ -153,7 +152,8 @@ pub(crate) struct Proxy {
     pub(crate) quota: Quota,
     pub(crate) deadline: Duration,
     pub(crate) common_names: Vec<String>,
-    keys: BTreeMap<Box<str>, KeyName>,
+    /// By the names that the provider knows; `None`: all, by their own.
+    keys: Option<BTreeMap<Box<str>, KeyName>>,
     server_name: Box<str>,
     prefix: Box<str>,
 }
@@ -197,18 +197,23 @@ impl Proxy {
         let name = |setting: &str, error: holdfast_core::id::InvalidId| {
             Fault::new(format!("`{setting}` is refused")).because(error)
         };
-        let keys = keys.iter().map(|(known, key)| match is_key_name(known) {
+        if keys.as_ref().is_some_and(BTreeMap::is_empty) {
+            return Err(Fault::new("`keys` has none").remedy(
+                "name those that the provider is to have; to let it have all that were created for the protocol, leave `keys` out",
+            ));
+        }
+        let read = |(known, key): (&String, &String)| match is_key_name(known) {
             true => Ok((known.as_str().into(), key.parse().map_err(|error| name("keys", error))?)),
             false => Err(Fault::new(format!("`keys` has `{known}`"))
                 .remedy("the provider knows keys by letters, digits and `-`, 64 at most")),
-        });
+        };
         Ok(Self {
             tenant: tenant.parse().map_err(|error| name("tenant", error))?,
             caller: caller.parse().map_err(|error| name("caller", error))?,
             quota: Quota::of(*requests_per_second),
             deadline: Duration::from_millis(*deadline_milliseconds),
             common_names: client_common_names.clone(),
-            keys: keys.collect::<Result<_, _>>()?,
+            keys: keys.as_ref().map(|keys| keys.iter().map(read).collect()).transpose()?,
             server_name: server_name.to_ascii_lowercase().into(),
             prefix: prefix.as_str().into(),
         })
@@ -222,9 +227,9 @@ impl Proxy {
     /// The key that the provider knows by this name.
     pub(crate) fn key(&self, known: &str) -> Result<KeyName, Error> {
         let none = || Error::new(ErrorKind::NotFound, Stage::Resolve, "the proxy has no key of that name");
-        match self.keys.is_empty() {
-            true => known.parse().map_err(|_| none()),
-            false => self.keys.get(known).cloned().ok_or_else(none),
+        match &self.keys {
+            None => known.parse().map_err(|_| none()),
+            Some(keys) => keys.get(known).cloned().ok_or_else(none),
         }
     }
 }
@@ -248,7 +253,7 @@ mod tests {
             caller: "azure-ekm".into(),
             client_ca_file: "ca.pem".into(),
             client_common_names: vec!["contoso.managedhsmclient.azure.net".into()],
-            keys: BTreeMap::new(),
+            keys: None,
             requests_per_second: 1,
             deadline_milliseconds: 150,
         }
@@ -300,8 +305,9 @@ mod tests {
             (set(|it| it.client_ca_file = PathBuf::new()), "client_ca_file"),
             (set(|it| it.client_common_names = vec![]), "client_common_names"),
             (set(|it| it.client_common_names = vec![String::new()]), "client_common_names"),
-            (set(|it| it.keys = [("a_b".to_owned(), "kek".to_owned())].into()), "a_b"),
-            (set(|it| it.keys = [("a".to_owned(), "/".to_owned())].into()), "keys"),
+            (set(|it| it.keys = Some([("a_b".to_owned(), "kek".to_owned())].into())), "a_b"),
+            (set(|it| it.keys = Some([("a".to_owned(), "/".to_owned())].into())), "keys"),
+            (set(|it| it.keys = Some(BTreeMap::new())), "`keys` has none"),
             (set(|it| it.deadline_milliseconds = 0), "deadline_milliseconds"),
             (set(|it| it.deadline_milliseconds = 251), "deadline_milliseconds"),
         ] {
@@ -333,7 +339,7 @@ mod tests {
         let all = Proxy::of(&table()).unwrap();
         assert_eq!(all.key("payroll").unwrap().to_string(), "payroll");
         assert!(all.key("..").is_err());
-        let keys = [("payroll-2026".to_owned(), "payroll.kek".to_owned())].into();
+        let keys = Some([("payroll-2026".to_owned(), "payroll.kek".to_owned())].into());
         let some = Proxy::of(&AzureEkmTable { keys, ..table() }).unwrap();
         assert_eq!(some.key("payroll-2026").unwrap().to_string(), "payroll.kek");
         for other in ["Payroll-2026", "payroll.kek", "payroll"] {

@@ -5,6 +5,7 @@ use crate::fault::Fault;
 use crate::proxy;
 use crate::strangers::{Stranger, Strangers};
 use crate::tls::{Served, TlsState};
+use arc_swap::ArcSwap;
 use holdfast_core::peer::Peer;
 use std::collections::HashMap;
 use std::future::Future;
@@ -32,6 +33,8 @@ pub struct About {
     pub peer: Option<Peer>,
     /// The name that it asked for, where that is one that not everybody is served under: it has shown that it may.
     pub(crate) guarded: Option<Box<str>>,
+    /// The configuration that has last let it in.
+    pub(crate) let_in_by: ArcSwap<Served>,
     /// Where it comes from: the socket's address, or what a configured load balancer says.
     pub source: Option<IpAddr>,
     /// Whether HTTP/2 was agreed on.
@@ -165,9 +168,9 @@ impl Listener {
         let mut cut = self.cut.subscribe();
         tokio::spawn(async move {
             let served = async move {
-                match timeout(limit, greet(stream, address, is_balancer, tls)).await {
+                match timeout(limit, greet(stream, address, is_balancer, &tls)).await {
                     Ok(Ok((stream, guarded, source))) => {
-                        let about = about(&stream, (guarded, source), stranger, places);
+                        let about = about(&stream, (guarded, tls, source), stranger, places);
                         serve(Connection { stream, about }).await;
                     }
                     Ok(Err(error)) => {
@@ -194,7 +197,7 @@ async fn greet(
     mut stream: TcpStream,
     address: SocketAddr,
     is_balancer: bool,
-    tls: Arc<Served>,
+    tls: &Served,
 ) -> io::Result<(TlsStream<TcpStream>, Option<Box<str>>, Option<IpAddr>)> {
     stream.set_nodelay(true)?;
     let source = if is_balancer {
@@ -228,7 +231,7 @@ async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<SocketAd
 
 fn about(
     stream: &TlsStream<TcpStream>,
-    (guarded, source): (Option<Box<str>>, Option<IpAddr>),
+    (guarded, tls, source): (Option<Box<str>>, Arc<Served>, Option<IpAddr>),
     stranger: Stranger,
     places: (OwnedSemaphorePermit, AddressPlace),
 ) -> About {
@@ -236,7 +239,7 @@ fn about(
     let chain = session.peer_certificates().unwrap_or_default();
     let peer = (!chain.is_empty()).then(|| Peer::new(chain.iter().map(|der| der.to_vec().into()).collect()));
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    About { peer, guarded, source, is_http2, stranger, _places: places }
+    About { peer, guarded, let_in_by: ArcSwap::new(tls), source, is_http2, stranger, _places: places }
 }
 
 /// Errors of `accept` that concern the one connection only (accept(2)).

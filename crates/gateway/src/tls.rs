@@ -2,12 +2,16 @@
 //!
 //! A client certificate is asked for and never demanded, and TLS checks only that the peer holds its key. Whether anybody vouches for it
 //! is decided per request by the tenant's own trust anchors, so that a change of anchors, revocation lists or callers reaches live
-//! connections, and one tenant's authority means nothing to another. The configuration is swapped whole: with it end all resumptions.
+//! connections, and one tenant's authority means nothing to another. Names that are one provider's alone are guarded: there the configured
+//! authorities and names decide, in the handshake, and once more on what is open when the configuration was exchanged, where the provider's
+//! protocol has nothing else to know it by. The configuration is swapped whole: with it end all resumptions.
 
 use crate::config::{Tls, TlsVersion};
 use crate::directory::Directory;
 use crate::fault::Fault;
+use crate::listener::About;
 use arc_swap::ArcSwap;
+use holdfast_core::peer::Peer;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
@@ -41,7 +45,7 @@ pub struct TlsState {
 /// What is served, by the name that a client asks for.
 pub(crate) struct Served {
     open: Arc<ServerConfig>,
-    guarded: HashMap<Box<str>, Arc<ServerConfig>>,
+    guarded: HashMap<Box<str>, (Arc<ServerConfig>, Arc<Expected>)>,
 }
 
 /// A name that is served only to whom shows a certificate of these authorities for one of these names.
@@ -104,6 +108,21 @@ impl TlsState {
         self.current.load_full()
     }
 
+    /// Whether a connection under a guarded name would be let in under it now: after an exchange its certificate is looked at again.
+    pub(crate) fn still_lets_in(&self, about: &About) -> bool {
+        let Some(name) = about.guarded.as_deref() else { return true };
+        let served = self.current();
+        if Arc::ptr_eq(&served, &about.let_in_by.load()) {
+            return true;
+        }
+        let chain = about.peer.as_ref().map(Peer::chain).unwrap_or_default();
+        let is_let_in = served.guarded.get(name).is_some_and(|(_, expected)| expected.lets_in(chain));
+        if is_let_in {
+            about.let_in_by.store(served);
+        }
+        is_let_in
+    }
+
     /// Reads certificate and key again. The ones in force stay when the new ones are refused.
     ///
     /// # Errors
@@ -132,8 +151,9 @@ impl Served {
         )?;
         let guarded = guards.iter().map(|guard| {
             let spoken = guard.names.spoken(settings);
-            let config = build(settings, directory, spoken, Arc::new(Expected::of(guard)?))?;
-            Ok((guard.server_name.clone(), config))
+            let expected = Arc::new(Expected::of(guard)?);
+            let config = build(settings, directory, spoken, Arc::clone(&expected) as _)?;
+            Ok((guard.server_name.clone(), (config, expected)))
         });
         Ok(Self { open, guarded: guarded.collect::<Result<_, Fault>>()? })
     }
@@ -155,7 +175,7 @@ impl Served {
         let asked = begun.client_hello().server_name().map(str::to_ascii_lowercase);
         let guarded = asked.and_then(|name| self.guarded.get_key_value(&*name));
         let (name, config) = match guarded {
-            Some((name, config)) => (Some(name.clone()), config),
+            Some((name, (config, _))) => (Some(name.clone()), config),
             None => (None, &self.open),
         };
         Ok((begun.into_stream(Arc::clone(config)).await?, name))
@@ -241,6 +261,12 @@ impl Expected {
             .build()
             .map_err(|error| refused().because(error))?;
         Ok(Self { authorities, names: names.clone() })
+    }
+
+    fn lets_in(&self, chain: &[Box<[u8]>]) -> bool {
+        let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(&**der)).collect();
+        let Some((leaf, intermediates)) = chain.split_first() else { return false };
+        self.verify_client_cert(leaf, intermediates, UnixTime::now()).is_ok()
     }
 }
 

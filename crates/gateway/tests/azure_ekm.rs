@@ -23,7 +23,7 @@ use support::peer::Peer;
 use support::{Dev, dev_with, log, settings};
 
 struct Site {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     gateway: Dev,
     api: Api,
     hsm: Authority,
@@ -56,7 +56,7 @@ impl Site {
         }
         let leaf = hsm.issue_named(None, POOL, 5);
         let peer = ekm::connect(&gateway, &leaf).await;
-        Self { _directory: directory, gateway, api, hsm, peer }
+        Self { directory, gateway, api, hsm, peer }
     }
 
     async fn ask(&mut self, path: &str, body: &Value) -> support::Answer {
@@ -64,7 +64,7 @@ impl Site {
     }
 
     async fn stop(self) -> Vec<Value> {
-        let Self { gateway, .. } = self;
+        let Self { gateway, directory: _directory, .. } = self;
         gateway.running.shut_down().await.unwrap();
         log::events(&gateway.directory, "dev")
     }
@@ -326,7 +326,8 @@ async fn mutual_tls_lets_in_the_pool_by_its_common_name_and_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_has_one_version_and_what_it_wrapped_opens_until_it_is_stopped() {
-    let mut site = Site::new(|it| it.keys = [("payroll-2026".to_owned(), "kw".to_owned())].into()).await;
+    let mut site =
+        Site::new(|it| it.keys = Some([("payroll-2026".to_owned(), "kw".to_owned())].into())).await;
     let wrapped = ekm::bytes(site.ask("/acme/payroll-2026/wrapkey", &value("A256KW", &DEK)).await);
     // Keys that are not of the list are not there, by whatever name.
     for other in ["kw", "kwp", "Payroll-2026"] {
@@ -350,19 +351,69 @@ async fn a_key_has_one_version_and_what_it_wrapped_opens_until_it_is_stopped() {
     site.stop().await;
 }
 
+/// Key wrap makes more of it than it was.
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_the_quota_is_refused_on_record() {
+async fn the_most_that_is_wrapped_is_unwrapped_again() {
+    let mut site = Site::new(|_| ()).await;
+    let most = vec![0x5a; holdfast_wire::ekm::message::MAX_VALUE];
+    for (key, alg) in [("kw", "A256KW"), ("kwp", "A256KWP")] {
+        let wrapped = ekm::bytes(site.ask(&format!("/acme/{key}/wrapkey"), &value(alg, &most)).await);
+        assert_eq!(wrapped.len(), most.len() + 8);
+        let unwrapped = site.ask(&format!("/acme/{key}/unwrapkey"), &value(alg, &wrapped)).await;
+        assert_eq!(ekm::bytes(unwrapped), most);
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_the_quota_is_refused_and_the_log_has_it_in_sum() {
     let mut site = Site::new(|it| it.requests_per_second = 2).await;
-    let mut throttled = None;
-    for _ in 0..20 {
+    let mut refused = vec![];
+    for _ in 0..40 {
         let answer = site.ask("/acme/kw/wrapkey", &value("A256KW", &DEK)).await;
         if answer.status == 429 {
-            throttled = Some(answer.ekm_error(429, "Throttled").operation());
-            break;
+            refused.push(answer.ekm_error(429, "Throttled").operation());
         }
     }
-    let throttled = throttled.expect("twenty in a moment are more than two a second");
+    assert!(refused.len() > 10, "forty in a moment are more than two a second: {}", refused.len());
     let events = site.stop().await;
-    let event = log::closing(&events, &throttled);
-    assert_eq!((&event["outcome"], &event["caller"]["name"]), (&"refused".into(), &"azure-ekm".into()));
+    let of = |operation: &str| events.iter().filter(|event| event["operation"] == operation).count();
+    let first = log::closing(&events, &refused[0]);
+    assert_eq!((&first["outcome"], &first["action"]), (&"refused".into(), &"wrap".into()));
+    assert!(refused[1..].iter().all(|operation| of(operation) == 0));
+    let throttled: Vec<_> = events.iter().filter(|event| event["reason"] == "throttled").collect();
+    let count = |event: &&Value| match event["action"].as_str().unwrap() {
+        "throttled" => event["context"]["count"].as_str().unwrap().parse().unwrap(),
+        "wrap" => 1,
+        other => panic!("{other}"),
+    };
+    assert_eq!(throttled.iter().map(count).sum::<usize>(), refused.len());
+    for event in throttled {
+        assert_eq!(
+            (&event["caller"]["name"], &event["protocol"]["name"]),
+            (&"azure-ekm".into(), &"azure-ekm".into())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_is_taken_away_vouches_for_nobody_who_is_there() {
+    let mut site = Site::new(|_| ()).await;
+    let file = site.directory.path().join("managed-hsm.pem");
+    site.ask("/acme/info", &about()).await.expect(200);
+    // Whoever is vouched for still, stays.
+    let next = Authority::new("the next");
+    std::fs::write(&file, site.hsm.pem.clone() + &next.pem).unwrap();
+    site.gateway.running.reload().unwrap();
+    site.ask("/acme/info", &about()).await.expect(200);
+    std::fs::write(&file, &next.pem).unwrap();
+    site.gateway.running.reload().unwrap();
+    let wrap = value("A256KW", &DEK);
+    let refused = site.ask("/acme/kw/wrapkey", &wrap).await.ekm_error(401, "Unauthorized");
+    assert_eq!(refused.header("connection"), Some("close"));
+    let closed = tokio::io::AsyncReadExt::read(&mut site.peer.stream, &mut [0]).await;
+    assert_eq!(closed.unwrap_or(0), 0, "the connection is left open");
+    let mut peer = ekm::connect(&site.gateway, &next.issue_named(None, POOL, 5)).await;
+    ask(&mut peer, "/acme/kw/wrapkey", &wrap).await.expect(200);
+    site.stop().await;
 }

@@ -49,7 +49,7 @@ pub use snapshot::TenantView;
 pub use unseal::Unsealing;
 pub use use_key::{Call, Pending, Recognised};
 
-use crate::caller::{Authentication, Caller, CallerRecord, Credential};
+use crate::caller::{Authentication, Caller, CallerKind, CallerRecord, Credential};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, OperationId, TenantId};
@@ -236,7 +236,10 @@ impl<P: Ports> Pipeline<P> {
             return Ok((view, Caller { tenant, record, authentication: Authentication::Open }));
         }
         if let Proof::Provider(certificate) = &inbound.proof {
-            let its = |record: &&Arc<CallerRecord>| inbound.only == Some(&record.name);
+            // Nobody registered the certificate: it makes nobody a custodian, an auditor or a developer, whatever name a configuration gives the door.
+            let its = |record: &&Arc<CallerRecord>| {
+                inbound.only == Some(&record.name) && record.kind == CallerKind::Application
+            };
             let record = view.data.callers.iter().find(its).map(Arc::clone).ok_or_else(unknown)?;
             let holds = |at| certificate.authentication(at).ok_or_else(unknown);
             if let Some(held) = held {

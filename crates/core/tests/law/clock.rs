@@ -4,13 +4,15 @@ use holdfast_conformance::doubles::{CommitFault, certificate, token};
 use holdfast_conformance::rig::{AUTHORITY, POLICY, Rig, call, encrypt, new_key, transition};
 use holdfast_conformance::task::now;
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::caller::{CallerKind, CallerRecord};
 use holdfast_core::command::{Command, Done};
 use holdfast_core::context::Context;
 use holdfast_core::lifecycle::Transition;
-use holdfast_core::peer::Proof;
+use holdfast_core::peer::{Proof, ProviderCertificate};
+use holdfast_core::pipeline::Inbound;
 use holdfast_core::port::World;
 use holdfast_core::retention::Retention;
-use holdfast_core::{Error, ErrorKind};
+use holdfast_core::{CallerName, Error, ErrorKind, Timestamp};
 
 const DAY: i64 = 86_400;
 
@@ -140,6 +142,39 @@ fn what_was_found_of_a_connection_before_the_jump_was_noticed_is_found_anew() {
     encrypts(&rig).unwrap();
     tick(&rig);
     assert_eq!(kind(encrypts(&rig)), ErrorKind::Unauthenticated);
+}
+
+#[test]
+fn a_providers_certificate_must_be_valid_at_both_times() {
+    let door: CallerName = "door".parse().unwrap();
+    for (valid, jump) in [((2, 30), 3 * DAY), ((-30, -2), -3 * DAY)] {
+        let rig = rig_under("permit door use *\npermit kind:custodian administer *");
+        let record = CallerRecord {
+            name: door.clone(),
+            kind: CallerKind::Application,
+            groups: vec![],
+            credentials: vec![],
+            tokens: vec![],
+            suspended: false,
+        };
+        now(rig.command("carol", Command::PutCaller(record))).unwrap();
+        let valid = [valid.0, valid.1].map(|days| Timestamp::from_micros(in_days(days) * 1_000_000));
+        let certificate = ProviderCertificate::examined([7; 32], "hsm.example".into(), valid.into());
+        let comes = |rig: &Rig| {
+            let inbound = rig.inbound_with(&rig.acme, Proof::Provider(&certificate));
+            rig.pipeline.recognise(&Inbound { only: Some(&door), ..inbound }).map(drop)
+        };
+        assert_eq!(kind(comes(&rig)), ErrorKind::Unauthenticated, "{jump}");
+        rig.world.jump(jump);
+        tick(&rig);
+        assert_eq!(kind(comes(&rig)), ErrorKind::Unauthenticated, "{jump}");
+        confirm(&rig, "olga").unwrap();
+        comes(&rig).unwrap();
+        // What has expired by the new time has expired.
+        rig.world.jump(60 * jump);
+        tick(&rig);
+        assert_eq!(kind(comes(&rig)), ErrorKind::Unauthenticated, "{jump}");
+    }
 }
 
 #[test]

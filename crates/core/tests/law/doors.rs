@@ -123,3 +123,23 @@ fn a_providers_certificate_lets_in_its_doors_caller_alone_and_only_while_it_is_v
         assert_eq!(through(only, valid), unknown, "{only:?} {valid:?}");
     }
 }
+
+#[test]
+fn a_providers_certificate_makes_nobody_more_than_an_application() {
+    let rig = rig();
+    for (kind, expected) in [
+        (CallerKind::Application, Ok(())),
+        (CallerKind::Custodian, Err(ErrorKind::Unauthenticated)),
+        (CallerKind::Auditor, Err(ErrorKind::Unauthenticated)),
+    ] {
+        register(&rig, CallerRecord { credentials: vec![], ..caller(kind.name(), kind, None) }).unwrap();
+        let door: CallerName = kind.name().parse().unwrap();
+        let now_at = rig.world.now();
+        let valid = (now_at, now_at.plus_seconds(60));
+        let certificate = ProviderCertificate::examined([7; 32], "hsm.example".into(), valid);
+        let inbound = rig.inbound_with(&rig.acme, Proof::Provider(&certificate));
+        let inbound = Inbound { only: Some(&door), ..inbound };
+        let found = rig.pipeline.recognise(&inbound).map(drop).map_err(|error| error.kind());
+        assert_eq!(found, expected, "{}", kind.name());
+    }
+}

@@ -53,6 +53,13 @@ pub(super) async fn receive(
         let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
         return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
     }
+    // There is no other proof in a request: an authority that is gone vouches for nobody, on connections that are open either.
+    if !gateway.tls.still_lets_in(&about) {
+        gateway.law.count_noise(about.source, ErrorKind::Unauthenticated.code());
+        let mut turned_away = refused(&unknown());
+        turned_away.answer.headers.push(("connection", "close".into()));
+        return (route, turned_away);
+    }
     if gateway.law.is_sealed() {
         return (route, refused(&sealed()));
     }
@@ -89,9 +96,11 @@ fn refused(error: &Error) -> Answered {
 /// under this name.
 fn certificate(about: &About, proxy: &Proxy) -> Result<ProviderCertificate, Error> {
     let shown = about.peer.as_ref().and_then(|peer| peer.chain().first());
-    shown.and_then(|leaf| holdfast_identity::provider(leaf, &proxy.common_names)).ok_or_else(|| {
-        Error::new(ErrorKind::Unauthenticated, Stage::Identify, ErrorKind::Unauthenticated.row().title)
-    })
+    shown.and_then(|leaf| holdfast_identity::provider(leaf, &proxy.common_names)).ok_or_else(unknown)
+}
+
+fn unknown() -> Error {
+    Error::new(ErrorKind::Unauthenticated, Stage::Identify, ErrorKind::Unauthenticated.row().title)
 }
 
 async fn answer(
@@ -146,7 +155,7 @@ async fn answer(
     if !proxy.quota.take(*ticks) {
         let error = Error::new(ErrorKind::Throttled, Stage::Receive, "the proxy's quota is used up")
             .remedy("slow down, or have an operator raise `requests_per_second` of the proxy");
-        return turn_away(action, error).await;
+        return Err(law.throttle(&recognised, (action, named.as_ref()), error).await);
     }
     let (asks, key) = match (asks, key.transpose()) {
         (Err(error), _) => return turn_away(Action::Undecoded, error).await,
@@ -205,6 +214,8 @@ async fn metadata(
     let Found::Key(key, current, ..) = found else {
         return Err(Error::new(ErrorKind::Internal, Stage::Answer, "another record than the one asked for"));
     };
+    // A stop works before its own record is written, and the record that was read does not have it yet.
+    law.standing(recognised, &[key.id])?;
     let is_one = key.protocol == Some(ekm::PROTOCOL)
         && key.purpose == Purpose::Wrap
         && message::kind(key.algorithm).is_some();

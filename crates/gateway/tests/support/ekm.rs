@@ -28,7 +28,7 @@ pub fn table(directory: &Path, authority: &Authority, prefix: &str, caller: &str
         caller: caller.to_owned(),
         client_ca_file: ca,
         client_common_names: vec![POOL.to_owned()],
-        keys: std::collections::BTreeMap::new(),
+        keys: None,
         requests_per_second: 0,
         deadline_milliseconds: 250,
     }

@@ -14,8 +14,10 @@ use holdfast_core::{Error, ErrorKind, Secret, Stage};
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-/// The most bytes of what is wrapped, and of what that gives: more than the longest private key that anybody wraps.
+/// The most bytes of what is wrapped: more than the longest private key that anybody wraps.
 pub const MAX_VALUE: usize = 8 << 10;
+/// The most bytes of what is unwrapped: what key wrap makes of the most is eight bytes longer (RFC 3394 §2.2.1, RFC 5649 §4.1).
+pub const MAX_WRAPPED: usize = MAX_VALUE + 8;
 /// The most bytes of anything that is said of a request.
 const MAX_SAID: usize = 256;
 
@@ -179,19 +181,19 @@ fn asks(path: &Path<'_>, alg: Option<&str>, value: Option<Base64>) -> Result<Ask
         named(alg).ok_or_else(|| wrong("`alg`: expected `A256KW`, `A256KWP`, `RSA-OAEP-256` or `RSA-OAEP`"))
     })?;
     let Some(Base64(Some(text))) = value else { return Err(missing("value")) };
-    let bytes = decoded(&text)?;
+    let bytes = decoded(&text, if wraps { MAX_VALUE } else { MAX_WRAPPED })?;
     Ok(Asks::Use(match wraps {
         true => Operation::WrapBare { bytes, wrapping },
         false => Operation::UnwrapBare { wrapped: bytes.expose().to_vec(), wrapping },
     }))
 }
 
-fn decoded(text: &Secret) -> Result<Secret, Error> {
+fn decoded(text: &Secret, most: usize) -> Result<Secret, Error> {
     let too_large = || {
-        let detail = format!("`value`: has more than {MAX_VALUE} bytes");
+        let detail = format!("`value`: has more than {most} bytes");
         Error::new(ErrorKind::TooLarge, Stage::Decode, detail)
     };
-    if text.len() > MAX_VALUE.div_ceil(3).saturating_mul(4) {
+    if text.len() > most.div_ceil(3).saturating_mul(4) {
         return Err(too_large());
     }
     let mut bytes = Secret::new(vec![0; base64::decoded_len_estimate(text.len())]);
@@ -199,7 +201,7 @@ fn decoded(text: &Secret) -> Result<Secret, Error> {
         .decode_slice(text.expose(), bytes.expose_mut())
         .map_err(|_| wrong("`value`: expected base64url without padding"))?;
     bytes.expose_mut().truncate(len);
-    if len > MAX_VALUE { Err(too_large()) } else { Ok(bytes) }
+    if len > most { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn wrong(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
@@ -487,16 +489,18 @@ mod tests {
 
     #[test]
     fn the_largest_that_is_taken_and_one_more() {
-        let sized = |bytes: usize| {
+        let sized = |path: &Path<'_>, bytes: usize| {
             let mut body: serde_json::Value = serde_json::from_str(fixture!("wrap-a256kw.json")).unwrap();
             body["value"] = URL_SAFE_NO_PAD.encode(vec![7; bytes]).into();
-            decode(&WRAP, QUERY, body.to_string().as_bytes()).asks.map(drop).map_err(|error| error.kind())
+            decode(path, QUERY, body.to_string().as_bytes()).asks.map(drop).map_err(|error| error.kind())
         };
-        assert_eq!(sized(MAX_VALUE), Ok(()));
-        for more in [MAX_VALUE + 1, MAX_VALUE + 3, 2 * MAX_VALUE] {
-            assert_eq!(sized(more), Err(ErrorKind::TooLarge));
+        for (path, most) in [(WRAP, MAX_VALUE), (UNWRAP, MAX_WRAPPED)] {
+            assert_eq!(sized(&path, most), Ok(()));
+            for more in [most + 1, most + 3, 2 * most] {
+                assert_eq!(sized(&path, more), Err(ErrorKind::TooLarge));
+            }
         }
-        const { assert!(super::super::MAX_BODY > MAX_VALUE / 3 * 4 + 4 * MAX_SAID) }
+        const { assert!(super::super::MAX_BODY > MAX_WRAPPED / 3 * 4 + 4 * MAX_SAID) }
     }
 
     proptest! {

@@ -207,9 +207,9 @@ fn compare(file: &Path, tenant: &Tenant, proxy: &Proxy, report: &mut Report) -> 
             "name that caller with `--caller`, or another `--prefix`".to_owned(),
         )),
         Some(table) => {
-            let known = match table.keys.is_empty() {
-                true => Some(external.as_str()),
-                false => table.keys.get(external).map(String::as_str),
+            let known = match &table.keys {
+                None => Some(external.as_str()),
+                Some(keys) => keys.get(external).map(String::as_str),
             };
             (known != Some(key.as_str())).then(|| {
                 let problem = match known {
