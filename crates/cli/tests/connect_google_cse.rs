@@ -402,6 +402,25 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
     names(&with(&billing), 3, &["it is denied by `lawyers`", "to wrap: 403"]);
 }
 
+/// Whoever wrote conditions gets no permit beside them that has none.
+#[test]
+fn a_policy_with_conditions_is_left_as_it_is() {
+    let dev = gateway(TABLE);
+    let before = dev.ok(&["policy", "show"]);
+    connected(&dev);
+    let permit = "@id(\"ID\")\npermit (principal == Holdfast::Caller::\"google-cse\", action in [Holdfast::Action::\"encrypt\", Holdfast::Action::\"decrypt\"], resource == Holdfast::Key::\"workspace\")\nwhen { context.request.hasTag(\"email\") && context.request.getTag(\"email\") == \"EMAIL\" };\n";
+    let sign = "@id(\"signs\")\npermit (principal == Holdfast::Caller::\"google-cse\", action == Holdfast::Action::\"sign\", resource == Holdfast::Key::\"workspace-signing\");\n";
+    let permit = permit.replace("ID", "for-ana").replace("EMAIL", "Ana@example.org");
+    set_policy(&dev, &format!("{before}\n{permit}\n{sign}"));
+    let version = policy_version(&dev);
+    let said = dev.ok(&line(&["--set-policy"]));
+    watched(&said, "may encrypt, decrypt with `workspace` under conditions");
+    assert_eq!(policy_version(&dev), version);
+    // She meets them.
+    fine(&dev.ok(&line(&[&["--set-policy"][..], &TOKENS].concat())), &["gives the key back"]);
+    assert_eq!(policy_version(&dev), version);
+}
+
 #[test]
 fn a_service_that_browsers_cannot_use_is_named() {
     let dev = gateway(&format!("{TABLE}origins = [\"https://other.example\"]\n"));

@@ -208,11 +208,16 @@ impl Service {
                 "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action {actions},\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n\n"
             ));
         };
-        if lacks.any_of(&[Action::Encrypt, Action::Decrypt]) {
+        let wraps = [Action::Encrypt, Action::Decrypt];
+        if lacks.any_of(&wraps) && !lacks.is_conditional(caller, key, &wraps) {
             let actions = "in [Holdfast::Action::\"encrypt\", Holdfast::Action::\"decrypt\"]";
             add(lacks.id(&format!("{caller}-wraps-with-{key}")), actions, key);
         }
-        if let Some(key) = signing_key.as_ref().filter(|_| lacks.any_of(&[Action::Sign])) {
+        let signs = [Action::Sign];
+        if let Some(key) = signing_key
+            .as_ref()
+            .filter(|key| lacks.any_of(&signs) && !lacks.is_conditional(caller, key, &signs))
+        {
             add(lacks.id(&format!("{caller}-signs-with-{key}")), "== Holdfast::Action::\"sign\"", key);
         }
         text
