@@ -23,9 +23,9 @@ use serde_json::Value;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-const URL: &str = "https://kacls.example.org/v1";
+const URL: &str = "https://kacls.example.org/cse";
 const IDP: &str = "https://idp.example.org";
-const PEER: &str = "https://old-kacls.example.org/v1";
+const PEER: &str = "https://old-kacls.example.org/cse";
 /// Keys of everybody's, and both tokens in all shapes, by PyJWT.
 const PYTHON: &str = r#"
 import json, sys, time, jwt
@@ -38,7 +38,7 @@ now = int(time.time())
 times = {"iat": now, "exp": now + 3600}
 user = {**times, "iss": "https://idp.example.org", "aud": "cse-client", "email": "ana@idp.example.org", "google_email": "ana@example.org", "department": "legal"}
 google = {**times, "iss": "gsuitecse-tokenissuer-drive@system.gserviceaccount.com", "aud": "cse-authorization", "email": "Ana@example.org",
-          "kacls_url": "https://kacls.example.org/v1", "resource_name": "//googleapis.com/drive/files/1a2b3c", "role": "writer", "perimeter_id": ""}
+          "kacls_url": "https://kacls.example.org/cse", "resource_name": "//googleapis.com/drive/files/1a2b3c", "role": "writer", "perimeter_id": ""}
 def write(name, claims, **more):
     open(name, "w").write(jwt.encode({**claims, **more}, key, algorithm="RS256", headers={"kid": "one"}))
 write("user", user)
@@ -50,7 +50,7 @@ write("user.bob", user, google_email="bob@example.org")
 write("user.billing", user, department="billing")
 write("google.late", google, exp=now - 100)
 write("google.early", google, iat=now + 1000)
-write("google.elsewhere", google, kacls_url="https://kacls.evil.example/v1")
+write("google.elsewhere", google, kacls_url="https://kacls.evil.example/cse")
 write("google.owner", google, kacls_owner_domain="other.example")
 write("google.reader", google, role="reader")
 write("google.upgrader", google, role="upgrader")
@@ -75,7 +75,7 @@ fn issuers(keys: &str) -> String {
 
 const TABLE: &str = r#"
 [[google_cse]]
-kacls_url = "https://kacls.example.org/v1"
+kacls_url = "https://kacls.example.org/cse"
 name = "trial"
 tenant = "dev"
 caller = "google-cse"
@@ -84,7 +84,7 @@ owner_domains = ["example.org"]
 audiences = ["cse-client"]
 providers = ["https://idp.example.org"]
 signing_keys = ["workspace-signing"]
-take_from = ["https://old-kacls.example.org/v1"]
+take_from = ["https://old-kacls.example.org/cse"]
 claims = ["department"]
 "#;
 
@@ -140,7 +140,7 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
             "made: `workspace`, xaes-256-gcm",
             "made: `workspace-signing`, rsa-3072",
             "registered: `google-cse`",
-            "`https://idp.example.org`, `https://kacls.example.org/v1`, `apps-security-cse-kaclscommunication@",
+            "`https://idp.example.org`, `https://kacls.example.org/cse`, `apps-security-cse-kaclscommunication@",
             "set: version",
             "encrypt and decrypt with `workspace`, and sign with `workspace-signing`",
             "Holdfast ",
@@ -156,7 +156,7 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
     watched(&said, "a name under which nobody answers this machine would not do");
     // What is to be pasted has the real values; what the configuration has already is not among it.
     assert!(
-        said.contains("\nURL   https://kacls.example.org/v1\n") && !said.contains("[[google_cse]]"),
+        said.contains("\nURL   https://kacls.example.org/cse\n") && !said.contains("[[google_cse]]"),
         "{said}"
     );
     let well_known = "{\n  \"name\": \"https://idp.example.org\",\n  \"client_id\": \"cse-client\",\n  \"discovery_uri\": \"https://idp.example.org/.well-known/openid-configuration\"\n}";
@@ -277,7 +277,7 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
             "`google-cse` is not registered for anybody of `https://other.example.org/v1`",
         ],
     );
-    let shown = "[[google_cse]]\nkacls_url = \"https://other.example.org/v1\"\ntenant = \"dev\"\ncaller = \"google-cse\"\nkey = \"workspace\"\nowner_domains = [\"example.org\"]\n";
+    let shown = "[[google_cse]]\nkacls_url = \"https://other.example.org/v1\"\nown_host = true\ntenant = \"dev\"\ncaller = \"google-cse\"\nkey = \"workspace\"\nowner_domains = [\"example.org\"]\n";
     assert!(stdout(&output).contains(shown), "{}", stdout(&output));
     for (options, problem, remedy) in [
         (
@@ -330,7 +330,7 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
             "user",
             "google.elsewhere",
             5,
-            &["is for the key service `https://kacls.evil.example/v1`", "admin console"],
+            &["is for the key service `https://kacls.evil.example/cse`", "admin console"],
         ),
         ("user", "google.owner", 5, &["is of the domain `other.example`", "`owner_domains`"]),
         ("user", "google.reader", 2, &["lets nobody wrap: its role is `reader`"]),
@@ -402,6 +402,25 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
     names(&with(&billing), 3, &["it is denied by `lawyers`", "to wrap: 403"]);
 }
 
+/// Whoever wrote conditions gets no permit beside them that has none.
+#[test]
+fn a_policy_with_conditions_is_left_as_it_is() {
+    let dev = gateway(TABLE);
+    let before = dev.ok(&["policy", "show"]);
+    connected(&dev);
+    let permit = "@id(\"ID\")\npermit (principal == Holdfast::Caller::\"google-cse\", action in [Holdfast::Action::\"encrypt\", Holdfast::Action::\"decrypt\"], resource == Holdfast::Key::\"workspace\")\nwhen { context.request.hasTag(\"email\") && context.request.getTag(\"email\") == \"EMAIL\" };\n";
+    let sign = "@id(\"signs\")\npermit (principal == Holdfast::Caller::\"google-cse\", action == Holdfast::Action::\"sign\", resource == Holdfast::Key::\"workspace-signing\");\n";
+    let permit = permit.replace("ID", "for-ana").replace("EMAIL", "Ana@example.org");
+    set_policy(&dev, &format!("{before}\n{permit}\n{sign}"));
+    let version = policy_version(&dev);
+    let said = dev.ok(&line(&["--set-policy"]));
+    watched(&said, "may encrypt, decrypt with `workspace` under conditions");
+    assert_eq!(policy_version(&dev), version);
+    // She meets them.
+    fine(&dev.ok(&line(&[&["--set-policy"][..], &TOKENS].concat())), &["gives the key back"]);
+    assert_eq!(policy_version(&dev), version);
+}
+
 #[test]
 fn a_service_that_browsers_cannot_use_is_named() {
     let dev = gateway(&format!("{TABLE}origins = [\"https://other.example\"]\n"));
@@ -439,7 +458,7 @@ fn a_name_that_leads_elsewhere_is_named() {
     let other = impostor(r#"{"server_type":"KACLS","name":"other"}"#);
     for (named, leads_there) in [(&same, true), (&other, false)] {
         let certificates = format!("{}{}", asked.certificate, named.certificate);
-        let kacls = format!("{}/v1", named.url);
+        let kacls = format!("{}/cse", named.url);
         let said = stdout(&ask(&asked.url, &certificates, &["--kacls-url", &kacls]));
         let (_, port) = named.url.rsplit_once(':').unwrap();
         watched(
@@ -483,8 +502,8 @@ fn answers_that_were_changed_on_the_way_are_named() {
     let asked = |preflight: (Reply, Reply), posted: Reply| {
         let impostor = Impostor::start(move |Asked { line, head, .. }: &Asked| {
             let (status, headers, body) = match line.split(' ').collect::<Vec<_>>()[..] {
-                ["GET", "/v1/status"] => ("200 OK", vec![], STATUS),
-                ["GET", "/v1/certs"] => ("200 OK", vec![], r#"{"keys":[{"kid":"a"}]}"#),
+                ["GET", "/cse/status"] => ("200 OK", vec![], STATUS),
+                ["GET", "/cse/certs"] => ("200 OK", vec![], r#"{"keys":[{"kid":"a"}]}"#),
                 ["OPTIONS", _] if head.contains(ORIGIN) => preflight.0.clone(),
                 ["OPTIONS", _] => preflight.1.clone(),
                 ["POST", _] => posted.clone(),
@@ -541,7 +560,7 @@ fn a_service_that_does_something_else_is_named() {
                 [("access-control-allow-methods", "POST"), ("access-control-allow-headers", "content-type")];
             let allowed = allowed.map(|(name, value)| (name.to_owned(), value.to_owned()));
             match line.split(' ').collect::<Vec<_>>()[..] {
-                ["GET", "/v1/status"] => ("200 OK".to_owned(), vec![], STATUS.to_owned()),
+                ["GET", "/cse/status"] => ("200 OK".to_owned(), vec![], STATUS.to_owned()),
                 ["GET", _] => ("200 OK".to_owned(), vec![], r#"{"keys":[{"kid":"a"}]}"#.to_owned()),
                 ["OPTIONS", _] if head.contains(ORIGIN) => (
                     "204 No Content".to_owned(),

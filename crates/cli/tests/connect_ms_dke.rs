@@ -210,6 +210,11 @@ fn what_is_not_there_is_named_and_checking_makes_nothing() {
     let (_, shown) = said.split_once("as its custodian\n").unwrap();
     let shown = shown.split("\n── ").next().unwrap();
     assert!(shown.contains(&format!("[\"{OID}\"].contains(context.request.getTag(\"oid\"))")), "{shown}");
+    // Of the issuer that was named alone: somebody of another one may have the same name.
+    assert!(
+        shown.contains(&format!("[\"{ISSUER}\"].contains(context.request.getTag(\"issuer\"))")),
+        "{shown}"
+    );
     let policy = dev.file("policy.cedar", format!("{}\n{shown}", dev.ok(&["policy", "show"])).as_bytes());
     dev.ok(&["policy", "set", &policy]);
     dev.ok(&both);

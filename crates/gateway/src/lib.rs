@@ -28,7 +28,7 @@ pub mod listener;
 pub mod metrics;
 pub mod ms_dke;
 pub mod outside;
-mod paths;
+pub mod paths;
 mod patience;
 mod pool;
 mod process;

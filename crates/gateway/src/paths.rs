@@ -66,6 +66,11 @@ fn is_within(path: &str, this: &str) -> bool {
     path.strip_prefix(this).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether the native API answers some of what is under this path, at each host that is not another's own.
+pub fn is_natives(path: &str) -> bool {
+    native().any(|claim| is_within(&claim.path, path) || is_within(path, &claim.path))
+}
+
 /// The native API's, up to the first segment that can be anything.
 fn native() -> impl Iterator<Item = Claim> {
     ROUTES.into_iter().flatten().map(|route| {

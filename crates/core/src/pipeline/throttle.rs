@@ -2,7 +2,7 @@
 
 use super::command::own_inbound;
 use super::found::not_loaded;
-use super::record::{Facts, Scene};
+use super::record::{Facts, NamedKey, Scene};
 use super::{Inbound, Pipeline, Recognised};
 use crate::action::Action;
 use crate::context::Context;
@@ -17,20 +17,30 @@ impl<P: Ports> Pipeline<P> {
     pub async fn throttle(
         &self,
         recognised: &Recognised<'_, P>,
-        about: (Action, Option<&KeyName>),
+        (action, key): (Action, Option<&KeyName>),
         error: Error,
     ) -> Error {
-        let Inbound { protocol, now, .. } = *recognised.inbound;
-        if !self.throttled.is_first(&recognised.caller, protocol, now) {
+        let Recognised { view, caller, inbound, epoch: _ } = recognised;
+        let Inbound { protocol, now, operation, .. } = **inbound;
+        if !self.throttled.is_first(caller, protocol, now) {
             return error;
         }
-        let kind = error.kind();
-        let told = self.turn_away(recognised, about, error).await;
-        // It has no record of its own then, and is in the next summary.
-        if told.kind() != kind {
-            self.throttled.count(&recognised.caller, protocol, now);
+        let scene = Scene { view, caller, inbound, context: &Context::EMPTY };
+        let mut facts = Facts::new(operation, action);
+        facts.key = key.cloned().map(NamedKey::unknown);
+        let recorded = match self.record_refusal(&scene, &facts, Mark::Plain, &error) {
+            Ok(recording) => recording.durable(&self.engines.log).await,
+            Err(unrecorded) => Err(unrecorded),
+        };
+        // Its kind would not tell: a log that is overloaded gives an error of this very one.
+        match recorded {
+            Ok(receipt) => receipt.refuse(error),
+            Err(unrecorded) => {
+                // It has no record of its own then, and is in the next summary.
+                self.throttled.count(caller, protocol, now);
+                unrecorded
+            }
         }
-        told
     }
 
     /// Records what was counted; what cannot be is kept for the next time.

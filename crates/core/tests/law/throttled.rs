@@ -85,3 +85,15 @@ fn what_cannot_be_written_is_counted_and_written_later() {
     let written = rig.log().entries().split_off(before);
     assert_eq!(written.iter().map(|entry| entry.text("context.count")).collect::<Vec<_>>(), ["4"]);
 }
+
+#[test]
+fn an_overloaded_log_says_the_same_and_the_refusal_is_counted() {
+    let rig = rig();
+    let before = rig.log().entries().len();
+    rig.log().fault(ErrorKind::Throttled);
+    assert_eq!(refuse(&rig, "ana", 1), ErrorKind::Throttled);
+    assert_eq!(rig.log().entries().len(), before);
+    now(rig.pipeline.housekeep()).unwrap();
+    let written = rig.log().entries().split_off(before);
+    assert_eq!(written.iter().map(|entry| entry.text("context.count")).collect::<Vec<_>>(), ["1"]);
+}

@@ -317,6 +317,9 @@ impl Question<'_> {
     }
 }
 
+/// How a decision says that no policy permits something, unlike one that forbids it.
+const UNPERMITTED: &str = "denied by no policy";
+
 /// What is not allowed of that, with what decides so.
 type Denied<'a> = Vec<(&'a Question<'a>, String)>;
 
@@ -335,6 +338,20 @@ impl Lacks<'_> {
     /// All that is not allowed.
     pub(super) fn denied(&self) -> impl Iterator<Item = &Question<'_>> {
         self.denied.iter().map(|(question, _)| *question)
+    }
+
+    /// Whether the policy permits it already, under conditions then: nothing may be added to that which has none.
+    pub(super) fn is_conditional(&self, caller: &CallerName, key: &KeyName, actions: &[Action]) -> bool {
+        let names = |policy: &str, entity: &str, name: &str| {
+            policy.contains(&format!("Holdfast::{entity}::\"{name}\""))
+        };
+        let lines = self.text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        text.split(';').filter(|policy| policy.contains("permit")).any(|policy| {
+            let is_of = |action: &Action| names(policy, "Action", action.name());
+            let is_one = !policy.contains("Holdfast::Action::") || actions.iter().any(is_of);
+            is_one && names(policy, "Caller", caller.as_str()) && names(policy, "Key", key.as_str())
+        })
     }
 
     /// An id that no policy has yet: this one, or it with a number.
@@ -369,6 +386,15 @@ pub(super) async fn policy(
     all_allowed(tenant, &uses, how, fragment, report).await;
 }
 
+/// What the policy says of all that a provider does.
+enum Found {
+    Allowed(String),
+    /// With what would allow it.
+    Lacking(String, String),
+    /// It depends on who asks, and on what.
+    Conditional(String),
+}
+
 /// Looks whether the policy allows all that a provider does, and adds what `fragment` writes for what it does not, if that is wanted.
 pub(super) async fn all_allowed(
     tenant: &Tenant,
@@ -384,12 +410,19 @@ pub(super) async fn all_allowed(
         let Policy { version, text, .. } = tenant.policy(None).await?.body;
         let denied = denied(tenant, &text.0, uses)?;
         if denied.is_empty() {
-            return Ok((fine(version), None));
+            return Ok(Found::Allowed(fine(version)));
         }
         let addition = fragment(&Lacks { text: &text.0, denied: &denied });
         let text = format!("{}\n\n{addition}", text.0.trim_end());
         // A policy that forbids is in force whatever else permits.
         let still = self::denied(tenant, &text, uses)?;
+        // What no policy permits even so is what the addition leaves out.
+        if still.iter().any(|(_, why)| why.contains(UNPERMITTED)) {
+            return Ok(Found::Conditional(format!(
+                "`{name}` may {} under conditions, which nobody's request met here; nothing was added",
+                lacking(&still)
+            )));
+        }
         if let [(question, why), ..] = &*still {
             let problem = format!("`{name}` may not {}: it {why}", question.told());
             return Err(Failure::new(Exit::Denied, problem)
@@ -397,13 +430,18 @@ pub(super) async fn all_allowed(
         }
         if how.set_policy {
             let set = tenant.set_policy(&text, Some(version)).await?.body;
-            return Ok((format!("set: {}", fine(set.version)), None));
+            return Ok(Found::Allowed(format!("set: {}", fine(set.version))));
         }
-        Ok((format!("`{name}` may not {}", lacking(&denied)), Some(addition)))
+        Ok(Found::Lacking(format!("`{name}` may not {}", lacking(&denied)), addition))
     };
     match outcome.await {
-        Ok((detail, None)) => report.findings.fine("policy", detail),
-        Ok((problem, Some(addition))) => {
+        Ok(Found::Allowed(detail)) => report.findings.fine("policy", detail),
+        Ok(Found::Conditional(detail)) => report.findings.watch(
+            "policy",
+            detail,
+            "test it with tokens of somebody who is to have it; if that is refused, change the policy yourself",
+        ),
+        Ok(Found::Lacking(problem, addition)) => {
             let remedy =
                 "run this with `--set-policy`, or add what is shown below with `holdfast policy set`";
             report.findings.wrong("policy", &Failure::new(Exit::Denied, problem).remedy(remedy));

@@ -15,6 +15,7 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_gateway::config::Config;
 use holdfast_gateway::google_cse::GoogleCseTable;
+use holdfast_gateway::paths;
 use holdfast_sdk::message::Key;
 use holdfast_sdk::{CallerName, KeyName, Tenant};
 use holdfast_wire::cse::PROTOCOL;
@@ -33,7 +34,7 @@ const SIGNS: [Algorithm; 3] = [Algorithm::Rsa3072, Algorithm::Rsa2048, Algorithm
 /// is right. See docs/protocols/google-cse.md.
 #[derive(Debug, Args)]
 pub(crate) struct GoogleCse {
-    /// The service's URL, as it stands in the Workspace admin console, such as https://kacls.example.org/v1
+    /// The service's URL, as it stands in the Workspace admin console, such as https://kacls.example.org/cse
     #[arg(long, value_name = "URL", value_parser = kacls_url)]
     kacls_url: ServiceUrl,
     /// An identity provider of users: the `iss` of its tokens; may be given several times
@@ -207,11 +208,16 @@ impl Service {
                 "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action {actions},\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n\n"
             ));
         };
-        if lacks.any_of(&[Action::Encrypt, Action::Decrypt]) {
+        let wraps = [Action::Encrypt, Action::Decrypt];
+        if lacks.any_of(&wraps) && !lacks.is_conditional(caller, key, &wraps) {
             let actions = "in [Holdfast::Action::\"encrypt\", Holdfast::Action::\"decrypt\"]";
             add(lacks.id(&format!("{caller}-wraps-with-{key}")), actions, key);
         }
-        if let Some(key) = signing_key.as_ref().filter(|_| lacks.any_of(&[Action::Sign])) {
+        let signs = [Action::Sign];
+        if let Some(key) = signing_key
+            .as_ref()
+            .filter(|key| lacks.any_of(&signs) && !lacks.is_conditional(caller, key, &signs))
+        {
             add(lacks.id(&format!("{caller}-signs-with-{key}")), "== Holdfast::Action::\"sign\"", key);
         }
         text
@@ -429,10 +435,11 @@ fn pastes(service: &Service, tenant: &Tenant, is_served: bool, report: &mut Repo
             list("give_to", give_to),
         ];
         let tenant = tenant.id();
+        let own_host = if paths::is_natives(url.path()) { "own_host = true\n" } else { "" };
         report.paste(
             "into the gateway's configuration, as its operator; then restart it, and run this again",
             format!(
-                "{believed}[[google_cse]]\nkacls_url = \"{url}\"\ntenant = \"{tenant}\"\ncaller = \"{caller}\"\nkey = \"{key}\"\n{}",
+                "{believed}[[google_cse]]\nkacls_url = \"{url}\"\n{own_host}tenant = \"{tenant}\"\ncaller = \"{caller}\"\nkey = \"{key}\"\n{}",
                 lists.concat()
             ),
         );

@@ -153,7 +153,7 @@ impl Service {
 
     /// What a policy lacks that lets everybody read the public half and these users decrypt.
     fn fragment(&self, lacks: &Lacks<'_>) -> String {
-        let Self { key, caller, users, .. } = self;
+        let Self { key, caller, users, issuers, .. } = self;
         let mut text = String::new();
         if lacks.any_of(&[Action::PublicKey]) {
             let id = lacks.id(&format!("{caller}-tells-{key}"));
@@ -173,9 +173,12 @@ impl Service {
         };
         let named: Vec<_> = ["oid", "user"].into_iter().filter_map(named).collect();
         if !named.is_empty() {
+            // Another issuer's user of the same name or id is somebody else.
+            let issuers: Vec<_> = issuers.iter().map(|issuer| format!("\"{issuer}\"")).collect();
+            let issuers = issuers.join(", ");
             let (id, named) = (lacks.id(&format!("{caller}-opens-{key}")), named.join(" ||\n   "));
             text.push_str(&format!(
-                "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action == Holdfast::Action::\"decrypt\",\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{\n  context.protocol == \"{PROTOCOL}\" && context.authentication == \"issued\" &&\n  ({named})\n}};\n"
+                "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action == Holdfast::Action::\"decrypt\",\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{\n  context.protocol == \"{PROTOCOL}\" && context.authentication == \"issued\" &&\n  context.request.hasTag(\"issuer\") && [{issuers}].contains(context.request.getTag(\"issuer\")) &&\n  ({named})\n}};\n"
             ));
         }
         text
