@@ -43,6 +43,12 @@ impl Quota {
         let more = |until| one_more(self.each, until, now);
         self.busy_until.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
+
+    /// Whether one more would be let in, which takes nothing.
+    fn has_room(&self, ticks: u64) -> bool {
+        let until = self.busy_until.load(Ordering::Relaxed);
+        self.each == 0 || one_more(self.each, until, ticks.saturating_mul(1000)).is_some()
+    }
 }
 
 /// So many a second of each person, in bounded room. Nobody has to be remembered longer than a second: whoever came before that has nothing left to wait for.
@@ -85,7 +91,8 @@ impl Persons {
         }
         let known = current.get(&person).or_else(|| before.get(&person)).copied();
         let Some(until) = one_more(self.each, known.unwrap_or_default(), now) else { return false };
-        if known.is_some() || current.len() < Self::MAX {
+        // Whoever comes back is one more of this second.
+        if current.contains_key(&person) || current.len() < Self::MAX {
             current.insert(person, until);
         }
         true
@@ -113,6 +120,10 @@ impl Quotas {
             Err(Error::new(ErrorKind::Throttled, Stage::Receive, format!("{whose} quota is used up"))
                 .remedy(format!("slow down, or have an operator raise `{setting}` of the service")))
         };
+        // Nobody pays for what the service does not let in, nor the service for what the person may not.
+        if !self.all.has_room(ticks) {
+            return refused("the service's", "requests_per_second");
+        }
         if person.is_some_and(|person| !self.persons.take(person, ticks)) {
             return refused("the person's", "requests_per_second_each");
         }
@@ -158,6 +169,15 @@ mod tests {
     }
 
     #[test]
+    fn nobody_pays_for_what_the_service_does_not_let_in() {
+        let quotas = Quotas::of(100, 2);
+        let take = |person, ticks| quotas.take(person, ticks).is_ok();
+        assert!((0..100).all(|_| take(None, 5 * MICROS)));
+        assert!((0..2).all(|_| !take(Some(("idp", "ana")), 5 * MICROS)));
+        assert!(take(Some(("idp", "ana")), 5 * MICROS + 10_000));
+    }
+
+    #[test]
     fn persons_take_bounded_room_and_whoever_is_remembered_is_held() {
         let persons = Persons::of(1);
         let room = || {
@@ -171,6 +191,15 @@ mod tests {
         assert!(!persons.take(("idp", "0"), 5 * MICROS + 1));
         for number in 0..10_000 {
             persons.take(("other", &number.to_string()), 6 * MICROS);
+        }
+        assert_eq!(room(), 2 * Persons::MAX);
+        // Those who come back take no more room than others.
+        assert!(persons.take(("other", "0"), 7 * MICROS));
+        for number in 0..Persons::MAX {
+            persons.take(("third", &number.to_string()), 7 * MICROS);
+        }
+        for number in 0..10_000 {
+            persons.take(("other", &number.to_string()), 7 * MICROS);
         }
         assert_eq!(room(), 2 * Persons::MAX);
         persons.take(("idp", "0"), 9 * MICROS);
