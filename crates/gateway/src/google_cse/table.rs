@@ -168,6 +168,11 @@ impl Service {
                 return Err(Fault::new(format!("`{setting}` names one twice")).remedy("name each once"));
             }
         }
+        if claims.iter().any(|claim| claim == "email") {
+            return Err(Fault::new("`claims` names `email`, which the provider need not have verified").remedy(
+                "leave it out: policies have the address that was compared with Google's as `email`, and the provider's as `authentication_email`",
+            ));
+        }
         if let Some(both) = providers.iter().find(|provider| guest_providers.contains(provider)) {
             return Err(Fault::new(format!("`{both}` is in `providers` and in `guest_providers`"))
                 .remedy("have guests come by a provider of their own: nobody else vouches for what kind of account they have"));

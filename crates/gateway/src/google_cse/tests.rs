@@ -49,6 +49,7 @@ fn what_makes_no_sense_is_refused_with_its_url() {
         (GoogleCseTable { earlier_keys: list("/"), ..table() }, "earlier_keys"),
         (GoogleCseTable { signing_keys: vec!["a".into(), "a".into()], ..table() }, "signing_keys"),
         (GoogleCseTable { claims: vec!["a".into(), "b".into(), "a".into()], ..table() }, "claims"),
+        (GoogleCseTable { claims: list("email"), ..table() }, "`email`"),
         (GoogleCseTable { guest_providers: list("https://idp.example"), ..table() }, "guest_providers"),
         (GoogleCseTable { owner_domains: vec![], ..table() }, "owner_domains"),
         (GoogleCseTable { providers: vec![], ..table() }, "providers"),
