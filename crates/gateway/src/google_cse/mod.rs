@@ -146,14 +146,24 @@ impl Services {
     /// Reads the peers' authorities again. What is in force stays where one is refused.
     ///
     /// # Errors
-    /// For the first that is refused.
+    /// Names all that are refused, with the cause of the first; those that are not are in force.
     pub(crate) fn reload(&self) -> Result<(), Fault> {
+        let mut refused: Vec<(&str, Fault)> = vec![];
         for service in &self.0 {
-            if let Some(client) = &service.client {
-                client.store(Arc::new(Client::new(&service.peers_ca_file)?));
+            let Some(client) = &service.client else { continue };
+            match Client::new(&service.peers_ca_file) {
+                Ok(new) => client.store(Arc::new(new)),
+                Err(fault) => refused.push((&service.issuer, fault)),
             }
         }
-        Ok(())
+        let all: Vec<_> = refused.iter().map(|(url, _)| format!("`{url}`")).collect();
+        let Some((_, first)) = refused.into_iter().next() else { return Ok(()) };
+        Err(Fault::new(format!(
+            "the `peers_ca_file` of these `[[google_cse]]` is refused: {}",
+            all.join(", ")
+        ))
+        .remedy("set each right and reload again; what it had before is in force")
+        .because(first))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
