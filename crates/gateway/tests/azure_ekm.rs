@@ -207,10 +207,12 @@ async fn whatever_is_wrong_has_its_status_is_recorded_and_tells_nothing() {
         ("/acme/kw/wrapkey", big, 400, "BadRequest"),
     ] {
         let answer = match body.len() > 1 << 20 {
-            // The connection ends with it.
+            // Refused by its length, whatever it is; the connection ends with it.
             true => {
                 let mut peer = ekm::connect(&site.gateway, &site.hsm.issue_named(None, POOL, 5)).await;
-                peer.ask("POST", &format!("{path}{QUERY}"), &body).await
+                let head = peer.head("POST", &format!("{path}{QUERY}"), body.len());
+                peer.send(head.as_bytes()).await.unwrap();
+                peer.answer().await.expect("an answer")
             }
             false => site.peer.ask("POST", &format!("{path}{QUERY}"), &body).await,
         };
