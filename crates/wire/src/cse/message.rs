@@ -6,7 +6,7 @@ use super::claim::{LENIENT, spki_hash};
 use super::format::{Blob, Kind, MAX_KEY, MAX_NAME, MAX_WRAPPED_KEY, MAX_WRAPPED_PRIVATE_KEY};
 use super::path::Method;
 use super::private_key;
-use crate::json::{Fault, Read, Reader};
+use crate::json::{Fault, OptionalSecret, Read, Reader};
 use crate::native::encode::{Body, Response};
 use crate::native::field::{Bytes, SecretBytes};
 use base64::Engine as _;
@@ -95,17 +95,6 @@ pub enum Asks {
     },
 }
 
-struct Text(Option<Secret>);
-
-impl Read for Text {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
-        if reader.null() {
-            return Ok(Self(None));
-        }
-        Ok(Self(Some(Secret::from(reader.text()?.as_bytes()))))
-    }
-}
-
 struct Whole(Option<u64>);
 
 impl Read for Whole {
@@ -139,7 +128,7 @@ const FIELDS: [&str; 16] = [
 
 #[derive(Default)]
 struct Fields {
-    texts: [Option<Text>; FIELDS.len()],
+    texts: [Option<OptionalSecret>; FIELDS.len()],
     salt: Option<Whole>,
 }
 
@@ -166,9 +155,9 @@ impl Fields {
         let mut known = FIELDS.into_iter().zip(&mut self.texts);
         let found = known.find(|(known, _)| *known == name).and_then(|(_, slot)| slot.take());
         match found {
-            Some(Text(Some(text))) if text.len() > most => Err(too_large(name)),
-            Some(Text(Some(text))) => Ok(Some(text).filter(|text| !text.is_empty())),
-            Some(Text(None)) | None => Ok(None),
+            Some(OptionalSecret(Some(text))) if text.len() > most => Err(too_large(name)),
+            Some(OptionalSecret(Some(text))) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Some(OptionalSecret(None)) | None => Ok(None),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The request to decrypt, and its answer. Unknown fields are passed over, names that stand there twice are not.
 
 use super::document::JSON;
-use crate::json::{Fault, Read, Reader};
+use crate::json::{Fault, Optional, Read, Reader};
 use crate::native::encode::Response;
 use crate::native::field::SecretBytes;
 use base64::Engine as _;
@@ -20,17 +20,6 @@ pub struct Request {
     pub ciphertext: Vec<u8>,
     /// What is wrong with the algorithm or the ciphertext: told to who may use the key, and to nobody else.
     pub fault: Option<Error>,
-}
-
-struct Optional(Option<Box<str>>);
-
-impl Read for Optional {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
-        if reader.null() {
-            return Ok(Self(None));
-        }
-        Ok(Self(Some(Box::from(&*reader.text()?))))
-    }
 }
 
 #[derive(Default)]

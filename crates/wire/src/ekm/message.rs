@@ -2,7 +2,7 @@
 
 use super::API_VERSION;
 use super::path::{Operation as Kind, Path};
-use crate::json::{Fault, Read, Reader};
+use crate::json::{Fault, Optional, OptionalSecret, Read, Reader};
 use crate::native::encode::Response;
 use crate::rsa;
 use base64::Engine as _;
@@ -50,30 +50,6 @@ pub enum Asks {
     Use(Operation),
 }
 
-#[derive(Default)]
-struct Optional(Option<Box<str>>);
-
-impl Read for Optional {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
-        if reader.null() {
-            return Ok(Self(None));
-        }
-        Ok(Self(Some(Box::from(&*reader.text()?))))
-    }
-}
-
-/// A binary value as its text.
-struct Base64(Option<Secret>);
-
-impl Read for Base64 {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
-        if reader.null() {
-            return Ok(Self(None));
-        }
-        Ok(Self(Some(Secret::new(reader.text()?.as_bytes().to_vec()))))
-    }
-}
-
 /// `request_context`.
 #[derive(Default)]
 struct Said {
@@ -99,7 +75,7 @@ impl Read for Said {
 struct Fields {
     context: Option<Said>,
     alg: Option<Optional>,
-    value: Option<Base64>,
+    value: Option<OptionalSecret>,
 }
 
 impl Read for Fields {
@@ -170,7 +146,7 @@ fn named(alg: &str) -> Option<(&'static str, Wrapping)> {
     ALGORITHMS.into_iter().find(|(name, _)| *name == alg)
 }
 
-fn asks(path: &Path<'_>, alg: Option<&str>, value: Option<Base64>) -> Result<Asks, Error> {
+fn asks(path: &Path<'_>, alg: Option<&str>, value: Option<OptionalSecret>) -> Result<Asks, Error> {
     let wraps = match path {
         Path::Info => return Ok(Asks::Info),
         Path::Key(_, Kind::Metadata) => return Ok(Asks::Metadata),
@@ -180,7 +156,7 @@ fn asks(path: &Path<'_>, alg: Option<&str>, value: Option<Base64>) -> Result<Ask
     let (_, wrapping) = alg.ok_or_else(|| missing("alg")).and_then(|alg| {
         named(alg).ok_or_else(|| wrong("`alg`: expected `A256KW`, `A256KWP`, `RSA-OAEP-256` or `RSA-OAEP`"))
     })?;
-    let Some(Base64(Some(text))) = value else { return Err(missing("value")) };
+    let Some(OptionalSecret(Some(text))) = value else { return Err(missing("value")) };
     let bytes = decoded(&text, if wraps { MAX_VALUE } else { MAX_WRAPPED })?;
     Ok(Asks::Use(match wraps {
         true => Operation::WrapBare { bytes, wrapping },

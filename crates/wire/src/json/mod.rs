@@ -4,9 +4,11 @@
 //! it leaves unescaped text behind in memory. This one names the field, refuses repetition, and wipes whatever it had to copy.
 
 mod fault;
+mod nullable;
 mod text;
 
 pub(crate) use fault::Fault;
+pub(crate) use nullable::{Optional, OptionalSecret};
 pub(crate) use text::Text;
 use text::{plain_run, unescape};
 

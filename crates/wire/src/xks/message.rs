@@ -4,7 +4,7 @@ use super::MAX_BODY;
 use super::format::Aad;
 use super::format::{IV_LEN, MAX_AAD, MAX_PLAINTEXT, TAG_LEN, metadata, version_of};
 use super::path::Operation as Kind;
-use crate::json::{Fault, Read, Reader};
+use crate::json::{Fault, Optional, OptionalSecret, Read, Reader};
 use crate::native::encode::Response;
 use crate::native::field::{Bytes, SecretBytes};
 use base64::Engine as _;
@@ -55,38 +55,15 @@ struct Said {
     pairs: Vec<(Box<str>, Box<str>)>,
 }
 
-struct Optional(Option<Box<str>>);
-
-impl Read for Optional {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
-        if reader.null() {
-            return Ok(Self(None));
-        }
-        Ok(Self(Some(Box::from(&*reader.text()?))))
-    }
-}
-
-/// A binary value as its text: how long it may be is asked before what it is.
-struct Base64(Option<Secret>);
-
-impl Read for Base64 {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
-        if reader.null() {
-            return Ok(Self(None));
-        }
-        Ok(Self(Some(Secret::new(reader.text()?.as_bytes().to_vec()))))
-    }
-}
-
 #[derive(Default)]
 struct Fields {
     metadata: Option<Said>,
-    plaintext: Option<Base64>,
-    ciphertext: Option<Base64>,
-    aad: Option<Base64>,
-    iv: Option<Base64>,
-    tag: Option<Base64>,
-    ciphertext_metadata: Option<Base64>,
+    plaintext: Option<OptionalSecret>,
+    ciphertext: Option<OptionalSecret>,
+    aad: Option<OptionalSecret>,
+    iv: Option<OptionalSecret>,
+    tag: Option<OptionalSecret>,
+    ciphertext_metadata: Option<OptionalSecret>,
     algorithm: Option<Optional>,
     integrity: Option<Optional>,
 }
@@ -215,8 +192,8 @@ fn asks(kind: Kind, fields: Fields) -> Result<Asks, Error> {
             let iv = bytes(&iv, "initializationVector", MAX_BODY)?;
             let tag = bytes(&tag, "authenticationTag", MAX_BODY)?;
             let metadata = match fields.ciphertext_metadata {
-                Some(Base64(Some(text))) => bytes(&text, "ciphertextMetadata", MAX_BODY)?,
-                Some(Base64(None)) | None => Vec::new(),
+                Some(OptionalSecret(Some(text))) => bytes(&text, "ciphertextMetadata", MAX_BODY)?,
+                Some(OptionalSecret(None)) | None => Vec::new(),
             };
             // Which of them cannot be right is not said.
             let version = version_of(&metadata).filter(|_| iv.len() == IV_LEN && tag.len() == TAG_LEN);
@@ -237,10 +214,10 @@ fn missing(field: &str) -> Error {
     Error::new(ErrorKind::Malformed, Stage::Decode, format!("`{field}`: is missing"))
 }
 
-fn text_of(field: Option<Base64>, name: &str) -> Result<Secret, Error> {
+fn text_of(field: Option<OptionalSecret>, name: &str) -> Result<Secret, Error> {
     match field {
-        Some(Base64(Some(text))) => Ok(text),
-        Some(Base64(None)) | None => Err(missing(name)),
+        Some(OptionalSecret(Some(text))) => Ok(text),
+        Some(OptionalSecret(None)) | None => Err(missing(name)),
     }
 }
 
@@ -256,10 +233,10 @@ fn demand(field: Option<Optional>, name: &str, value: &str) -> Result<Option<()>
     }
 }
 
-fn aad_of(field: Option<Base64>) -> Result<Aad, Error> {
+fn aad_of(field: Option<OptionalSecret>) -> Result<Aad, Error> {
     match field {
-        Some(Base64(Some(text))) => bytes(&text, "additionalAuthenticatedData", MAX_AAD).map(Aad),
-        Some(Base64(None)) | None => Ok(Aad(Vec::new())),
+        Some(OptionalSecret(Some(text))) => bytes(&text, "additionalAuthenticatedData", MAX_AAD).map(Aad),
+        Some(OptionalSecret(None)) | None => Ok(Aad(Vec::new())),
     }
 }
 
