@@ -412,8 +412,13 @@ impl Client {
         if let Some(host) = &self.inner.host {
             request.headers_mut().insert(HOST, host.clone());
         }
-        let response =
-            self.inner.http.request(request).await.map_err(|error| error::transport(place, error))?;
+        let response = match self.inner.http.request(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let refused = if error::is_unsent(&error) { self.refusal().await } else { None };
+                return Err(refused.unwrap_or_else(|| error::transport(place, error)));
+            }
+        };
         let (parts, mut incoming) = response.into_parts();
         // Straight into memory that is wiped: an answer may hold a plaintext.
         let mut body = Zeroizing::new(Vec::with_capacity(announced(&parts.headers)));

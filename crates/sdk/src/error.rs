@@ -136,21 +136,35 @@ impl From<holdfast_core::Error> for Error {
 /// What a failed connection means to a person: looks through the chain of causes for the one that they can do something about.
 pub(crate) fn transport(place: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let error = error.into();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
-    let mut told = None;
-    while let Some(each) = cause {
-        told = told.or_else(|| tell(place, each));
-        cause = match each.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            // An I/O error that wraps another hides it from `source`.
-            Some(inner) => Some(inner),
-            None => each.source(),
-        };
-    }
+    let told = causes(&*error).find_map(|each| tell(place, each));
     let (cause, detail, remedy) = told.unwrap_or_else(|| {
         let remedy = "check the address, and that the gateway runs and can be reached from here";
         (Cause::Unreachable, format!("cannot reach {place}"), remedy.to_owned())
     });
     Error::new(cause, detail, remedy).because(error)
+}
+
+/// Whether TLS itself said why a connection ended.
+pub(crate) fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes(error).any(|each| each.is::<rustls::Error>())
+}
+
+/// Whether a connection ended before its request was sent: why, it has taken with it.
+pub(crate) fn is_unsent(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes(error).any(|each| each.downcast_ref().is_some_and(hyper::Error::is_canceled))
+}
+
+/// The error, and what lies behind it.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |each: &&'a (dyn std::error::Error + 'static)| {
+        match each.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            // An I/O error that wraps another hides it from `source`.
+            Some(inner) => Some(inner),
+            None => each.source(),
+        }
+    })
 }
 
 #[expect(
@@ -188,6 +202,11 @@ fn tell(place: &str, error: &(dyn std::error::Error + 'static)) -> Option<(Cause
                 Cause::Unreachable,
                 format!("{place} refused this client's certificate"),
                 "check the certificate and key (`--cert`, `--cert-key`)",
+            ),
+            Tls::AlertReceived(_) => (
+                Cause::Unreachable,
+                format!("{place} refused the connection"),
+                "check which certificate is shown (`--cert`, `--cert-key`), and whether this host's name belongs to one provider alone",
             ),
             Tls::InvalidMessage(_) => (
                 Cause::Unreachable,

@@ -212,6 +212,55 @@ async fn failures_have_their_names() {
     );
 }
 
+/// In TLS 1.3 the refusal of a certificate comes when the client is done with the handshake: in a pool of connections it is lost as often as not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_refused_certificate_is_named_each_time() {
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let own = CertificateDer::from(certificate.der().to_vec());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(own.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![own], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    // A thread of its own: the refusal is to race with the request.
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = listener.into_std().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).unwrap();
+            while let Ok((tcp, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                assert!(acceptor.accept(tcp).await.is_err());
+            }
+        });
+    });
+    // Until it was lost once, which a second connection tells.
+    for times in 1.. {
+        let client = Client::builder(&url).ca_pem(certificate.pem()).connect().unwrap();
+        let error = client.tenant("acme".parse().unwrap()).random(3).await.unwrap_err();
+        assert!(error.to_string().ends_with("refused this client's certificate"), "{error} {error:?}");
+        if connections.load(Ordering::SeqCst) > times {
+            break;
+        }
+        assert!(times < 100_000, "the refusal was never lost: nothing was tested");
+    }
+}
+
 #[tokio::test]
 async fn what_was_negotiated_is_told() {
     let server = Server::start(&["h2"], |_| answer(200, RANDOM)).await;
