@@ -3,7 +3,7 @@
 
 use crate::machine;
 use crate::report::{FaultRow, Report, TokenRow, percentile};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
@@ -110,39 +110,64 @@ pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) 
         sessions: 4,
         ..Launch::new(MODULE, LABEL, Secret::from(PIN.as_bytes()))
     };
-    let pool = Pool::start(vec![launch("a"), launch("b")], Distribution::Vendor, 1)?;
-    let pool = Arc::new(pool);
-    for member in pool.members() {
-        member.ready(Duration::from_secs(60)).await.map_err(|why| anyhow::anyhow!("{why}"))?;
-    }
+    // SoftHSM does not see what another process made before it made something itself: one makes all keys, and both begin with them.
+    let maker = started(vec![launch("maker")]).await?;
     let mut made = Vec::new();
-    for Operation { algorithm, id, .. } in OPERATIONS {
-        if made.contains(&id) {
-            continue;
-        }
-        made.push(id);
-        let request = Request::Generate { algorithm, id, label: "bench", travels: false };
-        let made = pool.ask(&request, Duration::from_secs(60), |reply| Ok(matches!(reply, Reply::Made(_))));
-        if !made.await.result? {
-            bail!("the token does not make {algorithm}");
+    for operation in OPERATIONS {
+        if !made.contains(&operation.id) {
+            made.push(operation.id);
+            make(&maker, operation).await?;
         }
     }
+    drop(maker);
+    let pool = Arc::new(started(vec![launch("a"), launch("b")]).await?);
     for operation in OPERATIONS {
         for at_once in AT_ONCE {
-            let direct = direct(&conf, operation, at_once, time)?;
-            let through = through(&pool, operation, at_once, time).await?;
-            report.tokens.push(TokenRow::new(operation.name, at_once, direct, through));
+            report.tokens.push(row(&pool, &conf, operation, operation.name, at_once, time).await?);
         }
     }
     // One at a time, what is added is mostly how long a processor that was halted takes to wake.
     let awake = Awake::start()?;
     for operation in OPERATIONS {
-        let direct = direct(&conf, operation, 1, time)?;
-        let through = through(&pool, operation, 1, time).await?;
-        report.tokens.push(TokenRow::new(&format!("{}, awake", operation.name), 1, direct, through));
+        let name = format!("{}, awake", operation.name);
+        report.tokens.push(row(&pool, &conf, operation, &name, 1, time).await?);
     }
     drop(awake);
     faults(&pool, report).await
+}
+
+async fn row(
+    pool: &Arc<Pool>,
+    conf: &Path,
+    operation: Operation,
+    name: &str,
+    at_once: u32,
+    time: Duration,
+) -> Result<TokenRow> {
+    let direct = direct(conf, operation, at_once, time)?;
+    let (hedged_before, retried_before) = pool.repeats();
+    let through = through(pool, operation, at_once, time).await?;
+    let (hedged, retried) = pool.repeats();
+    // A pool in which something fails is not what is measured.
+    ensure!(retried == retried_before, "a member failed {} times at {name}", retried - retried_before);
+    Ok(TokenRow { operation: name.to_owned(), at_once, direct, through, hedged: hedged - hedged_before })
+}
+
+async fn started(launches: Vec<Launch>) -> Result<Pool> {
+    let pool = Pool::start(launches, Distribution::Vendor, 1)?;
+    for member in pool.members() {
+        member.ready(Duration::from_secs(60)).await.map_err(|why| anyhow::anyhow!("{why}"))?;
+    }
+    Ok(pool)
+}
+
+async fn make(pool: &Pool, Operation { algorithm, id, .. }: Operation) -> Result<()> {
+    let request = Request::Generate { algorithm, id, label: "bench", travels: false };
+    let made = pool.ask(&request, Duration::from_secs(60), |reply| Ok(matches!(reply, Reply::Made(_))));
+    if !made.await.result? {
+        bail!("the token does not make {algorithm}");
+    }
+    Ok(())
 }
 
 /// What AES-GCM takes in this token's module alone.
@@ -153,17 +178,9 @@ pub(crate) async fn alone(conf: &Path, time: Duration) -> Result<Figures> {
         environment: vec![(OsString::from("SOFTHSM2_CONF"), conf.as_os_str().to_owned())],
         ..Launch::new(MODULE, LABEL, Secret::from(PIN.as_bytes()))
     };
-    let pool = Pool::start(vec![launch], Distribution::Vendor, 1)?;
-    for member in pool.members() {
-        member.ready(Duration::from_secs(60)).await.map_err(|why| anyhow::anyhow!("{why}"))?;
-    }
+    let pool = started(vec![launch]).await?;
     let [seal, _, _, _] = OPERATIONS;
-    let Operation { algorithm, id, .. } = seal;
-    let request = Request::Generate { algorithm, id, label: "bench", travels: false };
-    let made = pool.ask(&request, Duration::from_secs(60), |reply| Ok(matches!(reply, Reply::Made(_))));
-    if !made.await.result? {
-        bail!("the token does not make {algorithm}");
-    }
+    make(&pool, seal).await?;
     drop(pool);
     direct(conf, seal, 8, time)
 }

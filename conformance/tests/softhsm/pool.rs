@@ -69,6 +69,25 @@ fn a_replicated_pool_does_all_that_one_token_does() {
     assert_eq!(held.len(), 14, "{held:?}");
 }
 
+/// What one member has made another one finds, however it is made: nothing is asked for twice where nothing is wrong.
+#[test]
+fn a_pool_in_health_is_asked_once() {
+    let hsm = SoftHsm::new("pool");
+    runtime().block_on(async {
+        let launches = ["a", "b"].map(|name| Launch { overdue: READY, ..named(name, hsm.launch("pool")) });
+        let rig = found(over(launches.into(), 2, 2, patience()).await).await;
+        let signing = [Algorithm::EcdsaP256, Algorithm::Ed25519, Algorithm::Rsa2048];
+        for (at, algorithm) in signing.into_iter().enumerate() {
+            let key = format!("k{at}");
+            rig.create(new_key(&key, algorithm)).await.unwrap();
+            for _ in 0..8 {
+                rig.bytes("alice", &key, sign(b"message")).await.unwrap();
+            }
+            assert_eq!(rig.keys().pool().repeats(), (0, 0), "{algorithm}");
+        }
+    });
+}
+
 /// Callers in a closed loop, who count what they got.
 #[derive(Default)]
 struct Callers {
