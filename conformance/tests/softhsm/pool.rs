@@ -10,9 +10,12 @@ use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{ErrorKind, MemberName, Secret};
 use holdfast_keystore::pkcs11::{Condition, Distribution, Launch, Member, Patience, Pool, TokenStore};
 use holdfast_keystore::software::RootKey;
+use std::cell::Cell;
 use std::ffi::OsString;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 pub(crate) type Bench = Rig<TokenStore<Sim>, Records, Journal>;
@@ -59,7 +62,7 @@ pub(crate) async fn until(rig: &Bench, name: &str, is: impl Fn(&Condition) -> bo
 #[test]
 fn a_replicated_pool_does_all_that_one_token_does() {
     let hsm = SoftHsm::new("pool");
-    let seeds = std::cell::Cell::new(200);
+    let seeds = Cell::new(200);
     let held = runtime().block_on(suite(async || {
         seeds.set(seeds.get() + 1);
         // However busy the machine is with making RSA keys.
@@ -86,6 +89,42 @@ fn a_pool_in_health_is_asked_once() {
             assert_eq!(rig.keys().pool().repeats(), (0, 0), "{algorithm}");
         }
     });
+}
+
+/// Whoever waits for a session waits for others, and a second request would wait behind yet others.
+#[test]
+fn a_pool_with_too_much_to_do_is_not_given_more() {
+    let hsm = SoftHsm::new("pool");
+    runtime().block_on(async {
+        let launches =
+            ["a", "b"].map(|name| Launch { sessions: 1, overdue: READY, ..named(name, hsm.launch("pool")) });
+        let rig = found(over(launches.into(), 2, 3, patience()).await).await;
+        rig.create(new_key("k", Algorithm::Rsa2048)).await.unwrap();
+        let (done, hedged) = (Cell::new(0), Cell::new(None));
+        // Each waits for some thirty others, well beyond what one takes.
+        all((0..64).map(async |_| {
+            while hedged.get().is_none() {
+                rig.bytes("alice", "k", sign(b"message")).await.unwrap();
+                done.set(done.get() + 1);
+                if done.get() == 1000 {
+                    hedged.set(Some(rig.keys().pool().repeats().0));
+                }
+            }
+        }))
+        .await;
+        // A worker that a busy machine does not let run for some milliseconds is slow indeed.
+        assert!(hedged.get().unwrap() < 20, "{hedged:?}");
+    });
+}
+
+/// Waits for all of them at once.
+async fn all(calls: impl Iterator<Item: Future<Output = ()>>) {
+    let mut calls: Vec<_> = calls.map(Box::pin).collect();
+    poll_fn(|context| {
+        calls.retain_mut(|call| call.as_mut().poll(context).is_pending());
+        if calls.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Callers in a closed loop, who count what they got.
@@ -120,15 +159,7 @@ impl Callers {
                 tokio::task::yield_now().await;
             }
         });
-        let mut calls: Vec<_> = calls.map(Box::pin).collect();
-        std::future::poll_fn(|context| {
-            calls.retain_mut(|call| call.as_mut().poll(context).is_pending());
-            match calls.is_empty() {
-                true => std::task::Poll::Ready(()),
-                false => std::task::Poll::Pending,
-            }
-        })
-        .await;
+        all(calls).await;
     }
 
     /// Waits until so many more have been answered.

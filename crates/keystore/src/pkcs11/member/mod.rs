@@ -286,6 +286,16 @@ impl Member {
         }
     }
 
+    /// Whether one of its sessions has nothing to do.
+    pub(super) fn is_at_leisure(&self) -> bool {
+        self.load().is_some_and(|load| load < self.shared.launch.sessions as usize)
+    }
+
+    /// Operations that it has answered.
+    pub(super) fn answered(&self) -> u64 {
+        self.shared.counts.answered.load(Ordering::Relaxed)
+    }
+
     pub(super) fn quantiles(&self, class: Class) -> Quantiles {
         self.shared.latency_of(class).quantiles()
     }

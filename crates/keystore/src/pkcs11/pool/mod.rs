@@ -1,7 +1,7 @@
 //! The pool: members that hold the same keys, and a request that finds one of them.
 //!
-//! An operation goes to the member that has least to do. If that fails, the next one is asked; if it is slower than nearly all before it, the
-//! next one is asked beside it and the first answer counts. Whatever happens, there is an answer within the deadline.
+//! An operation goes to the member that has least to do. If that fails, the next one is asked; if it is slower than nearly all before it, and
+//! another has nothing to do, that one is asked beside it and the first answer counts. Whatever happens, there is an answer within the deadline.
 
 mod allowance;
 pub(super) mod breaker;

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 /// Nobody is hedged before that: what is quicker costs less than a second operation.
 const SOONEST: Duration = Duration::from_millis(5);
+/// Of one that is late: how often within its deadline another look is taken at whether its member still answers anybody.
+const LOOKS: u32 = 8;
 
 impl Pool {
     /// Asks for something and gives what `read` makes of it; what `read` does not take is a wrong result, and its member is out.
@@ -58,6 +60,7 @@ impl Pool {
             };
         };
         self.allowance.earn();
+        let mut answered = member.answered();
         let (hedge_at, late_at) = schedule(begun, patience, member.quantiles(class).p95);
         sleep.as_mut().reset(hedge_at);
         let mut hedging = true;
@@ -100,22 +103,24 @@ impl Pool {
                 Event::Time if Instant::now() >= deadline => return Err(last),
                 Event::Time => {
                     let is_late = !hedging;
-                    sleep.as_mut().reset(if is_late { deadline } else { late_at });
+                    let next_look = Instant::now() + patience / LOOKS;
+                    sleep.as_mut().reset(if is_late { next_look.min(deadline) } else { late_at });
                     hedging = false;
+                    let is_silent = answered == member.answered();
+                    answered = member.answered();
                     if other.is_some() {
                         continue;
                     }
-                    match self.choose(asked) {
-                        Some(next) if is_late => {
-                            self.retried.fetch_add(1, Ordering::Relaxed);
-                            Some(next)
-                        }
-                        Some(next) if self.allowance.spend() => {
-                            self.hedged.fetch_add(1, Ordering::Relaxed);
-                            Some(next)
-                        }
-                        Some(_) | None => continue,
-                    }
+                    let free = |next: usize| self.members.get(next).is_some_and(Member::is_at_leisure);
+                    // A pool that is slow because it has so much to do is not helped by more of it. But who answers others may have lost this one.
+                    let next = self.choose(asked).filter(|next| match is_silent || free(*next) {
+                        helps if is_late => helps || self.allowance.spend(),
+                        helps => helps && self.allowance.spend(),
+                    });
+                    let Some(next) = next else { continue };
+                    let counted = if is_late { &self.retried } else { &self.hedged };
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    Some(next)
                 }
             };
             match next.and_then(|next| Some((next, self.members.get(next)?))) {
