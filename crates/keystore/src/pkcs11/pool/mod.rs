@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// So many operations go to one member before the next one is preferred: its caches are warm.
+const IN_A_ROW: usize = 64;
 /// The most members.
 pub const MAX_MEMBERS: usize = 16;
 
@@ -360,7 +362,7 @@ impl Pool {
     fn choose(&self, asked: Asked) -> Option<usize> {
         let turn = match self.members.len() {
             1 => 0,
-            members => self.turn.fetch_add(1, Ordering::Relaxed) % members,
+            members => self.turn.fetch_add(1, Ordering::Relaxed) / IN_A_ROW % members,
         };
         let in_turn = (turn..self.members.len()).chain(0..turn).filter(|place| !asked.has(*place));
         let loads = in_turn.filter_map(|place| Some((self.members.get(place)?.load()?, place)));
