@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// Nobody is hedged before that: what is quicker costs less than a second operation.
 const SOONEST: Duration = Duration::from_millis(5);
-/// Of one that is late: how often within its deadline another look is taken at whether its member still answers anybody.
+/// How often at least, within its deadline, a look is taken at whether the member of a slow one still answers anybody.
 const LOOKS: u32 = 8;
 
 impl Pool {
@@ -63,7 +63,7 @@ impl Pool {
         let mut answered = member.answered();
         let (hedge_at, late_at) = schedule(begun, patience, member.quantiles(class).p95);
         sleep.as_mut().reset(hedge_at);
-        let mut hedging = true;
+        let look_every = (hedge_at - begun).min(patience / LOOKS);
         let mut leads = true;
         let begin = |member| (member, Box::pin(attempt(member, request, &read)));
         // None yet; a value, so that its type is known.
@@ -102,15 +102,15 @@ impl Pool {
                 }
                 Event::Time if Instant::now() >= deadline => return Err(last),
                 Event::Time => {
-                    let is_late = !hedging;
-                    let next_look = Instant::now() + patience / LOOKS;
-                    sleep.as_mut().reset(if is_late { next_look.min(deadline) } else { late_at });
-                    hedging = false;
+                    let now = Instant::now();
+                    let is_late = now >= late_at;
                     let is_silent = answered == member.answered();
                     answered = member.answered();
                     if other.is_some() {
+                        sleep.as_mut().reset(deadline);
                         continue;
                     }
+                    sleep.as_mut().reset((now + look_every).min(deadline));
                     let free = |next: usize| self.members.get(next).is_some_and(Member::is_at_leisure);
                     // A pool that is slow because it has so much to do is not helped by more of it. But who answers others may have lost this one.
                     let next = self.choose(asked).filter(|next| match is_silent || free(*next) {
