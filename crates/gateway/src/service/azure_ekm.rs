@@ -1,6 +1,7 @@
 //! The proxy of Azure Managed HSM's external keys: what the provider's request is, and how the law's answer is told to it.
 
-use super::{Answered, Deadline, place, ready, sealed, tell_defect, trace_id};
+use super::admission::{Admission, Received};
+use super::{Answered, ready, trace_id};
 use crate::azure_ekm::{Proxy, product};
 use crate::listener::About;
 use crate::serve::Gateway;
@@ -9,13 +10,12 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Family, Purpose};
 use holdfast_core::peer::{Proof, ProviderCertificate};
 use holdfast_core::pipeline::{Call, Inbound, Recognised};
-use holdfast_core::port::{AuditLog as _, KeyStore as _, State as _, World as _};
+use holdfast_core::port::{AuditLog as _, KeyStore as _, State as _};
 use holdfast_core::query::{Found, Query};
-use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage, Timestamp};
+use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::ekm::path::{self, Path};
 use holdfast_wire::ekm::{self, error, message};
 use holdfast_wire::native::encode::Response;
-use http::request::Parts;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -25,19 +25,11 @@ pub(super) fn is_meant(gateway: &Gateway, about: &About) -> bool {
     about.guarded.as_deref().is_some_and(|name| gateway.proxies.is_served(name))
 }
 
-/// What the request is, besides its body.
-struct Received {
-    operation: OperationId,
-    parts: Parts,
-    now: Timestamp,
-    ticks: u64,
-}
-
 pub(super) async fn receive(
     gateway: &Arc<Gateway>,
     about: Arc<About>,
     request: Request<Incoming>,
-    (operation, ticks): (OperationId, u64),
+    when: (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
     let host = about.guarded.as_deref().unwrap_or_default();
@@ -60,32 +52,17 @@ pub(super) async fn receive(
         turned_away.answer.headers.push(("connection", "close".into()));
         return (route, turned_away);
     }
-    if gateway.law.is_sealed() {
-        return (route, refused(&sealed()));
-    }
-    let place = match place(gateway, &about, false) {
-        Ok(place) => place,
+    let admission = match Admission::of(gateway, &about, proxy.deadline) {
+        Ok(admission) => admission,
         Err(error) => return (route, refused(&error)),
     };
-    let deadline = Deadline::within(proxy.deadline);
-    let body = deadline.body(&gateway.config.limits, ekm::MAX_BODY, body).await;
-    let now = gateway.law.engines().world.now();
-    let received = Received { operation, parts, now, ticks };
-    let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let body = admission.body(&gateway.config.limits, ekm::MAX_BODY, body).await;
+    let received = Received::now(gateway, parts, when);
     let work = {
         let gateway = Arc::clone(gateway);
-        async move {
-            // Given back when the work is done, not when nobody waits for it any more.
-            let (_place, _living) = (place, living);
-            answer(&gateway, &about, &proxy, &received, body).await
-        }
+        async move { answer(&gateway, &about, &proxy, &received, body).await }
     };
-    let answered = deadline.finish(work).await;
-    let answered = answered.map(Answered::ok).unwrap_or_else(|error| {
-        tell_defect(operation, &error);
-        refused(&error)
-    });
-    (route, answered)
+    (route, admission.finish(gateway, when.0, work, |error: Error| refused(&error)).await)
 }
 
 fn refused(error: &Error) -> Answered {
