@@ -17,7 +17,7 @@ use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{Acceptor, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
@@ -57,6 +57,11 @@ pub(crate) struct Guard {
     pub(crate) ca_file: PathBuf,
     /// The names.
     pub(crate) names: Names,
+}
+
+/// Whether clients can ask for this name: they ask for none that is an address (RFC 6066 §3), and for none that ends with a dot.
+pub(crate) fn can_be_asked_for(name: &str) -> bool {
+    matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) && !name.ends_with('.')
 }
 
 /// What a certificate must be for, and how its owner speaks.
