@@ -261,7 +261,7 @@ async fn whatever_is_wrong_has_its_status_is_recorded_and_tells_nothing() {
     }
 }
 
-/// No certificate, one of another authority or name, an expired one: no handshake. Another proxy's: nobody there.
+/// No certificate, one of another authority or name, an expired one: no handshake. Another proxy's: nothing there.
 #[tokio::test(flavor = "multi_thread")]
 async fn mutual_tls_lets_in_the_pool_by_its_common_name_and_nobody_else() {
     let mut site = Site::new(|_| ()).await;
@@ -292,14 +292,29 @@ async fn mutual_tls_lets_in_the_pool_by_its_common_name_and_nobody_else() {
     {
         let mut peer = ekm::connect(gateway, &leaf).await;
         ask(&mut peer, "/acme/info", &about()).await.expect(200);
-        // The other proxy's clients have another name.
-        ask(&mut peer, "/other/info", &about()).await.ekm_error(401, "Unauthorized");
-        ask(&mut peer, "/other/kw/wrapkey", &value("A256KW", &DEK)).await.ekm_error(401, "Unauthorized");
+        // The other proxy's clients have another name, and whether it is there nobody else finds out.
+        let body = value("A256KW", &DEK).to_string();
+        for (method, rest, body) in [
+            ("POST", "info", about().to_string()),
+            ("POST", "kw/wrapkey", body.clone()),
+            ("POST", "kw/metadata", "{".to_owned()),
+            ("GET", "kw/wrapkey", String::new()),
+            ("POST", "kw", body),
+        ] {
+            let mut told = vec![];
+            for prefix in ["/other", "/nobody"] {
+                let answer = peer.ask(method, &format!("{prefix}/{rest}{QUERY}"), &body).await;
+                let of_itself = |line: &&str| !line.starts_with("date:") && !line.contains("operation");
+                let headers: Vec<_> = answer.headers.lines().filter(of_itself).map(str::to_owned).collect();
+                told.push((headers, answer.ekm_error(404, "NotFound").body));
+            }
+            assert_eq!(told[0], told[1], "{method} {rest}");
+        }
     }
     let mut other =
         ekm::connect(gateway, &hsm.issue_named(None, "other.managedhsmclient.azure.net", 5)).await;
     ask(&mut other, "/other/info", &about()).await.expect(200);
-    ask(&mut other, "/acme/kw/wrapkey", &value("A256KW", &DEK)).await.ekm_error(401, "Unauthorized");
+    ask(&mut other, "/acme/kw/wrapkey", &value("A256KW", &DEK)).await.ekm_error(404, "NotFound");
     // Its caller has no right to anything.
     ask(&mut other, "/other/kw/wrapkey", &value("A256KW", &DEK)).await.ekm_error(403, "Forbidden");
     // Only TLS 1.3, and only HTTP/1.1.

@@ -103,6 +103,22 @@ pub(crate) fn sealed() -> Error {
     Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title)
 }
 
+/// Turns away who came under a name that is one provider's alone, and would get no handshake under it now. Over HTTP/1.1 the connection ends with that.
+fn turned_away(
+    gateway: &Gateway,
+    about: &About,
+    refused: impl FnOnce(&Error) -> Answered,
+) -> Option<Answered> {
+    if gateway.tls.still_lets_in(about) {
+        return None;
+    }
+    let kind = ErrorKind::Unauthenticated;
+    gateway.law.count_noise(about.source, kind.code());
+    let mut answered = refused(&Error::new(kind, Stage::Identify, kind.row().title));
+    answered.answer.headers.push(("connection", "close".to_owned()));
+    Some(answered)
+}
+
 /// A place among the requests that are under way, if one is left; who gets none is counted, if nothing else lets it in.
 fn place(gateway: &Gateway, about: &About, is_let_in: bool) -> Result<Option<OwnedSemaphorePermit>, Error> {
     match Arc::clone(&gateway.requests).try_acquire_owned() {
