@@ -1,7 +1,7 @@
 //! AWS KMS external key stores: what the provider's request is, and how the law's answer is told to it.
 
 use super::admission::{Admission, Received};
-use super::{Answered, ready, trace_id};
+use super::{Answered, ready, trace_id, turned_away};
 use crate::external_store::{Store, devices};
 use crate::listener::About;
 use crate::serve::Gateway;
@@ -35,6 +35,10 @@ pub(super) async fn receive(
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
+    // What signs may be in other hands by then than what was vouched for: both are demanded of each request.
+    if let Some(answered) = turned_away(gateway, &about, refused) {
+        return ("xks-none", answered);
+    }
     let no_such_path = || {
         gateway.law.count_noise(about.source, "no-route");
         let answer = error::response(error::INVALID_URI_PATH, "no external key store has this path");
