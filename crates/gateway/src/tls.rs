@@ -3,8 +3,8 @@
 //! A client certificate is asked for and never demanded, and TLS checks only that the peer holds its key. Whether anybody vouches for it
 //! is decided per request by the tenant's own trust anchors, so that a change of anchors, revocation lists or callers reaches live
 //! connections, and one tenant's authority means nothing to another. Names that are one provider's alone are guarded: there the configured
-//! authorities and names decide, in the handshake, and once more on what is open when the configuration was exchanged, where the provider's
-//! protocol has nothing else to know it by. The configuration is swapped whole: with it end all resumptions.
+//! authorities and names decide, in the handshake, and once more on what is open when the configuration was exchanged. The configuration is
+//! swapped whole: with it end all resumptions.
 
 use crate::config::{Tls, TlsVersion};
 use crate::directory::Directory;
