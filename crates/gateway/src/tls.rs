@@ -26,12 +26,17 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+use tokio_rustls::{Accept, LazyConfigAcceptor, TlsAcceptor};
 
 /// The protocols that the listener speaks, the newer first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// How long whoever is refused may go on sending before the connection ends.
+const LINGERING: Duration = Duration::from_secs(2);
 /// The most certificates that a peer may show.
 const MAX_CHAIN: usize = 8;
 
@@ -192,7 +197,8 @@ impl Served {
         stream: TcpStream,
     ) -> io::Result<(TlsStream<TcpStream>, Option<Box<str>>)> {
         if self.guarded.is_empty() {
-            return Ok((TlsAcceptor::from(Arc::clone(&self.open)).accept(stream).await?, None));
+            let accept = TlsAcceptor::from(Arc::clone(&self.open)).accept(stream);
+            return Ok((accepted(accept).await?, None));
         }
         let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let asked = begun.client_hello().server_name().map(str::to_ascii_lowercase);
@@ -201,8 +207,23 @@ impl Served {
             Some((name, (config, _))) => (Some(name.clone()), config),
             None => (None, &self.open),
         };
-        Ok((begun.into_stream(Arc::clone(config)).await?, name))
+        Ok((accepted(begun.into_stream(Arc::clone(config))).await?, name))
     }
+}
+
+/// A connection, once its handshake is over. In TLS 1.3 whoever is refused has begun to ask by then: that is taken, since the system would reset a connection of
+/// which something is unread, and the peer might never see why it was refused.
+async fn accepted(accept: Accept<TcpStream>) -> io::Result<TlsStream<TcpStream>> {
+    let (error, mut stream) = match accept.into_fallible().await {
+        Ok(stream) => return Ok(stream),
+        Err(refused) => refused,
+    };
+    let taken = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _taken = timeout(LINGERING, taken).await;
+    Err(error)
 }
 
 fn files(settings: &Tls, directory: &Directory) -> (PathBuf, PathBuf) {

@@ -287,6 +287,11 @@ async fn mutual_tls_lets_in_the_pool_by_its_common_name_and_nobody_else() {
         let expected = if number == 0 { "CertificateRequired" } else { "HandshakeFailure" };
         assert!(alert.contains(expected), "{number}: {alert}");
     }
+    // Whoever has begun to ask by then learns of it all the same.
+    let mut peer = Peer::connect(gateway.running.address, &refused[0]).await.unwrap();
+    peer.send(&vec![0; 8 << 20]).await.unwrap();
+    let alert = tokio::io::AsyncReadExt::read(&mut peer.stream, &mut [0]).await.unwrap_err().to_string();
+    assert!(alert.contains("CertificateRequired"), "{alert}");
     // A new certificate of the same name, whatever its key and its alternative names, and in other letters.
     for leaf in [hsm.issue_named(Some("x.example"), POOL, 5), hsm.issue_named(None, &POOL.to_uppercase(), 1)]
     {
