@@ -342,6 +342,8 @@ fn a_fresh_tenant_is_connected_and_what_is_broken_is_named() {
         let line = line(more);
         proxy.dev.run(&line.iter().map(String::as_str).chain(with.iter().copied()).collect::<Vec<_>>())
     };
+    let by_address = ["connect", "azure-ekm", "--key", "payroll", "--server-name", "192.0.2.7"];
+    assert!(proxy.dev.fails(&by_address, 2).contains("no client asks for an address"));
     // Nothing is there, and checking makes nothing.
     let output = run(&["--check"], &tested);
     let said = stdout(&output);
