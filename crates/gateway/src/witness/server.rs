@@ -139,10 +139,10 @@ impl Running {
         self.shared.witness.log_count()
     }
 
-    /// Reads the list of logs again, and certificate and key; what is in force stays where the new is refused.
+    /// Reads the list of logs again, and certificate and key; what is in force stays where the new is refused, each by itself.
     ///
     /// # Errors
-    /// When one of them is refused.
+    /// For all that is refused.
     pub fn reload(&self) -> Result<(), Fault> {
         let logs = self.shared.read_logs();
         let tls = self.shared.tls.as_ref().map_or(Ok(()), |tls| tls.reload());
