@@ -247,6 +247,14 @@ fn a_new_log_is_known_after_sighup_over_tls() {
     // The signal is obeyed soon, not at once.
     let cosigned = (0..200).any(|_| submit().ends_with("200"));
     assert!(cosigned, "{}", submit());
+    // A list that is refused keeps no certificate from being exchanged.
+    std::fs::write(path("logs"), "nonsense\n").unwrap();
+    let next = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(path("cert.pem"), next.cert.pem()).unwrap();
+    std::fs::write(path("cert.key"), next.signing_key.serialize_pem()).unwrap();
+    assert!(submit().ends_with("000"));
+    server.signal(Signal::HUP);
+    assert!((0..200).any(|_| !submit().ends_with("000")), "the certificate is not exchanged");
     server.ends();
 }
 

@@ -9,10 +9,9 @@ use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
-/// Whose requests are counted together.
+/// Whose requests of a tenant are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Who {
-    tenant: TenantId,
     caller: CallerName,
     authentication: Authentication,
     protocol: Protocol,
@@ -31,14 +30,14 @@ pub(crate) struct Summary {
     pub(crate) count: u64,
 }
 
-/// Counters since the last summary.
+/// Counters since the last summary, of each tenant by itself: one's persons take no room of another's.
 #[derive(Debug, Default)]
 pub(crate) struct Throttled {
-    cells: Mutex<HashMap<Who, Summary>>,
+    cells: Mutex<HashMap<TenantId, HashMap<Who, Summary>>>,
 }
 
 impl Throttled {
-    /// How many there may be before further persons of an issuer are counted as one.
+    /// How many a tenant may have before further persons of an issuer are counted as one.
     pub(crate) const MAX_CELLS: usize = 1024;
 
     /// Counts one more refusal; whether it is the first of this caller since the last summary, which is not counted but recorded.
@@ -59,7 +58,7 @@ impl Throttled {
     /// Takes what has been counted, and starts anew.
     pub(crate) fn take(&self) -> Vec<Summary> {
         let cells = core::mem::take(&mut *self.cells.lock().unwrap_or_else(PoisonError::into_inner));
-        cells.into_values().filter(|summary| summary.count > 0).collect()
+        cells.into_values().flat_map(HashMap::into_values).filter(|summary| summary.count > 0).collect()
     }
 
     /// Puts back what could not be recorded.
@@ -80,8 +79,8 @@ impl Throttled {
         change: impl FnOnce(&mut Summary, bool),
     ) {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = cells.entry(caller.tenant.clone()).or_default();
         let who = |authentication: &Authentication| Who {
-            tenant: caller.tenant.clone(),
             caller: caller.name().clone(),
             authentication: authentication.clone(),
             protocol,
@@ -132,14 +131,15 @@ mod tests {
             tokens: vec![],
             suspended: false,
         });
-        let person = |number: u32| Caller {
-            tenant: "acme".parse().unwrap(),
+        let person_of = |tenant: &str, number: u32| Caller {
+            tenant: tenant.parse().unwrap(),
             record: Arc::clone(&record),
             authentication: Authentication::Issued {
                 issuer: "https://idp".into(),
                 subject: Some(number.to_string().into()),
             },
         };
+        let person = |number| person_of("acme", number);
         let persons = 10_000;
         let mut recorded = 0;
         for number in 0..persons {
@@ -148,7 +148,17 @@ mod tests {
                 recorded += u64::from(throttled.is_first(&person(number), Protocol::MsDke, now));
             }
         }
-        let summaries = throttled.take();
+        // Whoever asks of another tenant is counted by name all the same.
+        let now = Timestamp::from_micros(7);
+        let of_another = [1, 2, 1, 2, 2].map(|number| person_of("globex", number));
+        let firsts = of_another.iter().filter(|it| throttled.is_first(it, Protocol::MsDke, now)).count();
+        assert_eq!(firsts, 2);
+        let (summaries, others): (Vec<_>, Vec<_>) =
+            throttled.take().into_iter().partition(|summary| summary.caller.tenant.as_str() == "acme");
+        let mut others: Vec<_> =
+            others.into_iter().map(|summary| (summary.count, summary.caller.authentication)).collect();
+        others.sort_by_key(|(count, _)| *count);
+        assert_eq!(others, [(1, 1), (2, 2)].map(|(count, of)| (count, person(of).authentication)));
         assert_eq!(summaries.len(), Throttled::MAX_CELLS + 1);
         assert_eq!(recorded, 1025, "each that is counted by itself, and one of all others");
         let counted: u64 = summaries.iter().map(|summary| summary.count).sum();

@@ -4,7 +4,7 @@ use crate::external_store::{AwsXksTable, devices};
 use crate::fault::Fault;
 use crate::quota::Quota;
 use crate::root::Law;
-use crate::tls::{Guard, Names};
+use crate::tls::{Guard, Names, can_be_asked_for};
 use holdfast_core::{CallerName, Error, ErrorKind, KeyName, Stage, TenantId};
 use holdfast_wire::ekm::path::{Path, is_key_name, is_prefix, parse};
 use serde::{Deserialize, Serialize};
@@ -171,11 +171,10 @@ impl Proxy {
             requests_per_second,
             deadline_milliseconds,
         } = table;
-        let is_host = !server_name.is_empty()
-            && server_name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
-        if !is_host {
-            return Err(Fault::new("`server_name` cannot be one")
-                .remedy("write the host that the provider calls, without a port: `ekm.example.org`"));
+        if !can_be_asked_for(server_name) {
+            return Err(Fault::new("`server_name` cannot be one").remedy(
+                "write the host that the provider calls, without a port: `ekm.example.org`; no client asks for an address in TLS",
+            ));
         }
         if !is_prefix(prefix) {
             return Err(Fault::new(format!("`prefix` `{prefix}` cannot be one")).remedy(
@@ -297,6 +296,10 @@ mod tests {
         for (bad, says) in [
             (set(|it| it.server_name = String::new()), "server_name"),
             (set(|it| it.server_name = "ekm.example.org:443".into()), "server_name"),
+            (set(|it| it.server_name = "ekm.example.org.".into()), "server_name"),
+            (set(|it| it.server_name = "192.0.2.7".into()), "server_name"),
+            (set(|it| it.server_name = "*.example.org".into()), "server_name"),
+            (set(|it| it.server_name = "2001:db8::7".into()), "server_name"),
             (set(|it| it.prefix = "contoso".into()), "prefix"),
             (set(|it| it.prefix = "/a_b".into()), "prefix"),
             (set(|it| it.prefix = format!("/{}", "p".repeat(64))), "prefix"),

@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use crate::pool;
 use crate::quota::Quota;
 use crate::root::Law;
-use crate::tls::{Guard, Names};
+use crate::tls::{Guard, Names, can_be_asked_for};
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{CallerName, Error, ErrorKind, KeyName, Stage, TenantId};
 use holdfast_keystore::pkcs11;
@@ -160,6 +160,11 @@ impl Store {
             )
             .remedy("set all three for mutual TLS, or none"));
         }
+        if !server_name.is_empty() && !can_be_asked_for(server_name) {
+            return Err(Fault::new(format!("`server_name` `{server_name}` cannot be one")).remedy(
+                "write the host that AWS KMS calls, without a port: `xks.example.org`; no client asks for an address in TLS",
+            ));
+        }
         if !is_prefix(prefix) || prefix.len() + "/kms/xks/v1".len() > MAX_PATH {
             return Err(Fault::new(format!("`prefix` `{prefix}` cannot be one")).remedy(
                 "leave it empty, or write segments of letters, digits, `-` and `_`, each behind a slash, 117 characters in all",
@@ -296,6 +301,13 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_with_its_prefix() {
         let long = format!("/{}", "p".repeat(117));
+        let guarded = |server_name: &str| AwsXksTable {
+            server_name: server_name.into(),
+            client_ca_file: "ca.pem".into(),
+            client_names: vec!["cks.kms.eu-central-1.amazonaws.com".into()],
+            ..table()
+        };
+        assert!(Stores::of(&[guarded("xks.example.org")]).is_ok());
         for (bad, names) in [
             (AwsXksTable { prefix: "acme".into(), ..table() }, "prefix"),
             (AwsXksTable { prefix: "/a/".into(), ..table() }, "prefix"),
@@ -315,6 +327,8 @@ mod tests {
                 "and in `decrypt_only`",
             ),
             (AwsXksTable { server_name: "xks.example.org".into(), ..table() }, "client_ca_file"),
+            (guarded("192.0.2.7"), "server_name"),
+            (guarded("xks.example.org:443"), "server_name"),
         ] {
             let fault = Stores::of(&[bad]).unwrap_err();
             assert!(format!("{fault:?}").contains(names), "{fault:?}");

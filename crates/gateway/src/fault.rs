@@ -1,5 +1,6 @@
 //! What stops the daemon from starting or going on: one line, its cause, and what to do.
 
+use crate::outside::chain;
 use holdfast_core::ErrorKind;
 use std::fmt;
 use std::path::Path;
@@ -56,6 +57,20 @@ impl Fault {
         let found = known.iter().find(|(kind, _)| *kind == error.kind());
         let remedy = found.map_or("look at the cause, and at the system's log", |(_, remedy)| remedy);
         Self::new(format!("{what} `{}`", path.display())).remedy(remedy).because(error)
+    }
+
+    /// All of them as one: none is no fault, and one stays what it is.
+    ///
+    /// # Errors
+    /// When there are any.
+    pub(crate) fn all(faults: Vec<Self>) -> Result<(), Self> {
+        let told: Vec<String> = faults.iter().map(|fault| chain(fault)).collect();
+        let mut faults = faults.into_iter();
+        match (faults.next(), faults.next()) {
+            (None, _) => Ok(()),
+            (Some(one), None) => Err(one),
+            (Some(_), Some(_)) => Err(Self::new(told.join("; ")).remedy("set each right, and try again")),
+        }
     }
 
     /// What to do next, if that is known.

@@ -204,5 +204,10 @@ mod tests {
         assert_eq!(room(), 2 * Persons::MAX);
         persons.take(("idp", "0"), 9 * MICROS);
         assert_eq!(room(), 1);
+        // Nor is any of them let in more often where there is no room left.
+        let persons = Persons::of(2);
+        let take = |number: usize| persons.take(("idp", &number.to_string()), 5 * MICROS);
+        assert!((0..Persons::MAX).all(take));
+        assert!(take(0) && !take(0));
     }
 }

@@ -543,15 +543,15 @@ impl Running {
         &self.gateway
     }
 
-    /// Reads certificate and key again, issuers' keys, and the authorities of peers; what is in force stays when something new is refused.
+    /// Reads certificate and key again, the authorities of providers, issuers' keys, and the authorities of peers. Of what is refused that stays which is in
+    /// force, and nothing else is kept from being read.
     ///
     /// # Errors
-    /// When something is refused.
+    /// For all that is refused.
     pub fn reload(&self) -> Result<(), Fault> {
         let tls = self.gateway.tls.reload();
-        // One after the other, whatever becomes of the others.
         let issuers = self.gateway.issuers.reload(self.gateway.law.engines().world.ticks());
         let peers = self.gateway.cse.reload();
-        tls.and(issuers).and(peers)
+        Fault::all([tls, issuers, peers].into_iter().filter_map(Result::err).collect())
     }
 }

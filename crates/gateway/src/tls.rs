@@ -3,8 +3,8 @@
 //! A client certificate is asked for and never demanded, and TLS checks only that the peer holds its key. Whether anybody vouches for it
 //! is decided per request by the tenant's own trust anchors, so that a change of anchors, revocation lists or callers reaches live
 //! connections, and one tenant's authority means nothing to another. Names that are one provider's alone are guarded: there the configured
-//! authorities and names decide, in the handshake, and once more on what is open when the configuration was exchanged, where the provider's
-//! protocol has nothing else to know it by. The configuration is swapped whole: with it end all resumptions.
+//! authorities and names decide, in the handshake, and once more on what is open when the configuration was exchanged. The configuration is
+//! swapped whole: with it end all resumptions.
 
 use crate::config::{Tls, TlsVersion};
 use crate::directory::Directory;
@@ -17,20 +17,26 @@ use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+use tokio_rustls::{Accept, LazyConfigAcceptor, TlsAcceptor};
 
 /// The protocols that the listener speaks, the newer first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// How long whoever is refused may go on sending before the connection ends.
+const LINGERING: Duration = Duration::from_secs(2);
 /// The most certificates that a peer may show.
 const MAX_CHAIN: usize = 8;
 
@@ -44,6 +50,8 @@ pub struct TlsState {
 
 /// What is served, by the name that a client asks for.
 pub(crate) struct Served {
+    /// The certificate, with its key.
+    shown: Arc<CertifiedKey>,
     open: Arc<ServerConfig>,
     guarded: HashMap<Box<str>, (Arc<ServerConfig>, Arc<Expected>)>,
 }
@@ -57,6 +65,11 @@ pub(crate) struct Guard {
     pub(crate) ca_file: PathBuf,
     /// The names.
     pub(crate) names: Names,
+}
+
+/// Whether clients can ask for this name: they ask for none that is an address (RFC 6066 §3), and for none that ends with a dot.
+pub(crate) fn can_be_asked_for(name: &str) -> bool {
+    matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) && !name.ends_with('.')
 }
 
 /// What a certificate must be for, and how its owner speaks.
@@ -99,8 +112,10 @@ impl TlsState {
     /// # Errors
     /// As [`TlsState::load`]; and when a guard's authorities cannot be read.
     pub(crate) fn guarded(settings: &Tls, directory: &Directory, guards: Vec<Guard>) -> Result<Self, Fault> {
-        let served = ArcSwap::new(Arc::new(Served::of(settings, directory, &guards)?));
-        Ok(Self { settings: settings.clone(), directory: directory.clone(), guards, current: served })
+        let expected = guards.iter().map(Expected::of).collect::<Result<Vec<_>, _>>()?;
+        let served = Served::of(settings, shown(settings, directory)?, guards.iter().zip(expected))?;
+        let current = ArcSwap::new(Arc::new(served));
+        Ok(Self { settings: settings.clone(), directory: directory.clone(), guards, current })
     }
 
     /// The configuration for a new connection.
@@ -123,13 +138,29 @@ impl TlsState {
         is_let_in
     }
 
-    /// Reads certificate and key again. The ones in force stay when the new ones are refused.
+    /// Reads certificate and key again, and the authorities of each guard. Of what is refused that stays which is in force; all else is exchanged.
     ///
     /// # Errors
-    /// As [`TlsState::load`].
+    /// For all that is refused.
     pub fn reload(&self) -> Result<(), Fault> {
-        self.current.store(Arc::new(Served::of(&self.settings, &self.directory, &self.guards)?));
-        Ok(())
+        let (before, mut refused) = (self.current(), vec![]);
+        let shown = shown(&self.settings, &self.directory).unwrap_or_else(|fault| {
+            refused.push(fault);
+            Arc::clone(&before.shown)
+        });
+        let mut guarded = Vec::with_capacity(self.guards.len());
+        for guard in &self.guards {
+            match (Expected::of(guard), before.guarded.get(&guard.server_name)) {
+                (Ok(expected), _) => guarded.push((guard, expected)),
+                (Err(fault), Some((_, expected))) => {
+                    refused.push(fault);
+                    guarded.push((guard, Arc::clone(expected)));
+                }
+                (Err(fault), None) => return Err(fault),
+            }
+        }
+        self.current.store(Arc::new(Served::of(&self.settings, shown, guarded)?));
+        Fault::all(refused)
     }
 
     /// When the certificate in force expires, seconds since 1970.
@@ -141,21 +172,18 @@ impl TlsState {
 }
 
 impl Served {
-    fn of(settings: &Tls, directory: &Directory, guards: &[Guard]) -> Result<Self, Fault> {
-        let provider = provider();
-        let open = build(
-            settings,
-            directory,
-            (settings.minimum_version, &ALPN),
-            Arc::new(Possession { algorithms: provider.signature_verification_algorithms }),
-        )?;
-        let guarded = guards.iter().map(|guard| {
-            let spoken = guard.names.spoken(settings);
-            let expected = Arc::new(Expected::of(guard)?);
-            let config = build(settings, directory, spoken, Arc::clone(&expected) as _)?;
+    fn of<'g>(
+        settings: &Tls,
+        shown: Arc<CertifiedKey>,
+        guards: impl IntoIterator<Item = (&'g Guard, Arc<Expected>)>,
+    ) -> Result<Self, Fault> {
+        let algorithms = provider().signature_verification_algorithms;
+        let open = build(&shown, (settings.minimum_version, &ALPN), Arc::new(Possession { algorithms }))?;
+        let guarded = guards.into_iter().map(|(guard, expected)| {
+            let config = build(&shown, guard.names.spoken(settings), Arc::clone(&expected) as _)?;
             Ok((guard.server_name.clone(), (config, expected)))
         });
-        Ok(Self { open, guarded: guarded.collect::<Result<_, Fault>>()? })
+        Ok(Self { open, guarded: guarded.collect::<Result<_, Fault>>()?, shown })
     }
 
     /// What everybody is served with.
@@ -169,7 +197,8 @@ impl Served {
         stream: TcpStream,
     ) -> io::Result<(TlsStream<TcpStream>, Option<Box<str>>)> {
         if self.guarded.is_empty() {
-            return Ok((TlsAcceptor::from(Arc::clone(&self.open)).accept(stream).await?, None));
+            let accept = TlsAcceptor::from(Arc::clone(&self.open)).accept(stream);
+            return Ok((accepted(accept).await?, None));
         }
         let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let asked = begun.client_hello().server_name().map(str::to_ascii_lowercase);
@@ -178,8 +207,23 @@ impl Served {
             Some((name, (config, _))) => (Some(name.clone()), config),
             None => (None, &self.open),
         };
-        Ok((begun.into_stream(Arc::clone(config)).await?, name))
+        Ok((accepted(begun.into_stream(Arc::clone(config))).await?, name))
     }
+}
+
+/// A connection, once its handshake is over. In TLS 1.3 whoever is refused has begun to ask by then: that is taken, since the system would reset a connection of
+/// which something is unread, and the peer might never see why it was refused.
+async fn accepted(accept: Accept<TcpStream>) -> io::Result<TlsStream<TcpStream>> {
+    let (error, mut stream) = match accept.into_fallible().await {
+        Ok(stream) => return Ok(stream),
+        Err(refused) => refused,
+    };
+    let taken = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _taken = timeout(LINGERING, taken).await;
+    Err(error)
 }
 
 fn files(settings: &Tls, directory: &Directory) -> (PathBuf, PathBuf) {
@@ -195,12 +239,8 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn build(
-    settings: &Tls,
-    directory: &Directory,
-    (oldest, protocols): (TlsVersion, &[&[u8]]),
-    verifier: Arc<dyn ClientCertVerifier>,
-) -> Result<Arc<ServerConfig>, Fault> {
+/// The certificate and its key, as they lie in their files.
+fn shown(settings: &Tls, directory: &Directory) -> Result<Arc<CertifiedKey>, Fault> {
     let (certificates, key) = files(settings, directory);
     let unreadable = |path: &Path, error: rustls::pki_types::pem::Error| {
         Fault::new(format!("cannot read a certificate or key from `{}`", path.display()))
@@ -211,11 +251,6 @@ fn build(
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unreadable(&certificates, error))?;
     let private = PrivateKeyDer::from_pem_file(&key).map_err(|error| unreadable(&key, error))?;
-    let versions: &[&rustls::SupportedProtocolVersion] = match oldest {
-        TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        TlsVersion::V1_3 => &[&rustls::version::TLS13],
-    };
-    let provider = provider();
     let refused = |error: rustls::Error| {
         Fault::new(format!("`{}` and `{}` are refused", certificates.display(), key.display()))
             .remedy(
@@ -223,12 +258,23 @@ fn build(
             )
             .because(error)
     };
-    let mut config = ServerConfig::builder_with_provider(provider)
+    CertifiedKey::from_der(chain, private, &provider()).map(Arc::new).map_err(refused)
+}
+
+fn build(
+    shown: &Arc<CertifiedKey>,
+    (oldest, protocols): (TlsVersion, &[&[u8]]),
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, Fault> {
+    let versions: &[&rustls::SupportedProtocolVersion] = match oldest {
+        TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V1_3 => &[&rustls::version::TLS13],
+    };
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
-        .map_err(refused)?
+        .map_err(|error| Fault::new("TLS cannot be set up").because(error))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, private)
-        .map_err(refused)?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(shown))));
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     // No early data: it can be replayed.
     config.max_early_data_size = 0;
@@ -244,10 +290,10 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(guard: &Guard) -> Result<Self, Fault> {
-        let Guard { server_name: _, ca_file, names } = guard;
+    fn of(guard: &Guard) -> Result<Arc<Self>, Fault> {
+        let Guard { server_name, ca_file, names } = guard;
         let refused = || {
-            Fault::new(format!("the authorities in `{}` are refused", ca_file.display()))
+            Fault::new(format!("the authorities of `{server_name}` in `{}` are refused", ca_file.display()))
                 .remedy("give those that vouch for the provider's certificate, in PEM")
         };
         let mut roots = RootCertStore::empty();
@@ -260,7 +306,7 @@ impl Expected {
         let authorities = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|error| refused().because(error))?;
-        Ok(Self { authorities, names: names.clone() })
+        Ok(Arc::new(Self { authorities, names: names.clone() }))
     }
 
     fn lets_in(&self, chain: &[Box<[u8]>]) -> bool {

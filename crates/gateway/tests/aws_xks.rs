@@ -14,6 +14,7 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use holdfast_gateway::external_store::AwsXksTable;
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use support::api::{T, base64, bytes};
@@ -797,5 +798,47 @@ async fn mutual_tls_lets_the_provider_in_by_its_name_and_nobody_else() {
     let mut peer = gateway.stranger().await;
     open.ask(&mut peer, "health", &body).await.expect(200);
     kms.ask(&mut peer, "health", &body).await.error(404, "InvalidUriPathException");
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_is_taken_away_vouches_for_nobody_who_is_there() {
+    const KMS: &str = "cks.kms.eu-central-1.amazonaws.com";
+    let directory = tempfile::tempdir().unwrap();
+    let (amazon, next) = (Authority::new("Amazon"), Authority::new("the next"));
+    let (data, ca) = (directory.path().join("data"), directory.path().join("amazon.pem"));
+    std::fs::write(&ca, &amazon.pem).unwrap();
+    let guarded = AwsXksTable {
+        server_name: "localhost".into(),
+        client_ca_file: ca.clone(),
+        client_names: vec![KMS.into()],
+        ..table("/acme", "aws")
+    };
+    let (gateway, mut api) = gateway(&data, vec![guarded, table("/open", "other")]).await;
+    api.create(&json!({"name": "payroll", "algorithm": GCM})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let open = Kms::of(&mut api, "other", "/open").await;
+    let as_leaf = |authority: &Authority| {
+        let leaf = authority.issue_named(Some(KMS), "x", 5);
+        trust(&data).name("localhost").identity(leaf.certificate, leaf.key)
+    };
+    let mut peer = Peer::connect(gateway.running.address, &as_leaf(&amazon)).await.unwrap();
+    let mut elsewhere = gateway.stranger().await;
+    let encrypt = encrypt(PLAIN, None, false);
+    kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt).await.expect(200);
+    // Whoever is vouched for still, stays.
+    std::fs::write(&ca, amazon.pem.clone() + &next.pem).unwrap();
+    gateway.running.reload().unwrap();
+    kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt).await.expect(200);
+    std::fs::write(&ca, &next.pem).unwrap();
+    gateway.running.reload().unwrap();
+    let refused = kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt).await;
+    let refused = refused.error(401, "AuthenticationFailedException");
+    assert_eq!(refused.header("connection"), Some("close"));
+    peer.closed().await;
+    let mut peer = Peer::connect(gateway.running.address, &as_leaf(&next)).await.unwrap();
+    kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt).await.expect(200);
+    // A store without authorities has lost none.
+    open.ask(&mut elsewhere, "health", &json!({"requestMetadata": said("KmsHealthCheck")})).await.expect(200);
     gateway.running.shut_down().await.unwrap();
 }

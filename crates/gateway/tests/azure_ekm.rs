@@ -261,7 +261,7 @@ async fn whatever_is_wrong_has_its_status_is_recorded_and_tells_nothing() {
     }
 }
 
-/// No certificate, one of another authority or name, an expired one: no handshake. Another proxy's: nobody there.
+/// No certificate, one of another authority or name, an expired one: no handshake. Another proxy's: nothing there.
 #[tokio::test(flavor = "multi_thread")]
 async fn mutual_tls_lets_in_the_pool_by_its_common_name_and_nobody_else() {
     let mut site = Site::new(|_| ()).await;
@@ -287,19 +287,39 @@ async fn mutual_tls_lets_in_the_pool_by_its_common_name_and_nobody_else() {
         let expected = if number == 0 { "CertificateRequired" } else { "HandshakeFailure" };
         assert!(alert.contains(expected), "{number}: {alert}");
     }
+    // Whoever has begun to ask by then learns of it all the same.
+    let mut peer = Peer::connect(gateway.running.address, &refused[0]).await.unwrap();
+    peer.send(&vec![0; 8 << 20]).await.unwrap();
+    let alert = tokio::io::AsyncReadExt::read(&mut peer.stream, &mut [0]).await.unwrap_err().to_string();
+    assert!(alert.contains("CertificateRequired"), "{alert}");
     // A new certificate of the same name, whatever its key and its alternative names, and in other letters.
     for leaf in [hsm.issue_named(Some("x.example"), POOL, 5), hsm.issue_named(None, &POOL.to_uppercase(), 1)]
     {
         let mut peer = ekm::connect(gateway, &leaf).await;
         ask(&mut peer, "/acme/info", &about()).await.expect(200);
-        // The other proxy's clients have another name.
-        ask(&mut peer, "/other/info", &about()).await.ekm_error(401, "Unauthorized");
-        ask(&mut peer, "/other/kw/wrapkey", &value("A256KW", &DEK)).await.ekm_error(401, "Unauthorized");
+        // The other proxy's clients have another name, and whether it is there nobody else finds out.
+        let body = value("A256KW", &DEK).to_string();
+        for (method, rest, body) in [
+            ("POST", "info", about().to_string()),
+            ("POST", "kw/wrapkey", body.clone()),
+            ("POST", "kw/metadata", "{".to_owned()),
+            ("GET", "kw/wrapkey", String::new()),
+            ("POST", "kw", body),
+        ] {
+            let mut told = vec![];
+            for prefix in ["/other", "/nobody"] {
+                let answer = peer.ask(method, &format!("{prefix}/{rest}{QUERY}"), &body).await;
+                let of_itself = |line: &&str| !line.starts_with("date:") && !line.contains("operation");
+                let headers: Vec<_> = answer.headers.lines().filter(of_itself).map(str::to_owned).collect();
+                told.push((headers, answer.ekm_error(404, "NotFound").body));
+            }
+            assert_eq!(told[0], told[1], "{method} {rest}");
+        }
     }
     let mut other =
         ekm::connect(gateway, &hsm.issue_named(None, "other.managedhsmclient.azure.net", 5)).await;
     ask(&mut other, "/other/info", &about()).await.expect(200);
-    ask(&mut other, "/acme/kw/wrapkey", &value("A256KW", &DEK)).await.ekm_error(401, "Unauthorized");
+    ask(&mut other, "/acme/kw/wrapkey", &value("A256KW", &DEK)).await.ekm_error(404, "NotFound");
     // Its caller has no right to anything.
     ask(&mut other, "/other/kw/wrapkey", &value("A256KW", &DEK)).await.ekm_error(403, "Forbidden");
     // Only TLS 1.3, and only HTTP/1.1.

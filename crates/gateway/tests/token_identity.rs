@@ -274,6 +274,31 @@ async fn where_no_keys_can_be_read_those_in_the_file_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_issuers_file_that_is_refused_keeps_no_other_from_being_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let [data, first, file] = ["data", "first.json", "keys.json"].map(|name| directory.path().join(name));
+    let (one, two) = (Signer::new("one"), Signer::new("two"));
+    for file in [&first, &file] {
+        std::fs::write(file, key_set(&[&one])).unwrap();
+    }
+    let issuers = vec![issuer::table("https://first.example", &["holdfast"], "EdDSA", &first), table(&file)];
+    let (gateway, _api) = gateway(&data, issuers).await;
+    encrypt(&gateway, &one.token(ISSUER, json!({"sub": POD}))).await.expect(200);
+    std::fs::write(&first, "{}").unwrap();
+    std::fs::write(&file, key_set(&[&two])).unwrap();
+    let told = gateway.running.reload().unwrap_err().to_string();
+    assert!(told.contains("first.json") && !told.contains("keys.json"), "{told}");
+    encrypt(&gateway, &two.token(ISSUER, json!({"sub": POD}))).await.expect(200);
+    encrypt(&gateway, &one.token(ISSUER, json!({"sub": POD}))).await.refused(401, "unauthenticated");
+    // All that are refused are named.
+    std::fs::remove_file(&file).unwrap();
+    let told = gateway.running.reload().unwrap_err().to_string();
+    assert!(told.contains("first.json") && told.contains("keys.json"), "{told}");
+    encrypt(&gateway, &two.token(ISSUER, json!({"sub": POD}))).await.expect(200);
+    gateway.running.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_come_from_nowhere_but_where_the_configuration_says() {
     let directory = tempfile::tempdir().unwrap();
     let ca = directory.path().join("ca.pem");

@@ -13,13 +13,14 @@
 mod support;
 
 use holdfast_gateway::config::TlsVersion;
+use holdfast_gateway::external_store::AwsXksTable;
 use rustls::{NamedGroup, version};
 use serde_json::json;
 use std::sync::Arc;
-use support::api::{T, base64};
-use support::authority::Authority;
-use support::peer::{PATIENCE, Peer};
-use support::{Dev, dev, dev_with, log, settings, trust};
+use support::api::{Api, T, base64};
+use support::authority::{Authority, Leaf};
+use support::peer::{PATIENCE, Peer, Settings};
+use support::{Dev, dev, dev_with, ekm, log, settings, trust, xks};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
@@ -120,6 +121,68 @@ async fn certificates_are_exchanged_without_a_restart() {
         std::fs::write(tls.join("server.key"), &server.key).unwrap();
     }
     drop(live);
+    gateway.running.shut_down().await.unwrap();
+}
+
+/// One thing that is refused keeps nothing else from being exchanged: least of all an authority from being taken away.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_at_a_reload_stays_and_all_else_is_exchanged() {
+    const STORE: &str = "xks.example.org";
+    const KMS: &str = "cks.kms.eu-central-1.amazonaws.com";
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let [azure, amazon, next, servers] = ["Microsoft", "Amazon", "the next", "servers"].map(Authority::new);
+    let [of_azure, of_amazon] = ["managed-hsm.pem", "amazon.pem"].map(|name| directory.path().join(name));
+    std::fs::write(&of_amazon, &amazon.pem).unwrap();
+    let mut config = settings(&data);
+    config.azure_ekm = vec![ekm::table(directory.path(), &azure, "/acme", "azure-ekm")];
+    config.aws_xks = vec![AwsXksTable {
+        server_name: STORE.into(),
+        client_ca_file: of_amazon.clone(),
+        client_names: vec![KMS.into()],
+        ..xks::table("/acme", "aws")
+    }];
+    let gateway = dev_with(config).await;
+    let mut api = Api::developer(&gateway).await;
+    ekm::register(&mut api, &["azure-ekm"]).await;
+    let mut pool = ekm::connect(&gateway, &azure.issue_named(None, ekm::POOL, 5)).await;
+    ekm::ask(&mut pool, "/acme/info", &ekm::about()).await.expect(200);
+
+    let tls = gateway.directory.join("tls");
+    let server = servers.issue_server_as(&["localhost", STORE]);
+    std::fs::write(tls.join("server.pem"), &server.certificate).unwrap();
+    std::fs::write(tls.join("server.key"), &server.key).unwrap();
+    std::fs::write(&of_azure, &next.pem).unwrap();
+    std::fs::write(&of_amazon, "nonsense").unwrap();
+    let fault = gateway.running.reload().unwrap_err();
+    assert!(fault.remedy_text().is_some());
+    let told = fault.to_string();
+    assert!(told.contains(STORE) && told.contains("amazon.pem") && !told.contains("managed-hsm"), "{told}");
+    ekm::ask(&mut pool, "/acme/info", &ekm::about()).await.ekm_error(401, "Unauthorized");
+    let as_leaf = |name, leaf: &Leaf| {
+        let settings = Settings::trusting(servers.pem.as_bytes()).name(name);
+        settings.identity(leaf.certificate.clone(), leaf.key.clone())
+    };
+    let of_next = as_leaf("localhost", &next.issue_named(None, ekm::POOL, 5));
+    let mut pool = Peer::connect(gateway.running.address, &of_next).await.unwrap();
+    ekm::ask(&mut pool, "/acme/info", &ekm::about()).await.expect(200);
+    // Where the new ones are refused, those before are demanded.
+    let live = async |leaf: &Leaf| {
+        let mut peer = Peer::connect(gateway.running.address, &as_leaf(STORE, leaf)).await.unwrap();
+        peer.try_ask("GET", "/health/live", "").await.map(|answer| answer.status)
+    };
+    let kms = amazon.issue_named(Some(KMS), "x", 5);
+    assert_eq!(live(&kms).await, Some(200));
+    assert_eq!(live(&next.issue_named(Some(KMS), "x", 5)).await, None);
+
+    // Nor does a certificate of the server's own that is refused.
+    std::fs::write(tls.join("server.pem"), "nonsense").unwrap();
+    std::fs::write(&of_azure, &azure.pem).unwrap();
+    let told = gateway.running.reload().unwrap_err().to_string();
+    assert!(told.contains("server.pem") && told.contains("amazon.pem"), "{told}");
+    ekm::ask(&mut pool, "/acme/info", &ekm::about()).await.ekm_error(401, "Unauthorized");
+    assert_eq!(live(&kms).await, Some(200));
+    drop(api);
     gateway.running.shut_down().await.unwrap();
 }
 

@@ -240,7 +240,7 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     systemd.tell("RELOADING=1");
                     if let Err(fault) = reload() {
-                        note(&format!("warning: {fault}; what was in force stays in force"));
+                        note(&format!("warning: {fault}; what was in force there stays in force"));
                     }
                     systemd.tell("READY=1");
                 }

@@ -229,18 +229,20 @@ impl<P: Ports> Pipeline<P> {
         let unknown =
             || Error::new(ErrorKind::Unauthenticated, Stage::Identify, "the caller is not known here");
         let view = self.snapshots.get(inbound.tenant).ok_or_else(unknown)?;
+        // Nobody registered a credential: a door makes nobody a custodian, an auditor or a developer, whatever name a configuration gives it.
+        let doors_own = |view: &TenantView<P>| {
+            let its = |record: &&Arc<CallerRecord>| {
+                inbound.only == Some(&record.name) && record.kind == CallerKind::Application
+            };
+            view.data.callers.iter().find(its).map(Arc::clone).ok_or_else(unknown)
+        };
         if let Proof::Open = inbound.proof {
-            let its = |record: &&Arc<CallerRecord>| inbound.only == Some(&record.name);
-            let record = view.data.callers.iter().find(its).map(Arc::clone).ok_or_else(unknown)?;
+            let record = doors_own(&view)?;
             let tenant = inbound.tenant.clone();
             return Ok((view, Caller { tenant, record, authentication: Authentication::Open }));
         }
         if let Proof::Provider(certificate) = &inbound.proof {
-            // Nobody registered the certificate: it makes nobody a custodian, an auditor or a developer, whatever name a configuration gives the door.
-            let its = |record: &&Arc<CallerRecord>| {
-                inbound.only == Some(&record.name) && record.kind == CallerKind::Application
-            };
-            let record = view.data.callers.iter().find(its).map(Arc::clone).ok_or_else(unknown)?;
+            let record = doors_own(&view)?;
             let holds = |at| certificate.authentication(at).ok_or_else(unknown);
             if let Some(held) = held {
                 holds(held)?;

@@ -146,24 +146,17 @@ impl Services {
     /// Reads the peers' authorities again. What is in force stays where one is refused.
     ///
     /// # Errors
-    /// Names all that are refused, with the cause of the first; those that are not are in force.
+    /// For all that are refused; those that are not are in force.
     pub(crate) fn reload(&self) -> Result<(), Fault> {
-        let mut refused: Vec<(&str, Fault)> = vec![];
+        let mut refused = vec![];
         for service in &self.0 {
             let Some(client) = &service.client else { continue };
             match Client::new(&service.peers_ca_file) {
                 Ok(new) => client.store(Arc::new(new)),
-                Err(fault) => refused.push((&service.issuer, fault)),
+                Err(fault) => refused.push(fault),
             }
         }
-        let all: Vec<_> = refused.iter().map(|(url, _)| format!("`{url}`")).collect();
-        let Some((_, first)) = refused.into_iter().next() else { return Ok(()) };
-        Err(Fault::new(format!(
-            "the `peers_ca_file` of these `[[google_cse]]` is refused: {}",
-            all.join(", ")
-        ))
-        .remedy("set each right and reload again; what it had before is in force")
-        .because(first))
+        Fault::all(refused)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

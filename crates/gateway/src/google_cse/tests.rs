@@ -168,3 +168,39 @@ fn the_reference_file_shows_a_service_with_every_setting() {
     assert_eq!(toml::Value::try_from(&table).unwrap(), toml::Value::Table(shown), "a setting is not shown");
     assert!(Services::read(&[table]).is_ok());
 }
+
+#[test]
+fn one_authority_that_is_refused_keeps_no_other_from_being_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let [first, second] = ["first.pem", "second.pem"].map(|name| directory.path().join(name));
+    let authority = |name: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    };
+    let taking = |kacls_url: &str, file: &PathBuf| {
+        std::fs::write(file, authority("before")).unwrap();
+        GoogleCseTable {
+            kacls_url: kacls_url.into(),
+            signing_keys: vec!["signs".into()],
+            take_from: vec!["https://elsewhere.example".into()],
+            peers_ca_file: file.clone(),
+            ..table()
+        }
+    };
+    let services = Services::of(&[
+        taking("https://kacls.example/v1", &first),
+        GoogleCseTable { caller: "other".into(), ..taking("https://other.example/v1", &second) },
+    ]);
+    let services = services.unwrap();
+    let clients = || services.0.iter().map(|service| service.client.as_ref().unwrap().load_full());
+    let before: Vec<_> = clients().collect();
+    std::fs::write(&first, "nonsense").unwrap();
+    let told = services.reload().unwrap_err().to_string();
+    assert!(told.contains("first.pem") && !told.contains("second.pem"), "{told}");
+    let stayed: Vec<_> = clients().zip(&before).map(|(now, before)| Arc::ptr_eq(&now, before)).collect();
+    assert_eq!(stayed, [true, false]);
+    std::fs::write(&second, "nonsense").unwrap();
+    let told = services.reload().unwrap_err().to_string();
+    assert!(told.contains("first.pem") && told.contains("second.pem"), "{told}");
+}

@@ -278,19 +278,27 @@ impl Believed {
     /// Reads the files and authorities again, and orders that keys be read. What is in force stays where something is refused.
     ///
     /// # Errors
-    /// For the first that is refused.
+    /// For all that are refused; those that are not are in force.
     pub(crate) fn reload(&self, ticks: u64) -> Result<(), Fault> {
+        let mut refused = vec![];
         for source in &self.sources {
             if let Some(path) = &source.settings.keys_file {
-                source.held().file = Some(read_file(&source.settings.issuer, path)?);
+                match read_file(&source.settings.issuer, path) {
+                    Ok(keys) => source.held().file = Some(keys),
+                    Err(fault) => refused.push(fault),
+                }
             }
             if let Some(client) = &source.client {
-                client.store(Arc::new(Client::new(&source.settings)?));
+                match Client::new(&source.settings) {
+                    Ok(new) => client.store(Arc::new(new)),
+                    Err(fault) => refused.push(fault),
+                }
+                // With the authorities that are in force, whichever those are: its keys may have changed.
                 source.order.notify_one();
             }
         }
         self.renew(ticks);
-        Ok(())
+        Fault::all(refused)
     }
 
     /// How each does.

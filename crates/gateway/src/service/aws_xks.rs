@@ -1,13 +1,14 @@
 //! AWS KMS external key stores: what the provider's request is, and how the law's answer is told to it.
 
-use super::{Answered, Deadline, place, ready, sealed, tell_defect, trace_id};
+use super::admission::{Admission, Received};
+use super::{Answered, ready, trace_id, turned_away};
 use crate::external_store::{Store, devices};
 use crate::listener::About;
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
 use holdfast_core::peer::{Proof, SignedRequest};
 use holdfast_core::pipeline::{Call, Inbound};
-use holdfast_core::port::{AuditLog as _, State as _, World as _};
+use holdfast_core::port::{AuditLog as _, State as _};
 use holdfast_core::query::{Found, Query};
 use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::native::encode::Response;
@@ -27,21 +28,17 @@ pub(super) fn is_meant(gateway: &Gateway, path: &str) -> bool {
     !gateway.stores.is_empty() && path::is_meant(path)
 }
 
-/// What the request is, besides its body.
-struct Received {
-    operation: OperationId,
-    parts: Parts,
-    now: holdfast_core::Timestamp,
-    ticks: u64,
-}
-
 pub(super) async fn receive(
     gateway: &Arc<Gateway>,
     about: Arc<About>,
     request: Request<Incoming>,
-    (operation, ticks): (OperationId, u64),
+    when: (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
+    // What signs may be in other hands by then than what was vouched for: both are demanded of each request.
+    if let Some(answered) = turned_away(gateway, &about, refused) {
+        return ("xks-none", answered);
+    }
     let no_such_path = || {
         gateway.law.count_noise(about.source, "no-route");
         let answer = error::response(error::INVALID_URI_PATH, "no external key store has this path");
@@ -58,35 +55,22 @@ pub(super) async fn receive(
         let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
         return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
     }
-    if gateway.law.is_sealed() {
-        return (route, refused(&sealed()));
-    }
-    let place = match place(gateway, &about, false) {
-        Ok(place) => place,
+    let admission = match Admission::of(gateway, &about, DEADLINE) {
+        Ok(admission) => admission,
         Err(error) => return (route, refused(&error)),
     };
-    let deadline = Deadline::within(DEADLINE);
-    let body = deadline.body(&gateway.config.limits, xks::MAX_BODY, body).await;
-    let now = gateway.law.engines().world.now();
+    let body = admission.body(&gateway.config.limits, xks::MAX_BODY, body).await;
     let key = store.key(path.key);
-    let received = Received { operation, parts, now, ticks };
-    let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let received = Received::now(gateway, parts, when);
     let work = {
         let gateway = Arc::clone(gateway);
         async move {
-            // Given back when the work is done, not when nobody waits for it any more.
-            let (_place, _living) = (place, living);
             let body =
                 body.inspect_err(|error| gateway.law.count_noise(about.source, error.kind().code()))?;
             answer(&gateway, &about, &store, &received, (asked, key, &body)).await
         }
     };
-    let answered = deadline.finish(work).await;
-    let answered = answered.map(Answered::ok).unwrap_or_else(|error| {
-        tell_defect(operation, &error);
-        refused(&error)
-    });
-    (route, answered)
+    (route, admission.finish(gateway, when.0, work, |error: Error| refused(&error)).await)
 }
 
 fn refused(error: &Error) -> Answered {

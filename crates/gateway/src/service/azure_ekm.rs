@@ -1,6 +1,7 @@
 //! The proxy of Azure Managed HSM's external keys: what the provider's request is, and how the law's answer is told to it.
 
-use super::{Answered, Deadline, place, ready, sealed, tell_defect, trace_id};
+use super::admission::{Admission, Received};
+use super::{Answered, ready, trace_id, turned_away};
 use crate::azure_ekm::{Proxy, product};
 use crate::listener::About;
 use crate::serve::Gateway;
@@ -9,13 +10,12 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Family, Purpose};
 use holdfast_core::peer::{Proof, ProviderCertificate};
 use holdfast_core::pipeline::{Call, Inbound, Recognised};
-use holdfast_core::port::{AuditLog as _, KeyStore as _, State as _, World as _};
+use holdfast_core::port::{AuditLog as _, KeyStore as _, State as _};
 use holdfast_core::query::{Found, Query};
-use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage, Timestamp};
+use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::ekm::path::{self, Path};
 use holdfast_wire::ekm::{self, error, message};
 use holdfast_wire::native::encode::Response;
-use http::request::Parts;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -25,67 +25,47 @@ pub(super) fn is_meant(gateway: &Gateway, about: &About) -> bool {
     about.guarded.as_deref().is_some_and(|name| gateway.proxies.is_served(name))
 }
 
-/// What the request is, besides its body.
-struct Received {
-    operation: OperationId,
-    parts: Parts,
-    now: Timestamp,
-    ticks: u64,
-}
-
 pub(super) async fn receive(
     gateway: &Arc<Gateway>,
     about: Arc<About>,
     request: Request<Incoming>,
-    (operation, ticks): (OperationId, u64),
+    when: (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
+    // There is no other proof in a request: an authority that is gone vouches for nobody, on connections that are open either.
+    if let Some(answered) = turned_away(gateway, &about, refused) {
+        return ("ekm-none", answered);
+    }
     let host = about.guarded.as_deref().unwrap_or_default();
-    let Some((proxy, route)) =
-        gateway.proxies.find(host, parts.uri.path()).map(|(proxy, path)| (proxy, path.route()))
-    else {
-        gateway.law.count_noise(about.source, "no-route");
+    let no_such_path = |reason| {
+        gateway.law.count_noise(about.source, reason);
         let answer = error::response(error::NO_SUCH_PATH, "there is no such path");
-        return ("ekm-none", Answered { answer, refused: Some(ErrorKind::NotFound) });
+        ("ekm-none", Answered { answer, refused: Some(ErrorKind::NotFound) })
+    };
+    let Some((proxy, path)) = gateway.proxies.find(host, parts.uri.path()) else {
+        return no_such_path("no-route");
+    };
+    let route = path.route();
+    // Which other prefixes a host has is nobody's to find out.
+    let Some(certificate) = certificate(&about, &proxy) else {
+        return no_such_path(ErrorKind::Unauthenticated.code());
     };
     if parts.method != Method::POST {
         gateway.law.count_noise(about.source, "no-route");
         let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
         return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
     }
-    // There is no other proof in a request: an authority that is gone vouches for nobody, on connections that are open either.
-    if !gateway.tls.still_lets_in(&about) {
-        gateway.law.count_noise(about.source, ErrorKind::Unauthenticated.code());
-        let mut turned_away = refused(&unknown());
-        turned_away.answer.headers.push(("connection", "close".into()));
-        return (route, turned_away);
-    }
-    if gateway.law.is_sealed() {
-        return (route, refused(&sealed()));
-    }
-    let place = match place(gateway, &about, false) {
-        Ok(place) => place,
+    let admission = match Admission::of(gateway, &about, proxy.deadline) {
+        Ok(admission) => admission,
         Err(error) => return (route, refused(&error)),
     };
-    let deadline = Deadline::within(proxy.deadline);
-    let body = deadline.body(&gateway.config.limits, ekm::MAX_BODY, body).await;
-    let now = gateway.law.engines().world.now();
-    let received = Received { operation, parts, now, ticks };
-    let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let body = admission.body(&gateway.config.limits, ekm::MAX_BODY, body).await;
+    let received = Received::now(gateway, parts, when);
     let work = {
         let gateway = Arc::clone(gateway);
-        async move {
-            // Given back when the work is done, not when nobody waits for it any more.
-            let (_place, _living) = (place, living);
-            answer(&gateway, &about, &proxy, &received, body).await
-        }
+        async move { answer(&gateway, &about, (&proxy, &certificate), &received, body).await }
     };
-    let answered = deadline.finish(work).await;
-    let answered = answered.map(Answered::ok).unwrap_or_else(|error| {
-        tell_defect(operation, &error);
-        refused(&error)
-    });
-    (route, answered)
+    (route, admission.finish(gateway, when.0, work, |error: Error| refused(&error)).await)
 }
 
 fn refused(error: &Error) -> Answered {
@@ -94,26 +74,20 @@ fn refused(error: &Error) -> Answered {
 
 /// The certificate that was shown, if it has one of the proxy's names. That one of the authorities vouches for it, TLS has found: nobody else has a connection
 /// under this name.
-fn certificate(about: &About, proxy: &Proxy) -> Result<ProviderCertificate, Error> {
-    let shown = about.peer.as_ref().and_then(|peer| peer.chain().first());
-    shown.and_then(|leaf| holdfast_identity::provider(leaf, &proxy.common_names)).ok_or_else(unknown)
-}
-
-fn unknown() -> Error {
-    Error::new(ErrorKind::Unauthenticated, Stage::Identify, ErrorKind::Unauthenticated.row().title)
+fn certificate(about: &About, proxy: &Proxy) -> Option<ProviderCertificate> {
+    let leaf = about.peer.as_ref().and_then(|peer| peer.chain().first())?;
+    holdfast_identity::provider(leaf, &proxy.common_names)
 }
 
 async fn answer(
     gateway: &Gateway,
     about: &About,
-    proxy: &Proxy,
+    (proxy, certificate): (&Proxy, &ProviderCertificate),
     received: &Received,
     body: Result<Bytes, Error>,
 ) -> Result<Response, Error> {
     let Received { operation, parts, now, ticks } = received;
     let law = &gateway.law;
-    let certificate =
-        certificate(about, proxy).inspect_err(|error| law.count_noise(about.source, error.kind().code()))?;
     let Some(path) = proxy.path(parts.uri.path()) else {
         return Err(Error::new(ErrorKind::Internal, Stage::Receive, "a path that was found is gone"));
     };
@@ -125,7 +99,7 @@ async fn answer(
     let inbound = Inbound {
         operation: *operation,
         tenant: &proxy.tenant,
-        proof: Proof::Provider(&certificate),
+        proof: Proof::Provider(certificate),
         only: Some(&proxy.caller),
         source: about.source,
         protocol: ekm::PROTOCOL,

@@ -2,6 +2,7 @@
 //!
 //! What is one protocol's own stands in a file of its name; whose a request is, its path says.
 
+mod admission;
 mod aws_xks;
 mod azure_ekm;
 mod google_cse;
@@ -9,7 +10,6 @@ mod ms_dke;
 mod native;
 
 use crate::config::Limits;
-use crate::detach::Detach;
 use crate::listener::About;
 use crate::metrics::Counted;
 use crate::serve::Gateway;
@@ -26,7 +26,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 static OPERATION: HeaderName = HeaderName::from_static(OPERATION_HEADER);
@@ -104,6 +103,22 @@ pub(crate) fn sealed() -> Error {
     Error::new(ErrorKind::Sealed, Stage::Receive, ErrorKind::Sealed.row().title)
 }
 
+/// Turns away who came under a name that is one provider's alone, and would get no handshake under it now. Over HTTP/1.1 the connection ends with that.
+fn turned_away(
+    gateway: &Gateway,
+    about: &About,
+    refused: impl FnOnce(&Error) -> Answered,
+) -> Option<Answered> {
+    if gateway.tls.still_lets_in(about) {
+        return None;
+    }
+    let kind = ErrorKind::Unauthenticated;
+    gateway.law.count_noise(about.source, kind.code());
+    let mut answered = refused(&Error::new(kind, Stage::Identify, kind.row().title));
+    answered.answer.headers.push(("connection", "close".to_owned()));
+    Some(answered)
+}
+
 /// A place among the requests that are under way, if one is left; who gets none is counted, if nothing else lets it in.
 fn place(gateway: &Gateway, about: &About, is_let_in: bool) -> Result<Option<OwnedSemaphorePermit>, Error> {
     match Arc::clone(&gateway.requests).try_acquire_owned() {
@@ -113,42 +128,6 @@ fn place(gateway: &Gateway, about: &About, is_let_in: bool) -> Result<Option<Own
             gateway.law.count_noise(about.source, ErrorKind::Throttled.code());
             Err(Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way"))
         }
-    }
-}
-
-/// Until when a provider's request has its answer, or the refusal.
-struct Deadline {
-    limit: Duration,
-    at: Instant,
-}
-
-impl Deadline {
-    fn within(limit: Duration) -> Self {
-        Self { limit, at: Instant::now() + limit }
-    }
-
-    fn late(&self) -> Error {
-        let milliseconds = self.limit.as_millis();
-        let limit = match milliseconds % 1000 {
-            0 => format!("{} s", milliseconds / 1000),
-            _ => format!("{milliseconds} ms"),
-        };
-        Error::new(ErrorKind::Deadline, Stage::Perform, format!("there was no answer within {limit}"))
-    }
-
-    /// The body. Whoever does not send it holds a place no longer than that.
-    async fn body(&self, limits: &Limits, most: usize, body: Incoming) -> Result<Bytes, Error> {
-        let read = timeout_at(self.at, read_body(limits, most, body)).await;
-        read.unwrap_or_else(|_elapsed| Err(self.late()))
-    }
-
-    /// What comes of the work. What has begun is finished and recorded, whether or not somebody still waits for it.
-    async fn finish<T: Send + 'static, E: From<Error> + Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, E>> + Send + 'static,
-    ) -> Result<T, E> {
-        let done = timeout_at(self.at, Detach::new(work)).await;
-        done.unwrap_or_else(|_elapsed| Err(self.late().into()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Microsoft's Double Key Encryption: the document of a key for everybody, and decryption for whom a token lets in.
 
-use super::{Answered, Deadline, place, read_body, sealed, tell_defect, trace_id};
+use super::admission::{Admission, Received};
+use super::{Answered, read_body, trace_id};
 use crate::issuer;
 use crate::listener::About;
 use crate::ms_dke::{KeyService, Public, Told, is_lasting};
@@ -12,14 +13,13 @@ use holdfast_core::operation::{Operation, Output};
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Call, Inbound, Recognised};
 use holdfast_core::port::{KeyEntry, State as _, World as _};
-use holdfast_core::{Error, ErrorKind, KeyName, KeyVersion, OperationId, Protocol, Stage, Timestamp};
+use holdfast_core::{Error, ErrorKind, KeyName, KeyVersion, OperationId, Protocol, Stage};
 use holdfast_identity::issued::{Claims, Expected, Moment};
 use holdfast_wire::dke::path::Path;
 use holdfast_wire::dke::{self, document, error, kid, message};
 use holdfast_wire::native;
 use holdfast_wire::native::encode::Response;
 use http::header::{AUTHORIZATION, HOST};
-use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -68,19 +68,11 @@ pub(super) struct Asked {
     id: Option<Box<str>>,
 }
 
-/// What the request is, besides its body.
-struct Received {
-    operation: OperationId,
-    parts: Parts,
-    now: Timestamp,
-    ticks: u64,
-}
-
 pub(super) async fn receive(
     gateway: &Arc<Gateway>,
     about: Arc<About>,
     request: Request<Incoming>,
-    (operation, ticks): (OperationId, u64),
+    when: (OperationId, u64),
     (service, asked): (Arc<KeyService>, Asked),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
@@ -100,34 +92,21 @@ pub(super) async fn receive(
             Answered { answer: error::method_not_allowed(allowed), refused: Some(ErrorKind::NotFound) },
         );
     }
-    if gateway.law.is_sealed() {
-        return (route, refused(&service, &sealed()));
-    }
-    let place = match place(gateway, &about, false) {
-        Ok(place) => place,
+    let admission = match Admission::of(gateway, &about, DEADLINE) {
+        Ok(admission) => admission,
         Err(error) => return (route, refused(&service, &error)),
     };
-    let deadline = Deadline::within(DEADLINE);
-    let now = gateway.law.engines().world.now();
-    let received = Received { operation, parts, now, ticks };
-    let living = Arc::clone(&gateway.alive).try_acquire_owned();
+    let received = Received::now(gateway, parts, when);
     let work = {
         let (gateway, service) = (Arc::clone(gateway), Arc::clone(&service));
         async move {
-            // Given back when the work is done, not when nobody waits for it any more.
-            let (_place, _living) = (place, living);
             match &asked.id {
                 None => read(&gateway, &about, &service, &received, &asked.key).await,
                 Some(id) => decrypt(&gateway, &about, &service, &received, (&asked.key, id, body)).await,
             }
         }
     };
-    let answered = deadline.finish(work).await;
-    let answered = answered.map(Answered::ok).unwrap_or_else(|error| {
-        tell_defect(operation, &error);
-        refused(&service, &error)
-    });
-    (route, answered)
+    (route, admission.finish(gateway, when.0, work, |error: Error| refused(&service, &error)).await)
 }
 
 fn inbound<'a>(

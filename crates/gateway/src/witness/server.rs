@@ -139,16 +139,14 @@ impl Running {
         self.shared.witness.log_count()
     }
 
-    /// Reads the list of logs again, and certificate and key; what is in force stays where the new is refused.
+    /// Reads the list of logs again, and certificate and key; what is in force stays where the new is refused, each by itself.
     ///
     /// # Errors
-    /// When one of them is refused.
+    /// For all that is refused.
     pub fn reload(&self) -> Result<(), Fault> {
-        self.shared.read_logs()?;
-        match &self.shared.tls {
-            Some(tls) => tls.reload(),
-            None => Ok(()),
-        }
+        let logs = self.shared.read_logs();
+        let tls = self.shared.tls.as_ref().map_or(Ok(()), |tls| tls.reload());
+        Fault::all([logs, tls].into_iter().filter_map(Result::err).collect())
     }
 
     /// Accepts no more, and finishes what was accepted, for as long as a request may take.

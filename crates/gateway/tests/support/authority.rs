@@ -64,8 +64,13 @@ impl Authority {
 
     /// A server's certificate for this machine.
     pub fn issue_server(&self) -> Leaf {
+        self.issue_server_as(&["localhost", "127.0.0.1"])
+    }
+
+    /// A server's certificate for these names.
+    pub fn issue_server_as(&self, names: &[&str]) -> Leaf {
         let key = KeyPair::generate().unwrap();
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.not_before = now() - Duration::days(1);

@@ -7,7 +7,8 @@ mod perform;
 mod says;
 mod tokens;
 
-use super::{Answered, Deadline, place, sealed, tell_defect, trace_id};
+use super::admission::Admission;
+use super::{Answered, trace_id};
 use crate::google_cse::{Service, Services};
 use crate::listener::About;
 use crate::serve::Gateway;
@@ -20,6 +21,7 @@ use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +39,12 @@ struct Refused {
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Self { error, status: None }
+    }
+}
+
+impl Borrow<Error> for Refused {
+    fn borrow(&self) -> &Error {
+        &self.error
     }
 }
 
@@ -140,24 +148,16 @@ async fn exchange(
     if !method.is_read() && !is_json(&parts.headers) {
         return (route, noise(error::OTHER_TYPE, "the body must be `application/json`"));
     }
-    let refused = |error: &Error| refused(error, None, operation);
-    if gateway.law.is_sealed() {
-        return (route, refused(&sealed()));
-    }
-    let place = match place(gateway, &about, false) {
-        Ok(place) => place,
-        Err(error) => return (route, refused(&error)),
+    let admission = match Admission::of(gateway, &about, DEADLINE) {
+        Ok(admission) => admission,
+        Err(error) => return (route, refused(&error, None, operation)),
     };
-    let deadline = Deadline::within(DEADLINE);
-    let body = deadline.body(&gateway.config.limits, MAX_BODY, body).await;
+    let body = admission.body(&gateway.config.limits, MAX_BODY, body).await;
     let now = gateway.law.engines().world.now();
     let received = Received { operation, method, headers: parts.headers, now, ticks };
-    let living = Arc::clone(&gateway.alive).try_acquire_owned();
     let work = {
         let (gateway, service) = (Arc::clone(gateway), Arc::clone(service));
         async move {
-            // Given back when the work is done, not when nobody waits for it any more.
-            let (_place, _living) = (place, living);
             let body =
                 body.inspect_err(|error| gateway.law.count_noise(about.source, error.kind().code()))?;
             match method.is_read() {
@@ -166,12 +166,8 @@ async fn exchange(
             }
         }
     };
-    let answered = deadline.finish(work).await;
-    let answered = answered.map(Answered::ok).unwrap_or_else(|Refused { error, status }| {
-        tell_defect(operation, &error);
-        self::refused(&error, status, operation)
-    });
-    (route, answered)
+    let told = |Refused { error, status }| refused(&error, status, operation);
+    (route, admission.finish(gateway, operation, work, told).await)
 }
 
 fn refused(error: &Error, status: Option<u16>, operation: OperationId) -> Answered {

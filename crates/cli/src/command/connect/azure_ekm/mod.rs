@@ -14,6 +14,7 @@ use holdfast_gateway::config::Config;
 use holdfast_sdk::{CallerName, KeyName, Tenant};
 use holdfast_wire::ekm::{PROTOCOL, path};
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Connect external keys of Azure Managed HSM, a preview of Microsoft's
@@ -119,6 +120,10 @@ impl AzureEkm {
             how,
         } = self;
         let tenant = app.tenant()?;
+        if server_name.parse::<IpAddr>().is_ok() {
+            return Err(Failure::usage(format!("`{server_name}` is no name"))
+                .remedy("give the host that Managed HSM calls: no client asks for an address in TLS, so nobody would be served"));
+        }
         let prefix = prefix.unwrap_or_else(|| format!("/{}", tenant.id()));
         let external = match external_key_id {
             Some(external) => external,

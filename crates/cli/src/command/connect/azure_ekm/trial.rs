@@ -146,9 +146,7 @@ impl Hsm<'_> {
         let (code, message) = (answer.text("code"), answer.text("message"));
         let Proxy { caller, key, external, prefix, .. } = self.proxy;
         let remedy = match (answer.status, code) {
-            (401, _) => format!(
-                "`client_common_names` of the proxy must have the certificate's common name, and the caller `{caller}` must be registered"
-            ),
+            (401, _) => format!("the caller `{caller}` must be registered, as an application"),
             (403, "KeyDisabled") => format!(
                 "look at `holdfast key show {key}`, and whether the caller `{caller}` or the tenant is suspended"
             ),
@@ -158,7 +156,9 @@ impl Hsm<'_> {
             (404, "KeyNotFound") => format!(
                 "`keys` of the proxy must have `{external} = \"{key}\"`, and `{key}` must have been created for `azure-ekm`"
             ),
-            (404, _) => format!("the prefix of the proxy must be `{prefix}`"),
+            (404, _) => format!(
+                "the prefix of the proxy must be `{prefix}`, and its `client_common_names` must have the certificate's common name"
+            ),
             (400, _) => format!("look at the algorithm of `{key}`: `holdfast key show {key}`"),
             (_, _) => "look at `holdfast status`, and at the gateway's own log".to_owned(),
         };
