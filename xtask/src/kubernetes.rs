@@ -72,7 +72,10 @@ fn download(work: &Path, archive: &Archive) -> Result<()> {
     fs::write(work.join("debian.sources"), archive.stanza(SUITE))?;
     let here = work.to_str().context("the repository's path is not UTF-8")?;
     fs::write(work.join("apt.conf"), settings(here))?;
-    run(&format!("apt-get update ({SUITE})"), apt(work, "apt-get").args(["update", "-qq"]))?;
+    run(
+        &format!("apt-get update ({SUITE})"),
+        apt(work, "apt-get").args(["update", "-qq", "--error-on=any"]),
+    )?;
     let wanted = ["install", "--simulate", "--no-install-recommends"];
     let simulated = apt(work, "apt-get").args(wanted).args(PACKAGES).output()?;
     ensure!(
