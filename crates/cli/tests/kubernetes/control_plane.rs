@@ -100,6 +100,11 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// One that has its seeds encrypted over this socket.
     pub fn over(socket: &Path) -> Self {
+        Self::under(&deployed(socket))
+    }
+
+    /// One with this configuration of encryption.
+    pub fn under(configuration: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let data = text(&dir.path().join("etcd"));
         let mut etcd = Command::new("etcd");
@@ -119,7 +124,7 @@ impl ControlPlane {
             let line: Value = serde_json::from_str(line).ok()?;
             Some(line["address"].as_str()?.to_owned())
         });
-        let plane = Self::started(address, Some(running), dir, socket);
+        let plane = Self::started(address, Some(running), dir, configuration);
         let notes = json!({
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
             "metadata": { "name": "notes.example.org" },
@@ -139,19 +144,25 @@ impl ControlPlane {
 
     /// Another API server over the same etcd, and over another plugin.
     pub fn beside(&self, socket: &Path) -> Self {
-        let plane = Self::started(self.etcd.clone(), None, TempDir::new().unwrap(), socket);
+        let plane = Self::started(self.etcd.clone(), None, TempDir::new().unwrap(), &deployed(socket));
         within(Duration::from_secs(60), "what the first one has", || plane.get(NOTES).is_ok());
         plane
     }
 
-    fn started(etcd: String, running: Option<Running>, dir: TempDir, socket: &Path) -> Self {
+    fn started(etcd: String, running: Option<Running>, dir: TempDir, configuration: &str) -> Self {
         fs::write(dir.path().join("nobody"), NOBODY).unwrap();
-        fs::write(dir.path().join("encryption.yaml"), encryption(socket)).unwrap();
         administrator(dir.path());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut plane = Self { api_server: None, _etcd: running, etcd, port, dir };
+        plane.configure(configuration);
         plane.starts();
         plane
+    }
+
+    /// Puts another configuration of encryption in its place; there is always a whole one.
+    pub fn configure(&self, configuration: &str) {
+        fs::write(self.dir.path().join("next.yaml"), configuration).unwrap();
+        fs::rename(self.dir.path().join("next.yaml"), self.dir.path().join("encryption.yaml")).unwrap();
     }
 
     /// Starts the API server, until it serves; whether it can encrypt anything or not.
@@ -165,9 +176,10 @@ impl ControlPlane {
             // What would ask the API server of a whole cluster.
             .args(["--enable-priority-and-fairness=false", "--disable-admission-plugins=NamespaceLifecycle,MutatingAdmissionWebhook,ValidatingAdmissionWebhook,MutatingAdmissionPolicy,ValidatingAdmissionPolicy"])
             .args(["--encryption-provider-config=encryption.yaml", "--encryption-provider-config-automatic-reload=true"])
+            // It names what is asked of the plugin, and for which object.
+            .arg("--v=6")
             .current_dir(self.dir.path());
-        let log = self.dir.path().join("api-server.log");
-        let mut running = Running::start(api_server, log);
+        let mut running = Running::start(api_server, self.dir.path().join("api-server.log"));
         running.until("an API server", |_| self.get("/livez").ok());
         self.api_server = Some(running);
     }
@@ -266,6 +278,14 @@ impl ControlPlane {
         }
     }
 
+    /// By which uids the API server has asked for an object's seed since it was started, by its own log.
+    pub fn asked_for(&self, name: &str) -> Vec<String> {
+        let log = fs::read_to_string(self.dir.path().join("api-server.log")).unwrap();
+        let key = format!("key=\"{STORED}/{name}\"");
+        let asked = log.lines().filter(|line| line.contains("decrypting content") && line.contains(&key));
+        asked.map(|line| field(line, "uid")).collect()
+    }
+
     /// Whether etcd has anything of an object in clear.
     pub fn tells(&self, name: &str) -> bool {
         let all = String::from_utf8_lossy(&self.etcdctl(&["get", "--prefix", ""])).into_owned();
@@ -296,6 +316,12 @@ pub struct Stored {
     pub seed: Vec<u8>,
 }
 
+/// A field's value in a line of a log: the API server and the plugin write them alike.
+pub fn field(line: &str, name: &str) -> String {
+    let (_, rest) = line.split_once(&format!(" {name}=\"")).unwrap_or_else(|| panic!("no {name}: {line}"));
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
 fn plaintext(name: &str) -> String {
     format!("what nobody reads in etcd: {name}")
 }
@@ -305,9 +331,9 @@ fn answered(output: &Output) -> Result<String, String> {
 }
 
 /// What people have from `deploy/`, with a resource more, and the test's own socket.
-fn encryption(socket: &Path) -> String {
-    let deployed = include_str!("../../../../deploy/kubernetes/encryption-configuration.yaml");
-    let own = deployed
+pub fn deployed(socket: &Path) -> String {
+    let theirs = include_str!("../../../../deploy/kubernetes/encryption-configuration.yaml");
+    let own = theirs
         .replace("      - configmaps\n", "      - configmaps\n      - notes.example.org\n")
         .replace("unix:///run/holdfast/kms.sock", &format!("unix://{}", text(socket)));
     assert!(own.contains("notes") && !own.contains("/run/holdfast/"));
