@@ -1,7 +1,9 @@
-//! The project's own chores: `cargo xtask test`, `bench`, `fuzz`, `mutants`.
+//! The project's own chores: `cargo xtask test`, `tools`, `bench`, `fuzz`, `mutants`.
 
+mod archive;
 mod bench;
 mod fuzz;
+mod kubernetes;
 mod mutants;
 mod shell;
 mod test;
@@ -26,6 +28,12 @@ enum Chore {
         #[arg(long)]
         slow: bool,
     },
+    /// Installs or finds what the tests need, and runs none of them
+    Tools {
+        /// Also what only the slow ones need: an API server with etcd is downloaded and built, below target/tools
+        #[arg(long)]
+        slow: bool,
+    },
     /// Measures the gateway against a bare server on the same stack, and writes target/bench/report.json
     Bench(bench::Bench),
     /// Fuzzes decoders guided by coverage (libFuzzer), and keeps what reaches new branches in fuzz/corpus
@@ -45,6 +53,7 @@ fn main() -> Result<()> {
     shell::enter_root()?;
     match arguments.chore {
         Chore::Test { slow } => test::run(slow),
+        Chore::Tools { slow } => test::tools(slow),
         Chore::Bench(bench) => bench.run(),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Chore::Mutants(mutants) => mutants.run(),

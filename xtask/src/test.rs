@@ -1,6 +1,7 @@
 //! Everything that must hold, in one command.
 
 use crate::fuzz;
+use crate::kubernetes;
 use crate::shell::{self, cargo};
 use crate::tools;
 use anyhow::{Result, ensure};
@@ -8,13 +9,19 @@ use anyhow::{Result, ensure};
 /// Seconds that each fuzz target gets: four minutes in all.
 const FUZZ_SECONDS_IN_ALL: u64 = 240;
 
-/// Runs all tests; with `slow`, those too that take longer.
-pub(crate) fn run(slow: bool) -> Result<()> {
+/// Installs or finds what the tests need; with `slow`, what those need too that take longer.
+pub(crate) fn tools(slow: bool) -> Result<()> {
     tools::ensure()?;
     if slow {
         tools::ensure_slow()?;
+        kubernetes::ensure()?;
     }
-    tools::ensure_rage()?;
+    tools::ensure_rage()
+}
+
+/// Runs all tests; with `slow`, those too that take longer.
+pub(crate) fn run(slow: bool) -> Result<()> {
+    tools(slow)?;
     shell::run("format", cargo().args(["fmt", "--all", "--check"]))?;
     let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     shell::run("lints", cargo().args(lints))?;

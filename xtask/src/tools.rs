@@ -1,5 +1,6 @@
 //! What the tests need beside Rust and a C compiler: found, or installed from Debian's packages.
 
+use crate::kubernetes;
 use crate::shell::{cargo, run};
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsString;
@@ -114,14 +115,16 @@ pub(crate) fn ensure_fast_rage() -> Result<PathBuf> {
     Ok(rage)
 }
 
-/// The path for the tests: what was built from crates first.
+/// The path for the tests: what was built for them first.
 #[expect(clippy::disallowed_methods, reason = "the tests' path is this one's and a little more")]
 pub(crate) fn path() -> Result<OsString> {
-    let own = Path::new(CRATES).join("bin");
-    std::fs::create_dir_all(&own)?;
-    let own = own.canonicalize()?;
+    let mut own = Vec::new();
+    for directory in [Path::new(CRATES).join("bin"), PathBuf::from(kubernetes::PROGRAMS)] {
+        std::fs::create_dir_all(&directory)?;
+        own.push(directory.canonicalize()?);
+    }
     let given = std::env::var("PATH").unwrap_or_default();
-    let all = std::iter::once(own).chain(std::env::split_paths(&given));
+    let all = own.into_iter().chain(std::env::split_paths(&given));
     std::env::join_paths(all).context("the path cannot be joined")
 }
 

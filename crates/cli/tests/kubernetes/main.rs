@@ -16,8 +16,10 @@ mod common;
 
 mod api_server;
 mod calls;
+mod control_plane;
 mod csi;
 mod deploy;
+mod end_to_end;
 mod loss;
 mod order;
 mod people;

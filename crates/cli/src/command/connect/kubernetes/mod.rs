@@ -189,7 +189,7 @@ fn pastes(
         ),
     );
     report.paste(
-        "into the API server's liveness and startup probes, so that a stop restarts nothing",
+        "into the API server's liveness and startup probes, so that a stop restarts nothing (needed before 1.29)",
         "/livez?exclude=kms-providers",
     );
     Ok(())
