@@ -96,9 +96,13 @@ impl Proxy {
     /// What a policy lacks that lets the caller use the key.
     fn fragment(&self, lacks: &Lacks<'_>) -> String {
         let Self { key, caller, .. } = self;
-        let id = lacks.id(&format!("{caller}-uses-{key}"));
+        let lacking = lacks.of(key, &[Action::ReadKey, Action::Wrap, Action::Unwrap]);
+        if lacking.is_empty() {
+            return String::new();
+        }
+        let (id, actions) = (lacks.id(&format!("{caller}-uses-{key}")), tenant::scope(&lacking));
         format!(
-            "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action in [Holdfast::Action::\"read-key\", Holdfast::Action::\"wrap\", Holdfast::Action::\"unwrap\"],\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n"
+            "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action {actions},\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n"
         )
     }
 }
