@@ -208,8 +208,19 @@ impl Case {
 
     /// Puts its question.
     fn ask<T>(&self, prepared: &Prepared, put: impl FnOnce(&Question<'_>) -> T) -> T {
-        let Self { name: _, caller, action, about, context, request, source, protocol, now, expect: _, by: _ } =
-            self;
+        let Self {
+            name: _,
+            caller,
+            action,
+            about,
+            context,
+            request,
+            source,
+            protocol,
+            now,
+            expect: _,
+            by: _,
+        } = self;
         let resource = match about {
             Subject::Key(key) => Resource::Key(key),
             Subject::Tenant => Resource::Tenant(&prepared.tenant),

@@ -1,6 +1,11 @@
 //! Which policies permit something to other requests of the same caller, action and key.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, reason = "what fails here is a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "what fails here is a test"
+)]
 
 mod common;
 
@@ -33,7 +38,8 @@ fn is_conditional(scope: &str, condition: &str) -> bool {
 
 #[test]
 fn whoever_is_meant_and_not_by_name_alone() {
-    let ana = r#"when { context.request.hasTag("email") && context.request.getTag("email") == "ana@example.org" }"#;
+    let ana =
+        r#"when { context.request.hasTag("email") && context.request.getTag("email") == "ana@example.org" }"#;
     for (scope, expected) in [
         (r#"principal == Holdfast::Caller::"door", action, resource"#, true),
         (r#"principal in Holdfast::Group::"doors", action, resource"#, true),

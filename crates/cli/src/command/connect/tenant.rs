@@ -441,7 +441,8 @@ pub(super) async fn all_allowed(
             report.findings.fine(what, format!("set: {told}"));
         } else if !added.is_empty() {
             let problem = format!("`{name}` may not {}", listed(added.iter().copied()));
-            let remedy = "run this with `--set-policy`, or add what is shown below with `holdfast policy set`";
+            let remedy =
+                "run this with `--set-policy`, or add what is shown below with `holdfast policy set`";
             report.findings.wrong(what, &Failure::new(Exit::Denied, problem).remedy(remedy));
             report.paste("into the tenant's policy, as its custodian", addition);
         }

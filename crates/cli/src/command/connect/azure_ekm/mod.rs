@@ -272,16 +272,20 @@ fn pastes(proxy: &Proxy, tenant: &Tenant, is_right: bool, report: &mut Report) {
     );
 }
 
-/// What wraps under a key of this algorithm.
-const fn alg(algorithm: Algorithm) -> &'static str {
+/// What wraps under a key of this algorithm, by Azure's names; what a key does of several depends on how it was made, and on its token.
+const fn algs(algorithm: Algorithm) -> &'static [&'static str] {
     if matches!(algorithm, Algorithm::Aes256Kw) {
-        "A256KW"
+        &["A256KW"]
     } else if matches!(algorithm, Algorithm::Aes256Kwp) {
-        "A256KWP"
+        &["A256KWP"]
     } else {
-        "RSA-OAEP-256"
+        &[OAEP_SHA256, OAEP_SHA1]
     }
 }
+
+/// OAEP with SHA-256, and with SHA-1, which a key does only if it was created for it.
+const OAEP_SHA256: &str = "RSA-OAEP-256";
+const OAEP_SHA1: &str = "RSA-OAEP";
 
 /// Whether policies see an algorithm with an action.
 const fn has_alg(action: Action) -> bool {
