@@ -18,7 +18,7 @@ use common::wait::until;
 use common::{Dev, code, holdfast, issuer, stderr, stdout, tool};
 use holdfast_wire::cse::ORIGIN;
 use holdfast_wire::cse::claim::Application;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::Output;
 use tempfile::TempDir;
 
@@ -57,6 +57,7 @@ def activity(after, name, doc):
             "events": [{"type": "access", "name": name, "parameters": parameters}]}
 page = {"kind": "admin#reports#activities", "items": [activity(7200, "rename", "last"), activity(-7200, "rename", "first")]}
 open("activities", "w").write(json.dumps(page) + json.dumps(activity(0, "view", "1a2b3c")))
+open("activities.early", "w").write(json.dumps({**activity(0, "rename", "first"), "id": {"time": "2001-02-03T04:05:06.000Z"}}))
 open("activities.lacking", "w").write(json.dumps(page) + json.dumps(activity(3600, "download", "1a2b3c")))
 "#;
 
@@ -191,6 +192,17 @@ fn what_was_done_is_held_against_google_s_activities() {
         assert!(stdout(&output).contains(words), "{words}: {}", stdout(&output));
     }
     assert_eq!(code(reconcile("activities.lacking", "65min").status), 0);
+    // The time that the files speak of is said, and what lies outside it counted.
+    let output = reconcile("activities.early", "10min");
+    assert_eq!((code(output.status), stdout(&output)), (0, String::new()), "{}", stderr(&output));
+    let words = "0 uses of keys before that time and 2 after it were not compared";
+    assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    let early = ["audit", "reconcile", "--google-activities", "activities.early", "--json"];
+    let told: Value = serde_json::from_str(&dev.ok(&early)).unwrap();
+    let time = told["from"].as_str().unwrap();
+    assert!(time.starts_with("2001-02-03T04:05:06"), "{told}");
+    let expected = json!({"from": time, "to": time, "both": 0, "before": 0, "after": 2, "found": []});
+    assert_eq!(told, expected);
     dev.fails(&["audit", "reconcile", "--google-activities", "keys.json"], 2);
 }
 
