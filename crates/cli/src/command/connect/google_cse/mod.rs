@@ -275,9 +275,9 @@ impl GoogleCse {
         let mut report = Report::begin();
         let is_served = app.block_on(async {
             let config = config.as_deref().map(|file| Configuration::read(file, &mut report));
-            let is_configured = config
-                .as_ref()
-                .is_none_or(|config| config.agrees(|config| differs(config, &tenant, &service), &mut report));
+            let is_configured = config.as_ref().is_none_or(|config| {
+                config.agrees("the service", |config| differs(config, &tenant, &service), &mut report)
+            });
             let config = config.as_ref().and_then(|config| config.config.as_ref());
             let table = config.and_then(|config| service.table(config));
             let signing = match how.self_test_only {

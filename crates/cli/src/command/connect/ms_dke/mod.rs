@@ -40,7 +40,7 @@ pub(crate) struct MsDke {
     /// Whose tokens are taken (`iss`), such as https://sts.windows.net/TENANT-ID/ with the slash at its end; may be given several times
     #[arg(long = "issuer", value_name = "URL", required = true)]
     issuers: Vec<String>,
-    /// Somebody who is to open documents, by object id or by address; may be given several times
+    /// Somebody who is to open documents, by object id or by address: the policy is to name them, with each issuer; may be given several times
     #[arg(long = "user", value_name = "ID", value_parser = user)]
     users: Vec<User>,
     /// Whom tokens are for (`aud`), where that is not scheme and host of the URL; may be given several times
@@ -252,9 +252,9 @@ impl MsDke {
                 prepare(&tenant, &service, &how, &mut report).await;
             }
             let config = config.as_deref().map(|file| Configuration::read(file, &mut report));
-            let is_configured = config
-                .as_ref()
-                .is_none_or(|config| config.agrees(|config| differs(config, &tenant, &service), &mut report));
+            let is_configured = config.as_ref().is_none_or(|config| {
+                config.agrees("the service", |config| differs(config, &tenant, &service), &mut report)
+            });
             let known = known(&tenant, &service.key).await;
             let office = office::Office { client: &listener, service: &service };
             let is_there = trial::run(app, &office, (known, token.as_ref()), &mut report).await;
