@@ -228,8 +228,19 @@ fn the_policy_is_asked_with_each_issuer() {
     fine(&stdout(&dev.run(&both)), &["set: version"]);
     let version = dev.policy_version();
     let said = stdout(&dev.run(&both));
-    fine(&said, &["decrypt for"]);
+    fine(&said, &["decrypt for `ana.lopez@contoso.example`, `bob@contoso.example`"]);
     assert_eq!(dev.policy_version(), version);
+
+    // Somebody else's permit is no condition of theirs; one that looks at more is, and it is said.
+    both.extend(["--user", "eve@contoso.example"]);
+    let said = stdout(&dev.run(&both));
+    fine(&said, &["set: version"]);
+    assert!(!said.contains("under conditions"), "{said}");
+    dev.add_policy("@id(\"lawyers\") permit (principal == Holdfast::Caller::\"ms-dke\", action, resource) when { context.request.hasTag(\"roles\") };");
+    both.extend(["--user", "ida@contoso.example"]);
+    let said = stdout(&dev.run(&both));
+    fine(&said, &["set: version"]);
+    watched(&said, "`lawyers` lets `ms-dke` decrypt with `legal-hold` for `ida@contoso.example` of");
 }
 
 #[test]

@@ -140,9 +140,9 @@ pub fn run_cases(prepared: &Prepared, cases: &Cases) -> Vec<CaseResult> {
 }
 
 /// For each case, in their order: the policies that permit what is asked under conditions which it depends on the request to meet, on what it brings, when and
-/// from where it comes. Its caller, action and key meet theirs.
-pub fn conditions_of(prepared: &Prepared, cases: &Cases) -> Vec<Vec<PolicyId>> {
-    let conditional = |case: &Case| case.ask(prepared, |question| conditional(prepared, question));
+/// from where it comes. Its caller, action and key meet theirs, and what it says under the names in `known`.
+pub fn conditions_of(prepared: &Prepared, cases: &Cases, known: &[&str]) -> Vec<Vec<PolicyId>> {
+    let conditional = |case: &Case| case.ask(prepared, |question| conditional(prepared, question, known));
     cases.0.iter().map(conditional).collect()
 }
 

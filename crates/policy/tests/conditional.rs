@@ -28,10 +28,14 @@ expect = "allow"
 "#;
 
 fn is_conditional(scope: &str, condition: &str) -> bool {
+    is_conditional_with(scope, condition, &[])
+}
+
+fn is_conditional_with(scope: &str, condition: &str, known: &[&str]) -> bool {
     let text = format!("@id(\"it\") permit ({scope}) {condition};");
     let prepared = policy().read(&tenant(), &text).unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
     let cases = Cases::parse(&prepared, CASE).unwrap();
-    let found = conditions_of(&prepared, &cases);
+    let found = conditions_of(&prepared, &cases, known);
     let ids: Vec<&str> = found[0].iter().map(|id| id.as_str()).collect();
     assert!(ids.is_empty() || ids == ["it"], "{ids:?}");
     !ids.is_empty()
@@ -79,5 +83,28 @@ fn what_a_request_brings_is_open_and_everything_else_is_not() {
         (r#"when { if context.hour < 5 then true else context.protocol == "native" }"#, true),
     ] {
         assert_eq!(is_conditional("principal, action, resource", condition), expected, "{condition}");
+    }
+}
+
+#[test]
+fn what_names_the_request_is_no_condition() {
+    let of = |name: &str, value: &str| {
+        format!("(context.request.hasTag(\"{name}\") && context.request.getTag(\"{name}\") == \"{value}\")")
+    };
+    let [other, itself] = ["ana@example.org", "somebody@example.org"].map(|value| of("email", value));
+    let by_id = of("oid", "4711");
+    for (condition, known, expected) in [
+        (other.clone(), &["email"][..], false),
+        (other.clone(), &["oid"], true),
+        (format!("{itself} && context.hour < 5"), &["email"], true),
+        (format!("{other} && context.hour < 5"), &["email"], false),
+        // One that it does not have it has with nobody.
+        (format!("{by_id} || {other}"), &["email", "oid"], false),
+        (format!("{by_id} || {other}"), &["email"], true),
+        (format!("{} && {itself}", of("role", "legal")), &["email"], true),
+    ] {
+        let condition = format!("when {{ {condition} }}");
+        let found = is_conditional_with("principal, action, resource", &condition, known);
+        assert_eq!(found, expected, "{condition} {known:?}");
     }
 }

@@ -295,6 +295,8 @@ pub(super) struct Uses<'a> {
     pub(super) protocol: Protocol,
     pub(super) context: &'a [(&'a str, &'a str)],
     pub(super) questions: Vec<Question<'a>>,
+    /// What a request says of whom it is for: others of these would be others.
+    pub(super) known: &'a [&'a str],
     /// What all of it is, where it is allowed.
     pub(super) told: String,
 }
@@ -354,6 +356,11 @@ impl Lacks<'_> {
         actions.iter().copied().filter(is_lacking).collect()
     }
 
+    /// Whether one of these is not allowed, under conditions or not: for what is added with conditions of its own.
+    pub(super) fn any_of(&self, actions: &[Action]) -> bool {
+        self.denied().any(|question| actions.contains(&question.action))
+    }
+
     /// All that is not allowed, under conditions or not.
     pub(super) fn denied(&self) -> impl Iterator<Item = &Question<'_>> {
         self.refused.iter().map(|refused| refused.question)
@@ -386,6 +393,7 @@ pub(super) async fn policy(
         protocol,
         context,
         questions: actions(protocol).map(question).into(),
+        known: &[],
         told: format!("read `{}`, and {} and {} with it", key.name.0, there.name(), back.name()),
     };
     all_allowed(tenant, &uses, how, fragment, report).await;
@@ -446,6 +454,17 @@ pub(super) async fn all_allowed(
             report.findings.wrong(what, &Failure::new(Exit::Denied, problem).remedy(remedy));
             report.paste("into the tenant's policy, as its custodian", addition);
         }
+        let beside: Vec<&Refused<'_>> =
+            added.into_iter().filter(|refused| !refused.conditional.is_empty()).collect();
+        if !beside.is_empty() {
+            let detail = format!(
+                "{} lets `{name}` {} under conditions; what is added beside it does not have these",
+                policies(beside.iter().copied()),
+                listed(beside.iter().copied()),
+            );
+            let remedy = "compare both: `holdfast policy show`; if those conditions are to hold for all, write them into the other too";
+            report.findings.watch(what, detail, remedy);
+        }
         if !conditional.is_empty() {
             let detail = format!(
                 "{} lets `{name}` {} under conditions, which the request that was tried here does not meet; nothing was added for it",
@@ -496,7 +515,7 @@ fn refused<'a>(tenant: &Tenant, text: &str, uses: &'a Uses<'a>) -> Result<Vec<Re
         None => unread().remedy("use the version that the gateway is of"),
     })?;
     let cases = Cases::parse(&prepared, &cases(uses)?)?;
-    let answers = run_cases(&prepared, &cases).into_iter().zip(conditions_of(&prepared, &cases));
+    let answers = run_cases(&prepared, &cases).into_iter().zip(conditions_of(&prepared, &cases, uses.known));
     let refused = uses.questions.iter().zip(answers).filter_map(|(question, (case, conditional))| {
         Some(Refused { question, why: case.failure?, conditional })
     });
@@ -505,7 +524,7 @@ fn refused<'a>(tenant: &Tenant, text: &str, uses: &'a Uses<'a>) -> Result<Vec<Re
 
 /// The questions, as a file of test cases has them.
 fn cases(uses: &Uses<'_>) -> Result<String, Failure> {
-    let Uses { caller, protocol, context, questions, told: _ } = uses;
+    let Uses { caller, protocol, context, questions, known: _, told: _ } = uses;
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let pairs = |pairs: &mut dyn Iterator<Item = (&str, &str)>| {
         pairs

@@ -112,8 +112,8 @@ impl Store {
                 "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action == Holdfast::Action::\"read-key\",\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n\n"
             ));
         }
-        let uses = lacks.of(key, &[Action::Encrypt, Action::Decrypt]);
-        if !uses.is_empty() {
+        let uses = [Action::Encrypt, Action::Decrypt];
+        if lacks.any_of(&uses) {
             let actions = tenant::scope(&uses);
             let kms_keys = self.kms_key("*");
             let id = lacks.id(&format!("{caller}-uses-{key}"));

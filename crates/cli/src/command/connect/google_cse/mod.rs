@@ -340,7 +340,7 @@ async fn prepare(
             None => told,
         };
         let questions = service.questions((key, signing_key.as_ref()), (tokens, table));
-        let uses = Uses { caller, protocol: PROTOCOL, context: &[], questions, told };
+        let uses = Uses { caller, protocol: PROTOCOL, context: &[], questions, known: &[], told };
         tenant::all_allowed(tenant, &uses, how, |lacks| service.fragment(lacks), report).await;
     }
     signing_key

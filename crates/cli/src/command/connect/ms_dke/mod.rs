@@ -290,7 +290,14 @@ async fn prepare(tenant: &Tenant, service: &Service, how: &How, report: &mut Rep
     let told = format!("tell the public half of `{}`", service.key);
     let told = if users.is_empty() { told } else { format!("{told}, and decrypt for {}", users.join(", ")) };
     let questions = service.questions(key);
-    let uses = Uses { caller: &caller, protocol: PROTOCOL, context: &[], questions, told };
+    let uses = Uses {
+        caller: &caller,
+        protocol: PROTOCOL,
+        context: &[],
+        questions,
+        known: &["issuer", "oid", "user"],
+        told,
+    };
     tenant::all_allowed(tenant, &uses, how, |lacks| service.fragment(lacks), report).await;
     if service.users.is_empty() {
         report.findings.watch(
