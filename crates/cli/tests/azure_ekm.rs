@@ -404,6 +404,14 @@ fn each_way_in_which_a_key_wraps_is_tried_and_told() {
     fine(&stdout(&output), &["RSA-OAEP-256, 256 bytes"]);
     watched(&stdout(&output), "RSA-OAEP is refused: the key was not made for OAEP with SHA-1");
     assert!(stdout(&output).contains("`holdfast key create … --legacy sha1-oaep`"), "{}", stdout(&output));
+    // Where the policy lets one alone, it is that one that is timed.
+    proxy.dev.add_policy("@id(\"sha-1-alone\") forbid (principal == Holdfast::Caller::\"azure-ekm\", action == Holdfast::Action::\"wrap\", resource) when { context.request.hasTag(\"alg\") && context.request.getTag(\"alg\") == \"RSA-OAEP-256\" };");
+    let output = proxy.self_tested("both", "rsa-2048");
+    assert_eq!(code(output.status), 0, "{}{}", stdout(&output), stderr(&output));
+    fine(&stdout(&output), &["RSA-OAEP, 256 bytes", "gives the key back", "Managed HSM waits"]);
+    watched(&stdout(&output), "RSA-OAEP-256 is refused: the policy does not permit it");
+    let words = ["to wrap as `RSA-OAEP-256` is answered 403", "let the policy permit it to `azure-ekm`"];
+    names(&proxy.self_tested("one", "rsa-2048"), 5, &words);
     // Of another algorithm than was said.
     let words = ["`both` is RSA of 2048 bits, and no aes-256-kw", "`--algorithm`"];
     names(&proxy.self_tested("both", "aes-256-kw"), 2, &words);

@@ -131,6 +131,13 @@ async fn post(client: &Client, path: &str, body: &Value) -> Result<Answer, Failu
     Ok(Answer { status: reply.status, body, took })
 }
 
+/// A way of wrapping that is not served.
+struct Unserved {
+    failure: Failure,
+    /// By the policy, rather than for what the key is.
+    is_denied: bool,
+}
+
 /// Managed HSM, with a certificate.
 struct Hsm<'a> {
     client: &'a Client,
@@ -178,19 +185,25 @@ impl Hsm<'_> {
         body
     }
 
-    /// Wraps, as far as the key does it in this way: `Err` of what is answered to one that does not.
-    async fn tried(&self, alg: &str) -> Result<Result<(Vec<u8>, Duration), Failure>, Failure> {
+    /// Wraps, as far as the key does it in this way and the policy permits that.
+    async fn tried(&self, alg: &str) -> Result<Result<(Vec<u8>, Duration), Unserved>, Failure> {
         let rest = self.proxy.path(&format!("{}/wrapkey", self.proxy.external));
         let answer = post(self.client, &rest, &Self::value(alg, &PLAIN)).await?;
         match answer.status {
             200 => Ok(Ok((answer.value().ok_or_else(|| no_value("wrapping"))?, answer.took))),
-            400 => Ok(Err(self.refusal(&answer, &format!("to wrap as `{alg}`")))),
-            _ => Err(self.refusal(&answer, "to wrap")),
+            status => {
+                let failure = self.refusal(&answer, &format!("to wrap as `{alg}`"));
+                match (status, answer.text("code")) {
+                    (403, "KeyDisabled") => Err(failure),
+                    (400 | 403, _) => Ok(Err(Unserved { failure, is_denied: status == 403 })),
+                    (_, _) => Err(failure),
+                }
+            }
         }
     }
 
     async fn wrap(&self, alg: &str) -> Result<(Vec<u8>, Duration), Failure> {
-        self.tried(alg).await?
+        self.tried(alg).await?.map_err(|unserved| unserved.failure)
     }
 
     async fn unwrap(&self, alg: &str, wrapped: &[u8]) -> Result<(Vec<u8>, Duration), Failure> {
@@ -247,7 +260,7 @@ async fn wrapped_each_way(
     for &alg in algs(hsm.proxy.algorithm) {
         report.doing(format!("wrapping and unwrapping, {alg}"));
         match hsm.tried(alg).await.map_err(at("wrap"))? {
-            Err(failure) => refused.push((alg, failure)),
+            Err(unserved) => refused.push((alg, unserved)),
             Ok((wrapped, _)) => {
                 report.findings.fine("wrap", format!("{alg}, {} bytes", wrapped.len()));
                 unwrapped(hsm, alg, wrapped, report).await.map_err(at("unwrap"))?;
@@ -257,17 +270,27 @@ async fn wrapped_each_way(
     }
     let key = &hsm.proxy.key;
     let Some(served) = served else {
-        let first = refused.into_iter().next().map(|(_, failure)| failure);
-        let failure = first.unwrap_or_else(|| Failure::new(Exit::State, "nothing wraps under such a key"));
+        let is_denied = refused.iter().any(|(_, unserved)| unserved.is_denied);
+        let first = refused.into_iter().next().map(|(_, unserved)| unserved.failure);
+        let failure = first.unwrap_or_else(|| {
+            Failure::new(Exit::State, "nothing wraps under such a key")
+                .remedy("give the key's own algorithm with `--algorithm`")
+        });
         return Err(("wrap", match algs(hsm.proxy.algorithm) {
+            _ if is_denied => failure,
             [_] => failure,
             _ => failure.remedy(format!(
                 "the key does neither: a token that has OAEP with SHA-1 alone needs a key that was made with `--legacy sha1-oaep`; make another than `{key}` with `holdfast key create … --purpose wrap --protocol azure-ekm --legacy sha1-oaep`, and name it with `--key`"
             )),
         }));
     };
-    for (alg, _) in refused {
-        let (why, remedy) = if alg == OAEP_SHA1 {
+    for (alg, Unserved { is_denied, .. }) in refused {
+        let (why, remedy) = if is_denied {
+            (
+                "the policy does not permit it",
+                "where a service of Azure's asks for that, let the policy permit it: `holdfast audit search --outcome refused` says which decided",
+            )
+        } else if alg == OAEP_SHA1 {
             (
                 "the key was not made for OAEP with SHA-1",
                 "where a service of Azure's asks for that, have another key, made with `holdfast key create … --legacy sha1-oaep`: what a key may do never changes",
