@@ -40,7 +40,7 @@ pub(crate) async fn measure(
         &config,
         format!(
             "{}{}[[google_cse]]\nkacls_url = \"{URL}\"\ntenant = \"dev\"\ncaller = \"cse\"\nkey = \"workspace\"\n\
-             owner_domains = [\"bench.example\"]\naudiences = [\"bench\"]\nproviders = [\"{IDP}\"]\nrequests_per_second = 0\nrequests_per_second_each = 0\n",
+             owner_domains = [\"bench.example\"]\naudiences = [\"bench\"]\nproviders = [\"{IDP}\"]\nrequests_per_second = 0\nrequests_per_second_each = 0\nrequests_per_second_bulk = 0\n",
             issuer(IDP),
             issuer(DRIVE),
         ),

@@ -16,7 +16,7 @@ use common::dev::environment;
 use common::log::closing;
 use common::softhsm::{MODULE, PIN, SoftHsm, start, workers};
 use common::wait::until;
-use common::{Dev, stderr, tool};
+use common::{Dev, code, stderr, stdout, tool};
 use holdfast_core::{Secret, Timestamp};
 use holdfast_sdk::Client;
 use holdfast_wire::sigv4::Signer;
@@ -193,6 +193,38 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
     records.push(record("id of GenerateDataKey", "GenerateDataKey"));
     let foreign = store.dev.run(&[&reconcile[..], &[&file(&records)]].concat());
     assert!(String::from_utf8_lossy(&foreign.stdout).contains("only here"));
+    // The time that the files speak of is said, and what lies outside it counted.
+    let is_asked =
+        |event: &Value| event["protocol"]["name"] == "aws-xks" && event["protocol"]["request"].is_string();
+    let of_log = closing(&log).iter().filter(|event| is_asked(event)).count();
+    let told = |records: &[Value], more: &[&str]| {
+        let output = store.dev.run(&[&reconcile[..], &[&file(records)], more].concat());
+        (code(output.status), stdout(&output), stderr(&output))
+    };
+    for (year, before, after) in [("1999", 0, of_log), ("2998", of_log, 0)] {
+        let mut other = record("another's", "ListKeys");
+        other["eventTime"] = format!("{year}-01-01T00:00:00Z").into();
+        // Of a KMS key that the log does not know.
+        let mut one = record("elsewhere", "Decrypt");
+        one["resources"] = json!([{"ARN": "arn:aws:kms:eu-central-1:111122223333:key/other"}]);
+        one["eventTime"] = format!("{year}-06-01T12:00:00Z").into();
+        let (code, stdout, said) = told(&[other.clone(), one.clone()], &[]);
+        let at = format!("{year}-06-01T12:00:00Z");
+        assert_eq!((code, &*stdout), (0, ""), "{said}");
+        assert!(said.contains(&format!("0 requests on both sides, from {at} to {at}")), "{said}");
+        let words =
+            format!("{before} records of the log before that time and {after} after it were not compared");
+        assert!(said.contains(&words), "{said}");
+        let (_, json, _) = told(&[other, one], &["--json"]);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let expected =
+            json!({"from": at, "to": at, "both": 0, "before": before, "after": after, "found": []});
+        assert_eq!(json, expected);
+    }
+    // What both have is on both sides although it is outside, by our clock.
+    let (code, _, said) = told(&[record("id of GenerateDataKey", "GenerateDataKey")], &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("1 requests on both sides"), "{said}");
     store.dev.fails(&["audit", "reconcile", "--aws-cloudtrail", &store.dev.file("no.json", b"[]")], 2);
 }
 

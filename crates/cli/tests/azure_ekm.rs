@@ -12,13 +12,13 @@
 
 mod common;
 
-use common::dev::environment;
+use common::findings::{fine, names, watched};
 use common::softhsm::{SoftHsm, start, workers};
 use common::wait::until;
 use common::{Dev, code, stderr, stdout, tool};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use tempfile::TempDir;
 
 const POLICY: &str = r#"
@@ -44,7 +44,6 @@ const CONTEXT: &str = "aa9a3cb4-82b4-11f0-afc6-5ffd3bdade85";
 
 struct Proxy {
     dev: Dev,
-    ca: String,
     // Outlives the gateway.
     _token: Option<SoftHsm>,
 }
@@ -78,18 +77,14 @@ caller = \"azure-ekm\"
         );
         let dev = start(directory, &settings);
         until("it is ready", || dev.server.admin("/metrics").contains("holdfast_ready 1"));
-        let environment = environment(&dev.data());
-        let ca = environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1.clone();
-        Self { dev, ca, _token: token }
+        Self { dev, _token: token }
     }
 
     /// With its caller and policy.
     fn set_up(token: Option<SoftHsm>) -> Self {
         let proxy = Self::start(token);
         proxy.dev.ok(&["caller", "put", "azure-ekm"]);
-        let policy = proxy.dev.ok(&["policy", "show"]) + POLICY;
-        let policy = proxy.dev.file("policy.cedar", policy.as_bytes());
-        proxy.dev.ok(&["policy", "set", &policy]);
+        proxy.dev.add_policy(POLICY);
         proxy
     }
 
@@ -108,7 +103,7 @@ caller = \"azure-ekm\"
             "-sS",
             "--path-as-is",
             "--cacert",
-            &self.ca,
+            self.dev.ca(),
             "--http1.1",
             "--tlsv1.3",
             "-w",
@@ -142,6 +137,21 @@ caller = \"azure-ekm\"
             self.shell(&format!("tr -- '-_' '+/' < {to}.b64 | base64 -d > {to}"));
         }
         status
+    }
+
+    fn create_rsa(&self, name: &str, more: &[&str]) {
+        let line = ["key", "create", name, "--algorithm", "rsa-2048", "--purpose", "wrap"];
+        self.dev.ok(&[&line[..], &["--protocol", "azure-ekm"], more].concat());
+    }
+
+    /// `holdfast connect` as far as its test alone, with the pool's certificate.
+    fn self_tested(&self, name: &str, algorithm: &str) -> Output {
+        let url = self.url();
+        let [cert, key] =
+            ["contoso.pem", "contoso.key"].map(|name| self.dev.path(name).display().to_string());
+        let line = ["connect", "azure-ekm", "--key", name, "--server-name", "localhost", "--endpoint", &url];
+        let with = ["--algorithm", algorithm, "--test-cert", &cert, "--test-cert-key", &key];
+        self.dev.run(&[&line[..], &with, &["--self-test-only"]].concat())
     }
 
     /// Brings material as a key that this makes it.
@@ -184,9 +194,7 @@ fn what_is_wrapped_is_what_openssl_and_python_make_of_it() {
     proxy.shell("openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem; openssl pkcs8 -topk8 -nocrypt -in rsa.pem -outform DER -out rsa.material");
     let public = "openssl pkey -in rsa.pem -pubout -outform DER | openssl dgst -sha256 -r | cut -c1-64";
     proxy.import("rsa", "rsa-2048", public);
-    let old =
-        ["key", "create", "old", "--algorithm", "rsa-2048", "--purpose", "wrap", "--protocol", "azure-ekm"];
-    proxy.dev.ok(&[&old[..], &["--legacy", "sha1-oaep"]].concat());
+    proxy.create_rsa("old", &["--legacy", "sha1-oaep"]);
 
     // RFC 3394 and RFC 5649, as two others have them.
     assert_eq!(proxy.work("kw/wrapkey", "A256KW", "dek", "dek.kw"), 200);
@@ -377,11 +385,10 @@ fn a_fresh_tenant_is_connected_and_what_is_broken_is_named() {
     );
     assert!(said.contains("--external-key-id payroll") && !said.contains("[[azure_ekm]]"), "{said}");
     // Again: nothing is made twice, and without a certificate it says where it ended.
-    let version = |text: String| serde_json::from_str::<Value>(&text).unwrap()["version"].as_u64().unwrap();
-    let before = version(proxy.dev.ok(&["policy", "show", "--json"]));
+    let before = proxy.dev.policy_version();
     let said = stdout(&run(&["--set-policy"], &[]));
     assert!(!said.contains("made:") && said.contains("ended at the handshake"), "{said}");
-    assert_eq!(version(proxy.dev.ok(&["policy", "show", "--json"])), before);
+    assert_eq!(proxy.dev.policy_version(), before);
 
     let is_named = |more: &[&'static str], with: &[&str], words: &[&str]| {
         let output = run(more, with);
@@ -403,4 +410,39 @@ fn a_fresh_tenant_is_connected_and_what_is_broken_is_named() {
     proxy.dev.ok(&["key", "resume", "payroll"]);
     proxy.dev.ok(&["caller", "suspend", "azure-ekm"]);
     is_named(&["--self-test-only"], &tested, &["KeyDisabled"]);
+}
+
+/// What a key does depends on how it was made: what is served is said, and what is not.
+#[test]
+fn each_way_in_which_a_key_wraps_is_tried_and_told() {
+    if !tool("softhsm2-util") {
+        return;
+    }
+    let both = |proxy: &Proxy| {
+        proxy.create_rsa("both", &["--legacy", "sha1-oaep"]);
+        let said = stdout(&proxy.self_tested("both", "rsa-2048"));
+        fine(&said, &["RSA of 2048 bits", "RSA-OAEP-256, 256 bytes", "RSA-OAEP, 256 bytes"]);
+        assert_eq!(said.matches("gives the key back, and refuses what was changed").count(), 2, "{said}");
+        assert!(!said.contains("is refused: "), "{said}");
+    };
+    both(&Proxy::set_up(Some(SoftHsm::new())));
+    let proxy = Proxy::set_up(None);
+    both(&proxy);
+    proxy.create_rsa("one", &[]);
+    let output = proxy.self_tested("one", "rsa-2048");
+    assert_eq!(code(output.status), 0, "{}{}", stdout(&output), stderr(&output));
+    fine(&stdout(&output), &["RSA-OAEP-256, 256 bytes"]);
+    watched(&stdout(&output), "RSA-OAEP is refused: the key was not made for OAEP with SHA-1");
+    assert!(stdout(&output).contains("`holdfast key create … --legacy sha1-oaep`"), "{}", stdout(&output));
+    // Where the policy lets one alone, it is that one that is timed.
+    proxy.dev.add_policy("@id(\"sha-1-alone\") forbid (principal == Holdfast::Caller::\"azure-ekm\", action == Holdfast::Action::\"wrap\", resource) when { context.request.hasTag(\"alg\") && context.request.getTag(\"alg\") == \"RSA-OAEP-256\" };");
+    let output = proxy.self_tested("both", "rsa-2048");
+    assert_eq!(code(output.status), 0, "{}{}", stdout(&output), stderr(&output));
+    fine(&stdout(&output), &["RSA-OAEP, 256 bytes", "gives the key back", "Managed HSM waits"]);
+    watched(&stdout(&output), "RSA-OAEP-256 is refused: the policy does not permit it");
+    let words = ["to wrap as `RSA-OAEP-256` is answered 403", "let the policy permit it to `azure-ekm`"];
+    names(&proxy.self_tested("one", "rsa-2048"), 5, &words);
+    // Of another algorithm than was said.
+    let words = ["`both` is RSA of 2048 bits, and no aes-256-kw", "`--algorithm`"];
+    names(&proxy.self_tested("both", "aes-256-kw"), 2, &words);
 }

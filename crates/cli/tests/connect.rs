@@ -13,7 +13,7 @@
 mod common;
 
 use common::faketime::elsewhere;
-use common::findings::names;
+use common::findings::{names, watched};
 use common::softhsm::{SoftHsm, start, the_worker};
 use common::wait::until;
 use common::{Dev, code, stderr, stdout, tool};
@@ -199,11 +199,11 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
         stdout(&output).contains("[[aws_xks]]\nprefix = \"/other\"\ntenant = \"dev\"\ncaller = \"aws-kms\"")
     );
     names(&with(&["--prefix", "/other"]), 5, &["is for the path `/dev/kms/xks/v1`", "--prefix /dev"]);
-    names(
-        &with(&["--region", "us-east-1"]),
-        3,
-        &["401 `AuthenticationFailedException`", "`regions` must have `us-east-1`"],
-    );
+    let output = with(&["--region", "us-east-1"]);
+    names(&output, 3, &["401 `AuthenticationFailedException`", "`regions` must have `us-east-1`"]);
+    // What another region is permitted is said, and what this one lacks is for it alone.
+    watched(&stdout(&output), "`aws-kms-uses-payroll` lets `aws-kms` encrypt, decrypt with `payroll` under");
+    assert!(stdout(&output).contains("like \"arn:aws:kms:us-east-1:"), "{}", stdout(&output));
     let output = dev.run(&line(&["--region", "us-east-1", "--set-policy", config[0], config[1]]));
     names(
         &output,

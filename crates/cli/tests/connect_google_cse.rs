@@ -14,50 +14,42 @@ mod common;
 use common::findings::{fine, names, watched};
 use common::impostor::{Asked, Impostor};
 use common::log::closing;
-use common::softhsm::start;
 use common::wait::until;
-use common::{Dev, code, holdfast, stderr, stdout, tool};
+use common::{Dev, code, holdfast, issuer, stderr, stdout, tool};
 use holdfast_wire::cse::ORIGIN;
 use holdfast_wire::cse::claim::Application;
-use serde_json::Value;
-use std::process::{Command, Output};
+use serde_json::{Value, json};
+use std::process::Output;
 use tempfile::TempDir;
 
 const URL: &str = "https://kacls.example.org/cse";
 const IDP: &str = "https://idp.example.org";
 const PEER: &str = "https://old-kacls.example.org/cse";
-/// Keys of everybody's, and both tokens in all shapes, by PyJWT.
-const PYTHON: &str = r#"
-import json, sys, time, jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
-key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-public = dict(json.loads(RSAAlgorithm.to_jwk(key.public_key())), kid="one", use="sig")
-open("keys.json", "w").write(json.dumps({"keys": [public]}))
-now = int(time.time())
+/// Both tokens in all shapes, and Google's own log.
+const WRITTEN: &str = r#"
 times = {"iat": now, "exp": now + 3600}
 user = {**times, "iss": "https://idp.example.org", "aud": "cse-client", "email": "ana@idp.example.org", "google_email": "ana@example.org", "department": "legal"}
 google = {**times, "iss": "gsuitecse-tokenissuer-drive@system.gserviceaccount.com", "aud": "cse-authorization", "email": "Ana@example.org",
           "kacls_url": "https://kacls.example.org/cse", "resource_name": "//googleapis.com/drive/files/1a2b3c", "role": "writer", "perimeter_id": ""}
-def write(name, claims, **more):
-    open(name, "w").write(jwt.encode({**claims, **more}, key, algorithm="RS256", headers={"kid": "one"}))
-write("user", user)
-write("google", google)
-write("user.late", user, exp=now - 100)
-write("user.elsewhere", user, aud="other-client")
-write("user.strange", user, iss="https://strange.example")
-write("user.bob", user, google_email="bob@example.org")
-write("user.billing", user, department="billing")
-write("google.late", google, exp=now - 100)
-write("google.early", google, iat=now + 1000)
-write("google.elsewhere", google, kacls_url="https://kacls.evil.example/cse")
-write("google.owner", google, kacls_owner_domain="other.example")
-write("google.reader", google, role="reader")
-write("google.upgrader", google, role="upgrader")
-write("google.gmail", google, iss="gsuitecse-tokenissuer-gmail@system.gserviceaccount.com")
-write("google.audience", google, aud="other")
-write("google.delegated", google, delegated_to="room@example.org")
-write("google.guest", google, email_type="customer-idp")
+def token(name, claims, **more):
+    write(name, {**claims, **more})
+token("user", user)
+token("google", google)
+token("user.late", user, exp=now - 100)
+token("user.elsewhere", user, aud="other-client")
+token("user.strange", user, iss="https://strange.example")
+token("user.bob", user, google_email="bob@example.org")
+token("user.billing", user, department="billing")
+token("google.late", google, exp=now - 100)
+token("google.early", google, iat=now + 1000)
+token("google.elsewhere", google, kacls_url="https://kacls.evil.example/cse")
+token("google.owner", google, kacls_owner_domain="other.example")
+token("google.reader", google, role="reader")
+token("google.upgrader", google, role="upgrader")
+token("google.gmail", google, iss="gsuitecse-tokenissuer-gmail@system.gserviceaccount.com")
+token("google.audience", google, aud="other")
+token("google.delegated", google, delegated_to="room@example.org")
+token("google.guest", google, email_type="customer-idp")
 def activity(after, name, doc):
     at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(now + after))
     parameters = [{"name": "doc_id", "value": doc}, {"name": "is_encrypted", "boolValue": True}]
@@ -65,13 +57,9 @@ def activity(after, name, doc):
             "events": [{"type": "access", "name": name, "parameters": parameters}]}
 page = {"kind": "admin#reports#activities", "items": [activity(7200, "rename", "last"), activity(-7200, "rename", "first")]}
 open("activities", "w").write(json.dumps(page) + json.dumps(activity(0, "view", "1a2b3c")))
+open("activities.early", "w").write(json.dumps({**activity(0, "rename", "first"), "id": {"time": "2001-02-03T04:05:06.000Z"}}))
 open("activities.lacking", "w").write(json.dumps(page) + json.dumps(activity(3600, "download", "1a2b3c")))
 "#;
-
-fn issuers(keys: &str) -> String {
-    let all = Application::ALL.iter().map(|application| application.issuer()).chain([IDP]);
-    all.map(|issuer| format!("[[issuer]]\nissuer = \"{issuer}\"\nkeys_file = \"{keys}\"\n\n")).collect()
-}
 
 const TABLE: &str = r#"
 [[google_cse]]
@@ -90,12 +78,8 @@ claims = ["department"]
 
 /// A dev gateway with a service, and tokens beside its configuration.
 fn gateway(table: &str) -> Dev {
-    let directory = TempDir::new().unwrap();
-    let made = Command::new("/usr/bin/python3").args(["-c", PYTHON]).current_dir(directory.path()).output();
-    let made = made.unwrap();
-    assert!(made.status.success(), "{}", stderr(&made));
-    let keys = directory.path().join("keys.json").display().to_string();
-    start(directory, &format!("{}{table}", issuers(&keys)))
+    let issuers = Application::ALL.iter().map(|application| application.issuer()).chain([IDP]);
+    issuer::gateway(issuers, WRITTEN, table)
 }
 
 /// The command with more options; a later one takes the place of the same before.
@@ -103,13 +87,7 @@ fn line<'a>(options: &[&'a str]) -> Vec<&'a str> {
     let mut line = vec!["connect", "google-cse", "--kacls-url", URL, "--provider", IDP];
     line.extend(["--audience", "cse-client", "--owner-domain", "example.org"]);
     line.extend(["--signing-key", "workspace-signing", "--take-from", PEER]);
-    for option in options.chunk_by(|_, next| !next.starts_with("--")) {
-        match line.iter().position(|known| *known == option[0]) {
-            Some(place) => line[place + 1] = option[1],
-            None => line.extend(option),
-        }
-    }
-    line
+    common::with(line, options)
 }
 
 const CONFIG: [&str; 2] = ["--config", "holdfast.toml"];
@@ -117,16 +95,6 @@ const TOKENS: [&str; 4] = ["--authentication-token-file", "user", "--authorizati
 
 fn connected(dev: &Dev) -> String {
     dev.ok(&line(&[&["--set-policy"][..], &CONFIG, &TOKENS].concat()))
-}
-
-fn policy_version(dev: &Dev) -> u64 {
-    let policy: Value = serde_json::from_str(&dev.ok(&["policy", "show", "--json"])).unwrap();
-    policy["version"].as_u64().unwrap()
-}
-
-fn set_policy(dev: &Dev, text: &str) {
-    let policy = dev.file("policy.cedar", text.as_bytes());
-    dev.ok(&["policy", "set", &policy]);
 }
 
 #[test]
@@ -168,7 +136,7 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
         "{found}"
     );
 
-    let version = policy_version(&dev);
+    let version = dev.policy_version();
     let token = std::fs::read_to_string(dev.path("user")).unwrap();
     let quiet = |options: &[&str]| {
         let output = dev.run(&line(options));
@@ -186,7 +154,7 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
     fine(&alone, &["gives the key back"]);
     let upgrader = ["--authorization-token-file", "google.upgrader"];
     watched(&quiet(&[&TOKENS[..2], &upgrader].concat()), "an `upgrader` wraps and does not unwrap");
-    assert_eq!(policy_version(&dev), version);
+    assert_eq!(dev.policy_version(), version);
 
     // For programs: the same in an object.
     let all = [&["--json"][..], &TOKENS].concat();
@@ -224,6 +192,17 @@ fn what_was_done_is_held_against_google_s_activities() {
         assert!(stdout(&output).contains(words), "{words}: {}", stdout(&output));
     }
     assert_eq!(code(reconcile("activities.lacking", "65min").status), 0);
+    // The time that the files speak of is said, and what lies outside it counted.
+    let output = reconcile("activities.early", "10min");
+    assert_eq!((code(output.status), stdout(&output)), (0, String::new()), "{}", stderr(&output));
+    let words = "0 uses of keys before that time and 2 after it were not compared";
+    assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    let early = ["audit", "reconcile", "--google-activities", "activities.early", "--json"];
+    let told: Value = serde_json::from_str(&dev.ok(&early)).unwrap();
+    let time = told["from"].as_str().unwrap();
+    assert!(time.starts_with("2001-02-03T04:05:06"), "{told}");
+    let expected = json!({"from": time, "to": time, "both": 0, "before": 0, "after": 2, "found": []});
+    assert_eq!(told, expected);
     dev.fails(&["audit", "reconcile", "--google-activities", "keys.json"], 2);
 }
 
@@ -242,16 +221,16 @@ fn what_is_not_there_is_named_and_checking_makes_nothing() {
     );
     assert_eq!(dev.ok(&["key", "list"]), "");
     // Without being asked for it the policy is shown, and not changed.
-    let version = policy_version(&dev);
+    let version = dev.policy_version();
     let output = dev.run(&line(&TOKENS));
     let lacking = "may not encrypt, decrypt with `workspace`, sign with `workspace-signing`";
     names(&output, 3, &[lacking, "`--set-policy`", "to wrap: 403", "holdfast audit search --operation "]);
-    assert_eq!(policy_version(&dev), version);
+    assert_eq!(dev.policy_version(), version);
     // What is shown is what sets it right.
     let said = stdout(&output);
     let (_, shown) = said.split_once("as its custodian\n").unwrap();
     let shown = shown.split("\n── ").next().unwrap();
-    set_policy(&dev, &format!("{}\n{shown}", dev.ok(&["policy", "show"])));
+    dev.add_policy(&format!("\n{shown}"));
     dev.ok(&line(&TOKENS));
     // The operation that it names is in the log.
     let (_, id) = said.split_once("audit search --operation ").unwrap();
@@ -390,35 +369,70 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
     let before = dev.ok(&["policy", "show"]);
     let forbid =
         "@id(\"no-decryption\")\nforbid (principal, action == Holdfast::Action::\"decrypt\", resource);\n";
-    set_policy(&dev, &format!("{before}\n{forbid}"));
-    let version = policy_version(&dev);
+    dev.set_policy(&format!("{before}\n{forbid}"));
+    let version = dev.policy_version();
     let output = with(&[&["--set-policy"][..], &TOKENS].concat());
     names(&output, 3, &["it is denied by `no-decryption`", "to unwrap: 403"]);
-    assert_eq!(policy_version(&dev), version);
+    assert_eq!(dev.policy_version(), version);
     let lawyers = "@id(\"lawyers\")\nforbid (principal == Holdfast::Caller::\"google-cse\", action, resource)\nunless { context.request.hasTag(\"claim.department\") && context.request.getTag(\"claim.department\") == \"legal\" };\n";
-    set_policy(&dev, &format!("{before}\n{lawyers}"));
+    dev.set_policy(&format!("{before}\n{lawyers}"));
     dev.ok(&line(&tokens));
     let billing = ["--authentication-token-file", "user.billing", TOKENS[2], TOKENS[3], CONFIG[0], CONFIG[1]];
     names(&with(&billing), 3, &["it is denied by `lawyers`", "to wrap: 403"]);
 }
 
-/// Whoever wrote conditions gets no permit beside them that has none.
+/// Whoever wrote conditions gets no permit beside them that has none, whomever they are written for.
 #[test]
 fn a_policy_with_conditions_is_left_as_it_is() {
     let dev = gateway(TABLE);
     let before = dev.ok(&["policy", "show"]);
     connected(&dev);
-    let permit = "@id(\"ID\")\npermit (principal == Holdfast::Caller::\"google-cse\", action in [Holdfast::Action::\"encrypt\", Holdfast::Action::\"decrypt\"], resource == Holdfast::Key::\"workspace\")\nwhen { context.request.hasTag(\"email\") && context.request.getTag(\"email\") == \"EMAIL\" };\n";
-    let sign = "@id(\"signs\")\npermit (principal == Holdfast::Caller::\"google-cse\", action == Holdfast::Action::\"sign\", resource == Holdfast::Key::\"workspace-signing\");\n";
-    let permit = permit.replace("ID", "for-ana").replace("EMAIL", "Ana@example.org");
-    set_policy(&dev, &format!("{before}\n{permit}\n{sign}"));
-    let version = policy_version(&dev);
+    const ANA: &str =
+        "context.request.hasTag(\"email\") && context.request.getTag(\"email\") == \"Ana@example.org\"";
+    const WRAPS: &str = "[Holdfast::Action::\"encrypt\", Holdfast::Action::\"decrypt\"]";
+    let caller = "principal == Holdfast::Caller::\"google-cse\"";
+    let sign =
+        format!("@id(\"signs\")\npermit ({caller}, action == Holdfast::Action::\"sign\", resource);\n");
+    for (scope, condition) in [
+        (format!("{caller}, action in {WRAPS}, resource == Holdfast::Key::\"workspace\""), ANA.to_owned()),
+        // Named nowhere, or not in the scope.
+        ("principal, action, resource".to_owned(), ANA.to_owned()),
+        (
+            "principal, action in [Holdfast::Action::\"use\"], resource".to_owned(),
+            format!("resource == Holdfast::Key::\"workspace\" && {ANA}"),
+        ),
+    ] {
+        let permit = format!("@id(\"for-ana\")\npermit ({scope})\nwhen {{ {condition} }};\n");
+        dev.set_policy(&format!("{before}\n{permit}\n{sign}"));
+        let version = dev.policy_version();
+        let said = dev.ok(&line(&["--set-policy"]));
+        watched(&said, "`for-ana` lets `google-cse` encrypt, decrypt with `workspace` under conditions");
+        assert_eq!(dev.policy_version(), version);
+        // She meets them.
+        fine(&dev.ok(&line(&[&["--set-policy"][..], &TOKENS].concat())), &["gives the key back"]);
+        assert_eq!(dev.policy_version(), version);
+    }
+
+    // What is lacking besides is added, and that alone.
+    let permit =
+        format!("@id(\"for-ana\")\npermit ({caller}, action in {WRAPS}, resource)\nwhen {{ {ANA} }};\n");
+    dev.set_policy(&format!("{before}\n{permit}"));
+    let output = dev.run(&line(&["--check"]));
+    names(&output, 3, &["`google-cse` may not sign with `workspace-signing`"]);
+    assert!(stdout(&output).contains("google-cse-signs-with-workspace-signing"), "{}", stdout(&output));
+    let version = dev.policy_version();
     let said = dev.ok(&line(&["--set-policy"]));
-    watched(&said, "may encrypt, decrypt with `workspace` under conditions");
-    assert_eq!(policy_version(&dev), version);
-    // She meets them.
-    fine(&dev.ok(&line(&[&["--set-policy"][..], &TOKENS].concat())), &["gives the key back"]);
-    assert_eq!(policy_version(&dev), version);
+    fine(&said, &["lets `google-cse` sign with `workspace-signing`"]);
+    watched(&said, "`for-ana` lets `google-cse` encrypt, decrypt with `workspace` under conditions");
+    assert_eq!(dev.policy_version(), version + 1);
+    assert!(!dev.ok(&["policy", "show"]).contains("wraps-with"));
+    // A condition on what never changes is none that somebody else could meet.
+    let native = format!(
+        "@id(\"native\")\npermit ({caller}, action in {WRAPS}, resource)\nwhen {{ context.protocol == \"native\" }};\n"
+    );
+    dev.set_policy(&format!("{before}\n{native}\n{sign}"));
+    fine(&dev.ok(&line(&["--set-policy"])), &["set: version"]);
+    assert!(dev.ok(&["policy", "show"]).contains("google-cse-wraps-with-workspace"));
 }
 
 #[test]

@@ -13,8 +13,7 @@ mod common;
 
 use common::findings::{fine, names, watched};
 use common::impostor::{Asked, Impostor};
-use common::softhsm::start;
-use common::{Dev, code, holdfast, stderr, stdout, tool};
+use common::{Dev, code, holdfast, issuer, stderr, stdout, tool, with};
 use serde_json::Value;
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -23,45 +22,35 @@ const URL: &str = "https://127.0.0.1";
 const ISSUER: &str = "https://sts.windows.net/3f0e1c52-6b1d-4a7e-8c55-0d9b7a614e21/";
 const ANA: &str = "ana.lopez@contoso.example";
 const OID: &str = "b1f7c0de-0000-4000-8000-0123456789ab";
-/// Keys and tokens of an issuer, by PyJWT: v1 tokens as Entra has them.
-const PYTHON: &str = r#"
-import json, sys, time, jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
-key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-public = dict(json.loads(RSAAlgorithm.to_jwk(key.public_key())), kid="one", use="sig")
-open("keys.json", "w").write(json.dumps({"keys": [public]}))
-now = int(time.time())
-claims = {"aud": "https://127.0.0.1", "iss": sys.argv[1], "iat": now, "nbf": now, "exp": now + 3600, "sub": "s", "ver": "1.0",
+/// Another one, in whose directory somebody may have Ana's address.
+const OTHER: &str = "https://sts.windows.net/5d2a7b90-1c3e-4f60-8a72-9e0b1c2d3e4f/";
+/// v1 tokens as Entra has them.
+const TOKENS: &str = r#"
+claims = {"aud": "https://127.0.0.1", "iss": "https://sts.windows.net/3f0e1c52-6b1d-4a7e-8c55-0d9b7a614e21/", "iat": now, "nbf": now, "exp": now + 3600, "sub": "s", "ver": "1.0",
           "scp": "user_impersonation", "upn": "Ana.Lopez@contoso.example", "oid": "b1f7c0de-0000-4000-8000-0123456789ab"}
-def write(name, key=key, **more):
-    token = jwt.encode({name: claim for name, claim in {**claims, **more}.items() if claim is not None}, key, algorithm="RS256", headers={"kid": "one"})
-    open(name, "w").write("Authorization: Bearer " + token + "\n")
-write("ana")
-write("bob", upn="bob@contoso.example", oid="b1f7c0de-0000-4000-8000-000000000000")
-write("late", exp=now - 100)
-write("endless", exp=None)
-write("early", nbf=now + 1000)
-write("elsewhere", aud="https://aadrm.com")
-write("v2", iss="https://login.microsoftonline.com/3f0e1c52-6b1d-4a7e-8c55-0d9b7a614e21/v2.0")
-write("nobody", upn=None, oid=None)
-write("unscoped", scp="other")
-write("forged", key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+def token(name, key=key, **more):
+    write(name, {**claims, **more}, key=key, before="Authorization: Bearer ")
+token("ana")
+token("bob", upn="bob@contoso.example", oid="b1f7c0de-0000-4000-8000-000000000000")
+token("late", exp=now - 100)
+token("endless", exp=None)
+token("early", nbf=now + 1000)
+token("elsewhere", aud="https://aadrm.com")
+token("v2", iss="https://login.microsoftonline.com/3f0e1c52-6b1d-4a7e-8c55-0d9b7a614e21/v2.0")
+token("nobody", upn=None, oid=None)
+token("unscoped", scp="other")
+token("forged", key=new_key())
 "#;
 
-fn table(issuer: &str, keys: &str) -> String {
+fn table() -> String {
     format!(
         "
-[[issuer]]
-issuer = \"{issuer}\"
-{keys}
-
 [[ms_dke]]
 public_url = \"{URL}\"
 tenant = \"dev\"
 caller = \"ms-dke\"
 keys = [\"legal-hold\"]
-issuers = [\"{issuer}\"]
+issuers = [\"{ISSUER}\"]
 scope = \"user_impersonation\"
 "
     )
@@ -69,31 +58,14 @@ scope = \"user_impersonation\"
 
 /// A dev gateway with a service, and tokens beside its configuration.
 fn gateway() -> Dev {
-    let directory = TempDir::new().unwrap();
-    let made =
-        Command::new("/usr/bin/python3").args(["-c", PYTHON, ISSUER]).current_dir(directory.path()).output();
-    let made = made.unwrap();
-    assert!(made.status.success(), "{}", stderr(&made));
-    let keys = format!("keys_file = \"{}\"", directory.path().join("keys.json").display());
-    start(directory, &table(ISSUER, &keys))
+    issuer::gateway([ISSUER], TOKENS, &table())
 }
 
 /// The command with more options; a later one takes the place of the same before.
 fn line<'a>(options: &[&'a str]) -> Vec<&'a str> {
     let mut line = vec!["connect", "ms-dke", "--public-url", URL, "--key", "legal-hold", "--issuer", ISSUER];
     line.extend(["--user", ANA]);
-    for option in options.chunk_by(|_, next| !next.starts_with("--")) {
-        match line.iter().position(|known| *known == option[0]) {
-            Some(place) => line[place + 1] = option[1],
-            None => line.extend(option),
-        }
-    }
-    line
-}
-
-fn policy_version(dev: &Dev) -> u64 {
-    let policy: Value = serde_json::from_str(&dev.ok(&["policy", "show", "--json"])).unwrap();
-    policy["version"].as_u64().unwrap()
+    with(line, options)
 }
 
 /// Connects all of it.
@@ -146,7 +118,7 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
         "an address instead of a name, a name under which nobody answers this machine would not do",
     );
 
-    let version = policy_version(&dev);
+    let version = dev.policy_version();
     let quiet = |options: &[&str]| {
         let output = dev.run(&line(options));
         let said = stdout(&output);
@@ -161,7 +133,7 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
     let alone = quiet(&["--self-test-only", "--entra-token-file", "ana"]);
     assert!(!alone.contains("── ") && !alone.contains("`ms-dke`"), "{alone}");
     fine(&alone, &["gives back what was encrypted here"]);
-    assert_eq!(policy_version(&dev), version);
+    assert_eq!(dev.policy_version(), version);
 
     // Every version at its own URL; one that is to open nothing any more does not.
     dev.ok(&["key", "rotate", "legal-hold"]);
@@ -196,7 +168,7 @@ fn what_is_not_there_is_named_and_checking_makes_nothing() {
     );
     assert_eq!(dev.ok(&["key", "list"]), "");
     // Without being asked for it the policy is shown, and not changed.
-    let version = policy_version(&dev);
+    let version = dev.policy_version();
     let mut both = line(&[]);
     both.extend(["--user", OID, "--entra-token-file", "ana"]);
     let output = dev.run(&both);
@@ -204,7 +176,7 @@ fn what_is_not_there_is_named_and_checking_makes_nothing() {
         "may not public-key with `legal-hold`, decrypt with `legal-hold` for `{ANA}`, decrypt with `legal-hold` for `{OID}`"
     );
     names(&output, 3, &[&lacking, "`--set-policy`", "the key's document: 403"]);
-    assert_eq!(policy_version(&dev), version);
+    assert_eq!(dev.policy_version(), version);
     // What is shown is what sets it right.
     let said = stdout(&output);
     let (_, shown) = said.split_once("as its custodian\n").unwrap();
@@ -215,8 +187,7 @@ fn what_is_not_there_is_named_and_checking_makes_nothing() {
         shown.contains(&format!("[\"{ISSUER}\"].contains(context.request.getTag(\"issuer\"))")),
         "{shown}"
     );
-    let policy = dev.file("policy.cedar", format!("{}\n{shown}", dev.ok(&["policy", "show"])).as_bytes());
-    dev.ok(&["policy", "set", &policy]);
+    dev.add_policy(&format!("\n{shown}"));
     dev.ok(&both);
     // Somebody more is added alone.
     let output = dev.run(&line(&["--user", "bob@contoso.example"]));
@@ -226,6 +197,50 @@ fn what_is_not_there_is_named_and_checking_makes_nothing() {
     let mut nobody = line(&[]);
     nobody.truncate(nobody.len() - 2);
     watched(&dev.ok(&nobody), "whether anybody may decrypt was not asked");
+}
+
+/// What the policy says of a token depends on whose it is.
+#[test]
+fn the_policy_is_asked_with_each_issuer() {
+    let dev = gateway();
+    connected(&dev);
+    dev.ok(&["caller", "put", "ms-dke", "--any-subject", "--issuer", ISSUER, "--issuer", OTHER]);
+    let mut both = line(&["--check"]);
+    both.extend(["--issuer", OTHER]);
+    let output = dev.run(&both);
+    names(&output, 3, &[&format!("`ms-dke` may not decrypt with `legal-hold` for `{ANA}` of `{OTHER}`")]);
+    // Only what is lacking is added.
+    let said = stdout(&output);
+    assert!(said.contains(&format!("[\"{OTHER}\"].contains(context.request.getTag(\"issuer\"))")), "{said}");
+    assert!(!said.contains(&format!("[\"{ISSUER}\"")) && !said.contains("ms-dke-tells-"), "{said}");
+    // Who lacks one and who lacks both are told apart.
+    both.extend(["--user", "bob@contoso.example"]);
+    let said = stdout(&dev.run(&both));
+    for (issuers, user) in
+        [(format!("\"{OTHER}\""), ANA), (format!("\"{ISSUER}\", \"{OTHER}\""), "bob@contoso.example")]
+    {
+        let issuers = format!("[{issuers}].contains(context.request.getTag(\"issuer\")) &&\n");
+        let (_, after) = said.split_once(&issuers).unwrap_or_else(|| panic!("`{issuers}`: {said}"));
+        let named = after.lines().next().unwrap();
+        assert!(named.contains(&format!("[\"{user}\"].contains(")), "{named}");
+    }
+    both[line(&[]).len()] = "--set-policy";
+    fine(&stdout(&dev.run(&both)), &["set: version"]);
+    let version = dev.policy_version();
+    let said = stdout(&dev.run(&both));
+    fine(&said, &["decrypt for `ana.lopez@contoso.example`, `bob@contoso.example`"]);
+    assert_eq!(dev.policy_version(), version);
+
+    // Somebody else's permit is no condition of theirs; one that looks at more is, and it is said.
+    both.extend(["--user", "eve@contoso.example"]);
+    let said = stdout(&dev.run(&both));
+    fine(&said, &["set: version"]);
+    assert!(!said.contains("under conditions"), "{said}");
+    dev.add_policy("@id(\"lawyers\") permit (principal == Holdfast::Caller::\"ms-dke\", action, resource) when { context.request.hasTag(\"roles\") };");
+    both.extend(["--user", "ida@contoso.example"]);
+    let said = stdout(&dev.run(&both));
+    fine(&said, &["set: version"]);
+    watched(&said, "`lawyers` lets `ms-dke` decrypt with `legal-hold` for `ida@contoso.example` of");
 }
 
 #[test]
@@ -330,14 +345,12 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
     let before = dev.ok(&["policy", "show"]);
     let forbid =
         "@id(\"no-decryption\")\nforbid (principal, action == Holdfast::Action::\"decrypt\", resource);\n";
-    let policy = dev.file("policy.cedar", format!("{before}\n{forbid}").as_bytes());
-    dev.ok(&["policy", "set", &policy]);
-    let version = policy_version(&dev);
+    dev.set_policy(&format!("{before}\n{forbid}"));
+    let version = dev.policy_version();
     let output = with(&["--set-policy", "--entra-token-file", "ana"]);
     names(&output, 3, &["it is denied by `no-decryption`", "to decrypt with version 1: 403"]);
-    assert_eq!(policy_version(&dev), version);
-    let policy = dev.file("policy.cedar", before.as_bytes());
-    dev.ok(&["policy", "set", &policy]);
+    assert_eq!(dev.policy_version(), version);
+    dev.set_policy(&before);
 
     // An earlier version that opens nothing any more.
     dev.ok(&["key", "rotate", "legal-hold"]);
@@ -351,7 +364,10 @@ fn each_thing_that_is_broken_is_named_with_its_remedy() {
 
 #[test]
 fn an_issuer_whose_keys_are_not_read_is_named() {
-    let dev = start(TempDir::new().unwrap(), &table(ISSUER, "keys_url = \"https://127.0.0.1:1/keys\""));
+    let dev = Dev::with(&format!(
+        "[[issuer]]\nissuer = \"{ISSUER}\"\nkeys_url = \"https://127.0.0.1:1/keys\"\n{}",
+        table()
+    ));
     let config = ["--config", "holdfast.toml"];
     names(
         &dev.run(&line(&["--set-policy", config[0], config[1]])),

@@ -12,6 +12,7 @@
 mod common;
 
 use common::faketime::elsewhere;
+use common::issuer::believed;
 use common::softhsm::start_as as start;
 use common::{Dev, stderr, tool};
 use holdfast_wire::cse::claim::Application;
@@ -34,14 +35,8 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Every issuer signs with the test key.
 fn settings() -> String {
-    let keys = fixture("jwks.json");
-    let issuer =
-        |name: &str| format!("[[issuer]]\nissuer = \"{name}\"\nkeys_file = \"{}\"\n", keys.display());
-    let issuers: String = Application::ALL
-        .iter()
-        .map(|application| issuer(application.issuer()))
-        .chain([issuer(IDP)])
-        .collect();
+    let issuers = Application::ALL.iter().map(|application| application.issuer()).chain([IDP]);
+    let issuers = believed(issuers, &fixture("jwks.json"));
     format!(
         "{issuers}
 [[google_cse]]
@@ -77,9 +72,7 @@ fn set_up(dev: &Dev) {
         "--issuer",
         migration,
     ]);
-    let policy = dev.ok(&["policy", "show"]) + POLICY;
-    let policy = dev.file("policy.cedar", policy.as_bytes());
-    dev.ok(&["policy", "set", &policy]);
+    dev.add_policy(POLICY);
 }
 
 #[test]
@@ -98,9 +91,8 @@ fn google_s_own_client_and_tokens_of_another_library() {
     }
     let dev = start(TempDir::new().unwrap(), &settings(), |command| command);
     set_up(&dev);
-    let ca = dev.environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1.clone();
     let mut python = Command::new("/usr/bin/python3");
-    python.arg(fixture("client.py")).args([&format!("{}/v1", dev.server.url), URL, &ca]);
+    python.arg(fixture("client.py")).args([&format!("{}/v1", dev.server.url), URL, dev.ca()]);
     let output = python.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();

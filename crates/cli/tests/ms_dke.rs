@@ -11,14 +11,12 @@
 
 mod common;
 
-use common::dev::environment;
-use common::softhsm::{SoftHsm, start};
+use common::softhsm::SoftHsm;
 use common::wait::until;
-use common::{Dev, stderr, tool};
+use common::{Dev, issuer, stderr, tool};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::Command;
-use tempfile::TempDir;
 
 const ISSUER: &str = "https://sts.windows.net/3f0e1c52-6b1d-4a7e-8c55-0d9b7a614e21/";
 const BLOB: &str = "LAD//yAAEABAQUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVpbXF1eX2BhYmM=";
@@ -30,29 +28,19 @@ when {
   (context.request.hasTag("user") && context.request.getTag("user") == "ana.lopez@contoso.example")
 };
 "#;
-/// Keys and tokens of an issuer, by PyJWT: v1 tokens as Entra has them.
-const PYTHON: &str = r#"
-import json, sys, time, jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
-key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-public = dict(json.loads(RSAAlgorithm.to_jwk(key.public_key())), kid="one", use="sig")
-open("keys.json", "w").write(json.dumps({"keys": [public]}))
-now = int(time.time())
-claims = {"aud": "https://127.0.0.1", "iss": sys.argv[1], "iat": now, "nbf": now, "exp": now + 3600, "sub": "s", "ver": "1.0",
+/// v1 tokens as Entra has them.
+const TOKENS: &str = r#"
+claims = {"aud": "https://127.0.0.1", "iss": "https://sts.windows.net/3f0e1c52-6b1d-4a7e-8c55-0d9b7a614e21/", "iat": now, "nbf": now, "exp": now + 3600, "sub": "s", "ver": "1.0",
           "appid": "d3590ed6-52b3-4102-aeff-aad2292ab01c", "scp": "user_impersonation", "upn": "Ana.Lopez@contoso.example"}
-def write(name, **more):
-    token = jwt.encode({**claims, **more}, key, algorithm="RS256", headers={"kid": "one"})
-    open(name, "w").write("authorization: Bearer " + token + "\n")
-write("ana")
-write("bob", upn="bob@contoso.example")
-shared = jwt.encode(claims, "secret of nobody's, long enough for that", algorithm="HS256", headers={"kid": "one"})
-open("shared", "w").write("authorization: Bearer " + shared + "\n")
+def token(name, **more):
+    write(name, claims | more.pop("claims", {}), before="authorization: Bearer ", **more)
+token("ana")
+token("bob", claims={"upn": "bob@contoso.example"})
+token("shared", key="secret of nobody's, long enough for that", algorithm="HS256")
 "#;
 
 struct Service {
     dev: Dev,
-    ca: String,
 }
 
 /// What `curl` got.
@@ -64,42 +52,29 @@ struct Got {
 
 impl Service {
     fn start(token: &str, keys: &str) -> Self {
-        let directory = TempDir::new().unwrap();
-        let mut python = Command::new("/usr/bin/python3");
-        python.args(["-c", PYTHON, ISSUER]).current_dir(directory.path());
-        assert!(python.status().unwrap().success());
-        let file = directory.path().join("keys.json");
         let settings = format!(
             "{token}
-[[issuer]]
-issuer = \"{ISSUER}\"
-keys_file = \"{}\"
-
 [[ms_dke]]
 public_url = \"https://127.0.0.1\"
 tenant = \"dev\"
 caller = \"ms-dke\"
 keys = [{keys}]
 issuers = [\"{ISSUER}\"]
-",
-            file.display()
+
+"
         );
-        let dev = start(directory, &settings);
+        let dev = issuer::gateway([ISSUER], TOKENS, &settings);
         until("it is ready", || dev.server.admin("/metrics").contains("holdfast_ready 1"));
         dev.ok(&["caller", "put", "ms-dke", "--issuer", ISSUER, "--any-subject"]);
-        let policy = dev.ok(&["policy", "show"]) + POLICY;
-        let policy = dev.file("policy.cedar", policy.as_bytes());
-        dev.ok(&["policy", "set", &policy]);
-        let environment = environment(&dev.data());
-        let ca = environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1.clone();
-        Self { dev, ca }
+        dev.add_policy(POLICY);
+        Self { dev }
     }
 
     /// Asks as anybody, with the header of this file if there is one.
     fn curl(&self, url: &str, header: Option<&str>, more: &[&str]) -> Got {
         let url = url.replace("https://127.0.0.1", &self.dev.server.url);
         let mut curl = Command::new("curl");
-        curl.args(["-sS", "--path-as-is", "-D", "-", "--cacert", &self.ca]).args(more);
+        curl.args(["-sS", "--path-as-is", "-D", "-", "--cacert", self.dev.ca()]).args(more);
         if let Some(header) = header {
             curl.args(["-H", &format!("@{}", self.dev.path(header).display())]);
         }

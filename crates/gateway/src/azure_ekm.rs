@@ -1,6 +1,6 @@
 //! The proxies of Azure Managed HSM's external keys that it is (`[[azure_ekm]]`): whom each serves, under which path, and which keys it has.
 
-use crate::external_store::{AwsXksTable, devices};
+use crate::external_store::devices;
 use crate::fault::Fault;
 use crate::quota::Quota;
 use crate::root::Law;
@@ -68,23 +68,12 @@ pub(crate) fn guards(tables: &[AzureEkmTable]) -> Vec<Guard> {
     guards.into_values().collect()
 }
 
-/// Checks the tables against each other, and against what else is served by mutual TLS.
+/// Checks the tables against each other. What others have of their hosts is looked at with all [`paths`](crate::paths).
 ///
 /// # Errors
-/// For a value that makes no sense, a path or a caller that stands there twice, and a host that is another protocol's.
-pub(crate) fn check(tables: &[AzureEkmTable], stores: &[AwsXksTable]) -> Result<(), Fault> {
-    Proxies::of(tables)?;
-    for table in tables {
-        if stores.iter().any(|store| store.server_name.eq_ignore_ascii_case(&table.server_name)) {
-            let problem = format!(
-                "an `[[azure_ekm]]` has the `server_name` `{}` of an `[[aws_xks]]`",
-                table.server_name
-            );
-            return Err(Fault::new(problem)
-                .remedy("give each a name of its own: their clients show different certificates"));
-        }
-    }
-    Ok(())
+/// For a value that makes no sense, and a path or a caller that stands there twice.
+pub(crate) fn check(tables: &[AzureEkmTable]) -> Result<(), Fault> {
+    Proxies::of(tables).map(drop)
 }
 
 /// Every proxy.
@@ -330,11 +319,7 @@ mod tests {
             let refused = format!("{:?}", Proxies::of(&[table(), other]).unwrap_err());
             assert!(refused.contains(says), "{says}: {refused}");
         }
-        let store = crate::config::Config::parse(
-            "[[aws_xks]]\ntenant='a'\ncaller='b'\nregions=['c']\nserver_name='EKM.example.org'\nclient_ca_file='d'\nclient_names=['e']",
-        );
-        assert!(check(&[table()], &store.unwrap().aws_xks).is_err());
-        assert!(check(&[table()], &[]).is_ok());
+        assert!(check(&[table()]).is_ok());
     }
 
     #[test]

@@ -452,7 +452,7 @@ impl Config {
         external_store::check(&self.aws_xks)?;
         ms_dke::check(&self.ms_dke, &self.issuer, &self.aws_xks)?;
         google_cse::check(&self.google_cse, &self.issuer)?;
-        azure_ekm::check(&self.azure_ekm, &self.aws_xks)?;
+        azure_ekm::check(&self.azure_ekm)?;
         paths::check(&self.google_cse, &self.aws_xks, &self.ms_dke, &self.azure_ekm)?;
         let Ending { waiting_days } = &self.destruction;
         if !(1..=LONGEST_WAITING).contains(waiting_days) {

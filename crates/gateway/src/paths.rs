@@ -19,6 +19,8 @@ struct Claim {
     host: Option<String>,
     /// Whether that host is its own, where nobody looks for what is under each.
     is_alone: bool,
+    /// Whether nobody gets a handshake under that host without a certificate for this door.
+    is_guarded: bool,
     /// This path, and all below it.
     path: String,
 }
@@ -43,6 +45,12 @@ pub(crate) fn check(
         let rest = claims.iter().skip(at.saturating_add(1));
         if let Some(other) = rest.filter(|other| other.kind != claim.kind).find(|other| meet(claim, other)) {
             let Claim { name, path, .. } = other;
+            // Whoever guards a host has all of it.
+            if let Some(host) = claim.host.as_ref().filter(|_| claim.is_guarded || other.is_guarded) {
+                return Err(Fault::new(format!("{name} has the host `{host}` of {}", claim.name)).remedy(
+                    "give each a host of its own: who asks for the `server_name` of an `[[azure_ekm]]` must show a certificate of its authorities, and is served nothing else",
+                ));
+            }
             return Err(Fault::new(format!("{name} has the path `{path}`, which overlaps with {}", claim.name))
                 .remedy("give each a path that is neither the other's nor below it; a `[[google_cse]]` whose host is nobody else's can have `own_host`"));
         }
@@ -76,7 +84,7 @@ fn native() -> impl Iterator<Item = Claim> {
     ROUTES.into_iter().flatten().map(|route| {
         let path = route.path.split_once("/{").map_or(route.path, |(path, _)| path);
         let name = "the native API".to_owned();
-        Claim { kind: "native", name, host: None, is_alone: false, path: path.to_owned() }
+        Claim { kind: "native", name, host: None, is_alone: false, is_guarded: false, path: path.to_owned() }
     })
 }
 
@@ -85,7 +93,7 @@ fn of_cse(table: &GoogleCseTable) -> Option<Claim> {
     let name = format!("the `[[google_cse]]` `{url}`");
     let host = without_port(url.authority()).to_owned();
     let (host, path) = (Some(host), url.path().to_owned());
-    Some(Claim { kind: "google_cse", name, host, is_alone: table.own_host, path })
+    Some(Claim { kind: "google_cse", name, host, is_alone: table.own_host, is_guarded: false, path })
 }
 
 fn of_xks(table: &AwsXksTable) -> Claim {
@@ -95,6 +103,7 @@ fn of_xks(table: &AwsXksTable) -> Claim {
         name: format!("the `[[aws_xks]]` with the prefix `{prefix}`"),
         host: (!server_name.is_empty()).then(|| server_name.clone()),
         is_alone: false,
+        is_guarded: false,
         path: format!("{prefix}/kms/xks/v1"),
     }
 }
@@ -110,6 +119,7 @@ fn of_dke(tables: &[MsDkeTable]) -> impl Iterator<Item = Claim> {
             name: format!("`{key}` of the `[[ms_dke]]` `{url}`"),
             host: Some(without_port(host).to_owned()),
             is_alone: false,
+            is_guarded: false,
             path: format!("{prefix}/{key}"),
         })
     })
@@ -119,7 +129,14 @@ fn of_dke(tables: &[MsDkeTable]) -> impl Iterator<Item = Claim> {
 fn of_ekm(table: &AzureEkmTable) -> Claim {
     let host = &table.server_name;
     let name = format!("the `[[azure_ekm]]` of `{host}`");
-    Claim { kind: "azure_ekm", name, host: Some(host.clone()), is_alone: true, path: String::new() }
+    Claim {
+        kind: "azure_ekm",
+        name,
+        host: Some(host.clone()),
+        is_alone: true,
+        is_guarded: true,
+        path: String::new(),
+    }
 }
 
 /// What stands in front of the gateway may have other ports.
@@ -198,6 +215,17 @@ mod tests {
             (ekm("ekm.example"), dke("https://ekm.example"), Some("`[[azure_ekm]]` of `ekm.example`")),
             (ekm("ekm.example"), cse("https://EKM.example/p"), Some("`[[azure_ekm]]` of")),
             (ekm("ekm.example"), xks("", ""), None),
+            (ekm("ekm.example"), xks("", "server_name = \"other.example\"\n"), None),
+            (
+                ekm("ekm.example"),
+                xks("", "server_name = \"EKM.example\"\n"),
+                Some("give each a host of its own"),
+            ),
+            (
+                ekm("ekm.example"),
+                xks("/p", "server_name = \"ekm.example\"\n"),
+                Some("`[[azure_ekm]]` of `ekm.example`"),
+            ),
         ] {
             // In whatever order they stand.
             for text in [format!("{one}{other}"), format!("{other}{one}")] {

@@ -99,23 +99,40 @@ impl Persons {
     }
 }
 
-/// What a door for many persons lets in: of each, so that nobody uses up what is everybody's, and of all.
+/// Whose share of a door a request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share<'a> {
+    /// A person's, by issuer and name.
+    Person(&'a str, &'a str),
+    /// That of all whose task is to ask much at once: a migration, an administrator's import or export. It is one, so that they leave the rest to persons.
+    Bulk,
+    /// None but everybody's.
+    Everybodys,
+}
+
+/// What a door for many persons lets in: of each, so that nobody uses up what is everybody's, of what comes in bulk, and of all.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     persons: Persons,
+    bulk: Quota,
     all: Quota,
 }
 
 impl Quotas {
+    /// Where nothing comes in bulk.
     pub(crate) fn of(all: u32, each: u32) -> Self {
-        Self { persons: Persons::of(each), all: Quota::of(all) }
+        Self::with_bulk(all, each, 0)
     }
 
-    /// Lets one more in, of this person, by issuer and name, if it is one.
+    pub(crate) fn with_bulk(all: u32, each: u32, bulk: u32) -> Self {
+        Self { persons: Persons::of(each), bulk: Quota::of(bulk), all: Quota::of(all) }
+    }
+
+    /// Lets one more in, which takes this share.
     ///
     /// # Errors
     /// `throttled`, with whose quota it is that is used up.
-    pub(crate) fn take(&self, person: Option<(&str, &str)>, ticks: u64) -> Result<(), Error> {
+    pub(crate) fn take(&self, share: Share<'_>, ticks: u64) -> Result<(), Error> {
         let refused = |whose, setting| {
             Err(Error::new(ErrorKind::Throttled, Stage::Receive, format!("{whose} quota is used up"))
                 .remedy(format!("slow down, or have an operator raise `{setting}` of the service")))
@@ -124,8 +141,14 @@ impl Quotas {
         if !self.all.has_room(ticks) {
             return refused("the service's", "requests_per_second");
         }
-        if person.is_some_and(|person| !self.persons.take(person, ticks)) {
-            return refused("the person's", "requests_per_second_each");
+        match share {
+            Share::Person(issuer, name) if !self.persons.take((issuer, name), ticks) => {
+                return refused("the person's", "requests_per_second_each");
+            }
+            Share::Bulk if !self.bulk.take(ticks) => {
+                return refused("the administrators' and migrations'", "requests_per_second_bulk");
+            }
+            Share::Person(..) | Share::Bulk | Share::Everybodys => {}
         }
         match self.all.take(ticks) {
             true => Ok(()),
@@ -158,23 +181,38 @@ mod tests {
     #[test]
     fn nobody_uses_up_what_is_everybodys() {
         let quotas = Quotas::of(100, 20);
-        let of = |person| (0..1000).filter(|_| quotas.take(person, 5 * MICROS).is_ok()).count();
-        assert_eq!(of(Some(("idp", "ana"))), 20);
-        let why = quotas.take(Some(("idp", "ana")), 5 * MICROS).unwrap_err();
+        let of = |share| (0..1000).filter(|_| quotas.take(share, 5 * MICROS).is_ok()).count();
+        assert_eq!(of(Share::Person("idp", "ana")), 20);
+        let why = quotas.take(Share::Person("idp", "ana"), 5 * MICROS).unwrap_err();
         assert!(why.remedy_text().contains("`requests_per_second_each`"), "{why:?}");
-        assert_eq!((of(Some(("other", "ana"))), of(Some(("idp", "bo")))), (20, 20));
-        assert_eq!(of(None), 40);
-        let why = quotas.take(Some(("idp", "eve")), 5 * MICROS).unwrap_err();
+        assert_eq!((of(Share::Person("other", "ana")), of(Share::Person("idp", "bo"))), (20, 20));
+        assert_eq!(of(Share::Everybodys), 40);
+        let why = quotas.take(Share::Person("idp", "eve"), 5 * MICROS).unwrap_err();
         assert!(why.remedy_text().contains("`requests_per_second`"), "{why:?}");
+    }
+
+    #[test]
+    fn what_comes_in_bulk_has_one_share_and_leaves_the_rest_to_persons() {
+        let quotas = Quotas::with_bulk(200, 20, 100);
+        let of = |share| (0..1000).filter(|_| quotas.take(share, 5 * MICROS).is_ok()).count();
+        assert_eq!(of(Share::Bulk), 100);
+        let why = quotas.take(Share::Bulk, 5 * MICROS).unwrap_err();
+        assert!(why.remedy_text().contains("`requests_per_second_bulk`"), "{why:?}");
+        for name in ["ana", "bo", "eve", "ida", "leo"] {
+            assert_eq!(of(Share::Person("idp", name)), 20);
+        }
+        // And no more than the service lets in, where there is no share of its own.
+        let quotas = Quotas::of(50, 20);
+        assert_eq!((0..1000).filter(|_| quotas.take(Share::Bulk, 5 * MICROS).is_ok()).count(), 50);
     }
 
     #[test]
     fn nobody_pays_for_what_the_service_does_not_let_in() {
         let quotas = Quotas::of(100, 2);
-        let take = |person, ticks| quotas.take(person, ticks).is_ok();
-        assert!((0..100).all(|_| take(None, 5 * MICROS)));
-        assert!((0..2).all(|_| !take(Some(("idp", "ana")), 5 * MICROS)));
-        assert!(take(Some(("idp", "ana")), 5 * MICROS + 10_000));
+        let take = |share, ticks| quotas.take(share, ticks).is_ok();
+        assert!((0..100).all(|_| take(Share::Everybodys, 5 * MICROS)));
+        assert!((0..2).all(|_| !take(Share::Person("idp", "ana"), 5 * MICROS)));
+        assert!(take(Share::Person("idp", "ana"), 5 * MICROS + 10_000));
     }
 
     #[test]

@@ -1255,3 +1255,47 @@ async fn nobody_uses_up_the_service_and_what_is_refused_stands_in_the_log_in_sum
     assert!(throttled.len() < 16, "{}", throttled.len());
     assert!(throttled.iter().all(|event| event["caller"]["name"] == "cse" && event["outcome"] == "refused"));
 }
+
+/// A migration and an administrator's export are no person's work.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_in_bulk_takes_no_persons_share() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut table = table();
+    table.requests_per_second_each = 1;
+    let (gateway, _api) = gateway(&directory.path().join("data"), table).await;
+    let mut peer = gateway.stranger().await;
+    let plain = |role: &str| with(drive(role), "perimeter_id", "".into());
+    let wrapped = post(&mut peer, "wrap", &wrap(&user(), &plain("writer"))).await.expect(200).json();
+    let blob = &wrapped["wrapped_key"];
+    let opening = |token: String| json!({"authentication": token, "reason": "takeout", "resource_name": FILE, "wrapped_key": blob});
+    let service = json!({"iss": PEER, "aud": "kacls-migration", "kacls_url": URL, "resource_name": FILE,
+        "iat": now(), "exp": now() + 300});
+    let verifier = token(&google(Application::Migration, "verifier"));
+    for (whose, method, body) in [
+        ("an administrator's", "privilegedunwrap", opening(token(&admin()))),
+        ("another service's", "privilegedunwrap", opening(token(&service))),
+        ("Google's", "digest", json!({"authorization": verifier, "reason": "", "wrapped_key": blob})),
+    ] {
+        for number in 0..20 {
+            let answer = post(&mut peer, method, &body).await;
+            assert_eq!(answer.status, 200, "{whose} {number}: {}", answer.json());
+        }
+    }
+    // An administrator's everyday requests are a user's, and so is what a user tries with the privileged methods.
+    for (whose, method, body) in [
+        ("a user's", "unwrap", unwrap(&user(), &plain("reader"), blob)),
+        (
+            "a user's as an administrator",
+            "privilegedunwrap",
+            opening(token(&with(user(), "aud", ADMINS.into()))),
+        ),
+    ] {
+        let (began, mut let_in) = (std::time::Instant::now(), 0_u128);
+        for _ in 0..20 {
+            let answer = post(&mut peer, method, &body).await;
+            let_in += u128::from(answer.status != 429);
+        }
+        assert!(1000 * let_in <= 1000 + began.elapsed().as_millis() + 1, "{whose}: {let_in}");
+    }
+    gateway.running.shut_down().await.unwrap();
+}

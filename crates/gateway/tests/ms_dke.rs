@@ -15,14 +15,11 @@ mod support;
 use holdfast_gateway::ms_dke::MsDkeTable;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use support::api::{Api, T, base64, bytes};
+use support::dke::{self, HOST, ISSUER, place, seal, send};
 use support::issuer::{self, Signer, key_set, now};
-use support::peer::Peer;
 use support::{Answer, Dev, dev_with, log, settings};
 
-const ISSUER: &str = "https://sts.windows.net/3f0e1c52-6b1d-4a7e-8c55-0d9b7a614e21/";
-const HOST: &str = "dke.example.org";
 const BLOB: &[u8] = b"\x2c\x00\xff\xff\x20\x00\x10\x00@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abc";
 const POLICY: &str = r#"
 @id("everybody-reads-public-halves")
@@ -47,20 +44,7 @@ struct Service {
 }
 
 fn table() -> MsDkeTable {
-    MsDkeTable {
-        public_url: format!("https://{HOST}"),
-        tenant: "dev".to_owned(),
-        caller: "ms-dke".to_owned(),
-        keys: ["legal-hold", "other", "native", "signs", "not-made"].map(str::to_owned).to_vec(),
-        issuers: vec![ISSUER.to_owned()],
-        audiences: vec![],
-        scope: String::new(),
-        authorization: "https://login.windows.net/common/oauth2/authorize".to_owned(),
-        cache_days: 1,
-        unknown_key_status: 404,
-        requests_per_second: 0,
-        requests_per_second_each: 0,
-    }
+    dke::table(&["legal-hold", "other", "native", "signs", "not-made"])
 }
 
 impl Service {
@@ -75,15 +59,12 @@ impl Service {
         config.ms_dke = vec![table];
         let gateway = dev_with(config).await;
         let mut api = Api::developer(&gateway).await;
-        for (key, protocol) in [("legal-hold", json!("ms-dke")), ("other", json!("ms-dke"))] {
-            let new =
-                json!({"name": key, "algorithm": "rsa-2048", "purpose": "encrypt", "protocol": protocol});
-            assert_eq!(api.create(&new).await["protocol"], protocol);
+        for key in ["legal-hold", "other"] {
+            dke::create(&mut api, key).await;
         }
         api.create(&json!({"name": "native", "algorithm": "rsa-2048", "purpose": "encrypt"})).await;
         api.create(&json!({"name": "signs", "algorithm": "rsa-2048", "protocol": "ms-dke"})).await;
-        let caller = json!({"kind": "application", "credentials": [format!("issuer:{ISSUER}")]});
-        api.put(&format!("{T}/callers/ms-dke"), &caller).await.expect(200);
+        dke::register(&mut api).await;
         let policy = api.get(&format!("{T}/policy")).await.expect(200).text("text") + POLICY;
         api.put(&format!("{T}/policy"), &json!({"text": policy})).await.expect(200);
         Self { gateway, api, signer, data, _directory: directory }
@@ -118,52 +99,14 @@ impl Service {
 
     /// A ciphertext of openssl's for the newest version of a key, and where it is decrypted.
     async fn sealed(&mut self, key: &str) -> (String, Vec<u8>) {
-        let kid = self.document(key).await["key"]["kid"].as_str().unwrap().to_owned();
-        let path = format!("{}/decrypt", kid.strip_prefix(&format!("https://{HOST}")).unwrap());
+        let path = place(&self.document(key).await);
         let public = bytes(&self.api.public_key(key).await["public_key"]);
         (path, openssl(self.data.parent().unwrap(), &public, "sha256", "sha256"))
     }
 }
 
-async fn send(peer: &mut Peer, (method, path): (&str, &str), authorization: Option<&str>, body: &[u8]) {
-    let shown = authorization.map(|it| format!("authorization: {it}\r\n")).unwrap_or_default();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {HOST}\r\n{shown}content-type: application/json; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    peer.send(head.as_bytes()).await.unwrap();
-    // What is too long is refused by its length, whatever it is.
-    if body.len() <= 1 << 20 {
-        peer.send(body).await.unwrap();
-    }
-}
-
 fn openssl(directory: &Path, public: &[u8], hash: &str, mgf1: &str) -> Vec<u8> {
-    std::fs::write(directory.join("public.der"), public).unwrap();
-    std::fs::write(directory.join("blob"), BLOB).unwrap();
-    let mut command = Command::new("openssl");
-    command.current_dir(directory).args([
-        "pkeyutl",
-        "-encrypt",
-        "-pubin",
-        "-keyform",
-        "DER",
-        "-inkey",
-        "public.der",
-        "-in",
-        "blob",
-    ]);
-    command.args([
-        "-pkeyopt",
-        "rsa_padding_mode:oaep",
-        "-pkeyopt",
-        &format!("rsa_oaep_md:{hash}"),
-        "-pkeyopt",
-        &format!("rsa_mgf1_md:{mgf1}"),
-    ]);
-    let done = command.stdin(Stdio::null()).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    done.stdout
+    seal(directory, public, (hash, mgf1), BLOB)
 }
 
 #[tokio::test(flavor = "multi_thread")]

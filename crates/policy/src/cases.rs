@@ -1,5 +1,6 @@
 //! Test cases for a policy: what a caller may and may not do, in a TOML file beside the policy's text.
 
+use crate::conditional::conditional;
 use crate::decide::decide;
 use crate::prepared::Prepared;
 use crate::schema::{About, PURPOSES, about};
@@ -12,7 +13,7 @@ use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::{Circumstances, Question, Resource};
 use holdfast_core::protocol::Protocol;
 use holdfast_core::time::Timestamp;
-use holdfast_core::{Epoch, Error, ErrorKind, KeyId, KeyVersion, Stage, TokenId};
+use holdfast_core::{Epoch, Error, ErrorKind, KeyId, KeyVersion, PolicyId, Stage, TokenId};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -138,6 +139,13 @@ pub fn run_cases(prepared: &Prepared, cases: &Cases) -> Vec<CaseResult> {
     cases.0.iter().map(|case| CaseResult { name: case.name.clone(), failure: case.run(prepared) }).collect()
 }
 
+/// For each case, in their order: the policies that permit what is asked under conditions which it depends on the request to meet, on what it brings, when and
+/// from where it comes. Its caller, action and key meet theirs, and what it says under the names in `known`.
+pub fn conditions_of(prepared: &Prepared, cases: &Cases, known: &[&str]) -> Vec<Vec<PolicyId>> {
+    let conditional = |case: &Case| case.ask(prepared, |question| conditional(prepared, question, known));
+    cases.0.iter().map(conditional).collect()
+}
+
 fn malformed(detail: String) -> Error {
     Error::new(ErrorKind::Malformed, Stage::Decode, detail)
         .remedy("compare it with the section on test cases in `docs/policy.md`")
@@ -198,16 +206,32 @@ impl Case {
         })
     }
 
-    fn run(&self, prepared: &Prepared) -> Option<String> {
-        let Self { name: _, caller, action, about, context, request, source, protocol, now, expect, by } =
-            self;
+    /// Puts its question.
+    fn ask<T>(&self, prepared: &Prepared, put: impl FnOnce(&Question<'_>) -> T) -> T {
+        let Self {
+            name: _,
+            caller,
+            action,
+            about,
+            context,
+            request,
+            source,
+            protocol,
+            now,
+            expect: _,
+            by: _,
+        } = self;
         let resource = match about {
             Subject::Key(key) => Resource::Key(key),
             Subject::Tenant => Resource::Tenant(&prepared.tenant),
         };
         let circumstances = Circumstances { context, request, now: *now, source: *source, protocol };
-        let question = Question { caller, action: *action, resource, circumstances };
-        let decision = decide(prepared, &question);
+        put(&Question { caller, action: *action, resource, circumstances })
+    }
+
+    fn run(&self, prepared: &Prepared) -> Option<String> {
+        let Self { expect, by, .. } = self;
+        let decision = self.ask(prepared, |question| decide(prepared, question));
         let mut policies: Vec<String> = decision.policies.iter().map(ToString::to_string).collect();
         policies.sort();
         let said = if decision.policies.is_empty() {

@@ -7,6 +7,7 @@
 mod builtin;
 mod cases;
 mod check;
+mod conditional;
 mod decide;
 mod entities;
 mod explain;
@@ -14,13 +15,14 @@ mod fault;
 mod index;
 mod limits;
 mod memo;
+mod parts;
 mod prepared;
 mod reads;
 mod rule;
 mod schema;
 
 pub use builtin::{DEFAULT_TENANT_POLICY, DEV_POLICY, GATEWAY_POLICY};
-pub use cases::{CaseResult, Cases, run_cases};
+pub use cases::{CaseResult, Cases, conditions_of, run_cases};
 pub use fault::Fault;
 pub use limits::{MAX_NESTING, MAX_OPERATORS, MAX_POLICY, MAX_TEXT};
 pub use prepared::Prepared;

@@ -104,6 +104,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
     /// Connect a provider: what it needs here, what to paste there, and a test as that provider
+    ///
+    /// Each command says what it found, a line each: ✓ for what is right, ! for what you should look at, ✗ for what is wrong, with what to do. It ends with 0
+    /// where nothing is wrong, and otherwise with the code of the first thing that is (docs/cli.md).
     #[command(subcommand)]
     Connect(connect::ConnectCommand),
     KubernetesKms(kubernetes_kms::KubernetesKms),

@@ -4,6 +4,7 @@ use super::{Server, code, holdfast, stderr, stdout, text};
 use holdfast_sdk::message::CreateKey;
 use holdfast_sdk::{Client, Tenant};
 use holdfast_wire::native::field::Name;
+use serde_json::Value;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -133,6 +134,26 @@ impl Dev {
         let output = self.run(line);
         assert_eq!(code(output.status), 0, "{line:?}: {}", stderr(&output));
         stdout(&output)
+    }
+
+    pub fn policy_version(&self) -> u64 {
+        let policy: Value = serde_json::from_str(&self.ok(&["policy", "show", "--json"])).unwrap();
+        policy["version"].as_u64().unwrap()
+    }
+
+    pub fn set_policy(&self, text: &str) {
+        let policy = self.file("policy.cedar", text.as_bytes());
+        self.ok(&["policy", "set", &policy]);
+    }
+
+    /// Lets the tenant's policy permit more.
+    pub fn add_policy(&self, more: &str) {
+        self.set_policy(&(self.ok(&["policy", "show"]) + more));
+    }
+
+    /// The file with the authority of its certificate.
+    pub fn ca(&self) -> &str {
+        &self.environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1
     }
 
     /// Runs a command that must end with this code and an error with a remedy; gives its stderr.

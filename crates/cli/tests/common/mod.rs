@@ -17,6 +17,7 @@ pub mod dev;
 pub mod faketime;
 pub mod findings;
 pub mod impostor;
+pub mod issuer;
 pub mod log;
 pub mod mount;
 pub mod server;
@@ -65,6 +66,17 @@ pub fn stdout(output: &Output) -> String {
 
 pub fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
+}
+
+/// A command with more options; one that stands there takes the new value, and anything else is added.
+pub fn with<'a>(mut line: Vec<&'a str>, options: &[&'a str]) -> Vec<&'a str> {
+    for option in options.chunk_by(|_, next| !next.starts_with("--")) {
+        match line.iter().position(|known| *known == option[0]) {
+            Some(place) => line[place + 1] = option[1],
+            None => line.extend(option),
+        }
+    }
+    line
 }
 
 /// A recorded file of `fixtures/backup`.

@@ -79,6 +79,9 @@ pub struct GoogleCseTable {
     /// The most of one person; 0: as many as the service lets in.
     #[serde(default = "requests_per_second_each")]
     pub requests_per_second_each: u32,
+    /// The most of administrators by their own methods, Google's migration and other key services, together; 0: as many as the service lets in.
+    #[serde(default = "requests_per_second_bulk")]
+    pub requests_per_second_bulk: u32,
     /// Keys that have wrapped before, and only open now.
     #[serde(default)]
     pub earlier_keys: Vec<String>,
@@ -97,6 +100,10 @@ fn requests_per_second() -> u32 {
 
 fn requests_per_second_each() -> u32 {
     20
+}
+
+fn requests_per_second_bulk() -> u32 {
+    100
 }
 
 fn content_type() -> Vec<String> {
@@ -128,6 +135,7 @@ impl Service {
             claims,
             requests_per_second,
             requests_per_second_each,
+            requests_per_second_bulk,
             earlier_keys,
             perimeter_keys,
         } = table;
@@ -211,7 +219,11 @@ impl Service {
             name: name.clone(),
             tenant: tenant.parse().map_err(|error| refused("tenant", error))?,
             caller: caller.parse().map_err(|error| refused("caller", error))?,
-            quotas: Quotas::of(*requests_per_second, *requests_per_second_each),
+            quotas: Quotas::with_bulk(
+                *requests_per_second,
+                *requests_per_second_each,
+                *requests_per_second_bulk,
+            ),
             open_quota: Quota::of(OPEN_PER_SECOND),
             key: self::key("key", key)?,
             perimeter_keys: keys,

@@ -5,6 +5,7 @@ use super::{Answered, read_body, trace_id};
 use crate::issuer;
 use crate::listener::About;
 use crate::ms_dke::{KeyService, Public, Told, is_lasting};
+use crate::quota::Share;
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Family, Hash, Purpose, RsaPadding};
@@ -261,8 +262,8 @@ async fn decrypt(
     let name: Option<KeyName> = service.key(key).map(|(name, _)| name.clone());
     let turn_away =
         async |action, error| Err(law.turn_away(&recognised, (action, name.as_ref()), error).await);
-    let person = claims.subject().map(|subject| (claims.issuer(), subject));
-    if let Err(error) = service.quotas.take(person, received.ticks) {
+    let share = claims.subject().map_or(Share::Everybodys, |subject| Share::Person(claims.issuer(), subject));
+    if let Err(error) = service.quotas.take(share, received.ticks) {
         return Err(law.throttle(&recognised, (Action::Decrypt, name.as_ref()), error).await);
     }
     if said.is_none() {

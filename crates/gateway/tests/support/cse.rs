@@ -66,6 +66,7 @@ pub fn table() -> GoogleCseTable {
         claims: list(&["department"]),
         requests_per_second: 0,
         requests_per_second_each: 0,
+        requests_per_second_bulk: 0,
         earlier_keys: vec![],
         perimeter_keys: [("eu-secret".to_owned(), "workspace-eu".to_owned())].into(),
     }

@@ -14,6 +14,7 @@
 pub mod api;
 pub mod authority;
 pub mod cse;
+pub mod dke;
 pub mod ekm;
 pub mod issuer;
 pub mod log;

@@ -2,6 +2,7 @@
 
 use super::imagined;
 use crate::entities;
+use crate::parts;
 use crate::prepared::Prepared;
 use crate::rule::{Rule, Whom};
 use crate::schema::{Actions, Sort};
@@ -21,16 +22,7 @@ impl<'a> Who<'a> {
     pub(crate) fn new(rule: &'a Rule) -> Self {
         let part = || {
             let whole = rule.policy.to_json().ok()?;
-            let mut conditions = Vec::new();
-            for condition in whole.get("conditions").and_then(Value::as_array).into_iter().flatten() {
-                let kind = condition.get("kind").and_then(Value::as_str)?;
-                let operator = if kind == "when" { "&&" } else { "||" };
-                let mut parts = Vec::new();
-                split(condition.get("body")?, operator, &mut parts);
-                let about_caller =
-                    parts.into_iter().filter(|part| only_about_caller(part) && is_shallow(part, MAX_DEPTH));
-                conditions.extend(about_caller.map(|body| json!({"kind": kind, "body": body})));
-            }
+            let conditions = parts::known(&whole, only_about_caller)?;
             let policy = json!({
                 "effect": "permit",
                 "principal": whole.get("principal")?,
@@ -95,33 +87,6 @@ pub(crate) fn forbidden(prepared: &Prepared, record: &CallerRecord) -> Actions {
 /// A caller of this kind whom no policy names.
 pub(crate) fn stranger(prepared: &Prepared, kind: CallerKind) -> Option<CallerRecord> {
     imagined(&prepared.fresh_name, kind, &[])
-}
-
-/// Takes nested operators of one kind apart.
-fn split<'a>(node: &'a Value, operator: &str, parts: &mut Vec<&'a Value>) {
-    match node.get(operator) {
-        None => parts.push(node),
-        Some(operands) => {
-            for side in ["left", "right"] {
-                if let Some(operand) = operands.get(side) {
-                    split(operand, operator, parts);
-                }
-            }
-        }
-    }
-}
-
-/// The most levels of JSON that are read back as a condition: reading descends with large steps. What is deeper is left out, so that
-/// the policy could mean more callers than it does.
-const MAX_DEPTH: usize = 24;
-
-fn is_shallow(node: &Value, levels: usize) -> bool {
-    let Some(below) = levels.checked_sub(1) else { return false };
-    match node {
-        Value::Object(fields) => fields.values().all(|node| is_shallow(node, below)),
-        Value::Array(nodes) => nodes.iter().all(|node| is_shallow(node, below)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-    }
 }
 
 /// Whether an expression has no variable but `principal`.

@@ -25,9 +25,10 @@ impl Configuration {
         Self { file: file.to_owned(), config }
     }
 
-    /// Looks for what differs; whether nothing does.
+    /// Looks for what differs; whether nothing does. `thing` is what is looked for.
     pub(super) fn agrees(
         &self,
+        thing: &str,
         differs: impl FnOnce(&Config) -> Option<Differs>,
         report: &mut Report,
     ) -> bool {
@@ -35,7 +36,7 @@ impl Configuration {
         let shown = self.file.display();
         match differs(config) {
             None => {
-                report.findings.fine(WHAT, format!("`{shown}` has the service"));
+                report.findings.fine(WHAT, format!("`{shown}` has {thing}"));
                 true
             }
             Some((problem, remedy)) => {

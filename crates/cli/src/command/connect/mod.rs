@@ -50,7 +50,7 @@ pub(crate) struct How {
     /// Change nothing: say what is missing
     #[arg(long)]
     check: bool,
-    /// Add to the tenant's policy what the provider lacks, instead of showing it
+    /// Add to the tenant's policy what the provider lacks, instead of showing it; what it permits under conditions already is said
     #[arg(long, conflicts_with = "check")]
     set_policy: bool,
     /// Only test as the provider would; nothing is made, and nothing is shown to be pasted

@@ -9,8 +9,8 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Algorithm, Purpose};
 use holdfast_core::caller::{CallerKind, Credential};
 use holdfast_core::lifecycle::KeyState;
-use holdfast_core::{ErrorKind, Protocol};
-use holdfast_gateway::policy::{Cases, CedarPolicy, run_cases};
+use holdfast_core::{ErrorKind, PolicyId, Protocol};
+use holdfast_gateway::policy::{Cases, CedarPolicy, conditions_of, run_cases};
 use holdfast_sdk::field::{CredentialText, List, Name, Word};
 use holdfast_sdk::message::{Caller, CreateKey, Key, Policy, PutCaller};
 use holdfast_sdk::{CallerName, KeyName, Tenant};
@@ -295,6 +295,8 @@ pub(super) struct Uses<'a> {
     pub(super) protocol: Protocol,
     pub(super) context: &'a [(&'a str, &'a str)],
     pub(super) questions: Vec<Question<'a>>,
+    /// What a request says of whom it is for: others of these would be others.
+    pub(super) known: &'a [&'a str],
     /// What all of it is, where it is allowed.
     pub(super) told: String,
 }
@@ -306,13 +308,13 @@ pub(super) struct Question<'a> {
     pub(super) authentication: &'a str,
     pub(super) request: Vec<(String, String)>,
     /// For whom, where that is not all the same.
-    pub(super) whose: Option<&'a str>,
+    pub(super) whose: Option<String>,
 }
 
 impl Question<'_> {
     fn told(&self) -> String {
         let (action, key) = (self.action.name(), &self.key.name.0);
-        let whose = self.whose.map(|whose| format!(" for `{whose}`")).unwrap_or_default();
+        let whose = self.whose.as_ref().map(|whose| format!(" for {whose}")).unwrap_or_default();
         format!("{action} with `{key}`{whose}")
     }
 }
@@ -320,38 +322,48 @@ impl Question<'_> {
 /// How a decision says that no policy permits something, unlike one that forbids it.
 const UNPERMITTED: &str = "denied by no policy";
 
-/// What is not allowed of that, with what decides so.
-type Denied<'a> = Vec<(&'a Question<'a>, String)>;
+/// What is not allowed of that.
+struct Refused<'a> {
+    question: &'a Question<'a>,
+    /// What decides so.
+    why: String,
+    /// The policies that permit it, under conditions which this request does not meet and others could.
+    conditional: Vec<PolicyId>,
+}
+
+impl Refused<'_> {
+    /// Whether a policy forbids it, or fails, rather than that none permits it.
+    fn is_forbidden(&self) -> bool {
+        !self.why.contains(UNPERMITTED)
+    }
+}
 
 /// What a policy lacks.
 pub(super) struct Lacks<'a> {
     text: &'a str,
-    denied: &'a Denied<'a>,
+    refused: &'a [Refused<'a>],
 }
 
 impl Lacks<'_> {
-    /// Whether one of these actions is not allowed.
+    /// Those of these actions with a key that are not allowed, and that no policy permits under conditions either: whoever wrote conditions gets no permit
+    /// beside them that has none.
+    pub(super) fn of(&self, key: &KeyName, actions: &[Action]) -> Vec<Action> {
+        let is_lacking = |action: &Action| {
+            let is_its = |it: &&Refused<'_>| it.question.action == *action && it.question.key.name.0 == *key;
+            let mut its = self.refused.iter().filter(is_its).map(|it| it.conditional.is_empty()).peekable();
+            its.peek().is_some() && its.all(|is_free| is_free)
+        };
+        actions.iter().copied().filter(is_lacking).collect()
+    }
+
+    /// Whether one of these is not allowed, under conditions or not: for what is added with conditions of its own.
     pub(super) fn any_of(&self, actions: &[Action]) -> bool {
         self.denied().any(|question| actions.contains(&question.action))
     }
 
-    /// All that is not allowed.
+    /// All that is not allowed, under conditions or not.
     pub(super) fn denied(&self) -> impl Iterator<Item = &Question<'_>> {
-        self.denied.iter().map(|(question, _)| *question)
-    }
-
-    /// Whether the policy permits it already, under conditions then: nothing may be added to that which has none.
-    pub(super) fn is_conditional(&self, caller: &CallerName, key: &KeyName, actions: &[Action]) -> bool {
-        let names = |policy: &str, entity: &str, name: &str| {
-            policy.contains(&format!("Holdfast::{entity}::\"{name}\""))
-        };
-        let lines = self.text.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let text = lines.collect::<Vec<_>>().join("\n");
-        text.split(';').filter(|policy| policy.contains("permit")).any(|policy| {
-            let is_of = |action: &Action| names(policy, "Action", action.name());
-            let is_one = !policy.contains("Holdfast::Action::") || actions.iter().any(is_of);
-            is_one && names(policy, "Caller", caller.as_str()) && names(policy, "Key", key.as_str())
-        })
+        self.refused.iter().map(|refused| refused.question)
     }
 
     /// An id that no policy has yet: this one, or it with a number.
@@ -381,18 +393,19 @@ pub(super) async fn policy(
         protocol,
         context,
         questions: actions(protocol).map(question).into(),
+        known: &[],
         told: format!("read `{}`, and {} and {} with it", key.name.0, there.name(), back.name()),
     };
     all_allowed(tenant, &uses, how, fragment, report).await;
 }
 
-/// What the policy says of all that a provider does.
-enum Found {
-    Allowed(String),
-    /// With what would allow it.
-    Lacking(String, String),
-    /// It depends on who asks, and on what.
-    Conditional(String),
+/// A policy's scope of actions, as Cedar writes it.
+pub(super) fn scope(actions: &[Action]) -> String {
+    let named = |action: &Action| format!("Holdfast::Action::\"{}\"", action.name());
+    match actions {
+        [one] => format!("== {}", named(one)),
+        several => format!("in [{}]", several.iter().map(named).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// Looks whether the policy allows all that a provider does, and adds what `fragment` writes for what it does not, if that is wanted.
@@ -404,68 +417,97 @@ pub(super) async fn all_allowed(
     report: &mut Report,
 ) {
     report.doing("asking the policy");
+    let what = "policy";
     let name = &uses.caller.name.0;
     let fine = |version: u64| format!("version {version} lets `{name}` {}", uses.told);
-    let outcome = async {
+    let looked = async {
         let Policy { version, text, .. } = tenant.policy(None).await?.body;
-        let denied = denied(tenant, &text.0, uses)?;
-        if denied.is_empty() {
-            return Ok(Found::Allowed(fine(version)));
+        let refused = refused(tenant, &text.0, uses)?;
+        if refused.is_empty() {
+            report.findings.fine(what, fine(version));
+            return Ok(());
         }
-        let addition = fragment(&Lacks { text: &text.0, denied: &denied });
+        let addition = fragment(&Lacks { text: &text.0, refused: &refused });
         let text = format!("{}\n\n{addition}", text.0.trim_end());
         // A policy that forbids is in force whatever else permits.
-        let still = self::denied(tenant, &text, uses)?;
-        // What no policy permits even so is what the addition leaves out.
-        if still.iter().any(|(_, why)| why.contains(UNPERMITTED)) {
-            return Ok(Found::Conditional(format!(
-                "`{name}` may {} under conditions, which nobody's request met here; nothing was added",
-                lacking(&still)
-            )));
-        }
-        if let [(question, why), ..] = &*still {
-            let problem = format!("`{name}` may not {}: it {why}", question.told());
+        let still = self::refused(tenant, &text, uses)?;
+        let (conditional, hopeless): (Vec<_>, Vec<_>) =
+            still.into_iter().partition(|it| !it.is_forbidden() && !it.conditional.is_empty());
+        if let [first, ..] = &*hopeless {
+            let problem = format!("`{name}` may not {}: it {}", first.question.told(), first.why);
             return Err(Failure::new(Exit::Denied, problem)
                 .remedy("no addition helps: look at that policy with `holdfast policy show`"));
         }
-        if how.set_policy {
-            let set = tenant.set_policy(&text, Some(version)).await?.body;
-            return Ok(Found::Allowed(format!("set: {}", fine(set.version))));
-        }
-        Ok(Found::Lacking(format!("`{name}` may not {}", lacking(&denied)), addition))
-    };
-    match outcome.await {
-        Ok(Found::Allowed(detail)) => report.findings.fine("policy", detail),
-        Ok(Found::Conditional(detail)) => report.findings.watch(
-            "policy",
-            detail,
-            "test it with tokens of somebody who is to have it; if that is refused, change the policy yourself",
-        ),
-        Ok(Found::Lacking(problem, addition)) => {
+        let left = |one: &&Refused<'_>| !conditional.iter().any(|it| std::ptr::eq(it.question, one.question));
+        let added: Vec<&Refused<'_>> = refused.iter().filter(left).collect();
+        if !added.is_empty() && how.set_policy {
+            let version = tenant.set_policy(&text, Some(version)).await?.body.version;
+            let told = match conditional.is_empty() {
+                true => fine(version),
+                false => format!("version {version} lets `{name}` {}", listed(added.iter().copied())),
+            };
+            report.findings.fine(what, format!("set: {told}"));
+        } else if !added.is_empty() {
+            let problem = format!("`{name}` may not {}", listed(added.iter().copied()));
             let remedy =
                 "run this with `--set-policy`, or add what is shown below with `holdfast policy set`";
-            report.findings.wrong("policy", &Failure::new(Exit::Denied, problem).remedy(remedy));
+            report.findings.wrong(what, &Failure::new(Exit::Denied, problem).remedy(remedy));
             report.paste("into the tenant's policy, as its custodian", addition);
         }
-        Err(failure) => report.findings.wrong("policy", &failure),
+        let beside: Vec<&Refused<'_>> =
+            added.into_iter().filter(|refused| !refused.conditional.is_empty()).collect();
+        if !beside.is_empty() {
+            let detail = format!(
+                "{} lets `{name}` {} under conditions; what is added beside it does not have these",
+                policies(beside.iter().copied()),
+                listed(beside.iter().copied()),
+            );
+            let remedy = "compare both: `holdfast policy show`; if those conditions are to hold for all, write them into the other too";
+            report.findings.watch(what, detail, remedy);
+        }
+        if !conditional.is_empty() {
+            let detail = format!(
+                "{} lets `{name}` {} under conditions, which the request that was tried here does not meet; nothing was added for it",
+                policies(&conditional),
+                listed(&conditional),
+            );
+            report.findings.watch(
+                what,
+                detail,
+                "test it as somebody who is to have it; if that is refused, change that policy yourself: `holdfast policy show`",
+            );
+        }
+        Ok(())
+    };
+    let looked: Result<(), Failure> = looked.await;
+    if let Err(failure) = looked {
+        report.findings.wrong(what, &failure);
     }
 }
 
+/// The policies that permit these under conditions.
+fn policies<'a>(refused: impl IntoIterator<Item = &'a Refused<'a>>) -> String {
+    let all: BTreeSet<&str> =
+        refused.into_iter().flat_map(|it| it.conditional.iter().map(PolicyId::as_str)).collect();
+    all.into_iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")
+}
+
 /// What is not allowed, with one key's actions together.
-fn lacking(denied: &Denied<'_>) -> String {
-    let is_alike = |(one, _): &(&Question<'_>, String), (other, _): &(&Question<'_>, String)| {
+fn listed<'a>(refused: impl IntoIterator<Item = &'a Refused<'a>>) -> String {
+    let all: Vec<&Question<'_>> = refused.into_iter().map(|it| it.question).collect();
+    let is_alike = |one: &&Question<'_>, other: &&Question<'_>| {
         one.whose.is_none() && other.whose.is_none() && one.key.name.0 == other.key.name.0
     };
-    let told = denied.chunk_by(is_alike).filter_map(|alike| {
-        let ((last, _), before) = alike.split_last()?;
-        let before: String = before.iter().map(|(one, _)| format!("{}, ", one.action.name())).collect();
+    let told = all.chunk_by(is_alike).filter_map(|alike| {
+        let (last, before) = alike.split_last()?;
+        let before: String = before.iter().map(|one| format!("{}, ", one.action.name())).collect();
         Some(format!("{before}{}", last.told()))
     });
     told.collect::<Vec<_>>().join(", ")
 }
 
 /// What a policy text does not allow, decided here as the gateway decides.
-fn denied<'a>(tenant: &Tenant, text: &str, uses: &'a Uses<'a>) -> Result<Denied<'a>, Failure> {
+fn refused<'a>(tenant: &Tenant, text: &str, uses: &'a Uses<'a>) -> Result<Vec<Refused<'a>>, Failure> {
     let unread = || Failure::new(Exit::Failure, "the policy cannot be read by this version of `holdfast`");
     let prepared = CedarPolicy::new()?.read(tenant.id(), text).map_err(|faults| match faults.first() {
         Some(fault) => Failure::new(Exit::Failure, format!("the policy cannot be read: {fault}"))
@@ -473,13 +515,16 @@ fn denied<'a>(tenant: &Tenant, text: &str, uses: &'a Uses<'a>) -> Result<Denied<
         None => unread().remedy("use the version that the gateway is of"),
     })?;
     let cases = Cases::parse(&prepared, &cases(uses)?)?;
-    let results = run_cases(&prepared, &cases);
-    Ok(uses.questions.iter().zip(results).filter_map(|(it, case)| Some((it, case.failure?))).collect())
+    let answers = run_cases(&prepared, &cases).into_iter().zip(conditions_of(&prepared, &cases, uses.known));
+    let refused = uses.questions.iter().zip(answers).filter_map(|(question, (case, conditional))| {
+        Some(Refused { question, why: case.failure?, conditional })
+    });
+    Ok(refused.collect())
 }
 
 /// The questions, as a file of test cases has them.
 fn cases(uses: &Uses<'_>) -> Result<String, Failure> {
-    let Uses { caller, protocol, context, questions, told: _ } = uses;
+    let Uses { caller, protocol, context, questions, known: _, told: _ } = uses;
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let pairs = |pairs: &mut dyn Iterator<Item = (&str, &str)>| {
         pairs

@@ -5,6 +5,7 @@ use super::{Received, Refused, perform};
 use crate::google_cse::{Audiences, Service};
 use crate::issuer;
 use crate::listener::About;
+use crate::quota::Share;
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
 use holdfast_core::context::Context;
@@ -143,8 +144,8 @@ pub(super) async fn answer(
     let recognised = law.recognise(&inbound)?;
     about.stranger.is_known();
     let action = action(method);
-    let person = person(speaker.as_ref(), token.issuer(), granted);
-    if let Err(error) = service.quotas.take(person, received.ticks) {
+    let share = share(service, method, speaker.as_ref(), (token.issuer(), granted));
+    if let Err(error) = service.quotas.take(share, received.ticks) {
         return Err(law.throttle(&recognised, (action, Some(key)), error).await.into());
     }
     // A token that is missing is told as that.
@@ -163,21 +164,26 @@ pub(super) async fn answer(
     }
 }
 
-/// Whose quota a request takes of: a user's, also where somebody acts for them, and where nobody but Google speaks whom it speaks of. Another key service is no
-/// person.
-fn person<'a>(
+/// Whose share a request takes: a user's, also where somebody acts for them, and where nobody but Google speaks whom it speaks of. Administrators by
+/// their own methods, Google's migration and other key services come in bulk.
+fn share<'a>(
+    service: &Service,
+    method: Method,
     speaker: Option<&'a Speaker>,
-    google: &'a str,
-    granted: Option<&'a Authorization>,
-) -> Option<(&'a str, &'a str)> {
+    (google, granted): (&'a str, Option<&'a Authorization>),
+) -> Share<'a> {
     match speaker {
         Some(Speaker::User(claims, user)) => {
+            if !method.has_authorization() && service.is_admin(claims.issuer(), user.email.as_deref()) {
+                return Share::Bulk;
+            }
             let issuer = user.original_issuer.as_deref().unwrap_or_else(|| claims.issuer());
             let names = [claims.subject(), user.email.as_deref(), user.google_email.as_deref()];
-            Some((issuer, names.into_iter().flatten().next().unwrap_or_default()))
+            Share::Person(issuer, names.into_iter().flatten().next().unwrap_or_default())
         }
-        Some(Speaker::Peer(..)) => None,
-        None => Some((google, &granted?.email)),
+        Some(Speaker::Peer(..)) => Share::Bulk,
+        None if google == Application::Migration.issuer() => Share::Bulk,
+        None => granted.map_or(Share::Everybodys, |granted| Share::Person(google, &granted.email)),
     }
 }
 

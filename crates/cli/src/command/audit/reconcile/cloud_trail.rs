@@ -2,12 +2,13 @@
 
 use super::super::event;
 use super::super::source::Source;
+use super::Compared;
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::note;
 use serde::Serialize;
 use serde_json::Value;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -63,27 +64,44 @@ pub(super) fn run(
     };
     let source = Source::open(app, log)?;
     let (mut ours, mut keys) = (BTreeMap::new(), kms_keys.into_iter().collect::<BTreeSet<_>>());
+    let (mut before, mut after) = (0_u64, 0_u64);
     source.entries(app, 0, |_, entry| {
         let record = event::parse(entry);
         if let Some((id, seen)) = recorded(&record) {
             keys.insert(seen.key.clone());
-            // CloudTrail's times are whole seconds.
-            if seen.time.get(..19) >= first.get(..19) && seen.time.get(..19) <= last.get(..19) {
-                note_seen(&mut ours, id, seen);
+            match when(&seen.time, (first, last)) {
+                // What both have belongs together, whatever their clocks say.
+                _ if theirs.contains_key(&id) => note_seen(&mut ours, id, seen),
+                Ordering::Equal => note_seen(&mut ours, id, seen),
+                Ordering::Less => before = before.saturating_add(1),
+                Ordering::Greater => after = after.saturating_add(1),
             }
         }
         Ok(true)
     })?;
     keys.remove("");
-    let findings = compare(&theirs, &ours, &keys);
     let both = theirs.keys().filter(|id| ours.contains_key(*id)).count();
-    note(&format!("{both} requests on both sides, from {first} to {last}"));
+    let both = u64::try_from(both).unwrap_or(u64::MAX);
+    let found = compare(&theirs, &ours, &keys);
+    let compared = Compared { from: first.clone(), to: last.clone(), both, before, after, found };
     let columns = ["found", "time", "operation", "principal", "key", "request"];
-    app.printer.list(&findings, &columns)?;
-    match findings.len() {
+    compared.told(app, &columns, ("requests on both sides", "records of the log"))?;
+    match compared.found.len() {
         0 => Ok(()),
         count => Err(Failure::new(Exit::Integrity, format!("{count} requests do not fit"))
             .remedy("look each up on the side that has it: `holdfast audit search`, CloudTrail's console; events that CloudTrail has not delivered yet come within minutes")),
+    }
+}
+
+/// Whether a time is before this span, in it or after it. CloudTrail's times are whole seconds.
+fn when(time: &str, (first, last): (&str, &str)) -> Ordering {
+    let (time, first, last) = (time.get(..19), first.get(..19), last.get(..19));
+    if time < first {
+        Ordering::Less
+    } else if time > last {
+        Ordering::Greater
+    } else {
+        Ordering::Equal
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::super::event;
 use super::super::source::Source;
+use super::Compared;
 use crate::app::App;
 use crate::clock;
 use crate::exit::Exit;
@@ -94,10 +95,11 @@ pub(super) fn run(app: &App, files: &[PathBuf], within: Duration, log: Option<&P
         }
         Ok(true)
     })?;
-    let (findings, both) = compare(&theirs, &ours, (first, last), within);
-    note(&format!("{both} uses of keys with an activity of the same user and file, from {first} to {last}"));
-    app.printer.list(&findings, &["found", "time", "user", "file", "what", "operation"])?;
-    match findings.iter().filter(|finding| finding.found == ONLY_HERE).count() {
+    let compared = compare(&theirs, &ours, (first, last), within);
+    let columns = ["found", "time", "user", "file", "what", "operation"];
+    let words = ("uses of keys with an activity of the same user and file", "uses of keys");
+    compared.told(app, &columns, words)?;
+    match compared.found.iter().filter(|finding| finding.found == ONLY_HERE).count() {
         0 => Ok(()),
         count => Err(Failure::new(Exit::Integrity, format!("{count} uses of keys have no activity at Google"))
             .remedy("look each up with `holdfast audit search --operation`; Google's log comes late and has not everything: docs/protocols/google-cse.md says what this shows")),
@@ -176,13 +178,13 @@ fn recorded(record: &Value) -> Option<(Whose, Seen)> {
     Some(((says("email").to_ascii_lowercase(), file.to_owned()), seen))
 }
 
-/// What does not fit, and how many uses of keys do.
+/// What does not fit, and how many uses of keys do, or are of another time.
 fn compare(
     theirs: &Side,
     ours: &Side,
     (first, last): (Timestamp, Timestamp),
     within: u64,
-) -> (Vec<Finding>, usize) {
+) -> Compared<Finding> {
     let near = |side: &Side, whose: &Whose, at: Timestamp, is_one: &dyn Fn(&Seen) -> bool| {
         let all = side.get(whose).map(Vec::as_slice).unwrap_or_default();
         all.iter().any(|seen| seen.at.micros().abs_diff(at.micros()) <= within && is_one(seen))
@@ -196,11 +198,8 @@ fn compare(
         operation: seen.operation.clone(),
     };
     // Nearer to an end of the files than that, an activity may be beyond it.
-    let is_covered = |at: Timestamp| {
-        at.micros() >= first.micros().saturating_add(within)
-            && at.micros() <= last.micros().saturating_sub(within)
-    };
-    let (mut all, mut both) = (vec![], 0_usize);
+    let (from, to) = (first.micros().saturating_add(within), last.micros().saturating_sub(within));
+    let (mut all, mut both, mut before, mut after) = (vec![], 0_u64, 0_u64, 0_u64);
     let each = |side: &'_ Side| -> Vec<(Whose, Seen)> {
         let all =
             side.iter().flat_map(|(whose, seen)| seen.iter().map(move |one| (whose.clone(), one.clone())));
@@ -209,7 +208,11 @@ fn compare(
     for (whose, seen) in each(ours) {
         if near(theirs, &whose, seen.at, &|_| true) {
             both = both.saturating_add(1);
-        } else if is_covered(seen.at) {
+        } else if seen.at.micros() < from {
+            before = before.saturating_add(1);
+        } else if seen.at.micros() > to {
+            after = after.saturating_add(1);
+        } else {
             all.push(finding(ONLY_HERE, &whose, &seen));
         }
     }
@@ -221,7 +224,7 @@ fn compare(
         all.push(finding(found, &whose, &seen));
     }
     all.sort_by(|one, other| one.time.cmp(&other.time));
-    (all, both)
+    Compared { from: first.to_string(), to: last.to_string(), both, before, after, found: all }
 }
 
 #[cfg(test)]
@@ -274,18 +277,25 @@ mod tests {
             here("2026-01-15T10:40:00.000000Z", "unwrap", "1opened", "success"),
             // Beyond what the files speak of for sure.
             here("2026-01-15T17:55:00.000000Z", "unwrap", "1late", "success"),
+            here("2026-01-15T19:00:00.000000Z", "unwrap", "1late", "success"),
+            here("2026-01-14T10:00:00.000000Z", "unwrap", "1early", "success"),
+            here("2026-01-14T10:00:00.000000Z", "unwrap", "1early", "refused"),
             // Plain for Google, which counts all the same where somebody used the key.
             here("2026-01-15T11:00:00.000000Z", "wrap", "1plain", "success"),
         ]);
-        let (found, both) = compare(&theirs, &ours, span, 600_000_000);
-        let found: Vec<_> = found.iter().map(|found| (found.found, &*found.file, &*found.what)).collect();
+        let compared = compare(&theirs, &ours, span, 600_000_000);
+        let found: Vec<_> =
+            compared.found.iter().map(|found| (found.found, &*found.file, &*found.what)).collect();
         let expected = [
             (REFUSED, "1refused", "view"),
             (ONLY_HERE, "1opened", "unwrap"),
             (ONLY_HERE, "1quiet", "unwrap"),
             (ONLY_THERE, "1cached", "download"),
         ];
-        assert_eq!((found, both), (expected.to_vec(), 2));
+        assert_eq!(found, expected);
+        let Compared { from, to, both, before, after, found: _ } = &compared;
+        assert_eq!((both, before, after), (&2, &1, &2));
+        assert_eq!((&**from, &**to), ("2026-01-15T08:00:00.000000Z", "2026-01-15T18:00:00.000000Z"));
     }
 
     #[test]

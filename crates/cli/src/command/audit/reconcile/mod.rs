@@ -5,14 +5,17 @@ mod google;
 
 use crate::app::App;
 use crate::failure::Failure;
+use crate::output::note;
 use clap::{ArgGroup, Args};
+use serde::Serialize;
+use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Compare a provider's own log with this one
 ///
 /// Joins AWS CloudTrail's KMS events with the log's records by the id of their request, and lists what only one side has seen: of the KMS keys that
-/// the log knows, in the time that the files speak of. Or joins Google's Drive activities with the uses of keys for client-side encryption by user,
+/// the log knows, in the time from the files' first event to their last, which is said; what the log has before and after it is counted. Or joins Google's Drive activities with the uses of keys for client-side encryption by user,
 /// file and time, since they have no id in common: what that shows and what it cannot is in docs/protocols/google-cse.md. Ends with 6 where one
 /// side alone has seen something; of Google's, where a use of a key has no activity there: what Google alone has seen is listed, and no fault.
 #[derive(Debug, Args)]
@@ -49,5 +52,39 @@ impl Reconcile {
             true => cloud_trail::run(app, &cloudtrail, kms_keys, log),
             false => google::run(app, &google_activities, within, log),
         }
+    }
+}
+
+/// What came of a comparison.
+#[derive(Debug, PartialEq, Eq)]
+struct Compared<F> {
+    /// The time that the provider's files speak of.
+    from: String,
+    to: String,
+    /// How many are on both sides.
+    both: u64,
+    /// How many of ours lie before and after that time: nothing can be said of these.
+    before: u64,
+    after: u64,
+    found: Vec<F>,
+}
+
+impl<F: Serialize> Compared<F> {
+    /// Tells all of it; `both` says what is counted as that, `ours` what is ours.
+    fn told(&self, app: &App, columns: &[&str], (both, ours): (&str, &str)) -> Result<(), Failure> {
+        let Self { from, to, both: count, before, after, found } = self;
+        if app.printer.is_json() {
+            let all = json!({
+                "from": from, "to": to, "both": count, "before": before, "after": after, "found": found,
+            });
+            return app.printer.json_value(&all);
+        }
+        note(&format!("{count} {both}, from {from} to {to}"));
+        if *before > 0 || *after > 0 {
+            note(&format!(
+                "{before} {ours} before that time and {after} after it were not compared: give the provider's files of those times too"
+            ));
+        }
+        app.printer.list(found, columns)
     }
 }

@@ -106,17 +106,19 @@ impl Store {
     fn fragment(&self, lacks: &Lacks<'_>) -> String {
         let Self { key, caller, .. } = self;
         let mut text = String::new();
-        if lacks.any_of(&[Action::ReadKey]) {
+        if !lacks.of(key, &[Action::ReadKey]).is_empty() {
             let id = lacks.id(&format!("{caller}-looks-at-{key}"));
             text.push_str(&format!(
                 "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action == Holdfast::Action::\"read-key\",\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n\n"
             ));
         }
-        if lacks.any_of(&[Action::Encrypt, Action::Decrypt]) {
+        let uses = [Action::Encrypt, Action::Decrypt];
+        if lacks.any_of(&uses) {
+            let actions = tenant::scope(&uses);
             let kms_keys = self.kms_key("*");
             let id = lacks.id(&format!("{caller}-uses-{key}"));
             text.push_str(&format!(
-                "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action in [Holdfast::Action::\"encrypt\", Holdfast::Action::\"decrypt\"],\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{\n  context.protocol == \"{PROTOCOL}\" &&\n  context.request.hasTag(\"kmsKeyArn\") &&\n  context.request.getTag(\"kmsKeyArn\") like \"{kms_keys}\"\n}};\n"
+                "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action {actions},\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{\n  context.protocol == \"{PROTOCOL}\" &&\n  context.request.hasTag(\"kmsKeyArn\") &&\n  context.request.getTag(\"kmsKeyArn\") like \"{kms_keys}\"\n}};\n"
             ));
         }
         text

@@ -2,14 +2,16 @@
 
 mod trial;
 
+use super::configuration::{Configuration, Differs};
 use super::tenant::{self, Lacks, Use};
 use super::{How, Report};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use holdfast_core::action::Action;
-use holdfast_core::algorithm::{Algorithm, Family};
+use holdfast_core::algorithm::Algorithm;
 use holdfast_gateway::config::Config;
 use holdfast_sdk::{CallerName, KeyName, Tenant};
 use holdfast_wire::ekm::{PROTOCOL, path};
@@ -36,8 +38,8 @@ pub(crate) struct AzureEkm {
     /// The external key identifier that Managed HSM knows the key by [default: its name]
     #[arg(long, value_name = "ID", value_parser = external)]
     external_key_id: Option<String>,
-    /// Of which algorithm the key is: aes-256-kw, aes-256-kwp, rsa-2048, rsa-3072 or rsa-4096
-    #[arg(long, value_name = "ALGORITHM", default_value = "aes-256-kw", value_parser = algorithm)]
+    /// Of which algorithm the key is
+    #[arg(long, value_name = "ALGORITHM", default_value = "aes-256-kw", value_parser = algorithms())]
     algorithm: Algorithm,
     /// Who Managed HSM is here
     #[arg(long, value_name = "NAME", default_value = "azure-ekm")]
@@ -71,11 +73,13 @@ fn external(text: &str) -> Result<String, String> {
         .ok_or_else(|| "expected letters, digits and `-`, 64 at most".to_owned())
 }
 
-fn algorithm(text: &str) -> Result<Algorithm, String> {
-    let found = text.parse::<Algorithm>().ok();
-    found.filter(|found| matches!(found.family(), Family::KeyWrap | Family::Rsa)).ok_or_else(|| {
-        "expected `aes-256-kw`, `aes-256-kwp`, `rsa-2048`, `rsa-3072` or `rsa-4096`".to_owned()
-    })
+/// What wraps, of all that Azure has a name for.
+const ALGORITHMS: [Algorithm; 5] =
+    [Algorithm::Aes256Kw, Algorithm::Aes256Kwp, Algorithm::Rsa2048, Algorithm::Rsa3072, Algorithm::Rsa4096];
+
+/// Listed, so that shells complete them.
+fn algorithms() -> impl TypedValueParser<Value = Algorithm> {
+    PossibleValuesParser::new(ALGORITHMS.map(Algorithm::name)).try_map(|name| name.parse())
 }
 
 /// The proxy that is to be.
@@ -97,9 +101,13 @@ impl Proxy {
     /// What a policy lacks that lets the caller use the key.
     fn fragment(&self, lacks: &Lacks<'_>) -> String {
         let Self { key, caller, .. } = self;
-        let id = lacks.id(&format!("{caller}-uses-{key}"));
+        let lacking = lacks.of(key, &[Action::ReadKey, Action::Wrap, Action::Unwrap]);
+        if lacking.is_empty() {
+            return String::new();
+        }
+        let (id, actions) = (lacks.id(&format!("{caller}-uses-{key}")), tenant::scope(&lacking));
         format!(
-            "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action in [Holdfast::Action::\"read-key\", Holdfast::Action::\"wrap\", Holdfast::Action::\"unwrap\"],\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n"
+            "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action {actions},\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n"
         )
     }
 }
@@ -147,9 +155,12 @@ impl AzureEkm {
             if !how.self_test_only {
                 prepare(&tenant, &proxy, &how, &mut report).await;
             }
-            let table = config.as_deref().map(|file| compare(file, &tenant, &proxy, &mut report));
+            let config = config.as_deref().map(|file| Configuration::read(file, &mut report));
+            let is_configured = config.as_ref().is_none_or(|config| {
+                config.agrees("the proxy", |config| differs(config, &tenant, &proxy), &mut report)
+            });
             let is_served = trial::run(&stranger, provider.as_ref(), &proxy, &mut report).await;
-            is_served && table != Some(false)
+            is_served && is_configured
         });
         if !how.self_test_only {
             pastes(&proxy, &tenant, is_right, &mut report);
@@ -159,9 +170,7 @@ impl AzureEkm {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(file).map_err(|error| {
-        Failure::new(Exit::Usage, format!("cannot read `{}`", file.display())).because(&error)
-    })
+    fs::read(file).map_err(|error| Failure::file("read", file, &error).ending(Exit::Usage))
 }
 
 /// Looks at what the tenant has, or makes it.
@@ -182,63 +191,41 @@ async fn prepare(tenant: &Tenant, proxy: &Proxy, how: &How, report: &mut Report)
     }
 }
 
-/// Compares the proxy with the gateway's configuration; gives whether it is there as it must be.
-fn compare(file: &Path, tenant: &Tenant, proxy: &Proxy, report: &mut Report) -> bool {
-    let what = "configuration";
-    let config = match Config::read(file) {
-        Ok(config) => config,
-        Err(fault) => {
-            report.findings.wrong(what, &fault.into());
-            return false;
-        }
-    };
-    let shown = file.display();
+/// What of the configuration is not as the proxy is wanted.
+fn differs(config: &Config, tenant: &Tenant, proxy: &Proxy) -> Option<Differs> {
     let Proxy { server_name, prefix, external, key, caller, .. } = proxy;
     let found = config
         .azure_ekm
         .iter()
         .find(|table| table.server_name.eq_ignore_ascii_case(server_name) && table.prefix == *prefix);
     let restart = "and restart the gateway";
-    let wrong = match found {
-        None => Some((
-            format!("`{shown}` has no `[[azure_ekm]]` of `{server_name}{prefix}`"),
-            format!("add the one that is shown {restart}"),
-        )),
-        Some(table) if table.tenant != tenant.id().as_str() || table.caller != caller.as_str() => Some((
+    let Some(table) = found else {
+        return Some((
+            format!("no `[[azure_ekm]]` is of `{server_name}{prefix}`"),
+            format!(
+                "add the one that is shown {restart}, or name its host and prefix with `--server-name` and `--prefix`"
+            ),
+        ));
+    };
+    if table.tenant != tenant.id().as_str() || table.caller != caller.as_str() {
+        return Some((
             format!(
                 "the proxy `{server_name}{prefix}` is of `{}` and its caller `{}`",
                 table.tenant, table.caller
             ),
             "name that caller with `--caller`, or another `--prefix`".to_owned(),
-        )),
-        Some(table) => {
-            let known = match &table.keys {
-                None => Some(external.as_str()),
-                Some(keys) => keys.get(external).map(String::as_str),
-            };
-            (known != Some(key.as_str())).then(|| {
-                let problem = match known {
-                    None => {
-                        format!("the proxy `{server_name}{prefix}` has no key that is known as `{external}`")
-                    }
-                    Some(other) => {
-                        format!("the proxy `{server_name}{prefix}` knows `{other}` as `{external}`")
-                    }
-                };
-                (problem, format!("put `{external} = \"{key}\"` into its `keys` {restart}"))
-            })
-        }
-    };
-    match wrong {
-        None => {
-            report.findings.fine(what, format!("`{shown}` has the proxy"));
-            true
-        }
-        Some((problem, remedy)) => {
-            report.findings.wrong(what, &Failure::new(Exit::State, problem).remedy(remedy));
-            false
-        }
+        ));
     }
+    let known = match &table.keys {
+        None => Some(external.as_str()),
+        Some(keys) => keys.get(external).map(String::as_str),
+    };
+    let problem = match known {
+        Some(known) if known == key.as_str() => return None,
+        Some(other) => format!("the proxy `{server_name}{prefix}` knows `{other}` as `{external}`"),
+        None => format!("the proxy `{server_name}{prefix}` has no key that is known as `{external}`"),
+    };
+    Some((problem, format!("put `{external} = \"{key}\"` into its `keys` {restart}")))
 }
 
 /// What is to be pasted where.
@@ -273,16 +260,20 @@ fn pastes(proxy: &Proxy, tenant: &Tenant, is_right: bool, report: &mut Report) {
     );
 }
 
-/// What wraps under a key of this algorithm.
-const fn alg(algorithm: Algorithm) -> &'static str {
+/// What wraps under a key of this algorithm, by Azure's names; what a key does of several depends on how it was made, and on its token.
+const fn algs(algorithm: Algorithm) -> &'static [&'static str] {
     if matches!(algorithm, Algorithm::Aes256Kw) {
-        "A256KW"
+        &["A256KW"]
     } else if matches!(algorithm, Algorithm::Aes256Kwp) {
-        "A256KWP"
+        &["A256KWP"]
     } else {
-        "RSA-OAEP-256"
+        &[OAEP_SHA256, OAEP_SHA1]
     }
 }
+
+/// OAEP with SHA-256, and with SHA-1, which a key does only if it was created for it.
+const OAEP_SHA256: &str = "RSA-OAEP-256";
+const OAEP_SHA1: &str = "RSA-OAEP";
 
 /// Whether policies see an algorithm with an action.
 const fn has_alg(action: Action) -> bool {

@@ -1,6 +1,6 @@
 //! The test: the proxy is asked through the gateway's own listener as Managed HSM asks, from the handshake to the latency of both directions.
 
-use super::{Proxy, alg, has_alg};
+use super::{OAEP_SHA1, Proxy, algs, has_alg};
 use crate::clock;
 use crate::command::connect::Report;
 use crate::command::doctor::examine_expiry;
@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast_core::action::Action;
 use holdfast_sdk::Client;
+use holdfast_wire::ekm::message;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ const POOL: &str = "holdfast-connect";
 /// What the test says of a request, as policies see it.
 pub(super) fn says(proxy: &Proxy, action: Action) -> Vec<(&'static str, String)> {
     let mut says = vec![("correlation_id", id()), ("pool_name", POOL.to_owned())];
-    if has_alg(action) {
-        says.push(("alg", alg(proxy.algorithm).to_owned()));
+    if let (true, Some(alg)) = (has_alg(action), algs(proxy.algorithm).first()) {
+        says.push(("alg", (*alg).to_owned()));
     }
     says
 }
@@ -130,6 +131,13 @@ async fn post(client: &Client, path: &str, body: &Value) -> Result<Answer, Failu
     Ok(Answer { status: reply.status, body, took })
 }
 
+/// A way of wrapping that is not served.
+struct Unserved {
+    failure: Failure,
+    /// By the policy, rather than for what the key is.
+    is_denied: bool,
+}
+
 /// Managed HSM, with a certificate.
 struct Hsm<'a> {
     client: &'a Client,
@@ -140,9 +148,11 @@ impl Hsm<'_> {
     /// Asks, and takes what was granted.
     async fn granted(&self, rest: &str, body: &Value, doing: &str) -> Result<Answer, Failure> {
         let answer = post(self.client, &self.proxy.path(rest), body).await?;
-        if answer.status == 200 {
-            return Ok(answer);
-        }
+        if answer.status == 200 { Ok(answer) } else { Err(self.refusal(&answer, doing)) }
+    }
+
+    /// What an answer that was not wanted means, with what to do.
+    fn refusal(&self, answer: &Answer, doing: &str) -> Failure {
         let (code, message) = (answer.text("code"), answer.text("message"));
         let Proxy { caller, key, external, prefix, .. } = self.proxy;
         let remedy = match (answer.status, code) {
@@ -163,28 +173,42 @@ impl Hsm<'_> {
             (_, _) => "look at `holdfast status`, and at the gateway's own log".to_owned(),
         };
         let problem = format!("{doing} is answered {} `{code}`: {message}", answer.status);
-        Err(Failure::new(Exit::State, problem).remedy(remedy))
+        Failure::new(Exit::State, problem).remedy(remedy)
     }
 
-    fn value(&self, bytes: &[u8]) -> Value {
+    fn value(alg: &str, bytes: &[u8]) -> Value {
         let mut body = about();
         if let Some(fields) = body.as_object_mut() {
-            fields.insert("alg".to_owned(), alg(self.proxy.algorithm).into());
+            fields.insert("alg".to_owned(), alg.into());
             fields.insert("value".to_owned(), URL_SAFE_NO_PAD.encode(bytes).into());
         }
         body
     }
 
-    async fn wrap(&self) -> Result<(Vec<u8>, Duration), Failure> {
-        let answer =
-            self.granted(&format!("{}/wrapkey", self.proxy.external), &self.value(&PLAIN), "to wrap").await?;
-        let wrapped = answer.value().ok_or_else(|| no_value("wrapping"))?;
-        Ok((wrapped, answer.took))
+    /// Wraps, as far as the key does it in this way and the policy permits that.
+    async fn tried(&self, alg: &str) -> Result<Result<(Vec<u8>, Duration), Unserved>, Failure> {
+        let rest = self.proxy.path(&format!("{}/wrapkey", self.proxy.external));
+        let answer = post(self.client, &rest, &Self::value(alg, &PLAIN)).await?;
+        match answer.status {
+            200 => Ok(Ok((answer.value().ok_or_else(|| no_value("wrapping"))?, answer.took))),
+            status => {
+                let failure = self.refusal(&answer, &format!("to wrap as `{alg}`"));
+                match (status, answer.text("code")) {
+                    (403, "KeyDisabled") => Err(failure),
+                    (400 | 403, _) => Ok(Err(Unserved { failure, is_denied: status == 403 })),
+                    (_, _) => Err(failure),
+                }
+            }
+        }
     }
 
-    async fn unwrap(&self, wrapped: &[u8]) -> Result<(Vec<u8>, Duration), Failure> {
+    async fn wrap(&self, alg: &str) -> Result<(Vec<u8>, Duration), Failure> {
+        self.tried(alg).await?.map_err(|unserved| unserved.failure)
+    }
+
+    async fn unwrap(&self, alg: &str, wrapped: &[u8]) -> Result<(Vec<u8>, Duration), Failure> {
         let rest = format!("{}/unwrapkey", self.proxy.external);
-        let answer = self.granted(&rest, &self.value(wrapped), "to unwrap").await?;
+        let answer = self.granted(&rest, &Self::value(alg, wrapped), "to unwrap").await?;
         let plain = answer.value().ok_or_else(|| no_value("unwrapping"))?;
         Ok((plain, answer.took))
     }
@@ -211,42 +235,104 @@ async fn asked(hsm: &Hsm<'_>, report: &mut Report) -> Tried {
     let rest = format!("{}/metadata", proxy.external);
     let metadata = hsm.granted(&rest, &about(), "the key's metadata").await.map_err(at("metadata"))?;
     let size = metadata.body.get("key_size").and_then(Value::as_u64).unwrap_or_default();
-    report
-        .findings
-        .fine("metadata", format!("{} of {size} bits, wrapKey and unwrapKey", metadata.text("key_type")));
+    let kind = metadata.text("key_type");
+    let wanted = message::kind(proxy.algorithm).map(|(kind, size)| (kind, u64::from(size)));
+    if wanted != Some((kind, size)) {
+        let problem = format!("`{}` is {kind} of {size} bits, and no {}", proxy.key, proxy.algorithm.name());
+        let failure = Failure::new(Exit::Usage, problem);
+        return Err((
+            "metadata",
+            failure.remedy("give the key's own algorithm with `--algorithm`, or another key"),
+        ));
+    }
+    report.findings.fine("metadata", format!("{kind} of {size} bits, wrapKey and unwrapKey"));
 
-    report.doing("wrapping and unwrapping");
-    let (wrapped, _) = hsm.wrap().await.map_err(at("wrap"))?;
-    report.findings.fine("wrap", format!("{}, {} bytes", alg(proxy.algorithm), wrapped.len()));
-    let (plain, _) = hsm.unwrap(&wrapped).await.map_err(at("unwrap"))?;
+    let served = wrapped_each_way(hsm, report).await?;
+    latency(hsm, served, report).await.map_err(at("latency"))
+}
+
+/// Whatever the key may do is tried, there and back; gives one that it does.
+async fn wrapped_each_way(
+    hsm: &Hsm<'_>,
+    report: &mut Report,
+) -> Result<&'static str, (&'static str, Failure)> {
+    let (mut served, mut refused) = (None, vec![]);
+    for &alg in algs(hsm.proxy.algorithm) {
+        report.doing(format!("wrapping and unwrapping, {alg}"));
+        match hsm.tried(alg).await.map_err(at("wrap"))? {
+            Err(unserved) => refused.push((alg, unserved)),
+            Ok((wrapped, _)) => {
+                report.findings.fine("wrap", format!("{alg}, {} bytes", wrapped.len()));
+                unwrapped(hsm, alg, wrapped, report).await.map_err(at("unwrap"))?;
+                served = served.or(Some(alg));
+            }
+        }
+    }
+    let key = &hsm.proxy.key;
+    let Some(served) = served else {
+        let is_denied = refused.iter().any(|(_, unserved)| unserved.is_denied);
+        let first = refused.into_iter().next().map(|(_, unserved)| unserved.failure);
+        let failure = first.unwrap_or_else(|| {
+            Failure::new(Exit::State, "nothing wraps under such a key")
+                .remedy("give the key's own algorithm with `--algorithm`")
+        });
+        return Err(("wrap", match algs(hsm.proxy.algorithm) {
+            _ if is_denied => failure,
+            [_] => failure,
+            _ => failure.remedy(format!(
+                "the key does neither: a token that has OAEP with SHA-1 alone needs a key that was made with `--legacy sha1-oaep`; make another than `{key}` with `holdfast key create … --purpose wrap --protocol azure-ekm --legacy sha1-oaep`, and name it with `--key`"
+            )),
+        }));
+    };
+    for (alg, Unserved { is_denied, .. }) in refused {
+        let (why, remedy) = if is_denied {
+            (
+                "the policy does not permit it",
+                "where a service of Azure's asks for that, let the policy permit it: `holdfast audit search --outcome refused` says which decided",
+            )
+        } else if alg == OAEP_SHA1 {
+            (
+                "the key was not made for OAEP with SHA-1",
+                "where a service of Azure's asks for that, have another key, made with `holdfast key create … --legacy sha1-oaep`: what a key may do never changes",
+            )
+        } else {
+            (
+                "the key's token has OAEP with SHA-1 alone",
+                "where a service of Azure's asks for that, have a key of another token or in software custody",
+            )
+        };
+        report.findings.watch("wrap", format!("{alg} is refused: {why}"), remedy);
+    }
+    Ok(served)
+}
+
+async fn unwrapped(hsm: &Hsm<'_>, alg: &str, wrapped: Vec<u8>, report: &mut Report) -> Result<(), Failure> {
+    let (plain, _) = hsm.unwrap(alg, &wrapped).await?;
     if plain != PLAIN {
         let failure = Failure::new(Exit::Integrity, "another key comes back than went there");
-        return Err(("unwrap", failure.remedy("do not use it, and report it")));
+        return Err(failure.remedy("do not use it, and report it"));
     }
     let mut changed = wrapped;
     if let Some(last) = changed.last_mut() {
         *last ^= 1;
     }
-    let rest = proxy.path(&format!("{}/unwrapkey", proxy.external));
-    let refused = post(client, &rest, &hsm.value(&changed)).await.map_err(at("unwrap"))?;
+    let rest = hsm.proxy.path(&format!("{}/unwrapkey", hsm.proxy.external));
+    let refused = post(hsm.client, &rest, &Hsm::value(alg, &changed)).await?;
     if refused.status != 400 {
         let problem = format!("what was changed is answered {}", refused.status);
-        return Err((
-            "unwrap",
-            Failure::new(Exit::Integrity, problem).remedy("do not use it, and report it"),
-        ));
+        return Err(Failure::new(Exit::Integrity, problem).remedy("do not use it, and report it"));
     }
     report.findings.fine("unwrap", "gives the key back, and refuses what was changed");
-    latency(hsm, report).await.map_err(at("latency"))
+    Ok(())
 }
 
 /// Both directions, on a connection that is open already, as Managed HSM keeps its own.
-async fn latency(hsm: &Hsm<'_>, report: &mut Report) -> Result<(), Failure> {
+async fn latency(hsm: &Hsm<'_>, alg: &str, report: &mut Report) -> Result<(), Failure> {
     let mut times = Vec::with_capacity(2 * TIMED);
     for round in 0..TIMED {
         report.doing(format!("timing it, {round} of {TIMED}"));
-        let (wrapped, there) = hsm.wrap().await?;
-        let (_, back) = hsm.unwrap(&wrapped).await?;
+        let (wrapped, there) = hsm.wrap(alg).await?;
+        let (_, back) = hsm.unwrap(alg, &wrapped).await?;
         times.extend([there, back]);
     }
     times.sort_unstable();

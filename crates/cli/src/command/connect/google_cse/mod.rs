@@ -203,22 +203,21 @@ impl Service {
     fn fragment(&self, lacks: &Lacks<'_>) -> String {
         let Self { key, signing_key, caller, .. } = self;
         let mut text = String::new();
-        let mut add = |id: String, actions: &str, key: &KeyName| {
+        let mut add = |id: String, actions: &[Action], key: &KeyName| {
+            let actions = tenant::scope(actions);
             text.push_str(&format!(
                 "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action {actions},\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n\n"
             ));
         };
-        let wraps = [Action::Encrypt, Action::Decrypt];
-        if lacks.any_of(&wraps) && !lacks.is_conditional(caller, key, &wraps) {
-            let actions = "in [Holdfast::Action::\"encrypt\", Holdfast::Action::\"decrypt\"]";
-            add(lacks.id(&format!("{caller}-wraps-with-{key}")), actions, key);
+        let wraps = lacks.of(key, &[Action::Encrypt, Action::Decrypt]);
+        if !wraps.is_empty() {
+            add(lacks.id(&format!("{caller}-wraps-with-{key}")), &wraps, key);
         }
-        let signs = [Action::Sign];
-        if let Some(key) = signing_key
-            .as_ref()
-            .filter(|key| lacks.any_of(&signs) && !lacks.is_conditional(caller, key, &signs))
-        {
-            add(lacks.id(&format!("{caller}-signs-with-{key}")), "== Holdfast::Action::\"sign\"", key);
+        if let Some(key) = signing_key {
+            let signs = lacks.of(key, &[Action::Sign]);
+            if !signs.is_empty() {
+                add(lacks.id(&format!("{caller}-signs-with-{key}")), &signs, key);
+            }
         }
         text
     }
@@ -276,9 +275,9 @@ impl GoogleCse {
         let mut report = Report::begin();
         let is_served = app.block_on(async {
             let config = config.as_deref().map(|file| Configuration::read(file, &mut report));
-            let is_configured = config
-                .as_ref()
-                .is_none_or(|config| config.agrees(|config| differs(config, &tenant, &service), &mut report));
+            let is_configured = config.as_ref().is_none_or(|config| {
+                config.agrees("the service", |config| differs(config, &tenant, &service), &mut report)
+            });
             let config = config.as_ref().and_then(|config| config.config.as_ref());
             let table = config.and_then(|config| service.table(config));
             let signing = match how.self_test_only {
@@ -341,7 +340,7 @@ async fn prepare(
             None => told,
         };
         let questions = service.questions((key, signing_key.as_ref()), (tokens, table));
-        let uses = Uses { caller, protocol: PROTOCOL, context: &[], questions, told };
+        let uses = Uses { caller, protocol: PROTOCOL, context: &[], questions, known: &[], told };
         tenant::all_allowed(tenant, &uses, how, |lacks| service.fragment(lacks), report).await;
     }
     signing_key

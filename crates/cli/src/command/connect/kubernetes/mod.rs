@@ -135,16 +135,18 @@ const PROTOCOL: &str = "kubernetes-kms-v2";
 fn fragment(cluster: &Cluster<'_>, lacks: &Lacks<'_>) -> String {
     let Cluster { key, caller, .. } = cluster;
     let mut text = String::new();
-    if lacks.any_of(&[Action::ReadKey]) {
+    if !lacks.of(key, &[Action::ReadKey]).is_empty() {
         let id = lacks.id(&format!("{caller}-looks-at-{key}"));
         text.push_str(&format!(
             "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action == Holdfast::Action::\"read-key\",\n  resource == Holdfast::Key::\"{key}\"\n);\n\n"
         ));
     }
-    if lacks.any_of(&[Action::Encrypt, Action::Decrypt]) {
+    let uses = lacks.of(key, &[Action::Encrypt, Action::Decrypt]);
+    if !uses.is_empty() {
+        let actions = tenant::scope(&uses);
         let id = lacks.id(&format!("{caller}-uses-{key}"));
         text.push_str(&format!(
-            "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action in [Holdfast::Action::\"encrypt\", Holdfast::Action::\"decrypt\"],\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.encryption.hasTag(\"protocol\") && context.encryption.getTag(\"protocol\") == \"{PROTOCOL}\" }};\n"
+            "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action {actions},\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.encryption.hasTag(\"protocol\") && context.encryption.getTag(\"protocol\") == \"{PROTOCOL}\" }};\n"
         ));
     }
     text

@@ -18,6 +18,7 @@ use holdfast_sdk::message::{Key, Version};
 use holdfast_sdk::{CallerName, KeyName, Tenant};
 use holdfast_wire::cse::url::ServiceUrl;
 use holdfast_wire::dke::{PROTOCOL, kid};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What the key may be; all of Microsoft's instructions have the first.
@@ -39,7 +40,7 @@ pub(crate) struct MsDke {
     /// Whose tokens are taken (`iss`), such as https://sts.windows.net/TENANT-ID/ with the slash at its end; may be given several times
     #[arg(long = "issuer", value_name = "URL", required = true)]
     issuers: Vec<String>,
-    /// Somebody who is to open documents, by object id or by address; may be given several times
+    /// Somebody who is to open documents, by object id or by address: the policy is to name them, with each issuer; may be given several times
     #[arg(long = "user", value_name = "ID", value_parser = user)]
     users: Vec<User>,
     /// Whom tokens are for (`aud`), where that is not scheme and host of the URL; may be given several times
@@ -92,6 +93,12 @@ impl User {
     }
 }
 
+/// What a token of an issuer says of somebody, as policies see it.
+fn says(user: &User, issuer: &str) -> Vec<(String, String)> {
+    let says = [("issuer", issuer), (user.tag(), user.text())];
+    says.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
 fn user(text: &str) -> Result<User, String> {
     let text = text.to_ascii_lowercase();
     let is_id = text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
@@ -137,16 +144,17 @@ impl Service {
     fn questions<'a>(&'a self, key: &'a Key) -> Vec<Question<'a>> {
         let reads =
             Question { key, action: Action::PublicKey, authentication: "open", request: vec![], whose: None };
-        let issuer = self.issuers.first().cloned().unwrap_or_default();
-        let opens = self.users.iter().map(|user| Question {
+        // The same name or id with another issuer is somebody else, whom the policy may treat otherwise.
+        let each = self.users.iter().flat_map(|user| self.issuers.iter().map(move |issuer| (user, issuer)));
+        let opens = each.map(|(user, issuer)| Question {
             key,
             action: Action::Decrypt,
             authentication: "issued",
-            request: vec![
-                ("issuer".to_owned(), issuer.clone()),
-                (user.tag().to_owned(), user.text().to_owned()),
-            ],
-            whose: Some(user.text()),
+            request: says(user, issuer),
+            whose: Some(match &*self.issuers {
+                [_] => format!("`{}`", user.text()),
+                _ => format!("`{}` of `{issuer}`", user.text()),
+            }),
         });
         [reads].into_iter().chain(opens).collect()
     }
@@ -155,32 +163,48 @@ impl Service {
     fn fragment(&self, lacks: &Lacks<'_>) -> String {
         let Self { key, caller, users, issuers, .. } = self;
         let mut text = String::new();
-        if lacks.any_of(&[Action::PublicKey]) {
+        if !lacks.of(key, &[Action::PublicKey]).is_empty() {
             let id = lacks.id(&format!("{caller}-tells-{key}"));
             text.push_str(&format!(
                 "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action == Holdfast::Action::\"public-key\",\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{ context.protocol == \"{PROTOCOL}\" }};\n\n"
             ));
         }
-        let denied: Vec<&str> = lacks.denied().filter_map(|question| question.whose).collect();
-        let named = |tag: &str| {
-            let is_meant = |user: &&User| user.tag() == tag && denied.contains(&user.text());
-            let all: Vec<_> =
-                users.iter().filter(is_meant).map(|user| format!("\"{}\"", user.text())).collect();
-            let all = all.join(", ");
-            (!all.is_empty()).then(|| {
-                format!("(context.request.hasTag(\"{tag}\") && [{all}].contains(context.request.getTag(\"{tag}\")))")
-            })
-        };
-        let named: Vec<_> = ["oid", "user"].into_iter().filter_map(named).collect();
-        if !named.is_empty() {
-            // Another issuer's user of the same name or id is somebody else.
-            let issuers: Vec<_> = issuers.iter().map(|issuer| format!("\"{issuer}\"")).collect();
-            let issuers = issuers.join(", ");
-            let (id, named) = (lacks.id(&format!("{caller}-opens-{key}")), named.join(" ||\n   "));
-            text.push_str(&format!(
-                "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action == Holdfast::Action::\"decrypt\",\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{\n  context.protocol == \"{PROTOCOL}\" && context.authentication == \"issued\" &&\n  context.request.hasTag(\"issuer\") && [{issuers}].contains(context.request.getTag(\"issuer\")) &&\n  ({named})\n}};\n"
-            ));
+        // Who is denied with which issuers: another issuer's user of the same name or id is somebody else.
+        let mut denied: BTreeMap<Vec<&str>, Vec<&User>> = BTreeMap::new();
+        for user in users {
+            let is_denied = |issuer: &&String| {
+                let said = says(user, issuer);
+                lacks.denied().any(|it| it.action == Action::Decrypt && it.request == said)
+            };
+            let their: Vec<&str> = issuers.iter().filter(is_denied).map(String::as_str).collect();
+            if !their.is_empty() {
+                denied.entry(their).or_default().push(user);
+            }
         }
+        let quoted = |all: &mut dyn Iterator<Item = &str>| {
+            all.map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", ")
+        };
+        let opens = denied.iter().map(|(issuers, users)| {
+            let named = ["oid", "user"].into_iter().filter_map(|tag| {
+                let all = quoted(&mut users.iter().filter(|user| user.tag() == tag).map(|user| user.text()));
+                (!all.is_empty()).then(|| {
+                    format!("(context.request.hasTag(\"{tag}\") && [{all}].contains(context.request.getTag(\"{tag}\")))")
+                })
+            });
+            let named = named.collect::<Vec<_>>().join(" ||\n   ");
+            let issuers = quoted(&mut issuers.iter().copied());
+            format!("context.request.hasTag(\"issuer\") && [{issuers}].contains(context.request.getTag(\"issuer\")) &&\n  ({named})")
+        });
+        let opens: Vec<String> = opens.collect();
+        let opens = match &*opens {
+            [] => return text,
+            [one] => one.clone(),
+            several => format!("(({}))", several.join(") ||\n  (")),
+        };
+        let id = lacks.id(&format!("{caller}-opens-{key}"));
+        text.push_str(&format!(
+            "@id(\"{id}\")\npermit (\n  principal == Holdfast::Caller::\"{caller}\",\n  action == Holdfast::Action::\"decrypt\",\n  resource == Holdfast::Key::\"{key}\"\n)\nwhen {{\n  context.protocol == \"{PROTOCOL}\" && context.authentication == \"issued\" &&\n  {opens}\n}};\n"
+        ));
         text
     }
 }
@@ -228,9 +252,9 @@ impl MsDke {
                 prepare(&tenant, &service, &how, &mut report).await;
             }
             let config = config.as_deref().map(|file| Configuration::read(file, &mut report));
-            let is_configured = config
-                .as_ref()
-                .is_none_or(|config| config.agrees(|config| differs(config, &tenant, &service), &mut report));
+            let is_configured = config.as_ref().is_none_or(|config| {
+                config.agrees("the service", |config| differs(config, &tenant, &service), &mut report)
+            });
             let known = known(&tenant, &service.key).await;
             let office = office::Office { client: &listener, service: &service };
             let is_there = trial::run(app, &office, (known, token.as_ref()), &mut report).await;
@@ -266,7 +290,14 @@ async fn prepare(tenant: &Tenant, service: &Service, how: &How, report: &mut Rep
     let told = format!("tell the public half of `{}`", service.key);
     let told = if users.is_empty() { told } else { format!("{told}, and decrypt for {}", users.join(", ")) };
     let questions = service.questions(key);
-    let uses = Uses { caller: &caller, protocol: PROTOCOL, context: &[], questions, told };
+    let uses = Uses {
+        caller: &caller,
+        protocol: PROTOCOL,
+        context: &[],
+        questions,
+        known: &["issuer", "oid", "user"],
+        told,
+    };
     tenant::all_allowed(tenant, &uses, how, |lacks| service.fragment(lacks), report).await;
     if service.users.is_empty() {
         report.findings.watch(
