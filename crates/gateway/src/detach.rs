@@ -21,8 +21,8 @@ where
     F::Output: Send,
 {
     /// Begins with the first poll.
-    pub(crate) fn new(future: F) -> Self {
-        Self { future: Some(Box::pin(future)) }
+    pub(crate) fn new(future: Pin<Box<F>>) -> Self {
+        Self { future: Some(future) }
     }
 }
 
@@ -65,10 +65,10 @@ mod tests {
     async fn a_dropped_future_goes_on_to_its_end() {
         let (go, gate) = oneshot::channel::<()>();
         let (done, end) = oneshot::channel();
-        let mut work = Detach::new(async move {
+        let mut work = Detach::new(Box::pin(async move {
             gate.await.unwrap();
             done.send("recorded").unwrap();
-        });
+        }));
         assert!(futures_poll(&mut work).await.is_none());
         drop(work);
         go.send(()).unwrap();

@@ -12,6 +12,7 @@ use holdfast_wire::native::encode::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
 use std::borrow::Borrow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -59,12 +60,12 @@ impl Admission {
         read.unwrap_or_else(|_elapsed| Err(self.deadline.late()))
     }
 
-    /// What comes of the work. What has begun is finished and recorded, whether or not somebody still waits for it.
+    /// What comes of the work, which is boxed from the beginning: it has some kilobytes, and each hand that it goes through would copy them. What has begun is finished and recorded, whether or not somebody still waits for it.
     pub(super) async fn finish<E>(
         self,
         gateway: &Gateway,
         operation: OperationId,
-        work: impl Future<Output = Result<Response, E>> + Send + 'static,
+        work: Pin<Box<impl Future<Output = Result<Response, E>> + Send + 'static>>,
         refused: impl FnOnce(E) -> Answered,
     ) -> Answered
     where
@@ -72,11 +73,11 @@ impl Admission {
     {
         let Self { place, deadline } = self;
         let living = Arc::clone(&gateway.alive).try_acquire_owned();
-        let work = async move {
+        let work = Box::pin(async move {
             // Given back when the work is done, not when nobody waits for it any more.
             let (_place, _living) = (place, living);
             work.await
-        };
+        });
         let done = timeout_at(deadline.at, Detach::new(work)).await;
         match done.unwrap_or_else(|_elapsed| Err(deadline.late().into())) {
             Ok(answer) => Answered::ok(answer),

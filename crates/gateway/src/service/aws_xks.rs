@@ -64,11 +64,11 @@ pub(super) async fn receive(
     let received = Received::now(gateway, parts, when);
     let work = {
         let gateway = Arc::clone(gateway);
-        async move {
+        Box::pin(async move {
             let body =
                 body.inspect_err(|error| gateway.law.count_noise(about.source, error.kind().code()))?;
             answer(&gateway, &about, &store, &received, (asked, key, &body)).await
-        }
+        })
     };
     (route, admission.finish(gateway, when.0, work, |error: Error| refused(&error)).await)
 }

@@ -63,7 +63,7 @@ pub(super) async fn receive(
     let received = Received::now(gateway, parts, when);
     let work = {
         let gateway = Arc::clone(gateway);
-        async move { answer(&gateway, &about, (&proxy, &certificate), &received, body).await }
+        Box::pin(async move { answer(&gateway, &about, (&proxy, &certificate), &received, body).await })
     };
     (route, admission.finish(gateway, when.0, work, |error: Error| refused(&error)).await)
 }

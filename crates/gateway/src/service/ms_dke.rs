@@ -100,12 +100,12 @@ pub(super) async fn receive(
     let received = Received::now(gateway, parts, when);
     let work = {
         let (gateway, service) = (Arc::clone(gateway), Arc::clone(&service));
-        async move {
+        Box::pin(async move {
             match &asked.id {
                 None => read(&gateway, &about, &service, &received, &asked.key).await,
                 Some(id) => decrypt(&gateway, &about, &service, &received, (&asked.key, id, body)).await,
             }
-        }
+        })
     };
     (route, admission.finish(gateway, when.0, work, |error: Error| refused(&service, &error)).await)
 }

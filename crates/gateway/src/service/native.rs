@@ -72,7 +72,7 @@ pub(super) async fn receive(
     let gateway = Arc::clone(gateway);
     let living = Arc::clone(&gateway.alive).try_acquire_owned();
     let backing_up = (route.endpoint == native::Endpoint::BackUp).then(|| Counted::new(&gateway.backing_up));
-    let work = async move {
+    let work = Box::pin(async move {
         // Whoever has left gives no place up before the work is done.
         let (_place, _living, _backing_up) = (place, living, backing_up);
         let shown = match route.access {
@@ -87,7 +87,7 @@ pub(super) async fn receive(
                 Answered::refused(&error, received.operation)
             }
         }
-    };
+    });
     (route.name, Detach::new(work).await)
 }
 

@@ -157,14 +157,14 @@ async fn exchange(
     let received = Received { operation, method, headers: parts.headers, now, ticks };
     let work = {
         let (gateway, service) = (Arc::clone(gateway), Arc::clone(service));
-        async move {
+        Box::pin(async move {
             let body =
                 body.inspect_err(|error| gateway.law.count_noise(about.source, error.kind().code()))?;
             match method.is_read() {
                 true => open(&gateway, &about, &service, &received).await,
                 false => tokens::answer(&gateway, &about, &service, &received, &body).await,
             }
-        }
+        })
     };
     let told = |Refused { error, status }| refused(&error, status, operation);
     (route, admission.finish(gateway, operation, work, told).await)
