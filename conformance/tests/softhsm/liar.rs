@@ -9,6 +9,7 @@ use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 #[expect(clippy::disallowed_methods, reason = "whoever starts it has no other way to say it")]
 pub(crate) fn run() {
@@ -27,7 +28,7 @@ pub(crate) fn run() {
     };
     send(&mut control, 0, &Reply::Welcome(about));
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-    let mut signed = 0;
+    let (mut signed, mut macs) = (0, 0);
     while let Some((request, mut lane)) = place.next() {
         let (number, request) = Request::decode(&request).unwrap();
         match request {
@@ -86,6 +87,16 @@ pub(crate) fn run() {
                     _ => send(&mut lane, number, &Reply::Done(made.as_ref())),
                 }
             }
+            Request::Mac { .. } => {
+                macs += 1;
+                let thinks = match lie.strip_prefix("slow-") {
+                    Some(milliseconds) => milliseconds.parse().unwrap(),
+                    None if lie == "silent-later" && macs > 20 => u64::MAX,
+                    None => 0,
+                };
+                std::thread::sleep(Duration::from_millis(thinks));
+                send(&mut lane, number, &Reply::Done(b"short"));
+            }
             Request::Probe
             | Request::Random { .. }
             | Request::Destroy { .. }
@@ -100,7 +111,6 @@ pub(crate) fn run() {
             | Request::Unwrap { .. }
             | Request::RsaDecrypt { .. }
             | Request::RsaBare { .. }
-            | Request::Mac { .. }
             | Request::Agree { .. } => send(&mut lane, number, &Reply::Done(b"short")),
         }
     }

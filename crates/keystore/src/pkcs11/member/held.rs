@@ -132,6 +132,7 @@ impl Home {
 
     fn answered(&self) {
         self.worker.replies.fetch_add(1, Ordering::Relaxed);
+        self.shared.counts.replies.fetch_add(1, Ordering::Relaxed);
         if let Some(class) = self.class {
             self.shared.latency_of(class).record(self.begun.elapsed());
         }
@@ -283,7 +284,12 @@ impl Worker {
 
     /// What is under way and what waits.
     pub(super) fn in_flight(&self) -> usize {
-        self.exchange.owed() + self.places.waiting() + self.making.in_flight() + self.long.in_flight()
+        self.short() + self.making.in_flight() + self.long.in_flight()
+    }
+
+    /// Short requests that are under way or wait.
+    pub(super) fn short(&self) -> usize {
+        self.exchange.owed() + self.places.waiting()
     }
 }
 

@@ -99,6 +99,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Counts {
+    replies: AtomicU64,
     answered: AtomicU64,
     failed: AtomicU64,
     late: AtomicU64,
@@ -286,14 +287,15 @@ impl Member {
         }
     }
 
-    /// Whether one of its sessions has nothing to do.
+    /// Whether one of its sessions for short requests has nothing to do.
     pub(super) fn is_at_leisure(&self) -> bool {
-        self.load().is_some_and(|load| load < self.shared.launch.sessions as usize)
+        let sessions = self.shared.launch.sessions as usize;
+        self.load().is_some() && self.shared.worker().is_ok_and(|worker| worker.short() < sessions)
     }
 
-    /// Operations that it has answered.
-    pub(super) fn answered(&self) -> u64 {
-        self.shared.counts.answered.load(Ordering::Relaxed)
+    /// Replies that have come from it, those included that nobody waited for any longer.
+    pub(super) fn replies(&self) -> u64 {
+        self.shared.counts.replies.load(Ordering::Relaxed)
     }
 
     pub(super) fn quantiles(&self, class: Class) -> Quantiles {

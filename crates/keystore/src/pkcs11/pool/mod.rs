@@ -1,12 +1,13 @@
 //! The pool: members that hold the same keys, and a request that finds one of them.
 //!
-//! An operation goes to the member that has least to do. If that fails, the next one is asked; if it is slower than nearly all before it, and
-//! another has nothing to do, that one is asked beside it and the first answer counts. Whatever happens, there is an answer within the deadline.
+//! An operation goes to the member that has least to do. If that fails, the next one is asked; if it is slower than nearly all before it, another
+//! is asked beside it where that helps, and the first answer counts. Whatever happens, there is an answer within the deadline.
 
 mod allowance;
 pub(super) mod breaker;
 pub(super) mod latency;
 mod race;
+mod watched;
 
 use super::member::{Condition, Launch, Member, NoReply, Report};
 use super::message::{Refusal, Reply};

@@ -1,5 +1,6 @@
 //! One operation, asked of as many members as it takes.
 
+use super::watched::Watched;
 use super::{Asked, Class, Judged, Pool, judge, no_reply};
 use crate::pkcs11::member::{Member, NoReply};
 use crate::pkcs11::message::{Reply, Request};
@@ -13,8 +14,8 @@ use tokio::time::Instant;
 
 /// Nobody is hedged before that: what is quicker costs less than a second operation.
 const SOONEST: Duration = Duration::from_millis(5);
-/// How often at least, within its deadline, a look is taken at whether the member of a slow one still answers anybody.
-const LOOKS: u32 = 8;
+/// How often at least, within its deadline, a look is taken at what has become of a slow one.
+const LOOKS: u32 = 6;
 
 impl Pool {
     /// Asks for something and gives what `read` makes of it; what `read` does not take is a wrong result, and its member is out.
@@ -60,10 +61,10 @@ impl Pool {
             };
         };
         self.allowance.earn();
-        let mut answered = member.answered();
         let (hedge_at, late_at) = schedule(begun, patience, member.quantiles(class).p95);
         sleep.as_mut().reset(hedge_at);
-        let look_every = (hedge_at - begun).min(patience / LOOKS);
+        let mut look_every = hedge_at - begun;
+        let mut watched = Watched::begin(&self.members, first, begun, look_every);
         let mut leads = true;
         let begin = |member| (member, Box::pin(attempt(member, request, &read)));
         // None yet; a value, so that its type is known.
@@ -103,21 +104,22 @@ impl Pool {
                 Event::Time if Instant::now() >= deadline => return Err(last),
                 Event::Time => {
                     let now = Instant::now();
-                    let is_late = now >= late_at;
-                    let is_silent = answered == member.answered();
-                    answered = member.answered();
+                    let grounds = watched.look(&self.members, first, now);
                     if other.is_some() {
                         sleep.as_mut().reset(deadline);
                         continue;
                     }
-                    sleep.as_mut().reset((now + look_every).min(deadline));
-                    let free = |next: usize| self.members.get(next).is_some_and(Member::is_at_leisure);
-                    // A pool that is slow because it has so much to do is not helped by more of it. But who answers others may have lost this one.
-                    let next = self.choose(asked).filter(|next| match is_silent || free(*next) {
+                    let is_late = now >= late_at;
+                    look_every = (look_every * 2).min(patience / LOOKS);
+                    sleep.as_mut().reset(if is_late { deadline } else { late_at }.min(now + look_every));
+                    let Some(next) = self.choose(asked) else { continue };
+                    let may = match grounds.of(&self.members, next, is_late) {
                         helps if is_late => helps || self.allowance.spend(),
                         helps => helps && self.allowance.spend(),
-                    });
-                    let Some(next) = next else { continue };
+                    };
+                    if !may {
+                        continue;
+                    }
                     let counted = if is_late { &self.retried } else { &self.hedged };
                     counted.fetch_add(1, Ordering::Relaxed);
                     Some(next)
