@@ -415,7 +415,8 @@ impl Client {
         let response = match self.inner.http.request(request).await {
             Ok(response) => response,
             Err(error) => {
-                let refused = if error::is_unsent(&error) { self.refusal().await } else { None };
+                let is_told = error.is_connect() || error::is_of_tls(&error);
+                let refused = if is_told { None } else { self.refusal().await };
                 return Err(refused.unwrap_or_else(|| error::transport(place, error)));
             }
         };

@@ -149,11 +149,6 @@ pub(crate) fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     causes(error).any(|each| each.is::<rustls::Error>())
 }
 
-/// Whether a connection ended before its request was sent: why, it has taken with it.
-pub(crate) fn is_unsent(error: &(dyn std::error::Error + 'static)) -> bool {
-    causes(error).any(|each| each.downcast_ref().is_some_and(hyper::Error::is_canceled))
-}
-
 /// The error, and what lies behind it.
 fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),

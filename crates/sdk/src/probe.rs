@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// How long a connection is listened to for a refusal: it follows the handshake at once, if it comes.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a TLS handshake with the gateway gave.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl Client {
     }
 
     /// Why the gateway ends a connection of this client's, if it does so with a word. In TLS 1.3 a client has finished its handshake before the
-    /// server has seen its certificate: the refusal comes where an answer is expected, and a pool of connections does not pass it on.
+    /// server has seen its certificate: the refusal comes where an answer is expected, and neither HTTP/2 nor a pool of connections passes it on.
     pub(crate) async fn refusal(&self) -> Option<Error> {
         let mut stream = match self.connect().await {
             Ok(stream) => stream,

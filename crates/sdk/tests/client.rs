@@ -215,6 +215,12 @@ async fn failures_have_their_names() {
 /// In TLS 1.3 the refusal of a certificate comes when the client is done with the handshake: in a pool of connections it is lost as often as not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_refused_certificate_is_named_each_time() {
+    for alpn in ["http/1.1", "h2"] {
+        refused_each_time(alpn).await;
+    }
+}
+
+async fn refused_each_time(alpn: &str) {
     let key = KeyPair::generate().unwrap();
     let certificate =
         CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -226,12 +232,13 @@ async fn a_refused_certificate_is_named_each_time() {
         rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
             .unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_client_cert_verifier(verifier)
         .with_single_cert(vec![own], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
         .unwrap();
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let acceptor = TlsAcceptor::from(Arc::new(config));
