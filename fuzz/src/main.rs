@@ -6,7 +6,9 @@ mod targets;
 
 use mutate::Mutator;
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use targets::{TARGETS, Target};
 
@@ -30,9 +32,18 @@ fn main() {
     let chosen: Vec<&Target> =
         TARGETS.iter().filter(|target| only.as_deref().is_none_or(|name| name == target.name)).collect();
     assert!(!chosen.is_empty(), "no such target; there are {}", targets::names());
-    for target in chosen {
-        run(target, &corpus.join(target.name), Duration::from_secs(seconds));
-    }
+    let next = AtomicUsize::new(0);
+    let take_turns = || {
+        while let Some(target) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            run(target, &corpus.join(target.name), Duration::from_secs(seconds));
+        }
+    };
+    // A panic of one ends the run, when the others are through with theirs.
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(take_turns);
+        }
+    });
 }
 
 fn run(target: &Target, corpus: &Path, duration: Duration) {
