@@ -86,7 +86,7 @@ fn objects_outlive_rotations_a_lost_gateway_and_restarts() {
     drop(other_plane);
     other_plugin.ends();
 
-    // A gateway that is lost is not noticed.
+    // For what it has written and read it needs no gateway.
     place.dev.server.kill();
     plane.create("third").unwrap();
     for name in ["first", "second", "third"] {
@@ -212,9 +212,10 @@ fn what_starts_without_a_gateway_reads_nothing_until_there_is_one() {
     plugin.ends();
 }
 
-/// Beyond the lease too, and beyond the minutes for which a stopped one writes.
+/// While the gateway is away: beyond the lease, and beyond the minutes for which a stopped one writes. (Seeds that are not its own expire after a
+/// day, for which nothing runs here.)
 #[test]
-fn a_lost_gateway_never_stops_an_api_server_that_runs() {
+fn writing_and_reading_under_its_own_seed_outlive_lease_and_minutes() {
     if !control_plane::is_there() {
         return;
     }
