@@ -1,4 +1,4 @@
-//! An API server with etcd, for `--slow`: etcd and `kubectl` as Debian's newest release has them, and an API server that is built from what it
+//! An API server with etcd, for `--slow`: etcd and `kubectl` as Debian's unstable release has them, and an API server that is built from what it
 //! has of Kubernetes' Go sources. This machine's own release is too old for any of it.
 //!
 //! Nothing is installed: packages are downloaded by an apt with a directory of its own, checked by it as ever, and unpacked below `target/`.
@@ -68,14 +68,15 @@ impl Program {
 pub(crate) fn ensure() -> Result<()> {
     let programs = Path::new(PROGRAMS);
     // A program that was put there by hand need not be one that runs.
-    if READY_MADE.into_iter().chain([API_SERVER]).all(|program| program.runs(programs).is_ok()) {
+    let mut all = READY_MADE.into_iter().chain([API_SERVER]);
+    let Err(lacking) = all.try_for_each(|program| program.runs(programs)) else {
         return forget_the_work();
-    }
+    };
     make(programs).with_context(|| {
         let names = READY_MADE.into_iter().chain([API_SERVER]).map(|program| program.name);
         let names = names.collect::<Vec<_>>().join("`, `");
         format!(
-            "there is no API server with etcd, which is made of the packages of Debian's {SUITE}: put `{names}` into {PROGRAMS}, or run this again where, and when, these can be had"
+            "there is no API server with etcd ({lacking}), which is made of the packages of Debian's {SUITE}: put `{names}` into {PROGRAMS}, or run this again where, and when, these can be had"
         )
     })
 }
