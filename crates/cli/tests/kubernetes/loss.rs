@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 #[test]
-fn a_running_api_server_notices_nothing_of_a_lost_gateway_within_its_lease() {
+fn within_the_lease_status_and_what_was_decrypted_are_given_without_a_gateway() {
     if !api_server::is_there() {
         return;
     }
