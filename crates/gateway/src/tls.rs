@@ -165,9 +165,7 @@ impl TlsState {
 
     /// When the certificate in force expires, seconds since 1970.
     pub fn expires(&self) -> Option<u64> {
-        let (certificates, _) = files(&self.settings, &self.directory);
-        let leaf = CertificateDer::pem_file_iter(certificates).ok()?.next()?.ok()?;
-        holdfast_identity::certificate_expiry(&leaf)
+        holdfast_identity::certificate_expiry(self.current().shown.end_entity_cert().ok()?)
     }
 }
 

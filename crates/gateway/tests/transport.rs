@@ -124,6 +124,39 @@ async fn certificates_are_exchanged_without_a_restart() {
     gateway.running.shut_down().await.unwrap();
 }
 
+/// What clients are shown is what is told, whatever lies on disk meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_is_the_certificate_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev(&directory.path().join("data")).await;
+    let expiry = || {
+        let text = gateway.running.gateway().metrics_text();
+        let line = text.lines().find_map(|line| {
+            line.strip_prefix("holdfast_server_certificate_expiry_timestamp_seconds ")?.parse::<u64>().ok()
+        });
+        line.unwrap()
+    };
+    let is_told =
+        || gateway.running.gateway().status().notices.iter().any(|it| it.contains("certificate expires at"));
+    let before = expiry();
+    assert!(!is_told());
+    let authority = Authority::new("new server authority");
+    // Within thirty days.
+    let [server, other] = [authority.issue_server(), authority.issue_server()];
+    let tls = gateway.directory.join("tls");
+    std::fs::write(tls.join("server.pem"), &server.certificate).unwrap();
+    assert_eq!((expiry(), is_told()), (before, false), "files alone change nothing");
+    std::fs::write(tls.join("server.key"), &other.key).unwrap();
+    gateway.running.reload().unwrap_err();
+    assert_eq!((expiry(), is_told()), (before, false), "what is refused is not in force");
+    std::fs::write(tls.join("server.key"), &server.key).unwrap();
+    gateway.running.reload().unwrap();
+    assert!(expiry() < before && is_told());
+    std::fs::remove_file(tls.join("server.pem")).unwrap();
+    assert!(is_told());
+    gateway.running.shut_down().await.unwrap();
+}
+
 /// One thing that is refused keeps nothing else from being exchanged: least of all an authority from being taken away.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_at_a_reload_stays_and_all_else_is_exchanged() {
