@@ -34,6 +34,7 @@ mod pool;
 mod process;
 pub mod proxy;
 mod quota;
+mod reload;
 pub mod reroot;
 mod resealing;
 pub mod root;

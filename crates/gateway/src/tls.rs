@@ -10,6 +10,7 @@ use crate::config::{Tls, TlsVersion};
 use crate::directory::Directory;
 use crate::fault::Fault;
 use crate::listener::About;
+use crate::reload::LastReload;
 use arc_swap::ArcSwap;
 use holdfast_core::peer::Peer;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -46,6 +47,7 @@ pub struct TlsState {
     directory: Directory,
     guards: Vec<Guard>,
     current: ArcSwap<Served>,
+    last: LastReload,
 }
 
 /// What is served, by the name that a client asks for.
@@ -115,7 +117,8 @@ impl TlsState {
         let expected = guards.iter().map(Expected::of).collect::<Result<Vec<_>, _>>()?;
         let served = Served::of(settings, shown(settings, directory)?, guards.iter().zip(expected))?;
         let current = ArcSwap::new(Arc::new(served));
-        Ok(Self { settings: settings.clone(), directory: directory.clone(), guards, current })
+        let (settings, directory) = (settings.clone(), directory.clone());
+        Ok(Self { settings, directory, guards, current, last: LastReload::default() })
     }
 
     /// The configuration for a new connection.
@@ -143,6 +146,15 @@ impl TlsState {
     /// # Errors
     /// For all that is refused.
     pub fn reload(&self) -> Result<(), Fault> {
+        self.last.keep(self.exchange())
+    }
+
+    /// What the last reload refused.
+    pub(crate) fn refused(&self) -> Option<Arc<String>> {
+        self.last.refused()
+    }
+
+    fn exchange(&self) -> Result<(), Fault> {
         let (before, mut refused) = (self.current(), vec![]);
         let shown = shown(&self.settings, &self.directory).unwrap_or_else(|fault| {
             refused.push(fault);

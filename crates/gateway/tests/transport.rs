@@ -14,13 +14,15 @@ mod support;
 
 use holdfast_gateway::config::TlsVersion;
 use holdfast_gateway::external_store::AwsXksTable;
+use holdfast_gateway::issuer::IssuerTable;
 use rustls::{NamedGroup, version};
 use serde_json::json;
+use std::path::Path;
 use std::sync::Arc;
 use support::api::{Api, T, base64};
 use support::authority::{Authority, Leaf};
 use support::peer::{PATIENCE, Peer, Settings};
-use support::{Dev, dev, dev_with, ekm, log, settings, trust, xks};
+use support::{Dev, dev, dev_with, ekm, issuer, log, settings, trust, xks};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
@@ -175,7 +177,24 @@ async fn what_is_refused_at_a_reload_stays_and_all_else_is_exchanged() {
         client_names: vec![KMS.into()],
         ..xks::table("/acme", "aws")
     }];
+    let peers = directory.path().join("peers.pem");
+    std::fs::write(&peers, &azure.pem).unwrap();
+    config.issuer = vec![IssuerTable {
+        keys_url: "https://127.0.0.1:9/keys".into(),
+        ca_file: peers.clone(),
+        ..issuer::table("https://idp.example.org", &["holdfast"], "EdDSA", Path::new(""))
+    }];
     let gateway = dev_with(config).await;
+    // Told until it is mended, whether it is of TLS or of anything else.
+    let refused = || {
+        let notices = gateway.running.gateway().status().notices;
+        let told: Vec<_> =
+            notices.into_iter().filter(|it| it.contains("the last reload was refused")).collect();
+        let is_measured = gateway.running.gateway().metrics_text().contains("\nholdfast_reload_refused 1\n");
+        assert_eq!(is_measured, !told.is_empty());
+        told.join(" ")
+    };
+    assert_eq!(refused(), "");
     let mut api = Api::developer(&gateway).await;
     ekm::register(&mut api, &["azure-ekm"]).await;
     let mut pool = ekm::connect(&gateway, &azure.issue_named(None, ekm::POOL, 5)).await;
@@ -191,6 +210,9 @@ async fn what_is_refused_at_a_reload_stays_and_all_else_is_exchanged() {
     assert!(fault.remedy_text().is_some());
     let told = fault.to_string();
     assert!(told.contains(STORE) && told.contains("amazon.pem") && !told.contains("managed-hsm"), "{told}");
+    let noticed = refused();
+    assert!(noticed.contains(&told) && noticed.contains("the next start would fail"), "{noticed}");
+    assert!(noticed.contains("in PEM") && !noticed.contains("peers.pem"), "{noticed}");
     ekm::ask(&mut pool, "/acme/info", &ekm::about()).await.ekm_error(401, "Unauthorized");
     let as_leaf = |name, leaf: &Leaf| {
         let settings = Settings::trusting(servers.pem.as_bytes()).name(name);
@@ -215,6 +237,16 @@ async fn what_is_refused_at_a_reload_stays_and_all_else_is_exchanged() {
     assert!(told.contains("server.pem") && told.contains("amazon.pem"), "{told}");
     ekm::ask(&mut pool, "/acme/info", &ekm::about()).await.ekm_error(401, "Unauthorized");
     assert_eq!(live(&kms).await, Some(200));
+    assert!(refused().contains("server.pem") && refused().contains("amazon.pem"), "{}", refused());
+
+    std::fs::write(tls.join("server.pem"), &server.certificate).unwrap();
+    std::fs::write(&of_amazon, &amazon.pem).unwrap();
+    std::fs::write(&peers, "nonsense").unwrap();
+    gateway.running.reload().unwrap_err();
+    assert!(refused().contains("peers.pem") && !refused().contains("amazon.pem"), "{}", refused());
+    std::fs::write(&peers, &next.pem).unwrap();
+    gateway.running.reload().unwrap();
+    assert_eq!(refused(), "");
     drop(api);
     gateway.running.shut_down().await.unwrap();
 }
