@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, LazyConfigAcceptor, TlsAcceptor};
 
@@ -70,7 +70,7 @@ pub(crate) struct Guard {
 }
 
 /// Whether clients can ask for this name: they ask for none that is an address (RFC 6066 §3), and for none that ends with a dot.
-pub(crate) fn can_be_asked_for(name: &str) -> bool {
+pub fn can_be_asked_for(name: &str) -> bool {
     matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) && !name.ends_with('.')
 }
 
@@ -205,7 +205,7 @@ impl Served {
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,
-    ) -> io::Result<(TlsStream<TcpStream>, Option<Box<str>>)> {
+    ) -> Result<(TlsStream<TcpStream>, Option<Box<str>>), Refused> {
         if self.guarded.is_empty() {
             let accept = TlsAcceptor::from(Arc::clone(&self.open)).accept(stream);
             return Ok((accepted(accept).await?, None));
@@ -221,19 +221,36 @@ impl Served {
     }
 }
 
-/// A connection, once its handshake is over. In TLS 1.3 whoever is refused has begun to ask by then: that is taken, since the system would reset a connection of
-/// which something is unread, and the peer might never see why it was refused.
-async fn accepted(accept: Accept<TcpStream>) -> io::Result<TlsStream<TcpStream>> {
-    let (error, mut stream) = match accept.into_fallible().await {
-        Ok(stream) => return Ok(stream),
-        Err(refused) => refused,
-    };
-    let taken = async {
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-    };
-    let _taken = timeout(LINGERING, taken).await;
-    Err(error)
+/// Who was refused in the handshake.
+pub(crate) struct Refused {
+    /// Why.
+    pub(crate) error: io::Error,
+    /// The connection, where the peer may be sending.
+    stream: Option<TcpStream>,
+}
+
+impl Refused {
+    /// Takes what the peer still sends. In TLS 1.3 whoever is refused has begun to ask by then, and the system would reset a connection of which something is
+    /// unread: the peer might never see why it was refused.
+    pub(crate) async fn linger(self, until: Instant) {
+        let Some(mut stream) = self.stream else { return };
+        let taken = async {
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        };
+        let _taken = timeout_at(until.min(Instant::now() + LINGERING), taken).await;
+    }
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self { error, stream: None }
+    }
+}
+
+/// A connection, once its handshake is over.
+async fn accepted(accept: Accept<TcpStream>) -> Result<TlsStream<TcpStream>, Refused> {
+    accept.into_fallible().await.map_err(|(error, stream)| Refused { error, stream: Some(stream) })
 }
 
 fn files(settings: &Tls, directory: &Directory) -> (PathBuf, PathBuf) {

@@ -356,6 +356,32 @@ async fn the_slow_are_not_waited_for() {
     gateway.running.shut_down().await.unwrap();
 }
 
+/// Whoever is refused in the handshake may go on sending for a while: that it was refused stands in the log by then, as that.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_refused_in_the_handshake_is_counted_at_once_and_as_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let azure = Authority::new("Microsoft");
+    let mut config = settings(&data);
+    // Less than a peer that is refused is listened to.
+    config.limits.handshake_seconds = 1;
+    config.azure_ekm = vec![ekm::table(directory.path(), &azure, "/acme", "azure-ekm")];
+    let gateway = dev_with(config).await;
+    let settings_of = trust(&gateway.directory).name("localhost");
+    let mut peer = Peer::connect(gateway.running.address, &settings_of).await.unwrap();
+    assert!(peer.try_ask("GET", "/health/live", "").await.is_none());
+    // The gateway's side is closed before it listens on; ours is not.
+    let tcp = peer.stream.get_mut().0;
+    while tcp.read(&mut [0; 1024]).await.unwrap() > 0 {}
+    gateway.running.shut_down().await.unwrap();
+    let noise: Vec<_> =
+        log::events(&data, "_gateway").into_iter().filter(|event| event["action"] == "noise").collect();
+    let counted: Vec<_> =
+        noise.iter().map(|it| [&it["context"]["reason"], &it["context"]["count"]]).collect();
+    assert_eq!(counted, [[&json!("handshake"), &json!("1")]]);
+    drop(peer);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_has_its_share_of_connections() {
     let directory = tempfile::tempdir().unwrap();
