@@ -123,9 +123,9 @@ mod tests {
     use crate::caller::{CallerKind, CallerRecord};
     use std::sync::Arc;
 
-    fn record() -> Arc<CallerRecord> {
+    fn record(name: CallerName) -> Arc<CallerRecord> {
         Arc::new(CallerRecord {
-            name: "door".parse().unwrap(),
+            name,
             kind: CallerKind::Application,
             groups: vec![],
             credentials: vec![],
@@ -137,7 +137,8 @@ mod tests {
     /// Whoever has an authority's certificates has as many as they like, each of a key of its own.
     #[test]
     fn certificates_of_one_name_fill_a_bounded_room_and_each_refusal_is_recorded_or_counted() {
-        let (throttled, record, now) = (Throttled::default(), record(), Timestamp::from_micros(7));
+        let (throttled, record, now) =
+            (Throttled::default(), record("door".parse().unwrap()), Timestamp::from_micros(7));
         let with = |key_hash| Caller {
             tenant: "acme".parse().unwrap(),
             record: Arc::clone(&record),
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn persons_fill_a_bounded_room_and_each_refusal_is_recorded_or_counted() {
         let throttled = Throttled::default();
-        let record = record();
+        let record = record("door".parse().unwrap());
         let person_of = |tenant: &str, number: u32| Caller {
             tenant: tenant.parse().unwrap(),
             record: Arc::clone(&record),
