@@ -183,7 +183,7 @@ impl Identify for Registry {
                 let mut found = prepared.callers.iter().filter(|record| record.credentials.iter().any(fits));
                 let (Some(record), None) = (found.next(), found.next()) else { return Err(unknown()) };
                 let authentication =
-                    Authentication::MutualTls { key_hash: digest(leaf), matched: text.into() };
+                    Authentication::MutualTls { key_hash: Some(digest(leaf)), matched: text.into() };
                 let record = Arc::clone(record);
                 Ok(Identified { record, authentication, valid_until: now.plus_seconds(3600) })
             }

@@ -93,6 +93,14 @@ impl Failure {
         self.remedy.as_deref()
     }
 
+    /// All of it in one line: the problem, its cause, and what to do next.
+    pub fn told(&self) -> String {
+        let Self { problem, cause, remedy, .. } = self;
+        let cause = cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        format!("{problem}{cause}{remedy}")
+    }
+
     /// Writes it to stderr, one JSON object if programs read it, and gives the exit code.
     pub fn report(&self, json: bool) -> Exit {
         let Self { exit, problem, cause, remedy, operation } = self;

@@ -47,7 +47,7 @@ fn founded_served_told_and_ended() {
     command.env("NOTIFY_SOCKET", &socket_path);
     let server = Server::start(command);
     let heard = || {
-        let mut buffer = [0; 64];
+        let mut buffer = [0; 4096];
         let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
@@ -77,6 +77,25 @@ fn founded_served_told_and_ended() {
     assert_eq!(heard(), "RELOADING=1");
     assert_eq!(heard(), "READY=1");
     assert_eq!(code(carol(&["key", "show", "k"]).status), 0);
+
+    // What is refused is told with its cause and what to do, until a reload is not refused.
+    let certificate = format!("{data}/tls/server.pem");
+    let kept = std::fs::read(&certificate).unwrap();
+    std::fs::remove_file(&certificate).unwrap();
+    for _ in 0..2 {
+        server.signal(Signal::HUP);
+        assert_eq!(heard(), "RELOADING=1");
+        let told = heard();
+        let status = told.strip_prefix("READY=1\nSTATUS=the last reload was refused: ").expect(&told);
+        assert!(status.contains("server.pem`: ") && status.contains("No such file"), "{status}");
+        assert!(status.ends_with("; it must be PEM, readable by the user that Holdfast runs as"), "{status}");
+    }
+    std::fs::write(&certificate, kept).unwrap();
+    for told in ["READY=1\nSTATUS=", "READY=1"] {
+        server.signal(Signal::HUP);
+        assert_eq!(heard(), "RELOADING=1");
+        assert_eq!(heard(), told);
+    }
 
     server.ends();
     assert_eq!(heard(), "STOPPING=1");

@@ -141,10 +141,10 @@ pub struct CallerRecord {
 /// How a caller proved who it is, for the record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Authentication {
-    /// Mutual TLS with a certificate whose public key has this SHA-256.
+    /// Mutual TLS.
     MutualTls {
-        /// SHA-256 of the certificate's public key.
-        key_hash: [u8; 32],
+        /// SHA-256 of the certificate's public key; not of several together.
+        key_hash: Option<[u8; 32]>,
         /// Which credential matched, as text: `uri:…`, `dns:…` or `key`.
         matched: Box<str>,
     },

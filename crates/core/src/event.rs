@@ -234,7 +234,9 @@ fn encode_caller(object: &mut Object<'_>, caller: &Caller) {
     object.ascii("authentication", caller.authentication.name().as_bytes());
     match &caller.authentication {
         Authentication::MutualTls { key_hash, matched } => {
-            object.hex("certificate_key_sha256", key_hash);
+            if let Some(key_hash) = key_hash {
+                object.hex("certificate_key_sha256", key_hash);
+            }
             object.text("matched", matched, MAX_TEXT);
         }
         Authentication::Bearer(token) | Authentication::Signature(token) => {
@@ -356,8 +358,10 @@ mod tests {
             tokens: vec![],
             suspended: false,
         };
-        let authentication =
-            Authentication::MutualTls { key_hash: [0xab; 32], matched: "uri:spiffe://acme/payroll".into() };
+        let authentication = Authentication::MutualTls {
+            key_hash: Some([0xab; 32]),
+            matched: "uri:spiffe://acme/payroll".into(),
+        };
         Caller { tenant: tenant.clone(), record: Arc::new(record), authentication }
     }
 

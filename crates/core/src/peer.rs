@@ -161,7 +161,7 @@ impl ProviderCertificate {
     pub(crate) fn authentication(&self, now: Timestamp) -> Option<Authentication> {
         let matched = || format!("cn:{}", self.name).into_boxed_str();
         (self.valid_from <= now && now < self.valid_until)
-            .then(|| Authentication::MutualTls { key_hash: self.key_hash, matched: matched() })
+            .then(|| Authentication::MutualTls { key_hash: Some(self.key_hash), matched: matched() })
     }
 }
 

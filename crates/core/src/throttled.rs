@@ -37,7 +37,7 @@ pub(crate) struct Throttled {
 }
 
 impl Throttled {
-    /// How many a tenant may have before further persons of an issuer are counted as one.
+    /// How many a tenant may have before further persons of an issuer are counted as one, and further certificates of a name.
     pub(crate) const MAX_CELLS: usize = 1024;
 
     /// Counts one more refusal; whether it is the first of this caller since the last summary, which is not counted but recorded.
@@ -100,14 +100,17 @@ impl Throttled {
     }
 }
 
-/// What is common to all who come in this way: of the others there are as many as are registered.
+/// What is common to all who come in this way, of which there are as many as are registered or configured. Certificates are neither: providers, and authorities that a
+/// tenant believes, issue them at will.
 fn of_all(authentication: &Authentication) -> Authentication {
     match authentication {
         Authentication::Issued { issuer, subject: _ } => {
             Authentication::Issued { issuer: issuer.clone(), subject: None }
         }
-        Authentication::MutualTls { .. }
-        | Authentication::Bearer(_)
+        Authentication::MutualTls { key_hash: _, matched } => {
+            Authentication::MutualTls { key_hash: None, matched: matched.clone() }
+        }
+        Authentication::Bearer(_)
         | Authentication::Signature(_)
         | Authentication::Open
         | Authentication::Gateway => authentication.clone(),
@@ -120,17 +123,46 @@ mod tests {
     use crate::caller::{CallerKind, CallerRecord};
     use std::sync::Arc;
 
-    #[test]
-    fn persons_fill_a_bounded_room_and_each_refusal_is_recorded_or_counted() {
-        let throttled = Throttled::default();
-        let record = Arc::new(CallerRecord {
-            name: "door".parse().unwrap(),
+    fn record(name: CallerName) -> Arc<CallerRecord> {
+        Arc::new(CallerRecord {
+            name,
             kind: CallerKind::Application,
             groups: vec![],
             credentials: vec![],
             tokens: vec![],
             suspended: false,
-        });
+        })
+    }
+
+    /// Whoever has an authority's certificates has as many as they like, each of a key of its own.
+    #[test]
+    fn certificates_of_one_name_fill_a_bounded_room_and_each_refusal_is_recorded_or_counted() {
+        let (throttled, record, now) =
+            (Throttled::default(), record("door".parse().unwrap()), Timestamp::from_micros(7));
+        let with = |key_hash| Caller {
+            tenant: "acme".parse().unwrap(),
+            record: Arc::clone(&record),
+            authentication: Authentication::MutualTls { key_hash, matched: "cn:pool".into() },
+        };
+        let certificates = 2_000_u32;
+        let mut recorded = 0;
+        for number in (0..certificates).chain(0..certificates) {
+            let mut key_hash = [0; 32];
+            key_hash[..4].copy_from_slice(&number.to_be_bytes());
+            recorded += u64::from(throttled.is_first(&with(Some(key_hash)), Protocol::AzureEkm, now));
+        }
+        let summaries = throttled.take();
+        assert_eq!((summaries.len(), recorded), (Throttled::MAX_CELLS + 1, 1025));
+        let counted: u64 = summaries.iter().map(|summary| summary.count).sum();
+        assert_eq!(recorded + counted, 2 * u64::from(certificates));
+        let others = summaries.iter().find(|summary| summary.count > 1).unwrap();
+        assert_eq!(others.caller.authentication, with(None).authentication);
+    }
+
+    #[test]
+    fn persons_fill_a_bounded_room_and_each_refusal_is_recorded_or_counted() {
+        let throttled = Throttled::default();
+        let record = record("door".parse().unwrap());
         let person_of = |tenant: &str, number: u32| Caller {
             tenant: tenant.parse().unwrap(),
             record: Arc::clone(&record),

@@ -260,7 +260,7 @@ fn encoded(event: &Event<'_>) -> Value {
 fn with_events<R>(look: impl FnOnce([&Event<'_>; 3]) -> R) -> R {
     let tenant: TenantId = "acme".parse().unwrap();
     let mtls =
-        Authentication::MutualTls { key_hash: [0xab; 32], matched: "uri:spiffe://acme/payroll".into() };
+        Authentication::MutualTls { key_hash: Some([0xab; 32]), matched: "uri:spiffe://acme/payroll".into() };
     let issued = Authentication::Issued { issuer: "https://idp".into(), subject: Some("ana".into()) };
     let (by_certificate, by_token, by_issuer) = (
         caller(&tenant, mtls),

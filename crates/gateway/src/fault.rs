@@ -73,6 +73,15 @@ impl Fault {
         }
     }
 
+    /// All of it in one line: the problem, its causes, and what to do next.
+    pub fn told(&self) -> String {
+        let problem = chain(self);
+        match &self.remedy {
+            Some(remedy) => format!("{problem}; {remedy}"),
+            None => problem,
+        }
+    }
+
     /// What to do next, if that is known.
     pub fn remedy_text(&self) -> Option<&str> {
         self.remedy.as_deref()

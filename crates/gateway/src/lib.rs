@@ -34,6 +34,7 @@ mod pool;
 mod process;
 pub mod proxy;
 mod quota;
+mod reload;
 pub mod reroot;
 mod resealing;
 pub mod root;
@@ -58,6 +59,7 @@ pub use fault::Fault;
 /// The policy engine, for whoever tests a policy without a gateway.
 pub use holdfast_policy as policy;
 pub use process::protect_memory;
+pub use tls::can_be_asked_for;
 pub use world::SystemWorld;
 
 /// The build that runs: name and version.

@@ -4,7 +4,7 @@ use crate::config::{Limits, Listen};
 use crate::fault::Fault;
 use crate::proxy;
 use crate::strangers::{Stranger, Strangers};
-use crate::tls::{Served, TlsState};
+use crate::tls::{Refused, Served, TlsState};
 use arc_swap::ArcSwap;
 use holdfast_core::peer::Peer;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
 
 /// A connection after its handshake.
@@ -132,7 +132,7 @@ impl Listener {
                 () = crate::serve::stopped(&mut stop) => return,
             };
             let Ok(place) = place else { return };
-            self.welcome(stream, address, (place, address_place), serve.clone());
+            self.welcome((stream, address), (place, address_place), serve.clone(), stop.clone());
         }
     }
 
@@ -151,16 +151,16 @@ impl Listener {
 
     fn welcome<F>(
         &self,
-        stream: TcpStream,
-        address: SocketAddr,
+        (stream, address): (TcpStream, SocketAddr),
         places: (OwnedSemaphorePermit, AddressPlace),
         serve: impl Fn(Connection) -> F + Send + 'static,
+        mut stop: watch::Receiver<bool>,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let is_balancer = self.settings.proxy_protocol_from.contains(&address.ip().to_canonical());
         let tls = self.tls.current();
-        let limit = Duration::from_secs(self.limits.handshake_seconds);
+        let until = Instant::now() + Duration::from_secs(self.limits.handshake_seconds);
         let count_noise = Arc::clone(&self.count_noise);
         let count_displaced = Arc::clone(&self.count_noise);
         let stranger = self.strangers.join();
@@ -168,26 +168,40 @@ impl Listener {
         let mut cut = self.cut.subscribe();
         tokio::spawn(async move {
             let served = async move {
-                match timeout(limit, greet(stream, address, is_balancer, &tls)).await {
+                match timeout_at(until, greet(stream, address, is_balancer, &tls)).await {
                     Ok(Ok((stream, guarded, source))) => {
                         let about = about(&stream, (guarded, tls, source), stranger, places);
                         serve(Connection { stream, about }).await;
+                        None
                     }
-                    Ok(Err(error)) => {
-                        tracing::debug!(%error, peer = %address, "no handshake");
+                    Ok(Err(refused)) => {
+                        tracing::debug!(error = %refused.error, peer = %address, "no handshake");
                         count_noise(Some(address.ip()), "handshake");
+                        Some((refused, stranger, places))
                     }
-                    Err(_elapsed) => count_noise(Some(address.ip()), "handshake-timeout"),
+                    Err(_elapsed) => {
+                        count_noise(Some(address.ip()), "handshake-timeout");
+                        None
+                    }
                 }
             };
-            let is_dismissed = tokio::select! {
-                () = served => false,
-                () = leave.notified() => true,
+            let refused = tokio::select! {
+                refused = served => refused,
+                () = leave.notified() => {
+                    count_displaced(Some(address.ip()), "displaced");
+                    None
+                }
                 // Of a listener that is gone nobody is cut: it has ended, and they finish.
-                Ok(()) = cut.changed() => false,
+                Ok(()) = cut.changed() => None,
             };
-            if is_dismissed {
-                count_displaced(Some(address.ip()), "displaced");
+            // In its places, a stranger still, and counted already.
+            if let Some((refused, _stranger, _places)) = refused {
+                tokio::select! {
+                    () = refused.linger(until) => {}
+                    () = leave.notified() => {}
+                    Ok(()) = cut.changed() => {}
+                    () = crate::serve::stopped(&mut stop) => {}
+                }
             }
         });
     }
@@ -198,7 +212,7 @@ async fn greet(
     address: SocketAddr,
     is_balancer: bool,
     tls: &Served,
-) -> io::Result<(TlsStream<TcpStream>, Option<Box<str>>, Option<IpAddr>)> {
+) -> Result<(TlsStream<TcpStream>, Option<Box<str>>, Option<IpAddr>), Refused> {
     stream.set_nodelay(true)?;
     let source = if is_balancer {
         read_proxy_header(&mut stream).await?.map(|peer| peer.ip())

@@ -144,6 +144,7 @@ pub struct Metrics {
     ready: Gauge,
     pending_stops: Gauge,
     clock_held: Gauge,
+    reload_refused: Gauge,
     rotations: Family<CameOut, Counter>,
     keys_waiting: Gauge,
     keys_erasing: Gauge,
@@ -215,6 +216,12 @@ impl Metrics {
             "Keys of whose destroyed material some may still be in a member of the pool",
             keys_erasing.clone(),
         );
+        let reload_refused = Gauge::<i64>::default();
+        registry.register(
+            "reload_refused",
+            "1 while what the last reload found is refused and what was in force before stays in force",
+            reload_refused.clone(),
+        );
         let resealing = ResealingMetrics::default();
         resealing.register(&mut registry);
         outside.register(&mut registry);
@@ -273,6 +280,7 @@ impl Metrics {
             ready,
             pending_stops,
             clock_held,
+            reload_refused,
             rotations,
             keys_waiting,
             keys_erasing,
@@ -314,6 +322,11 @@ impl Metrics {
         if let Some(expiry) = certificate_expiry {
             self.certificate_expiry.set(gauge(expiry));
         }
+    }
+
+    /// Sets whether the last reload was refused.
+    pub fn set_reload(&self, is_refused: bool) {
+        self.reload_refused.set(i64::from(is_refused));
     }
 
     /// Sets what is read of scheduled rotations when somebody looks.
@@ -422,6 +435,7 @@ mod tests {
         metrics.ended("encrypt", None, 70);
         metrics.ended("encrypt", Some(ErrorKind::Denied), 20_000_000);
         metrics.set_live(true, 0, true, Some(1_800_000_000));
+        metrics.set_reload(true);
         let log = holdfast_audit::Health { appended_entries: 7, published_entries: 6, ..Default::default() };
         metrics.set_log(&log);
         let health = sink::Health {
@@ -471,6 +485,7 @@ mod tests {
             "holdfast_disk_growth_bytes_per_day 0",
             "holdfast_disk_days_to_full inf",
             "\nholdfast_clock_held 1\n",
+            "\nholdfast_reload_refused 1\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -19,6 +19,7 @@ use crate::ms_dke::KeyServices;
 use crate::outside::{self, Outside};
 use crate::pool;
 use crate::process;
+use crate::reload::LastReload;
 use crate::resealing;
 use crate::root::{self, Law};
 use crate::scrub::{self, Background};
@@ -88,6 +89,8 @@ pub struct Gateway {
     pub(crate) requests: Arc<Semaphore>,
     /// Everything that must end before the process may: each connection holds one of these, and each request.
     pub(crate) alive: Arc<Semaphore>,
+    /// What the last reload refused of anything but TLS.
+    pub(crate) last_reload: LastReload,
     /// Takes orders to seal it.
     pub(crate) desk: Desk,
     /// Backups that are being written.
@@ -116,6 +119,11 @@ impl Gateway {
         status::is_ready(&self.law) && !self.law.is_sealed() && !self.scrub.is_state_damaged()
     }
 
+    /// What the last reload refused.
+    pub(crate) fn refused_reload(&self) -> impl Iterator<Item = Arc<String>> {
+        self.tls.refused().into_iter().chain(self.last_reload.refused())
+    }
+
     /// What Prometheus scrapes.
     pub fn metrics_text(&self) -> String {
         let engines = self.law.engines();
@@ -126,6 +134,7 @@ impl Gateway {
         self.metrics.resealing.set(self.law.sealing_key_changes());
         self.metrics.set_emergency(engines.keys.copies_in_force());
         self.metrics.set_live(self.is_ready(), self.law.pending_stops(), clock_held, self.tls.expires());
+        self.metrics.set_reload(self.refused_reload().next().is_some());
         self.metrics.set_log(&engines.log.log().health());
         self.metrics.set_sinks(self.sinks.health());
         self.metrics.set_issuers(self.issuers.conditions(engines.world.ticks()));
@@ -327,6 +336,7 @@ pub(crate) async fn serve(
         not_opened,
         requests,
         alive,
+        last_reload: LastReload::default(),
         desk: Desk::new(roster, recorded),
         backing_up: Gauge::default(),
         rerooting: watch::Sender::new(false),
@@ -550,8 +560,17 @@ impl Running {
     /// For all that is refused.
     pub fn reload(&self) -> Result<(), Fault> {
         let tls = self.gateway.tls.reload();
+        Fault::all(
+            [tls, self.gateway.last_reload.keep(self.reload_others())]
+                .into_iter()
+                .filter_map(Result::err)
+                .collect(),
+        )
+    }
+
+    fn reload_others(&self) -> Result<(), Fault> {
         let issuers = self.gateway.issuers.reload(self.gateway.law.engines().world.ticks());
         let peers = self.gateway.cse.reload();
-        Fault::all([tls, issuers, peers].into_iter().filter_map(Result::err).collect())
+        Fault::all([issuers, peers].into_iter().filter_map(Result::err).collect())
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::directory::{Directory, Identity};
 use crate::pool::token;
+use crate::reload;
 use crate::resealing;
 use crate::root::Law;
 use crate::serve::Gateway;
@@ -61,6 +62,7 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
         parts.extend(members.iter().map(member));
     }
     let mut notices = notices(law, directory, identity, tls);
+    notices.extend(gateway.refused_reload().map(|refused| reload::notice(&refused)));
     notices.extend(gateway.not_opened.iter().map(|why| {
         format!("{why}: custodians' shares opened the gateway, and must at the next start; `holdfast root bind` binds the root key to the machine as it is now")
     }));

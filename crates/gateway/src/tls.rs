@@ -10,6 +10,7 @@ use crate::config::{Tls, TlsVersion};
 use crate::directory::Directory;
 use crate::fault::Fault;
 use crate::listener::About;
+use crate::reload::LastReload;
 use arc_swap::ArcSwap;
 use holdfast_core::peer::Peer;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, LazyConfigAcceptor, TlsAcceptor};
 
@@ -46,6 +47,7 @@ pub struct TlsState {
     directory: Directory,
     guards: Vec<Guard>,
     current: ArcSwap<Served>,
+    last: LastReload,
 }
 
 /// What is served, by the name that a client asks for.
@@ -68,7 +70,7 @@ pub(crate) struct Guard {
 }
 
 /// Whether clients can ask for this name: they ask for none that is an address (RFC 6066 §3), and for none that ends with a dot.
-pub(crate) fn can_be_asked_for(name: &str) -> bool {
+pub fn can_be_asked_for(name: &str) -> bool {
     matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) && !name.ends_with('.')
 }
 
@@ -115,7 +117,8 @@ impl TlsState {
         let expected = guards.iter().map(Expected::of).collect::<Result<Vec<_>, _>>()?;
         let served = Served::of(settings, shown(settings, directory)?, guards.iter().zip(expected))?;
         let current = ArcSwap::new(Arc::new(served));
-        Ok(Self { settings: settings.clone(), directory: directory.clone(), guards, current })
+        let (settings, directory) = (settings.clone(), directory.clone());
+        Ok(Self { settings, directory, guards, current, last: LastReload::default() })
     }
 
     /// The configuration for a new connection.
@@ -143,6 +146,15 @@ impl TlsState {
     /// # Errors
     /// For all that is refused.
     pub fn reload(&self) -> Result<(), Fault> {
+        self.last.keep(self.exchange())
+    }
+
+    /// What the last reload refused.
+    pub(crate) fn refused(&self) -> Option<Arc<String>> {
+        self.last.refused()
+    }
+
+    fn exchange(&self) -> Result<(), Fault> {
         let (before, mut refused) = (self.current(), vec![]);
         let shown = shown(&self.settings, &self.directory).unwrap_or_else(|fault| {
             refused.push(fault);
@@ -165,9 +177,7 @@ impl TlsState {
 
     /// When the certificate in force expires, seconds since 1970.
     pub fn expires(&self) -> Option<u64> {
-        let (certificates, _) = files(&self.settings, &self.directory);
-        let leaf = CertificateDer::pem_file_iter(certificates).ok()?.next()?.ok()?;
-        holdfast_identity::certificate_expiry(&leaf)
+        holdfast_identity::certificate_expiry(self.current().shown.end_entity_cert().ok()?)
     }
 }
 
@@ -195,7 +205,7 @@ impl Served {
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,
-    ) -> io::Result<(TlsStream<TcpStream>, Option<Box<str>>)> {
+    ) -> Result<(TlsStream<TcpStream>, Option<Box<str>>), Refused> {
         if self.guarded.is_empty() {
             let accept = TlsAcceptor::from(Arc::clone(&self.open)).accept(stream);
             return Ok((accepted(accept).await?, None));
@@ -211,19 +221,36 @@ impl Served {
     }
 }
 
-/// A connection, once its handshake is over. In TLS 1.3 whoever is refused has begun to ask by then: that is taken, since the system would reset a connection of
-/// which something is unread, and the peer might never see why it was refused.
-async fn accepted(accept: Accept<TcpStream>) -> io::Result<TlsStream<TcpStream>> {
-    let (error, mut stream) = match accept.into_fallible().await {
-        Ok(stream) => return Ok(stream),
-        Err(refused) => refused,
-    };
-    let taken = async {
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-    };
-    let _taken = timeout(LINGERING, taken).await;
-    Err(error)
+/// Who was refused in the handshake.
+pub(crate) struct Refused {
+    /// Why.
+    pub(crate) error: io::Error,
+    /// The connection, where the peer may be sending.
+    stream: Option<TcpStream>,
+}
+
+impl Refused {
+    /// Takes what the peer still sends. In TLS 1.3 whoever is refused has begun to ask by then, and the system would reset a connection of which something is
+    /// unread: the peer might never see why it was refused.
+    pub(crate) async fn linger(self, until: Instant) {
+        let Some(mut stream) = self.stream else { return };
+        let taken = async {
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        };
+        let _taken = timeout_at(until.min(Instant::now() + LINGERING), taken).await;
+    }
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self { error, stream: None }
+    }
+}
+
+/// A connection, once its handshake is over.
+async fn accepted(accept: Accept<TcpStream>) -> Result<TlsStream<TcpStream>, Refused> {
+    accept.into_fallible().await.map_err(|(error, stream)| Refused { error, stream: Some(stream) })
 }
 
 fn files(settings: &Tls, directory: &Directory) -> (PathBuf, PathBuf) {

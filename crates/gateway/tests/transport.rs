@@ -14,13 +14,15 @@ mod support;
 
 use holdfast_gateway::config::TlsVersion;
 use holdfast_gateway::external_store::AwsXksTable;
+use holdfast_gateway::issuer::IssuerTable;
 use rustls::{NamedGroup, version};
 use serde_json::json;
+use std::path::Path;
 use std::sync::Arc;
 use support::api::{Api, T, base64};
 use support::authority::{Authority, Leaf};
 use support::peer::{PATIENCE, Peer, Settings};
-use support::{Dev, dev, dev_with, ekm, log, settings, trust, xks};
+use support::{Dev, dev, dev_with, ekm, issuer, log, settings, trust, xks};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
@@ -124,6 +126,39 @@ async fn certificates_are_exchanged_without_a_restart() {
     gateway.running.shut_down().await.unwrap();
 }
 
+/// What clients are shown is what is told, whatever lies on disk meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_is_the_certificate_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev(&directory.path().join("data")).await;
+    let expiry = || {
+        let text = gateway.running.gateway().metrics_text();
+        let line = text.lines().find_map(|line| {
+            line.strip_prefix("holdfast_server_certificate_expiry_timestamp_seconds ")?.parse::<u64>().ok()
+        });
+        line.unwrap()
+    };
+    let is_told =
+        || gateway.running.gateway().status().notices.iter().any(|it| it.contains("certificate expires at"));
+    let before = expiry();
+    assert!(!is_told());
+    let authority = Authority::new("new server authority");
+    // Within thirty days.
+    let [server, other] = [authority.issue_server(), authority.issue_server()];
+    let tls = gateway.directory.join("tls");
+    std::fs::write(tls.join("server.pem"), &server.certificate).unwrap();
+    assert_eq!((expiry(), is_told()), (before, false), "files alone change nothing");
+    std::fs::write(tls.join("server.key"), &other.key).unwrap();
+    gateway.running.reload().unwrap_err();
+    assert_eq!((expiry(), is_told()), (before, false), "what is refused is not in force");
+    std::fs::write(tls.join("server.key"), &server.key).unwrap();
+    gateway.running.reload().unwrap();
+    assert!(expiry() < before && is_told());
+    std::fs::remove_file(tls.join("server.pem")).unwrap();
+    assert!(is_told());
+    gateway.running.shut_down().await.unwrap();
+}
+
 /// One thing that is refused keeps nothing else from being exchanged: least of all an authority from being taken away.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_at_a_reload_stays_and_all_else_is_exchanged() {
@@ -142,7 +177,24 @@ async fn what_is_refused_at_a_reload_stays_and_all_else_is_exchanged() {
         client_names: vec![KMS.into()],
         ..xks::table("/acme", "aws")
     }];
+    let peers = directory.path().join("peers.pem");
+    std::fs::write(&peers, &azure.pem).unwrap();
+    config.issuer = vec![IssuerTable {
+        keys_url: "https://127.0.0.1:9/keys".into(),
+        ca_file: peers.clone(),
+        ..issuer::table("https://idp.example.org", &["holdfast"], "EdDSA", Path::new(""))
+    }];
     let gateway = dev_with(config).await;
+    // Told until it is mended, whether it is of TLS or of anything else.
+    let refused = || {
+        let notices = gateway.running.gateway().status().notices;
+        let told: Vec<_> =
+            notices.into_iter().filter(|it| it.contains("the last reload was refused")).collect();
+        let is_measured = gateway.running.gateway().metrics_text().contains("\nholdfast_reload_refused 1\n");
+        assert_eq!(is_measured, !told.is_empty());
+        told.join(" ")
+    };
+    assert_eq!(refused(), "");
     let mut api = Api::developer(&gateway).await;
     ekm::register(&mut api, &["azure-ekm"]).await;
     let mut pool = ekm::connect(&gateway, &azure.issue_named(None, ekm::POOL, 5)).await;
@@ -158,6 +210,9 @@ async fn what_is_refused_at_a_reload_stays_and_all_else_is_exchanged() {
     assert!(fault.remedy_text().is_some());
     let told = fault.to_string();
     assert!(told.contains(STORE) && told.contains("amazon.pem") && !told.contains("managed-hsm"), "{told}");
+    let noticed = refused();
+    assert!(noticed.contains(&told) && noticed.contains("the next start would fail"), "{noticed}");
+    assert!(noticed.contains("in PEM") && !noticed.contains("peers.pem"), "{noticed}");
     ekm::ask(&mut pool, "/acme/info", &ekm::about()).await.ekm_error(401, "Unauthorized");
     let as_leaf = |name, leaf: &Leaf| {
         let settings = Settings::trusting(servers.pem.as_bytes()).name(name);
@@ -182,6 +237,16 @@ async fn what_is_refused_at_a_reload_stays_and_all_else_is_exchanged() {
     assert!(told.contains("server.pem") && told.contains("amazon.pem"), "{told}");
     ekm::ask(&mut pool, "/acme/info", &ekm::about()).await.ekm_error(401, "Unauthorized");
     assert_eq!(live(&kms).await, Some(200));
+    assert!(refused().contains("server.pem") && refused().contains("amazon.pem"), "{}", refused());
+
+    std::fs::write(tls.join("server.pem"), &server.certificate).unwrap();
+    std::fs::write(&of_amazon, &amazon.pem).unwrap();
+    std::fs::write(&peers, "nonsense").unwrap();
+    gateway.running.reload().unwrap_err();
+    assert!(refused().contains("peers.pem") && !refused().contains("amazon.pem"), "{}", refused());
+    std::fs::write(&peers, &next.pem).unwrap();
+    gateway.running.reload().unwrap();
+    assert_eq!(refused(), "");
     drop(api);
     gateway.running.shut_down().await.unwrap();
 }
@@ -289,6 +354,32 @@ async fn the_slow_are_not_waited_for() {
     let _ended = tokio::join!(silent, slow_header, idle, slow_body);
     gateway.stranger().await.ask("GET", "/health/ready", "").await.expect(200);
     gateway.running.shut_down().await.unwrap();
+}
+
+/// Whoever is refused in the handshake may go on sending for a while: that it was refused stands in the log by then, as that.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_refused_in_the_handshake_is_counted_at_once_and_as_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let azure = Authority::new("Microsoft");
+    let mut config = settings(&data);
+    // Less than a peer that is refused is listened to.
+    config.limits.handshake_seconds = 1;
+    config.azure_ekm = vec![ekm::table(directory.path(), &azure, "/acme", "azure-ekm")];
+    let gateway = dev_with(config).await;
+    let settings_of = trust(&gateway.directory).name("localhost");
+    let mut peer = Peer::connect(gateway.running.address, &settings_of).await.unwrap();
+    assert!(peer.try_ask("GET", "/health/live", "").await.is_none());
+    // The gateway's side is closed before it listens on; ours is not.
+    let tcp = peer.stream.get_mut().0;
+    while tcp.read(&mut [0; 1024]).await.unwrap() > 0 {}
+    gateway.running.shut_down().await.unwrap();
+    let noise: Vec<_> =
+        log::events(&data, "_gateway").into_iter().filter(|event| event["action"] == "noise").collect();
+    let counted: Vec<_> =
+        noise.iter().map(|it| [&it["context"]["reason"], &it["context"]["count"]]).collect();
+    assert_eq!(counted, [[&json!("handshake"), &json!("1")]]);
+    drop(peer);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,7 +140,7 @@ pub(crate) fn identify(prepared: &Prepared, peer: &Peer, now: Timestamp) -> Resu
         return Err(Reason::Ambiguous);
     }
     let authentication =
-        Authentication::MutualTls { key_hash: facts.key_hash, matched: matched.into_boxed_str() };
+        Authentication::MutualTls { key_hash: Some(facts.key_hash), matched: matched.into_boxed_str() };
     Ok(Identified { record: Arc::clone(record), authentication, valid_until })
 }
 

@@ -169,7 +169,9 @@ impl Case {
             suspended: false,
         };
         let authentication = match row.authentication.as_deref() {
-            None | Some("mtls") => Authentication::MutualTls { key_hash: [0; 32], matched: "key".into() },
+            None | Some("mtls") => {
+                Authentication::MutualTls { key_hash: Some([0; 32]), matched: "key".into() }
+            }
             Some("bearer") => Authentication::Bearer(TokenId::from_bytes([0; 16])),
             Some("signature") => Authentication::Signature(TokenId::from_bytes([0; 16])),
             // Issuer and subject stand in `request`, where a policy looks for them.

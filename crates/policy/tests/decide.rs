@@ -163,7 +163,7 @@ fn circumstances_are_looked_at_every_time() {
         assert_eq!(decision.allowed, ids(&decision) == ["payroll"]);
         ids(&decision).join(" ")
     };
-    let mtls = || Authentication::MutualTls { key_hash: [0; 32], matched: "key".into() };
+    let mtls = || Authentication::MutualTls { key_hash: Some([0; 32]), matched: "key".into() };
     assert_eq!(ask(mtls(), good), "payroll");
     assert_eq!(ask(mtls(), Circumstances { context: &other, ..good }), "");
     assert_eq!(ask(mtls(), Circumstances { context: &EMPTY, ..good }), "");

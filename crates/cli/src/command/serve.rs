@@ -9,12 +9,12 @@ use holdfast_gateway::config::{self, Config, LogFormat, Logging};
 use holdfast_gateway::sealed::Sealed;
 use holdfast_gateway::serve::{self, Options, Running, Started};
 use std::ffi::OsStr;
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -232,17 +232,25 @@ impl Signals {
     }
 
     /// Waits for the order to end, reloading on the way.
-    pub(super) async fn wait<E: Display>(&mut self, reload: impl Fn() -> Result<(), E>, systemd: &Systemd) {
+    pub(super) async fn wait<E: Into<Failure>>(
+        &mut self,
+        reload: impl Fn() -> Result<(), E>,
+        systemd: &Systemd,
+    ) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
                     systemd.tell("RELOADING=1");
-                    if let Err(fault) = reload() {
-                        note(&format!("warning: {fault}; what was in force there stays in force"));
+                    match reload() {
+                        Ok(()) => systemd.tell_reloaded(),
+                        Err(fault) => {
+                            let told = fault.into().told();
+                            note(&format!("warning: {told}; what was in force there stays in force"));
+                            systemd.tell_refused(&told);
+                        }
                     }
-                    systemd.tell("READY=1");
                 }
             }
         }
@@ -252,16 +260,49 @@ impl Signals {
 /// The service manager that may wait for readiness (sd_notify(3)).
 pub(super) struct Systemd {
     socket: Option<std::ffi::OsString>,
+    shown: Mutex<Shown>,
+}
+
+/// What it shows of this process.
+#[derive(Debug, Default)]
+struct Shown {
+    status: String,
+    /// Whether a reload that was refused stands there instead.
+    is_refusal: bool,
 }
 
 impl Systemd {
     /// The one that started this process, if one did.
     pub(super) fn of(app: &App) -> Self {
-        Self { socket: app.environment.notify_socket.clone() }
+        Self { socket: app.environment.notify_socket.clone(), shown: Mutex::default() }
     }
 
     /// Tells it a state. What it does not hear changes nothing here.
     pub(super) fn tell(&self, state: &str) {
+        if let Some(status) = state.lines().find_map(|line| line.strip_prefix("STATUS=")) {
+            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) =
+                Shown { status: status.to_owned(), is_refusal: false };
+        }
+        self.send(state);
+    }
+
+    /// Tells it that a reload has ended, and was refused.
+    fn tell_refused(&self, why: &str) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).is_refusal = true;
+        // Each line is an assignment.
+        self.send(&format!("READY=1\nSTATUS=the last reload was refused: {}", why.replace('\n', " ")));
+    }
+
+    /// Tells it that a reload has ended; where the refusal of one before stands, what stood there before that is shown again.
+    fn tell_reloaded(&self) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::take(&mut shown.is_refusal) {
+            true => self.send(&format!("READY=1\nSTATUS={}", shown.status)),
+            false => self.send("READY=1"),
+        }
+    }
+
+    fn send(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
         let sent =
             address(socket).and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));

@@ -127,7 +127,7 @@ impl<P: Ports> Pipeline<P> {
                     tenant: tenant.clone(),
                     record: Arc::clone(record),
                     authentication: Authentication::MutualTls {
-                        key_hash: [0; 32],
+                        key_hash: Some([0; 32]),
                         matched: "explained".into(),
                     },
                 };

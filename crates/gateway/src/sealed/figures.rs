@@ -2,6 +2,7 @@
 
 use super::waiting::{Seen, Waiting};
 use crate::admin::Answers;
+use crate::reload;
 use holdfast_wire::native::message::{Part, Status};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -23,6 +24,11 @@ impl Answers for Waiting {
         let given = i64::try_from(progress.given.len()).unwrap_or(i64::MAX);
         registry.register("sealed", "1 while the root key is not there", gauge(1));
         registry.register("ready", "1 when key store, state and log can work", gauge(0));
+        registry.register(
+            "reload_refused",
+            "1 while what the last reload found is refused",
+            gauge(i64::from(self.tls.refused().is_some())),
+        );
         registry.register("unseal_shares", "Shares of the root key that are in", gauge(given));
         registry.register("unseal_threshold", "How many are needed", gauge(progress.threshold.into()));
         registry.register("unseal_failures", "Shares that were refused since the start", failures);
@@ -58,6 +64,7 @@ impl Answers for Waiting {
         notices.extend(
             self.not_opened.iter().map(|why| format!("{why}; custodians' shares open it all the same")),
         );
+        notices.extend(self.tls.refused().iter().map(|refused| reload::notice(refused)));
         if refused > 0 {
             notices.push(format!("{refused} shares were refused; the log of this process says which"));
         }

@@ -1,4 +1,5 @@
 use super::waiting::{self, Waiting};
+use crate::admin::Answers as _;
 use crate::config::{Limits, Tls};
 use crate::credential;
 use crate::directory::Directory;
@@ -73,4 +74,29 @@ async fn strangers_learn_how_many_are_in_and_only_who_gave_one_learns_whose() {
     assert!(seen.opening && seen.recipient.is_none());
     assert!(waiting.give(SOMEBODY, b"nothing").ok().unwrap().opening);
     assert_eq!(waiting.holds(), 0);
+}
+
+/// Custodians who come to a sealed gateway see it as well: the next start would fail.
+#[tokio::test]
+async fn a_reload_that_is_refused_is_told_until_one_is_not() {
+    let (people, dir) = (People::new(), TempDir::new().unwrap());
+    let roster = people.shared(&root(), instance('0'), 1);
+    let (give, _given) = oneshot::channel();
+    let (tls, directory) = (tls(&dir), Directory::at(dir.path()));
+    let waiting =
+        Waiting::new(Gathering::begin(roster), give, Arc::clone(&tls), (&directory, &Limits::default()));
+    let is_told = || {
+        let is_noticed = waiting.status().notices.iter().any(|notice| notice.contains("server.pem"));
+        assert_eq!(waiting.metrics_text().contains("\nholdfast_reload_refused 1\n"), is_noticed);
+        is_noticed
+    };
+    assert!(!is_told());
+    let certificate = directory.tls().join("server.pem");
+    let kept = std::fs::read(&certificate).unwrap();
+    std::fs::write(&certificate, "nonsense").unwrap();
+    tls.reload().unwrap_err();
+    assert!(is_told());
+    std::fs::write(&certificate, kept).unwrap();
+    tls.reload().unwrap();
+    assert!(!is_told());
 }

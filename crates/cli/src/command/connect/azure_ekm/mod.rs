@@ -16,7 +16,6 @@ use holdfast_gateway::config::Config;
 use holdfast_sdk::{CallerName, KeyName, Tenant};
 use holdfast_wire::ekm::{PROTOCOL, path};
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Connect external keys of Azure Managed HSM, a preview of Microsoft's
@@ -30,7 +29,7 @@ pub(crate) struct AzureEkm {
     #[arg(long, value_name = "NAME")]
     key: KeyName,
     /// The host that Managed HSM calls, as in `server_name` of the configuration
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = host)]
     server_name: String,
     /// What stands before the interface's own paths [default: a slash and the tenant's name]
     #[arg(long, value_name = "PATH", value_parser = prefix)]
@@ -58,6 +57,13 @@ pub(crate) struct AzureEkm {
     config: Option<PathBuf>,
     #[command(flatten)]
     how: How,
+}
+
+fn host(text: &str) -> Result<String, String> {
+    holdfast_gateway::can_be_asked_for(text).then(|| text.to_owned()).ok_or_else(|| {
+        "expected the host that Managed HSM calls, without a port, such as ekm.example.org: no client asks for an address in TLS, so nobody would be served"
+            .to_owned()
+    })
 }
 
 fn prefix(text: &str) -> Result<String, String> {
@@ -128,10 +134,6 @@ impl AzureEkm {
             how,
         } = self;
         let tenant = app.tenant()?;
-        if server_name.parse::<IpAddr>().is_ok() {
-            return Err(Failure::usage(format!("`{server_name}` is no name"))
-                .remedy("give the host that Managed HSM calls: no client asks for an address in TLS, so nobody would be served"));
-        }
         let prefix = prefix.unwrap_or_else(|| format!("/{}", tenant.id()));
         let external = match external_key_id {
             Some(external) => external,
