@@ -7,7 +7,7 @@ use super::super::pool::GONE;
 use super::super::pool::latency::Class;
 use super::{About, NoReply, Shared, unpoisoned};
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -31,6 +31,8 @@ pub(super) struct Worker {
     long: Lanes,
     /// Replies so far: whoever answers callers need not be asked whether it answers.
     replies: AtomicU64,
+    /// One of them to an operation, not to a probe.
+    has_worked: AtomicBool,
     /// Why it is given up.
     failed: Mutex<Option<Arc<str>>>,
     failure: Notify,
@@ -134,6 +136,9 @@ impl Home {
         self.worker.replies.fetch_add(1, Ordering::Relaxed);
         self.shared.counts.replies.fetch_add(1, Ordering::Relaxed);
         if let Some(class) = self.class {
+            if !self.worker.has_worked() {
+                self.worker.has_worked.store(true, Ordering::Relaxed);
+            }
             self.shared.latency_of(class).record(self.begun.elapsed());
         }
     }
@@ -201,6 +206,7 @@ impl Worker {
             making: Lanes::new(lanes),
             long,
             replies: AtomicU64::new(0),
+            has_worked: AtomicBool::new(false),
             failed: Mutex::new(None),
             failure: Notify::new(),
         }
@@ -276,6 +282,10 @@ impl Worker {
     /// Resolves when it is given up.
     pub(super) async fn given_up(&self) {
         self.failure.notified().await;
+    }
+
+    pub(super) fn has_worked(&self) -> bool {
+        self.has_worked.load(Ordering::Relaxed)
     }
 
     pub(super) fn replies(&self) -> u64 {

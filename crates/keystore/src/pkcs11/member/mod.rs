@@ -277,12 +277,18 @@ impl Member {
 
     /// Whether operations may be sent there, and how many are there already.
     pub(super) fn load(&self) -> Option<usize> {
+        self.rank().map(|(load, _)| load)
+    }
+
+    /// By what it is chosen, the least first: how much it has to do, and whether its worker has done an operation yet. A module that has used no key cannot
+    /// tell by a probe that its device is gone.
+    pub(super) fn rank(&self) -> Option<(usize, bool)> {
         let shared = &*self.shared;
         if shared.drained.load(Ordering::Relaxed) || !shared.breaker.is_closed() {
             return None;
         }
         match &*unpoisoned(&shared.state) {
-            State::Up(worker) => Some(worker.in_flight()),
+            State::Up(worker) => Some((worker.in_flight(), worker.has_worked())),
             State::Down(_) | State::Closed => None,
         }
     }

@@ -366,8 +366,8 @@ impl Pool {
             members => self.turn.fetch_add(1, Ordering::Relaxed) / IN_A_ROW % members,
         };
         let in_turn = (turn..self.members.len()).chain(0..turn).filter(|place| !asked.has(*place));
-        let loads = in_turn.filter_map(|place| Some((self.members.get(place)?.load()?, place)));
-        loads.min_by_key(|(load, _)| *load).map(|(_, place)| place)
+        let ranks = in_turn.filter_map(|place| Some((self.members.get(place)?.rank()?, place)));
+        ranks.min_by_key(|(rank, _)| *rank).map(|(_, place)| place)
     }
 
     /// Why a member is not asked, when none is left: the first one's own words.
