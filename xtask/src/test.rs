@@ -6,7 +6,7 @@ use crate::shell::{self, cargo};
 use crate::tools;
 use anyhow::{Context as _, Result, ensure};
 
-/// Seconds that each fuzz target gets: four minutes in all.
+/// Seconds that all fuzz targets get together; they take all cores at once.
 const FUZZ_SECONDS_IN_ALL: u64 = 240;
 
 /// The tests that need an API server with etcd.

@@ -113,14 +113,14 @@ impl Pool {
                     look_every = (look_every * 2).min(patience / LOOKS);
                     sleep.as_mut().reset(if is_late { deadline } else { late_at }.min(now + look_every));
                     let Some(next) = self.choose(asked) else { continue };
-                    let may = match grounds.of(&self.members, next, is_late) {
-                        helps if is_late => helps || self.allowance.spend(),
-                        helps => helps && self.allowance.spend(),
+                    let helps = grounds.of(&self.members, next, is_late);
+                    let (may, counted) = match is_late {
+                        true => (helps || self.allowance.spend(), &self.retried),
+                        false => (helps && self.allowance.spend(), &self.hedged),
                     };
                     if !may {
                         continue;
                     }
-                    let counted = if is_late { &self.retried } else { &self.hedged };
                     counted.fetch_add(1, Ordering::Relaxed);
                     Some(next)
                 }
