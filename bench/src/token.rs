@@ -102,6 +102,9 @@ const OPERATIONS: [Operation; 4] = [
 /// One at a time, and so many at once.
 const AT_ONCE: [u32; 2] = [1, 8];
 
+/// The module and the pool take turns, so often, so that what else the machine is at meets both.
+const TURNS: u32 = 5;
+
 /// Whether there is a module to measure.
 pub(crate) fn is_there() -> bool {
     Path::new(MODULE).is_file()
@@ -157,9 +160,13 @@ async fn row(
     at_once: u32,
     time: Duration,
 ) -> Result<TokenRow> {
-    let direct = direct(conf, subject.operation, at_once, time)?;
+    let (mut direct, mut through) = (Sample::default(), Sample::default());
     let (hedged_before, retried_before) = pool.repeats();
-    let through = through(pool, subject, at_once, time).await?;
+    for _ in 0..TURNS {
+        direct.add(directly(conf, subject.operation, at_once, time / TURNS)?);
+        through.add(pooled(pool, &subject, at_once, time / TURNS).await?);
+    }
+    let (direct, through) = (direct.figures(), through.figures());
     let (hedged, retried) = pool.repeats();
     // A pool in which something fails is not what is measured.
     ensure!(
@@ -199,7 +206,7 @@ pub(crate) async fn alone(conf: &Path, time: Duration) -> Result<Figures> {
     let [seal, _, _, _] = OPERATIONS;
     make(&pool, seal).await?;
     drop(pool);
-    direct(conf, seal, 8, time)
+    Ok(directly(conf, seal, 8, time)?.figures())
 }
 
 /// What goes wrong with one member, and when, from the beginning of the loop.
@@ -267,21 +274,38 @@ pub(crate) fn made(within: &Path) -> Result<Token> {
 }
 
 /// Operations, their CPU time, and the median of their latencies in microseconds.
-#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, serde::Serialize)]
 pub(crate) struct Figures {
     pub(crate) per_second: f64,
     pub(crate) cpu_us: f64,
     pub(crate) p50_us: f64,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn figures(mut nanos: Vec<u32>, elapsed: Duration, cpu: Duration) -> Figures {
-    nanos.sort_unstable();
-    let count = nanos.len().max(1) as f64;
-    Figures {
-        per_second: count / elapsed.as_secs_f64(),
-        cpu_us: cpu.as_secs_f64() * 1e6 / count,
-        p50_us: f64::from(percentile(&nanos, 50)) / 1e3,
+/// What was measured in a turn, or in several.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Sample {
+    /// Nanoseconds of each operation.
+    waits: Vec<u32>,
+    elapsed: Duration,
+    cpu: Duration,
+}
+
+impl Sample {
+    fn add(&mut self, turn: Self) {
+        self.waits.extend(turn.waits);
+        self.elapsed += turn.elapsed;
+        self.cpu += turn.cpu;
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn figures(mut self) -> Figures {
+        self.waits.sort_unstable();
+        let count = self.waits.len().max(1) as f64;
+        Figures {
+            per_second: count / self.elapsed.as_secs_f64(),
+            cpu_us: self.cpu.as_secs_f64() * 1e6 / count,
+            p50_us: f64::from(percentile(&self.waits, 50)) / 1e3,
+        }
     }
 }
 
@@ -290,7 +314,7 @@ fn nanos(begin: Instant) -> u32 {
 }
 
 /// This binary again, which loads the module.
-fn direct(conf: &Path, operation: Operation, at_once: u32, time: Duration) -> Result<Figures> {
+fn directly(conf: &Path, operation: Operation, at_once: u32, time: Duration) -> Result<Sample> {
     let place = OPERATIONS.iter().position(|other| other.name == operation.name).unwrap_or(0);
     let done = Command::new(std::env::current_exe()?)
         .args(["module", &place.to_string(), &at_once.to_string(), &time.as_millis().to_string()])
@@ -312,7 +336,8 @@ pub(crate) fn module(place: usize, at_once: u32, time: Duration) -> Result<()> {
     let first = sessions.first().context("no session")?;
     first.login(UserType::User, Some(&PIN.to_owned().into()))?;
     let stop = AtomicBool::new(false);
-    let begin = Instant::now();
+    // Loading it and logging in are not what is compared.
+    let (before, begin) = (machine::cpu_of(std::process::id())?, Instant::now());
     let all: Result<Vec<Vec<u32>>> = thread::scope(|scope| {
         let threads: Vec<_> =
             sessions.into_iter().map(|session| scope.spawn(|| call(session, operation, &stop))).collect();
@@ -323,8 +348,9 @@ pub(crate) fn module(place: usize, at_once: u32, time: Duration) -> Result<()> {
         threads.into_iter().map(|thread| thread.join().ok().context("a thread panicked")?).collect()
     });
     let elapsed = begin.elapsed();
-    let cpu = machine::cpu_of(std::process::id())?;
-    println!("{}", serde_json::to_string(&figures(all?.into_iter().flatten().collect(), elapsed, cpu))?);
+    let cpu = machine::cpu_of(std::process::id())?.saturating_sub(before);
+    let sample = Sample { waits: all?.into_iter().flatten().collect(), elapsed, cpu };
+    println!("{}", serde_json::to_string(&sample)?);
     Ok(())
 }
 
@@ -416,7 +442,7 @@ async fn done(pool: &Pool, Subject { operation, point }: &Subject) -> Result<()>
     Ok(())
 }
 
-async fn through(pool: &Arc<Pool>, subject: Subject, at_once: u32, time: Duration) -> Result<Figures> {
+async fn pooled(pool: &Arc<Pool>, subject: &Subject, at_once: u32, time: Duration) -> Result<Sample> {
     let workers: Vec<u32> = pool.members().iter().filter_map(Member::worker).collect();
     let used =
         || workers.iter().copied().chain([std::process::id()]).map(machine::cpu_of).sum::<Result<Duration>>();
@@ -425,12 +451,12 @@ async fn through(pool: &Arc<Pool>, subject: Subject, at_once: u32, time: Duratio
     for _ in 0..at_once {
         tasks.spawn(request_for(Arc::clone(pool), subject.clone(), begin, time));
     }
-    let mut all = Vec::new();
-    while let Some(waits) = tasks.join_next().await {
-        all.extend(waits??);
+    let mut waits = Vec::new();
+    while let Some(more) = tasks.join_next().await {
+        waits.extend(more??);
     }
     let elapsed = begin.elapsed();
-    Ok(figures(all, elapsed, used()?.saturating_sub(before)))
+    Ok(Sample { waits, elapsed, cpu: used()?.saturating_sub(before) })
 }
 
 async fn request_for(pool: Arc<Pool>, subject: Subject, from: Instant, time: Duration) -> Result<Vec<u32>> {
