@@ -9,8 +9,10 @@ mod growth;
 mod load;
 mod log;
 mod machine;
+mod module;
 mod report;
 mod resealing;
+mod sample;
 mod token;
 mod xks;
 
@@ -40,6 +42,17 @@ enum Arguments {
         at_once: u32,
         /// For how long
         milliseconds: u64,
+        /// The public point that verifies, in hexadecimal
+        #[arg(default_value = "")]
+        point: String,
+    },
+    /// The same module, asked over its standard input, a socket of packets
+    #[command(hide = true)]
+    ModuleApart {
+        /// Which operation
+        operation: usize,
+        /// Threads
+        sessions: u32,
     },
     /// What loads a token's module for a member
     #[command(hide = true)]
@@ -107,9 +120,10 @@ enum Part {
 fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Bare => bare::serve(),
-        Arguments::Module { operation, at_once, milliseconds } => {
-            token::module(operation, at_once, Duration::from_millis(milliseconds))
+        Arguments::Module { operation, at_once, milliseconds, point } => {
+            module::call(operation, at_once, Duration::from_millis(milliseconds), &point)
         }
+        Arguments::ModuleApart { operation, sessions } => module::serve(operation, sessions),
         Arguments::HsmWorker => {
             holdfast_keystore::pkcs11::worker::run();
             Ok(())

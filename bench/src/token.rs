@@ -2,102 +2,29 @@
 //! keys, the same process time.
 
 use crate::machine;
+use crate::module::{self, LABEL, NUMBER, OPERATIONS, Operation, PIN, Subject, TEXT, What};
 use crate::report::{FaultRow, Report, TokenRow, percentile};
+use crate::sample::{Figures, Sample, nanos};
 use anyhow::{Context as _, Result, bail, ensure};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::mechanism::Mechanism;
-use cryptoki::mechanism::aead::GcmParams;
-use cryptoki::object::{Attribute, AttributeType, ObjectClass};
-use cryptoki::session::{Session, UserType};
+use aws_lc_rs::digest::{SHA256, digest};
 pub(crate) use holdfast_conformance::softhsm::MODULE;
 use holdfast_conformance::softhsm::Token;
 use holdfast_core::Secret;
-use holdfast_core::algorithm::{Algorithm, Hash, SignatureScheme};
+use holdfast_core::algorithm::{Hash, SignatureScheme};
 use holdfast_keystore::pkcs11::message::{Id, Reply, Request};
 use holdfast_keystore::pkcs11::{Distribution, Launch, Member, Pool};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-pub(crate) const PIN: &str = "5678";
-pub(crate) const LABEL: &str = "bench";
 /// The deadline that a gateway has.
 const PATIENCE: Duration = Duration::from_millis(120);
-const TEXT: [u8; 32] = [7; 32];
-
-/// Below every modulus of 2048 bits.
-const NUMBER: [u8; 256] = {
-    let mut number = [7; 256];
-    number[0] = 0;
-    number
-};
-
-/// What is done.
-#[derive(Clone, Copy)]
-enum What {
-    Seal,
-    Sign,
-    /// On either way each signature is verified, as it is before it leaves a gateway.
-    SignVerified,
-    Decrypt,
-}
-
-/// An operation, with the key that it takes.
-#[derive(Clone, Copy)]
-struct Operation {
-    kind: What,
-    name: &'static str,
-    algorithm: Algorithm,
-    id: Id,
-    class: ObjectClass,
-}
-
 /// A public key's uncompressed point; empty for what is not on a curve.
 type Point = Arc<[u8]>;
-
-/// An operation, with what verifies it.
-#[derive(Clone)]
-struct Subject {
-    operation: Operation,
-    point: Point,
-}
-
-const OPERATIONS: [Operation; 4] = [
-    Operation {
-        kind: What::Seal,
-        name: "AES-GCM of 32 bytes",
-        algorithm: Algorithm::Aes256Gcm,
-        id: [1; 16],
-        class: ObjectClass::SECRET_KEY,
-    },
-    Operation {
-        kind: What::Sign,
-        name: "ECDSA P-256 sign",
-        algorithm: Algorithm::EcdsaP256,
-        id: [2; 16],
-        class: ObjectClass::PRIVATE_KEY,
-    },
-    Operation {
-        kind: What::SignVerified,
-        name: "ECDSA, both verify",
-        algorithm: Algorithm::EcdsaP256,
-        id: [2; 16],
-        class: ObjectClass::PRIVATE_KEY,
-    },
-    Operation {
-        kind: What::Decrypt,
-        name: "RSA-2048 decrypt, bare",
-        algorithm: Algorithm::Rsa2048,
-        id: [3; 16],
-        class: ObjectClass::PRIVATE_KEY,
-    },
-];
 
 /// One at a time, and so many at once.
 const AT_ONCE: [u32; 2] = [1, 8];
@@ -160,21 +87,20 @@ async fn row(
     at_once: u32,
     time: Duration,
 ) -> Result<TokenRow> {
-    let (mut direct, mut through) = (Sample::default(), Sample::default());
-    let (hedged_before, retried_before) = pool.repeats();
+    let [mut direct, mut apart, mut through] = std::array::from_fn(|_| Sample::default());
+    let failed = || pool.reports().iter().map(|member| member.failed).sum::<u64>();
+    let repeated = || pool.repeats().0 + pool.repeats().1;
+    let (failed_before, repeated_before) = (failed(), repeated());
     for _ in 0..TURNS {
-        direct.add(directly(conf, subject.operation, at_once, time / TURNS)?);
+        direct.add(module::directly(conf, &subject, at_once, time / TURNS)?);
+        apart.add(module::apart(conf, &subject, at_once, time / TURNS)?);
         through.add(pooled(pool, &subject, at_once, time / TURNS).await?);
     }
-    let (direct, through) = (direct.figures(), through.figures());
-    let (hedged, retried) = pool.repeats();
+    let [direct, apart, through] = [direct, apart, through].map(Sample::figures);
     // A pool in which something fails is not what is measured.
-    ensure!(
-        retried == retried_before,
-        "a member failed or was late {} times at {name}",
-        retried - retried_before
-    );
-    Ok(TokenRow { operation: name.to_owned(), at_once, direct, through, hedged: hedged - hedged_before })
+    ensure!(failed() == failed_before, "a member failed {} times at {name}", failed() - failed_before);
+    let repeated = repeated() - repeated_before;
+    Ok(TokenRow { operation: name.to_owned(), at_once, direct, apart, through, repeated })
 }
 
 async fn started(launches: Vec<Launch>) -> Result<Pool> {
@@ -204,9 +130,9 @@ pub(crate) async fn alone(conf: &Path, time: Duration) -> Result<Figures> {
     };
     let pool = started(vec![launch]).await?;
     let [seal, _, _, _] = OPERATIONS;
-    make(&pool, seal).await?;
+    let point = make(&pool, seal).await?;
     drop(pool);
-    Ok(directly(conf, seal, 8, time)?.figures())
+    Ok(module::directly(conf, &Subject { operation: seal, point }, 8, time)?.figures())
 }
 
 /// What goes wrong with one member, and when, from the beginning of the loop.
@@ -273,126 +199,6 @@ pub(crate) fn made(within: &Path) -> Result<Token> {
     Ok(Token::new(dir, LABEL, PIN))
 }
 
-/// Operations, their CPU time, and the median of their latencies in microseconds.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
-pub(crate) struct Figures {
-    pub(crate) per_second: f64,
-    pub(crate) cpu_us: f64,
-    pub(crate) p50_us: f64,
-}
-
-/// What was measured in a turn, or in several.
-#[derive(Default, serde::Serialize, serde::Deserialize)]
-struct Sample {
-    /// Nanoseconds of each operation.
-    waits: Vec<u32>,
-    elapsed: Duration,
-    cpu: Duration,
-}
-
-impl Sample {
-    fn add(&mut self, turn: Self) {
-        self.waits.extend(turn.waits);
-        self.elapsed += turn.elapsed;
-        self.cpu += turn.cpu;
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    fn figures(mut self) -> Figures {
-        self.waits.sort_unstable();
-        let count = self.waits.len().max(1) as f64;
-        Figures {
-            per_second: count / self.elapsed.as_secs_f64(),
-            cpu_us: self.cpu.as_secs_f64() * 1e6 / count,
-            p50_us: f64::from(percentile(&self.waits, 50)) / 1e3,
-        }
-    }
-}
-
-fn nanos(begin: Instant) -> u32 {
-    u32::try_from(begin.elapsed().as_nanos()).unwrap_or(u32::MAX)
-}
-
-/// This binary again, which loads the module.
-fn directly(conf: &Path, operation: Operation, at_once: u32, time: Duration) -> Result<Sample> {
-    let place = OPERATIONS.iter().position(|other| other.name == operation.name).unwrap_or(0);
-    let done = Command::new(std::env::current_exe()?)
-        .args(["module", &place.to_string(), &at_once.to_string(), &time.as_millis().to_string()])
-        .env("SOFTHSM2_CONF", conf)
-        .output()?;
-    serde_json::from_slice(&done.stdout).with_context(|| String::from_utf8_lossy(&done.stderr).into_owned())
-}
-
-/// What that process does.
-#[expect(clippy::print_stdout, reason = "what it found is for its parent")]
-pub(crate) fn module(place: usize, at_once: u32, time: Duration) -> Result<()> {
-    let operation = *OPERATIONS.get(place).context("no such operation")?;
-    let pkcs11 = Pkcs11::new(MODULE)?;
-    pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
-    let slots = pkcs11.get_slots_with_initialized_token()?;
-    let slot = *slots.first().context("no token")?;
-    let sessions: Vec<Session> =
-        (0..at_once).map(|_| pkcs11.open_rw_session(slot)).collect::<Result<_, _>>()?;
-    let first = sessions.first().context("no session")?;
-    first.login(UserType::User, Some(&PIN.to_owned().into()))?;
-    let stop = AtomicBool::new(false);
-    // Loading it and logging in are not what is compared.
-    let (before, begin) = (machine::cpu_of(std::process::id())?, Instant::now());
-    let all: Result<Vec<Vec<u32>>> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            sessions.into_iter().map(|session| scope.spawn(|| call(session, operation, &stop))).collect();
-        while begin.elapsed() < time {
-            thread::park_timeout(time);
-        }
-        stop.store(true, Ordering::Relaxed);
-        threads.into_iter().map(|thread| thread.join().ok().context("a thread panicked")?).collect()
-    });
-    let elapsed = begin.elapsed();
-    let cpu = machine::cpu_of(std::process::id())?.saturating_sub(before);
-    let sample = Sample { waits: all?.into_iter().flatten().collect(), elapsed, cpu };
-    println!("{}", serde_json::to_string(&sample)?);
-    Ok(())
-}
-
-fn call(session: Session, operation: Operation, stop: &AtomicBool) -> Result<Vec<u32>> {
-    let Operation { kind, id, class, .. } = operation;
-    let key = session.find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())])?;
-    let key = *key.first().context("no key")?;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &TEXT);
-    let public = public_half(&session, id)?;
-    let mut waits = Vec::with_capacity(1 << 16);
-    while !stop.load(Ordering::Relaxed) {
-        let begin = Instant::now();
-        let made = match kind {
-            What::Seal => {
-                let mut nonce = [9; 12];
-                let parameters = GcmParams::new(&mut nonce, b"aad", 128.into())?;
-                session.encrypt(&Mechanism::AesGcm(parameters), key, &TEXT)?
-            }
-            What::Sign => session.sign(&Mechanism::Ecdsa, key, digest.as_ref())?,
-            What::SignVerified => {
-                let signature = session.sign(&Mechanism::Ecdsa, key, digest.as_ref())?;
-                let verifying = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &public);
-                verifying.verify(&TEXT, &signature).map_err(|_| anyhow::anyhow!("a wrong signature"))?;
-                signature
-            }
-            What::Decrypt => session.decrypt(&Mechanism::RsaX509, key, &NUMBER)?,
-        };
-        waits.push(nanos(begin));
-        std::hint::black_box(made);
-    }
-    Ok(waits)
-}
-
-/// The point of a key pair's public half; empty where the key has none.
-fn public_half(session: &Session, id: Id) -> Result<Vec<u8>> {
-    let sought = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Id(id.to_vec())];
-    let Some(object) = session.find_objects(&sought)?.first().copied() else { return Ok(vec![]) };
-    let found = session.get_attributes(object, &[AttributeType::EcPoint])?;
-    let Some(Attribute::EcPoint(point)) = found.first() else { return Ok(vec![]) };
-    Ok(point_of(point).to_vec())
-}
-
 /// Without the DER octet string around it: tag and length.
 fn point_of(public: &[u8]) -> &[u8] {
     public.get(2..).unwrap_or_default()
@@ -417,9 +223,9 @@ impl Drop for Awake {
     }
 }
 
-async fn done(pool: &Pool, Subject { operation, point }: &Subject) -> Result<()> {
-    let Operation { kind, id, .. } = *operation;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &TEXT);
+async fn done(pool: &Pool, subject: &Subject) -> Result<()> {
+    let Operation { kind, id, .. } = subject.operation;
+    let digest = digest(&SHA256, &TEXT);
     let request = match kind {
         What::Seal => Request::Seal { id, nonce: [9; 12], aad: b"aad", plaintext: &TEXT },
         What::Sign | What::SignVerified => {
@@ -427,13 +233,9 @@ async fn done(pool: &Pool, Subject { operation, point }: &Subject) -> Result<()>
         }
         What::Decrypt => Request::RsaBare { id, body: &NUMBER },
     };
-    let verifies = |signature: &[u8]| {
-        let verifying = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
-        verifying.verify(&TEXT, signature).is_ok()
-    };
-    let done = pool.ask(&request, PATIENCE, |reply| {
-        let Reply::Done(result) = reply else { return Ok(false) };
-        Ok(!matches!(kind, What::SignVerified) || verifies(result))
+    let done = pool.ask(&request, PATIENCE, |reply| match reply {
+        Reply::Done(result) => Ok(subject.accepts(result)),
+        Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => Ok(false),
     });
     let done = done.await;
     if !done.result? {

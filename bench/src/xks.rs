@@ -3,7 +3,7 @@
 use crate::gateway::{self, Gateway};
 use crate::load::Exchange;
 use crate::report::{Report, XksRow};
-use crate::token;
+use crate::{module, token};
 use anyhow::{Context as _, Result};
 use holdfast_core::{Secret, Timestamp};
 use holdfast_wire::sigv4::Signer;
@@ -38,7 +38,7 @@ pub(crate) async fn measure(
             "[[token]]\nmodule = \"{}\"\nlabel = \"{}\"\npin_file = \"{}\"\nenvironment = {{ SOFTHSM2_CONF = \"{}\" }}\n\
              [[aws_xks]]\nprefix = \"/bench\"\ntenant = \"dev\"\ncaller = \"aws\"\nregions = [\"{REGION}\"]\nrequests_per_second = 0\n",
             token::MODULE,
-            token::LABEL,
+            module::LABEL,
             pin_file(within)?.display(),
             conf.display(),
         ),
@@ -60,7 +60,7 @@ pub(crate) async fn measure(
 
 fn pin_file(within: &Path) -> Result<std::path::PathBuf> {
     let path = within.join("xks-pin");
-    std::fs::write(&path, token::PIN)?;
+    std::fs::write(&path, module::PIN)?;
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Ok(path.canonicalize()?)
 }
