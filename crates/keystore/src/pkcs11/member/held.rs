@@ -7,7 +7,7 @@ use super::super::pool::GONE;
 use super::super::pool::latency::Class;
 use super::{About, NoReply, Shared, unpoisoned};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -29,9 +29,7 @@ pub(super) struct Worker {
     /// For what makes keys, and for what is long: neither waits for the other.
     making: Lanes,
     long: Lanes,
-    /// Replies so far: whoever answers callers need not be asked whether it answers.
-    replies: AtomicU64,
-    /// One of them to an operation, not to a probe.
+    /// It has answered an operation, not a probe alone.
     has_worked: AtomicBool,
     /// Why it is given up.
     failed: Mutex<Option<Arc<str>>>,
@@ -133,7 +131,6 @@ impl Home {
     }
 
     fn answered(&self) {
-        self.worker.replies.fetch_add(1, Ordering::Relaxed);
         self.shared.counts.replies.fetch_add(1, Ordering::Relaxed);
         if let Some(class) = self.class {
             if !self.worker.has_worked() {
@@ -205,7 +202,6 @@ impl Worker {
             places: Gate::new((AHEAD * sessions) as usize),
             making: Lanes::new(lanes),
             long,
-            replies: AtomicU64::new(0),
             has_worked: AtomicBool::new(false),
             failed: Mutex::new(None),
             failure: Notify::new(),
@@ -286,10 +282,6 @@ impl Worker {
 
     pub(super) fn has_worked(&self) -> bool {
         self.has_worked.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn replies(&self) -> u64 {
-        self.replies.load(Ordering::Relaxed)
     }
 
     /// What is under way and what waits.

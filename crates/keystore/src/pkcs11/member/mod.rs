@@ -283,25 +283,30 @@ impl Member {
     /// By what it is chosen, the least first: how much it has to do, and whether its worker has done an operation yet. A module that has used no key cannot
     /// tell by a probe that its device is gone.
     pub(super) fn rank(&self) -> Option<(usize, bool)> {
-        let shared = &*self.shared;
-        if shared.drained.load(Ordering::Relaxed) || !shared.breaker.is_closed() {
-            return None;
-        }
-        match &*unpoisoned(&shared.state) {
-            State::Up(worker) => Some((worker.in_flight(), worker.has_worked())),
-            State::Down(_) | State::Closed => None,
-        }
+        self.able(|worker| (worker.in_flight(), worker.has_worked()))
     }
 
     /// Whether one of its sessions for short requests has nothing to do.
     pub(super) fn is_at_leisure(&self) -> bool {
         let sessions = self.shared.launch.sessions as usize;
-        self.load().is_some() && self.shared.worker().is_ok_and(|worker| worker.short() < sessions)
+        self.able(|worker| worker.short() < sessions) == Some(true)
+    }
+
+    /// Of its worker, while operations may be sent there.
+    fn able<T>(&self, of: impl FnOnce(&Worker) -> T) -> Option<T> {
+        let shared = &*self.shared;
+        if shared.drained.load(Ordering::Relaxed) || !shared.breaker.is_closed() {
+            return None;
+        }
+        match &*unpoisoned(&shared.state) {
+            State::Up(worker) => Some(of(worker)),
+            State::Down(_) | State::Closed => None,
+        }
     }
 
     /// Replies that have come from it, those included that nobody waited for any longer.
     pub(super) fn replies(&self) -> u64 {
-        self.shared.counts.replies.load(Ordering::Relaxed)
+        self.shared.replies()
     }
 
     pub(super) fn quantiles(&self, class: Class) -> Quantiles {
@@ -427,6 +432,10 @@ impl Drop for Member {
 impl Shared {
     fn has_come(&self) {
         self.counts.arrivals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn replies(&self) -> u64 {
+        self.counts.replies.load(Ordering::Relaxed)
     }
 
     fn worker(&self) -> Result<Arc<Worker>, NoReply> {

@@ -78,7 +78,7 @@ impl Shared {
     async fn watch(self: &Arc<Self>, mut control: UnixStream, worker: &Arc<Worker>) -> Arc<str> {
         let mut byte = [0];
         let mut ended = std::pin::pin!(control.read(&mut byte));
-        let mut seen = 0;
+        let mut seen = self.replies();
         // So that with what an answer may take it is known in time.
         let interval = self.launch.probe / 2;
         let mut next = Instant::now() + interval;
@@ -93,7 +93,8 @@ impl Shared {
                 }
                 () = tokio::time::sleep_until(next) => {}
             }
-            let replies = worker.replies();
+            // Whoever answers callers need not be asked whether it answers.
+            let replies = self.replies();
             let answers = std::mem::replace(&mut seen, replies) != replies;
             if !answers || self.breaker.next_trial().is_some() {
                 self.probe(worker).await;
