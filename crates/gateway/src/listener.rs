@@ -53,7 +53,7 @@ pub struct Listener {
     limits: Limits,
     places: Arc<Semaphore>,
     addresses: Arc<Addresses>,
-    strangers: Arc<Strangers>,
+    strangers: Strangers,
     count_noise: Arc<dyn Fn(Option<IpAddr>, &'static str) + Send + Sync>,
     /// Ends every connection.
     cut: watch::Sender<()>,
@@ -82,7 +82,7 @@ impl Listener {
             limits: limits.clone(),
             places: Arc::new(Semaphore::new(limits.connections)),
             addresses: Addresses::of(limits.connections_per_address),
-            strangers: Arc::default(),
+            strangers: Strangers::default(),
             count_noise,
             cut: watch::Sender::new(()),
         })

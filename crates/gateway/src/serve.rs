@@ -2,6 +2,7 @@
 
 use crate::admin;
 use crate::azure_ekm::Proxies;
+use crate::bodies::Bodies;
 use crate::boxed::Boxed;
 use crate::config::{Admin, Config};
 use crate::conversation::{converse, is_no_http};
@@ -87,6 +88,8 @@ pub struct Gateway {
     pub(crate) not_opened: Option<String>,
     /// Requests under way, bounded.
     pub(crate) requests: Arc<Semaphore>,
+    /// Bodies that are on their way.
+    pub(crate) bodies: Bodies,
     /// Everything that must end before the process may: each connection holds one of these, and each request.
     pub(crate) alive: Arc<Semaphore>,
     /// What the last reload refused of anything but TLS.
@@ -304,6 +307,7 @@ pub(crate) async fn serve(
         false => None,
     };
     let requests = Arc::new(Semaphore::new(config.limits.requests));
+    let bodies = Bodies::of(&config.limits);
     let believed = google_cse::believed(&config.issuer, &config.google_cse);
     let issuers = Believed::of(&believed, law.engines().world.ticks())?;
     let stores = Stores::of(&config.aws_xks)?;
@@ -335,6 +339,7 @@ pub(crate) async fn serve(
         space,
         not_opened,
         requests,
+        bodies,
         alive,
         last_reload: LastReload::default(),
         desk: Desk::new(roster, recorded),

@@ -1,7 +1,8 @@
 //! What a sealed gateway answers.
 
 use super::waiting::{Refused, Waiting};
-use crate::service::{self, read_body, respond};
+use crate::bodies;
+use crate::service::{self, respond};
 use crate::shares::network;
 use bytes::Bytes;
 use holdfast_core::port::World as _;
@@ -68,7 +69,7 @@ async fn give(
     let _place = waiting.reading.try_acquire().map_err(|_| busy())?;
     let sealed = || refused(service::sealed());
     let matched = native::route(parts.method.as_str(), parts.uri.path()).map_err(|_| sealed())?;
-    let body = read_body(&waiting.limits, matched.route.limit, body).await.map_err(refused)?;
+    let body = bodies::read(&waiting.limits, matched.route.limit, body).await.map_err(refused)?;
     match native::decode(&matched, parts.uri.query().unwrap_or_default(), &body).map_err(refused)? {
         Call::GiveShare(share) => waiting.give(source, &share).map(|seal| encode::seal(&seal)),
         Call::AskToSeal { .. }

@@ -1,11 +1,10 @@
 //! What every provider's door does with a request once it is known what it asks for: it is let in while there is room, and has its answer in time.
 
-use super::{Answered, place, read_body, sealed, tell_defect};
-use crate::config::Limits;
+use super::{Answered, place, sealed, tell_defect};
+use crate::bodies::Taken;
 use crate::detach::Detach;
 use crate::listener::About;
 use crate::serve::Gateway;
-use bytes::Bytes;
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage, Timestamp};
 use holdfast_wire::native::encode::Response;
@@ -33,33 +32,64 @@ impl Received {
     }
 }
 
-/// A place among the requests that are under way, and until when there is an answer or the refusal.
+/// A request that has come, and until when there is an answer or the refusal.
+pub(super) struct Arrival {
+    limit: Duration,
+    at: Instant,
+}
+
+impl Arrival {
+    /// Of a request that is to be answered within so long.
+    ///
+    /// # Errors
+    /// `sealed`.
+    pub(super) fn of(gateway: &Gateway, limit: Duration) -> Result<Self, Error> {
+        match gateway.law.is_sealed() {
+            true => Err(sealed()),
+            false => Ok(Self { limit, at: Instant::now() + limit }),
+        }
+    }
+
+    /// The body, which no place is taken for: whoever does not send it keeps nobody out.
+    ///
+    /// # Errors
+    /// As [`Bodies::take_in`](crate::bodies::Bodies::take_in); `deadline`.
+    pub(super) async fn body(
+        &self,
+        gateway: &Gateway,
+        about: &About,
+        most: usize,
+        body: Incoming,
+    ) -> Result<Taken, Error> {
+        let taken = gateway.bodies.take_in(about.stranger.is_known(), most, body);
+        timeout_at(self.at, taken).await.unwrap_or_else(|_elapsed| Err(self.late()))
+    }
+
+    /// Lets it in, its body having come.
+    ///
+    /// # Errors
+    /// `throttled` where no place is left, which is counted.
+    pub(super) fn enter(self, gateway: &Gateway, about: &About) -> Result<Admission, Error> {
+        Ok(Admission { place: place(gateway, about, false)?, arrival: self })
+    }
+
+    fn late(&self) -> Error {
+        let milliseconds = self.limit.as_millis();
+        let limit = match milliseconds % 1000 {
+            0 => format!("{} s", milliseconds / 1000),
+            _ => format!("{milliseconds} ms"),
+        };
+        Error::new(ErrorKind::Deadline, Stage::Perform, format!("there was no answer within {limit}"))
+    }
+}
+
+/// A place among the requests that are under way.
 pub(super) struct Admission {
     place: Option<OwnedSemaphorePermit>,
-    deadline: Deadline,
+    arrival: Arrival,
 }
 
 impl Admission {
-    /// Lets a request in that is to be answered within so long.
-    ///
-    /// # Errors
-    /// `sealed`, and `throttled` where no place is left, which is counted.
-    pub(super) fn of(gateway: &Gateway, about: &About, limit: Duration) -> Result<Self, Error> {
-        if gateway.law.is_sealed() {
-            return Err(sealed());
-        }
-        Ok(Self { place: place(gateway, about, false)?, deadline: Deadline::within(limit) })
-    }
-
-    /// The body. Whoever does not send it holds a place no longer than until the deadline.
-    ///
-    /// # Errors
-    /// `deadline`, `too-large`, and `malformed` where it does not arrive whole.
-    pub(super) async fn body(&self, limits: &Limits, most: usize, body: Incoming) -> Result<Bytes, Error> {
-        let read = timeout_at(self.deadline.at, read_body(limits, most, body)).await;
-        read.unwrap_or_else(|_elapsed| Err(self.deadline.late()))
-    }
-
     /// What comes of the work, which is boxed from the beginning: it has some kilobytes, and each hand that it goes through would copy them. What has begun is finished and recorded, whether or not somebody still waits for it.
     pub(super) async fn finish<E>(
         self,
@@ -71,40 +101,20 @@ impl Admission {
     where
         E: From<Error> + Borrow<Error> + Send + 'static,
     {
-        let Self { place, deadline } = self;
+        let Self { place, arrival } = self;
         let living = Arc::clone(&gateway.alive).try_acquire_owned();
         let work = Box::pin(async move {
             // Given back when the work is done, not when nobody waits for it any more.
             let (_place, _living) = (place, living);
             work.await
         });
-        let done = timeout_at(deadline.at, Detach::new(work)).await;
-        match done.unwrap_or_else(|_elapsed| Err(deadline.late().into())) {
+        let done = timeout_at(arrival.at, Detach::new(work)).await;
+        match done.unwrap_or_else(|_elapsed| Err(arrival.late().into())) {
             Ok(answer) => Answered::ok(answer),
             Err(error) => {
                 tell_defect(operation, error.borrow());
                 refused(error)
             }
         }
-    }
-}
-
-struct Deadline {
-    limit: Duration,
-    at: Instant,
-}
-
-impl Deadline {
-    fn within(limit: Duration) -> Self {
-        Self { limit, at: Instant::now() + limit }
-    }
-
-    fn late(&self) -> Error {
-        let milliseconds = self.limit.as_millis();
-        let limit = match milliseconds % 1000 {
-            0 => format!("{} s", milliseconds / 1000),
-            _ => format!("{milliseconds} ms"),
-        };
-        Error::new(ErrorKind::Deadline, Stage::Perform, format!("there was no answer within {limit}"))
     }
 }

@@ -1,6 +1,6 @@
 //! AWS KMS external key stores: what the provider's request is, and how the law's answer is told to it.
 
-use super::admission::{Admission, Received};
+use super::admission::{Arrival, Received};
 use super::{Answered, ready, trace_id, turned_away};
 use crate::external_store::{Store, devices};
 use crate::listener::About;
@@ -35,32 +35,20 @@ pub(super) async fn receive(
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
-    // What signs may be in other hands by then than what was vouched for: both are demanded of each request.
-    if let Some(answered) = turned_away(gateway, &about, refused) {
-        return ("xks-none", answered);
-    }
-    let no_such_path = || {
-        gateway.law.count_noise(about.source, "no-route");
-        let answer = error::response(error::INVALID_URI_PATH, "no external key store has this path");
-        ("xks-none", Answered { answer, refused: Some(ErrorKind::NotFound) })
+    let (route, came) = arrive(gateway, &about, &parts);
+    let Arrived { store, path, arrival } = match came {
+        Ok(arrived) => arrived,
+        Err(answered) => {
+            gateway.bodies.drop(about.stranger.is_known(), body).await;
+            return (route, *answered);
+        }
     };
-    let Some(path) = path::parse(parts.uri.path()).filter(|_| parts.uri.query().is_none()) else {
-        return no_such_path();
-    };
-    let store = gateway.stores.at(path.prefix).filter(|store| store.is_served(about.guarded.as_deref()));
-    let Some(store) = store else { return no_such_path() };
-    let (asked, route) = (path.operation, path.operation.route());
-    if parts.method != Method::POST {
-        gateway.law.count_noise(about.source, "no-route");
-        let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
-        return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
-    }
-    let admission = match Admission::of(gateway, &about, DEADLINE) {
+    let body = arrival.body(gateway, &about, xks::MAX_BODY, body).await;
+    let admission = match arrival.enter(gateway, &about) {
         Ok(admission) => admission,
         Err(error) => return (route, refused(&error)),
     };
-    let body = admission.body(&gateway.config.limits, xks::MAX_BODY, body).await;
-    let key = store.key(path.key);
+    let (asked, key) = (path.operation, store.key(path.key));
     let received = Received::now(gateway, parts, when);
     let work = {
         let gateway = Arc::clone(gateway);
@@ -71,6 +59,44 @@ pub(super) async fn receive(
         })
     };
     (route, admission.finish(gateway, when.0, work, |error: Error| refused(&error)).await)
+}
+
+/// The store that a request is for, and what it wants of it.
+struct Arrived<'a> {
+    store: Arc<Store>,
+    path: path::Path<'a>,
+    arrival: Arrival,
+}
+
+/// A request as far as its head says.
+fn arrive<'a>(
+    gateway: &Gateway,
+    about: &About,
+    parts: &'a Parts,
+) -> (&'static str, Result<Arrived<'a>, Box<Answered>>) {
+    // What signs may be in other hands by then than what was vouched for: both are demanded of each request.
+    if let Some(answered) = turned_away(gateway, about, refused) {
+        return ("xks-none", Err(Box::new(answered)));
+    }
+    let not_found = |answer| {
+        gateway.law.count_noise(about.source, "no-route");
+        Err(Box::new(Answered { answer, refused: Some(ErrorKind::NotFound) }))
+    };
+    let found = path::parse(parts.uri.path()).filter(|_| parts.uri.query().is_none()).and_then(|path| {
+        let store = gateway.stores.at(path.prefix)?;
+        store.is_served(about.guarded.as_deref()).then_some((store, path))
+    });
+    let Some((store, path)) = found else {
+        let answer = error::response(error::INVALID_URI_PATH, "no external key store has this path");
+        return ("xks-none", not_found(answer));
+    };
+    let route = path.operation.route();
+    if parts.method != Method::POST {
+        let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
+        return (route, not_found(answer));
+    }
+    let arrival = Arrival::of(gateway, DEADLINE).map_err(|error| Box::new(refused(&error)));
+    (route, arrival.map(|arrival| Arrived { store, path, arrival }))
 }
 
 fn refused(error: &Error) -> Answered {
@@ -104,7 +130,7 @@ async fn answer(
         wants_receipt: false,
     };
     let recognised = law.recognise(&inbound)?;
-    about.stranger.is_known();
+    about.stranger.becomes_known();
     let action = match asked {
         path::Operation::Health => Action::ReadStatus,
         path::Operation::Metadata => Action::ReadKey,

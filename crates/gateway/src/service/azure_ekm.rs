@@ -1,11 +1,11 @@
 //! The proxy of Azure Managed HSM's external keys: what the provider's request is, and how the law's answer is told to it.
 
-use super::admission::{Admission, Received};
+use super::admission::{Arrival, Received};
 use super::{Answered, ready, trace_id, turned_away};
 use crate::azure_ekm::{Proxy, product};
+use crate::bodies::Taken;
 use crate::listener::About;
 use crate::serve::Gateway;
-use bytes::Bytes;
 use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Family, Purpose};
 use holdfast_core::peer::{Proof, ProviderCertificate};
@@ -16,6 +16,7 @@ use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::ekm::path::{self, Path};
 use holdfast_wire::ekm::{self, error, message};
 use holdfast_wire::native::encode::Response;
+use http::request::Parts;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -32,40 +33,63 @@ pub(super) async fn receive(
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
-    // There is no other proof in a request: an authority that is gone vouches for nobody, on connections that are open either.
-    if let Some(answered) = turned_away(gateway, &about, refused) {
-        return ("ekm-none", answered);
-    }
-    let host = about.guarded.as_deref().unwrap_or_default();
-    let no_such_path = |reason| {
-        gateway.law.count_noise(about.source, reason);
-        let answer = error::response(error::NO_SUCH_PATH, "there is no such path");
-        ("ekm-none", Answered { answer, refused: Some(ErrorKind::NotFound) })
+    let (route, came) = arrive(gateway, &about, &parts);
+    let Arrived { proxy, certificate, arrival } = match came {
+        Ok(arrived) => arrived,
+        Err(answered) => {
+            gateway.bodies.drop(about.stranger.is_known(), body).await;
+            return (route, *answered);
+        }
     };
-    let Some((proxy, path)) = gateway.proxies.find(host, parts.uri.path()) else {
-        return no_such_path("no-route");
-    };
-    let route = path.route();
-    // Which other prefixes a host has is nobody's to find out.
-    let Some(certificate) = certificate(&about, &proxy) else {
-        return no_such_path(ErrorKind::Unauthenticated.code());
-    };
-    if parts.method != Method::POST {
-        gateway.law.count_noise(about.source, "no-route");
-        let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
-        return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
-    }
-    let admission = match Admission::of(gateway, &about, proxy.deadline) {
+    let body = arrival.body(gateway, &about, ekm::MAX_BODY, body).await;
+    let admission = match arrival.enter(gateway, &about) {
         Ok(admission) => admission,
         Err(error) => return (route, refused(&error)),
     };
-    let body = admission.body(&gateway.config.limits, ekm::MAX_BODY, body).await;
     let received = Received::now(gateway, parts, when);
     let work = {
         let gateway = Arc::clone(gateway);
         Box::pin(async move { answer(&gateway, &about, (&proxy, &certificate), &received, body).await })
     };
     (route, admission.finish(gateway, when.0, work, |error: Error| refused(&error)).await)
+}
+
+/// The proxy that a request is for, and who asks.
+struct Arrived {
+    proxy: Arc<Proxy>,
+    certificate: ProviderCertificate,
+    arrival: Arrival,
+}
+
+/// A request as far as its head and its connection say.
+fn arrive(gateway: &Gateway, about: &About, parts: &Parts) -> (&'static str, Result<Arrived, Box<Answered>>) {
+    // There is no other proof in a request: an authority that is gone vouches for nobody, on connections that are open either.
+    if let Some(answered) = turned_away(gateway, about, refused) {
+        return ("ekm-none", Err(Box::new(answered)));
+    }
+    let host = about.guarded.as_deref().unwrap_or_default();
+    let not_found = |reason, answer| {
+        gateway.law.count_noise(about.source, reason);
+        Err(Box::new(Answered { answer, refused: Some(ErrorKind::NotFound) }))
+    };
+    let no_such_path =
+        |reason| not_found(reason, error::response(error::NO_SUCH_PATH, "there is no such path"));
+    let Some((proxy, path)) = gateway.proxies.find(host, parts.uri.path()) else {
+        return ("ekm-none", no_such_path("no-route"));
+    };
+    let route = path.route();
+    // Which other prefixes a host has is nobody's to find out.
+    let Some(certificate) = certificate(about, &proxy) else {
+        return ("ekm-none", no_such_path(ErrorKind::Unauthenticated.code()));
+    };
+    if parts.method != Method::POST {
+        return (
+            route,
+            not_found("no-route", error::response(error::METHOD_NOT_ALLOWED, "the method is not POST")),
+        );
+    }
+    let arrival = Arrival::of(gateway, proxy.deadline).map_err(|error| Box::new(refused(&error)));
+    (route, arrival.map(|arrival| Arrived { proxy, certificate, arrival }))
 }
 
 fn refused(error: &Error) -> Answered {
@@ -84,7 +108,7 @@ async fn answer(
     about: &About,
     (proxy, certificate): (&Proxy, &ProviderCertificate),
     received: &Received,
-    body: Result<Bytes, Error>,
+    body: Result<Taken, Error>,
 ) -> Result<Response, Error> {
     let Received { operation, parts, now, ticks } = received;
     let law = &gateway.law;
@@ -111,7 +135,7 @@ async fn answer(
         wants_receipt: false,
     };
     let recognised = law.recognise(&inbound)?;
-    about.stranger.is_known();
+    about.stranger.becomes_known();
     let (action, key) = match &path {
         Path::Info => (Action::ReadStatus, None),
         Path::Key(known, operation) => {

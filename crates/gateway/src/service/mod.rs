@@ -9,7 +9,6 @@ mod google_cse;
 mod ms_dke;
 mod native;
 
-use crate::config::Limits;
 use crate::listener::About;
 use crate::metrics::Counted;
 use crate::serve::Gateway;
@@ -20,11 +19,10 @@ use holdfast_wire::native::encode::{self, Body, Response as Answer};
 use holdfast_wire::native::{OPERATION_HEADER, RECEIPT_HEADER};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
@@ -143,32 +141,6 @@ fn ready(health: Health) -> Result<(), String> {
 fn tell_defect(operation: OperationId, error: &Error) {
     if error.kind() == ErrorKind::Internal {
         tracing::error!(%operation, error = error.chain(), "a defect");
-    }
-}
-
-pub(crate) async fn read_body(limits: &Limits, most: usize, body: Incoming) -> Result<Bytes, Error> {
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let too_large = || {
-        let detail = format!("the body has more than {} bytes", most);
-        Error::new(ErrorKind::TooLarge, Stage::Receive, detail)
-    };
-    if body.size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
-        return Err(too_large());
-    }
-    let limit = Duration::from_secs(limits.body_seconds);
-    match tokio::time::timeout(limit, Limited::new(body, most).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Error::new(ErrorKind::Malformed, Stage::Receive, "the body did not arrive whole")
-                .because(error))
-        }
-        Err(_elapsed) => {
-            Err(Error::new(ErrorKind::Deadline, Stage::Receive, "the body took too long to arrive")
-                .remedy("send the body at once"))
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Microsoft's Double Key Encryption: the document of a key for everybody, and decryption for whom a token lets in.
 
-use super::admission::{Admission, Received};
-use super::{Answered, read_body, trace_id};
+use super::admission::{Arrival, Received};
+use super::{Answered, trace_id};
+use crate::bodies::Taken;
 use crate::issuer;
 use crate::listener::About;
 use crate::ms_dke::{KeyService, Public, Told, is_lasting};
@@ -93,7 +94,17 @@ pub(super) async fn receive(
             Answered { answer: error::method_not_allowed(allowed), refused: Some(ErrorKind::NotFound) },
         );
     }
-    let admission = match Admission::of(gateway, &about, DEADLINE) {
+    let arrival = match Arrival::of(gateway, DEADLINE) {
+        Ok(arrival) => arrival,
+        Err(error) => return (route, refused(&service, &error)),
+    };
+    // Taken in, so that a connection of HTTP/2 gets its answer whole, and not looked at before it is known who asks: strangers learn nothing.
+    let body = timeout(BODY, arrival.body(gateway, &about, dke::MAX_BODY, body)).await;
+    let body = body.unwrap_or_else(|_elapsed| {
+        Err(Error::new(ErrorKind::Deadline, Stage::Receive, "the body took too long to arrive")
+            .remedy("send the body at once"))
+    });
+    let admission = match arrival.enter(gateway, &about) {
         Ok(admission) => admission,
         Err(error) => return (route, refused(&service, &error)),
     };
@@ -242,15 +253,9 @@ async fn decrypt(
     about: &About,
     service: &KeyService,
     received: &Received,
-    (key, id, body): (&str, &str, Incoming),
+    (key, id, body): (&str, &str, Result<Taken, Error>),
 ) -> Result<Response, Error> {
     let law = &gateway.law;
-    // Taken in, so that a connection of HTTP/2 gets its answer whole, and not looked at before it is known who asks: strangers learn nothing.
-    let body = timeout(BODY, read_body(&gateway.config.limits, dke::MAX_BODY, body)).await;
-    let body = body.unwrap_or_else(|_elapsed| {
-        Err(Error::new(ErrorKind::Deadline, Stage::Receive, "the body took too long to arrive")
-            .remedy("send the body at once"))
-    });
     let claims = examined(gateway, service, received)
         .await
         .inspect_err(|error| law.count_noise(about.source, error.kind().code()))?;
@@ -258,7 +263,7 @@ async fn decrypt(
     let request = said.as_ref().unwrap_or(&NOTHING_SAID);
     let inbound = inbound(about, service, received, (Proof::Issued(claims.token()), request));
     let recognised = law.recognise(&inbound)?;
-    about.stranger.is_known();
+    about.stranger.becomes_known();
     let name: Option<KeyName> = service.key(key).map(|(name, _)| name.clone());
     let turn_away =
         async |action, error| Err(law.turn_away(&recognised, (action, name.as_ref()), error).await);

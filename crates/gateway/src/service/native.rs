@@ -1,6 +1,6 @@
 //! The native API.
 
-use super::{Answered, RECEIPT, place, read_body, sealed, trace_id};
+use super::{Answered, RECEIPT, place, sealed, trace_id};
 use crate::detach::Detach;
 use crate::issuer;
 use crate::listener::About;
@@ -53,6 +53,7 @@ pub(super) async fn receive(
         Ok(matched) => matched.route,
         Err(reason) => {
             gateway.law.count_noise(about.source, "no-route");
+            gateway.bodies.drop(about.stranger.is_known(), body).await;
             let answer = encode::refused(&reason, Some(operation));
             return ("none", Answered { answer, refused: Some(ErrorKind::NotFound) });
         }
@@ -61,12 +62,13 @@ pub(super) async fn receive(
     if gateway.law.is_sealed() && !matches!(route.endpoint, native::Endpoint::Open(_)) {
         return (route.name, Answered::refused(&sealed(), operation));
     }
+    // It takes no place before its body has come: whoever does not send it keeps nobody out.
+    let body = gateway.bodies.take_in(about.stranger.is_known(), route.limit, body).await;
     // Stop orders are let in whatever else is under way.
     let place = match place(gateway, &about, is_stop(route)) {
         Ok(place) => place,
         Err(error) => return (route.name, Answered::refused(&error, operation)),
     };
-    let body = read_body(&gateway.config.limits, route.limit, body).await;
     let now = gateway.law.engines().world.now();
     let (uri, headers) = (parts.uri, parts.headers);
     let gateway = Arc::clone(gateway);
@@ -182,7 +184,7 @@ async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[
     let answered = match call {
         Ok(Call::Open(endpoint)) => Ok(Answered::ok(open(gateway, endpoint))),
         Ok(call) => {
-            dispatch(gateway, about, received, call).await.inspect(|_served| about.stranger.is_known())
+            dispatch(gateway, about, received, call).await.inspect(|_served| about.stranger.becomes_known())
         }
         Err(error) if received.route.access == Access::Open => Err(error),
         Err(error) => Err(Box::pin(undecoded(gateway, about, received, error)).await),

@@ -7,7 +7,7 @@ mod perform;
 mod says;
 mod tokens;
 
-use super::admission::Admission;
+use super::admission::Arrival;
 use super::{Answered, trace_id};
 use crate::google_cse::{Service, Services};
 use crate::listener::About;
@@ -130,29 +130,26 @@ async fn exchange(
     (parts, body): (Parts, Incoming),
     (operation, ticks): (OperationId, u64),
 ) -> (&'static str, Answered) {
-    let noise = |status, message| {
-        gateway.law.count_noise(about.source, "no-route");
-        Answered { answer: error::told(status, message, operation), refused: Some(ErrorKind::NotFound) }
-    };
-    let method = Method::of(path).filter(|_| parts.uri.query().is_none());
-    let Some(method) = method.filter(|method| service.methods().any(|known| known == *method)) else {
-        return ("cse-none", noise(error::NO_METHOD, "the key service has no such method"));
+    let method = match wanted(service, path, &parts) {
+        Ok(method) => method,
+        Err((route, (status, message), allow)) => {
+            gateway.law.count_noise(about.source, "no-route");
+            gateway.bodies.drop(about.stranger.is_known(), body).await;
+            let mut answer = error::told(status, message, operation);
+            answer.allow = allow;
+            return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
+        }
     };
     let route = method.route();
-    let verb = if method.is_read() { http::Method::GET } else { http::Method::POST };
-    if parts.method != verb {
-        let mut answered = noise(error::OTHER_VERB, "the method wants another HTTP verb");
-        answered.answer.allow = Some(if method.is_read() { "GET, OPTIONS" } else { "POST, OPTIONS" });
-        return (route, answered);
-    }
-    if !method.is_read() && !is_json(&parts.headers) {
-        return (route, noise(error::OTHER_TYPE, "the body must be `application/json`"));
-    }
-    let admission = match Admission::of(gateway, &about, DEADLINE) {
+    let arrival = match Arrival::of(gateway, DEADLINE) {
+        Ok(arrival) => arrival,
+        Err(error) => return (route, refused(&error, None, operation)),
+    };
+    let body = arrival.body(gateway, &about, MAX_BODY, body).await;
+    let admission = match arrival.enter(gateway, &about) {
         Ok(admission) => admission,
         Err(error) => return (route, refused(&error, None, operation)),
     };
-    let body = admission.body(&gateway.config.limits, MAX_BODY, body).await;
     let now = gateway.law.engines().world.now();
     let received = Received { operation, method, headers: parts.headers, now, ticks };
     let work = {
@@ -168,6 +165,29 @@ async fn exchange(
     };
     let told = |Refused { error, status }| refused(&error, status, operation);
     (route, admission.finish(gateway, operation, work, told).await)
+}
+
+/// Why a request is for no method: its route, what is answered, and which verbs there are.
+type Unwanted = (&'static str, (u16, &'static str), Option<&'static str>);
+
+/// The method that a request is for, by its head.
+fn wanted(service: &Service, path: &str, parts: &Parts) -> Result<Method, Unwanted> {
+    let method = Method::of(path).filter(|_| parts.uri.query().is_none());
+    let method = method.filter(|method| service.methods().any(|known| known == *method));
+    let method =
+        method.ok_or(("cse-none", (error::NO_METHOD, "the key service has no such method"), None))?;
+    let route = method.route();
+    let (verb, verbs) = match method.is_read() {
+        true => (http::Method::GET, "GET, OPTIONS"),
+        false => (http::Method::POST, "POST, OPTIONS"),
+    };
+    if parts.method != verb {
+        return Err((route, (error::OTHER_VERB, "the method wants another HTTP verb"), Some(verbs)));
+    }
+    if !method.is_read() && !is_json(&parts.headers) {
+        return Err((route, (error::OTHER_TYPE, "the body must be `application/json`"), None));
+    }
+    Ok(method)
 }
 
 fn refused(error: &Error, status: Option<u16>, operation: OperationId) -> Answered {
