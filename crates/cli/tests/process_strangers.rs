@@ -229,6 +229,56 @@ async fn any_number_of_anonymous_requests_costs_neither_memory_nor_disk_nor_a_st
     assert_eq!(noise(&data), sent);
 }
 
+/// A body that does not come takes nobody's place, and many bytes of strangers' bodies are not kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_never_end_keep_nobody_out_and_cost_bounded_memory() {
+    /// More than requests may be under way.
+    const SLOW: u8 = 40;
+    /// As many of the longest bodies that there are would be 384 MiB.
+    const LONG: u8 = 48;
+    let dir = tempfile::tempdir().unwrap();
+    let limits = "requests = 8\nbody_seconds = 600";
+    let gateway = Gateway::start(dir.path().join("data"), &dir.path().join("holdfast.toml"), limits);
+    let (status, said) = gateway.post("keys", r#"{"name":"k"}"#).await;
+    assert_eq!(status, 201, "{said}");
+    let head = |path: &str, length: usize| {
+        format!("POST /v1/tenants/dev/{path} HTTP/1.1\r\nhost: g\r\ncontent-length: {length}\r\n\r\n")
+    };
+    let mut slow = vec![];
+    for _ in 0..SLOW {
+        let mut stream = gateway.connect(2).await.unwrap();
+        stream.write_all(format!("{}{{", head("keys/k/encrypt", 100)).as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let before = gateway.server.resident();
+    let gateway = Arc::new(gateway);
+    let long: Vec<_> = (0..LONG)
+        .map(|_| {
+            let gateway = Arc::clone(&gateway);
+            let head = head("batch", 8 << 20);
+            tokio::spawn(async move {
+                let mut stream = gateway.connect(3).await.unwrap();
+                stream.write_all(head.as_bytes()).await.unwrap();
+                // Until it is let go, or all has been taken but the last byte.
+                let sent = stream.write_all(&vec![b' '; (8 << 20) - 1]).await;
+                (stream, sent.is_ok())
+            })
+        })
+        .collect();
+    let mut held = vec![];
+    for one in long {
+        held.push(one.await.unwrap());
+    }
+    let grown = gateway.server.resident().saturating_sub(before);
+    assert!(grown < 224 << 20, "{grown} bytes of memory for {LONG} bodies");
+    assert!(held.iter().any(|(_, sent)| *sent), "nobody's body is waited for");
+    let (status, said) = gateway.post("keys/k/encrypt", r#"{"plaintext":""}"#).await;
+    assert_eq!(status, 200, "{said}");
+    gateway.stops_at_once("k").await;
+    drop((slow, held));
+    Arc::into_inner(gateway).unwrap().server.ends();
+}
+
 /// Raises this process's own limit of open files: each connection is one here and one there.
 fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -231,3 +231,85 @@ fn crowded() -> Error {
         "too many bodies are on their way, and this one took longest",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+    use hyper::body::Frame;
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::Context;
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+    /// A body that comes as it is told to.
+    struct Told(UnboundedReceiver<Bytes>);
+
+    impl Body for Told {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.poll_recv(context).map(|data| data.map(|data| Ok(Frame::data(data))))
+        }
+    }
+
+    type Coming = tokio::task::JoinHandle<Result<Taken, Error>>;
+
+    /// One whose first bytes have been taken in.
+    async fn coming(room: &Arc<Room>, first: &'static [u8]) -> (UnboundedSender<Bytes>, Coming) {
+        let (tell, told) = unbounded_channel();
+        tell.send(Bytes::from_static(first)).unwrap();
+        let of = Arc::clone(room);
+        let taken = tokio::spawn(async move { of.take_in(Duration::from_secs(60), 100, Told(told)).await });
+        // There is one thread: by then it waits for more, and whoever has to make way for it has.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        (tell, taken)
+    }
+
+    #[tokio::test]
+    async fn what_comes_at_once_stands_in_no_line() {
+        let room = Room::of(0, 100);
+        let taken = room.take_in(Duration::ZERO, 100, Full::new(Bytes::from_static(b"body"))).await.unwrap();
+        assert_eq!((&*taken, room.line.len(), room.bytes.load(Ordering::Relaxed)), (&b"body"[..], 0, 4));
+        drop(taken);
+        assert_eq!(room.bytes.load(Ordering::Relaxed), 0);
+        let error = room.take_in(Duration::ZERO, 3, Full::new(Bytes::from_static(b"body"))).await.err();
+        assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_makes_way_where_there_are_too_many() {
+        let room = Arc::new(Room::of(2, 100));
+        let (_first_tell, first) = coming(&room, b"a").await;
+        let (second_tell, second) = coming(&room, b"b").await;
+        let (third_tell, third) = coming(&room, b"c").await;
+        assert_eq!(first.await.unwrap().err().unwrap().kind(), ErrorKind::Throttled);
+        for (tell, taken, whole) in [(second_tell, second, b"bd"), (third_tell, third, b"cd")] {
+            tell.send(Bytes::from_static(b"d")).unwrap();
+            drop(tell);
+            assert_eq!(&*taken.await.unwrap().unwrap(), whole);
+        }
+        assert_eq!((room.line.len(), room.bytes.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_makes_way_where_there_are_too_many_bytes() {
+        let room = Arc::new(Room::of(10, 10));
+        let (_first_tell, first) = coming(&room, b"123456").await;
+        let (second_tell, second) = coming(&room, b"123456").await;
+        assert_eq!(first.await.unwrap().err().unwrap().kind(), ErrorKind::Throttled);
+        drop(second_tell);
+        let taken = second.await.unwrap().unwrap();
+        // Nobody else is there to make way.
+        let alone = room.take_in(Duration::ZERO, 100, Full::new(Bytes::from_static(b"12345"))).await;
+        assert_eq!(alone.err().unwrap().kind(), ErrorKind::Throttled);
+        drop(taken);
+        assert_eq!(room.bytes.load(Ordering::Relaxed), 0);
+    }
+}

@@ -456,6 +456,8 @@ async fn every_refusal_has_its_name() {
     kms.sign_at(&path, b"", now()).announce(&mut peer, 1 << 20).await;
     peer.answer().await.unwrap().error(400, "ValidationException");
 
+    // What is refused by its head ends no connection.
+    let mut peer = gateway.stranger().await;
     for path in [
         "/acme/invalid/kms/xks/v1/health",
         "/nobody/kms/xks/v1/health",
@@ -468,8 +470,6 @@ async fn every_refusal_has_its_name() {
         "/acme/kms/xks/v1/keys/..%2fpayroll/encrypt",
         "/acme/kms/xks/v2/health",
     ] {
-        // What is not read ends its connection.
-        let mut peer = gateway.stranger().await;
         kms.sign_at(path, b"{}", now()).send(&mut peer).await.error(404, "InvalidUriPathException");
     }
     for method in ["GET", "PUT", "DELETE"] {
@@ -508,7 +508,31 @@ async fn every_refusal_has_its_name() {
     assert_eq!(with_id.count(), refused.len() - 6);
 }
 
-/// What one protocol encrypts opens through no other, with whatever is shown to it.
+/// Some clients read no answer once they are cut off while they send.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_refused_by_the_head_may_send_a_megabyte_and_reads_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, _api) = gateway(&directory.path().join("data"), vec![table("/acme", "aws")]).await;
+    let body = " ".repeat(1 << 20);
+    for version in ["--http1.1", "--http2"] {
+        let flags = [version, "--header", "expect:"].map(str::to_owned);
+        for _ in 0..5 {
+            for (path, status, name) in [
+                ("/acme/invalid/kms/xks/v1/health", 404, "InvalidUriPathException"),
+                ("/acme/kms/xks/v1/health", 400, "ValidationException"),
+            ] {
+                gateway.curl(&flags, "POST", path, &body).await.error(status, name);
+            }
+        }
+        gateway
+            .curl(&flags, "PUT", "/acme/kms/xks/v1/health", &body)
+            .await
+            .error(405, "InvalidUriPathException");
+        gateway.curl(&flags, "POST", "/v1/nothing", &body).await.refused(404, "not-found");
+    }
+    gateway.running.shut_down().await.unwrap();
+}
+
 /// The rows that the provider's published test client adds with `-a`, and what it is told beforehand.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_does_what_the_store_has_it_for() {
