@@ -256,22 +256,37 @@ pub(crate) fn devices(law: &Law) -> (String, Vec<Device>) {
     let device = |report: &pkcs11::Report| Device {
         id: report.name.clone(),
         model: report.about.as_ref().map_or_else(|| "unknown".into(), pool::model),
-        health_status: match (&report.condition, works) {
-            (pkcs11::Condition::Up, true) => Condition::Active,
-            (pkcs11::Condition::Up, false) => Condition::Unavailable,
-            // Out of the pool by an order: it could.
-            (pkcs11::Condition::Drained, _) => Condition::Degraded,
-            (pkcs11::Condition::Down(_) | pkcs11::Condition::Open(_) | pkcs11::Condition::Ejected(_), _) => {
-                Condition::Unavailable
-            }
-        },
+        health_status: standing(&report.condition, works),
     };
     (vendor, reports.iter().map(device).collect())
+}
+
+/// What the provider is told of a member, in a pool that works or does not.
+fn standing(member: &pkcs11::Condition, works: bool) -> Condition {
+    match (member, works) {
+        (pkcs11::Condition::Up, true) => Condition::Active,
+        // Out of the pool by an order, while others serve: where none does, this one does not either.
+        (pkcs11::Condition::Drained, true) => Condition::Degraded,
+        (pkcs11::Condition::Up | pkcs11::Condition::Drained, false)
+        | (pkcs11::Condition::Down(_) | pkcs11::Condition::Open(_) | pkcs11::Condition::Ejected(_), _) => {
+            Condition::Unavailable
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// "Degraded" is said of what serves still: in a pool of which nothing does, nothing is.
+    #[test]
+    fn where_nothing_serves_nothing_is_degraded() {
+        let down = pkcs11::Condition::Down("gone".into());
+        let all = [pkcs11::Condition::Up, pkcs11::Condition::Drained, down];
+        let told = |works| all.each_ref().map(|member| standing(member, works));
+        assert_eq!(told(true), [Condition::Active, Condition::Degraded, Condition::Unavailable]);
+        assert_eq!(told(false), [Condition::Unavailable; 3]);
+    }
 
     fn table() -> AwsXksTable {
         AwsXksTable {

@@ -83,9 +83,22 @@ pub fn refusal(error: &Error) -> Response {
         | ErrorKind::Stopped
         | ErrorKind::Throttled
         | ErrorKind::Deadline
-        | ErrorKind::Sealed => format!("{error}: {}", error.remedy_text()),
+        | ErrorKind::Sealed => format!("{error}: {}", remedy(error)),
     };
-    response(name, &message)
+    let mut response = response(name, &message);
+    response.retry_after = matches!(name.status, 429 | 503).then_some(1);
+    response
+}
+
+/// What to do, in words that are true here: the kinds' own are the native API's.
+fn remedy(error: &Error) -> &str {
+    let kind = error.kind();
+    match (kind, error.remedy_text()) {
+        (ErrorKind::Malformed | ErrorKind::TooLarge, remedy) if remedy == kind.row().remedy => {
+            "compare the request with the specification of the external key store proxy API, version 1"
+        }
+        (_, remedy) => remedy,
+    }
 }
 
 /// An error that needs no more words.
@@ -147,6 +160,23 @@ mod tests {
         let message = body["errorMessage"].as_str().unwrap();
         assert!(message.len() < 512 && message.bytes().all(|b| (0x20..0x7f).contains(&b)), "{message}");
         assert!(!bytes.contains(&b'\n'));
+    }
+
+    /// What the native API's users are told to do would lead those of a provider astray: they read it in the provider's logs.
+    #[test]
+    fn what_to_do_is_said_in_this_protocols_words() {
+        for kind in ErrorKind::ALL {
+            let Response { status, retry_after, body: Body::Plain(bytes), .. } =
+                refusal(&Error::new(kind, Stage::Decode, "what is wrong"))
+            else {
+                panic!()
+            };
+            let told = String::from_utf8(bytes).unwrap();
+            assert!(!told.contains("openapi") && !told.contains("holdfast encrypt"), "{told}");
+            assert_eq!(retry_after.is_some(), told.contains("Retry-After") || status == 503, "{told}");
+        }
+        let own = Error::new(ErrorKind::Malformed, Stage::Decode, "x").remedy("do that");
+        assert_eq!(remedy(&own), "do that");
     }
 
     #[test]
