@@ -25,8 +25,30 @@ struct Seen {
     time: String,
     operation: String,
     principal: String,
-    key: String,
+    /// Each that it was for: a `ReEncrypt` is for two.
+    keys: Vec<String>,
     succeeded: bool,
+}
+
+impl Seen {
+    /// Whether a record of ours can be of this request.
+    fn is_of(&self, here: &Self) -> bool {
+        let same = |there: &str, here: &str| there.is_empty() || here.is_empty() || there == here;
+        let keys = self.keys.is_empty() || here.keys.iter().all(|key| self.keys.contains(key));
+        // The one may name a role and the other its session: the account is the same.
+        keys && same(&self.operation, &here.operation)
+            && same(account(&self.principal), account(&here.principal))
+    }
+
+    /// How often a key store is asked for it.
+    fn asks(&self) -> usize {
+        if self.operation == "ReEncrypt" { 2 } else { 1 }
+    }
+}
+
+/// The account of an ARN; empty for a service's.
+fn account(arn: &str) -> &str {
+    if arn.starts_with("arn:") { arn.split(':').nth(4).unwrap_or_default() } else { "" }
 }
 
 /// What does not fit.
@@ -43,6 +65,8 @@ struct Finding {
 const ONLY_THERE: &str = "only in CloudTrail";
 const ONLY_HERE: &str = "only here";
 const NOT_GIVEN: &str = "succeeded there, refused here";
+const DIFFERS: &str = "for something else here";
+const MORE_OFTEN: &str = "more often here";
 
 /// Compares these files with the log, for the KMS keys that the log knows and for these.
 pub(super) fn run(
@@ -68,18 +92,17 @@ pub(super) fn run(
     source.entries(app, 0, |_, entry| {
         let record = event::parse(entry);
         if let Some((id, seen)) = recorded(&record) {
-            keys.insert(seen.key.clone());
+            keys.extend(seen.keys.iter().cloned());
             match when(&seen.time, (first, last)) {
                 // What both have belongs together, whatever their clocks say.
-                _ if theirs.contains_key(&id) => note_seen(&mut ours, id, seen),
-                Ordering::Equal => note_seen(&mut ours, id, seen),
+                _ if theirs.contains_key(&id) => ours.entry(id).or_insert_with(Vec::new).push(seen),
+                Ordering::Equal => ours.entry(id).or_insert_with(Vec::new).push(seen),
                 Ordering::Less => before = before.saturating_add(1),
                 Ordering::Greater => after = after.saturating_add(1),
             }
         }
         Ok(true)
     })?;
-    keys.remove("");
     let both = theirs.keys().filter(|id| ours.contains_key(*id)).count();
     let both = u64::try_from(both).unwrap_or(u64::MAX);
     let found = compare(&theirs, &ours, &keys);
@@ -105,10 +128,12 @@ fn when(time: &str, (first, last): (&str, &str)) -> Ordering {
     }
 }
 
-/// The first that was seen of a request; it succeeded if any of it did (a `ReEncrypt` asks twice).
-fn note_seen(all: &mut BTreeMap<String, Seen>, id: String, seen: Seen) {
-    let succeeded = seen.succeeded;
-    all.entry(id).or_insert(seen).succeeded |= succeeded;
+/// What CloudTrail says of a request; it may say it to the owner of each key.
+fn note_seen(all: &mut BTreeMap<String, Seen>, id: String, mut seen: Seen) {
+    let (succeeded, keys) = (seen.succeeded, std::mem::take(&mut seen.keys));
+    let noted = all.entry(id).or_insert(seen);
+    noted.succeeded |= succeeded;
+    noted.keys.extend(keys);
 }
 
 fn read(path: &Path) -> Result<Vec<(String, Seen)>, Failure> {
@@ -135,12 +160,13 @@ fn told(record: &Value) -> Option<(String, Seen)> {
     }
     let id = text(&["requestID"]);
     let resources = record.get("resources").and_then(Value::as_array).into_iter().flatten();
-    let key = resources.map(|resource| event::text(resource, &["ARN"])).find(|arn| arn.contains(":key/"));
+    let arns = resources.map(|resource| event::text(resource, &["ARN"]));
+    let keys = arns.filter(|arn| arn.contains(":key/")).map(str::to_owned).collect();
     let seen = Seen {
         time: text(&["eventTime"]),
         operation,
         principal: text(&["userIdentity", "arn"]),
-        key: key.unwrap_or_default().to_owned(),
+        keys,
         succeeded: record.get("errorCode").is_none_or(Value::is_null),
     };
     (!id.is_empty()).then_some((id, seen))
@@ -154,7 +180,10 @@ fn recorded(record: &Value) -> Option<(String, Seen)> {
         time: text(&["time"]),
         operation: text(&["protocol", "says", "kmsOperation"]),
         principal: text(&["protocol", "says", "awsPrincipalArn"]),
-        key: text(&["protocol", "says", "kmsKeyArn"]),
+        keys: Some(text(&["protocol", "says", "kmsKeyArn"]))
+            .filter(|key| !key.is_empty())
+            .into_iter()
+            .collect(),
         succeeded: text(&["outcome"]) == "success",
     };
     let is_one = text(&["protocol", "name"]) == holdfast_wire::xks::PROTOCOL.name() && !id.is_empty();
@@ -163,7 +192,7 @@ fn recorded(record: &Value) -> Option<(String, Seen)> {
 
 fn compare(
     theirs: &BTreeMap<String, Seen>,
-    ours: &BTreeMap<String, Seen>,
+    ours: &BTreeMap<String, Vec<Seen>>,
     keys: &BTreeSet<String>,
 ) -> Vec<Finding> {
     let finding = |id: &str, seen: &Seen, found| Finding {
@@ -172,22 +201,38 @@ fn compare(
         time: seen.time.clone(),
         operation: seen.operation.clone(),
         principal: seen.principal.clone(),
-        key: seen.key.clone(),
+        key: seen
+            .keys
+            .iter()
+            .find(|key| keys.contains(*key))
+            .or(seen.keys.first())
+            .cloned()
+            .unwrap_or_default(),
     };
     let mut all = Vec::new();
-    for (id, seen) in theirs.iter().filter(|(_, seen)| keys.contains(&seen.key)) {
+    for (id, seen) in theirs {
+        let of_ours = seen.keys.iter().any(|key| keys.contains(key));
         match ours.get(id) {
             // What failed there may have failed before it came to us.
-            None if seen.succeeded => all.push(finding(id, seen, ONLY_THERE)),
-            Some(here) if seen.succeeded && !here.succeeded => all.push(finding(id, seen, NOT_GIVEN)),
+            None if seen.succeeded && of_ours => all.push(finding(id, seen, ONLY_THERE)),
+            Some(here) if seen.succeeded && of_ours && here.iter().all(|here| !here.succeeded) => {
+                all.push(finding(id, seen, NOT_GIVEN));
+            }
             None | Some(_) => {}
         }
     }
-    all.extend(
-        ours.iter()
-            .filter(|(id, _)| !theirs.contains_key(*id))
-            .map(|(id, seen)| finding(id, seen, ONLY_HERE)),
-    );
+    for (id, here) in ours {
+        match theirs.get(id) {
+            None => all.extend(here.first().map(|seen| finding(id, seen, ONLY_HERE))),
+            // Whoever has a credential of the store may give the id of somebody else's request.
+            Some(there) => {
+                let (same, other): (Vec<_>, Vec<_>) = here.iter().partition(|seen| there.is_of(seen));
+                all.extend(other.into_iter().map(|seen| finding(id, seen, DIFFERS)));
+                let given = same.into_iter().filter(|seen| seen.succeeded);
+                all.extend(given.skip(there.asks()).map(|seen| finding(id, seen, MORE_OFTEN)));
+            }
+        }
+    }
     all.sort_by(|one, other| one.time.cmp(&other.time));
     all
 }
@@ -214,6 +259,14 @@ mod tests {
         })
     }
 
+    fn noted(records: &[Value]) -> BTreeMap<String, Vec<Seen>> {
+        let mut ours = BTreeMap::new();
+        for (id, seen) in records.iter().filter_map(recorded) {
+            ours.entry(id).or_insert_with(Vec::new).push(seen);
+        }
+        ours
+    }
+
     #[test]
     fn what_only_one_side_has_seen_is_found() {
         let theirs: BTreeMap<_, _> = [
@@ -227,18 +280,13 @@ mod tests {
         .iter()
         .filter_map(told)
         .collect();
-        let mut ours = BTreeMap::new();
-        for record in [
+        let ours = noted(&[
             here("both", "success"),
             here("refused-here", "refused"),
             here("forged", "success"),
             here("", "success"),
             json!({"protocol": {"name": "native", "request": "native"}}),
-        ] {
-            if let Some((id, seen)) = recorded(&record) {
-                note_seen(&mut ours, id, seen);
-            }
-        }
+        ]);
         let keys = BTreeSet::from([KEY.to_owned()]);
         let found: Vec<_> =
             compare(&theirs, &ours, &keys).into_iter().map(|found| (found.request, found.found)).collect();
@@ -249,13 +297,46 @@ mod tests {
         assert!(compare(&theirs, &BTreeMap::new(), &BTreeSet::new()).is_empty());
     }
 
+    /// Whoever has a credential may give the id of a request that there was.
     #[test]
-    fn a_request_that_asks_twice_is_one() {
-        let mut ours = BTreeMap::new();
-        for outcome in ["refused", "success"] {
-            let (id, seen) = recorded(&here("re-encrypt", outcome)).unwrap();
-            note_seen(&mut ours, id, seen);
-        }
-        assert!(ours["re-encrypt"].succeeded && ours.len() == 1);
+    fn an_id_that_is_given_for_something_else_or_more_often_hides_nothing() {
+        const OTHER: &str = "arn:aws:kms:eu-central-1:111122223333:key/0000";
+        let theirs: BTreeMap<_, _> =
+            [there("id", "Decrypt", None), there("role", "Decrypt", None)].iter().filter_map(told).collect();
+        let saying = |id: &str, says: &str, what: &str| {
+            let mut record = here(id, "success");
+            record["protocol"]["says"][says] = what.into();
+            record
+        };
+        let ours = noted(&[
+            here("id", "success"),
+            here("id", "refused"),
+            here("id", "success"),
+            saying("id", "kmsKeyArn", OTHER),
+            saying("id", "kmsOperation", "Encrypt"),
+            saying("id", "awsPrincipalArn", "arn:aws:iam::999999999999:user/thief"),
+            saying("role", "awsPrincipalArn", "arn:aws:sts::111122223333:assumed-role/a/session"),
+        ]);
+        let found = compare(&theirs, &ours, &BTreeSet::from([KEY.to_owned()]));
+        let found: Vec<_> = found.iter().map(|found| (found.request.as_str(), found.found)).collect();
+        assert_eq!(found, [("id", DIFFERS), ("id", DIFFERS), ("id", DIFFERS), ("id", MORE_OFTEN)]);
+    }
+
+    #[test]
+    fn a_request_for_two_keys_is_ours_by_either_and_asks_twice() {
+        let mut event = there("re-encrypt", "ReEncrypt", None);
+        let source = "arn:aws:kms:eu-central-1:111122223333:key/source";
+        event["resources"] = json!([{"ARN": source}, {"ARN": KEY}]);
+        let theirs: BTreeMap<_, _> = [event].iter().filter_map(told).collect();
+        let keys = BTreeSet::from([KEY.to_owned()]);
+        let missing = compare(&theirs, &BTreeMap::new(), &keys);
+        assert!(matches!(&missing[..], [one] if one.found == ONLY_THERE && one.key == KEY), "{missing:?}");
+        let mut record = here("re-encrypt", "success");
+        record["protocol"]["says"]["kmsOperation"] = "ReEncrypt".into();
+        let twice = noted(&[record.clone(), here("none", "refused"), record.clone()]);
+        let found = compare(&theirs, &twice, &keys);
+        assert!(matches!(&found[..], [one] if one.found == ONLY_HERE && one.request == "none"), "{found:?}");
+        let thrice = noted(&[record.clone(), record.clone(), record]);
+        assert!(matches!(&compare(&theirs, &thrice, &keys)[..], [one] if one.found == MORE_OFTEN));
     }
 }
