@@ -49,7 +49,9 @@ impl From<Error> for Unseen {
         match Verdict::of(&error) {
             Verdict::Lost => Self::Lost(why),
             Verdict::Stopped => Self::Stopped(why),
-            Verdict::Unfit | Verdict::Refused => Self::Unusable(why),
+            Verdict::Unfit | Verdict::Refused if Verdict::is_of_the_key(&error) => Self::Unusable(why),
+            // A defect, there or here, is nobody's order: what is known stays known within its lease.
+            Verdict::Unfit | Verdict::Refused => Self::Unable(why),
         }
     }
 }

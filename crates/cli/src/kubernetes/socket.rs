@@ -111,6 +111,7 @@ fn prepare(directory: &Path, group: Option<u32>) -> Result<(), Failure> {
         ))
         .remedy(format!("`chmod go-w {shown}`, or name a socket in a directory of its own")));
     }
+    unmovable(directory, own)?;
     if let Some(group) = group {
         let enters = if meta.gid() == group { 0o010 } else { 0o001 };
         if meta.mode() & enters == 0 {
@@ -120,6 +121,28 @@ fn prepare(directory: &Path, group: Option<u32>) -> Result<(), Failure> {
             .remedy(format!(
                 "`chgrp {group} {shown} && chmod g+x {shown}`; if a systemd unit makes it, `Group=` and `RuntimeDirectoryMode=0710`, as in deploy/kubernetes/holdfast-kms-group.conf"
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Whoever can write to a directory above it can put another one in its place.
+fn unmovable(directory: &Path, own: u32) -> Result<(), Failure> {
+    let looked = |error: &std::io::Error| Failure::file("look at", directory, error);
+    let whole = directory.canonicalize().map_err(|error| looked(&error))?;
+    for above in whole.ancestors().skip(1) {
+        let meta = above.symlink_metadata().map_err(|error| looked(&error))?;
+        let is_others = meta.uid() != own && meta.uid() != 0;
+        // In a sticky one nobody moves what is another's (unlink(2)).
+        let is_open = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
+        if is_others || is_open {
+            let (above, shown) = (above.display(), directory.display());
+            return Err(Failure::usage(format!(
+                "`{shown}` lies in `{above}`, whose owner or writers could replace it, and so the socket"
+            ))
+            .remedy(
+                "name a socket in a directory below ones that are root's or your own, as /run/holdfast",
+            ));
         }
     }
     Ok(())

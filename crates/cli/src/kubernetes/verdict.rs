@@ -29,6 +29,18 @@ impl Verdict {
         }
     }
 
+    /// Whether a refusal says that the key cannot be used. A defect on either side, or a setting here, says nothing of it.
+    pub(crate) fn is_of_the_key(error: &Error) -> bool {
+        matches!(error.cause(), Cause::Integrity) || error.kind().is_some_and(Self::is_of_kind)
+    }
+
+    fn is_of_kind(kind: ErrorKind) -> bool {
+        matches!(
+            kind,
+            ErrorKind::KeyState | ErrorKind::Unsupported | ErrorKind::BudgetExhausted | ErrorKind::Integrity
+        )
+    }
+
     fn of_kind(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::Throttled
@@ -87,5 +99,14 @@ mod tests {
         );
         assert_eq!(of(Verdict::Stopped), "unauthenticated denied not-found stopped sealed");
         assert_eq!(of(Verdict::Unfit), "key-state");
+    }
+
+    /// Whatever else a look is told, what is known stays known within its lease.
+    #[test]
+    fn a_defect_stops_no_key() {
+        let of = |kind| Verdict::is_of_kind(kind);
+        let all = ErrorKind::ALL.into_iter().filter(|kind| of(*kind));
+        let all = all.map(ErrorKind::code).collect::<Vec<_>>().join(" ");
+        assert_eq!(all, "key-state unsupported integrity budget-exhausted");
     }
 }

@@ -119,6 +119,13 @@ fn a_place_that_others_can_change_is_refused() {
     fs::set_permissions(&dir, Permissions::from_mode(0o1777)).unwrap();
     refuses(&dir.join("kms.sock"), "others can write to");
     fs::set_permissions(&dir, Permissions::from_mode(0o750)).unwrap();
+    // One that others could put another one in the place of.
+    let inner = dir.join("inner");
+    fs::create_dir(&inner).unwrap();
+    fs::set_permissions(&inner, Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(&dir, Permissions::from_mode(0o770)).unwrap();
+    refuses(&inner.join("kms.sock"), "could replace it");
+    fs::set_permissions(&dir, Permissions::from_mode(0o750)).unwrap();
     fs::write(dir.join("kms.sock"), "precious").unwrap();
     refuses(&dir.join("kms.sock"), "is no socket");
     assert_eq!(fs::read_to_string(dir.join("kms.sock")).unwrap(), "precious");
