@@ -7,7 +7,7 @@ use super::plan::transition;
 use super::proof::Intent;
 use super::record::{Done, Facts, Scene};
 use super::recover::OpenIntent;
-use super::work::ROTATE_AT;
+use super::work::BUDGET;
 use super::{Engines, Pipeline, TenantView};
 use crate::action::Action;
 use crate::caller::Caller;
@@ -150,7 +150,7 @@ impl<P: Ports> Pipeline<P> {
             let mut changes = Vec::with_capacity(page.rows.len());
             for key in &page.rows {
                 if key.algorithm.has_budget() {
-                    self.count_all(key).await?;
+                    self.count_unknown(key).await?;
                 }
                 let Ok(Some(stopped)) = transition(key, Transition::Suspend) else { continue };
                 let epoch = key.epoch.next();
@@ -183,13 +183,17 @@ impl<P: Ports> Pipeline<P> {
         Ok(suspended)
     }
 
-    /// Of every version: new work may have taken any of them since, and may be given back to any of them.
-    async fn count_all(&self, key: &Key) -> Result<(), Error> {
+    /// Counts half of what the backup leaves of each version's budget: new work may have taken any of them since, and may be given back to any of
+    /// them. A version that reaches half of its budget is rotated, so more than this was used only while that was under way, or failed, with
+    /// alarms. To fill up to half would count nothing from the second time on, and to add half of the whole would leave nothing then.
+    async fn count_unknown(&self, key: &Key) -> Result<(), Error> {
         let mut after = None;
         loop {
             let page = self.engines.state.versions(key.id, after, MAX_PAGE).await?;
             for version in &page.rows {
-                self.engines.state.count(key.id, version.number, ROTATE_AT).await?;
+                let used = self.engines.state.count(key.id, version.number, 0).await?;
+                let unknown = BUDGET.saturating_sub(used).div_ceil(2);
+                self.engines.state.count(key.id, version.number, unknown).await?;
             }
             after = page.rows.last().map(|version| version.number);
             if !page.more {

@@ -236,3 +236,28 @@ fn versions_with_a_budget_are_due_for_rotation() {
         assert!(now(back.state().count(key.id, version, 0)).unwrap() >= 1 << 31, "{number}");
     }
 }
+
+#[test]
+fn a_version_with_a_budget_outlives_many_restorations_and_each_is_counted() {
+    let rig = rig();
+    now(rig.create(new_key("counted", Algorithm::Aes256Gcm))).unwrap();
+    let mut used = 0;
+    let mut last = None;
+    for _ in 0..5 {
+        let from = last.as_ref().unwrap_or(&rig);
+        let (pipeline, log, _) = restored(from, vec![]);
+        let (state, keys) = (pipeline.engines().state.copy(), rig.keys().clone());
+        let back = now(Rig::open(keys, state, log.clone(), rig.world.clone(), log.recovery())).unwrap();
+        let key = back.state().find(&back.acme, &name("counted")).unwrap();
+        let count = now(back.state().count(key.id, KeyVersion::FIRST, 0)).unwrap();
+        // What was used of it between a backup and a loss nobody knows, each time.
+        assert!(count >= 1 << 31 && count > used && count < 1 << 32, "{count} after {used}");
+        used = count;
+        last = Some(back);
+    }
+    let back = last.unwrap();
+    now(back.transition("counted", Transition::Resume)).unwrap();
+    now(back.bytes("alice", "counted", encrypt(b"data", Context::EMPTY))).unwrap();
+    now(back.pipeline.finish_what_waits()).unwrap();
+    assert_eq!(back.state().find(&back.acme, &name("counted")).unwrap().newest.get(), 2);
+}
