@@ -371,7 +371,8 @@ pub fn stop_orders(
                 (order.action, order.subject) = (Action::SuspendKey, None);
             }
         }
-        if !action.is_some_and(Action::is_stop) {
+        // A seal has stopped a process that is gone.
+        if !action.is_some_and(|action| action.is_stop() && action != Action::Seal) {
             continue;
         }
         let earlier = orders.iter().position(|order| order.operation == operation);

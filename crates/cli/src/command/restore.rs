@@ -81,6 +81,7 @@ impl Restore {
             "taken": manifest.taken,
             "keys_suspended": restored.suspended,
             "stops_given_again": restored.stops,
+            "stops_refused": restored.refused,
             "stops_of_unknown_tenants": restored.unknown,
             "logs": logs,
             "sha256": sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),

@@ -56,6 +56,8 @@ pub struct Restored {
     pub suspended: u64,
     /// Stop orders that were given again.
     pub stops: usize,
+    /// Those that were refused: what there was to stop is not in the backup, or is stopped for good.
+    pub refused: usize,
     /// Stop orders of tenants that the backup does not have.
     pub unknown: usize,
 }
@@ -101,8 +103,10 @@ impl<P: Ports> Pipeline<P> {
                 restored.unknown += 1;
                 continue;
             }
-            pipeline.tell(order).await?;
-            restored.stops += 1;
+            match pipeline.tell(order).await? {
+                true => restored.stops += 1,
+                false => restored.refused += 1,
+            }
         }
         for tenant in &begun {
             restored.suspended += pipeline.suspend_all(tenant, (backup, shares), &mut progress).await?;

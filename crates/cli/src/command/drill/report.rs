@@ -86,6 +86,8 @@ pub(crate) struct Restored {
     pub(crate) only_in_token: FirstOf<String>,
     /// Stop orders that would be given again.
     pub(super) stops: FirstOf<Stop>,
+    /// Those among them that would be refused: what there was to stop is not in the backup, or is stopped for good.
+    pub(super) stops_refused: usize,
     /// Those among them of tenants that the backup does not have.
     pub(super) stops_of_unknown_tenants: usize,
 }
