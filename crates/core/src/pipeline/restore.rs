@@ -13,7 +13,7 @@ use crate::action::Action;
 use crate::caller::Caller;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
-use crate::id::{InstanceId, OperationId, TenantId};
+use crate::id::{InstanceId, KeyName, OperationId, TenantId};
 use crate::key::Key;
 use crate::lifecycle::Transition;
 use crate::port::{Committed, Mark, Ports, Priority, State, StateChange, World};
@@ -48,12 +48,14 @@ pub struct EarlierLog {
 }
 
 /// What a restoration did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
     /// The commit of the state that the backup holds, as the state itself says.
     pub commit: u64,
     /// Keys that were in use and are suspended now.
     pub suspended: u64,
+    /// Keys that wait to be destroyed, each for its whole period from now on: an order that was taken back after the backup is in force again.
+    pub waiting: Vec<(TenantId, KeyName)>,
     /// Stop orders that were given again.
     pub stops: usize,
     /// Those that were refused: what there was to stop is not in the backup, or is stopped for good.
@@ -109,7 +111,9 @@ impl<P: Ports> Pipeline<P> {
             }
         }
         for tenant in &begun {
-            restored.suspended += pipeline.suspend_all(tenant, (backup, shares), &mut progress).await?;
+            let (suspended, waiting) = pipeline.suspend_all(tenant, (backup, shares), &mut progress).await?;
+            restored.suspended += suspended;
+            restored.waiting.extend(waiting.into_iter().map(|key| (tenant.own.tenant.clone(), key)));
         }
         Ok((pipeline, restored))
     }
@@ -138,17 +142,18 @@ impl<P: Ports> Pipeline<P> {
         Ok(Begun { view, own, operation, intent, context })
     }
 
-    /// Suspends every key of a tenant that could be used, and closes its restoration. What has been encrypted since the backup was taken
-    /// is not counted, so versions with a budget count as due for rotation.
+    /// Suspends every key of a tenant that could be used, has those that are to be destroyed wait anew, and closes its restoration. What has been
+    /// encrypted since the backup was taken is not counted, so versions with a budget count as due for rotation. Gives how many are suspended,
+    /// and which wait.
     async fn suspend_all(
         &self,
         begun: &Begun<P>,
         (backup, shares): (Committed, Option<u32>),
         progress: &mut (impl FnMut(u64) + Send),
-    ) -> Result<u64, Error> {
+    ) -> Result<(u64, Vec<KeyName>), Error> {
         let Begun { view, own, operation, intent, context } = begun;
         let tenant = &own.tenant;
-        let (mut suspended, mut after, mut state) = (0, None, None);
+        let (mut suspended, mut waiting, mut after, mut state) = (0_u64, Vec::new(), None, None);
         loop {
             let page = self.engines.state.keys(tenant, after.as_ref(), MAX_PAGE).await?;
             let mut changes = Vec::with_capacity(page.rows.len());
@@ -156,12 +161,18 @@ impl<P: Ports> Pipeline<P> {
                 if key.algorithm.has_budget() {
                     self.count_unknown(key).await?;
                 }
-                let Ok(Some(stopped)) = transition(key, Transition::Suspend) else { continue };
-                let epoch = key.epoch.next();
-                let changed = Key { state: stopped, resumes_to: key.state, epoch, ..key.clone() };
+                let changed = if let Some(changed) = self.waits_anew(key, self.engines.world.now()) {
+                    waiting.push(key.name.clone());
+                    changed
+                } else if let Ok(Some(stopped)) = transition(key, Transition::Suspend) {
+                    suspended += 1;
+                    let epoch = key.epoch.next();
+                    Key { state: stopped, resumes_to: key.state, epoch, ..key.clone() }
+                } else {
+                    continue;
+                };
                 changes.push(StateChange::Key { key: changed, expected: Some(key.epoch) });
             }
-            suspended += u64::try_from(changes.len()).unwrap_or(u64::MAX);
             progress(u64::try_from(page.rows.len()).unwrap_or(u64::MAX));
             if !changes.is_empty() {
                 state = Some(self.engines.state.commit(intent, changes).await?);
@@ -178,13 +189,16 @@ impl<P: Ports> Pipeline<P> {
         let inbound = own_inbound(*operation, tenant, world.now(), world.ticks());
         let scene = Scene { view, caller: own, inbound: &inbound, context };
         let mut facts = Facts::new(*operation, Action::Restore);
-        facts.subject = Some(format!("{suspended} keys suspended").into());
+        facts.subject = Some(match waiting.len() {
+            0 => format!("{suspended} keys suspended").into(),
+            waiting => format!("{suspended} keys suspended; {waiting} wait anew to be destroyed").into(),
+        });
         facts.state = state;
         let mark = Mark::Outcome(*operation, state);
         let ((), recording) =
             self.record(&scene, &facts, mark, Priority::Ordinary, || ((), Ok(Done::Success)))?;
         let _receipt = recording.durable(&self.engines.log).await?;
-        Ok(suspended)
+        Ok((suspended, waiting))
     }
 
     /// Counts half of what the backup leaves of each version's budget: new work may have taken any of them since, and may be given back to any of

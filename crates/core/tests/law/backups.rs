@@ -7,9 +7,10 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::{Command, Done, VerifiedBackup};
 use holdfast_core::context::Context;
+use holdfast_core::destruction::WaitingPeriod;
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::pipeline::{EarlierLog, Engines, OpenIntent, Pipeline, Restoration, Restored};
-use holdfast_core::port::State;
+use holdfast_core::port::{State, World as _};
 use holdfast_core::{Error, ErrorKind, InstanceId, KeyVersion, OperationId};
 
 fn rig() -> Rig {
@@ -260,4 +261,38 @@ fn a_version_with_a_budget_outlives_many_restorations_and_each_is_counted() {
     now(back.bytes("alice", "counted", encrypt(b"data", Context::EMPTY))).unwrap();
     now(back.pipeline.finish_what_waits()).unwrap();
     assert_eq!(back.state().find(&back.acme, &name("counted")).unwrap().newest.get(), 2);
+}
+
+/// Whether an order was taken back after the backup nobody may know: it is not completed by the clocks of before.
+#[test]
+fn a_key_that_is_to_be_destroyed_waits_anew_and_comes_back_no_further_than_suspended() {
+    const HOUR: u64 = 3600;
+    let pass = |rig: &Rig, hours: u64| {
+        for _ in 0..hours {
+            rig.world.pass(HOUR);
+            now(rig.pipeline.finish_what_waits()).unwrap();
+        }
+    };
+    let rig = rig();
+    let two = WaitingPeriod::of_days(2).unwrap();
+    now(rig.transition("kek", Transition::Deactivate)).unwrap();
+    now(rig.transition("kek", Transition::Destroy(Some(two)))).unwrap();
+    pass(&rig, 47);
+    let (pipeline, log, restored) = restored(&rig, vec![]);
+    assert_eq!((restored.suspended, restored.waiting), (0, vec![(rig.acme.clone(), name("kek"))]));
+    let last = log.of("acme").pop().unwrap();
+    assert_eq!(last.text("subject"), "0 keys suspended; 1 wait anew to be destroyed");
+    let (state, keys) = (pipeline.engines().state.copy(), rig.keys().clone());
+    let back = now(Rig::open(keys, state, log.clone(), rig.world.clone(), log.recovery())).unwrap();
+    let kek = |rig: &Rig| rig.state().find(&rig.acme, &name("kek")).unwrap();
+    assert_eq!(kek(&back).destruction.unwrap().due(), rig.world.now().plus_seconds(48 * HOUR));
+    // By the gateway's uptime too: somebody may set the wall clock forward, and confirm that.
+    assert!(kek(&back).destruction.unwrap().up_left(47 * HOUR) >= 47 * HOUR);
+    pass(&back, 47);
+    assert_eq!(kek(&back).state, KeyState::Suspended);
+    now(back.transition("kek", Transition::CancelDestruction)).unwrap();
+    assert_eq!((kek(&back).state, kek(&back).resumes_to), (KeyState::Suspended, KeyState::Deactivated));
+    now(back.transition("kek", Transition::Destroy(Some(two)))).unwrap();
+    pass(&back, 49);
+    assert_eq!(kek(&back).state, KeyState::Destroyed);
 }

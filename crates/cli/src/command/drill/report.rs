@@ -80,6 +80,8 @@ pub(crate) struct Restored {
     pub(crate) versions_opened: u64,
     /// Keys that would come up suspended.
     suspended: FirstOf<String>,
+    /// Keys that would wait to be destroyed, each for its whole period anew.
+    wait_to_be_destroyed: FirstOf<String>,
     /// Keys with a budget, which would rotate with their first use.
     rotate: FirstOf<String>,
     /// Keys that are only where their token is.
@@ -185,7 +187,9 @@ impl Report {
             }
             Custody::Token | Custody::VendorAttested => {}
         }
-        if key.state == KeyState::Suspended {
+        if key.destruction.is_some() {
+            self.restored.wait_to_be_destroyed.add(name());
+        } else if key.state == KeyState::Suspended {
             self.restored.suspended.add(name());
             if key.algorithm.has_budget() {
                 self.restored.rotate.add(name());
@@ -261,6 +265,7 @@ impl Report {
         let stops = FirstOf { count: restored.stops.count, first: first.collect() };
         rows.push(row("stops given again", &stops));
         rows.push(row("keys suspended", &restored.suspended));
+        rows.push(row("wait to be destroyed", &restored.wait_to_be_destroyed));
         rows.push(row("keys that rotate", &restored.rotate));
         rows.push(row("only in their token", &restored.only_in_token));
         app.printer.line("")?;
