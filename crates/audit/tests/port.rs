@@ -80,6 +80,22 @@ async fn a_seal_is_no_stop_order_that_is_given_again() {
     assert_eq!(orders_of(data.path(), &tenant, &entries).await, [Action::SuspendKey]);
 }
 
+#[tokio::test]
+async fn what_took_back_an_order_to_destroy_is_among_them() {
+    let data = tempfile::tempdir().unwrap();
+    let tenant = "acme".parse().unwrap();
+    let entries = [
+        ("cancel-destruction", "refused"),
+        ("destroy-key", "intent"),
+        ("destroy-key", "success"),
+        ("cancel-destruction", "intent"),
+        ("cancel-destruction", "success"),
+    ];
+    // One that is younger than the backup is a suspension; an older one is taken back.
+    let orders = orders_of(data.path(), &tenant, &entries).await;
+    assert_eq!(orders, [Action::SuspendKey, Action::CancelDestruction]);
+}
+
 /// The actions of the orders that a log of these entries holds; each action is one operation, of one key.
 async fn orders_of(data: &Path, tenant: &TenantId, entries: &[(&str, &str)]) -> Vec<Action> {
     let (log, _) = GatewayLog::open(common::config(data), Seeds).unwrap();
@@ -89,7 +105,7 @@ async fn orders_of(data: &Path, tenant: &TenantId, entries: &[(&str, &str)]) -> 
             let id = Action::from_name(action).unwrap() as u8;
             let operation = OperationId::from_bytes([id; 16]);
             let event = format!(
-                r#"{{"operation":"{operation}","action":"{action}","outcome":"{outcome}","key":{{"name":"kek"}}}}"#
+                r#"{{"operation":"{operation}","action":"{action}","outcome":"{outcome}","key":{{"name":"kek","id":"id"}}}}"#
             );
             bytes.extend_from_slice(event.as_bytes());
         };

@@ -2,10 +2,11 @@
 //! custodian says so, and stop orders that the backup is too old for are given again.
 
 use super::command::own_inbound;
+use super::destruction::plan_cancel;
 use super::found::{not_loaded, own_caller};
-use super::plan::transition;
+use super::plan::{Planned, transition};
 use super::proof::Intent;
-use super::record::{Done, Facts, Scene};
+use super::record::{Done, Facts, NamedKey, Scene};
 use super::recover::OpenIntent;
 use super::work::BUDGET;
 use super::{Engines, Pipeline, TenantView};
@@ -32,7 +33,8 @@ pub struct Restoration<'a> {
     pub build: &'a str,
     /// What each log was when the backup was taken.
     pub logs: Vec<EarlierLog>,
-    /// Stop orders that copies of the logs hold and the backup may not, in their order.
+    /// Stop orders that copies of the logs hold and the backup may not, in their order; and what took back an order to destroy, with the key's id as
+    /// its subject.
     pub stops: Vec<OpenIntent>,
     /// The generation of shares of the root key that came with the backup: the state may have recorded a later one already.
     pub shares: Option<u32>,
@@ -56,6 +58,8 @@ pub struct Restored {
     pub suspended: u64,
     /// Keys that wait to be destroyed, each for its whole period from now on: an order that was taken back after the backup is in force again.
     pub waiting: Vec<(TenantId, KeyName)>,
+    /// Orders to destroy that the backup holds, and that were taken back after it.
+    pub cancelled: usize,
     /// Stop orders that were given again.
     pub stops: usize,
     /// Those that were refused: what there was to stop is not in the backup, or is stopped for good.
@@ -102,7 +106,11 @@ impl<P: Ports> Pipeline<P> {
         let mut restored = Restored { commit: backup.sequence, ..Restored::default() };
         for order in restoration.stops {
             if pipeline.tenant(&order.tenant).is_none() {
-                restored.unknown += 1;
+                restored.unknown += usize::from(order.action.is_stop());
+                continue;
+            }
+            if order.action == Action::CancelDestruction {
+                restored.cancelled += usize::from(pipeline.cancel_again(order).await?);
                 continue;
             }
             match pipeline.tell(order).await? {
@@ -140,6 +148,31 @@ impl<P: Ports> Pipeline<P> {
         let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &context };
         let intent = self.own_intent(&scene, &Facts::new(operation, Action::Restore)).await?;
         Ok(Begun { view, own, operation, intent, context })
+    }
+
+    /// Takes back an order to destroy that the backup holds, as somebody did after it; gives whether there was one. The key is suspended with all
+    /// others afterwards.
+    async fn cancel_again(&self, order: OpenIntent) -> Result<bool, Error> {
+        let OpenIntent { operation, tenant, action, key, subject: id } = order;
+        // What the backup's state has seen already was not about an order that it holds.
+        if self.engines.state.committed(operation).await?.is_some() {
+            return Ok(false);
+        }
+        let Some(name) = key else { return Ok(false) };
+        let Some(entry) = self.engines.state.key(&tenant, &name).await? else { return Ok(false) };
+        let is_of_it = id.is_some_and(|id| id.as_bytes() == entry.key.id.text());
+        let Some(Planned { changes, .. }) = is_of_it.then(|| plan_cancel(&entry).ok()).flatten() else {
+            return Ok(false);
+        };
+        let view = self.tenant(&tenant).ok_or_else(not_loaded)?;
+        let own = own_caller(&tenant)?;
+        let world = &self.engines.world;
+        let inbound = own_inbound(operation, &tenant, world.now(), world.ticks());
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &Context::EMPTY };
+        let mut facts = Facts::new(operation, action);
+        facts.key = Some(NamedKey::of(&entry.key, None));
+        self.change_own(&scene, facts, changes).await?;
+        Ok(true)
     }
 
     /// Suspends every key of a tenant that could be used, has those that are to be destroyed wait anew, and closes its restoration. What has been

@@ -296,3 +296,38 @@ fn a_key_that_is_to_be_destroyed_waits_anew_and_comes_back_no_further_than_suspe
     pass(&back, 49);
     assert_eq!(kek(&back).state, KeyState::Destroyed);
 }
+
+#[test]
+fn an_order_to_destroy_that_was_taken_back_is_taken_back_again() {
+    let rig = rig();
+    now(rig.create(new_key("other", Algorithm::Ed25519))).unwrap();
+    let days = |days| Transition::Destroy(WaitingPeriod::of_days(days));
+    for key in ["kek", "other"] {
+        now(rig.transition(key, Transition::Deactivate)).unwrap();
+        now(rig.transition(key, days(1))).unwrap();
+    }
+    let kek = rig.state().find(&rig.acme, &name("kek")).unwrap().id.to_string();
+    let stops = vec![
+        stop(&rig, 1, Action::CancelDestruction, Some("kek"), Some(&kek)),
+        // Ordered anew, with more time.
+        stop(&rig, 2, Action::DestroyKey, Some("kek"), Some("after 9 days")),
+        // Of another key, which had the name.
+        stop(&rig, 3, Action::CancelDestruction, Some("other"), Some(&kek)),
+    ];
+    let (pipeline, log, told) = restored(&rig, stops);
+    assert_eq!((told.cancelled, told.stops, told.waiting.len()), (1, 1, 2));
+    let summaries: Vec<_> = log.of("acme").iter().map(|entry| entry.summary()).collect();
+    assert!(summaries.contains(&"cancel-destruction success".to_owned()), "{summaries:?}");
+    let period = |key: &str| {
+        let entry = now(pipeline.engines().state.key(&rig.acme, &name(key))).unwrap().unwrap();
+        entry.key.destruction.unwrap().period.days()
+    };
+    assert_eq!((period("kek"), period("other")), (9, 1));
+    // Without another order it is suspended like all others.
+    let stops = vec![stop(&rig, 1, Action::CancelDestruction, Some("kek"), Some(&kek))];
+    let (pipeline, _, told) = restored(&rig, stops);
+    assert_eq!((told.cancelled, told.suspended, told.waiting.len()), (1, 1, 1));
+    let entry = now(pipeline.engines().state.key(&rig.acme, &name("kek"))).unwrap().unwrap();
+    assert_eq!((entry.key.state, entry.key.resumes_to), (KeyState::Suspended, KeyState::Deactivated));
+    assert_eq!(entry.key.destruction, None);
+}

@@ -82,6 +82,8 @@ pub(crate) struct Restored {
     suspended: FirstOf<String>,
     /// Keys that would wait to be destroyed, each for its whole period anew.
     wait_to_be_destroyed: FirstOf<String>,
+    /// Orders to destroy that the backup holds, and that would be taken back, as they were after it.
+    pub(super) destructions_cancelled: usize,
     /// Keys with a budget, which would rotate with their first use.
     rotate: FirstOf<String>,
     /// Keys that are only where their token is.
@@ -265,7 +267,7 @@ impl Report {
         let stops = FirstOf { count: restored.stops.count, first: first.collect() };
         rows.push(row("stops given again", &stops));
         rows.push(row("keys suspended", &restored.suspended));
-        rows.push(row("wait to be destroyed", &restored.wait_to_be_destroyed));
+        rows.push(row("to be destroyed", &restored.wait_to_be_destroyed));
         rows.push(row("keys that rotate", &restored.rotate));
         rows.push(row("only in their token", &restored.only_in_token));
         app.printer.line("")?;
