@@ -331,3 +331,19 @@ fn an_order_to_destroy_that_was_taken_back_is_taken_back_again() {
     assert_eq!((entry.key.state, entry.key.resumes_to), (KeyState::Suspended, KeyState::Deactivated));
     assert_eq!(entry.key.destruction, None);
 }
+
+/// The checkpoints of a backup are a little older than its state: what the state has seen is not done to what came after it.
+#[test]
+fn an_order_to_destroy_that_is_younger_than_its_cancelling_stays() {
+    let rig = rig();
+    let destroy = || Transition::Destroy(WaitingPeriod::of_days(1));
+    now(rig.transition("kek", Transition::Deactivate)).unwrap();
+    now(rig.transition("kek", destroy())).unwrap();
+    now(rig.transition("kek", Transition::CancelDestruction)).unwrap();
+    let operation = rig.log().last().text("operation").parse().unwrap();
+    now(rig.transition("kek", destroy())).unwrap();
+    let id = rig.state().find(&rig.acme, &name("kek")).unwrap().id.to_string();
+    let seen = OpenIntent { operation, ..stop(&rig, 1, Action::CancelDestruction, Some("kek"), Some(&id)) };
+    let (_, _, told) = restored(&rig, vec![seen]);
+    assert_eq!((told.cancelled, told.waiting.len()), (0, 1));
+}
