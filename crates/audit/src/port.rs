@@ -332,7 +332,7 @@ fn refused(refusal: Refusal) -> Error {
 }
 
 /// The stop orders among a log's entries from an index on, each once, in their order: what a backup of that time may lack. Those that were
-/// refused are none.
+/// refused are none. Among them is each `cancel-destruction`, with the key's id as its subject.
 ///
 /// # Errors
 /// `audit-unavailable` when an entry cannot be read.
@@ -370,8 +370,16 @@ pub fn stop_orders(
             for order in orders.iter_mut().filter(of_it) {
                 (order.action, order.subject) = (Action::SuspendKey, None);
             }
+            // The backup may hold an order of this very key; another one can have had its name.
+            if let Some(id) = event.pointer("/key/id").and_then(serde_json::Value::as_str) {
+                let op = *operation.as_bytes();
+                let cancelled = open_intent(&OpenIntent { log: log.clone(), op, index, entry })?;
+                orders.push(pipeline::OpenIntent { subject: Some(id.into()), ..cancelled });
+            }
+            continue;
         }
-        if !action.is_some_and(Action::is_stop) {
+        // A seal has stopped a process that is gone.
+        if !action.is_some_and(|action| action.is_stop() && action != Action::Seal) {
             continue;
         }
         let earlier = orders.iter().position(|order| order.operation == operation);

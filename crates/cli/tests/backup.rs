@@ -185,6 +185,88 @@ fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     );
 }
 
+/// The clocks of an order to destroy begin anew, and an order that was taken back is taken back again if a copy of the log shows that.
+#[test]
+fn an_order_to_destroy_that_was_taken_back_does_not_come_back_unnoticed() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob"]);
+    site.ok(&server, "carol", &["key", "create", "a"]);
+    site.ok(&server, "carol", &["key", "deactivate", "a"]);
+    let ends = site.json(&server, "carol", &["key", "destroy", "a", "--confirm", "a", "--after", "9d"]);
+    let (file, _) = site.backup(&server);
+    site.ok(&server, "carol", &["key", "cancel-destruction", "a"]);
+    site.ok(&server, "carol", &["audit", "mirror", "mirror"]);
+    server.ends();
+    let back = |data: &str, more: &[&str]| {
+        let line = [&["--data", data, "--json"], more].concat();
+        let output = restore(&site, &with_two(&text(&file), &line));
+        assert_eq!(code(output.status), 0, "{}", stderr(&output));
+        let summary: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let told = ["wait_to_be_destroyed", "destructions_cancelled", "keys_suspended"];
+        (told.map(|field| summary[field].clone()), stderr(&output))
+    };
+    let (told, said) = back("blind", &[]);
+    assert_eq!(told, [serde_json::json!(["acme/a"]), 0.into(), 0.into()]);
+    assert!(said.contains("holdfast key cancel-destruction NAME"), "{said}");
+    let (told, said) = back("told", &["--log", "mirror"]);
+    assert_eq!(told, [serde_json::json!([]), 1.into(), 1.into()]);
+    assert!(!said.contains("cancel-destruction"), "{said}");
+    let server = site.serve(&site.path("blind"), &[]);
+    let due = |shown: &Value| shown["destruction"]["due"].as_str().unwrap().to_owned();
+    let shown = site.json(&server, "carol", &["key", "show", "a"]);
+    assert!(due(&shown) > due(&ends), "{shown} {ends}");
+    site.ok(&server, "carol", &["key", "cancel-destruction", "a"]);
+    assert_eq!(site.state(&server, "a"), "suspended");
+    server.ends();
+    let server = site.serve(&site.path("told"), &[]);
+    assert_eq!(site.state(&server, "a"), "suspended");
+    site.ok(&server, "carol", &["key", "resume", "a"]);
+    assert_eq!(site.state(&server, "a"), "deactivated");
+}
+
+#[test]
+fn copies_of_one_log_are_held_against_each_other_and_the_largest_is_continued() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob"]);
+    site.ok(&server, "carol", &["key", "create", "a"]);
+    let (file, _) = site.backup(&server);
+    let file = text(&file);
+    site.ok(&server, "carol", &["audit", "mirror", "smaller"]);
+    server.ends();
+    let copied = Command::new("cp").arg("-a").args([site.data(), site.path("twin")]).status().unwrap();
+    assert!(copied.success());
+    let server = site.serve(&site.data(), &["alice", "bob"]);
+    site.ok(&server, "carol", &["key", "suspend", "a"]);
+    site.ok(&server, "carol", &["audit", "mirror", "larger"]);
+    server.ends();
+    let kept = std::fs::read_to_string(site.path("larger/checkpoint")).unwrap();
+    let kept: Vec<_> = kept.lines().take(3).collect();
+    for (data, logs) in [("one", ["smaller", "larger"]), ("two", ["larger", "smaller"])] {
+        let line = ["--data", data, "--json", "--log", logs[0], "--log", logs[1]];
+        let output = restore(&site, &with_two(&file, &line));
+        assert_eq!(code(output.status), 0, "{}", stderr(&output));
+        let summary: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let acme = summary["logs"].as_array().unwrap().iter().find(|log| log["tenant"] == "acme").unwrap();
+        assert_eq!(acme["continues"].as_str().unwrap(), kept.join(" "), "{summary}");
+        assert_eq!(summary["stops_given_again"], 1, "{summary}");
+    }
+    // Two gateways with one key have signed two histories, each of which continues the backup.
+    let server = site.serve(&site.path("twin"), &["alice", "bob"]);
+    for key in ["b", "c", "d"] {
+        site.ok(&server, "carol", &["key", "create", key]);
+    }
+    site.ok(&server, "carol", &["audit", "mirror", "other"]);
+    server.ends();
+    for (data, logs) in [("three", ["larger", "other"]), ("four", ["other", "larger"])] {
+        let line = ["--data", data, "--log", logs[0], "--log", logs[1]];
+        let output = restore(&site, &with_two(&file, &line));
+        assert_eq!(code(output.status), 6, "{}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains("do not agree") && said.contains("keep both as evidence"), "{said}");
+        assert!(!site.path(data).join("instance.toml").exists(), "what was refused is no gateway");
+    }
+}
+
 #[test]
 fn damaged_and_foreign_backups_are_refused() {
     let site = Site::found();

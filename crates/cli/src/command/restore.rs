@@ -74,6 +74,8 @@ impl Restore {
             .iter()
             .map(|(tenant, checkpoint)| serde_json::json!({ "tenant": tenant.as_str(), "continues": checkpoint }))
             .collect();
+        let waiting: Vec<_> =
+            restored.waiting.iter().map(|(tenant, key)| format!("{tenant}/{key}")).collect();
         app.printer.record(&serde_json::json!({
             "instance": instance.to_string(),
             "data": data,
@@ -81,7 +83,10 @@ impl Restore {
             "taken": manifest.taken,
             "keys_suspended": restored.suspended,
             "stops_given_again": restored.stops,
+            "stops_refused": restored.refused,
             "stops_of_unknown_tenants": restored.unknown,
+            "destructions_cancelled": restored.cancelled,
+            "wait_to_be_destroyed": waiting,
             "logs": logs,
             "sha256": sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
             "recorded": recorded.and_then(is_recorded),
@@ -91,6 +96,11 @@ impl Restore {
                 "WARNING: no copy of a log was given: stop orders that are younger than the backup are forgotten",
             );
             note("WARNING: compare with what custodians, sinks and mirrors know before any key is resumed");
+        }
+        if !waiting.is_empty() {
+            note(
+                "WARNING: keys wait to be destroyed, from now on for their whole period: take back what was taken back after the backup, with `holdfast key cancel-destruction NAME`",
+            );
         }
         if recorded.and_then(is_recorded).is_none() {
             note(

@@ -204,6 +204,19 @@ impl<P: Ports> Pipeline<P> {
         Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)))
     }
 
+    /// A key that waits, in a gateway that comes back from a backup: nobody may know whether the order was taken back since, so its whole period
+    /// begins now. Taking it back leads to no more than a suspended key.
+    pub(super) fn waits_anew(&self, before: &Key, now: Timestamp) -> Option<Key> {
+        let Destruction { state, resumes_to, ordered, period, up } = before.destruction?;
+        let (state, resumes_to) = match state.after(Transition::Suspend, resumes_to) {
+            Some(stopped) => (stopped, state),
+            None => (state, resumes_to),
+        };
+        let (ordered, up) = (self.at_latest(now).max(ordered), self.up().max(up));
+        let order = Destruction { state, resumes_to, ordered, period, up };
+        Some(Key { destruction: Some(order), epoch: before.epoch.next(), ..before.clone() })
+    }
+
     /// Now, and the newest commit: what is destroyed from here on is in no later backup.
     pub(super) fn moment(&self, now: Timestamp) -> (Timestamp, u64) {
         (now, self.engines.state.position().sequence)

@@ -14,7 +14,6 @@ use crate::import::{BeginImport, FinishImport, MAX_SECONDS, MAX_WRAPPED, Past, W
 use crate::key::{Key, NewVersion, Version};
 use crate::lifecycle::KeyState;
 use crate::port::{KeyEntry, KeyStore, Ports, Remains, State, StateChange};
-use crate::schedule::Schedule;
 use std::sync::Arc;
 
 impl<P: Ports> Pipeline<P> {
@@ -89,7 +88,7 @@ impl<P: Ports> Pipeline<P> {
             newest: number,
             current: number,
             waits,
-            schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
+            schedule: self.schedule_anew(before, scene.inbound.now),
             custody: made.custody,
             erasure: erasure_with(before, holders, &[], self.moment(scene.inbound.now)),
             renewed: Key::UNCOMMITTED,

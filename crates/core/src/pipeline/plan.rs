@@ -15,7 +15,6 @@ use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId
 use crate::key::{Custody, Generated, Key, NewVersion, Version};
 use crate::lifecycle::{KeyState, Transition};
 use crate::port::{Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
-use crate::schedule::Schedule;
 use crate::sealing_key::SealingKeys;
 use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
@@ -241,7 +240,7 @@ impl<P: Ports> Pipeline<P> {
             newest: number,
             current: if waits { before.current } else { number },
             waits,
-            schedule: before.schedule.map(|now| Schedule::since(scene.inbound.now, before.id, now.period)),
+            schedule: self.schedule_anew(before, scene.inbound.now),
             // Of what new work takes.
             custody: if waits { before.custody } else { generated.custody },
             renewed: Key::UNCOMMITTED,

@@ -165,7 +165,7 @@ impl<P: Ports> Pipeline<P> {
             match pipeline.close(intent.clone()).await {
                 // Nothing depends on what is still to go.
                 Err(_) if intent.action == Action::PruneAudit => pipeline.unfinished.intent_is_open(intent),
-                closed => closed?,
+                closed => drop(closed?),
             }
         }
         for order in orders {
@@ -255,7 +255,7 @@ impl<P: Ports> Pipeline<P> {
             let operation = intent.operation;
             let again = closed.is_err().then_some(intent);
             self.unfinished.intents().put(|open| open.operation == operation, again);
-            failed = closed.and(failed);
+            failed = closed.map(drop).and(failed);
         }
         failed
     }
@@ -395,8 +395,9 @@ impl<P: Ports> Pipeline<P> {
         self.record_own(&scene, &facts, Mark::Plain).await
     }
 
-    /// Lets the log know of a stop order that stands in another record only: the state's, while the log took nothing, or an earlier log.
-    pub(super) async fn tell(&self, order: OpenIntent) -> Result<(), Error> {
+    /// Lets the log know of a stop order that stands in another record only: the state's, while the log took nothing, or an earlier log. Gives
+    /// whether it is carried out.
+    pub(super) async fn tell(&self, order: OpenIntent) -> Result<bool, Error> {
         let OpenIntent { operation, tenant, action, key, subject } = &order;
         let view = self.tenant(tenant).ok_or_else(not_loaded)?;
         let own = own_caller(tenant)?;
@@ -422,10 +423,10 @@ impl<P: Ports> Pipeline<P> {
         Ok(())
     }
 
-    /// Closes an intent that was left open: done if the state says so, done now if it was a stop order, undone otherwise.
-    async fn close(&self, open: OpenIntent) -> Result<(), Error> {
+    /// Closes an intent that was left open: done if the state says so, done now if it was a stop order, undone otherwise. Gives whether it is done.
+    async fn close(&self, open: OpenIntent) -> Result<bool, Error> {
         let OpenIntent { operation, tenant, action, key, subject } = open;
-        let Some(view) = self.tenant(&tenant) else { return Ok(()) };
+        let Some(view) = self.tenant(&tenant) else { return Ok(false) };
         let own = own_caller(&tenant)?;
         let inbound = own_inbound(operation, &tenant, self.engines.world.now(), self.engines.world.ticks());
         let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
@@ -459,10 +460,11 @@ impl<P: Ports> Pipeline<P> {
         } else {
             Err((ErrorKind::Internal, Stage::Start, "interrupted before it changed anything".to_owned()))
         };
+        let is_done = ended.is_ok();
         let mark = Mark::Outcome(operation, facts.state);
         let ((), recording) = self.record(&scene, &facts, mark, Priority::Stop, || ((), ended))?;
         let _receipt = recording.durable(&self.engines.log).await?;
-        Ok(())
+        Ok(is_done)
     }
 }
 

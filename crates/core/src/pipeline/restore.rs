@@ -2,18 +2,19 @@
 //! custodian says so, and stop orders that the backup is too old for are given again.
 
 use super::command::own_inbound;
+use super::destruction::plan_cancel;
 use super::found::{not_loaded, own_caller};
-use super::plan::transition;
+use super::plan::{Planned, transition};
 use super::proof::Intent;
-use super::record::{Done, Facts, Scene};
+use super::record::{Done, Facts, NamedKey, Scene};
 use super::recover::OpenIntent;
-use super::work::ROTATE_AT;
+use super::work::BUDGET;
 use super::{Engines, Pipeline, TenantView};
 use crate::action::Action;
 use crate::caller::Caller;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
-use crate::id::{InstanceId, OperationId, TenantId};
+use crate::id::{InstanceId, KeyName, OperationId, TenantId};
 use crate::key::Key;
 use crate::lifecycle::Transition;
 use crate::port::{Committed, Mark, Ports, Priority, State, StateChange, World};
@@ -32,7 +33,8 @@ pub struct Restoration<'a> {
     pub build: &'a str,
     /// What each log was when the backup was taken.
     pub logs: Vec<EarlierLog>,
-    /// Stop orders that copies of the logs hold and the backup may not, in their order.
+    /// Stop orders that copies of the logs hold and the backup may not, in their order; and what took back an order to destroy, with the key's id as
+    /// its subject.
     pub stops: Vec<OpenIntent>,
     /// The generation of shares of the root key that came with the backup: the state may have recorded a later one already.
     pub shares: Option<u32>,
@@ -48,14 +50,20 @@ pub struct EarlierLog {
 }
 
 /// What a restoration did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
     /// The commit of the state that the backup holds, as the state itself says.
     pub commit: u64,
     /// Keys that were in use and are suspended now.
     pub suspended: u64,
+    /// Keys that wait to be destroyed, each for its whole period from now on: an order that was taken back after the backup is in force again.
+    pub waiting: Vec<(TenantId, KeyName)>,
+    /// Orders to destroy that the backup holds, and that were taken back after it.
+    pub cancelled: usize,
     /// Stop orders that were given again.
     pub stops: usize,
+    /// Those that were refused: what there was to stop is not in the backup, or is stopped for good.
+    pub refused: usize,
     /// Stop orders of tenants that the backup does not have.
     pub unknown: usize,
 }
@@ -98,14 +106,22 @@ impl<P: Ports> Pipeline<P> {
         let mut restored = Restored { commit: backup.sequence, ..Restored::default() };
         for order in restoration.stops {
             if pipeline.tenant(&order.tenant).is_none() {
-                restored.unknown += 1;
+                restored.unknown += usize::from(order.action.is_stop());
                 continue;
             }
-            pipeline.tell(order).await?;
-            restored.stops += 1;
+            if order.action == Action::CancelDestruction {
+                restored.cancelled += usize::from(pipeline.cancel_again(order).await?);
+                continue;
+            }
+            match pipeline.tell(order).await? {
+                true => restored.stops += 1,
+                false => restored.refused += 1,
+            }
         }
         for tenant in &begun {
-            restored.suspended += pipeline.suspend_all(tenant, (backup, shares), &mut progress).await?;
+            let (suspended, waiting) = pipeline.suspend_all(tenant, (backup, shares), &mut progress).await?;
+            restored.suspended += suspended;
+            restored.waiting.extend(waiting.into_iter().map(|key| (tenant.own.tenant.clone(), key)));
         }
         Ok((pipeline, restored))
     }
@@ -134,30 +150,62 @@ impl<P: Ports> Pipeline<P> {
         Ok(Begun { view, own, operation, intent, context })
     }
 
-    /// Suspends every key of a tenant that could be used, and closes its restoration. What has been encrypted since the backup was taken
-    /// is not counted, so versions with a budget count as due for rotation.
+    /// Takes back an order to destroy that the backup holds, as somebody did after it; gives whether there was one. The key is suspended with all
+    /// others afterwards.
+    async fn cancel_again(&self, order: OpenIntent) -> Result<bool, Error> {
+        let OpenIntent { operation, tenant, action, key, subject: id } = order;
+        // What the backup's state has seen already was not about an order that it holds.
+        if self.engines.state.committed(operation).await?.is_some() {
+            return Ok(false);
+        }
+        let Some(name) = key else { return Ok(false) };
+        let Some(entry) = self.engines.state.key(&tenant, &name).await? else { return Ok(false) };
+        let is_of_it = id.is_some_and(|id| id.as_bytes() == entry.key.id.text());
+        let Some(Planned { changes, .. }) = is_of_it.then(|| plan_cancel(&entry).ok()).flatten() else {
+            return Ok(false);
+        };
+        let view = self.tenant(&tenant).ok_or_else(not_loaded)?;
+        let own = own_caller(&tenant)?;
+        let world = &self.engines.world;
+        let inbound = own_inbound(operation, &tenant, world.now(), world.ticks());
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &Context::EMPTY };
+        let mut facts = Facts::new(operation, action);
+        facts.key = Some(NamedKey::of(&entry.key, None));
+        self.change_own(&scene, facts, changes).await?;
+        Ok(true)
+    }
+
+    /// Suspends every key of a tenant that could be used, has those that are to be destroyed wait anew, and closes its restoration. What has been
+    /// encrypted since the backup was taken is not counted, so versions with a budget count as due for rotation. Gives how many are suspended,
+    /// and which wait.
     async fn suspend_all(
         &self,
         begun: &Begun<P>,
         (backup, shares): (Committed, Option<u32>),
         progress: &mut (impl FnMut(u64) + Send),
-    ) -> Result<u64, Error> {
+    ) -> Result<(u64, Vec<KeyName>), Error> {
         let Begun { view, own, operation, intent, context } = begun;
         let tenant = &own.tenant;
-        let (mut suspended, mut after, mut state) = (0, None, None);
+        let (mut suspended, mut waiting, mut after, mut state) = (0_u64, Vec::new(), None, None);
         loop {
             let page = self.engines.state.keys(tenant, after.as_ref(), MAX_PAGE).await?;
             let mut changes = Vec::with_capacity(page.rows.len());
             for key in &page.rows {
                 if key.algorithm.has_budget() {
-                    self.count_all(key).await?;
+                    self.count_unknown(key).await?;
                 }
-                let Ok(Some(stopped)) = transition(key, Transition::Suspend) else { continue };
-                let epoch = key.epoch.next();
-                let changed = Key { state: stopped, resumes_to: key.state, epoch, ..key.clone() };
+                let changed = if let Some(changed) = self.waits_anew(key, self.engines.world.now()) {
+                    waiting.push(key.name.clone());
+                    changed
+                } else if let Ok(Some(stopped)) = transition(key, Transition::Suspend) {
+                    suspended += 1;
+                    let epoch = key.epoch.next();
+                    Key { state: stopped, resumes_to: key.state, epoch, ..key.clone() }
+                } else {
+                    continue;
+                };
                 changes.push(StateChange::Key { key: changed, expected: Some(key.epoch) });
             }
-            suspended += u64::try_from(changes.len()).unwrap_or(u64::MAX);
             progress(u64::try_from(page.rows.len()).unwrap_or(u64::MAX));
             if !changes.is_empty() {
                 state = Some(self.engines.state.commit(intent, changes).await?);
@@ -174,22 +222,29 @@ impl<P: Ports> Pipeline<P> {
         let inbound = own_inbound(*operation, tenant, world.now(), world.ticks());
         let scene = Scene { view, caller: own, inbound: &inbound, context };
         let mut facts = Facts::new(*operation, Action::Restore);
-        facts.subject = Some(format!("{suspended} keys suspended").into());
+        facts.subject = Some(match waiting.len() {
+            0 => format!("{suspended} keys suspended").into(),
+            waiting => format!("{suspended} keys suspended; {waiting} wait anew to be destroyed").into(),
+        });
         facts.state = state;
         let mark = Mark::Outcome(*operation, state);
         let ((), recording) =
             self.record(&scene, &facts, mark, Priority::Ordinary, || ((), Ok(Done::Success)))?;
         let _receipt = recording.durable(&self.engines.log).await?;
-        Ok(suspended)
+        Ok((suspended, waiting))
     }
 
-    /// Of every version: new work may have taken any of them since, and may be given back to any of them.
-    async fn count_all(&self, key: &Key) -> Result<(), Error> {
+    /// Counts half of what the backup leaves of each version's budget: new work may have taken any of them since, and may be given back to any of
+    /// them. A version that reaches half of its budget is rotated, so more than this was used only while that was under way, or failed, with
+    /// alarms. To fill up to half would count nothing from the second time on, and to add half of the whole would leave nothing then.
+    async fn count_unknown(&self, key: &Key) -> Result<(), Error> {
         let mut after = None;
         loop {
             let page = self.engines.state.versions(key.id, after, MAX_PAGE).await?;
             for version in &page.rows {
-                self.engines.state.count(key.id, version.number, ROTATE_AT).await?;
+                let used = self.engines.state.count(key.id, version.number, 0).await?;
+                let unknown = BUDGET.saturating_sub(used).div_ceil(2);
+                self.engines.state.count(key.id, version.number, unknown).await?;
             }
             after = page.rows.last().map(|version| version.number);
             if !page.more {

@@ -259,6 +259,12 @@ impl<P: Ports> Pipeline<P> {
         Ok(())
     }
 
+    /// The schedule of a key whose newest version is made now. No jump of the clock puts off what comes next.
+    pub(super) fn schedule_anew(&self, key: &Key, now: Timestamp) -> Option<Schedule> {
+        let Schedule { period, due: _ } = key.schedule?;
+        Some(Schedule::since(self.at_earliest(now), key.id, period))
+    }
+
     pub(super) async fn plan_schedule(
         &self,
         entry: &KeyEntry,
@@ -271,6 +277,8 @@ impl<P: Ports> Pipeline<P> {
                 super::plan::has_versions(before)?;
                 let newest = self.engines.state.version(before.id, before.newest).await?;
                 let made = newest.map_or(before.created, |newest| newest.created);
+                // One that was made while the clock was ahead says a time that has not come.
+                let made = made.min(self.at_earliest(self.engines.world.now()));
                 Some(Schedule::since(made, before.id, period))
             }
         };

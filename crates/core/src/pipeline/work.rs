@@ -22,6 +22,8 @@ const OVERHEAD: usize = 512;
 
 /// From how many invocations on a key version is rotated.
 pub(super) const ROTATE_AT: u64 = budget::ROTATE;
+/// What a version's budget is in all: beyond it nothing is sealed.
+pub(super) const BUDGET: u64 = budget::REFUSE;
 
 /// NIST SP 800-38D §8.3: at most 2^32 invocations with random 96-bit nonces. Rotation begins at half of that, alarms at a quarter.
 mod budget {
@@ -375,6 +377,10 @@ impl<P: Ports> Pipeline<P> {
         let once_more = u64::from(key.emergency_copy);
         let invocations = self.engines.keys.invocations(&version.handle).saturating_add(once_more);
         let used = self.engines.state.count(key.id, version.number, invocations).await?;
+        // Of what is refused too: nothing else would ever end that.
+        if used >= budget::ROTATE {
+            self.unfinished.rotation_is_due(&scene.caller.tenant, &key.name);
+        }
         if used > budget::REFUSE {
             let detail =
                 format!("version {} of key `{}` has made 2^32 random nonces", version.number, key.name);
@@ -385,9 +391,6 @@ impl<P: Ports> Pipeline<P> {
         if used >= budget::PAGE && is_repeat {
             facts.alarm =
                 Some(format!("{used} of 4294967296 invocations of this key version are used").into());
-        }
-        if used >= budget::ROTATE {
-            self.unfinished.rotation_is_due(&scene.caller.tenant, &key.name);
         }
         Ok(())
     }

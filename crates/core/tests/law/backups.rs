@@ -7,9 +7,10 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::{Command, Done, VerifiedBackup};
 use holdfast_core::context::Context;
+use holdfast_core::destruction::WaitingPeriod;
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::pipeline::{EarlierLog, Engines, OpenIntent, Pipeline, Restoration, Restored};
-use holdfast_core::port::State;
+use holdfast_core::port::{State, World as _};
 use holdfast_core::{Error, ErrorKind, InstanceId, KeyVersion, OperationId};
 
 fn rig() -> Rig {
@@ -149,7 +150,7 @@ fn every_log_begins_with_what_it_continues_and_every_key_is_suspended() {
     now(rig.create(new_key("held", Algorithm::Ed25519))).unwrap();
     now(rig.transition("held", Transition::Suspend)).unwrap();
     let (pipeline, log, restored) = restored(&rig, vec![]);
-    assert_eq!(restored, Restored { commit: restored.commit, suspended: 2, stops: 0, unknown: 0 });
+    assert_eq!(restored, Restored { commit: restored.commit, suspended: 2, ..Restored::default() });
     assert_eq!(pipeline.recorded_generation(), Some(3), "that of the backup");
     assert!(log.entries()[0].tenant.is_gateway(), "where an operator looks first");
     for tenant in ["_gateway", "acme", "other"] {
@@ -206,7 +207,7 @@ fn later_stops_are_given_again() {
         elsewhere,
     ];
     let (pipeline, log, restored) = restored(&rig, stops);
-    assert_eq!(restored, Restored { commit: restored.commit, suspended: 1, stops: 3, unknown: 1 });
+    assert_eq!((restored.suspended, restored.stops, restored.refused, restored.unknown), (1, 2, 1, 1));
     let known = now(pipeline.engines().state.key(&rig.acme, &name("known"))).unwrap().unwrap();
     assert_eq!(known.key.state, KeyState::Compromised);
     let view = pipeline.tenant(&rig.acme).unwrap();
@@ -235,4 +236,114 @@ fn versions_with_a_budget_are_due_for_rotation() {
         let version = KeyVersion::new(number).unwrap();
         assert!(now(back.state().count(key.id, version, 0)).unwrap() >= 1 << 31, "{number}");
     }
+}
+
+#[test]
+fn a_version_with_a_budget_outlives_many_restorations_and_each_is_counted() {
+    let rig = rig();
+    now(rig.create(new_key("counted", Algorithm::Aes256Gcm))).unwrap();
+    let mut used = 0;
+    let mut last = None;
+    for _ in 0..5 {
+        let from = last.as_ref().unwrap_or(&rig);
+        let (pipeline, log, _) = restored(from, vec![]);
+        let (state, keys) = (pipeline.engines().state.copy(), rig.keys().clone());
+        let back = now(Rig::open(keys, state, log.clone(), rig.world.clone(), log.recovery())).unwrap();
+        let key = back.state().find(&back.acme, &name("counted")).unwrap();
+        let count = now(back.state().count(key.id, KeyVersion::FIRST, 0)).unwrap();
+        // What was used of it between a backup and a loss nobody knows, each time.
+        assert!(count >= 1 << 31 && count > used && count < 1 << 32, "{count} after {used}");
+        used = count;
+        last = Some(back);
+    }
+    let back = last.unwrap();
+    now(back.transition("counted", Transition::Resume)).unwrap();
+    now(back.bytes("alice", "counted", encrypt(b"data", Context::EMPTY))).unwrap();
+    now(back.pipeline.finish_what_waits()).unwrap();
+    assert_eq!(back.state().find(&back.acme, &name("counted")).unwrap().newest.get(), 2);
+}
+
+/// Whether an order was taken back after the backup nobody may know: it is not completed by the clocks of before.
+#[test]
+fn a_key_that_is_to_be_destroyed_waits_anew_and_comes_back_no_further_than_suspended() {
+    const HOUR: u64 = 3600;
+    let pass = |rig: &Rig, hours: u64| {
+        for _ in 0..hours {
+            rig.world.pass(HOUR);
+            now(rig.pipeline.finish_what_waits()).unwrap();
+        }
+    };
+    let rig = rig();
+    let two = WaitingPeriod::of_days(2).unwrap();
+    now(rig.transition("kek", Transition::Deactivate)).unwrap();
+    now(rig.transition("kek", Transition::Destroy(Some(two)))).unwrap();
+    pass(&rig, 47);
+    let (pipeline, log, restored) = restored(&rig, vec![]);
+    assert_eq!((restored.suspended, restored.waiting), (0, vec![(rig.acme.clone(), name("kek"))]));
+    let last = log.of("acme").pop().unwrap();
+    assert_eq!(last.text("subject"), "0 keys suspended; 1 wait anew to be destroyed");
+    let (state, keys) = (pipeline.engines().state.copy(), rig.keys().clone());
+    let back = now(Rig::open(keys, state, log.clone(), rig.world.clone(), log.recovery())).unwrap();
+    let kek = |rig: &Rig| rig.state().find(&rig.acme, &name("kek")).unwrap();
+    assert_eq!(kek(&back).destruction.unwrap().due(), rig.world.now().plus_seconds(48 * HOUR));
+    // By the gateway's uptime too: somebody may set the wall clock forward, and confirm that.
+    assert!(kek(&back).destruction.unwrap().up_left(47 * HOUR) >= 47 * HOUR);
+    pass(&back, 47);
+    assert_eq!(kek(&back).state, KeyState::Suspended);
+    now(back.transition("kek", Transition::CancelDestruction)).unwrap();
+    assert_eq!((kek(&back).state, kek(&back).resumes_to), (KeyState::Suspended, KeyState::Deactivated));
+    now(back.transition("kek", Transition::Destroy(Some(two)))).unwrap();
+    pass(&back, 49);
+    assert_eq!(kek(&back).state, KeyState::Destroyed);
+}
+
+#[test]
+fn an_order_to_destroy_that_was_taken_back_is_taken_back_again() {
+    let rig = rig();
+    now(rig.create(new_key("other", Algorithm::Ed25519))).unwrap();
+    let days = |days| Transition::Destroy(WaitingPeriod::of_days(days));
+    for key in ["kek", "other"] {
+        now(rig.transition(key, Transition::Deactivate)).unwrap();
+        now(rig.transition(key, days(1))).unwrap();
+    }
+    let kek = rig.state().find(&rig.acme, &name("kek")).unwrap().id.to_string();
+    let stops = vec![
+        stop(&rig, 1, Action::CancelDestruction, Some("kek"), Some(&kek)),
+        // Ordered anew, with more time.
+        stop(&rig, 2, Action::DestroyKey, Some("kek"), Some("after 9 days")),
+        // Of another key, which had the name.
+        stop(&rig, 3, Action::CancelDestruction, Some("other"), Some(&kek)),
+    ];
+    let (pipeline, log, told) = restored(&rig, stops);
+    assert_eq!((told.cancelled, told.stops, told.waiting.len()), (1, 1, 2));
+    let summaries: Vec<_> = log.of("acme").iter().map(|entry| entry.summary()).collect();
+    assert!(summaries.contains(&"cancel-destruction success".to_owned()), "{summaries:?}");
+    let period = |key: &str| {
+        let entry = now(pipeline.engines().state.key(&rig.acme, &name(key))).unwrap().unwrap();
+        entry.key.destruction.unwrap().period.days()
+    };
+    assert_eq!((period("kek"), period("other")), (9, 1));
+    // Without another order it is suspended like all others.
+    let stops = vec![stop(&rig, 1, Action::CancelDestruction, Some("kek"), Some(&kek))];
+    let (pipeline, _, told) = restored(&rig, stops);
+    assert_eq!((told.cancelled, told.suspended, told.waiting.len()), (1, 1, 1));
+    let entry = now(pipeline.engines().state.key(&rig.acme, &name("kek"))).unwrap().unwrap();
+    assert_eq!((entry.key.state, entry.key.resumes_to), (KeyState::Suspended, KeyState::Deactivated));
+    assert_eq!(entry.key.destruction, None);
+}
+
+/// The checkpoints of a backup are a little older than its state: what the state has seen is not done to what came after it.
+#[test]
+fn an_order_to_destroy_that_is_younger_than_its_cancelling_stays() {
+    let rig = rig();
+    let destroy = || Transition::Destroy(WaitingPeriod::of_days(1));
+    now(rig.transition("kek", Transition::Deactivate)).unwrap();
+    now(rig.transition("kek", destroy())).unwrap();
+    now(rig.transition("kek", Transition::CancelDestruction)).unwrap();
+    let operation = rig.log().last().text("operation").parse().unwrap();
+    now(rig.transition("kek", destroy())).unwrap();
+    let id = rig.state().find(&rig.acme, &name("kek")).unwrap().id.to_string();
+    let seen = OpenIntent { operation, ..stop(&rig, 1, Action::CancelDestruction, Some("kek"), Some(&id)) };
+    let (_, _, told) = restored(&rig, vec![seen]);
+    assert_eq!((told.cancelled, told.waiting.len()), (0, 1));
 }

@@ -147,3 +147,13 @@ fn beyond_the_whole_nothing_is_sealed_and_everything_still_opens() {
     now(rig.pipeline.finish_what_waits()).unwrap();
     assert!(now(rig.bytes("alice", "gcm", seal())).is_ok());
 }
+
+#[test]
+fn what_is_found_used_up_is_rotated_all_the_same() {
+    let (rig, key) = rig();
+    rig.state().set_count(key.id, V1, 1 << 32);
+    assert_eq!(now(rig.bytes("alice", "gcm", seal())).unwrap_err().kind(), ErrorKind::BudgetExhausted);
+    now(rig.pipeline.finish_what_waits()).unwrap();
+    assert_eq!(newest(&rig, &rig.acme), 2);
+    now(rig.bytes("alice", "gcm", seal())).unwrap();
+}

@@ -11,6 +11,7 @@ use holdfast_core::key::Key;
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::operation::Operation;
 use holdfast_core::port::{State, World as _};
+use holdfast_core::schedule::RotationPeriod;
 use holdfast_core::{Error, ErrorKind, KeyVersion, Timestamp};
 use std::sync::Arc;
 
@@ -226,4 +227,17 @@ fn no_step_of_the_clock_gives_an_import_key_more_time() {
     assert_eq!(expires, rig.world.held_now().unwrap().plus_seconds(DEFAULT_SECONDS));
     rig.world.jump(-5 * seconds);
     carol(&rig, finish(&public, Past::Untold)).unwrap();
+}
+
+#[test]
+fn no_jump_of_the_clock_puts_off_the_first_rotation_of_what_comes_in() {
+    let rig = Rig::new();
+    let (_, public, _) = waiting(&rig, Algorithm::Xaes256Gcm);
+    let period = RotationPeriod::of_days(1);
+    now(rig.command("carol", Command::ScheduleKey { key: name("kek"), period })).unwrap();
+    rig.world.jump(i64::try_from(DEFAULT_SECONDS / 2).unwrap());
+    now(rig.pipeline.finish_what_waits()).unwrap();
+    let latest = rig.world.held_now().unwrap().plus_seconds(86_400);
+    let due = carol(&rig, finish(&public, Past::Untold)).unwrap().schedule.unwrap().due;
+    assert!(due <= latest, "{due} is later than {latest}");
 }

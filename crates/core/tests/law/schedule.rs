@@ -188,3 +188,19 @@ fn a_jump_of_the_clock_makes_nothing_due() {
     tick(&rig);
     assert_eq!((newest(&rig), counts(&rig)), (2, [0, 1, 0]));
 }
+
+#[test]
+fn a_rotation_while_a_jump_is_held_puts_the_next_one_off_no_further() {
+    let rig = rig();
+    rig.world.jump(5 * DAY);
+    tick(&rig);
+    let latest = rig.world.held_now().unwrap().plus_seconds(2 * DAY.unsigned_abs());
+    let due = |rig: &Rig| kek(rig).schedule.unwrap().due;
+    now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
+    assert!(due(&rig) <= latest, "{} is later than {latest}", due(&rig));
+    // The version says when it was made by the wall clock, which was ahead.
+    for days in [None, Some(2)] {
+        now(rig.command("carol", schedule("kek", days))).unwrap();
+    }
+    assert!(due(&rig) <= latest, "{} is later than {latest}", due(&rig));
+}

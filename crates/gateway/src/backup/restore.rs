@@ -17,7 +17,7 @@ use holdfast_audit::checkpoint::Checkpoint;
 use holdfast_audit::key::VerifierKey;
 use holdfast_audit::port::stop_orders;
 use holdfast_audit::reader::LogReader;
-use holdfast_audit::verify::{self, Trusted};
+use holdfast_audit::verify::{self, Trusted, VerifyError};
 use holdfast_core::pipeline::{EarlierLog, OpenIntent, Restoration, Restored};
 use holdfast_core::port::World as _;
 use holdfast_core::{InstanceId, TenantId};
@@ -238,31 +238,28 @@ fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<Continued, Fault> {
         keys.insert(tenant.clone(), key);
     }
     let (mut stops, mut copied) = (Vec::new(), Vec::new());
-    for copy in copies {
-        let reader = LogReader::open(copy).map_err(|error| strange_copy(copy).because(error))?;
-        let origin = &reader.checkpoint().origin;
-        let of = newest.iter().find(|(_, checkpoint)| checkpoint.origin == *origin);
-        let Some((tenant, before)) = of.map(|(tenant, before)| (tenant.clone(), before.clone())) else {
-            return Err(Fault::new(format!(
-                "`{}` is of the log `{origin}`, which the backup does not know",
-                copy.display()
-            ))
-            .remedy("give copies of logs of the gateway that the backup is of"));
+    let mut trusted: BTreeMap<TenantId, (Vec<u8>, Option<&Path>)> = BTreeMap::new();
+    for (tenant, copy, reader) in by_size(copies, &newest)? {
+        let Some(before) = newest.get(&tenant).map(|checkpoint| checkpoint.size) else { continue };
+        let (earlier, smaller) = match trusted.remove(&tenant) {
+            Some((note, smaller)) => (Some(note), smaller),
+            None => (bundle.logs.get(&tenant).map(|known| known.checkpoint.clone()), None),
         };
-        let trusted = Trusted {
-            key: keys.get(&tenant).cloned(),
-            earlier: bundle.logs.get(&tenant).map(|known| known.checkpoint.clone()),
-            ..Trusted::default()
-        };
-        verify::verify(copy, &trusted, |_, _| ()).map_err(|error| strange_copy(copy).because(error))?;
-        stops.extend(stop_orders(&reader, &tenant, before.size)?);
+        let by = Trusted { key: keys.get(&tenant).cloned(), earlier, ..Trusted::default() };
+        verify::verify(copy, &by, |_, _| ()).map_err(|error| match smaller {
+            Some(smaller) if is_another_history(&error) => two_histories(smaller, copy).because(error),
+            _ => strange_copy(copy).because(error),
+        })?;
+        stops.extend(stop_orders(&reader, &tenant, before)?);
+        let checkpoint = reader.checkpoint().clone();
         copied.push(Copied {
             tenant: tenant.clone(),
-            directory: copy.clone(),
-            from: before.size,
-            size: reader.checkpoint().size,
+            directory: copy.to_path_buf(),
+            from: before,
+            size: checkpoint.size,
         });
-        newest.insert(tenant, reader.checkpoint().clone());
+        trusted.insert(tenant.clone(), (reader.note().as_bytes().to_vec(), Some(copy)));
+        newest.insert(tenant, checkpoint);
     }
     // A checkpoint says its three lines; an event's context is one line.
     let line = |checkpoint: &Checkpoint| checkpoint.to_text().trim_end().replace('\n', " ");
@@ -270,6 +267,45 @@ fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<Continued, Fault> {
         .iter()
         .map(|(tenant, checkpoint)| EarlierLog { tenant: tenant.clone(), checkpoint: line(checkpoint) });
     Ok(Continued { earlier: earlier.collect(), stops, copies: copied })
+}
+
+/// Opens the copies, each with whose log it is: those of one log together, and the smaller first, since each must continue what the one before it says.
+fn by_size<'a>(
+    copies: &'a [PathBuf],
+    known: &BTreeMap<TenantId, Checkpoint>,
+) -> Result<Vec<(TenantId, &'a Path, LogReader)>, Fault> {
+    let mut logs: Vec<(TenantId, Vec<(&Path, LogReader)>)> = Vec::new();
+    for copy in copies {
+        let reader = LogReader::open(copy).map_err(|error| strange_copy(copy).because(error))?;
+        let origin = &reader.checkpoint().origin;
+        let Some((tenant, _)) = known.iter().find(|(_, checkpoint)| checkpoint.origin == *origin) else {
+            return Err(Fault::new(format!(
+                "`{}` is of the log `{origin}`, which the backup does not know",
+                copy.display()
+            ))
+            .remedy("give copies of logs of the gateway that the backup is of"));
+        };
+        match logs.iter_mut().find(|(of, _)| of == tenant) {
+            Some((_, copies)) => copies.push((copy, reader)),
+            None => logs.push((tenant.clone(), vec![(copy, reader)])),
+        }
+    }
+    let sorted = logs.into_iter().flat_map(|(tenant, mut copies)| {
+        copies.sort_by_key(|(_, reader)| reader.checkpoint().size);
+        copies.into_iter().map(move |(copy, reader)| (tenant.clone(), copy, reader))
+    });
+    Ok(sorted.collect())
+}
+
+fn is_another_history(error: &VerifyError) -> bool {
+    matches!(error, VerifyError::Rewritten { .. } | VerifyError::RolledBack { .. })
+}
+
+fn two_histories(smaller: &Path, copy: &Path) -> Fault {
+    let (smaller, copy) = (smaller.display(), copy.display());
+    Fault::new(format!("`{smaller}` and `{copy}` are copies of one log that do not agree"))
+        .remedy("somebody has signed two histories: keep both as evidence, and find out which of them others have, before you restore with that one alone")
+        .damaged()
 }
 
 fn strange_copy(copy: &Path) -> Fault {

@@ -87,7 +87,8 @@ impl Since {
     /// When an entry cannot be read, or was pruned.
     pub fn read(&mut self, copy: &Copied, commit: u64) -> Result<(), Fault> {
         let reader = LogReader::open(&copy.directory)?;
-        for stop in stop_orders(&reader, &copy.tenant, copy.from)? {
+        let orders = stop_orders(&reader, &copy.tenant, copy.from)?;
+        for stop in orders.into_iter().filter(|order| order.action.is_stop()) {
             let about = stop.key.map(|key| key.to_string()).or(stop.subject.map(String::from));
             let about = about.unwrap_or_else(|| stop.tenant.to_string());
             self.stops.add(Stop { tenant: stop.tenant.to_string(), action: stop.action.name(), about });

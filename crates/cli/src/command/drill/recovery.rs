@@ -187,6 +187,8 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
     bar.finish_and_clear();
     let summary = summary.map_err(told)?;
     report.restored.instance = summary.instance.to_string();
+    report.restored.destructions_cancelled = summary.restored.cancelled;
+    report.restored.stops_refused = summary.restored.refused;
     report.restored.stops_of_unknown_tenants = summary.restored.unknown;
     step(report, "restore");
     let identity = directory.identity()?.ok_or_else(|| {

@@ -80,12 +80,18 @@ pub(crate) struct Restored {
     pub(crate) versions_opened: u64,
     /// Keys that would come up suspended.
     suspended: FirstOf<String>,
+    /// Keys that would wait to be destroyed, each for its whole period anew.
+    wait_to_be_destroyed: FirstOf<String>,
+    /// Orders to destroy that the backup holds, and that would be taken back, as they were after it.
+    pub(super) destructions_cancelled: usize,
     /// Keys with a budget, which would rotate with their first use.
     rotate: FirstOf<String>,
     /// Keys that are only where their token is.
     pub(crate) only_in_token: FirstOf<String>,
     /// Stop orders that would be given again.
     pub(super) stops: FirstOf<Stop>,
+    /// Those among them that would be refused: what there was to stop is not in the backup, or is stopped for good.
+    pub(super) stops_refused: usize,
     /// Those among them of tenants that the backup does not have.
     pub(super) stops_of_unknown_tenants: usize,
 }
@@ -183,7 +189,9 @@ impl Report {
             }
             Custody::Token | Custody::VendorAttested => {}
         }
-        if key.state == KeyState::Suspended {
+        if key.destruction.is_some() {
+            self.restored.wait_to_be_destroyed.add(name());
+        } else if key.state == KeyState::Suspended {
             self.restored.suspended.add(name());
             if key.algorithm.has_budget() {
                 self.restored.rotate.add(name());
@@ -259,6 +267,7 @@ impl Report {
         let stops = FirstOf { count: restored.stops.count, first: first.collect() };
         rows.push(row("stops given again", &stops));
         rows.push(row("keys suspended", &restored.suspended));
+        rows.push(row("to be destroyed", &restored.wait_to_be_destroyed));
         rows.push(row("keys that rotate", &restored.rotate));
         rows.push(row("only in their token", &restored.only_in_token));
         app.printer.line("")?;
