@@ -113,6 +113,29 @@ fn new_work_goes_back_and_a_campaign_follows() {
 }
 
 #[test]
+fn a_report_says_nothing_of_what_came_after_its_beginning() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    dev.file("in", line(&dev, 1).as_bytes());
+    dev.ok(&["rewrap", "in", "--jsonl", "--key", "k", "--dry-run", "--report", "stale"]);
+    dev.ok(&["key", "rotate", "k"]);
+    let second = line(&dev, 2);
+    dev.ok(&["key", "rollback", "k"]);
+    // New work is where it was, and something is under version 2 that the report does not know.
+    assert!(dev.fails(&["key", "inventory", "k", "--report", "stale"], 5).contains("holdfast rewrap"));
+    dev.fails(&["key", "deactivate", "k", "--version", "2"], 5);
+    dev.file("all", format!("{}{second}", line(&dev, 1)).as_bytes());
+    dev.ok(&["rewrap", "all", "--jsonl", "--key", "k", "--dry-run", "--record", "--report", "now"]);
+    assert!(dev.fails(&["key", "deactivate", "k", "--version", "2"], 5).contains("still needed"));
+    // One that does not say of when it is might be of any time.
+    let mut report = json_of(&std::fs::read_to_string(dev.path("now")).unwrap());
+    assert_eq!(report["keys"][0]["newest_version"], json!(2));
+    report["keys"][0].as_object_mut().unwrap().remove("newest_version");
+    dev.file("older", report.to_string().as_bytes());
+    assert!(dev.fails(&["key", "inventory", "k", "--report", "older"], 5).contains("older Holdfast"));
+}
+
+#[test]
 fn a_key_has_a_schedule_until_it_has_none() {
     let dev = Dev::start();
     dev.ok(&["key", "create", "k"]);

@@ -17,12 +17,16 @@ pub(crate) struct Known {
     pub(crate) id: KeyId,
     /// The version that new work takes.
     pub(crate) current: KeyVersion,
+    /// The newest version that new work takes or has taken: none that waits.
+    pub(crate) newest: KeyVersion,
 }
 
 impl Known {
     fn of(key: &Key) -> Self {
         let current = key.current_version.unwrap_or(key.newest_version).0;
-        Self { name: key.name.0.clone(), id: key.id.0, current }
+        let before = key.newest_version.0.previous().filter(|_| key.waits_for_backup == Some(true));
+        let newest = before.unwrap_or(key.newest_version.0);
+        Self { name: key.name.0.clone(), id: key.id.0, current, newest }
     }
 
     /// Reads its record.
@@ -151,7 +155,7 @@ mod tests {
 
     fn known(name: &str, id: u8, current: u32) -> Known {
         let (name, current) = (name.parse().unwrap(), KeyVersion::new(current).unwrap());
-        Known { name, id: KeyId::from_bytes([id; 16]), current }
+        Known { name, id: KeyId::from_bytes([id; 16]), current, newest: current }
     }
 
     fn under(id: u8, version: u32) -> Vec<u8> {

@@ -47,7 +47,9 @@ struct Report {
 struct Key {
     name: String,
     id: String,
+    /// As it was before anything was looked at, like the newest.
     current_version: u32,
+    newest_version: u32,
     /// Whether all of the inventory that was under it counts here: what was only gone to may have more elsewhere.
     covered: bool,
     before: BTreeMap<u32, u64>,
@@ -76,10 +78,10 @@ impl Ending {
             exit,
             mut keys,
         } = tally;
-        let keys = known.into_iter().map(|(Known { name, id, current }, covered)| {
+        let keys = known.into_iter().map(|(Known { name, id, current, newest }, covered)| {
             let Versions { before, after } = keys.remove(name.as_str()).unwrap_or_default();
-            let (id, current_version) = (id.to_string(), current.get());
-            Key { name: name.to_string(), id, current_version, covered, before, after }
+            let (id, current_version, newest_version) = (id.to_string(), current.get(), newest.get());
+            Key { name: name.to_string(), id, current_version, newest_version, covered, before, after }
         });
         let seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
         let a_second = u128::from(total - before) * 1000 / time.as_millis().max(1);
