@@ -278,10 +278,15 @@ fn a_killed_campaign_goes_on_and_no_line_is_lost_or_twice() {
     dev.ok(&["key", "create", "t"]);
     assert!(dev.fails(&[&FAST[..], &["--to", "t"]].concat(), 5).contains("other keys"));
 
+    // What came meanwhile was not there at its beginning.
+    dev.ok(&["key", "rotate", "k"]);
+    dev.ok(&["key", "rollback", "k"]);
     let output = dev.run(&[&FAST[..], &["--json"]].concat());
     assert_eq!(code(output.status), 6, "{}", stderr(&output));
     assert!(stderr(&output).contains("going on behind line"), "{}", stderr(&output));
     let done = report(&stdout(&output));
+    let key = &done["keys"][0];
+    assert_eq!((&key["current_version"], &key["newest_version"]), (&json!(2), &json!(2)));
     assert_eq!(
         (&done["total"], &done["rewrapped"], &done["failed"]),
         (&json!(4000), &json!(3999), &json!(1))

@@ -4,18 +4,19 @@
 //! written after the journal, and is made again.
 
 use super::feed::Place;
-use super::keys::Route;
+use super::keys::{Known, Route};
 use super::tally::Tally;
 use crate::atomic::parent;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use holdfast_sdk::KeyVersion;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How far a campaign has come.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ struct Mark {
     /// The ids of the keys that are left and gone to.
     from: String,
     to: String,
+    /// The versions of the key that is left, as they were before anything of it was looked at: the one for new work, and the newest.
+    current: u32,
+    newest: u32,
     input_bytes: u64,
     input_lines: u64,
     input_sha256: String,
@@ -34,6 +38,8 @@ struct Mark {
 
 /// What an earlier run has done.
 pub(super) struct Resumed {
+    /// The key that is left as it was then.
+    pub(super) from: Known,
     pub(super) input_bytes: u64,
     pub(super) input_lines: u64,
     pub(super) input_sha256: String,
@@ -45,7 +51,7 @@ pub(super) struct Journal {
     path: PathBuf,
     partial: File,
     failures: Option<File>,
-    from: String,
+    from: Known,
     to: String,
 }
 
@@ -78,7 +84,7 @@ impl Journal {
             Failure::new(Exit::State, format!("another campaign is writing `{}`", path.display()))
                 .remedy("wait for it, or name another output")
         })?;
-        let (from, to) = (route.from.id.to_string(), route.to.id.to_string());
+        let (from, to) = (route.from.clone(), route.to.id.to_string());
         let mark = Self::read(path, &at)?;
         if let (None, Some(list)) = (&mark, failures.filter(|list| !force && there(list))) {
             return Err(Failure::file("write", list, &io::Error::from(io::ErrorKind::AlreadyExists)));
@@ -91,12 +97,17 @@ impl Journal {
             mark.as_ref().map_or((0, 0), |mark| (mark.output_bytes, mark.failures_bytes));
         if let Some(mark) = &mark {
             journal.is_continued_by(mark, &at)?;
+            let version = |number| KeyVersion::new(number).ok_or_else(|| misfit(path, &at));
+            let (current, newest) = (version(mark.current)?, version(mark.newest)?);
+            journal.from = Known { current, newest, ..journal.from };
         }
         cut(&mut journal.partial, output_bytes).map_err(failed(&at))?;
         if let Some(list) = &mut journal.failures {
             cut(list, failures_bytes).map_err(failed(path))?;
         }
+        let from = journal.from.clone();
         let resumed = mark.map(|mark| Resumed {
+            from,
             input_bytes: mark.input_bytes,
             input_lines: mark.input_lines,
             input_sha256: mark.input_sha256,
@@ -118,16 +129,12 @@ impl Journal {
         match mark {
             Some(mark) if mark.v == VERSION && written == 0 && mark.output_bytes > 0 => Ok(None),
             Some(mark) if mark.v == VERSION && written >= mark.output_bytes => Ok(Some(mark)),
-            Some(_) | None => Err(Failure::new(
-                Exit::Failure,
-                format!("`{}` does not fit `{}`", at.display(), partial.display()),
-            )
-            .remedy("remove both to begin anew; the inventory itself is as it was")),
+            Some(_) | None => Err(misfit(path, partial)),
         }
     }
 
     fn is_continued_by(&self, mark: &Mark, partial: &Path) -> Result<(), Failure> {
-        if mark.from == self.from && mark.to == self.to {
+        if mark.from == self.from.id.to_string() && mark.to == self.to {
             return Ok(());
         }
         let problem = format!("`{}` was begun with other keys", partial.display());
@@ -163,8 +170,10 @@ impl Journal {
         }
         let mark = Mark {
             v: VERSION,
-            from: self.from.clone(),
+            from: self.from.id.to_string(),
             to: self.to.clone(),
+            current: self.from.current.get(),
+            newest: self.from.newest.get(),
             input_bytes: place.bytes,
             input_lines: place.lines,
             input_sha256: place.sha256(),
@@ -187,6 +196,12 @@ impl Journal {
         File::open(parent(&journal.path)).and_then(|directory| directory.sync_all()).map_err(&wrong)?;
         std::fs::remove_file(beside(&journal.path, ".journal")).map_err(&wrong)
     }
+}
+
+fn misfit(path: &Path, partial: &Path) -> Failure {
+    let journal = beside(path, ".journal");
+    Failure::new(Exit::Failure, format!("`{}` does not fit `{}`", journal.display(), partial.display()))
+        .remedy("remove both to begin anew; the inventory itself is as it was")
 }
 
 /// Cuts a file to so many bytes and stands at its end.

@@ -69,8 +69,9 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
     let (mut journal, resumed) = opened.transpose()?.unzip();
     let resumed: Option<Resumed> = resumed.flatten();
     let mut tally = Tally::default();
+    let mut from = route.from.clone();
     if let (Some(journal), Some(resumed)) = (&journal, &resumed) {
-        let Resumed { input_bytes, input_lines, input_sha256, tally: done } = resumed;
+        let Resumed { from: begun, input_bytes, input_lines, input_sha256, tally: done } = resumed;
         if !feed.skip(*input_bytes, *input_lines, input_sha256)? {
             return Err(journal.another_inventory());
         }
@@ -78,6 +79,7 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
             note(&format!("going on behind line {input_lines}"));
         }
         tally = done.clone();
+        from = begun.clone();
     }
     if let Some(journal) = &mut journal {
         // From the first moment on, what lies there is this campaign's to go on with.
@@ -116,7 +118,7 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
     sink.finish(&place, &tally)?;
     let Shared { route, .. } = &*shared;
     let other = Some((route.to.clone(), false)).filter(|(to, _)| *to != route.from);
-    let keys = std::iter::once((route.from.clone(), true)).chain(other).collect();
+    let keys = std::iter::once((from, true)).chain(other).collect();
     Ok(Ending::new(tally, keys, begun.elapsed(), before, settings.dry_run))
 }
 

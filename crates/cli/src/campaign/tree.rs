@@ -24,7 +24,7 @@ use holdfast_core::operation::MAX_BATCH;
 use holdfast_sdk::KeyName;
 use holdfast_sdk::field::ContextPairs;
 use indicatif::ProgressBar;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -47,8 +47,9 @@ pub(crate) fn run(app: &App, tree: Tree, settings: &Settings) -> Result<Ending, 
     settings.check()?;
     let begun = Instant::now();
     // A name that is not there is a wrong use; one that a file names concerns that file only.
+    let mut named = BTreeMap::new();
     for name in [&key, &target].into_iter().flatten() {
-        app.block_on(Known::read(&tenant, name))?;
+        named.insert(name.clone(), Ok(app.block_on(Known::read(&tenant, name))?));
     }
     let _locked = walk::lock(&root)?;
     let files = match settings.check {
@@ -59,7 +60,7 @@ pub(crate) fn run(app: &App, tree: Tree, settings: &Settings) -> Result<Ending, 
     let shared = Arc::new(Shared {
         tenant: tenant.id().clone(),
         post: Post::new(tenant.clone(), settings.patience, stop.clone()),
-        routes: Routes::new(tenant, target.clone()),
+        routes: Routes::new(tenant, target.clone(), named),
         context: bound(&context)?,
         check: settings.check,
         files,
