@@ -58,8 +58,13 @@ fn a_version_ends_when_nothing_needs_it() {
     assert!(!dev.path("out.partial").exists() && !dev.path("out").exists());
 
     let line =
-        ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--verify", "full", "--report", "after"];
+        ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--verify", "full", "--report", "moved"];
     dev.ok(&line);
+    // The lines that were read lie where they lay.
+    let key = json_of(&dev.ok(&["key", "inventory", "k", "--report", "moved", "--json"]));
+    assert_eq!(key["inventory"]["needed_versions"], json!([1, 2]));
+    assert!(dev.fails(&retire, 5).contains("still needed"));
+    dev.ok(&["rewrap", "out", "--jsonl", "--key", "k", "--dry-run", "--verify", "full", "--report", "after"]);
     let key = json_of(&dev.ok(&["key", "inventory", "k", "--report", "after", "--json"]));
     assert_eq!(key["inventory"]["needed_versions"], json!([2]));
     // What both places need, if there are two.
@@ -95,11 +100,13 @@ fn new_work_goes_back_and_a_campaign_follows() {
     let key = json_of(&dev.ok(&["key", "rollback", "k", "--json"]));
     assert_eq!((&key["newest_version"], &key["current_version"]), (&json!(2), &json!(1)));
     dev.file("in", format!("{first}{second}{}", line(&dev, 3)).as_bytes());
-    let line =
-        ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--record", "--json", "--verify", "full"];
-    let done = json_of(&dev.ok(&line));
+    let line = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--verify", "full", "--record"];
+    assert!(dev.fails(&line, 2).contains("--dry-run --record"));
+    assert!(!dev.path("out").exists() && !dev.path("out.partial").exists());
+    let done = json_of(&dev.ok(&[&line[..line.len() - 1], &["--json"]].concat()));
     assert_eq!((&done["rewrapped"], &done["already_newest"]), (&json!(1), &json!(2)));
-    assert_eq!(done["keys"][0]["after"], json!({ "1": 3 }));
+    assert_eq!((&done["keys"][0]["after"], &done["keys"][0]["needed"]), (&json!({ "1": 3 }), &json!([1, 2])));
+    dev.ok(&["rewrap", "out", "--jsonl", "--key", "k", "--dry-run", "--record"]);
     // The version that was left is not needed, as the campaign has told the gateway itself.
     dev.ok(&["key", "deactivate", "k", "--version", "2"]);
     let events = dev.ok(&["audit", "search", "--action", "record-inventory", "--json"]);
@@ -107,7 +114,7 @@ fn new_work_goes_back_and_a_campaign_follows() {
 
     // What cannot be read might need any version.
     dev.file("torn", b"{\"ciphertext\":\"SEZDAQ==\"}\n");
-    let output = dev.run(&["rewrap", "torn", "--jsonl", "--key", "k", "-o", "torn.out", "--record"]);
+    let output = dev.run(&["rewrap", "torn", "--jsonl", "--key", "k", "--dry-run", "--record"]);
     assert_eq!(code(output.status), 5, "{}", stderr(&output));
     assert!(stderr(&output).contains("may need any version"), "{}", stderr(&output));
 }

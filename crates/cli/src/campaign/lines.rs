@@ -5,7 +5,7 @@ use super::journal::{Journal, Resumed};
 use super::keys::{Known, Route};
 use super::lines_work::{Done, Shared, work};
 use super::post::Post;
-use super::report::Ending;
+use super::report::{Ending, Left};
 use super::stop::Stop;
 use super::tally::Tally;
 use super::{Check, Settings, interrupted};
@@ -44,6 +44,11 @@ pub(crate) struct Lines {
 /// Runs it to its end, or as far as it comes.
 pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending, Failure> {
     let Lines { input, key, target, context, output } = lines;
+    if settings.record && !settings.dry_run {
+        return Err(Failure::usage("lines that were rewrapped lie where they come from as before, so nothing can be recorded yet").remedy(
+            "leave `--record` out; load the lines back, export them again, and go through them with `--dry-run --record`",
+        ));
+    }
     let tenant = app.tenant()?;
     settings.check()?;
     let begun = Instant::now();
@@ -119,7 +124,7 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
     let Shared { route, .. } = &*shared;
     let other = Some((route.to.clone(), false)).filter(|(to, _)| *to != route.from);
     let keys = std::iter::once((from, true)).chain(other).collect();
-    Ok(Ending::new(tally, keys, begun.elapsed(), before, settings.dry_run))
+    Ok(Ending::new(tally, keys, begun.elapsed(), before, (settings.dry_run, Left::Elsewhere)))
 }
 
 fn count_lines(input: &Input) -> Result<u64, Failure> {

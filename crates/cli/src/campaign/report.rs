@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::note;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::time::Duration;
@@ -54,6 +54,17 @@ struct Key {
     covered: bool,
     before: BTreeMap<u32, u64>,
     after: BTreeMap<u32, u64>,
+    /// The versions that what was gone through is still under.
+    needed: BTreeSet<u32>,
+}
+
+/// Where what a campaign has rewrapped is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// In the place of what was there before.
+    InPlace,
+    /// Elsewhere. Where the inventory comes from everything is as it was before, and stays so until somebody loads it back.
+    Elsewhere,
 }
 
 impl Ending {
@@ -63,7 +74,7 @@ impl Ending {
         known: Vec<(Known, bool)>,
         time: Duration,
         before: u64,
-        dry_run: bool,
+        (dry_run, left): (bool, Left),
     ) -> Self {
         let failed = tally.failed();
         let Tally {
@@ -81,7 +92,19 @@ impl Ending {
         let keys = known.into_iter().map(|(Known { name, id, current, newest }, covered)| {
             let Versions { before, after } = keys.remove(name.as_str()).unwrap_or_default();
             let (id, current_version, newest_version) = (id.to_string(), current.get(), newest.get());
-            Key { name: name.to_string(), id, current_version, newest_version, covered, before, after }
+            let is_here = |(version, count): (&u32, &u64)| (*count > 0).then_some(*version);
+            let was_here = before.iter().filter(|_| left == Left::Elsewhere).filter_map(is_here);
+            let needed = after.iter().filter_map(is_here).chain(was_here).collect();
+            Key {
+                name: name.to_string(),
+                id,
+                current_version,
+                newest_version,
+                covered,
+                before,
+                after,
+                needed,
+            }
         });
         let seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
         let a_second = u128::from(total - before) * 1000 / time.as_millis().max(1);

@@ -7,7 +7,7 @@
 use super::feed::Pace;
 use super::keys::Known;
 use super::post::Post;
-use super::report::Ending;
+use super::report::{Ending, Left};
 use super::routes::Routes;
 use super::stop::Stop;
 use super::tally::Tally;
@@ -88,7 +88,7 @@ pub(crate) fn run(app: &App, tree: Tree, settings: &Settings) -> Result<Ending, 
         let covered = shared.target.as_ref() != Some(&known.name);
         (known, covered)
     });
-    Ok(Ending::new(campaign.tally, known.collect(), begun.elapsed(), 0, settings.dry_run))
+    Ok(Ending::new(campaign.tally, known.collect(), begun.elapsed(), 0, (settings.dry_run, Left::InPlace)))
 }
 
 /// What the file keys are bound to.

@@ -29,7 +29,14 @@ pub(super) fn deactivate(number: u32) -> Command {
 /// What a campaign found that was begun when these were the version for new work and the newest one.
 pub(super) fn inventory(current: u32, newest: u32, needed: &[u32]) -> TakenInventory {
     let needed = needed.iter().copied().map(version).collect();
-    TakenInventory { current: version(current), newest: version(newest), needed, items: 7, sha256: [7; 32], bytes: 99 }
+    TakenInventory {
+        current: version(current),
+        newest: version(newest),
+        needed,
+        items: 7,
+        sha256: [7; 32],
+        bytes: 99,
+    }
 }
 
 /// A key `kek` of so many versions, with something under each.

@@ -83,7 +83,8 @@ impl Schedule {
 
 impl RecordInventory {
     pub(crate) fn into_taken(self) -> Result<TakenInventory, Fault> {
-        let Self { current_version, newest_version, needed_versions, items, report_sha256, report_bytes } = self;
+        let Self { current_version, newest_version, needed_versions, items, report_sha256, report_bytes } =
+            self;
         let sha256 = report_sha256.0.try_into();
         Ok(TakenInventory {
             current: current_version.0,
