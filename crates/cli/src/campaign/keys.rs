@@ -158,6 +158,27 @@ mod tests {
         Known { name, id: KeyId::from_bytes([id; 16]), current, newest: current }
     }
 
+    #[test]
+    fn a_version_that_waits_is_not_the_newest_one() {
+        let read = |newest: u32, current: Option<u32>, waits: bool| {
+            let mut record = serde_json::json!({
+                "name": "k", "id": "01JDCZRGZKA9Q6W8T2V4X6Y8Z0", "algorithm": "xaes-256-gcm", "purpose": "encrypt",
+                "state": "active", "newest_version": newest, "exportable": false, "legacy": [], "labels": {},
+                "custody": "software", "created": "2026-11-28T00:00:00.000000Z", "epoch": 3,
+            });
+            if let Some(current) = current {
+                record["current_version"] = current.into();
+            }
+            if waits {
+                record["waits_for_backup"] = true.into();
+            }
+            let known = Known::of(&serde_json::from_value(record).unwrap());
+            (known.current.get(), known.newest.get())
+        };
+        assert_eq!([read(3, None, false), read(3, Some(2), false)], [(3, 3), (2, 3)]);
+        assert_eq!([read(3, Some(2), true), read(1, None, true)], [(2, 2), (1, 1)]);
+    }
+
     fn under(id: u8, version: u32) -> Vec<u8> {
         let header = Header {
             class: BindingClass::Data,
