@@ -299,6 +299,62 @@ fn a_killed_campaign_goes_on_and_no_line_is_lost_or_twice() {
 }
 
 #[test]
+fn a_campaign_goes_on_with_its_own_list_of_failures_and_overwrites_nothing_else() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let mut lines = sealed(&dev, "k", 0..3000);
+    lines[2]["context"] = json!({ "number": "wrong" });
+    dev.ok(&["key", "rotate", "k"]);
+    dev.file("in", &written(&lines));
+    let mut campaign = spawn(&dev, &[&SLOWLY[..], &["--failures", "bad"]].concat());
+    until("a failure is durable", || {
+        let mark: Value = std::fs::read(dev.path("out.journal"))
+            .ok()
+            .and_then(|mark| serde_json::from_slice(&mark).ok())
+            .unwrap_or_default();
+        mark["failures_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
+    kill_process(Pid::from_child(&campaign), Signal::KILL).unwrap();
+    campaign.wait().unwrap();
+
+    let with = |list: &'static str| [&FAST[..8], &[list]].concat();
+    dev.file("mine", &[b'x'; 9000]);
+    for other in ["mine", "new"] {
+        let said = dev.fails(&with(other), 5);
+        assert!(said.contains("was begun with `--failures /") && said.contains("/bad`"), "{said}");
+    }
+    assert_eq!(std::fs::read(dev.path("mine")).unwrap(), [b'x'; 9000]);
+    assert!(!dev.path("new").exists());
+    assert!(dev.fails(&FAST[..7], 5).contains("name that list"));
+    let list = std::fs::read(dev.path("bad")).unwrap();
+    dev.file("bad", &list[..list.len() - 1]);
+    assert!(dev.fails(&FAST, 5).contains("put it back"));
+    assert_eq!(std::fs::read(dev.path("bad")).unwrap(), list[..list.len() - 1]);
+    std::fs::remove_file(dev.path("bad")).unwrap();
+    dev.fails(&FAST, 5);
+    assert!(!dev.path("bad").exists());
+    dev.file("bad", &[&list[..], b"torn"].concat());
+    assert_eq!(code(dev.run(&FAST).status), 6);
+    assert_eq!(std::fs::read(dev.path("bad")).unwrap(), list);
+
+    // What no journal speaks of is somebody's.
+    let anew = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "again"];
+    dev.file("again.partial", b"mine");
+    assert!(dev.fails(&anew, 1).contains("--force"));
+    assert_eq!(std::fs::read(dev.path("again.partial")).unwrap(), b"mine");
+    assert_eq!(code(dev.run(&[&anew[..], &["--force"]].concat()).status), 6);
+    assert_eq!(read(&std::fs::read(dev.path("again")).unwrap()).len(), 3000);
+    // One that was begun without a list has none later on.
+    std::fs::remove_file(dev.path("out")).unwrap();
+    let mut campaign = spawn(&dev, &SLOWLY);
+    is_marked(&dev);
+    kill_process(Pid::from_child(&campaign), Signal::KILL).unwrap();
+    campaign.wait().unwrap();
+    assert!(dev.fails(&with("new"), 5).contains("leave it out"));
+    assert!(!dev.path("new").exists());
+}
+
+#[test]
 fn a_second_interruption_does_not_wait_for_input() {
     let dev = Dev::start();
     dev.ok(&["key", "create", "k"]);

@@ -32,6 +32,8 @@ struct Mark {
     input_lines: u64,
     input_sha256: String,
     output_bytes: u64,
+    /// The list of failures, if there is one: its path from the root, with what is no printable ASCII escaped.
+    failures: Option<String>,
     failures_bytes: u64,
     tally: Tally,
 }
@@ -50,9 +52,32 @@ pub(super) struct Resumed {
 pub(super) struct Journal {
     path: PathBuf,
     partial: File,
-    failures: Option<File>,
+    failures: Option<List>,
     from: Known,
     to: String,
+}
+
+/// The list of failures as it grows.
+struct List {
+    path: PathBuf,
+    /// As the mark has it.
+    name: String,
+    file: File,
+}
+
+impl List {
+    fn name(path: &Path) -> Result<String, Failure> {
+        let path = std::path::absolute(path).map_err(failed(path))?;
+        Ok(path.as_os_str().as_encoded_bytes().escape_ascii().to_string())
+    }
+
+    fn open(path: &Path, bytes: u64) -> Result<Self, Failure> {
+        let wrong = failed(path);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let mut file = file.map_err(&wrong)?;
+        cut(&mut file, bytes).map_err(&wrong)?;
+        Ok(Self { path: path.to_owned(), name: Self::name(path)?, file })
+    }
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -86,25 +111,30 @@ impl Journal {
         })?;
         let (from, to) = (route.from.clone(), route.to.id.to_string());
         let mark = Self::read(path, &at)?;
-        if let (None, Some(list)) = (&mark, failures.filter(|list| !force && there(list))) {
-            return Err(Failure::file("write", list, &io::Error::from(io::ErrorKind::AlreadyExists)));
+        let mut journal = Self { path: path.to_owned(), partial, failures: None, from, to };
+        match &mark {
+            Some(mark) => {
+                journal.is_continued_by(mark, &at)?;
+                journal.is_listed_in(mark, failures, &at)?;
+                let version = |number| KeyVersion::new(number).ok_or_else(|| misfit(path, &at));
+                let (current, newest) = (version(mark.current)?, version(mark.newest)?);
+                journal.from = Known { current, newest, ..journal.from };
+            }
+            // Nothing says that what lies there is a campaign's.
+            None if force => {}
+            None => {
+                let is_empty = journal.partial.metadata().map_err(failed(&at))?.len() == 0;
+                let partial = (!is_empty).then_some(at.as_path());
+                if let Some(foreign) = partial.or(failures.filter(|list| there(list))) {
+                    let exists = io::Error::from(io::ErrorKind::AlreadyExists);
+                    return Err(Failure::file("write", foreign, &exists));
+                }
+            }
         }
-        let failures = failures.map(|list| {
-            OpenOptions::new().write(true).create(true).truncate(false).open(list).map_err(failed(list))
-        });
-        let mut journal = Self { path: path.to_owned(), partial, failures: failures.transpose()?, from, to };
         let (output_bytes, failures_bytes) =
             mark.as_ref().map_or((0, 0), |mark| (mark.output_bytes, mark.failures_bytes));
-        if let Some(mark) = &mark {
-            journal.is_continued_by(mark, &at)?;
-            let version = |number| KeyVersion::new(number).ok_or_else(|| misfit(path, &at));
-            let (current, newest) = (version(mark.current)?, version(mark.newest)?);
-            journal.from = Known { current, newest, ..journal.from };
-        }
+        journal.failures = failures.map(|list| List::open(list, failures_bytes)).transpose()?;
         cut(&mut journal.partial, output_bytes).map_err(failed(&at))?;
-        if let Some(list) = &mut journal.failures {
-            cut(list, failures_bytes).map_err(failed(path))?;
-        }
         let from = journal.from.clone();
         let resumed = mark.map(|mark| Resumed {
             from,
@@ -142,6 +172,35 @@ impl Journal {
             .remedy("name the same keys to go on with it; remove it and its `.journal` to begin anew"))
     }
 
+    /// Whether this is the list of failures that the mark speaks of, with all that it says is there.
+    fn is_listed_in(&self, mark: &Mark, list: Option<&Path>, partial: &Path) -> Result<(), Failure> {
+        let journal = beside(&self.path, ".journal");
+        let anew = format!("remove `{}` and `{}` to begin anew", partial.display(), journal.display());
+        if mark.failures != list.map(List::name).transpose()? {
+            let (problem, remedy) = match &mark.failures {
+                Some(name) => (format!("was begun with `--failures {name}`"), "name that list"),
+                None => ("was begun without `--failures`".to_owned(), "leave it out"),
+            };
+            let problem = format!("`{}` {problem}", partial.display());
+            return Err(
+                Failure::new(Exit::State, problem).remedy(format!("{remedy} to go on with it; {anew}"))
+            );
+        }
+        let Some(list) = list else { return Ok(()) };
+        let bytes = match list.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(Failure::file("read", list, &error)),
+        };
+        if bytes < mark.failures_bytes {
+            let problem = format!("`{}` has less than this campaign has written there", list.display());
+            return Err(
+                Failure::new(Exit::State, problem).remedy(format!("put it back as it was; or {anew}"))
+            );
+        }
+        Ok(())
+    }
+
     /// That the inventory is another than the one that was begun with.
     pub(super) fn another_inventory(&self) -> Failure {
         let problem = "the inventory is not the one that this output was begun with";
@@ -155,8 +214,9 @@ impl Journal {
 
     pub(super) fn write(&mut self, output: &[u8], failures: &[u8]) -> Result<(), Failure> {
         let written = self.partial.write_all(output);
-        let listed = self.failures.as_mut().map_or(Ok(()), |list| list.write_all(failures));
-        written.and(listed).map_err(failed(&self.path))
+        written.map_err(failed(&self.path))?;
+        let Some(List { path, file, .. }) = &mut self.failures else { return Ok(()) };
+        file.write_all(failures).map_err(failed(path))
     }
 
     /// Makes durable what was written, then says so.
@@ -164,9 +224,10 @@ impl Journal {
         let wrong = failed(&self.path);
         self.partial.sync_data().map_err(&wrong)?;
         let mut failures_bytes = 0;
-        if let Some(list) = &mut self.failures {
-            list.sync_data().map_err(&wrong)?;
-            failures_bytes = list.stream_position().map_err(&wrong)?;
+        if let Some(List { path, file, .. }) = &mut self.failures {
+            let wrong = failed(path);
+            file.sync_data().map_err(&wrong)?;
+            failures_bytes = file.stream_position().map_err(&wrong)?;
         }
         let mark = Mark {
             v: VERSION,
@@ -178,6 +239,7 @@ impl Journal {
             input_lines: place.lines,
             input_sha256: place.sha256(),
             output_bytes: self.partial.stream_position().map_err(&wrong)?,
+            failures: self.failures.as_ref().map(|list| list.name.clone()),
             failures_bytes,
             tally: tally.clone(),
         };
