@@ -355,6 +355,48 @@ fn a_campaign_goes_on_with_its_own_list_of_failures_and_overwrites_nothing_else(
 }
 
 #[test]
+fn a_sample_is_of_the_lines_that_have_something_and_all_of_it_is_verified() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let lines = sealed(&dev, "k", 0..300);
+    dev.ok(&["key", "rotate", "k"]);
+    let mut text = b"\n \r\n".to_vec();
+    for line in &lines {
+        text.extend(written(std::slice::from_ref(line)));
+        text.extend(b"\t\n\n");
+    }
+    dev.file("in", &text);
+    for (sample, verified) in [("sample:1", 1), ("sample:7", 7), ("sample:300", 300), ("sample:999", 300)] {
+        let line = ["rewrap", "in", "--jsonl", "--key", "k", "--dry-run", "--json", "--verify", sample];
+        let done = report(&dev.ok(&line));
+        assert_eq!((&done["total"], &done["verified"]), (&json!(300), &json!(verified)), "{sample}");
+    }
+    // Line after line, so that some of it is durable long before the end.
+    let begin = |verify: &[&str]| {
+        let line = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--rate", "100", "--workers", "1"];
+        let mut campaign = spawn(&dev, &[&line[..], verify].concat());
+        until("something is done for good", || {
+            let mark = std::fs::read(dev.path("out.journal")).unwrap_or_default();
+            serde_json::from_slice::<Value>(&mark).is_ok_and(|mark| mark["input_lines"].as_u64() > Some(0))
+        });
+        kill_process(Pid::from_child(&campaign), Signal::KILL).unwrap();
+        campaign.wait().unwrap();
+    };
+    // A sample goes on where it was.
+    let line = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--verify"];
+    begin(&["--verify", "sample:7"]);
+    let done = report(&dev.ok(&[&line[..], &["sample:7", "--json"]].concat()));
+    assert_eq!((&done["rewrapped"], &done["verified"]), (&json!(300), &json!(7)));
+    // What an earlier run of the campaign did not verify is missing.
+    std::fs::remove_file(dev.path("out")).unwrap();
+    begin(&[]);
+    let said = dev.fails(&[&line[..], &["sample:300"]].concat(), 1);
+    assert!(said.contains("and 300 should have been") && said.contains("--dry-run --verify"), "{said}");
+    let line = ["rewrap", "out", "--jsonl", "--key", "k", "--dry-run", "--verify", "full"];
+    dev.ok(&line);
+}
+
+#[test]
 fn a_second_interruption_does_not_wait_for_input() {
     let dev = Dev::start();
     dev.ok(&["key", "create", "k"]);

@@ -1,9 +1,9 @@
 //! What a campaign tells in the end.
 
-use super::Settings;
 use super::evidence::Reports;
 use super::keys::Known;
 use super::tally::{Failed, Failures, Tally, Versions};
+use super::{Check, Settings};
 use crate::app::App;
 use crate::atomic::Target;
 use crate::exit::Exit;
@@ -145,13 +145,13 @@ impl Ending {
             (true, true) => note(&value.to_string()),
             (true, false) => note(&report.summary()),
             (false, true) => app.printer.json_value(&value)?,
-            (false, false) => report.tables(app)?,
+            (false, false) => report.tables(app, settings.check)?,
         }
         if settings.record {
             report.record(app, text)?;
         }
         if report.failed == 0 {
-            return Ok(());
+            return report.is_verified(settings.check);
         }
         let problem = format!("{} of {} items failed", report.failed, report.total);
         let remedy = match settings.failures {
@@ -186,6 +186,18 @@ impl Report {
         Ok(())
     }
 
+    /// Whether as many were opened again as was asked for.
+    fn is_verified(&self, check: Check) -> Result<(), Failure> {
+        let wanted = check.least(self.total);
+        if self.verified >= wanted {
+            return Ok(());
+        }
+        let problem = format!("{} items were verified, and {wanted} should have been", self.verified);
+        Err(Failure::new(Exit::Failure, problem).remedy(
+            "they changed meanwhile, or an earlier run of the campaign did not verify: go through what there is now with `--dry-run --verify`",
+        ))
+    }
+
     fn summary(&self) -> String {
         let Self { total, rewrapped, already_newest, due, failed, .. } = self;
         format!(
@@ -193,7 +205,7 @@ impl Report {
         )
     }
 
-    fn tables(&self, app: &App) -> Result<(), Failure> {
+    fn tables(&self, app: &App, check: Check) -> Result<(), Failure> {
         let Self { v: _, dry_run, complete: _, keys, failures, seconds, rate, .. } = self;
         let counts = [
             ("total", self.total, true),
@@ -201,7 +213,7 @@ impl Report {
             ("due", self.due, *dry_run),
             ("already newest", self.already_newest, true),
             ("failed", self.failed, true),
-            ("verified", self.verified, self.verified > 0),
+            ("verified", self.verified, check != Check::Nothing),
             ("passed over", self.passed_over, self.passed_over > 0),
         ];
         let rows = counts.into_iter().filter(|(_, _, shown)| *shown);
