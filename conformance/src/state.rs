@@ -190,6 +190,7 @@ async fn reads_see_what_was_committed<S: State>(fresh: &impl AsyncFn() -> S) {
     // How often it is rotated, what is still needed, and which version new work takes.
     let taken = TakenInventory {
         current: KeyVersion::new(2).unwrap(),
+        newest: KeyVersion::new(2).unwrap(),
         needed: vec![KeyVersion::FIRST],
         items: 9,
         sha256: [7; 32],

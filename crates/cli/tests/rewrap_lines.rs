@@ -278,10 +278,15 @@ fn a_killed_campaign_goes_on_and_no_line_is_lost_or_twice() {
     dev.ok(&["key", "create", "t"]);
     assert!(dev.fails(&[&FAST[..], &["--to", "t"]].concat(), 5).contains("other keys"));
 
+    // What came meanwhile was not there at its beginning.
+    dev.ok(&["key", "rotate", "k"]);
+    dev.ok(&["key", "rollback", "k"]);
     let output = dev.run(&[&FAST[..], &["--json"]].concat());
     assert_eq!(code(output.status), 6, "{}", stderr(&output));
     assert!(stderr(&output).contains("going on behind line"), "{}", stderr(&output));
     let done = report(&stdout(&output));
+    let key = &done["keys"][0];
+    assert_eq!((&key["current_version"], &key["newest_version"]), (&json!(2), &json!(2)));
     assert_eq!(
         (&done["total"], &done["rewrapped"], &done["failed"]),
         (&json!(4000), &json!(3999), &json!(1))
@@ -291,6 +296,104 @@ fn a_killed_campaign_goes_on_and_no_line_is_lost_or_twice() {
     let without = |lines: &[Value]| [&lines[..2], &lines[3..]].concat();
     assert_moved(&dev, &without(&lines), &without(&new), "k", 2);
     assert_eq!(read(&std::fs::read(dev.path("bad")).unwrap()).len(), 1);
+}
+
+#[test]
+fn a_campaign_goes_on_with_its_own_list_of_failures_and_overwrites_nothing_else() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let mut lines = sealed(&dev, "k", 0..3000);
+    lines[2]["context"] = json!({ "number": "wrong" });
+    dev.ok(&["key", "rotate", "k"]);
+    dev.file("in", &written(&lines));
+    let mut campaign = spawn(&dev, &[&SLOWLY[..], &["--failures", "bad"]].concat());
+    until("a failure is durable", || {
+        let mark: Value = std::fs::read(dev.path("out.journal"))
+            .ok()
+            .and_then(|mark| serde_json::from_slice(&mark).ok())
+            .unwrap_or_default();
+        mark["failures_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
+    kill_process(Pid::from_child(&campaign), Signal::KILL).unwrap();
+    campaign.wait().unwrap();
+
+    let with = |list: &'static str| [&FAST[..8], &[list]].concat();
+    dev.file("mine", &[b'x'; 9000]);
+    for other in ["mine", "new"] {
+        let said = dev.fails(&with(other), 5);
+        assert!(said.contains("was begun with `--failures /") && said.contains("/bad`"), "{said}");
+    }
+    assert_eq!(std::fs::read(dev.path("mine")).unwrap(), [b'x'; 9000]);
+    assert!(!dev.path("new").exists());
+    assert!(dev.fails(&FAST[..7], 5).contains("name that list"));
+    let list = std::fs::read(dev.path("bad")).unwrap();
+    dev.file("bad", &list[..list.len() - 1]);
+    assert!(dev.fails(&FAST, 5).contains("put it back"));
+    assert_eq!(std::fs::read(dev.path("bad")).unwrap(), list[..list.len() - 1]);
+    std::fs::remove_file(dev.path("bad")).unwrap();
+    dev.fails(&FAST, 5);
+    assert!(!dev.path("bad").exists());
+    dev.file("bad", &[&list[..], b"torn"].concat());
+    assert_eq!(code(dev.run(&FAST).status), 6);
+    assert_eq!(std::fs::read(dev.path("bad")).unwrap(), list);
+
+    // What no journal speaks of is somebody's.
+    let anew = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "again"];
+    dev.file("again.partial", b"mine");
+    assert!(dev.fails(&anew, 1).contains("--force"));
+    assert_eq!(std::fs::read(dev.path("again.partial")).unwrap(), b"mine");
+    assert_eq!(code(dev.run(&[&anew[..], &["--force"]].concat()).status), 6);
+    assert_eq!(read(&std::fs::read(dev.path("again")).unwrap()).len(), 3000);
+    // One that was begun without a list has none later on.
+    std::fs::remove_file(dev.path("out")).unwrap();
+    let mut campaign = spawn(&dev, &SLOWLY);
+    is_marked(&dev);
+    kill_process(Pid::from_child(&campaign), Signal::KILL).unwrap();
+    campaign.wait().unwrap();
+    assert!(dev.fails(&with("new"), 5).contains("leave it out"));
+    assert!(!dev.path("new").exists());
+}
+
+#[test]
+fn a_sample_is_of_the_lines_that_have_something_and_all_of_it_is_verified() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let lines = sealed(&dev, "k", 0..300);
+    dev.ok(&["key", "rotate", "k"]);
+    let mut text = b"\n \r\n".to_vec();
+    for line in &lines {
+        text.extend(written(std::slice::from_ref(line)));
+        text.extend(b"\t\n\n");
+    }
+    dev.file("in", &text);
+    for (sample, verified) in [("sample:1", 1), ("sample:7", 7), ("sample:300", 300), ("sample:999", 300)] {
+        let line = ["rewrap", "in", "--jsonl", "--key", "k", "--dry-run", "--json", "--verify", sample];
+        let done = report(&dev.ok(&line));
+        assert_eq!((&done["total"], &done["verified"]), (&json!(300), &json!(verified)), "{sample}");
+    }
+    // Line after line, so that some of it is durable long before the end.
+    let begin = |verify: &[&str]| {
+        let line = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--rate", "100", "--workers", "1"];
+        let mut campaign = spawn(&dev, &[&line[..], verify].concat());
+        until("something is done for good", || {
+            let mark = std::fs::read(dev.path("out.journal")).unwrap_or_default();
+            serde_json::from_slice::<Value>(&mark).is_ok_and(|mark| mark["input_lines"].as_u64() > Some(0))
+        });
+        kill_process(Pid::from_child(&campaign), Signal::KILL).unwrap();
+        campaign.wait().unwrap();
+    };
+    // A sample goes on where it was.
+    let line = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--verify"];
+    begin(&["--verify", "sample:7"]);
+    let done = report(&dev.ok(&[&line[..], &["sample:7", "--json"]].concat()));
+    assert_eq!((&done["rewrapped"], &done["verified"]), (&json!(300), &json!(7)));
+    // What an earlier run of the campaign did not verify is missing.
+    std::fs::remove_file(dev.path("out")).unwrap();
+    begin(&[]);
+    let said = dev.fails(&[&line[..], &["sample:300"]].concat(), 1);
+    assert!(said.contains("and 300 should have been") && said.contains("--dry-run --verify"), "{said}");
+    let line = ["rewrap", "out", "--jsonl", "--key", "k", "--dry-run", "--verify", "full"];
+    dev.ok(&line);
 }
 
 #[test]

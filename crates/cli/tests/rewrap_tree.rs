@@ -110,6 +110,58 @@ fn headers_move_to_the_newest_version_and_payloads_stay() {
     assert_opens(&dev, &names);
 }
 
+#[test]
+fn a_sample_is_of_the_files_that_are_gone_through() {
+    let dev = Dev::start();
+    for key in ["k", "other"] {
+        dev.ok(&["key", "create", key]);
+    }
+    tree(&dev, "k", 4);
+    // First and last, and of no concern.
+    for name in ["tree/-.age", "tree/z.age"] {
+        dev.ok(&["encrypt", "plain", "--key", "other", "-o", name, "--context", "a=b"]);
+    }
+    std::fs::write(dev.path("tree/zz.txt"), b"notes").unwrap();
+    let of = |sample: &str| {
+        let line = [&REWRAP[..], &["--key", "k", "--dry-run", "--verify", sample]].concat();
+        let done = json_of(&dev.ok(&line));
+        assert_eq!((&done["total"], &done["passed_over"]), (&json!(4), &json!(3)));
+        done["verified"].as_u64().unwrap()
+    };
+    assert_eq!(["sample:1", "sample:3", "sample:4", "sample:9"].map(of), [1, 3, 4, 4]);
+    // Nothing to verify is told, too.
+    std::fs::create_dir(dev.path("none")).unwrap();
+    let told = dev.ok(&["rewrap", "none", "--dry-run", "--verify", "sample:1"]);
+    assert!(told.lines().any(|row| row.split_whitespace().eq(["verified", "0"])), "{told}");
+}
+
+#[test]
+fn a_key_is_read_before_its_files_are_looked_at() {
+    let dev = Dev::start();
+    for key in ["k", "last", "late"] {
+        dev.ok(&["key", "create", key]);
+    }
+    let names = tree(&dev, "k", 20);
+    dev.ok(&["key", "rotate", "k"]);
+    for key in ["last", "late"] {
+        dev.ok(&["encrypt", "plain", "--key", key, "-o", key, "--context", "a=b"]);
+    }
+    std::fs::rename(dev.path("last"), dev.path("tree/d/last.age")).unwrap();
+    let before = std::fs::read(dev.path(&names[0])).unwrap();
+    let campaign = dev.command(&[&REWRAP[..], &["--rate", "2"]].concat());
+    let campaign = { campaign }.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    until("it has begun", || std::fs::read(dev.path(&names[0])).unwrap() != before);
+    std::fs::rename(dev.path("late"), dev.path("tree/d/late.age")).unwrap();
+    dev.ok(&["key", "rotate", "last"]);
+    let output = campaign.wait_with_output().unwrap();
+    let done = json_of(&stdout(&output));
+    let of =
+        |name: &str| done["keys"].as_array().unwrap().iter().find(|key| key["name"] == name).unwrap().clone();
+    assert_eq!((&of("last")["newest_version"], &of("last")["covered"]), (&json!(1), &json!(true)));
+    // What lay elsewhere in the tree when the walk was there already, nobody knows.
+    assert_eq!((&of("late")["after"], &of("late")["covered"]), (&json!({ "1": 1 }), &json!(false)));
+}
+
 /// Wraps file keys at the gateway as `holdfast encrypt` does, beside other recipients.
 struct Ours {
     runtime: tokio::runtime::Runtime,

@@ -58,8 +58,13 @@ fn a_version_ends_when_nothing_needs_it() {
     assert!(!dev.path("out.partial").exists() && !dev.path("out").exists());
 
     let line =
-        ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--verify", "full", "--report", "after"];
+        ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--verify", "full", "--report", "moved"];
     dev.ok(&line);
+    // The lines that were read lie where they lay.
+    let key = json_of(&dev.ok(&["key", "inventory", "k", "--report", "moved", "--json"]));
+    assert_eq!(key["inventory"]["needed_versions"], json!([1, 2]));
+    assert!(dev.fails(&retire, 5).contains("still needed"));
+    dev.ok(&["rewrap", "out", "--jsonl", "--key", "k", "--dry-run", "--verify", "full", "--report", "after"]);
     let key = json_of(&dev.ok(&["key", "inventory", "k", "--report", "after", "--json"]));
     assert_eq!(key["inventory"]["needed_versions"], json!([2]));
     // What both places need, if there are two.
@@ -95,11 +100,13 @@ fn new_work_goes_back_and_a_campaign_follows() {
     let key = json_of(&dev.ok(&["key", "rollback", "k", "--json"]));
     assert_eq!((&key["newest_version"], &key["current_version"]), (&json!(2), &json!(1)));
     dev.file("in", format!("{first}{second}{}", line(&dev, 3)).as_bytes());
-    let line =
-        ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--record", "--json", "--verify", "full"];
-    let done = json_of(&dev.ok(&line));
+    let line = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--verify", "full", "--record"];
+    assert!(dev.fails(&line, 2).contains("--dry-run --record"));
+    assert!(!dev.path("out").exists() && !dev.path("out.partial").exists());
+    let done = json_of(&dev.ok(&[&line[..line.len() - 1], &["--json"]].concat()));
     assert_eq!((&done["rewrapped"], &done["already_newest"]), (&json!(1), &json!(2)));
-    assert_eq!(done["keys"][0]["after"], json!({ "1": 3 }));
+    assert_eq!((&done["keys"][0]["after"], &done["keys"][0]["needed"]), (&json!({ "1": 3 }), &json!([1, 2])));
+    dev.ok(&["rewrap", "out", "--jsonl", "--key", "k", "--dry-run", "--record"]);
     // The version that was left is not needed, as the campaign has told the gateway itself.
     dev.ok(&["key", "deactivate", "k", "--version", "2"]);
     let events = dev.ok(&["audit", "search", "--action", "record-inventory", "--json"]);
@@ -107,9 +114,32 @@ fn new_work_goes_back_and_a_campaign_follows() {
 
     // What cannot be read might need any version.
     dev.file("torn", b"{\"ciphertext\":\"SEZDAQ==\"}\n");
-    let output = dev.run(&["rewrap", "torn", "--jsonl", "--key", "k", "-o", "torn.out", "--record"]);
+    let output = dev.run(&["rewrap", "torn", "--jsonl", "--key", "k", "--dry-run", "--record"]);
     assert_eq!(code(output.status), 5, "{}", stderr(&output));
     assert!(stderr(&output).contains("may need any version"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_report_says_nothing_of_what_came_after_its_beginning() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    dev.file("in", line(&dev, 1).as_bytes());
+    dev.ok(&["rewrap", "in", "--jsonl", "--key", "k", "--dry-run", "--report", "stale"]);
+    dev.ok(&["key", "rotate", "k"]);
+    let second = line(&dev, 2);
+    dev.ok(&["key", "rollback", "k"]);
+    // New work is where it was, and something is under version 2 that the report does not know.
+    assert!(dev.fails(&["key", "inventory", "k", "--report", "stale"], 5).contains("holdfast rewrap"));
+    dev.fails(&["key", "deactivate", "k", "--version", "2"], 5);
+    dev.file("all", format!("{}{second}", line(&dev, 1)).as_bytes());
+    dev.ok(&["rewrap", "all", "--jsonl", "--key", "k", "--dry-run", "--record", "--report", "now"]);
+    assert!(dev.fails(&["key", "deactivate", "k", "--version", "2"], 5).contains("still needed"));
+    // One that does not say of when it is might be of any time.
+    let mut report = json_of(&std::fs::read_to_string(dev.path("now")).unwrap());
+    assert_eq!(report["keys"][0]["newest_version"], json!(2));
+    report["keys"][0].as_object_mut().unwrap().remove("newest_version");
+    dev.file("older", report.to_string().as_bytes());
+    assert!(dev.fails(&["key", "inventory", "k", "--report", "older"], 5).contains("older Holdfast"));
 }
 
 #[test]

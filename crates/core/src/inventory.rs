@@ -6,8 +6,10 @@ use crate::time::Timestamp;
 /// What a campaign over all that is under a key has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenInventory {
-    /// The version that new work took when it was taken.
+    /// The version that new work took when it was begun.
     pub current: KeyVersion,
+    /// [`crate::key::Key::newest_used`] of that moment.
+    pub newest: KeyVersion,
     /// The versions that something is still under, in any order.
     pub needed: Vec<KeyVersion>,
     /// How many ciphertexts were looked at.
@@ -22,7 +24,7 @@ pub struct TakenInventory {
 /// as long as that lasts, whatever it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// The newest version that there was then: of later ones it says nothing.
+    /// The newest version that there was when it was begun: of later ones it says nothing.
     pub newest: KeyVersion,
     /// The versions that are still needed, sorted, the one that new work took then among them.
     pub needed: Vec<KeyVersion>,

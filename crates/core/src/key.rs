@@ -140,6 +140,11 @@ impl Key {
     /// [`Key::renewed`] of what is not committed yet: no backup holds it.
     pub const UNCOMMITTED: u64 = u64::MAX;
 
+    /// The newest version that new work takes or has taken. One that waits is none: what comes under it comes later.
+    pub fn newest_used(&self) -> KeyVersion {
+        self.newest.previous().filter(|_| self.waits).unwrap_or(self.newest)
+    }
+
     /// Whether a verified backup holds its newest version, if the newest of them is of this commit. Of a key in a device a backup only knows
     /// where it is, and of an archived one what opens its archive.
     pub fn is_protected(&self, verified: Option<u64>) -> bool {

@@ -666,6 +666,7 @@ fn keys() {
     }
     let taken = message::RecordInventory {
         current_version: VersionNumber(KeyVersion::new(3).unwrap()),
+        newest_version: VersionNumber(KeyVersion::new(4).unwrap()),
         needed_versions: List(vec![VersionNumber(KeyVersion::FIRST)]),
         items: 1200,
         report_sha256: Bytes(vec![7; 32]),
@@ -674,7 +675,7 @@ fn keys() {
     match command(&client::record_inventory(&tenant(), &key(), &taken)) {
         Command::RecordInventory { taken, .. } => {
             assert_eq!((taken.current.get(), taken.needed, taken.items), (3, vec![KeyVersion::FIRST], 1200));
-            assert_eq!((taken.sha256, taken.bytes), ([7; 32], 731));
+            assert_eq!((taken.newest.get(), taken.sha256, taken.bytes), (4, [7; 32], 731));
         }
         other => panic!("{other:?}"),
     }

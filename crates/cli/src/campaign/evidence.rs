@@ -32,9 +32,11 @@ struct Key {
     name: String,
     id: String,
     current_version: KeyVersionNumber,
+    /// Missing in reports of older builds, like what is needed: nobody knows what those speak of.
+    newest_version: Option<KeyVersionNumber>,
     covered: bool,
     before: BTreeMap<u32, u64>,
-    after: BTreeMap<u32, u64>,
+    needed: Option<BTreeSet<u32>>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +79,7 @@ impl Reports {
 
     /// What they say of the key of this name and id, all together: a destroyed key's name may be another's by now.
     pub(crate) fn of(&self, key: &KeyName, id: &KeyId) -> Result<RecordInventory, Failure> {
-        let (mut needed, mut items, mut current) = (BTreeSet::new(), 0, None);
+        let (mut needed, mut items, mut begun) = (BTreeSet::new(), 0, None);
         let (mut digest, mut report_bytes) = (Context::new(&SHA256), 0);
         for Report { place, bytes, says } in &self.0 {
             if !says.complete {
@@ -98,14 +100,19 @@ impl Reports {
                 )
                 .remedy("go through the inventory again"));
             }
-            if current.is_some_and(|current| current != of_key.current_version) {
+            let (Some(newest), Some(left)) = (of_key.newest_version, &of_key.needed) else {
+                let problem = format!("{place} does not say which versions of key `{key}` it speaks of");
+                return Err(Failure::new(Exit::State, problem)
+                    .remedy("an older Holdfast wrote it: go through the inventory again"));
+            };
+            let at = (of_key.current_version, newest);
+            if begun.is_some_and(|begun| begun != at) {
                 return Err(Failure::new(Exit::State, "new work took another version between these reports")
                     .remedy("go through the older inventories again"));
             }
-            current = Some(of_key.current_version);
+            begun = Some(at);
             items += of_key.before.values().sum::<u64>();
-            let left = of_key.after.iter().filter(|(_, count)| **count > 0);
-            needed.extend(left.filter_map(|(version, _)| KeyVersion::new(*version)));
+            needed.extend(left.iter().copied().filter_map(KeyVersion::new));
             digest.update(bytes);
             report_bytes += u64::try_from(bytes.len()).unwrap_or(0);
         }
@@ -116,10 +123,11 @@ impl Reports {
                 "name the places where something is; if there are none, give its versions up with `--without-inventory`",
             ));
         }
-        let current =
-            current.ok_or_else(|| Failure::usage("no report is named").remedy("name one with `--report`"))?;
+        let (current, newest) =
+            begun.ok_or_else(|| Failure::usage("no report is named").remedy("name one with `--report`"))?;
         Ok(RecordInventory {
             current_version: VersionNumber(current.0),
+            newest_version: VersionNumber(newest.0),
             needed_versions: List(needed.into_iter().map(VersionNumber).collect()),
             items,
             report_sha256: Bytes(digest.finish().as_ref().to_vec()),
@@ -134,15 +142,20 @@ mod tests {
 
     const ID: &str = "01JDCZRGZK0000000000000001";
 
-    fn report(current: u32, complete: bool, after: &str) -> Report {
-        report_of(current, complete, r#""1":6"#, after)
+    fn report(current: u32, complete: bool, needed: &str) -> Report {
+        report_of(current, complete, r#""1":6"#, needed)
     }
 
-    fn report_of(current: u32, complete: bool, before: &str, after: &str) -> Report {
+    fn report_of(current: u32, complete: bool, before: &str, needed: &str) -> Report {
+        let says = format!(r#""newest_version":4,"needed":[{needed}],"#);
+        report_at(current, &says, complete, before)
+    }
+
+    fn report_at(current: u32, says: &str, complete: bool, before: &str) -> Report {
         let text = format!(
             r#"{{"v":1,"complete":{complete},"unreadable":1,"more":0,"keys":[
-                {{"name":"k","id":"{ID}","current_version":{current},"covered":true,"before":{{{before}}},"after":{{{after}}}}},
-                {{"name":"to","id":"{ID}","current_version":1,"covered":false,"before":{{}},"after":{{"1":3}}}}]}}"#
+                {{"name":"k","id":"{ID}","current_version":{current},{says}"covered":true,"before":{{{before}}},"after":{{"3":6}}}},
+                {{"name":"to","id":"{ID}","current_version":1,"newest_version":1,"needed":[1],"covered":false,"before":{{}},"after":{{"1":3}}}}]}}"#
         );
         Report::parse("`r`".to_owned(), text.into_bytes()).unwrap()
     }
@@ -153,10 +166,11 @@ mod tests {
 
     #[test]
     fn what_any_place_needs_is_needed() {
-        let two = || vec![report(3, true, r#""1":0,"3":5"#), report(3, true, r#""2":1,"3":1"#)];
+        let two = || vec![report(3, true, "3"), report(3, true, "2,3")];
         let inventory = of(two(), "k").unwrap();
         let needed: Vec<_> = inventory.needed_versions.0.iter().map(|version| version.0.get()).collect();
-        assert_eq!((needed, inventory.items, inventory.current_version.0.get()), (vec![2, 3], 12, 3));
+        assert_eq!((needed, inventory.items), (vec![2, 3], 12));
+        assert_eq!((inventory.current_version.0.get(), inventory.newest_version.0.get()), (3, 4));
         let bytes: Vec<u8> = two().iter().flat_map(|report| report.bytes.clone()).collect();
         assert_eq!(inventory.report_bytes, bytes.len() as u64);
         let digest = aws_lc_rs::digest::digest(&SHA256, &bytes);
@@ -167,6 +181,12 @@ mod tests {
     fn what_does_not_say_it_is_no_evidence() {
         assert!(of(vec![report(3, false, "")], "k").is_err(), "something was unreadable");
         assert!(of(vec![report(3, true, ""), report(2, true, "")], "k").is_err(), "of two times");
+        let says = |says| report_at(3, says, true, r#""1":6"#);
+        let later = says(r#""newest_version":5,"needed":[],"#);
+        assert!(of(vec![report(3, true, ""), later], "k").is_err(), "with a version between them");
+        for older in ["", r#""newest_version":4,"#, r#""needed":[],"#] {
+            assert!(of(vec![says(older)], "k").is_err(), "of an older build: {older}");
+        }
         assert!(of(vec![report(3, true, "")], "to").is_err(), "only gone to");
         assert!(of(vec![report(3, true, "")], "other").is_err());
         assert!(of(vec![report_of(3, true, "", "")], "k").is_err(), "nothing was looked at");

@@ -52,6 +52,11 @@ impl Chunk {
             line
         }))
     }
+
+    /// Its lines that are not empty.
+    pub(super) fn items(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.lines().filter(|(_, line)| !line.trim_ascii().is_empty())
+    }
 }
 
 /// Reads an inventory.

@@ -4,18 +4,19 @@
 //! written after the journal, and is made again.
 
 use super::feed::Place;
-use super::keys::Route;
+use super::keys::{Known, Route};
 use super::tally::Tally;
 use crate::atomic::parent;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use holdfast_sdk::KeyVersion;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How far a campaign has come.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,16 +25,23 @@ struct Mark {
     /// The ids of the keys that are left and gone to.
     from: String,
     to: String,
+    /// The versions of the key that is left, as they were before anything of it was looked at: the one for new work, and the newest.
+    current: u32,
+    newest: u32,
     input_bytes: u64,
     input_lines: u64,
     input_sha256: String,
     output_bytes: u64,
+    /// The list of failures, if there is one: its path from the root, with what is no printable ASCII escaped.
+    failures: Option<String>,
     failures_bytes: u64,
     tally: Tally,
 }
 
 /// What an earlier run has done.
 pub(super) struct Resumed {
+    /// The key that is left as it was then.
+    pub(super) from: Known,
     pub(super) input_bytes: u64,
     pub(super) input_lines: u64,
     pub(super) input_sha256: String,
@@ -44,9 +52,32 @@ pub(super) struct Resumed {
 pub(super) struct Journal {
     path: PathBuf,
     partial: File,
-    failures: Option<File>,
-    from: String,
+    failures: Option<List>,
+    from: Known,
     to: String,
+}
+
+/// The list of failures as it grows.
+struct List {
+    path: PathBuf,
+    /// As the mark has it.
+    name: String,
+    file: File,
+}
+
+impl List {
+    fn name(path: &Path) -> Result<String, Failure> {
+        let path = std::path::absolute(path).map_err(failed(path))?;
+        Ok(path.as_os_str().as_encoded_bytes().escape_ascii().to_string())
+    }
+
+    fn open(path: &Path, bytes: u64) -> Result<Self, Failure> {
+        let wrong = failed(path);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let mut file = file.map_err(&wrong)?;
+        cut(&mut file, bytes).map_err(&wrong)?;
+        Ok(Self { path: path.to_owned(), name: Self::name(path)?, file })
+    }
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -78,25 +109,35 @@ impl Journal {
             Failure::new(Exit::State, format!("another campaign is writing `{}`", path.display()))
                 .remedy("wait for it, or name another output")
         })?;
-        let (from, to) = (route.from.id.to_string(), route.to.id.to_string());
+        let (from, to) = (route.from.clone(), route.to.id.to_string());
         let mark = Self::read(path, &at)?;
-        if let (None, Some(list)) = (&mark, failures.filter(|list| !force && there(list))) {
-            return Err(Failure::file("write", list, &io::Error::from(io::ErrorKind::AlreadyExists)));
+        let mut journal = Self { path: path.to_owned(), partial, failures: None, from, to };
+        match &mark {
+            Some(mark) => {
+                journal.is_continued_by(mark, &at)?;
+                journal.is_listed_in(mark, failures, &at)?;
+                let version = |number| KeyVersion::new(number).ok_or_else(|| misfit(path, &at));
+                let (current, newest) = (version(mark.current)?, version(mark.newest)?);
+                journal.from = Known { current, newest, ..journal.from };
+            }
+            // Nothing says that what lies there is a campaign's.
+            None if force => {}
+            None => {
+                let is_empty = journal.partial.metadata().map_err(failed(&at))?.len() == 0;
+                let partial = (!is_empty).then_some(at.as_path());
+                if let Some(foreign) = partial.or(failures.filter(|list| there(list))) {
+                    let exists = io::Error::from(io::ErrorKind::AlreadyExists);
+                    return Err(Failure::file("write", foreign, &exists));
+                }
+            }
         }
-        let failures = failures.map(|list| {
-            OpenOptions::new().write(true).create(true).truncate(false).open(list).map_err(failed(list))
-        });
-        let mut journal = Self { path: path.to_owned(), partial, failures: failures.transpose()?, from, to };
         let (output_bytes, failures_bytes) =
             mark.as_ref().map_or((0, 0), |mark| (mark.output_bytes, mark.failures_bytes));
-        if let Some(mark) = &mark {
-            journal.is_continued_by(mark, &at)?;
-        }
+        journal.failures = failures.map(|list| List::open(list, failures_bytes)).transpose()?;
         cut(&mut journal.partial, output_bytes).map_err(failed(&at))?;
-        if let Some(list) = &mut journal.failures {
-            cut(list, failures_bytes).map_err(failed(path))?;
-        }
+        let from = journal.from.clone();
         let resumed = mark.map(|mark| Resumed {
+            from,
             input_bytes: mark.input_bytes,
             input_lines: mark.input_lines,
             input_sha256: mark.input_sha256,
@@ -118,21 +159,46 @@ impl Journal {
         match mark {
             Some(mark) if mark.v == VERSION && written == 0 && mark.output_bytes > 0 => Ok(None),
             Some(mark) if mark.v == VERSION && written >= mark.output_bytes => Ok(Some(mark)),
-            Some(_) | None => Err(Failure::new(
-                Exit::Failure,
-                format!("`{}` does not fit `{}`", at.display(), partial.display()),
-            )
-            .remedy("remove both to begin anew; the inventory itself is as it was")),
+            Some(_) | None => Err(misfit(path, partial)),
         }
     }
 
     fn is_continued_by(&self, mark: &Mark, partial: &Path) -> Result<(), Failure> {
-        if mark.from == self.from && mark.to == self.to {
+        if mark.from == self.from.id.to_string() && mark.to == self.to {
             return Ok(());
         }
         let problem = format!("`{}` was begun with other keys", partial.display());
         Err(Failure::new(Exit::State, problem)
             .remedy("name the same keys to go on with it; remove it and its `.journal` to begin anew"))
+    }
+
+    /// Whether this is the list of failures that the mark speaks of, with all that it says is there.
+    fn is_listed_in(&self, mark: &Mark, list: Option<&Path>, partial: &Path) -> Result<(), Failure> {
+        let journal = beside(&self.path, ".journal");
+        let anew = format!("remove `{}` and `{}` to begin anew", partial.display(), journal.display());
+        if mark.failures != list.map(List::name).transpose()? {
+            let (problem, remedy) = match &mark.failures {
+                Some(name) => (format!("was begun with `--failures {name}`"), "name that list"),
+                None => ("was begun without `--failures`".to_owned(), "leave it out"),
+            };
+            let problem = format!("`{}` {problem}", partial.display());
+            return Err(
+                Failure::new(Exit::State, problem).remedy(format!("{remedy} to go on with it; {anew}"))
+            );
+        }
+        let Some(list) = list else { return Ok(()) };
+        let bytes = match list.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(Failure::file("read", list, &error)),
+        };
+        if bytes < mark.failures_bytes {
+            let problem = format!("`{}` has less than this campaign has written there", list.display());
+            return Err(
+                Failure::new(Exit::State, problem).remedy(format!("put it back as it was; or {anew}"))
+            );
+        }
+        Ok(())
     }
 
     /// That the inventory is another than the one that was begun with.
@@ -148,8 +214,9 @@ impl Journal {
 
     pub(super) fn write(&mut self, output: &[u8], failures: &[u8]) -> Result<(), Failure> {
         let written = self.partial.write_all(output);
-        let listed = self.failures.as_mut().map_or(Ok(()), |list| list.write_all(failures));
-        written.and(listed).map_err(failed(&self.path))
+        written.map_err(failed(&self.path))?;
+        let Some(List { path, file, .. }) = &mut self.failures else { return Ok(()) };
+        file.write_all(failures).map_err(failed(path))
     }
 
     /// Makes durable what was written, then says so.
@@ -157,18 +224,22 @@ impl Journal {
         let wrong = failed(&self.path);
         self.partial.sync_data().map_err(&wrong)?;
         let mut failures_bytes = 0;
-        if let Some(list) = &mut self.failures {
-            list.sync_data().map_err(&wrong)?;
-            failures_bytes = list.stream_position().map_err(&wrong)?;
+        if let Some(List { path, file, .. }) = &mut self.failures {
+            let wrong = failed(path);
+            file.sync_data().map_err(&wrong)?;
+            failures_bytes = file.stream_position().map_err(&wrong)?;
         }
         let mark = Mark {
             v: VERSION,
-            from: self.from.clone(),
+            from: self.from.id.to_string(),
             to: self.to.clone(),
+            current: self.from.current.get(),
+            newest: self.from.newest.get(),
             input_bytes: place.bytes,
             input_lines: place.lines,
             input_sha256: place.sha256(),
             output_bytes: self.partial.stream_position().map_err(&wrong)?,
+            failures: self.failures.as_ref().map(|list| list.name.clone()),
             failures_bytes,
             tally: tally.clone(),
         };
@@ -187,6 +258,12 @@ impl Journal {
         File::open(parent(&journal.path)).and_then(|directory| directory.sync_all()).map_err(&wrong)?;
         std::fs::remove_file(beside(&journal.path, ".journal")).map_err(&wrong)
     }
+}
+
+fn misfit(path: &Path, partial: &Path) -> Failure {
+    let journal = beside(path, ".journal");
+    Failure::new(Exit::Failure, format!("`{}` does not fit `{}`", journal.display(), partial.display()))
+        .remedy("remove both to begin anew; the inventory itself is as it was")
 }
 
 /// Cuts a file to so many bytes and stands at its end.

@@ -17,12 +17,16 @@ pub(crate) struct Known {
     pub(crate) id: KeyId,
     /// The version that new work takes.
     pub(crate) current: KeyVersion,
+    /// The newest version that new work takes or has taken: none that waits.
+    pub(crate) newest: KeyVersion,
 }
 
 impl Known {
     fn of(key: &Key) -> Self {
         let current = key.current_version.unwrap_or(key.newest_version).0;
-        Self { name: key.name.0.clone(), id: key.id.0, current }
+        let before = key.newest_version.0.previous().filter(|_| key.waits_for_backup == Some(true));
+        let newest = before.unwrap_or(key.newest_version.0);
+        Self { name: key.name.0.clone(), id: key.id.0, current, newest }
     }
 
     /// Reads its record.
@@ -151,7 +155,28 @@ mod tests {
 
     fn known(name: &str, id: u8, current: u32) -> Known {
         let (name, current) = (name.parse().unwrap(), KeyVersion::new(current).unwrap());
-        Known { name, id: KeyId::from_bytes([id; 16]), current }
+        Known { name, id: KeyId::from_bytes([id; 16]), current, newest: current }
+    }
+
+    #[test]
+    fn a_version_that_waits_is_not_the_newest_one() {
+        let read = |newest: u32, current: Option<u32>, waits: bool| {
+            let mut record = serde_json::json!({
+                "name": "k", "id": "01JDCZRGZKA9Q6W8T2V4X6Y8Z0", "algorithm": "xaes-256-gcm", "purpose": "encrypt",
+                "state": "active", "newest_version": newest, "exportable": false, "legacy": [], "labels": {},
+                "custody": "software", "created": "2026-11-28T00:00:00.000000Z", "epoch": 3,
+            });
+            if let Some(current) = current {
+                record["current_version"] = current.into();
+            }
+            if waits {
+                record["waits_for_backup"] = true.into();
+            }
+            let known = Known::of(&serde_json::from_value(record).unwrap());
+            (known.current.get(), known.newest.get())
+        };
+        assert_eq!([read(3, None, false), read(3, Some(2), false)], [(3, 3), (2, 3)]);
+        assert_eq!([read(3, Some(2), true), read(1, None, true)], [(2, 2), (1, 1)]);
     }
 
     fn under(id: u8, version: u32) -> Vec<u8> {

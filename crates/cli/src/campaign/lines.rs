@@ -5,7 +5,7 @@ use super::journal::{Journal, Resumed};
 use super::keys::{Known, Route};
 use super::lines_work::{Done, Shared, work};
 use super::post::Post;
-use super::report::Ending;
+use super::report::{Ending, Left};
 use super::stop::Stop;
 use super::tally::Tally;
 use super::{Check, Settings, interrupted};
@@ -44,6 +44,11 @@ pub(crate) struct Lines {
 /// Runs it to its end, or as far as it comes.
 pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending, Failure> {
     let Lines { input, key, target, context, output } = lines;
+    if settings.record && !settings.dry_run {
+        return Err(Failure::usage("lines that were rewrapped lie where they come from as before, so nothing can be recorded yet").remedy(
+            "leave `--record` out; load the lines back, export them again, and go through them with `--dry-run --record`",
+        ));
+    }
     let tenant = app.tenant()?;
     settings.check()?;
     let begun = Instant::now();
@@ -56,8 +61,8 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
         };
         Ok::<_, Failure>(Route { from, to })
     })?;
-    let lines = match settings.check {
-        Check::Sample(_) => count_lines(&input)?,
+    let items = match settings.check {
+        Check::Sample(_) => count_items(&input)?,
         Check::Nothing | Check::Full => 0,
     };
     let (source, length) = input.open()?;
@@ -69,8 +74,9 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
     let (mut journal, resumed) = opened.transpose()?.unzip();
     let resumed: Option<Resumed> = resumed.flatten();
     let mut tally = Tally::default();
+    let mut from = route.from.clone();
     if let (Some(journal), Some(resumed)) = (&journal, &resumed) {
-        let Resumed { input_bytes, input_lines, input_sha256, tally: done } = resumed;
+        let Resumed { from: begun, input_bytes, input_lines, input_sha256, tally: done } = resumed;
         if !feed.skip(*input_bytes, *input_lines, input_sha256)? {
             return Err(journal.another_inventory());
         }
@@ -78,6 +84,7 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
             note(&format!("going on behind line {input_lines}"));
         }
         tally = done.clone();
+        from = begun.clone();
     }
     if let Some(journal) = &mut journal {
         // From the first moment on, what lies there is this campaign's to go on with.
@@ -87,7 +94,7 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
         post: Post::new(tenant, settings.patience, stop.clone()),
         context,
         check: settings.check,
-        lines,
+        items,
         dry_run: settings.dry_run,
         route,
     });
@@ -101,6 +108,7 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
         workers: settings.workers,
         stop,
         sink: Sink::new(journal, settings)?,
+        next: tally.total,
         tally,
         done: None,
         bar,
@@ -116,11 +124,12 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
     sink.finish(&place, &tally)?;
     let Shared { route, .. } = &*shared;
     let other = Some((route.to.clone(), false)).filter(|(to, _)| *to != route.from);
-    let keys = std::iter::once((route.from.clone(), true)).chain(other).collect();
-    Ok(Ending::new(tally, keys, begun.elapsed(), before, settings.dry_run))
+    let keys = std::iter::once((from, true)).chain(other).collect();
+    Ok(Ending::new(tally, keys, begun.elapsed(), before, (settings.dry_run, Left::Elsewhere)))
 }
 
-fn count_lines(input: &Input) -> Result<u64, Failure> {
+/// How many lines have an item on them: none is on an empty one.
+fn count_items(input: &Input) -> Result<u64, Failure> {
     if *input == Input::Stdin {
         return Err(Failure::usage(
             "nobody can say how many lines stdin will have, to take a sample of them",
@@ -128,19 +137,23 @@ fn count_lines(input: &Input) -> Result<u64, Failure> {
         .remedy("name a file, or verify with `--verify full`"));
     }
     let mut stream = input.open()?.0;
-    let (mut lines, mut last, mut buffer) = (0_u64, b'\n', vec![0; 1 << 18]);
+    let (mut items, mut is_empty, mut buffer) = (0_u64, true, vec![0; 1 << 18]);
     loop {
         let length = stream.read(&mut buffer).map_err(|error| {
             Failure::new(Exit::Failure, "the inventory cannot be read")
                 .because(&error)
                 .remedy("look at the cause")
         })?;
-        let read = buffer.get(..length).unwrap_or_default();
-        let ends = read.iter().filter(|byte| **byte == b'\n').count();
-        lines += u64::try_from(ends).unwrap_or(0);
-        match read.last() {
-            Some(byte) => last = *byte,
-            None => return Ok(lines + u64::from(last != b'\n')),
+        if length == 0 {
+            return Ok(items);
+        }
+        for byte in buffer.get(..length).unwrap_or_default() {
+            if *byte == b'\n' {
+                is_empty = true;
+            } else if is_empty && !byte.is_ascii_whitespace() {
+                is_empty = false;
+                items += 1;
+            }
         }
     }
 }
@@ -209,6 +222,8 @@ struct Campaign {
     workers: usize,
     stop: Stop,
     sink: Sink,
+    /// How many lines with an item on them have been read.
+    next: u64,
     tally: Tally,
     /// How far all is written.
     done: Option<Place>,
@@ -229,7 +244,9 @@ impl Campaign {
                     break;
                 };
                 self.pace.wait(chunk.lines().count(), &self.stop).await;
-                under_way.push_back(tokio::spawn(work(Arc::clone(&self.shared), chunk)));
+                let first = self.next;
+                self.next += u64::try_from(chunk.items().count()).unwrap_or(0);
+                under_way.push_back(tokio::spawn(work(Arc::clone(&self.shared), first, chunk)));
             }
             let Some(next) = under_way.pop_front() else { break };
             let done = next.await.map_err(|error| {

@@ -16,8 +16,8 @@ pub(super) struct Shared {
     pub(super) route: Route,
     pub(super) context: Option<ContextPairs>,
     pub(super) check: Check,
-    /// How many lines there are, where a sample needs that.
-    pub(super) lines: u64,
+    /// How many lines have an item on them, where a sample needs that.
+    pub(super) items: u64,
     pub(super) dry_run: bool,
     pub(super) post: Post,
 }
@@ -33,6 +33,8 @@ pub(super) struct Done {
 /// One line on its way.
 struct Item<'a> {
     number: u64,
+    /// Which of all items it is, empty lines not counted.
+    index: u64,
     line: &'a [u8],
     read: Line,
     found: Found<'a>,
@@ -41,16 +43,16 @@ struct Item<'a> {
     failed: Option<Box<Failed>>,
 }
 
-/// Rewraps a chunk's lines, compares what is to be compared, and writes the lines anew.
-pub(super) async fn work(shared: Arc<Shared>, chunk: Chunk) -> Result<Done, Failure> {
-    let Shared { route, context, check, lines, dry_run, post } = &*shared;
+/// Rewraps a chunk's lines, whose first item is this one of all, compares what is to be compared, and writes the lines anew.
+pub(super) async fn work(shared: Arc<Shared>, first: u64, chunk: Chunk) -> Result<Done, Failure> {
+    let Shared { route, context, check, items: all, dry_run, post } = &*shared;
     let mut tally = Tally::default();
     let mut items = vec![];
     let mut unread = vec![];
-    for (number, line) in chunk.lines().filter(|(_, line)| !line.trim_ascii().is_empty()) {
+    for (index, (number, line)) in (first..).zip(chunk.items()) {
         let judged = Line::read(line).and_then(|read| {
             let found = route.judge(&read.ciphertext)?;
-            Ok(Item { number, line, read, found, new: None, failed: None })
+            Ok(Item { number, index, line, read, found, new: None, failed: None })
         });
         match judged {
             Ok(item) => items.push(item),
@@ -60,7 +62,7 @@ pub(super) async fn work(shared: Arc<Shared>, chunk: Chunk) -> Result<Done, Fail
     if !dry_run {
         rewrap(post, context.as_ref(), &mut items).await?;
     }
-    let wanted = |number| check.takes(number, *lines);
+    let wanted = |index| check.takes(index, *all);
     compare(post, context.as_ref(), &mut items, wanted, &mut tally).await?;
 
     let (mut output, mut failures) = (Vec::with_capacity(chunk.end.bytes.min(1 << 17) as usize), vec![]);
@@ -113,7 +115,7 @@ async fn compare(
     let chosen: Vec<usize> = items
         .iter()
         .enumerate()
-        .filter(|(_, item)| item.failed.is_none() && wanted(item.number))
+        .filter(|(_, item)| item.failed.is_none() && wanted(item.index))
         .map(|(index, _)| index)
         .collect();
     if chosen.is_empty() {

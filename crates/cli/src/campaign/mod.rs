@@ -73,6 +73,15 @@ pub(crate) enum Check {
 }
 
 impl Check {
+    /// How many of so many items that is.
+    fn least(self, total: u64) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Full => total,
+            Self::Sample(wanted) => wanted.min(total),
+        }
+    }
+
     /// Whether item `index` of `total` is one of those.
     fn takes(self, index: u64, total: u64) -> bool {
         match self {
@@ -123,6 +132,7 @@ mod tests {
             let taken: Vec<u64> =
                 (0..total).filter(|index| Check::Sample(wanted).takes(*index, total)).collect();
             assert_eq!(taken.len() as u64, wanted.min(total), "{wanted} of {total}");
+            assert_eq!(taken.len() as u64, Check::Sample(wanted).least(total));
         }
         assert!((0..9).all(|index| Check::Full.takes(index, 9) && !Check::Nothing.takes(index, 9)));
     }

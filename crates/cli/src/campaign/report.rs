@@ -1,16 +1,16 @@
 //! What a campaign tells in the end.
 
-use super::Settings;
 use super::evidence::Reports;
 use super::keys::Known;
 use super::tally::{Failed, Failures, Tally, Versions};
+use super::{Check, Settings};
 use crate::app::App;
 use crate::atomic::Target;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::note;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::time::Duration;
@@ -47,11 +47,24 @@ struct Report {
 struct Key {
     name: String,
     id: String,
+    /// As it was before anything was looked at, like the newest.
     current_version: u32,
+    newest_version: u32,
     /// Whether all of the inventory that was under it counts here: what was only gone to may have more elsewhere.
     covered: bool,
     before: BTreeMap<u32, u64>,
     after: BTreeMap<u32, u64>,
+    /// The versions that what was gone through is still under.
+    needed: BTreeSet<u32>,
+}
+
+/// Where what a campaign has rewrapped is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// In the place of what was there before.
+    InPlace,
+    /// Elsewhere. Where the inventory comes from everything is as it was before, and stays so until somebody loads it back.
+    Elsewhere,
 }
 
 impl Ending {
@@ -61,7 +74,7 @@ impl Ending {
         known: Vec<(Known, bool)>,
         time: Duration,
         before: u64,
-        dry_run: bool,
+        (dry_run, left): (bool, Left),
     ) -> Self {
         let failed = tally.failed();
         let Tally {
@@ -76,10 +89,22 @@ impl Ending {
             exit,
             mut keys,
         } = tally;
-        let keys = known.into_iter().map(|(Known { name, id, current }, covered)| {
+        let keys = known.into_iter().map(|(Known { name, id, current, newest }, covered)| {
             let Versions { before, after } = keys.remove(name.as_str()).unwrap_or_default();
-            let (id, current_version) = (id.to_string(), current.get());
-            Key { name: name.to_string(), id, current_version, covered, before, after }
+            let (id, current_version, newest_version) = (id.to_string(), current.get(), newest.get());
+            let is_here = |(version, count): (&u32, &u64)| (*count > 0).then_some(*version);
+            let was_here = before.iter().filter(|_| left == Left::Elsewhere).filter_map(is_here);
+            let needed = after.iter().filter_map(is_here).chain(was_here).collect();
+            Key {
+                name: name.to_string(),
+                id,
+                current_version,
+                newest_version,
+                covered,
+                before,
+                after,
+                needed,
+            }
         });
         let seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
         let a_second = u128::from(total - before) * 1000 / time.as_millis().max(1);
@@ -120,13 +145,13 @@ impl Ending {
             (true, true) => note(&value.to_string()),
             (true, false) => note(&report.summary()),
             (false, true) => app.printer.json_value(&value)?,
-            (false, false) => report.tables(app)?,
+            (false, false) => report.tables(app, settings.check)?,
         }
         if settings.record {
             report.record(app, text)?;
         }
         if report.failed == 0 {
-            return Ok(());
+            return report.is_verified(settings.check);
         }
         let problem = format!("{} of {} items failed", report.failed, report.total);
         let remedy = match settings.failures {
@@ -161,6 +186,18 @@ impl Report {
         Ok(())
     }
 
+    /// Whether as many were opened again as was asked for.
+    fn is_verified(&self, check: Check) -> Result<(), Failure> {
+        let wanted = check.least(self.total);
+        if self.verified >= wanted {
+            return Ok(());
+        }
+        let problem = format!("{} items were verified, and {wanted} should have been", self.verified);
+        Err(Failure::new(Exit::Failure, problem).remedy(
+            "they changed meanwhile, or an earlier run of the campaign did not verify: go through what there is now with `--dry-run --verify`",
+        ))
+    }
+
     fn summary(&self) -> String {
         let Self { total, rewrapped, already_newest, due, failed, .. } = self;
         format!(
@@ -168,7 +205,7 @@ impl Report {
         )
     }
 
-    fn tables(&self, app: &App) -> Result<(), Failure> {
+    fn tables(&self, app: &App, check: Check) -> Result<(), Failure> {
         let Self { v: _, dry_run, complete: _, keys, failures, seconds, rate, .. } = self;
         let counts = [
             ("total", self.total, true),
@@ -176,7 +213,7 @@ impl Report {
             ("due", self.due, *dry_run),
             ("already newest", self.already_newest, true),
             ("failed", self.failed, true),
-            ("verified", self.verified, self.verified > 0),
+            ("verified", self.verified, check != Check::Nothing),
             ("passed over", self.passed_over, self.passed_over > 0),
         ];
         let rows = counts.into_iter().filter(|(_, _, shown)| *shown);

@@ -17,8 +17,13 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new(tenant: Tenant, target: Option<KeyName>) -> Self {
-        Self { tenant, target, read: Mutex::default() }
+    /// With those that were read already.
+    pub(super) fn new(
+        tenant: Tenant,
+        target: Option<KeyName>,
+        read: BTreeMap<KeyName, Result<Known, Box<Failed>>>,
+    ) -> Self {
+        Self { tenant, target, read: Mutex::new(read) }
     }
 
     pub(super) async fn of(&self, key: &KeyName) -> Result<Result<Arc<Route>, Box<Failed>>, Failure> {

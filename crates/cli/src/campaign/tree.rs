@@ -7,7 +7,7 @@
 use super::feed::Pace;
 use super::keys::Known;
 use super::post::Post;
-use super::report::Ending;
+use super::report::{Ending, Left};
 use super::routes::Routes;
 use super::stop::Stop;
 use super::tally::Tally;
@@ -24,9 +24,10 @@ use holdfast_core::operation::MAX_BATCH;
 use holdfast_sdk::KeyName;
 use holdfast_sdk::field::ContextPairs;
 use indicatif::ProgressBar;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -47,30 +48,39 @@ pub(crate) fn run(app: &App, tree: Tree, settings: &Settings) -> Result<Ending, 
     settings.check()?;
     let begun = Instant::now();
     // A name that is not there is a wrong use; one that a file names concerns that file only.
+    let mut named = BTreeMap::new();
     for name in [&key, &target].into_iter().flatten() {
-        app.block_on(Known::read(&tenant, name))?;
+        named.insert(name.clone(), Ok(app.block_on(Known::read(&tenant, name))?));
     }
     let _locked = walk::lock(&root)?;
-    let files = match settings.check {
-        Check::Sample(_) => Walk::new(&root, false).fold(0, |count, _| count + 1),
-        Check::Nothing | Check::Full => 0,
-    };
     let stop = Stop::listen(app);
-    let shared = Arc::new(Shared {
+    let mut shared = Shared {
         tenant: tenant.id().clone(),
         post: Post::new(tenant.clone(), settings.patience, stop.clone()),
-        routes: Routes::new(tenant, target.clone()),
+        routes: Routes::new(tenant, target.clone(), named),
         context: bound(&context)?,
         check: settings.check,
-        files,
+        files: 0,
+        taken: AtomicU64::new(0),
         dry_run: settings.dry_run,
         key,
         target,
-    });
+    };
+    // A sample wants to know how many there are; and the report says of each key how it was before anything was looked at.
+    if shared.key.is_none() || matches!(settings.check, Check::Sample(_)) {
+        let (files, keys) = shared.look(Walk::new(&root, false).take_while(|_| !stop.is_ordered()));
+        shared.files = files;
+        for key in &keys {
+            // What is wrong with one is told of its files.
+            let _ = app.block_on(shared.routes.of(key))?;
+        }
+    }
+    let begun_with: BTreeSet<KeyName> =
+        app.block_on(shared.routes.known()).into_iter().map(|known| known.name).collect();
+    let shared = Arc::new(shared);
     let mut campaign = Campaign {
         shared: Arc::clone(&shared),
         walk: Walk::new(&root, !settings.dry_run),
-        next: 0,
         pace: Pace::new(settings.rate),
         workers: settings.workers,
         stop,
@@ -84,10 +94,11 @@ pub(crate) fn run(app: &App, tree: Tree, settings: &Settings) -> Result<Ending, 
         .map_err(|failure| interrupted(failure, "give the same command again: what is done is left alone"))?;
     let known = app.block_on(shared.routes.known());
     let known = known.into_iter().map(|known| {
-        let covered = shared.target.as_ref() != Some(&known.name);
+        // Files of a key that came up later may have come behind the walk, too.
+        let covered = shared.target.as_ref() != Some(&known.name) && begun_with.contains(&known.name);
         (known, covered)
     });
-    Ok(Ending::new(campaign.tally, known.collect(), begun.elapsed(), 0, settings.dry_run))
+    Ok(Ending::new(campaign.tally, known.collect(), begun.elapsed(), 0, (settings.dry_run, Left::InPlace)))
 }
 
 /// What the file keys are bound to.
@@ -99,8 +110,6 @@ fn bound(context: &[(String, String)]) -> Result<ContextPairs, Failure> {
 struct Campaign {
     shared: Arc<Shared>,
     walk: Walk,
-    /// How many files have been met.
-    next: u64,
     pace: Pace,
     workers: usize,
     stop: Stop,
@@ -120,9 +129,7 @@ impl Campaign {
                 is_over = chunk.is_empty();
                 if !is_over {
                     self.pace.wait(chunk.len(), &self.stop).await;
-                    let first = self.next;
-                    self.next += u64::try_from(chunk.len()).unwrap_or(0);
-                    under_way.push_back(tokio::spawn(work(Arc::clone(&self.shared), first, chunk)));
+                    under_way.push_back(tokio::spawn(work(Arc::clone(&self.shared), chunk)));
                 }
             }
             let Some(next) = under_way.pop_front() else { break };

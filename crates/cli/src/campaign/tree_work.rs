@@ -14,8 +14,10 @@ use age_core::format::{FILE_KEY_BYTES, FileKey};
 use holdfast_sdk::field::{ContextPairs, SecretBytes};
 use holdfast_sdk::message::BatchItem;
 use holdfast_sdk::{KeyName, TenantId};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::task::spawn_blocking;
 
 /// What every chunk's task needs.
@@ -25,7 +27,10 @@ pub(super) struct Shared {
     pub(super) target: Option<KeyName>,
     pub(super) context: ContextPairs,
     pub(super) check: Check,
+    /// How many files are of its concern, where a sample needs that.
     pub(super) files: u64,
+    /// How many of those have been taken up.
+    pub(super) taken: AtomicU64,
     pub(super) dry_run: bool,
     pub(super) post: Post,
     pub(super) routes: Routes,
@@ -77,16 +82,18 @@ impl Slot {
 }
 
 /// Takes a chunk of files through reading, rewrapping, checking and replacing.
-pub(super) async fn work(shared: Arc<Shared>, first: u64, chunk: Vec<Met>) -> Result<Done, Failure> {
+pub(super) async fn work(shared: Arc<Shared>, chunk: Vec<Met>) -> Result<Done, Failure> {
     let mut done = Done { failures: vec![], tally: Tally::default(), files: chunk.len() as u64 };
-    let sheets =
-        blocking(move || (first..).zip(chunk).map(|(number, met)| (number, read(met))).collect::<Vec<_>>());
+    let sheets = blocking(move || chunk.into_iter().map(read).collect::<Vec<_>>());
     let mut items = vec![];
-    for (number, read) in sheets.await? {
+    for read in sheets.await? {
         match read {
             Ok(None) => done.tally.passed_over += 1,
-            Ok(Some(sheet)) => match shared.take_up(number, sheet).await? {
-                Some(item) => items.push(item),
+            Ok(Some(sheet)) => match shared.take_up(sheet).await? {
+                // Which comes first does not matter, only that each has another number.
+                Some(item) => {
+                    items.push(Item { number: shared.taken.fetch_add(1, Ordering::Relaxed), ..item })
+                }
                 None => done.tally.passed_over += 1,
             },
             Err(failed) => {
@@ -168,9 +175,22 @@ fn replace(items: &mut [Item]) {
 }
 
 impl Shared {
+    /// How many files of a tree are of this campaign's concern, and which keys they name.
+    pub(super) fn look(&self, walk: impl Iterator<Item = Met>) -> (u64, BTreeSet<KeyName>) {
+        let (mut files, mut keys) = (0, BTreeSet::new());
+        // What cannot be read fails later.
+        for sheet in walk.filter_map(|met| read(met).ok().flatten()) {
+            let mut named = sheet.header.ours().filter(|stanza| self.concerns(stanza)).peekable();
+            files += u64::from(named.peek().is_some());
+            keys.extend(named.map(|stanza| stanza.key.clone()));
+        }
+        (files, keys)
+    }
+
     /// What of a file concerns this campaign; nothing, perhaps.
-    async fn take_up(&self, number: u64, sheet: Sheet) -> Result<Option<Item>, Failure> {
-        let mut item = Item { number, sheet, slots: vec![], failed: None, is_verified: false, header: None };
+    async fn take_up(&self, sheet: Sheet) -> Result<Option<Item>, Failure> {
+        let mut item =
+            Item { number: 0, sheet, slots: vec![], failed: None, is_verified: false, header: None };
         for (place, stanza) in
             item.sheet.header.ours().enumerate().filter(|(_, stanza)| self.concerns(stanza))
         {
@@ -263,7 +283,7 @@ impl Shared {
             let again = blocking(move || read(Ok(path))).await?;
             let again = again.and_then(|sheet| sheet.ok_or_else(keys::different));
             let checked = match again {
-                Ok(sheet) => match self.take_up(item.number, sheet).await? {
+                Ok(sheet) => match self.take_up(sheet).await? {
                     Some(mut again) => {
                         self.open(std::slice::from_mut(&mut again), |_| true).await?;
                         again.failed.map_or(Ok(()), Err)

@@ -63,7 +63,8 @@ struct Campaign {
     /// Write the report to this file too, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Record at the gateway what is still needed, as `holdfast key inventory` does: only where this is all that is under the key
+    /// Record at the gateway what is still needed, as `holdfast key inventory` does: only where this is all that is under the key. Of JSON
+    /// lines only with `--dry-run`, on what was loaded back and exported again: until then everything lies where it lay
     #[arg(long)]
     record: bool,
     /// How long to wait for a gateway that does not answer

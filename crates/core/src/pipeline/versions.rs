@@ -189,13 +189,24 @@ pub(super) fn plan_inventory(
     taken: &TakenInventory,
     now: Timestamp,
 ) -> Result<Planned, Error> {
-    let TakenInventory { current, needed, items, sha256, bytes } = taken;
+    let TakenInventory { current, newest, needed, items, sha256, bytes } = taken;
     let before = &entry.key;
     facts.input = Some(Committed::Sha256 { digest: *sha256, bytes: *bytes });
     if *current != before.current {
         let detail = format!(
             "the inventory was taken while new work took version {current} of key `{}`, and it takes {} now",
             before.name, before.current
+        );
+        return Err(Error::new(ErrorKind::Conflict, Stage::Resolve, detail)
+            .remedy("take it again with `holdfast rewrap`, and record that"));
+    }
+    // New work goes forward only to a newer version, and back to an earlier one. So if none came and it takes the same one, it took no other
+    // meanwhile: under each of them there could be something by now that was not there to be counted.
+    if *newest != before.newest_used() {
+        let detail = format!(
+            "the inventory was begun when version {newest} of key `{}` was the newest, and {} is now",
+            before.name,
+            before.newest_used()
         );
         return Err(Error::new(ErrorKind::Conflict, Stage::Resolve, detail)
             .remedy("take it again with `holdfast rewrap`, and record that"));
@@ -214,9 +225,7 @@ pub(super) fn plan_inventory(
         return Err(Error::new(ErrorKind::TooLarge, Stage::Resolve, detail)
             .remedy("rewrap first, and record what is left then"));
     }
-    // Of a version that is not in use yet it can say nothing: what comes under it comes later.
-    let newest = before.newest.previous().filter(|_| before.waits).unwrap_or(before.newest);
-    let inventory = Inventory { newest, needed, items: *items, sha256: *sha256, recorded: now };
+    let inventory = Inventory { newest: *newest, needed, items: *items, sha256: *sha256, recorded: now };
     let key = Key { inventory: Some(Arc::new(inventory)), epoch: before.epoch.next(), ..before.clone() };
     let change = StateChange::Key { key: key.clone(), expected: Some(before.epoch) };
     Ok(Planned::key(vec![change], key, Arc::clone(&entry.current)))

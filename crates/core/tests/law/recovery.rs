@@ -44,7 +44,7 @@ fn commands(rig: &Rig) -> Vec<Command> {
         Command::RotateKey(name("kek")),
         Command::RollBackKey(name("kek")),
         deactivate(1),
-        Command::RecordInventory { key: name("kek"), taken: inventory(2, &[1]) },
+        Command::RecordInventory { key: name("kek"), taken: inventory(2, 2, &[1]) },
         Command::PutCaller(person("acme", "erin", CallerKind::Application, &rig.world)),
         Command::SetPolicy { text: "permit alice use *".into(), expected: None },
         transition("kek", Transition::Suspend),

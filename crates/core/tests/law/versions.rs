@@ -26,10 +26,17 @@ pub(super) fn deactivate(number: u32) -> Command {
     order(number, VersionVerb::Deactivate, true)
 }
 
-/// What a campaign found.
-pub(super) fn inventory(current: u32, needed: &[u32]) -> TakenInventory {
+/// What a campaign found that was begun when these were the version for new work and the newest one.
+pub(super) fn inventory(current: u32, newest: u32, needed: &[u32]) -> TakenInventory {
     let needed = needed.iter().copied().map(version).collect();
-    TakenInventory { current: version(current), needed, items: 7, sha256: [7; 32], bytes: 99 }
+    TakenInventory {
+        current: version(current),
+        newest: version(newest),
+        needed,
+        items: 7,
+        sha256: [7; 32],
+        bytes: 99,
+    }
 }
 
 /// A key `kek` of so many versions, with something under each.
@@ -183,7 +190,7 @@ fn what_an_inventory_still_needs_is_not_given_up() {
     assert_eq!(error.kind(), ErrorKind::KeyState);
     assert!(error.remedy_text().contains("--without-inventory"));
 
-    let key = record(&rig, inventory(3, &[2])).unwrap();
+    let key = record(&rig, inventory(3, 3, &[2])).unwrap();
     assert_eq!(key.inventory.as_ref().unwrap().needed, [version(2), version(3)]);
     let last = rig.log().last();
     assert_eq!(
@@ -198,13 +205,13 @@ fn what_an_inventory_still_needs_is_not_given_up() {
         assert!(error.detail().contains("still needed") && error.remedy_text().contains("holdfast rewrap"));
     }
     // Destroying asks again: what is needed by now stays.
-    record(&rig, inventory(3, &[1, 2])).unwrap();
+    record(&rig, inventory(3, 3, &[1, 2])).unwrap();
     for without in [false, true] {
         let destroy = order(1, VersionVerb::Destroy, without);
         assert_eq!(carol(&rig, destroy).unwrap_err().kind(), ErrorKind::KeyState);
     }
     assert_eq!(open(&rig, &sealed[0]).unwrap(), b"data");
-    record(&rig, inventory(3, &[])).unwrap();
+    record(&rig, inventory(3, 3, &[])).unwrap();
     carol(&rig, order(1, VersionVerb::Destroy, false)).unwrap();
     retire(2, false).unwrap();
     // What new work took at the time is needed, whatever the inventory says, and what came later is unknown to it.
@@ -219,7 +226,7 @@ fn what_an_inventory_still_needs_is_not_given_up() {
 #[test]
 fn an_inventory_from_before_a_change_of_new_work_is_none() {
     let (rig, _) = rig(Algorithm::Xaes256Gcm, 3);
-    record(&rig, inventory(3, &[])).unwrap();
+    record(&rig, inventory(3, 3, &[])).unwrap();
     // From the rollback on more comes under version 2, of which the inventory says that nobody needs it.
     assert_eq!(roll_back(&rig).unwrap().inventory, None);
     assert!(carol(&rig, deactivate(2)).unwrap_err().detail().contains("new work takes"));
@@ -228,18 +235,47 @@ fn an_inventory_from_before_a_change_of_new_work_is_none() {
         carol(&rig, order(3, VersionVerb::Deactivate, false)).unwrap_err().kind(),
         ErrorKind::KeyState
     );
-    record(&rig, inventory(2, &[])).unwrap();
+    record(&rig, inventory(2, 3, &[])).unwrap();
     carol(&rig, order(3, VersionVerb::Deactivate, false)).unwrap();
     carol(&rig, Command::RotateKey(name("kek"))).unwrap();
     let error = carol(&rig, order(2, VersionVerb::Deactivate, false)).unwrap_err();
     assert!(error.detail().contains("still needed"));
     for stale in [2, 3] {
-        assert_eq!(record(&rig, inventory(stale, &[])).unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(record(&rig, inventory(stale, stale, &[])).unwrap_err().kind(), ErrorKind::Conflict);
     }
-    assert_eq!(record(&rig, inventory(4, &[5])).unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(record(&rig, inventory(4, &[2])).is_ok());
+    assert_eq!(record(&rig, inventory(4, 4, &[5])).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(record(&rig, inventory(4, 4, &[2])).is_ok());
     let many: Vec<u32> = (1..=4).collect();
-    assert!(record(&rig, inventory(4, &many)).is_ok());
+    assert!(record(&rig, inventory(4, 4, &many)).is_ok());
+}
+
+#[test]
+fn an_inventory_speaks_of_nothing_that_came_after_its_beginning() {
+    let rotate = |rig: &Rig| carol(rig, Command::RotateKey(name("kek"))).unwrap();
+    let is_refused = |rig: &Rig, taken| {
+        let error = record(rig, taken).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.remedy_text().contains("holdfast rewrap"), "{error:?}");
+    };
+    // New work took version 2 for a while after it was begun, and something is under that.
+    let (rig, _) = rig(Algorithm::Xaes256Gcm, 1);
+    rotate(&rig);
+    seal(&rig).unwrap();
+    roll_back(&rig).unwrap();
+    is_refused(&rig, inventory(1, 1, &[]));
+    let retire = order(2, VersionVerb::Deactivate, false);
+    assert!(carol(&rig, retire).unwrap_err().detail().contains("no inventory"));
+    record(&rig, inventory(1, 2, &[2])).unwrap();
+    // Or version 1, which is older, before a rotation and a rollback led back to where it was begun.
+    let (rig, _) = self::rig(Algorithm::Xaes256Gcm, 2);
+    roll_back(&rig).unwrap();
+    seal(&rig).unwrap();
+    rotate(&rig);
+    assert_eq!(roll_back(&rig).unwrap().current, version(2));
+    is_refused(&rig, inventory(2, 2, &[]));
+    // What it says is of a time that was not.
+    is_refused(&rig, inventory(2, 4, &[]));
+    record(&rig, inventory(2, 3, &[1])).unwrap();
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_rotation_takes_effect_when_it_is_protected_and_is_taken_back_until_then() {
     rotate(&rig);
     assert_eq!((is(&rig, "kek"), seal(&rig)), ((KeyState::Active, 2, 1, true), Ok(1)));
     // What comes under it comes later: no inventory speaks of it, and nobody ends it meanwhile.
-    let taken = Command::RecordInventory { key: name("kek"), taken: inventory(1, &[]) };
+    let taken = Command::RecordInventory { key: name("kek"), taken: inventory(1, 1, &[]) };
     now(rig.command("carol", taken)).unwrap();
     let two = KeyVersion::new(2).unwrap();
     assert_eq!(key(&rig, "kek").inventory.unwrap().need(two), Need::Unknown);
@@ -103,6 +103,15 @@ fn a_rotation_takes_effect_when_it_is_protected_and_is_taken_back_until_then() {
     rotate(&rig);
     verify_all(&rig);
     assert_eq!((is(&rig, "kek"), seal(&rig)), ((KeyState::Active, 3, 3, false), Ok(3)));
+    // An inventory that was begun while a version waited is none once that was in use, although new work is back where it was.
+    rotate(&rig);
+    let begun = Command::RecordInventory { key: name("kek"), taken: inventory(3, 3, &[]) };
+    now(rig.command("carol", begun.clone())).unwrap();
+    verify_all(&rig);
+    assert_eq!((is(&rig, "kek"), seal(&rig)), ((KeyState::Active, 4, 4, false), Ok(4)));
+    now(rig.command("carol", Command::RollBackKey(name("kek")))).unwrap();
+    assert_eq!(is(&rig, "kek"), (KeyState::Active, 4, 3, false));
+    assert_eq!(now(rig.command("carol", begun)).unwrap_err().kind(), ErrorKind::Conflict);
 }
 
 #[test]

@@ -26,8 +26,10 @@ request! {
     /// Records what of a key's versions is still needed.
     pub struct RecordInventory {
         required {
-            /// The version that new work took when the inventory was taken; refused if it takes another one by now.
+            /// The version that new work took before the inventory was begun; refused if it takes another one by now.
             current_version: VersionNumber,
+            /// The newest version then, but for one that waits for a backup; refused if there is a newer one by now.
+            newest_version: VersionNumber,
             /// The versions that something is still under; the one that new work takes counts as needed in any case.
             needed_versions: List<VersionNumber>,
             /// How many ciphertexts were looked at.
@@ -81,10 +83,12 @@ impl Schedule {
 
 impl RecordInventory {
     pub(crate) fn into_taken(self) -> Result<TakenInventory, Fault> {
-        let Self { current_version, needed_versions, items, report_sha256, report_bytes } = self;
+        let Self { current_version, newest_version, needed_versions, items, report_sha256, report_bytes } =
+            self;
         let sha256 = report_sha256.0.try_into();
         Ok(TakenInventory {
             current: current_version.0,
+            newest: newest_version.0,
             needed: needed_versions.0.into_iter().map(|version| version.0).collect(),
             items,
             sha256: sha256.map_err(|_| Fault::malformed("expected 32 bytes").within("report_sha256"))?,
@@ -96,7 +100,7 @@ impl RecordInventory {
 /// The last inventory of a key.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Inventory {
-    /// The newest version that there was then: of later ones it says nothing.
+    /// The newest version that there was when it was begun: of later ones it says nothing.
     pub newest_version: VersionNumber,
     /// The versions that are still needed, that for new work among them.
     pub needed_versions: Vec<VersionNumber>,

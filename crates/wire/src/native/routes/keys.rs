@@ -122,7 +122,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route::put("record-inventory", "/v1/tenants/{tenant}/keys/{key}/inventory", Endpoint::RecordInventory, "Record what of a key's versions is still needed")
         .takes::<RecordInventory>(
             LIMIT_SMALL,
-            r#"{"current_version":3,"needed_versions":[3],"items":1200,"report_sha256":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=","report_bytes":731}"#,
+            r#"{"current_version":3,"newest_version":3,"needed_versions":[3],"items":1200,"report_sha256":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=","report_bytes":731}"#,
         )
         .gives::<Key>(),
     Route::put("schedule-key", "/v1/tenants/{tenant}/keys/{key}/schedule", Endpoint::ScheduleKey, "Say how often a key is rotated by itself")
