@@ -94,7 +94,7 @@ impl Serve {
                                 return Ok(());
                             }
                         };
-                        match Box::pin(sealed.open(unsealed)).await? {
+                        match sealed.open(unsealed).await? {
                             Started::Serving(running) => (*running, "STATUS=serving"),
                             again @ Started::Sealed(_) => {
                                 started = again;

@@ -10,6 +10,7 @@ mod tests;
 mod waiting;
 
 use crate::admin;
+use crate::boxed::Boxed;
 use crate::conversation::converse;
 use crate::device::Refused;
 use crate::directory::Identity;
@@ -192,7 +193,11 @@ impl Sealed {
     ///
     /// # Errors
     /// As at any other start, when the directory cannot be served.
-    pub async fn open(self, unsealed: Unsealed) -> Result<Started, Fault> {
+    pub fn open(self, unsealed: Unsealed) -> Boxed<'static, Result<Started, Fault>> {
+        Box::pin(self.open_again(unsealed))
+    }
+
+    async fn open_again(self, unsealed: Unsealed) -> Result<Started, Fault> {
         let Self {
             mut site,
             identity,
