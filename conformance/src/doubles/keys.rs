@@ -488,7 +488,7 @@ impl KeyStore for Keys {
 
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         self.begin(permit.operation())?;
-        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable, before: _ } = version;
         let seed = self.unique();
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
         Ok(Generated {
@@ -623,7 +623,7 @@ impl KeyStore for Keys {
         expires: Timestamp,
     ) -> Result<Generated, Error> {
         self.begin(permit.operation())?;
-        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable, before: _ } = version;
         let seed = self.unique();
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
         let handle = [&seed[..], &bound, &expires.micros().to_be_bytes()].concat();
@@ -653,7 +653,7 @@ impl KeyStore for Keys {
         }
         let material = open(wrapped.bytes, seed, b"import")?;
         let seed = sha256(&[material.expose()]);
-        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable, before: _ } = version;
         let public = algorithm.is_asymmetric().then(|| public_half(algorithm, &seed));
         let checked = match &public {
             Some(public) => sha256(&[public]).to_vec(),
@@ -696,7 +696,7 @@ impl KeyStore for Keys {
         ObjectDigest(seed): ObjectDigest,
     ) -> Result<Generated, Error> {
         self.begin(permit.operation())?;
-        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = version;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable, before: _ } = version;
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
         let origin = TokenOrigin::Adopted { id: "01".into(), label: sought.label.unwrap_or_default().into() };
         Ok(Generated {
@@ -722,7 +722,7 @@ impl KeyStore for Keys {
 
     fn new_archive(&self, permit: &Permit<Change>, key: NewVersion<'_>) -> Result<SealedHandle, Error> {
         self.begin(permit.operation())?;
-        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = key;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable, before: _ } = key;
         let seed = self.unique();
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
         Ok(SealedHandle::new(&[&seed[..], &bound].concat()))

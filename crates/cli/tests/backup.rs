@@ -58,6 +58,26 @@ fn restore(site: &Site, line: &[&str]) -> Output {
     holdfast(["restore"].iter().chain(line)).current_dir(site.dir.path()).output().unwrap()
 }
 
+/// It opens, and nobody has done anything wrong.
+#[test]
+fn a_backup_of_an_earlier_root_key_is_not_recorded_and_what_to_do_is_said() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob", "erin"]);
+    let (file, _) = site.backup(&server);
+    let changed = holdfast(["root", "rotate", "--data", &text(&site.data()), "--json"]).output().unwrap();
+    assert!(stdout(&changed).contains("\"in_force\": true"), "{}", stdout(&changed));
+    let recorded = |file: &Path| {
+        let name = text(file);
+        let verify = [&["backup", "verify", &name, "--record"][..], &TWO].concat();
+        site.run(&server, "oscar", &verify)
+    };
+    let refused = recorded(&file);
+    let said = stderr(&refused);
+    assert!(code(refused.status) == 6 && said.contains("take a new backup and verify that"), "{said}");
+    let (file, _) = site.backup(&server);
+    assert_eq!(code(recorded(&file).status), 0);
+}
+
 #[test]
 fn what_is_lost_comes_back_suspended_and_later_stops_are_kept() {
     let site = Site::found();

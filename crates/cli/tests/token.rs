@@ -186,6 +186,12 @@ fn what_was_made_before_is_used_where_it_is() {
     assert!(opens(&dev, &sealed));
     let said = dev.fails(&["encrypt", "--key", "in-token", "--raw", &plain], 7);
     assert!(said.contains("the key store cannot be reached"), "{said}");
+    // Nor does it leave the token for that: not by an order, and not by itself.
+    let said = dev.fails(&["key", "rotate", "in-token"], 7);
+    assert!(said.contains("the key store cannot be reached"), "{said}");
+    let kept = json(&dev, &["key", "show", "in-token"]);
+    assert_eq!((&kept["custody"], &kept["newest_version"]), (&"token".into(), &1.into()), "{kept}");
+    dev.ok(&["key", "rotate", "k"]);
     dev.ok(&["key", "suspend", "in-token"]);
     let (_, log) = dev.server.stop();
     assert!(log.contains("the key is in a token, and none is configured"), "{log}");

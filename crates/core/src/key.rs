@@ -237,6 +237,8 @@ pub struct NewVersion<'a> {
     pub algorithm: Algorithm,
     /// Whether it is exportable.
     pub exportable: bool,
+    /// How well the key's current version is kept; `None` for the first.
+    pub before: Option<Custody>,
 }
 
 /// A version that a key store has just made.

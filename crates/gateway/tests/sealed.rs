@@ -68,7 +68,8 @@ async fn every_route_but_its_seal_and_its_health_is_refused_until_it_opens() {
     for route in routes::all() {
         let path = route.path.replace("{+file}", "checkpoint").replace("{version}", "1");
         let path = path.replace("{token}", "00000000000000000000000000").replace(['{', '}'], "");
-        if matches!(route.name, "live" | "ready" | "read-seal" | "give-share") {
+        if matches!(route.name, "live" | "ready" | "read-seal" | "give-share" | "ask-to-seal" | "order-seal")
+        {
             continue;
         }
         // A body that nobody reads may end its connection.
@@ -105,7 +106,7 @@ async fn every_route_but_its_seal_and_its_health_is_refused_until_it_opens() {
     let address = sealed.address;
     let unsealed = sealed.unsealed().await.unwrap();
     let mut waiting = api.peer;
-    let running = sealed.open(unsealed).await.unwrap();
+    let running = serving(sealed.open(unsealed).await.unwrap());
     waiting.closed().await;
     assert_eq!(running.address, address);
     let mut api = Api::of(Peer::connect(address, &trust(&data)).await.unwrap()).await;
@@ -194,17 +195,67 @@ async fn what_holds_on_to_the_root_key_ends_the_process() {
     assert!(!under_way.is_ready(), "and still nothing leaves");
 }
 
-/// Opened by Alice's and Carol's shares.
-async fn opened(place: &Path, data: &Path, mut sealed: Box<Sealed>) -> Running {
-    let mut peer = connect_to(sealed.address, data).await;
-    let recipient = peer.ask("GET", "/v1/seal", "").await.expect(200).text("recipient");
+/// A sealed gateway may be about to open: whoever orders it to be sealed then is not told that it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_to_seal_is_taken_before_it_serves_and_what_is_being_opened_is_closed_again() {
+    let place = tempfile::tempdir().unwrap();
+    let data = found(place.path()).await;
+    let begun = serve::begin(Options { config: settings(&data), dev: false }).await.unwrap();
+    let Started::Sealed(mut sealed) = begun else { panic!("it serves without its root key") };
+    let address = sealed.address;
+    let mut peer = connect_to(address, &data).await;
+    let mut given = async || peer.ask("GET", "/v1/seal", "").await.expect(200).json()["given"].clone();
+    gives(place.path(), &data, address, "alice").await;
+    assert_eq!(given().await, 1);
+    assert!(!data.join("sealed").exists());
+    orders_a_seal(place.path(), &data, address).await;
+    assert_eq!(given().await, 0, "nobody opens it with a share from before");
+    assert!(data.join("sealed").exists(), "no device opens the next start");
+
+    // Enough shares are in, and it is being opened.
     for name in ["alice", "carol"] {
-        let share = open_share(&data.join(format!("shares/{name}.age")), &identity(place, name)).unwrap();
-        let share = STANDARD.encode(share.seal_to(&recipient.parse().unwrap()).unwrap());
-        peer.post("/v1/seal/shares", &json!({"share": share})).await.expect(200);
+        gives(place.path(), &data, address, name).await;
     }
     let unsealed = sealed.unsealed().await.unwrap();
-    sealed.open(unsealed).await.unwrap()
+    orders_a_seal(place.path(), &data, address).await;
+    let Started::Sealed(again) = sealed.open(unsealed).await.unwrap() else { panic!("it serves") };
+    assert_eq!(again.address, address);
+    assert!(data.join("sealed").exists());
+    connect_to(address, &data).await.ask("GET", "/v1/status", "").await.refused(503, "sealed");
+
+    let running = opened(place.path(), &data, again).await;
+    assert!(!data.join("sealed").exists());
+    assert!(running.gateway().is_ready());
+    running.shut_down().await.unwrap();
+    let recorded = support::log::events(&data, "_gateway");
+    let told = recorded.iter().filter_map(|event| event["action"].as_str());
+    let told: Vec<_> = told.filter(|action| ["seal", "unseal"].contains(action)).collect();
+    assert_eq!(told, ["seal", "unseal", "seal", "unseal"]);
+}
+
+/// Gives one of the shares.
+async fn gives(place: &Path, data: &Path, address: std::net::SocketAddr, name: &str) {
+    let mut peer = connect_to(address, data).await;
+    let recipient = peer.ask("GET", "/v1/seal", "").await.expect(200).text("recipient");
+    let share = open_share(&data.join(format!("shares/{name}.age")), &identity(place, name)).unwrap();
+    let share = STANDARD.encode(share.seal_to(&recipient.parse().unwrap()).unwrap());
+    peer.post("/v1/seal/shares", &json!({"share": share})).await.expect(200);
+}
+
+/// Opened by Alice's and Carol's shares.
+async fn opened(place: &Path, data: &Path, mut sealed: Box<Sealed>) -> Running {
+    for name in ["alice", "carol"] {
+        gives(place, data, sealed.address, name).await;
+    }
+    let unsealed = sealed.unsealed().await.unwrap();
+    serving(sealed.open(unsealed).await.unwrap())
+}
+
+fn serving(started: Started) -> Running {
+    match started {
+        Started::Serving(running) => *running,
+        Started::Sealed(_) => panic!("it is sealed"),
+    }
 }
 
 /// Orders another root key, for the same custodians.

@@ -127,6 +127,10 @@ impl<W: World> KeyStore for Custodian<W> {
         let stays = version.version != KeyVersion::FIRST && !pkcs11::can_hold(&version);
         match &self.token {
             Some(token) if !stays => token.generate(permit, version).await,
+            // Nor does a key leave a token because nobody has named it: whoever wants that in software makes another key.
+            None if matches!(version.before, Some(Custody::Token | Custody::VendorAttested)) => {
+                Err(self.no_token())
+            }
             Some(_) | None => self.software.generate(permit, version).await,
         }
     }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 ///
 /// For a gateway whose root key is in shares. One custodian of it is enough, and needs no certificate: the gateway asks what only your age
 /// identity opens, and your share does not leave this machine. When this returns, nothing leaves the gateway any more; it waits, sealed,
-/// until its custodians run `holdfast unseal`.
+/// until its custodians run `holdfast unseal`. One that waits already, for shares or for its device, is opened by no device any more.
 #[derive(Debug, Args)]
 pub(crate) struct SealGateway {
     /// Your share, as it was given to you
@@ -35,8 +35,10 @@ impl SealGateway {
     async fn order(self, app: &App, client: &Client) -> Result<(), Failure> {
         let Self { share, identity } = self;
         let opened = open_share(&share, &identity)?;
-        if client.seal().await?.sealed {
-            note("the gateway is sealed already");
+        let seal = client.seal().await?;
+        // One that waits for shares takes the order as well: a device could open it.
+        if seal.sealed && seal.generation.is_none() {
+            note("the gateway is being sealed already");
             return Ok(());
         }
         let (generation, number) = opened.number();

@@ -94,7 +94,13 @@ impl Serve {
                                 return Ok(());
                             }
                         };
-                        (Box::pin(sealed.open(unsealed)).await?, "STATUS=serving")
+                        match sealed.open(unsealed).await? {
+                            Started::Serving(running) => (*running, "STATUS=serving"),
+                            again @ Started::Sealed(_) => {
+                                started = again;
+                                continue;
+                            }
+                        }
                     }
                 };
                 output::write_stdout(format!("{}\n", ready_line(&running, json)).as_bytes())?;

@@ -112,6 +112,34 @@ fn it_opens_by_itself_with_either_token_and_waits_while_neither_is_there() {
     served.ends();
 }
 
+/// It waits for its token, and would open by itself: what a custodian has sealed no device opens, here as well.
+#[test]
+fn a_seal_of_a_gateway_that_waits_for_its_token_holds_when_the_token_is_back() {
+    let hsm = SoftHsm::new();
+    let people = People::new();
+    let config = configure(&people, &[("hsm", &hsm)], "");
+    found(&people, &config);
+    std::fs::rename(hsm.path("tokens"), hsm.path("away")).unwrap();
+    let mut served = start(&config);
+    assert!(served.line.starts_with("sealed "), "{}", served.line);
+    let output = people.seals(&served.url, &people.share("bob", 1), "bob");
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    assert_eq!(stdout(&output).trim(), "sealed by order of bob");
+    assert!(served.admin("/status").contains("sealed by order of a custodian"));
+    std::fs::rename(hsm.path("away"), hsm.path("tokens")).unwrap();
+    served.ends();
+    served = start(&config);
+    assert!(served.line.starts_with("sealed "), "{}", served.line);
+    for name in ["alice", "bob", "erin"] {
+        people.gives(&served, name, 1);
+    }
+    assert!(served.next_line().starts_with("serving "));
+    served.ends();
+    let served = start(&config);
+    assert!(served.line.starts_with("serving "), "custodians have opened it: {}", served.line);
+    served.ends();
+}
+
 #[test]
 fn custodians_open_it_without_a_token_and_bind_it_to_another_one() {
     let (old, new) = (SoftHsm::new(), SoftHsm::new());

@@ -1,19 +1,43 @@
 //! Another generation of shares: a custodian leaves, the earlier shares are refused by name, the root key stays.
 
 use crate::common::custodians::{Dialogue, asked};
+use crate::common::faketime::hurried;
 use crate::common::wait::until;
-use crate::common::{code, stderr, text};
+use crate::common::{code, holdfast, stderr, text};
 use crate::people::{People, fresh_key};
 use crate::served::Served;
 use rustix::process::Signal;
 use serde_json::Value;
 
+/// A quarter of an hour is less than the milliseconds that a custodian's own command takes.
+const HURRY: u32 = 1_000_000;
+
 /// Two of Alice, Bob, Carol and Dave; Erin has left.
 pub fn rotate(people: &People) -> Dialogue {
+    Dialogue::begin(rotating(people))
+}
+
+fn rotating(people: &People) -> Vec<String> {
     let mut line = vec!["share".to_owned(), "rotate".to_owned(), "--data".to_owned(), text(&people.data())];
     line.extend(["--threshold".to_owned(), "2".to_owned()]);
     line.extend(people.custodians(&["alice", "bob", "carol", "dave"]));
-    Dialogue::begin(line)
+    line
+}
+
+/// Custodians are not left to believe that their share is still in.
+#[test]
+fn a_ceremony_says_that_shares_have_waited_for_too_long_and_counts_from_the_start() {
+    let people = People::new();
+    people.found();
+    let mut dialogue = Dialogue::of(hurried(holdfast(rotating(&people)), HURRY));
+    let to = fresh_key(&mut dialogue);
+    dialogue.say(&people.reseal("alice", 1, &to));
+    dialogue.until("1 of 3 shares: alice");
+    dialogue.say(&people.reseal("dave", 1, &to));
+    let said = dialogue.until("1 of 3 shares: dave");
+    let wiped: Vec<_> = said.iter().filter(|line| line.contains("are wiped")).collect();
+    assert!(wiped.len() == 1 && wiped[0].contains("1 of 3 shares (alice)"), "{said:#?}");
+    assert_eq!(code(dialogue.ends().status), 1);
 }
 
 #[test]

@@ -34,9 +34,13 @@ impl Dialogue {
     /// One whose temporary files are to be here.
     pub fn begin_in<S: AsRef<std::ffi::OsStr>>(temporary: &Path, line: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(HOLDFAST);
-        command.env("TMPDIR", temporary);
-        command.args(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("TMPDIR", temporary).args(line);
         bare(&mut command);
+        Self::of(command)
+    }
+
+    pub fn of(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
         let stderr = BufReader::new(child.stderr.take().unwrap());

@@ -45,7 +45,7 @@ impl<P: Ports> Pipeline<P> {
         let keys = &self.engines.keys;
         let object = keys.find_object(intent.permit(), tenant, algorithm, sought).await?;
         let key = self.unadopted(object).await?;
-        let asked = self.new_version(scene, key, number, (algorithm, new.exportable))?;
+        let asked = self.new_version(scene, key, number, (algorithm, new.exportable), None)?;
         let made = keys.adopt(intent.permit(), asked, sought, object).await?;
         if let Past::Uses(uses) = *past {
             self.count_past(key, number, uses).await?;

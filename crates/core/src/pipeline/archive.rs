@@ -173,7 +173,7 @@ impl<P: Ports> Pipeline<P> {
     }
 
     fn of_archive<'a>(&self, scene: &'a Scene<'_, P>, key: &Key) -> Result<NewVersion<'a>, Error> {
-        self.new_version(scene, key.id, KeyVersion::FIRST, (key.algorithm, key.exportable))
+        self.new_version(scene, key.id, KeyVersion::FIRST, (key.algorithm, key.exportable), None)
     }
 
     /// All versions that are not destroyed.

@@ -31,8 +31,6 @@ use std::sync::Arc;
 
 /// How much uptime is counted at a time, in seconds: so much is lost by a crash, and each counting is a commit.
 const COUNTED: u64 = 3600;
-/// How often it is looked whether a member that has to erase something can be asked, in seconds.
-const LOOK_AGAIN: u64 = 5;
 /// How long to wait before a member that failed to erase something is asked again, in seconds.
 const ASK_AGAIN: u64 = 600;
 
@@ -312,7 +310,7 @@ impl<P: Ports> Pipeline<P> {
             return Ok(());
         };
         if !erasure.pending.iter().any(|member| self.engines.keys.can_ask(member)) {
-            self.agenda.look_at(now.plus_seconds(LOOK_AGAIN), &entry.key);
+            self.agenda.look_with(&erasure.pending, now, &entry.key);
             return Ok(());
         }
         self.by_itself(tenant, Own::Erase(&entry.key, erasure)).await.map_err(|error| (error, ASK_AGAIN))

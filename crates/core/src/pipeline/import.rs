@@ -6,12 +6,13 @@ use super::plan::{Planned, planned_key, vanished, version};
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
 use super::work::{ROTATE_AT, material};
+use crate::algorithm::Algorithm;
 use crate::command::{Done, NewKey};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::event::Committed;
 use crate::id::{KeyId, KeyName, KeyVersion};
 use crate::import::{BeginImport, FinishImport, MAX_SECONDS, MAX_WRAPPED, Past, Wrapped, check_value_len};
-use crate::key::{Key, NewVersion, Version};
+use crate::key::{Custody, Key, NewVersion, Version};
 use crate::lifecycle::KeyState;
 use crate::port::{KeyEntry, KeyStore, Ports, Remains, State, StateChange};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ impl<P: Ports> Pipeline<P> {
         let id = self.free_name(scene, &new.name).await?;
         let (number, algorithm) = (KeyVersion::FIRST, self.algorithm_of(new));
         let expires = self.at_earliest(scene.inbound.now).plus_seconds(*seconds);
-        let asked = self.new_version(scene, id, number, (algorithm, new.exportable))?;
+        let asked = self.new_version(scene, id, number, (algorithm, new.exportable), None)?;
         let made = self.engines.keys.begin_import(intent.permit(), asked, expires).await?;
         let public = made.public.clone().ok_or_else(|| {
             Error::new(ErrorKind::Internal, Stage::Perform, "the key store gave no public half")
@@ -75,7 +76,8 @@ impl<P: Ports> Pipeline<P> {
         facts.key = Some(NamedKey::of(before, Some(number)));
         facts.input = Some(sha256(wrapped));
         let waiting = material(scene, before, &entry.current)?;
-        let asked = self.new_version(scene, before.id, number, (before.algorithm, before.exportable))?;
+        let of = (before.algorithm, before.exportable);
+        let asked = self.new_version(scene, before.id, number, of, Some(before.custody))?;
         let brought = Wrapped { bytes: wrapped, check_value, now: self.at_latest(scene.inbound.now) };
         let made = self.engines.keys.finish_import(intent.permit(), waiting, asked, brought).await?;
         if let Past::Uses(uses) = *past {
@@ -121,11 +123,12 @@ impl<P: Ports> Pipeline<P> {
         scene: &'a Scene<'_, P>,
         key: KeyId,
         version: KeyVersion,
-        (algorithm, exportable): (crate::algorithm::Algorithm, bool),
+        (algorithm, exportable): (Algorithm, bool),
+        before: Option<Custody>,
     ) -> Result<NewVersion<'a>, Error> {
         let record = &scene.view.data.record;
         let tenant_handle = record.handle.as_ref().ok_or_else(|| vanished(&record.id))?;
-        Ok(NewVersion { tenant: &record.id, tenant_handle, key, version, algorithm, exportable })
+        Ok(NewVersion { tenant: &record.id, tenant_handle, key, version, algorithm, exportable, before })
     }
 }
 

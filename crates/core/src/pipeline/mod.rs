@@ -14,6 +14,7 @@ mod device;
 mod emergency;
 mod found;
 mod import;
+mod pending;
 mod plan;
 mod pool;
 mod proof;

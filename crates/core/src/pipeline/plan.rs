@@ -198,7 +198,7 @@ impl<P: Ports> Pipeline<P> {
         let id = self.free_name(scene, &new.name).await?;
         let number = KeyVersion::FIRST;
         let algorithm = self.algorithm_of(new);
-        let asked = self.new_version(scene, id, number, (algorithm, new.exportable))?;
+        let asked = self.new_version(scene, id, number, (algorithm, new.exportable), None)?;
         let generated = self.generate(intent, asked, new.emergency_copy).await?;
         let mut key = planned_key(tenant, id, new, (algorithm, generated.custody), scene.inbound.now)?;
         if key.state == KeyState::Active && self.holds_back(key.custody) {
@@ -232,7 +232,8 @@ impl<P: Ports> Pipeline<P> {
             Error::new(ErrorKind::BudgetExhausted, Stage::Resolve, "the key has 2^32 - 1 versions")
                 .remedy("create another key")
         })?;
-        let asked = self.new_version(scene, before.id, number, (before.algorithm, before.exportable))?;
+        let of = (before.algorithm, before.exportable);
+        let asked = self.new_version(scene, before.id, number, of, Some(before.custody))?;
         let generated = self.generate(intent, asked, before.emergency_copy).await?;
         // What is used up takes no more: to wait would be to repeat a nonce.
         let waits = self.holds_back(generated.custody) && !self.is_used_up(entry).await?;

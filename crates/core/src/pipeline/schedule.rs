@@ -1,13 +1,14 @@
 //! Rotations by schedule, and destructions that wait: which keys are due, found without looking at all keys, and made up for after a standstill.
 
+use super::pending::Pending;
 use super::plan::Planned;
 use super::protect::Waiting;
 use super::{Destructions, Pipeline};
 use crate::error::Error;
-use crate::id::{KeyName, TenantId};
+use crate::id::{KeyName, MemberName, TenantId};
 use crate::key::Key;
 use crate::lifecycle::KeyState;
-use crate::port::{KeyEntry, Ports, State, StateChange, World};
+use crate::port::{KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::schedule::{RotationPeriod, Schedule};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::time::Timestamp;
@@ -18,8 +19,12 @@ use std::sync::PoisonError;
 const TOLERANCE: u64 = 3600;
 /// How long to wait before one that failed is tried again, in seconds.
 pub(super) const AGAIN: u64 = 60;
+/// When to look at a key again of which nobody says when something is to be done, in seconds.
+const MUCH_LATER: u64 = 3600;
 /// How many are made before other things that wait have their turn.
 const AT_ONCE: usize = 16;
+/// How many of them may be keys whose member has come: rotations do not wait for all that it has to erase.
+const OF_ARRIVED: usize = AT_ONCE / 2;
 /// How many keys are looked at in one go after a start, and how many times.
 const PAGE: usize = 1000;
 const PAGES: usize = 8;
@@ -57,6 +62,8 @@ struct Ahead {
     waiting: BTreeSet<(TenantId, KeyName)>,
     /// Keys of whose destroyed material some may still be in a member of a pool.
     erasing: BTreeSet<(TenantId, KeyName)>,
+    /// For whom these wait.
+    pending: Pending,
     scan: Scan,
     /// When the nearest of those further ahead that had no room would be due: all keys must be looked at again by then.
     forgot: Option<Timestamp>,
@@ -119,7 +126,7 @@ impl Agenda {
     pub(super) fn note(&self, key: &Key) {
         self.waiting.note(key);
         self.note_schedule(key);
-        let Key { tenant, name, destruction, .. } = key;
+        let Key { tenant, name, destruction, erasure, .. } = key;
         self.ahead(|ahead| {
             let of = (tenant.clone(), name.clone());
             enter(&mut ahead.waiting, &of, destruction.is_some());
@@ -127,8 +134,20 @@ impl Agenda {
             if let Some(order) = destruction {
                 ahead.insert(order.due(), tenant, name);
             }
-            if key.is_to_erase() {
+            if let Some(erasure) = erasure.as_ref().filter(|_| key.is_to_erase())
+                && !ahead.pending.enter(&erasure.pending, &of)
+            {
                 ahead.insert(Timestamp::from_micros(0), tenant, name);
+            }
+        });
+    }
+
+    /// Looks at a key as soon as one of these members can be asked; without room for that, in an hour.
+    pub(super) fn look_with(&self, members: &[MemberName], now: Timestamp, key: &Key) {
+        let Key { tenant, name, .. } = key;
+        self.ahead(|ahead| {
+            if !ahead.pending.enter(members, &(tenant.clone(), name.clone())) {
+                ahead.insert(now.plus_seconds(MUCH_LATER), tenant, name);
             }
         });
     }
@@ -184,6 +203,7 @@ impl<P: Ports> Pipeline<P> {
         let mut failed = self.look_ahead().await;
         // What a jump of the clock alone makes due waits until the jump is confirmed.
         let now = self.at_earliest(self.engines.world.now());
+        self.look_who_came(now);
         for (tenant, key) in self.agenda.take_due(now) {
             if !go_on() {
                 self.agenda.ahead(|ahead| ahead.insert(now, &tenant, &key));
@@ -200,6 +220,17 @@ impl<P: Ports> Pipeline<P> {
             }
         }
         failed
+    }
+
+    /// Has some of the keys looked at whose members can be asked now.
+    fn look_who_came(&self, now: Timestamp) {
+        let mut members = self.agenda.ahead(|ahead| ahead.pending.members());
+        members.retain(|member| self.engines.keys.can_ask(member));
+        self.agenda.ahead(|ahead| {
+            for (tenant, key) in ahead.pending.take(&members, OF_ARRIVED) {
+                ahead.insert(now, &tenant, &key);
+            }
+        });
     }
 
     /// Looks at some more of the keys that were there before the start.

@@ -30,8 +30,8 @@ pub struct Unsealing {
     pub made: String,
     /// Whose shares of the earlier generation gave the root key for it; nobody's for the founding's.
     pub shared_by: Vec<CallerName>,
-    /// The order by which it was sealed before, if that stands in no log yet.
-    pub sealed: Option<Sealing>,
+    /// The orders by which it was sealed before that stand in no log yet, the earliest first.
+    pub sealed: Vec<Sealing>,
 }
 
 impl<P: Ports> Pipeline<P> {
@@ -57,9 +57,9 @@ impl<P: Ports> Pipeline<P> {
     }
 
     async fn record_in_order(&self, unsealing: &mut Unsealing) -> Result<(), Error> {
-        if let Some(sealing) = &unsealing.sealed {
+        while let Some(sealing) = unsealing.sealed.first() {
             self.record_sealing(sealing).await?;
-            unsealing.sealed = None;
+            unsealing.sealed.remove(0);
         }
         self.record_shares(unsealing).await
     }

@@ -29,7 +29,8 @@ pub trait KeyStore: Send + Sync + 'static {
         tenant: &TenantId,
     ) -> impl Future<Output = Result<SealedHandle, Error>> + Send;
 
-    /// Makes a key version. The handle MUST be bound to tenant, key, version, algorithm and exportability, so that it works for no other.
+    /// Makes a key version. The handle MUST be bound to tenant, key, version, algorithm and exportability, so that it works for no other. It MUST
+    /// NOT be kept in software if [`NewVersion::before`] was kept in a device.
     ///
     /// # Errors
     /// `unsupported` where this store cannot hold such a key, `key-store-unavailable`.

@@ -13,6 +13,7 @@ use holdfast_core::lifecycle::{KeyState, Transition, VersionVerb};
 use holdfast_core::pipeline::Destructions;
 use holdfast_core::port::{State, World};
 use holdfast_core::query::{Found, Query, Traces};
+use holdfast_core::schedule::RotationPeriod;
 use holdfast_core::tenant::TakenBackup;
 use holdfast_core::{Error, ErrorKind, KeyVersion, Timestamp};
 
@@ -433,6 +434,47 @@ fn who_is_away_is_pending_until_seen_and_the_key_is_gone_meanwhile() {
         assert!(rig.state().find_version(key.id, version).unwrap().handle.as_bytes().is_empty());
     }
     assert!(now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).is_ok());
+}
+
+/// However many they are, they cost nothing while it is away, and when it is back they leave room.
+#[test]
+fn what_waits_for_a_member_holds_no_rotation_up() {
+    let rig = Rig::new();
+    rig.keys().pool(&["a", "b"]);
+    rig.keys().take_away("b", true);
+    now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
+    let period = Some(RotationPeriod::of_days(2).unwrap());
+    now(rig.command("carol", Command::ScheduleKey { key: name("kek"), period })).unwrap();
+    let gone = |number: usize| format!("gone-{number}");
+    for number in 0..40 {
+        now(rig.create(new_key(&gone(number), Algorithm::Xaes256Gcm))).unwrap();
+        for verb in [Transition::Deactivate, Transition::Destroy(None)] {
+            now(rig.transition(&gone(number), verb)).unwrap();
+        }
+    }
+    for _ in 0..40 {
+        tick(&rig);
+        rig.world.pass(6);
+    }
+    let erasing = || rig.pipeline.destructions().erasing;
+    let erased_on_a =
+        |number| rig.state().find(&rig.acme, &name(&gone(number))).unwrap().erasure.unwrap().absent.len();
+    assert!(erasing() == 40 && (0..40).all(|number| erased_on_a(number) == 1));
+    let looks_after_its_due = || {
+        let due = kek(&rig).schedule.unwrap().due.seconds().cast_signed();
+        rig.world.step(due - rig.world.now().seconds().cast_signed() + 1);
+        tick(&rig);
+        kek(&rig).newest.get()
+    };
+    assert_eq!(looks_after_its_due(), 2, "at the first look");
+    rig.keys().take_away("b", false);
+    assert_eq!(looks_after_its_due(), 3, "and also while there is much to erase");
+    let left = erasing();
+    assert!((1..40).contains(&left), "{left}");
+    for _ in 0..left {
+        tick(&rig);
+    }
+    assert_eq!(erasing(), 0, "at once, without a pause in between");
 }
 
 #[test]

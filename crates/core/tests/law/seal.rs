@@ -127,7 +127,7 @@ fn what_a_failed_log_did_not_take_is_recorded_when_the_gateway_opens_again() {
         custodians: vec!["alice".parse().unwrap()],
         made: "2026-11-27T12:00:00Z".to_owned(),
         shared_by: vec![],
-        sealed: Some(sealing(&before)),
+        sealed: vec![sealing(&before)],
     };
     now(after.pipeline.record_unsealing(unsealing)).unwrap();
     let events = after.log().of("_gateway").into_iter().map(|entry| entry.event());

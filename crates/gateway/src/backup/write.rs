@@ -331,9 +331,10 @@ impl Archive for Backups {
         if proof::is_proven(&self.proofs, verified) {
             return Ok(());
         }
-        let detail = "whoever says that the backup opens did not have this gateway's root key from it";
+        // A backup from before the root key was changed opens with the earlier one.
+        let detail = "whoever says that the backup opens did not have this gateway's root key from it, or it is of an earlier root key";
         Err(Error::new(ErrorKind::Integrity, Stage::Perform, detail).remedy(
-            "copy the whole line that `holdfast backup verify` printed, of a backup that this gateway wrote",
+            "copy the whole line that `holdfast backup verify` printed, of a backup that this gateway wrote; if its root key was changed since, take a new backup and verify that",
         ))
     }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 impl Answers for Waiting {
     fn metrics_text(&self) -> String {
-        let Seen { progress, is_opening: _, refused } = self.seen();
+        let Seen { progress, is_opening: _, refused, is_ordered: _ } = self.seen();
         let mut registry = Registry::with_prefix("holdfast");
         let gauge = |value: i64| {
             let gauge = Gauge::<i64>::default();
@@ -46,7 +46,7 @@ impl Answers for Waiting {
     }
 
     fn status(&self) -> Status {
-        let Seen { progress, is_opening, refused } = self.seen();
+        let Seen { progress, is_opening, refused, is_ordered } = self.seen();
         let of = if progress.given.is_empty() { String::new() } else { format!(", of {}", progress.names()) };
         let detail = format!(
             "sealed: {} of {} shares of generation {} are in{of}",
@@ -61,6 +61,9 @@ impl Answers for Waiting {
                 self.fingerprint()
             ),
         }];
+        if is_ordered {
+            notices.push("sealed by order of a custodian: no device opens it".to_owned());
+        }
         notices.extend(
             self.not_opened.iter().map(|why| format!("{why}; custodians' shares open it all the same")),
         );

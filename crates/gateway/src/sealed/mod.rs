@@ -1,6 +1,6 @@
 //! A gateway that waits for its root key.
 //!
-//! It listens, and answers for nothing but its seal and its health. Nothing of state and log is opened: [`Sealed::open`] does that with the
+//! It listens, and answers for nothing but its seal and its health. A custodian can have it stay sealed. Nothing of state and log is opened: [`Sealed::open`] does that with the
 //! root key that custodians' shares gave, and hands the bound listeners on to what serves.
 
 mod figures;
@@ -10,6 +10,7 @@ mod tests;
 mod waiting;
 
 use crate::admin;
+use crate::boxed::Boxed;
 use crate::conversation::converse;
 use crate::device::Refused;
 use crate::directory::Identity;
@@ -17,7 +18,8 @@ use crate::doors::{Doors, Site};
 use crate::fault::Fault;
 use crate::listener::{Connection, Listener};
 use crate::root::{self, Law};
-use crate::serve::{self, Running};
+use crate::sealing;
+use crate::serve::{self, Started};
 use crate::shares::{Fingerprint, Gathering, Progress, Roster};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
@@ -61,6 +63,8 @@ pub struct Sealed {
     law: Arc<ArcSwapOption<Law>>,
     /// The order by which it was sealed, if no log has it.
     sealing: Option<Sealing>,
+    /// What it does meanwhile.
+    waiting: Arc<Waiting>,
 }
 
 /// The root key, and who gave it.
@@ -123,9 +127,10 @@ impl Sealed {
                 listener
             })
         });
+        let answering = Arc::clone(&waiting);
         let listening = tokio::spawn(async move {
             let connections = stopping.clone();
-            let serve = move |connection| answer(Arc::clone(&waiting), connection, connections.clone());
+            let serve = move |connection| answer(Arc::clone(&answering), connection, connections.clone());
             listener.run(stopping, serve).await;
             listener
         });
@@ -150,6 +155,7 @@ impl Sealed {
             admin_listening,
             law,
             sealing,
+            waiting,
         }
     }
 
@@ -164,21 +170,34 @@ impl Sealed {
     /// # Errors
     /// Never while the gateway lives.
     pub async fn unsealed(&mut self) -> Result<Unsealed, Fault> {
-        let (root, by) = tokio::select! {
-            given = &mut self.given => {
-                let given = given.map_err(|error| Fault::new("nobody waits for shares any more").because(error));
-                given.map(|(root, by)| (root, By::Shares(by)))?
+        let mut ordered = self.waiting.ordered();
+        let (root, by) = loop {
+            tokio::select! {
+                biased;
+                () = serve::stopped(&mut ordered), if self.refused.returning.is_some() => {
+                    // What a custodian has sealed no device opens.
+                    self.refused.returning.take().inspect(JoinHandle::abort);
+                }
+                given = &mut self.given => {
+                    let given = given.map_err(|error| Fault::new("nobody waits for shares any more").because(error));
+                    break given.map(|(root, by)| (root, By::Shares(by)))?;
+                }
+                (root, by) = returned(&mut self.refused.returning) => break (root, By::Device(by)),
             }
-            (root, by) = returned(&mut self.refused.returning) => (root, By::Device(by)),
         };
         Ok(Unsealed { root, by, at: SystemWorld::new().now() })
     }
 
-    /// Opens the gateway and serves. Until then whoever asks is told that it is sealed.
+    /// Opens the gateway and serves. Until then whoever asks is told that it is sealed; where a custodian has ordered that meanwhile, it is closed
+    /// and waits again.
     ///
     /// # Errors
     /// As at any other start, when the directory cannot be served.
-    pub async fn open(self, unsealed: Unsealed) -> Result<Running, Fault> {
+    pub fn open(self, unsealed: Unsealed) -> Boxed<'static, Result<Started, Fault>> {
+        Box::pin(self.open_again(unsealed))
+    }
+
+    async fn open_again(self, unsealed: Unsealed) -> Result<Started, Fault> {
         let Self {
             mut site,
             identity,
@@ -191,6 +210,7 @@ impl Sealed {
             roster,
             refused,
             sealing,
+            waiting,
             ..
         } = self;
         let Unsealed { root, by, at } = unsealed;
@@ -216,9 +236,9 @@ impl Sealed {
                 "that its device did not open it is not recorded yet; it is retried"
             );
         }
+        let is_by_shares = matches!(by, By::Shares(_));
         let recorded = match by {
             By::Shares(by) => {
-                directory.clear_seal();
                 tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
                 let unsealing = Unsealing {
                     at,
@@ -227,7 +247,7 @@ impl Sealed {
                     custodians: by.given,
                     made: roster.made.clone(),
                     shared_by: roster.shared_by.clone(),
-                    sealed: sealing,
+                    sealed: sealing.into_iter().chain(waiting.overruled()).collect(),
                 };
                 law.record_unsealing(unsealing).await
             }
@@ -243,6 +263,7 @@ impl Sealed {
                 "who unsealed the gateway is not recorded yet; it is retried"
             );
         }
+        let may_serve = waiting.close(is_by_shares);
         stop.send_replace(true);
         let lost = |error| Fault::new("a listener was lost").because(error);
         let listener = listening.await.map_err(lost)?;
@@ -251,7 +272,18 @@ impl Sealed {
             None => None,
         };
         let doors = Doors { tls, listener, admin, law: counting };
-        Box::pin(serve::serve(site, (law, lock, identity), doors, Some(roster))).await
+        match may_serve {
+            Ok(()) => {
+                let serving = Box::pin(serve::serve(site, (law, lock, identity), doors, Some(roster)));
+                Ok(Started::Serving(Box::new(serving.await?)))
+            }
+            Err(order) => {
+                let Site { config, directory, .. } = site;
+                let unrecorded = give_up(law, order).await?;
+                let sealed = sealing::wait_again(config, (directory, identity), lock, doors, unrecorded)?;
+                Ok(Started::Sealed(Box::new(sealed)))
+            }
+        }
     }
 
     /// Ends without having been opened.
@@ -260,6 +292,33 @@ impl Sealed {
         self.stop.send_replace(true);
         let _ended = self.listening.await;
     }
+}
+
+/// Closes what was opened in spite of an order to seal; gives the order, if the log could not take it.
+async fn give_up(law: Law, order: Sealing) -> Result<Option<Sealing>, Fault> {
+    tracing::warn!(custodian = %order.custodian, "sealed by order while it was being opened");
+    law.stop_everything().await;
+    let unrecorded = match law.record_sealing(&order).await {
+        Ok(()) => None,
+        Err(error) => {
+            let error = error.chain();
+            tracing::error!(error, "the order to seal is recorded when the gateway opens again");
+            Some(order)
+        }
+    };
+    // Threads end with it.
+    let closed = tokio::task::spawn_blocking(move || {
+        let flushed = law.engines().log.flush_all();
+        drop(law);
+        flushed
+    });
+    let flushed =
+        closed.await.map_err(|error| Fault::new("the gateway could not be closed").because(error))?;
+    if let Err(fault) = flushed {
+        // All that was acknowledged is durable; the next start completes it.
+        tracing::warn!(%fault, "the log could not be completed");
+    }
+    Ok(unrecorded)
 }
 
 /// What its device gives, when it is there again.

@@ -1,10 +1,12 @@
 //! What a sealed gateway answers.
 
-use super::waiting::{Refused, Waiting};
+use super::waiting::Waiting;
 use crate::bodies;
+use crate::sealing::{Order, Refused};
 use crate::service::{self, respond};
 use crate::shares::network;
 use bytes::Bytes;
+use holdfast_core::command::Durability;
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage};
 use holdfast_wire::native::encode::{self, Response as Answer};
@@ -39,8 +41,8 @@ pub(super) async fn answer(
         Ok(Endpoint::Open(OpenEndpoint::Live)) => encode::health(true),
         Ok(Endpoint::Open(OpenEndpoint::Ready)) => encode::health(false),
         Ok(Endpoint::Open(OpenEndpoint::Seal)) => encode::seal(&waiting.seal()),
-        Ok(Endpoint::GiveShare) => {
-            give(&waiting, source, &parts, body).await.unwrap_or_else(|Refused { error, wait }| {
+        Ok(Endpoint::GiveShare | Endpoint::AskToSeal | Endpoint::OrderSeal) => {
+            take(&waiting, source, &parts, body).await.unwrap_or_else(|Refused { error, wait }| {
                 let mut answer = encode::problem(&error, Some(operation));
                 if let Some(wait) = wait {
                     answer.retry_after = Some(u32::try_from(wait.seconds).unwrap_or(u32::MAX));
@@ -53,7 +55,8 @@ pub(super) async fn answer(
     Ok(respond(answer, Some(operation)))
 }
 
-async fn give(
+/// Takes what a custodian brings.
+async fn take(
     waiting: &Waiting,
     source: Option<IpAddr>,
     parts: &http::request::Parts,
@@ -72,9 +75,16 @@ async fn give(
     let body = bodies::read(&waiting.limits, matched.route.limit, body).await.map_err(refused)?;
     match native::decode(&matched, parts.uri.query().unwrap_or_default(), &body).map_err(refused)? {
         Call::GiveShare(share) => waiting.give(source, &share).map(|seal| encode::seal(&seal)),
-        Call::AskToSeal { .. }
-        | Call::OrderSeal { .. }
-        | Call::Use { .. }
+        Call::AskToSeal { generation, share } => {
+            Ok(encode::seal_challenge(waiting.ask_to_seal((generation, share)).map_err(refused)?))
+        }
+        Call::OrderSeal { generation, share, answer } => {
+            let order = Order { generation, share, answer: &answer, source };
+            let custodian = waiting.order(&order)?;
+            // No log is open that could have it.
+            Ok(encode::seal_done(custodian, Durability::InForce))
+        }
+        Call::Use { .. }
         | Call::Random { .. }
         | Call::Batch { .. }
         | Call::Command { .. }

@@ -1,11 +1,18 @@
+use super::Sealed;
 use super::waiting::{self, Waiting};
 use crate::admin::Answers as _;
-use crate::config::{Limits, Tls};
+use crate::config::{Config, Limits, Tls};
 use crate::credential;
-use crate::directory::Directory;
+use crate::device::Refused;
+use crate::directory::{Directory, Identity};
+use crate::doors::{Doors, Site};
+use crate::outside::Outside;
+use crate::sealing::Order;
 use crate::shares::Gathering;
 use crate::shares::tests::{People, instance, root};
+use crate::stages::Stages;
 use crate::tls::TlsState;
+use holdfast_state::DirectoryLock;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,4 +106,41 @@ async fn a_reload_that_is_refused_is_told_until_one_is_not() {
     std::fs::write(&certificate, kept).unwrap();
     tls.reload().unwrap();
     assert!(!is_told());
+}
+
+/// Its device may come back at any moment.
+#[tokio::test]
+async fn a_device_is_not_waited_for_any_more_once_a_custodian_has_sealed_it() {
+    let (people, dir) = (People::new(), TempDir::new().unwrap());
+    let _certificate = tls(&dir);
+    let directory = Directory::at(dir.path());
+    let mut config = Config { data: dir.path().into(), ..Config::default() };
+    config.listen.address.set_port(0);
+    config.admin.enabled = false;
+    let outside = Arc::new(Outside::new(&config, &directory).unwrap());
+    let mut site = Site { config, directory, outside, stages: Stages::default(), not_opened: None };
+    let doors = Doors::bind(&mut site).await.unwrap();
+    let lock = DirectoryLock::take(dir.path()).unwrap();
+    let identity = Identity::new(instance('0'), false, "audit.example.org", String::new());
+    let roster = people.shared(&root(), instance('0'), 1);
+    let (mut device, back) = oneshot::channel();
+    let returning = tokio::spawn(async { back.await.unwrap() });
+    let refused = Refused { told: None, returning: Some(returning) };
+    let mut sealed = Sealed::wait((site, identity, roster), refused, lock, doors, None);
+    let asked = sealed.waiting.ask_to_seal((1, 1)).unwrap();
+    let answer = people.order("alice", 1, &asked).unwrap();
+    let order = |answer| Order { generation: 1, share: 1, answer, source: SOMEBODY };
+    assert!(sealed.waiting.order(&order(&[7; 32])).is_err());
+    assert!(!device.is_closed() && !dir.path().join("sealed").exists(), "that was nobody's order");
+    assert_eq!(sealed.waiting.order(&order(&answer)).unwrap().as_str(), "alice");
+    let not_any_more = async {
+        tokio::select! {
+            _ = sealed.unsealed() => panic!("it is opened"),
+            () = device.closed() => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), not_any_more).await.expect("the device is given up");
+    // Had it been there already, it would open nothing either.
+    assert!(sealed.waiting.close(false).is_err());
+    sealed.shut_down().await;
 }

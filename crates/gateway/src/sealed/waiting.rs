@@ -3,11 +3,13 @@
 use crate::config::Limits;
 use crate::directory::Directory;
 use crate::listener::Addresses;
-use crate::shares::{Attempts, Fingerprint, Gathering, Given, Progress, Wait};
+use crate::sealing::{Desk, Order, Refused};
+use crate::shares::{Attempts, Fingerprint, Gathering, Given, Progress, Roster, Wait};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
+use holdfast_core::pipeline::Sealing;
 use holdfast_core::port::World as _;
-use holdfast_core::{Error, ErrorKind, Stage};
+use holdfast_core::{CallerName, Error, ErrorKind, Stage};
 use holdfast_keystore::root::RootKey;
 use holdfast_wire::native::field::Name;
 use holdfast_wire::native::message::Seal;
@@ -34,6 +36,10 @@ pub(super) struct Waiting {
     pub(super) not_opened: Option<String>,
     fingerprint: Fingerprint,
     directory: Directory,
+    /// Takes orders to seal: what is sealed already may be about to open.
+    desk: Desk,
+    /// One has come.
+    ordered: watch::Sender<bool>,
     inner: Mutex<Inner>,
     /// The first share has come, so that there is something that can expire.
     begun: Notify,
@@ -42,6 +48,18 @@ pub(super) struct Waiting {
 struct Inner {
     phase: Phase,
     attempts: Attempts,
+    orders: Orders,
+    /// It serves from now on, and orders go there.
+    is_closed: bool,
+}
+
+/// Orders to seal that came while it waited, and stand in no log yet.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// Before enough shares were in: those that came later open it, and no device does.
+    pub(super) before: Option<Sealing>,
+    /// While it was being opened, which is void.
+    pub(super) while_opening: Option<Sealing>,
 }
 
 enum Phase {
@@ -51,18 +69,12 @@ enum Phase {
     Opening(Progress),
 }
 
-/// Why a share was not taken.
-pub(super) struct Refused {
-    pub(super) error: Error,
-    /// For how long to wait.
-    pub(super) wait: Option<Wait>,
-}
-
 /// What an operator is told of it.
 pub(super) struct Seen {
     pub(super) progress: Progress,
     pub(super) is_opening: bool,
     pub(super) refused: u64,
+    pub(super) is_ordered: bool,
 }
 
 impl Waiting {
@@ -82,9 +94,13 @@ impl Waiting {
             not_opened: None,
             fingerprint: gathering.fingerprint(),
             directory: directory.clone(),
+            desk: Desk::new(Some(gathering.roster().clone()), None),
+            ordered: watch::Sender::new(false),
             inner: Mutex::new(Inner {
                 phase: Phase::Gathering(gathering, give),
                 attempts: Attempts::default(),
+                orders: Orders::default(),
+                is_closed: false,
             }),
             begun: Notify::new(),
         }
@@ -116,30 +132,94 @@ impl Waiting {
         let now = self.world.ticks();
         let mut inner = self.inner();
         let refused = inner.attempts.refused();
+        let is_ordered = self.directory.is_sealed_by_order();
         match &mut inner.phase {
             Phase::Gathering(gathering, _) => {
-                Seen { progress: gathering.progress(now), is_opening: false, refused }
+                Seen { progress: gathering.progress(now), is_opening: false, refused, is_ordered }
             }
-            Phase::Opening(progress) => Seen { progress: progress.clone(), is_opening: true, refused },
+            Phase::Opening(progress) => {
+                Seen { progress: progress.clone(), is_opening: true, refused, is_ordered }
+            }
         }
+    }
+
+    /// The list of shares, which may be another one since.
+    fn roster(&self) -> Option<Roster> {
+        self.directory.roster().unwrap_or_else(|fault| {
+            tracing::warn!(%fault, "the list of shares cannot be read again");
+            None
+        })
+    }
+
+    /// What a custodian is asked to have it stay sealed.
+    pub(super) fn ask_to_seal(&self, share: (u32, u8)) -> Result<Vec<u8>, Error> {
+        self.roster().into_iter().for_each(|roster| self.desk.renew(roster));
+        self.desk.ask(share, self.world.ticks(), &self.world)
+    }
+
+    /// Keeps it sealed, by a custodian's order: the shares that are in are wiped, no device opens it, and if it is being opened, that is void.
+    pub(super) fn order(&self, order: &Order<'_>) -> Result<CallerName, Refused> {
+        let custodian = self.desk.take(order, self.world.ticks())?;
+        let Order { generation, source, .. } = *order;
+        let sealing = Sealing { at: self.world.now(), custodian: custodian.clone(), generation, source };
+        let mut inner = self.inner();
+        let Inner { phase, orders, is_closed, .. } = &mut *inner;
+        if *is_closed {
+            return Err(opening().into());
+        }
+        let of_phase = match phase {
+            Phase::Gathering(gathering, _) => {
+                gathering.forget();
+                &mut orders.before
+            }
+            Phase::Opening(_) => &mut orders.while_opening,
+        };
+        of_phase.get_or_insert(sealing);
+        // Whoever opens it waits for this, and looks then.
+        self.directory.mark_sealed();
+        drop(inner);
+        tracing::warn!(%custodian, "sealed by order: no device opens it");
+        self.ordered.send_replace(true);
+        Ok(custodian)
+    }
+
+    /// Turns true when an order has come.
+    pub(super) fn ordered(&self) -> watch::Receiver<bool> {
+        self.ordered.subscribe()
+    }
+
+    /// The order that shares have opened it in spite of.
+    pub(super) fn overruled(&self) -> Option<Sealing> {
+        self.inner().orders.before.clone()
+    }
+
+    /// Takes no order any more, if none forbids that it serves now: gives that one otherwise.
+    pub(super) fn close(&self, is_by_shares: bool) -> Result<(), Sealing> {
+        let mut inner = self.inner();
+        let Inner { orders: Orders { before, while_opening }, is_closed, .. } = &mut *inner;
+        match (while_opening.take(), before.take()) {
+            (Some(order), _) => return Err(order),
+            (None, Some(order)) if !is_by_shares => return Err(order),
+            (None, _) => *is_closed = true,
+        }
+        if is_by_shares {
+            self.directory.clear_seal();
+        }
+        Ok(())
     }
 
     /// Looks at a share.
     pub(super) fn give(&self, source: Option<IpAddr>, sealed: &[u8]) -> Result<Seal, Refused> {
         let now = self.world.ticks();
         let mut inner = self.inner();
-        let Inner { phase, attempts } = &mut *inner;
+        let Inner { phase, attempts, .. } = &mut *inner;
         let gathering = match phase {
             Phase::Opening(progress) => return Ok(told(progress, true)),
             Phase::Gathering(gathering, _) => gathering,
         };
         attempts.admit(source, now).map_err(|wait| Refused { error: throttled(wait), wait: Some(wait) })?;
         // Another one may have been handed out since: the earlier shares are refused from that moment.
-        match self.directory.roster() {
-            Ok(Some(roster)) => gathering.renew(roster),
-            Ok(None) => {}
-            Err(fault) => tracing::warn!(%fault, "the list of shares cannot be read again"),
-        }
+        self.roster().into_iter().for_each(|roster| gathering.renew(roster));
         let given = gathering.give(sealed, now).map_err(|error| {
             attempts.was_wrong(source, now);
             tracing::warn!(
@@ -220,4 +300,10 @@ fn told(progress: &Progress, opening: bool) -> Seal {
 pub(super) fn throttled(wait: Wait) -> Error {
     Error::new(ErrorKind::Throttled, Stage::Start, "too many shares were tried")
         .remedy(format!("wait {} seconds, then give the share again", wait.seconds))
+}
+
+/// What an order is told that comes between the one and the other.
+fn opening() -> Error {
+    Error::new(ErrorKind::Sealed, Stage::Start, "the gateway has just been opened, and does not serve yet")
+        .remedy("run `holdfast seal` again, at once")
 }

@@ -1,7 +1,9 @@
 //! The end of serving: everything that works in the directory ends, and what it was opened with goes.
 
 use crate::boxed::Boxed;
+use crate::config::Config;
 use crate::device::Refused;
+use crate::directory::{Directory, Identity};
 use crate::doors::{Doors, Site};
 use crate::fault::Fault;
 use crate::listener::Listener;
@@ -9,6 +11,7 @@ use crate::outside::Outside;
 use crate::sealed::Sealed;
 use crate::serve::{ALL_ALIVE, Gateway, Running};
 use crate::stages::Stages;
+use holdfast_core::pipeline::Sealing;
 use holdfast_state::DirectoryLock;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,6 +96,17 @@ pub(crate) async fn wait_sealed(
     let (config, directory) = (gateway.config.clone(), gateway.directory.clone());
     let (identity, unrecorded) = (gateway.identity.clone(), gateway.desk.unrecorded());
     let_go(gateway).await?;
+    wait_again(config, (directory, identity), lock, doors, unrecorded)
+}
+
+/// Waits for shares, where nothing of state and log is open any more.
+pub(crate) fn wait_again(
+    config: Config,
+    (directory, identity): (Directory, Identity),
+    lock: DirectoryLock,
+    doors: Doors,
+    unrecorded: Option<Sealing>,
+) -> Result<Sealed, Fault> {
     let outside = Arc::new(Outside::new(&config, &directory)?);
     let roster = directory.roster()?.ok_or_else(|| {
         Fault::new("the list of the root key's shares is gone")

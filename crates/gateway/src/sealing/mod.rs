@@ -3,7 +3,7 @@
 mod close;
 mod desk;
 
-pub(crate) use close::{Sockets, held, let_go, stand_down, wait_sealed};
+pub(crate) use close::{Sockets, held, let_go, stand_down, wait_again, wait_sealed};
 pub(crate) use desk::{Desk, Order, Refused};
 
 use crate::reroot;

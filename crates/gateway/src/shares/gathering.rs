@@ -116,7 +116,13 @@ impl Gathering {
         self.held.len()
     }
 
-    fn forget(&mut self) {
+    /// Whose shares it takes.
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Wipes the shares that are in.
+    pub(crate) fn forget(&mut self) {
         self.held.clear();
         self.since = None;
     }

@@ -40,7 +40,8 @@ pub(crate) struct Of<'a> {
 impl<'a> Of<'a> {
     /// A version that is being made.
     pub(crate) fn new(version: &NewVersion<'a>) -> Self {
-        let NewVersion { tenant, tenant_handle: _, key, version, algorithm, exportable: _ } = *version;
+        let NewVersion { tenant, tenant_handle: _, key, version, algorithm, exportable: _, before: _ } =
+            *version;
         Self { tenant, key, version, algorithm }
     }
 

@@ -446,6 +446,7 @@ fn without_custodians_there_is_nothing_and_a_tenant_s_end_is_its_copies_end() {
         version: number(1),
         algorithm: ALGORITHM,
         exportable: false,
+        before: None,
     };
     assert_eq!(nobody.seal(&new, &made.material, &world).unwrap_err().kind(), ErrorKind::Unsupported);
     let (desk, request) = asked(&[&made], &world);

@@ -170,7 +170,8 @@ pub(crate) enum Binding<'a> {
 impl<'a> Binding<'a> {
     /// Of what is sealed for a version that is being made.
     pub(crate) fn of_new(kind: Kind, version: &NewVersion<'a>) -> Self {
-        let NewVersion { tenant, tenant_handle: _, key, version, algorithm, exportable } = *version;
+        let NewVersion { tenant, tenant_handle: _, key, version, algorithm, exportable, before: _ } =
+            *version;
         Self::Version { kind, tenant, key, version, algorithm, exportable }
     }
 

@@ -149,7 +149,7 @@ impl<W: World> Vault<W> {
 
     /// As [`holdfast_core::port::KeyStore::new_archive`].
     pub(crate) fn new_archive(&self, key: &NewVersion<'_>) -> Result<SealedHandle, Error> {
-        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } = *key;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable, before: _ } = *key;
         let (none, commitment) = (SealedHandle::new(&[]), &Commitment::NONE);
         let place = KeyMaterial {
             tenant,
@@ -366,7 +366,15 @@ mod tests {
             let version = house.version(&sealed);
             let KeyMaterial { tenant, tenant_handle, key, version: number, algorithm, exportable, .. } =
                 version;
-            let new = NewVersion { tenant, tenant_handle, key, version: number, algorithm, exportable };
+            let new = NewVersion {
+                tenant,
+                tenant_handle,
+                key,
+                version: number,
+                algorithm,
+                exportable,
+                before: None,
+            };
             let (handle, strange) = (vault.new_archive(&new).unwrap(), vault.new_archive(&new).unwrap());
             let opener = house.version(&handle);
             let archived = vault.archive(&opener, &version).unwrap();

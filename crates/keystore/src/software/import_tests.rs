@@ -94,7 +94,7 @@ impl Waiting {
     }
 
     fn material<'a>(&'a self, version: u32, handle: &'a SealedHandle) -> KeyMaterial<'a> {
-        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable } =
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable, before: _ } =
             new(&self.tenant, &self.tenant_handle, version, self.algorithm);
         let commitment = &self.begun.commitment;
         KeyMaterial { tenant, tenant_handle, key, version, algorithm, exportable, commitment, handle }
@@ -122,7 +122,7 @@ fn new<'a>(
     algorithm: Algorithm,
 ) -> NewVersion<'a> {
     let (key, version) = (KeyId::from_bytes([7; 16]), KeyVersion::new(version).unwrap());
-    NewVersion { tenant, tenant_handle, key, version, algorithm, exportable: false }
+    NewVersion { tenant, tenant_handle, key, version, algorithm, exportable: false, before: None }
 }
 
 fn kind(handle: &SealedHandle) -> Kind {

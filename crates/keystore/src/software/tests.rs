@@ -53,6 +53,7 @@ impl House {
             version,
             algorithm,
             exportable: false,
+            before: None,
         }));
         Made { key, version, algorithm, generated: generated.unwrap() }
     }

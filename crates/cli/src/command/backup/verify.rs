@@ -6,6 +6,7 @@ use crate::command::drill::{Backup, Means, Report, Scratch, newest, rehearsal};
 use crate::failure::Failure;
 use crate::output::note;
 use clap::Args;
+use holdfast_core::ErrorKind;
 use holdfast_gateway::backup::proof;
 use holdfast_sdk::field::Bytes;
 use holdfast_sdk::message::VerifyBackup;
@@ -65,7 +66,7 @@ impl Verify {
         }))?;
         match (client, verified) {
             (Some(client), Some(line)) => {
-                app.block_on(client.verify_backup(&order(line)?))?;
+                app.block_on(client.verify_backup(&order(line)?)).map_err(refused)?;
                 note("recorded: what it holds is protected from now on");
             }
             (None, Some(_)) => note("an operator records it: `holdfast backup verified` with the line above"),
@@ -79,7 +80,17 @@ impl Verified {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         let Self { line } = self;
         let order = order(&line)?;
-        app.printer.record(&app.block_on(app.client()?.verify_backup(&order))?.body)
+        app.printer.record(&app.block_on(app.client()?.verify_backup(&order)).map_err(refused)?.body)
+    }
+}
+
+/// The gateway does not tell whose word it does not take, and there is a reason that is nobody's fault.
+fn refused(error: holdfast_sdk::Error) -> Failure {
+    match error.kind() {
+        Some(ErrorKind::Integrity) => Failure::from(error).remedy(
+            "copy the whole line that `holdfast backup verify` printed, of a backup of this gateway; if its root key was changed since, take a new backup and verify that",
+        ),
+        Some(_) | None => Failure::from(error),
     }
 }
 

@@ -6,8 +6,8 @@ use crate::input;
 use crate::lines::Lines;
 use crate::output::note;
 use holdfast_core::CallerName;
-use holdfast_gateway::shares::{Asked, Ceremony, Gathering, Given, RootKey};
-use std::time::Instant;
+use holdfast_gateway::shares::{Asked, Ceremony, Gathering, Given, Progress, RootKey};
+use std::time::{Duration, Instant};
 
 /// Asks each custodian until all have answered. A wrong answer is named, and may be given again.
 pub(crate) async fn prove_all(ceremony: &mut Ceremony, lines: &mut Lines) -> Result<(), Failure> {
@@ -56,15 +56,24 @@ pub(crate) async fn gather_all(
     ));
     note(&format!("holdfast share reseal --identity FILE SHARE --to {}", gathering.recipient()));
     note("give what that prints as a line");
+    let mut held = Held { shares: gathering.progress(now()), needed };
     loop {
-        let progress = gathering.progress(now());
-        let Some(line) = lines.next(&format!("SHARE ({} of {needed})>", progress.given.len())).await? else {
-            let problem = format!("{} of {needed} shares are in", progress.given.len());
+        held.look(&mut gathering, now());
+        let prompt = format!("SHARE ({} of {needed})>", held.shares.given.len());
+        let end = gathering.expire(now());
+        let line = tokio::select! {
+            line = lines.next(&prompt) => line?,
+            () = passed(begun, end) => continue,
+        };
+        let Some(line) = line else {
+            let problem = format!("{} of {needed} shares are in", held.shares.given.len());
             return Err(Failure::new(Exit::Failure, problem).remedy(
                 "begin again, and do not end before enough custodians have given theirs; nothing was changed",
             ));
         };
-        match gathering.give(&input::decoded(line.trim().as_bytes()), now()) {
+        let at = now();
+        held.look(&mut gathering, at);
+        match gathering.give(&input::decoded(line.trim().as_bytes()), at) {
             Ok(Given::More(progress)) => {
                 note(&format!("{} of {needed} shares: {}", progress.given.len(), progress.names()))
             }
@@ -77,5 +86,34 @@ pub(crate) async fn gather_all(
                 note(&format!("help: {}", error.remedy_text()));
             }
         }
+        held.shares = gathering.progress(at);
+    }
+}
+
+/// The shares that custodians believe to be in.
+struct Held {
+    shares: Progress,
+    needed: u8,
+}
+
+impl Held {
+    /// Says so when they have waited for too long.
+    fn look(&mut self, gathering: &mut Gathering, now: u64) {
+        let before = std::mem::replace(&mut self.shares, gathering.progress(now));
+        if self.shares.given.len() < before.given.len() {
+            let (given, needed) = (before.given.len(), self.needed);
+            note(&format!(
+                "{given} of {needed} shares ({}) have waited too long for the others and are wiped: give them again",
+                before.names()
+            ));
+        }
+    }
+}
+
+/// Resolves so many microseconds after that, if they are any.
+async fn passed(begun: Instant, end: Option<u64>) {
+    match end.and_then(|end| begun.checked_add(Duration::from_micros(end))) {
+        Some(end) => tokio::time::sleep_until(end.into()).await,
+        None => std::future::pending().await,
     }
 }
