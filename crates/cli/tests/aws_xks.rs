@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
@@ -110,9 +111,12 @@ impl Store {
     }
 }
 
+/// What KMS says of a request; each has an id of its own.
 fn said(operation: &str) -> Value {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     json!({
-        "kmsRequestId": format!("id of {operation}"), "kmsOperation": operation,
+        "kmsRequestId": format!("{operation} {number}"), "kmsOperation": operation,
         "awsPrincipalArn": "arn:aws:iam::111122223333:role/PayrollApp",
         "kmsKeyArn": KMS_KEY,
     })
@@ -155,17 +159,6 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
     let (status, body, _) = store.decrypt(&sealed);
     assert_eq!((status, &body["errorName"]), (400, &json!("InvalidStateException")));
     let log = store.dev.data().join("audit/dev");
-    let is_there = |name: &str, outcome: &str| {
-        closing(&log).iter().any(|event| {
-            event["protocol"]["request"] == format!("id of {name}") && event["outcome"] == outcome
-        })
-    };
-    for name in ["GenerateDataKey", "Decrypt"] {
-        until("successes and refusals are published", || {
-            is_there(name, "success") && is_there(name, "refused")
-        });
-    }
-
     // CloudTrail knows of the same requests, and of one that never came here.
     let record = |id: &str, name: &str| {
         json!({
@@ -173,9 +166,24 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
             "userIdentity": {"arn": "arn:aws:iam::111122223333:role/PayrollApp"}, "resources": [{"ARN": KMS_KEY}],
         })
     };
-    let mut records =
-        vec![record("id of GenerateDataKey", "GenerateDataKey"), record("id of Decrypt", "Decrypt")];
-    let mut last = records[0].clone();
+    let is_asked =
+        |event: &Value| event["protocol"]["name"] == "aws-xks" && event["protocol"]["request"].is_string();
+    let published = || closing(&log).into_iter().filter(is_asked).collect::<Vec<_>>();
+    until("all of them are published", || published().len() == 9);
+    let asked = published();
+    let mut records: Vec<Value> = asked
+        .iter()
+        .map(|event| {
+            let id = event["protocol"]["request"].as_str().unwrap();
+            let mut record = record(id, id.split(' ').next().unwrap());
+            if event["outcome"] != "success" {
+                record["errorCode"] = "KMSInternalException".into();
+            }
+            record
+        })
+        .collect();
+    let first = records[0].clone();
+    let mut last = first.clone();
     last["eventTime"] = "2999-01-01T00:00:00Z".into();
     records.push(last);
     let file = |records: &[Value]| {
@@ -188,15 +196,17 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
         [&reconcile[..], &[&file(&records)]].concat().iter().map(|s| s.to_string()).collect::<Vec<_>>();
     let lacking: Vec<&str> = lacking.iter().map(String::as_str).collect();
     assert!(store.dev.fails(&lacking, 6).contains("1 requests do not fit"));
-    records.truncate(1);
-    records[0]["eventTime"] = "2999-01-01T00:00:00Z".into();
-    records.push(record("id of GenerateDataKey", "GenerateDataKey"));
+    records.truncate(2);
+    records[1]["eventTime"] = "2999-01-01T00:00:00Z".into();
     let foreign = store.dev.run(&[&reconcile[..], &[&file(&records)]].concat());
     assert!(String::from_utf8_lossy(&foreign.stdout).contains("only here"));
+    // Somebody else's request, under an id of hers.
+    let mut stolen = first.clone();
+    stolen["userIdentity"]["arn"] = "arn:aws:iam::999999999999:user/owner".into();
+    let stolen = store.dev.run(&[&reconcile[..], &[&file(&[stolen])]].concat());
+    assert!(String::from_utf8_lossy(&stolen.stdout).contains("for something else here"));
     // The time that the files speak of is said, and what lies outside it counted.
-    let is_asked =
-        |event: &Value| event["protocol"]["name"] == "aws-xks" && event["protocol"]["request"].is_string();
-    let of_log = closing(&log).iter().filter(|event| is_asked(event)).count();
+    let of_log = asked.len();
     let told = |records: &[Value], more: &[&str]| {
         let output = store.dev.run(&[&reconcile[..], &[&file(records)], more].concat());
         (code(output.status), stdout(&output), stderr(&output))
@@ -222,7 +232,7 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
         assert_eq!(json, expected);
     }
     // What both have is on both sides although it is outside, by our clock.
-    let (code, _, said) = told(&[record("id of GenerateDataKey", "GenerateDataKey")], &[]);
+    let (code, _, said) = told(&[first], &[]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("1 requests on both sides"), "{said}");
     store.dev.fails(&["audit", "reconcile", "--aws-cloudtrail", &store.dev.file("no.json", b"[]")], 2);
