@@ -455,7 +455,7 @@ async fn every_route_answers_as_the_document_says() {
     let import = wrapped_key(directory.path(), &begun.text("public_key_pem"));
     let nothing = Value::Null;
     let sha256 = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
-    let inventory = json!({"current_version": 1, "newest_version": 1, "needed_versions": [1], "items": 2, "report_sha256": sha256, "report_bytes": 9});
+    let inventory = json!({"current_version": 1, "newest_version": 2, "needed_versions": [1], "items": 2, "report_sha256": sha256, "report_bytes": 9});
     let steps = [
         ("POST", "/keys/k/decrypt", json!({"ciphertext": sealed})),
         ("POST", "/keys/w/unwrap", json!({"ciphertext": wrapped})),
