@@ -86,23 +86,24 @@ pub(crate) const OPERATIONS: [Operation; 4] = [
     },
 ];
 
-/// The module, loaded and logged in to, with so many sessions.
+/// The module, loaded and logged in to, with so many who call it.
 struct Module {
-    sessions: Vec<Session>,
+    callers: Vec<Caller>,
     /// The module is unloaded with it.
     _loaded: Pkcs11,
 }
 
 impl Module {
-    fn load(sessions: u32) -> Result<Self> {
+    fn load(operation: Operation, callers: u32) -> Result<Self> {
         let loaded = Pkcs11::new(MODULE)?;
         loaded.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
         let slot = *loaded.get_slots_with_initialized_token()?.first().context("no token")?;
         let sessions: Vec<Session> =
-            (0..sessions).map(|_| loaded.open_rw_session(slot)).collect::<Result<_, _>>()?;
+            (0..callers).map(|_| loaded.open_rw_session(slot)).collect::<Result<_, _>>()?;
         let first = sessions.first().context("no session")?;
         first.login(UserType::User, Some(&PIN.to_owned().into()))?;
-        Ok(Self { sessions, _loaded: loaded })
+        let callers = sessions.into_iter().map(|session| Caller::new(session, operation));
+        Ok(Self { callers: callers.collect::<Result<_>>()?, _loaded: loaded })
     }
 }
 
@@ -176,9 +177,7 @@ pub(crate) fn call(place: usize, at_once: u32, time: Duration, point: &str) -> R
         .map(|at| u8::from_str_radix(point.get(2 * at..2 * at + 2).unwrap_or_default(), 16))
         .collect::<Result<_, _>>()?;
     let subject = Subject { operation, point: point.into() };
-    let Module { sessions, _loaded } = Module::load(at_once)?;
-    let callers: Vec<Caller> =
-        sessions.into_iter().map(|session| Caller::new(session, operation)).collect::<Result<_>>()?;
+    let Module { callers, _loaded } = Module::load(operation, at_once)?;
     // Loading it and logging in are not what is compared.
     let sample = sampled(&[std::process::id()], time, callers, |caller| {
         let made = caller.once()?;
@@ -252,9 +251,7 @@ pub(crate) fn apart(conf: &Path, subject: &Subject, at_once: u32, time: Duration
 /// What those processes do.
 pub(crate) fn serve(place: usize, sessions: u32) -> Result<()> {
     let operation = *OPERATIONS.get(place).context("no such operation")?;
-    let Module { sessions, _loaded } = Module::load(sessions)?;
-    let callers: Vec<Caller> =
-        sessions.into_iter().map(|session| Caller::new(session, operation)).collect::<Result<_>>()?;
+    let Module { callers, _loaded } = Module::load(operation, sessions)?;
     let socket = std::io::stdin();
     let serve = |caller: Caller| {
         let mut packet = [0; PACKET];
