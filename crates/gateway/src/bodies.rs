@@ -3,6 +3,7 @@
 
 use crate::config::Limits;
 use crate::line::Line;
+use crate::listener::About;
 use bytes::{Bytes, BytesMut};
 use holdfast_core::{Error, ErrorKind, Stage};
 use http_body_util::BodyExt as _;
@@ -87,26 +88,29 @@ impl Bodies {
     ///
     /// # Errors
     /// `too-large`; `deadline` for one that does not come in time, `malformed` where it breaks off; `throttled` where others come and it is the oldest.
-    pub(crate) async fn take_in(&self, is_known: bool, most: usize, body: Incoming) -> Result<Taken, Error> {
+    pub(crate) async fn take_in(&self, about: &About, most: usize, body: Incoming) -> Result<Taken, Error> {
         if body.is_end_stream() {
             return Ok(Taken::EMPTY);
         }
-        let room = if is_known { &self.callers } else { &self.strangers };
-        room.take_in(self.limit, most, body).await
+        self.room(about).take_in(self.limit, most, body).await
     }
 
     /// Takes in and drops a body that nobody wants, so that its sender reads the answer: some clients do not once they are cut off in the middle.
-    pub(crate) async fn drop(&self, is_known: bool, body: Incoming) {
+    pub(crate) async fn drop(&self, about: &About, body: Incoming) {
         if !body.is_end_stream() {
-            let room = if is_known { &self.callers } else { &self.strangers };
             // Whatever becomes of it.
-            let _dropped = room
+            let _dropped = self
+                .room(about)
                 .in_line(UNWANTED_FOR, async {
                     drop_rest(body).await;
                     Ok(())
                 })
                 .await;
         }
+    }
+
+    fn room(&self, about: &About) -> &Room {
+        if about.stranger.is_known() { &self.callers } else { &self.strangers }
     }
 }
 

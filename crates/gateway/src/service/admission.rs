@@ -61,7 +61,7 @@ impl Arrival {
         most: usize,
         body: Incoming,
     ) -> Result<Taken, Error> {
-        let taken = gateway.bodies.take_in(about.stranger.is_known(), most, body);
+        let taken = gateway.bodies.take_in(about, most, body);
         timeout_at(self.at, taken).await.unwrap_or_else(|_elapsed| Err(self.late()))
     }
 

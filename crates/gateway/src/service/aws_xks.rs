@@ -39,7 +39,7 @@ pub(super) async fn receive(
     let Arrived { store, path, arrival } = match came {
         Ok(arrived) => arrived,
         Err(answered) => {
-            gateway.bodies.drop(about.stranger.is_known(), body).await;
+            gateway.bodies.drop(&about, body).await;
             return (route, *answered);
         }
     };

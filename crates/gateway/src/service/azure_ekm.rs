@@ -37,7 +37,7 @@ pub(super) async fn receive(
     let Arrived { proxy, certificate, arrival } = match came {
         Ok(arrived) => arrived,
         Err(answered) => {
-            gateway.bodies.drop(about.stranger.is_known(), body).await;
+            gateway.bodies.drop(&about, body).await;
             return (route, *answered);
         }
     };

@@ -53,7 +53,7 @@ pub(super) async fn receive(
         Ok(matched) => matched.route,
         Err(reason) => {
             gateway.law.count_noise(about.source, "no-route");
-            gateway.bodies.drop(about.stranger.is_known(), body).await;
+            gateway.bodies.drop(&about, body).await;
             let answer = encode::refused(&reason, Some(operation));
             return ("none", Answered { answer, refused: Some(ErrorKind::NotFound) });
         }
@@ -63,7 +63,7 @@ pub(super) async fn receive(
         return (route.name, Answered::refused(&sealed(), operation));
     }
     // It takes no place before its body has come: whoever does not send it keeps nobody out.
-    let body = gateway.bodies.take_in(about.stranger.is_known(), route.limit, body).await;
+    let body = gateway.bodies.take_in(&about, route.limit, body).await;
     // Stop orders are let in whatever else is under way.
     let place = match place(gateway, &about, is_stop(route)) {
         Ok(place) => place,

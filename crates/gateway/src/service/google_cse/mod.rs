@@ -134,7 +134,7 @@ async fn exchange(
         Ok(method) => method,
         Err((route, (status, message), allow)) => {
             gateway.law.count_noise(about.source, "no-route");
-            gateway.bodies.drop(about.stranger.is_known(), body).await;
+            gateway.bodies.drop(&about, body).await;
             let mut answer = error::told(status, message, operation);
             answer.allow = allow;
             return (route, Answered { answer, refused: Some(ErrorKind::NotFound) });
