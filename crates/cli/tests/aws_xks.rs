@@ -15,13 +15,14 @@ mod common;
 use common::dev::environment;
 use common::log::closing;
 use common::softhsm::{MODULE, PIN, SoftHsm, start, workers};
-use common::wait::until;
+use common::wait::{in_time, until};
 use common::{Dev, code, stderr, stdout, tool};
 use holdfast_core::{Secret, Timestamp};
 use holdfast_sdk::Client;
 use holdfast_wire::sigv4::Signer;
 use holdfast_wire::xks::SERVICE;
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ struct Store {
     dev: Dev,
     // Outlives the gateway.
     _token: SoftHsm,
+    /// Requests for operations that were sent.
+    asked: Cell<usize>,
 }
 
 impl Store {
@@ -66,35 +69,43 @@ impl Store {
         let of = |field: &str| issued[field].as_str().unwrap().to_owned();
         let user = format!("user = \"{}:{}\"\n", of("access_key_id"), of("secret_access_key"));
         dev.file("credential", user.as_bytes());
-        Self { dev, _token: token }
+        Self { dev, _token: token, asked: Cell::new(0) }
     }
 
-    /// Status and body of an answer, and how long it took, in seconds.
-    fn ask(&self, rest: &str, body: &Value) -> (u16, Value, f64) {
+    /// Status and body of an answer.
+    fn ask(&self, rest: &str, body: &Value) -> (u16, Value) {
         let environment = environment(&self.dev.data());
         let ca = environment.iter().find(|(name, _)| name == "HOLDFAST_CACERT").unwrap().1.clone();
         let url = format!("{}/dev/kms/xks/v1/{rest}", self.dev.server.url);
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--cacert", &ca, "--aws-sigv4", "aws:amz:eu-central-1:kms-xks-proxy", "--config"]);
         curl.arg(self.dev.path("credential")).args(["-H", "content-type: application/json"]);
-        curl.args(["-w", "\n%{http_code} %{time_total}", "-d", &body.to_string(), &url]);
+        curl.args(["-w", "\n%{http_code}", "-d", &body.to_string(), &url]);
         let output = curl.output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         let said = String::from_utf8(output.stdout).unwrap();
-        let (body, told) = said.rsplit_once('\n').unwrap();
-        let (status, seconds) = told.split_once(' ').unwrap();
-        (status.parse().unwrap(), serde_json::from_str(body).unwrap(), seconds.parse().unwrap())
+        let (body, status) = said.rsplit_once('\n').unwrap();
+        (status.parse().unwrap(), serde_json::from_str(body).unwrap())
     }
 
     fn health(&self) -> String {
         let said = json!({"kmsRequestId": "h", "kmsOperation": "KmsHealthCheck"});
-        let (status, body, _) = self.ask("health", &json!({"requestMetadata": said}));
+        let (status, body) = self.ask("health", &json!({"requestMetadata": said}));
         assert_eq!(status, 200, "{body}");
         assert_eq!(body["ekmFleetDetails"][0]["id"], "hsm-a");
         body["ekmFleetDetails"][0]["healthStatus"].as_str().unwrap().to_owned()
     }
 
-    fn encrypt(&self) -> (u16, Value, f64) {
+    fn encrypt(&self) -> (u16, Value) {
+        in_time(|| self.encrypt_once(), is_late)
+    }
+
+    fn decrypt(&self, sealed: &Value) -> (u16, Value) {
+        in_time(|| self.decrypt_once(sealed), is_late)
+    }
+
+    fn encrypt_once(&self) -> (u16, Value) {
+        self.asked.set(self.asked.get() + 1);
         let body = json!({
             "requestMetadata": said("GenerateDataKey"), "plaintext": PLAIN, "additionalAuthenticatedData": AAD,
             "encryptionAlgorithm": "AES_GCM", "ciphertextDataIntegrityValueAlgorithm": "SHA_256",
@@ -102,13 +113,18 @@ impl Store {
         self.ask("keys/payroll/encrypt", &body)
     }
 
-    fn decrypt(&self, sealed: &Value) -> (u16, Value, f64) {
+    fn decrypt_once(&self, sealed: &Value) -> (u16, Value) {
+        self.asked.set(self.asked.get() + 1);
         let mut body = sealed.clone();
         body["requestMetadata"] = said("Decrypt");
         body["additionalAuthenticatedData"] = AAD.into();
         body["encryptionAlgorithm"] = "AES_GCM".into();
         self.ask("keys/payroll/decrypt", &body)
     }
+}
+
+fn is_late((_, body): &(u16, Value)) -> bool {
+    body["errorName"] == "DependencyTimeoutException"
 }
 
 /// What KMS says of a request; each has an id of its own.
@@ -129,13 +145,13 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
     }
     let store = Store::new();
     assert_eq!(store.health(), "ACTIVE");
-    let (status, sealed, _) = store.encrypt();
+    let (status, sealed) = store.encrypt();
     assert_eq!(status, 200, "{sealed}");
-    let (status, opened, _) = store.decrypt(&sealed);
+    let (status, opened) = store.decrypt(&sealed);
     assert_eq!((status, &opened), (200, &json!({"plaintext": PLAIN})));
     // Another version, and the older one goes on opening.
     store.dev.ok(&["key", "rotate", "payroll"]);
-    let (status, newer, _) = store.encrypt();
+    let (status, newer) = store.encrypt();
     assert_eq!((status, &newer["ciphertextMetadata"]), (200, &json!("AQAAAAI=")));
     for sealed in [&sealed, &newer] {
         assert_eq!(store.decrypt(sealed).1["plaintext"], PLAIN);
@@ -145,10 +161,10 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
     let worker = workers(store.dev.server.pid())[0].to_string();
     let signal = |signal: &str| Command::new("kill").args([signal, &worker]).status().unwrap().success();
     assert!(signal("-STOP"));
-    let (status, body, _) = store.encrypt();
+    let (status, body) = store.encrypt_once();
     assert_eq!((status, &body["errorName"]), (503, &json!("DependencyTimeoutException")), "{body}");
     until("its health is told", || store.health() == "UNAVAILABLE");
-    let (status, body, _) = store.decrypt(&sealed);
+    let (status, body) = store.decrypt_once(&sealed);
     assert_eq!((status, &body["errorName"]), (503, &json!("DependencyTimeoutException")), "{body}");
     // The gateway ends it and starts another one.
     until("it is healthy again", || store.health() == "ACTIVE");
@@ -156,7 +172,7 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
 
     // Stopped by a word.
     store.dev.ok(&["key", "suspend", "payroll"]);
-    let (status, body, _) = store.decrypt(&sealed);
+    let (status, body) = store.decrypt(&sealed);
     assert_eq!((status, &body["errorName"]), (400, &json!("InvalidStateException")));
     let log = store.dev.data().join("audit/dev");
     // CloudTrail knows of the same requests, and of one that never came here.
@@ -169,7 +185,7 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
     let is_asked =
         |event: &Value| event["protocol"]["name"] == "aws-xks" && event["protocol"]["request"].is_string();
     let published = || closing(&log).into_iter().filter(is_asked).collect::<Vec<_>>();
-    until("all of them are published", || published().len() == 9);
+    until("all of them are published", || published().len() == store.asked.get());
     let asked = published();
     let mut records: Vec<Value> = asked
         .iter()
@@ -255,7 +271,18 @@ impl Kms {
         Self { client, id: of("access_key_id"), secret: Secret::new(of("secret_access_key").into_bytes()) }
     }
 
+    /// Once more where a busy machine took longer than the protocol has patience.
     async fn ask(&self, rest: &str, body: &Value) -> (u16, Value) {
+        let begun = Instant::now();
+        loop {
+            let answer = self.once(rest, body).await;
+            if !is_late(&answer) || begun.elapsed() > Duration::from_secs(60) {
+                return answer;
+            }
+        }
+    }
+
+    async fn once(&self, rest: &str, body: &Value) -> (u16, Value) {
         let (path, body) = (format!("/dev/kms/xks/v1/{rest}"), body.to_string().into_bytes());
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let signer = Signer {

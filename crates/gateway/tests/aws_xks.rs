@@ -21,7 +21,7 @@ use support::api::{T, base64, bytes};
 use support::authority::{Authority, Leaf};
 use support::peer::Peer;
 use support::xks::{Kms, decrypt, encrypt, gateway, now, said, table};
-use support::{Answer, log, trust};
+use support::{Answer, in_time, log, trust};
 use tokio::io::AsyncWriteExt as _;
 
 const AAD: &[u8] = b"dept=payroll,env=prod";
@@ -692,17 +692,13 @@ async fn curl_signs_what_is_taken_over_both_versions_of_http() {
         ];
         let signing = signing.map(str::to_owned);
         let body = json!({"requestMetadata": said("KmsHealthCheck")}).to_string();
-        let path = kms.path("health");
-        assert!(
-            gateway.curl(&signing, "POST", &path, &body).await.expect(200).json()["ekmFleetDetails"]
-                .is_array()
-        );
-        let path = kms.path("keys/payroll/encrypt");
-        let body = encrypt(PLAIN, Some(AAD), true).to_string();
-        let sealed = gateway.curl(&signing, "POST", &path, &body).await.expect(200).json();
-        let path = kms.path("keys/payroll/decrypt");
-        let body = decrypt(&sealed, Some(AAD)).to_string();
-        let opened = gateway.curl(&signing, "POST", &path, &body).await.expect(200).json();
+        let ask = async |rest: &str, body: String| {
+            let path = kms.path(rest);
+            in_time(async || gateway.curl(&signing, "POST", &path, &body).await).await.expect(200).json()
+        };
+        assert!(ask("health", body).await["ekmFleetDetails"].is_array());
+        let sealed = ask("keys/payroll/encrypt", encrypt(PLAIN, Some(AAD), true).to_string()).await;
+        let opened = ask("keys/payroll/decrypt", decrypt(&sealed, Some(AAD)).to_string()).await;
         assert_eq!(bytes(&opened["plaintext"]), PLAIN);
     }
     gateway.running.shut_down().await.unwrap();

@@ -20,7 +20,7 @@ use support::api::{Api, T};
 use support::authority::Authority;
 use support::ekm::{self, DEK, POOL, QUERY, about, ask, value};
 use support::peer::Peer;
-use support::{Dev, dev_with, log, settings};
+use support::{Dev, dev_with, in_time, log, settings};
 
 struct Site {
     directory: tempfile::TempDir,
@@ -214,7 +214,7 @@ async fn whatever_is_wrong_has_its_status_is_recorded_and_tells_nothing() {
                 peer.send(head.as_bytes()).await.unwrap();
                 peer.answer().await.expect("an answer")
             }
-            false => site.peer.ask("POST", &format!("{path}{QUERY}"), &body).await,
+            false => in_time(async || site.peer.ask("POST", &format!("{path}{QUERY}"), &body).await).await,
         };
         let what = format!("{path} {}", &body[..body.len().min(200)]);
         assert_eq!(answer.status, status, "{what}: {}", String::from_utf8_lossy(&answer.body));

@@ -3,7 +3,7 @@
 use super::api::{Api, T};
 use super::authority::{Authority, Leaf};
 use super::peer::{Peer, Settings};
-use super::{Answer, Dev, trust};
+use super::{Answer, Dev, in_time, trust};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast_gateway::azure_ekm::AzureEkmTable;
@@ -101,7 +101,7 @@ pub fn bytes(answer: Answer) -> Vec<u8> {
 }
 
 pub async fn ask(peer: &mut Peer, path: &str, body: &Value) -> Answer {
-    peer.post(&format!("{path}{QUERY}"), body).await
+    in_time(async || peer.post(&format!("{path}{QUERY}"), body).await).await
 }
 
 impl Answer {

@@ -2,7 +2,7 @@
 
 use super::api::{Api, T};
 use super::peer::Peer;
-use super::{Answer, Dev, dev_with, settings};
+use super::{Answer, Dev, dev_with, in_time, settings};
 use holdfast_core::{Secret, Timestamp};
 use holdfast_gateway::external_store::AwsXksTable;
 use holdfast_wire::sigv4::Signer;
@@ -91,9 +91,12 @@ impl Signed {
     }
 
     pub async fn send(&self, peer: &mut Peer) -> Answer {
-        self.announce(peer, self.body.len()).await;
-        peer.send(&self.body).await.unwrap();
-        peer.answer().await.expect("an answer")
+        in_time(async || {
+            self.announce(peer, self.body.len()).await;
+            peer.send(&self.body).await.unwrap();
+            peer.answer().await.expect("an answer")
+        })
+        .await
     }
 
     /// Sends the head alone, for a body of so many bytes.
