@@ -40,6 +40,8 @@ pub struct Hello<'a> {
     pub closed: &'a [u8],
     /// How many sessions take their work from the socket that they share.
     pub sessions: u32,
+    /// How many of them do so where the module computes instead of waiting for a device.
+    pub processors: u32,
 }
 
 /// A primitive operation of one key, or a question to the token.
@@ -582,7 +584,7 @@ impl<'a> Hello<'a> {
     /// # Errors
     /// If it is longer than a frame.
     pub fn encode(&self, buffer: &mut Buffer) -> Result<(), NotAFrame> {
-        let Self { module, token, pin, kek, closed, sessions } = self;
+        let Self { module, token, pin, kek, closed, sessions, processors } = self;
         Writer::begin(buffer, 0)
             .code(code::HELLO)
             .bytes(module.as_bytes())
@@ -591,6 +593,7 @@ impl<'a> Hello<'a> {
             .bytes(kek.as_bytes())
             .bytes(closed)
             .put(&sessions.to_be_bytes())
+            .put(&processors.to_be_bytes())
             .end()
     }
 
@@ -607,6 +610,7 @@ impl<'a> Hello<'a> {
             kek: fields.text()?,
             closed: fields.bytes()?,
             sessions: fields.u32()?,
+            processors: fields.u32()?,
         };
         fields.end(hello)
     }

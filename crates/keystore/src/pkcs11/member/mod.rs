@@ -15,6 +15,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -43,6 +44,8 @@ pub struct Launch {
     pub closed: Vec<PathBuf>,
     /// Sessions that do operations; up to four more are opened: one keeps the login, two make keys, one takes long inputs.
     pub sessions: u32,
+    /// How many of them work at once where the module computes instead of waiting for a device: more would only take the processors from each other.
+    pub processors: u32,
     /// Requests that may wait to be sent; more are refused.
     pub queue: usize,
     /// How long a worker may take to load its module and log in.
@@ -71,6 +74,8 @@ impl Launch {
             kek: String::new(),
             closed: Vec::new(),
             sessions: 8,
+            processors: available_parallelism()
+                .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
             queue: 256,
             start: Duration::from_secs(30),
             probe: Duration::from_secs(1),

@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 
 impl Shared {
     pub(super) async fn start(&self) -> Result<(Process, UnixStream, Arc<Worker>), NotStarted> {
-        let Launch { program, arguments, environment, module, token, pin, kek, closed, sessions, .. } =
-            &self.launch;
+        let Launch { program, arguments, environment, module, token, pin, kek, closed, .. } = &self.launch;
+        let Launch { sessions, processors, .. } = self.launch;
         let (ours, theirs) = StdStream::pair()?;
         let mut command = Command::new(program);
         command
@@ -36,7 +36,8 @@ impl Shared {
             paths.extend_from_slice(path.as_os_str().as_bytes());
             paths.push(0);
         }
-        let hello = Hello { module, token, pin: pin.expose(), kek, closed: &paths, sessions: *sessions };
+        let pin = pin.expose();
+        let hello = Hello { module, token, pin, kek, closed: &paths, sessions, processors };
         hello.encode(&mut buffer).map_err(|_| io::Error::other("the key store's settings are too long"))?;
         ours.set_nonblocking(true)?;
         let mut control = UnixStream::from_std(ours)?;
@@ -62,7 +63,7 @@ impl Shared {
         let late = || io::Error::other("its worker does not come up in time");
         let about =
             tokio::time::timeout(self.launch.start, welcomed).await.unwrap_or_else(|_| Err(late().into()))?;
-        let worker = Worker::new(child.id(), about, *sessions, exchange, idle);
+        let worker = Worker::new(child.id(), about, sessions, exchange, idle);
         Ok((child, control, Arc::new(worker)))
     }
 }

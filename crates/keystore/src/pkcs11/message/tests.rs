@@ -136,7 +136,15 @@ fn what_is_written_is_read_again_and_nothing_shorter_or_longer() {
         assert_eq!(Reply::decode(&[frame, &[0]].concat()), Err(NotAFrame));
         assert_eq!(Request::decode(frame), Err(NotAFrame), "no reply is a request");
     }
-    let hello = Hello { module: "/m.so", token: "t", pin: b"1234", kek: "k", closed: b"/d\0", sessions: 4 };
+    let hello = Hello {
+        module: "/m.so",
+        token: "t",
+        pin: b"1234",
+        kek: "k",
+        closed: b"/d\0",
+        sessions: 4,
+        processors: 2,
+    };
     hello.encode(&mut buffer).unwrap();
     assert_eq!(Hello::decode(body(&buffer)), Ok(hello));
     assert_eq!(Hello::decode(&body(&buffer)[..9]), Err(NotAFrame));

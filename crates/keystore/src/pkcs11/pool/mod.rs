@@ -168,7 +168,10 @@ impl Pool {
     /// # Errors
     /// `malformed` for no members, or more than [`MAX_MEMBERS`].
     pub fn start(launches: Vec<Launch>, distribution: Distribution, copies: usize) -> Result<Self, Error> {
-        Self::of(launches.into_iter().map(Member::start).collect(), distribution, copies)
+        let members = u32::try_from(launches.len()).unwrap_or(u32::MAX).max(1);
+        // Modules that compute share this machine's processors.
+        let share = |launch: Launch| Launch { processors: (launch.processors / members).max(1), ..launch };
+        Self::of(launches.into_iter().map(share).map(Member::start).collect(), distribution, copies)
     }
 
     /// From members that were started.

@@ -6,6 +6,7 @@
 //! the gateway itself ends, the kernel kills the worker, stopped as it may be.
 
 mod confine;
+mod crew;
 pub(super) mod curves;
 mod existing;
 mod fault;
@@ -13,16 +14,21 @@ pub mod kek;
 mod keys;
 pub mod officer;
 mod operate;
+mod outbox;
 mod token;
 
 use super::exchange::{MAX_PACKET, frame_of};
 use super::incoming::Incoming;
 use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len};
+use super::pool::latency::Class;
 use confine::Confined;
+use crew::Crew;
 use fault::Fault;
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown};
+use outbox::Outbox;
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown};
 use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -90,11 +96,16 @@ fn serve() -> io::Result<()> {
         Err(fault) => Reply::Refused(fault.refusal()).encode(0, &mut buffer),
     };
     welcome.map_err(broken)?;
-    let exchange = Arc::new(exchange);
+    let shared = Arc::new((exchange, Crew::new(hello.processors)));
     for number in 0..hello.sessions {
-        let (token, exchange) = (Arc::clone(&token), Arc::clone(&exchange));
+        let (token, shared) = (Arc::clone(&token), Arc::clone(&shared));
         let name = format!("session-{number}");
-        thread::Builder::new().name(name).spawn(move || serve_exchange(&token, &exchange))?;
+        thread::Builder::new().name(name).spawn(move || {
+            let (exchange, crew) = &*shared;
+            let _end = End(exchange);
+            // The gateway knows why: it is gone.
+            let _ended = serve_exchange(&token, exchange, crew, number);
+        })?;
     }
     for (number, lane) in lanes.into_iter().enumerate() {
         let token = Arc::clone(&token);
@@ -138,26 +149,49 @@ fn serve_lane(token: &Arc<Token>, lane: OwnedFd) {
 }
 
 /// Takes requests from the socket that all sessions share: the kernel gives each to one of those that wait.
-fn serve_exchange(token: &Arc<Token>, exchange: &OwnedFd) {
-    let _end = End(exchange);
+fn serve_exchange(
+    token: &Arc<Token>,
+    exchange: &OwnedFd,
+    crew: &Crew,
+    number: u32,
+) -> io::Result<Infallible> {
     let mut session = None;
-    let (mut packet, mut reply) = (Buffer::new(vec![0; MAX_PACKET]), Buffer::default());
+    let mut packet = Buffer::new(vec![0; MAX_PACKET]);
+    let mut outbox = Outbox::new(exchange);
+    let mut done = 0_u32;
     loop {
-        let length = match rustix::net::recv(exchange, &mut packet[..], RecvFlags::TRUNC) {
-            Ok((_, length)) => length,
-            Err(Errno::INTR) => continue,
-            Err(_) => break,
-        };
-        let Some(received) = packet.get_mut(..length) else { break };
-        let Some(Ok((number, request))) = frame_of(received).map(Request::decode) else { break };
-        let mut answered = answer(token, &mut session, number, &request, &mut reply);
-        received.zeroize();
-        if reply.len() > MAX_PACKET {
-            answered = Reply::Refused(Fault::from(NotAFrame).refusal()).encode(number, &mut reply);
+        if !crew.takes_work(number) {
+            outbox.flush()?;
+            crew.wait(number);
         }
-        let send = || rustix::net::send(exchange, &reply, SendFlags::NOSIGNAL);
-        if answered.is_err() || retry_on_intr(send).is_err() {
-            break;
+        let length = next(exchange, &mut packet, &mut outbox)?;
+        let received = packet.get_mut(..length).ok_or_else(|| broken(NotAFrame))?;
+        let (asked, request) =
+            frame_of(received).ok_or(NotAFrame).and_then(Request::decode).map_err(broken)?;
+        let class = Class::of(&request);
+        outbox.before(class)?;
+        let mut reply = outbox.buffer();
+        let (answered, took) = crew.watch(done, || answer(token, &mut session, asked, &request, &mut reply));
+        received.zeroize();
+        answered.map_err(broken)?;
+        if reply.len() > MAX_PACKET {
+            let fault = Fault::from(NotAFrame);
+            Reply::Refused(fault.refusal()).encode(asked, &mut reply).map_err(broken)?;
+        }
+        outbox.put(reply, class, took, crew.computes())?;
+        done = done.wrapping_add(1);
+    }
+}
+
+/// Waits for the next request; replies that are held do not.
+fn next(exchange: &OwnedFd, packet: &mut [u8], outbox: &mut Outbox<'_>) -> io::Result<usize> {
+    loop {
+        let wait = if outbox.is_empty() { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        match rustix::net::recv(exchange, &mut *packet, RecvFlags::TRUNC | wait) {
+            Ok((_, length)) => return Ok(length),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => outbox.flush()?,
+            Err(errno) => return Err(errno.into()),
         }
     }
 }

@@ -62,7 +62,7 @@ impl Class {
 impl Token {
     /// Loads the module and looks for the token.
     pub(super) fn open(hello: &Hello<'_>) -> Result<Self, Fault> {
-        let Hello { module, token, pin, kek, closed: _, sessions: _ } = *hello;
+        let Hello { module, token, pin, kek, closed: _, sessions: _, processors: _ } = *hello;
         let pkcs11 = Pkcs11::new(module)?;
         match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}

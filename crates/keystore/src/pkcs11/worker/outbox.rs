@@ -1,0 +1,174 @@
+//! Replies on their way back. While a session finds its next request without waiting, and is quick with its like, it lets a few replies gather: each
+//! wakes the gateway, which costs both more than many an operation does.
+
+use super::super::message::Buffer;
+use super::super::pool::latency::Class;
+use super::crew::Took;
+use rustix::io::retry_on_intr;
+use rustix::net::{SendFlags, send};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+use zeroize::Zeroize as _;
+
+/// A reply is held back for no longer, as far as can be foreseen.
+const HOLD: Duration = Duration::from_millis(1);
+/// And no more of them.
+const MOST: usize = 8;
+
+/// The replies of one session.
+pub(super) struct Outbox<'a> {
+    exchange: &'a OwnedFd,
+    held: Vec<Buffer>,
+    /// Of what kind they are.
+    class: Option<Class>,
+    /// When the first of them was ready.
+    since: Instant,
+    spare: Vec<Buffer>,
+}
+
+impl<'a> Outbox<'a> {
+    pub(super) fn new(exchange: &'a OwnedFd) -> Self {
+        let [held, spare] = std::array::from_fn(|_| Vec::with_capacity(MOST));
+        Self { exchange, held, class: None, since: Instant::now(), spare }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Where the next reply is written.
+    pub(super) fn buffer(&mut self) -> Buffer {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Before a request is done: what is held waits for nothing but its like.
+    ///
+    /// # Errors
+    /// When the gateway is gone.
+    pub(super) fn before(&mut self, class: Option<Class>) -> io::Result<()> {
+        if class == self.class { Ok(()) } else { self.flush() }
+    }
+
+    /// Takes a reply; where it may be held, it goes with others unless one more like it would be done too late.
+    ///
+    /// # Errors
+    /// As [`Self::before`].
+    pub(super) fn put(
+        &mut self,
+        reply: Buffer,
+        class: Option<Class>,
+        took: Took,
+        may_hold: bool,
+    ) -> io::Result<()> {
+        if self.held.is_empty() {
+            (self.since, self.class) = (took.until, class);
+        }
+        self.held.push(reply);
+        let next = took.until - self.since + took.time;
+        let holds = may_hold && class.is_some() && next <= HOLD && self.held.len() < MOST;
+        if holds { Ok(()) } else { self.flush() }
+    }
+
+    /// Sends what is held.
+    ///
+    /// # Errors
+    /// As [`Self::before`].
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        for mut reply in self.held.drain(..) {
+            retry_on_intr(|| send(self.exchange, &reply, SendFlags::NOSIGNAL))?;
+            // It may have held plaintext.
+            reply.zeroize();
+            self.spare.push(reply);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+
+    const NONE: [u8; 0] = [];
+    const SYMMETRIC: Option<Class> = Some(Class::Symmetric);
+
+    /// A session that does one thing after the other.
+    struct Bench<'a> {
+        outbox: Outbox<'a>,
+        gateway: &'a OwnedFd,
+        now: Instant,
+    }
+
+    impl Bench<'_> {
+        /// Does something, and gives what has come out by then.
+        fn does(&mut self, number: u8, class: Option<Class>, time: Duration, may_hold: bool) -> Vec<u8> {
+            self.outbox.before(class).unwrap();
+            let mut reply = self.outbox.buffer();
+            assert!(reply.is_empty(), "nothing of another reply stays behind");
+            reply.push(number);
+            self.now += time;
+            self.outbox.put(reply, class, Took { time, until: self.now }, may_hold).unwrap();
+            self.sent()
+        }
+
+        fn sent(&self) -> Vec<u8> {
+            let mut all = vec![];
+            let mut packet = [0; 16];
+            while let Ok((1, _)) = recv(self.gateway, &mut packet[..], RecvFlags::DONTWAIT) {
+                all.push(packet[0]);
+            }
+            all
+        }
+    }
+
+    fn at_work(work: impl FnOnce(Bench<'_>)) {
+        let (worker, gateway) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        work(Bench { outbox: Outbox::new(&worker), gateway: &gateway, now: Instant::now() });
+    }
+
+    #[test]
+    fn replies_gather_until_there_are_enough_and_leave_in_order() {
+        at_work(|mut bench| {
+            for round in 0..2 {
+                for number in 0..7 {
+                    assert_eq!(bench.does(number, SYMMETRIC, Duration::ZERO, true), NONE, "{round}");
+                }
+                assert_eq!(bench.does(7, SYMMETRIC, Duration::ZERO, true), [0, 1, 2, 3, 4, 5, 6, 7]);
+                assert!(bench.outbox.is_empty());
+            }
+            assert_eq!(bench.does(8, SYMMETRIC, Duration::ZERO, true), NONE);
+            bench.outbox.flush().unwrap();
+            assert_eq!(bench.sent(), [8]);
+        });
+    }
+
+    #[test]
+    fn none_is_held_for_longer_than_is_foreseen() {
+        at_work(|mut bench| {
+            assert_eq!(bench.does(1, SYMMETRIC, HOLD * 2 / 5, true), NONE);
+            assert_eq!(bench.does(2, SYMMETRIC, HOLD * 2 / 5, true), NONE);
+            // A third one after that would be too late for the first.
+            assert_eq!(bench.does(3, SYMMETRIC, HOLD * 2 / 5, true), [1, 2, 3]);
+        });
+    }
+
+    #[test]
+    fn what_is_slow_or_has_no_like_or_may_not_be_held_goes_at_once() {
+        at_work(|mut bench| {
+            assert_eq!(bench.does(1, SYMMETRIC, HOLD + Duration::from_nanos(1), true), [1]);
+            assert_eq!(bench.does(2, SYMMETRIC, HOLD / 2, false), [2]);
+            assert_eq!(bench.does(3, None, HOLD / 2, true), [3]);
+        });
+    }
+
+    #[test]
+    fn what_is_held_does_not_wait_for_another_kind() {
+        at_work(|mut bench| {
+            assert_eq!(bench.does(1, SYMMETRIC, HOLD / 2, true), NONE);
+            bench.outbox.before(Some(Class::Rsa)).unwrap();
+            assert_eq!(bench.sent(), [1]);
+        });
+    }
+}
