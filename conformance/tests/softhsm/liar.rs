@@ -2,7 +2,9 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use holdfast_keystore::pkcs11::message::{Buffer, Evidence, Existing, Made, Reply, Request, Uses, Welcome};
+use holdfast_keystore::pkcs11::message::{
+    Buffer, Evidence, Existing, Hello, Made, Reply, Request, Uses, Welcome,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use std::io::{IoSliceMut, Read, Write};
@@ -15,7 +17,8 @@ use std::time::Duration;
 pub(crate) fn run() {
     let lie = std::env::var("LIE").unwrap();
     let mut control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    frame(&mut control).unwrap();
+    let hello = frame(&mut control).unwrap();
+    let mut processors = u8::try_from(Hello::decode(&hello).unwrap().processors).unwrap();
     let mut place = place(&control);
     let about = Welcome {
         manufacturer: "l",
@@ -95,7 +98,10 @@ pub(crate) fn run() {
                     None => 0,
                 };
                 std::thread::sleep(Duration::from_millis(thinks));
-                send(&mut lane, number, &Reply::Done(b"short"));
+                let told = hear(&mut control);
+                processors = told.last().copied().unwrap_or(processors);
+                let share = [processors];
+                send(&mut lane, number, &Reply::Done(if lie == "share" { &share } else { b"short" }));
             }
             Request::Probe
             | Request::Random { .. }
@@ -122,6 +128,15 @@ fn frame(stream: &mut UnixStream) -> Option<Vec<u8>> {
     let mut frame = vec![0; u32::from_be_bytes(head) as usize];
     stream.read_exact(&mut frame).ok()?;
     Some(frame)
+}
+
+/// What it has been told since.
+fn hear(control: &mut UnixStream) -> Vec<u8> {
+    let mut told = vec![0; 16];
+    control.set_nonblocking(true).unwrap();
+    let length = control.read(&mut told).unwrap_or(0);
+    told.truncate(length);
+    told
 }
 
 fn send(stream: &mut UnixStream, number: u32, reply: &Reply<'_>) {

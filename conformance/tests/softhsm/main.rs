@@ -315,7 +315,6 @@ fn what_does_not_come_up_says_why() {
     });
 }
 
-/// A module, or whoever took its process over, can refuse service; it can't have a wrong result taken for a right one.
 /// What a worker is started with that lies so.
 fn lies(lie: &str) -> Launch {
     Launch {
@@ -326,6 +325,7 @@ fn lies(lie: &str) -> Launch {
     }
 }
 
+/// A module, or whoever took its process over, can refuse service; it can't have a wrong result taken for a right one.
 #[test]
 fn a_lie_is_no_result() {
     runtime().block_on(async {

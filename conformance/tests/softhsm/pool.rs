@@ -160,6 +160,41 @@ fn a_silent_member_fails_nobody() {
     });
 }
 
+/// Modules that compute share the processors, and whoever is left alone has them all.
+#[test]
+fn members_share_the_processors_while_they_work() {
+    runtime().block_on(async {
+        let launches = ["a", "b"].map(|name| named(name, Launch { processors: 8, ..liar("share") }));
+        let pool = Pool::start(launches.into(), Distribution::Vendor, 1).unwrap();
+        for member in pool.members() {
+            member.ready(READY).await.unwrap();
+        }
+        let request = Request::Mac { id: [1; 16], hash: Hash::Sha256, message: b"message" };
+        let share = async || {
+            let read = |reply: &Reply<'_>| {
+                let Reply::Done(share) = reply else { panic!("{reply:?}") };
+                Ok(share.to_vec())
+            };
+            pool.ask(&request, READY, read).await.result.unwrap()
+        };
+        // Members are asked in turn, many times each.
+        let all_have = async |expected: &[u8]| {
+            let mut in_a_row = 0;
+            while in_a_row < 300 {
+                in_a_row = if share().await == expected { in_a_row + 1 } else { 0 };
+            }
+        };
+        let [a, _] = pool.members() else { panic!("two members") };
+        for (what, expected) in [("both", 4), ("one", 8), ("both again", 4)] {
+            match what {
+                "one" => a.drain(),
+                _ => a.join(),
+            }
+            assert!(tokio::time::timeout(READY, all_have(&[expected])).await.is_ok(), "{what}");
+        }
+    });
+}
+
 /// Waits for all of them at once.
 async fn all(calls: impl Iterator<Item: Future<Output = ()>>) {
     let mut calls: Vec<_> = calls.map(Box::pin).collect();

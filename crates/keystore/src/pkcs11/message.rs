@@ -40,7 +40,7 @@ pub struct Hello<'a> {
     pub closed: &'a [u8],
     /// How many sessions take their work from the socket that they share.
     pub sessions: u32,
-    /// How many of them do so where the module computes instead of waiting for a device.
+    /// How many of them do so where the module computes instead of waiting for a device. Later ones come as a byte each.
     pub processors: u32,
 }
 

@@ -13,7 +13,7 @@ use holdfast_core::Secret;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -44,7 +44,8 @@ pub struct Launch {
     pub closed: Vec<PathBuf>,
     /// Sessions that do operations; up to four more are opened: one keeps the login, two make keys, one takes long inputs.
     pub sessions: u32,
-    /// How many of them work at once where the module computes instead of waiting for a device: more would only take the processors from each other.
+    /// This machine's processors, which it shares with the pool's other members. Where the module computes instead of waiting for a device, no more sessions
+    /// work at once: they would only take the processors from each other.
     pub processors: u32,
     /// Requests that may wait to be sent; more are refused.
     pub queue: usize,
@@ -100,6 +101,9 @@ struct Shared {
     latency: [Latency; Class::COUNT],
     counts: Counts,
     drained: AtomicBool,
+    /// Its share of the processors.
+    share: AtomicU32,
+    share_changed: Notify,
 }
 
 #[derive(Default)]
@@ -223,6 +227,8 @@ impl Member {
     /// Starts it, on the runtime that this is called from. Whether its worker comes up shows later.
     pub fn start(launch: Launch) -> Self {
         let shared = Arc::new(Shared {
+            share: AtomicU32::new(launch.processors),
+            share_changed: Notify::new(),
             launch,
             state: Mutex::new(State::Down(Arc::from("the worker is being started"))),
             changed: Notify::new(),
@@ -289,6 +295,16 @@ impl Member {
     /// tell by a probe that its device is gone.
     pub(super) fn rank(&self) -> Option<(usize, bool)> {
         self.able(|worker| (worker.in_flight(), worker.has_worked()))
+    }
+
+    /// So many members are able to work, itself among them.
+    pub(super) fn shares_with(&self, members: u32) {
+        let shared = &*self.shared;
+        let share = (shared.launch.processors / members.max(1)).max(1);
+        if shared.share.load(Ordering::Relaxed) != share {
+            shared.share.store(share, Ordering::Relaxed);
+            shared.share_changed.notify_one();
+        }
     }
 
     /// Whether one of its sessions for short requests has nothing to do.

@@ -15,13 +15,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 impl Shared {
     pub(super) async fn start(&self) -> Result<(Process, UnixStream, Arc<Worker>), NotStarted> {
         let Launch { program, arguments, environment, module, token, pin, kek, closed, .. } = &self.launch;
-        let Launch { sessions, processors, .. } = self.launch;
+        let (sessions, processors) = (self.launch.sessions, self.share.load(Ordering::Relaxed));
         let (ours, theirs) = StdStream::pair()?;
         let mut command = Command::new(program);
         command

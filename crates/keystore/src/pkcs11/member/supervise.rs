@@ -77,7 +77,8 @@ impl Shared {
     /// Until the worker ends, one way or another; asks the token from time to time whether it answers.
     async fn watch(self: &Arc<Self>, mut control: UnixStream, worker: &Arc<Worker>) -> Arc<str> {
         let mut byte = [0];
-        let mut ended = std::pin::pin!(control.read(&mut byte));
+        let (mut hears, tells) = control.split();
+        let mut ended = std::pin::pin!(hears.read(&mut byte));
         let mut seen = self.replies();
         // So that with what an answer may take it is known in time.
         let interval = self.launch.probe / 2;
@@ -89,6 +90,12 @@ impl Shared {
                 () = self.closed.notified() => return closed_words(),
                 () = self.breaker.opened() => {
                     next = self.breaker.next_trial().unwrap_or(next);
+                    continue;
+                }
+                () = self.share_changed.notified() => {
+                    let share = self.share.load(Ordering::Relaxed);
+                    // Where it is not told, it works on all the same.
+                    let _told = tells.try_write(&[u8::try_from(share).unwrap_or(u8::MAX)]);
                     continue;
                 }
                 () = tokio::time::sleep_until(next) => {}

@@ -55,6 +55,10 @@ pub struct Pool {
 struct Asked(u16);
 
 impl Asked {
+    const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     const fn has(self, member: usize) -> bool {
         self.0 & 1 << member != 0
     }
@@ -168,10 +172,7 @@ impl Pool {
     /// # Errors
     /// `malformed` for no members, or more than [`MAX_MEMBERS`].
     pub fn start(launches: Vec<Launch>, distribution: Distribution, copies: usize) -> Result<Self, Error> {
-        let members = u32::try_from(launches.len()).unwrap_or(u32::MAX).max(1);
-        // Modules that compute share this machine's processors.
-        let share = |launch: Launch| Launch { processors: (launch.processors / members).max(1), ..launch };
-        Self::of(launches.into_iter().map(share).map(Member::start).collect(), distribution, copies)
+        Self::of(launches.into_iter().map(Member::start).collect(), distribution, copies)
     }
 
     /// From members that were started.
@@ -369,8 +370,19 @@ impl Pool {
             members => self.turn.fetch_add(1, Ordering::Relaxed) / IN_A_ROW % members,
         };
         let in_turn = (turn..self.members.len()).chain(0..turn).filter(|place| !asked.has(*place));
-        let ranks = in_turn.filter_map(|place| Some((self.members.get(place)?.rank()?, place)));
-        ranks.min_by_key(|(rank, _)| *rank).map(|(_, place)| place)
+        let mut able = 0;
+        let ranks = in_turn.filter_map(|place| {
+            let member = self.members.get(place)?;
+            let rank = member.rank()?;
+            able += 1;
+            Some((rank, place, member))
+        });
+        let (_, place, member) = ranks.min_by_key(|(rank, ..)| *rank)?;
+        // Of those that were asked already it is not known.
+        if asked.is_none() {
+            member.shares_with(able);
+        }
+        Some(place)
     }
 
     /// Why a member is not asked, when none is left: the first one's own words.

@@ -18,7 +18,7 @@ const COMPUTES: u32 = 2;
 /// The sessions of a worker, by their numbers.
 pub(super) struct Crew {
     /// So many always take work.
-    few: u32,
+    few: AtomicU32,
     all_work: AtomicBool,
     is_judged: AtomicBool,
     looks: AtomicU32,
@@ -37,7 +37,7 @@ impl Crew {
     /// Until something is known of the module, no more take work than it has processors.
     pub(super) fn new(processors: u32) -> Self {
         Self {
-            few: processors.max(1),
+            few: AtomicU32::new(processors.max(1)),
             all_work: AtomicBool::new(false),
             is_judged: AtomicBool::new(false),
             looks: AtomicU32::new(0),
@@ -48,7 +48,7 @@ impl Crew {
 
     /// Whether a session takes work now.
     pub(super) fn takes_work(&self, session: u32) -> bool {
-        session < self.few || self.all_work.load(Ordering::Relaxed)
+        session < self.few.load(Ordering::Relaxed) || self.all_work.load(Ordering::Relaxed)
     }
 
     /// Whether the module computes, as far as is known.
@@ -96,14 +96,22 @@ impl Crew {
         self.is_judged.store(true, Ordering::Relaxed);
     }
 
+    /// From now on it has so many processors.
+    pub(super) fn resize(&self, processors: u32) {
+        self.change(|| self.few.store(processors.max(1), Ordering::Relaxed));
+    }
+
     fn decide(&self, all_work: bool) {
-        if self.all_work.load(Ordering::Relaxed) == all_work {
-            return;
+        if self.all_work.load(Ordering::Relaxed) != all_work {
+            self.change(|| self.all_work.store(all_work, Ordering::Relaxed));
         }
+    }
+
+    fn change(&self, how: impl FnOnce()) {
         let (mutex, changed) = &self.changed;
         // So that none looks before and waits after.
         let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        self.all_work.store(all_work, Ordering::Relaxed);
+        how();
         drop(guard);
         changed.notify_all();
     }
@@ -146,22 +154,28 @@ mod tests {
 
     #[test]
     fn there_is_always_somebody() {
-        assert!(Crew::new(0).takes_work(0));
+        let crew = Crew::new(0);
+        assert!(crew.takes_work(0));
+        crew.resize(0);
+        assert!(crew.takes_work(0));
     }
 
     #[test]
     fn whoever_waits_for_work_is_called() {
-        let crew = Arc::new(Crew::new(1));
-        let (called, calls) = mpsc::channel();
-        let waiting = Arc::clone(&crew);
-        let thread = thread::spawn(move || {
-            waiting.wait(1);
-            called.send(()).unwrap();
-        });
-        assert!(calls.try_recv().is_err());
-        see(&crew, LOOKS, 0);
-        calls.recv_timeout(Duration::from_secs(60)).unwrap();
-        thread.join().unwrap();
+        let calls: [fn(&Crew); 2] = [|crew| see(crew, LOOKS, 0), |crew| crew.resize(2)];
+        for call in calls {
+            let crew = Arc::new(Crew::new(1));
+            let (called, has_called) = mpsc::channel();
+            let waiting = Arc::clone(&crew);
+            let thread = thread::spawn(move || {
+                waiting.wait(1);
+                called.send(()).unwrap();
+            });
+            assert!(has_called.try_recv().is_err());
+            call(&crew);
+            has_called.recv_timeout(Duration::from_secs(60)).unwrap();
+            thread.join().unwrap();
+        }
     }
 
     #[test]

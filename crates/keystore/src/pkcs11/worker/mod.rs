@@ -112,12 +112,25 @@ fn serve() -> io::Result<()> {
         thread::Builder::new().name(format!("lane-{number}")).spawn(move || serve_lane(&token, lane))?;
     }
     control.write_all(&buffer)?;
-    // Nothing more comes here but the end. The first session stays open, so that the login lasts while others are opened again.
-    let ended = control.read(&mut [0]);
+    // The first session stays open, so that the login lasts while others are opened again.
+    let ended = hear(&mut control, &shared.1);
     // At once, with every thread: one that is inside of the module would meet the module's own end at exit, and has been seen to spin there for ever.
     let _never_refused = kill_process(getpid(), Signal::KILL);
     drop(first);
-    ended.map(drop)
+    ended
+}
+
+/// How many processors there are for it, and in the end the end.
+fn hear(control: &mut UnixStream, crew: &Crew) -> io::Result<()> {
+    let mut processors = [0];
+    loop {
+        match control.read(&mut processors) {
+            Ok(0) => return Ok(()),
+            Ok(_) => crew.resize(processors[0].into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Before anything of a vendor's is loaded, and before there are other threads.
