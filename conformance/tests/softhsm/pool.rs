@@ -164,7 +164,8 @@ fn a_silent_member_fails_nobody() {
 #[test]
 fn members_share_the_processors_while_they_work() {
     runtime().block_on(async {
-        let launches = ["a", "b"].map(|name| named(name, Launch { processors: 8, ..liar("share") }));
+        let launch = || Launch { processors: 8, overdue: READY, probe: READY, ..liar("share") };
+        let launches = ["a", "b"].map(|name| named(name, launch()));
         let pool = Pool::start(launches.into(), Distribution::Vendor, 1).unwrap();
         for member in pool.members() {
             member.ready(READY).await.unwrap();

@@ -300,7 +300,7 @@ impl Member {
     /// So many members are able to work, itself among them.
     pub(super) fn shares_with(&self, members: u32) {
         let shared = &*self.shared;
-        let share = (shared.launch.processors / members.max(1)).max(1);
+        let share = shared.launch.processors.div_ceil(members.max(1)).max(1);
         if shared.share.load(Ordering::Relaxed) != share {
             shared.share.store(share, Ordering::Relaxed);
             shared.share_changed.notify_one();

@@ -1,19 +1,22 @@
-//! How many sessions take work. A module that computes on this machine does no more with more threads than there are processors, and each costs
-//! switches between them; one that waits for its device needs as many as the device works on at once. Which of the two a module is, is measured.
+//! How many sessions take work. A module that computes on this machine does no more with more threads than there are processors, and each operation
+//! pays for switches between them; one that waits for its device needs as many as the device works on at once. Which of the two a module is, is
+//! measured.
 
 use rustix::time::{ClockId, clock_gettime};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One operation of so many is looked at, once the first have been.
+/// One operation of so many is looked at, once the module has been judged.
 const EVERY: u32 = 8;
-/// After so many that were looked at it is judged.
-const LOOKS: u32 = 16;
-/// With so many of them that waited, all take work.
-const WAITS: u32 = 8;
-/// With so few, as many as there are processors: between the two it stays as it is, since threads also wait for each other.
-const COMPUTES: u32 = 2;
+/// It is judged by what was looked at for so long.
+const WINDOW: Duration = Duration::from_millis(4);
+/// What computes for longer pays little for a switch, and others would wait behind it.
+const LONG: Duration = Duration::from_millis(2);
+/// Where all who work have been at one operation for longer, others are let in.
+const STUCK: Duration = Duration::from_millis(25);
 
 /// The sessions of a worker, by their numbers.
 pub(super) struct Crew {
@@ -21,9 +24,21 @@ pub(super) struct Crew {
     few: AtomicU32,
     all_work: AtomicBool,
     is_judged: AtomicBool,
-    looks: AtomicU32,
-    waits: AtomicU32,
-    changed: (Mutex<()>, Condvar),
+    /// When each session's operation has begun, in microseconds from the crew's beginning; zero between operations.
+    begun: Vec<AtomicU64>,
+    since: Instant,
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+/// What was seen of the module since it was last judged.
+#[derive(Default)]
+struct Seen {
+    took: Duration,
+    waited: Duration,
+    longest: Duration,
+    /// Sessions that wait until they are to work.
+    parked: u32,
 }
 
 /// How long an operation took, and until when.
@@ -35,14 +50,15 @@ pub(super) struct Took {
 
 impl Crew {
     /// Until something is known of the module, no more take work than it has processors.
-    pub(super) fn new(processors: u32) -> Self {
+    pub(super) fn new(sessions: u32, processors: u32) -> Self {
         Self {
             few: AtomicU32::new(processors.max(1)),
             all_work: AtomicBool::new(false),
             is_judged: AtomicBool::new(false),
-            looks: AtomicU32::new(0),
-            waits: AtomicU32::new(0),
-            changed: (Mutex::new(()), Condvar::new()),
+            begun: (0..sessions).map(|_| AtomicU64::new(0)).collect(),
+            since: Instant::now(),
+            seen: Mutex::default(),
+            changed: Condvar::new(),
         }
     }
 
@@ -51,76 +67,143 @@ impl Crew {
         session < self.few.load(Ordering::Relaxed) || self.all_work.load(Ordering::Relaxed)
     }
 
-    /// Whether the module computes, as far as is known.
+    /// Whether the module is known to compute, in a short time.
     pub(super) fn computes(&self) -> bool {
-        !self.all_work.load(Ordering::Relaxed)
+        self.is_judged.load(Ordering::Relaxed) && !self.all_work.load(Ordering::Relaxed)
     }
 
     /// Waits until a session is to take work.
     pub(super) fn wait(&self, session: u32) {
-        let (mutex, changed) = &self.changed;
-        let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = changed.wait_while(guard, |()| !self.takes_work(session));
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let mut seen = self.seen();
+        seen.parked += 1;
+        while !self.takes_work(session) {
+            // One of them looks after those who work.
+            if session == self.few.load(Ordering::Relaxed) {
+                let waited = self.changed.wait_timeout(seen, STUCK);
+                seen = waited.unwrap_or_else(PoisonError::into_inner).0;
+                if self.are_stuck() {
+                    self.all_work.store(true, Ordering::Relaxed);
+                    self.changed.notify_all();
+                }
+            } else {
+                seen = self.changed.wait(seen).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        seen.parked -= 1;
     }
 
     /// Does a session's operation of this number, and looks at how some of them are done.
-    pub(super) fn watch<T>(&self, number: u32, work: impl FnOnce() -> T) -> (T, Took) {
+    pub(super) fn watch<T>(
+        &self,
+        (session, number): (u32, u32),
+        clock: &Clock,
+        work: impl FnOnce() -> T,
+    ) -> (T, Took) {
         let looks = number.is_multiple_of(EVERY) || !self.is_judged.load(Ordering::Relaxed);
-        let before = looks.then(computed);
+        let before = looks.then(|| clock.read());
         let begun = Instant::now();
+        self.set_begun(session, micros(begun - self.since).max(1));
         let done = work();
+        self.set_begun(session, 0);
         let until = Instant::now();
         let took = Took { time: until - begun, until };
         if let Some(before) = before {
-            self.saw(took.time, computed().saturating_sub(before));
+            let after = clock.read();
+            let computed = after.computed.saturating_sub(before.computed);
+            // That the processor did something else meanwhile is no waiting.
+            let queued = after.queued.saturating_sub(before.queued);
+            self.saw(took.time, computed, took.time.saturating_sub(computed + queued));
         }
         (done, took)
     }
 
-    /// An operation took so long, and its thread computed for so much of that.
-    fn saw(&self, took: Duration, computed: Duration) {
-        // What does not compute for half of the time waits, or its processor does something else, which is no different from this side of it.
-        if computed < took / 2 {
-            self.waits.fetch_add(1, Ordering::Relaxed);
-        }
-        if self.looks.fetch_add(1, Ordering::Relaxed) + 1 < LOOKS {
-            return;
-        }
-        self.looks.store(0, Ordering::Relaxed);
-        match self.waits.swap(0, Ordering::Relaxed) {
-            WAITS.. => self.decide(true),
-            0..=COMPUTES => self.decide(false),
-            _ => {}
-        }
-        self.is_judged.store(true, Ordering::Relaxed);
-    }
-
     /// From now on it has so many processors.
     pub(super) fn resize(&self, processors: u32) {
-        self.change(|| self.few.store(processors.max(1), Ordering::Relaxed));
+        // So that none looks before and waits after.
+        let _seen = self.seen();
+        self.few.store(processors.max(1), Ordering::Relaxed);
+        self.changed.notify_all();
     }
 
-    fn decide(&self, all_work: bool) {
-        if self.all_work.load(Ordering::Relaxed) != all_work {
-            self.change(|| self.all_work.store(all_work, Ordering::Relaxed));
+    /// An operation took so long, computed for so long, and waited for so long.
+    fn saw(&self, took: Duration, computed: Duration, waited: Duration) {
+        let mut seen = self.seen();
+        seen.took += took;
+        seen.waited += waited;
+        seen.longest = seen.longest.max(computed);
+        if seen.took < WINDOW {
+            return;
+        }
+        let Seen { took, waited, longest, .. } = *seen;
+        // In between it stays as it is: threads also wait for each other.
+        let all_work = match () {
+            () if longest >= LONG || waited >= took / 2 => true,
+            () if waited <= took / 4 => false,
+            () => self.all_work.load(Ordering::Relaxed),
+        };
+        *seen = Seen { parked: seen.parked, ..Seen::default() };
+        self.is_judged.store(true, Ordering::Relaxed);
+        if self.all_work.swap(all_work, Ordering::Relaxed) != all_work {
+            self.changed.notify_all();
         }
     }
 
-    fn change(&self, how: impl FnOnce()) {
-        let (mutex, changed) = &self.changed;
-        // So that none looks before and waits after.
-        let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        how();
-        drop(guard);
-        changed.notify_all();
+    /// Whether everybody who works has been at one operation for long.
+    fn are_stuck(&self) -> bool {
+        let now = micros(self.since.elapsed());
+        let working = self.begun.iter().take(self.few.load(Ordering::Relaxed) as usize);
+        working
+            .map(|begun| begun.load(Ordering::Relaxed))
+            .all(|begun| begun > 0 && now.saturating_sub(begun) > micros(STUCK))
+    }
+
+    fn set_begun(&self, session: u32, at: u64) {
+        if let Some(begun) = self.begun.get(session as usize) {
+            begun.store(at, Ordering::Relaxed);
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// For how long this thread has computed.
-fn computed() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What a thread has done with its time.
+pub(super) struct Clock {
+    /// Of the thread that made this; where the kernel does not say, nothing has queued.
+    scheduled: Option<File>,
+}
+
+struct Spent {
+    computed: Duration,
+    /// For a processor that did something else.
+    queued: Duration,
+}
+
+impl Clock {
+    /// For the thread that calls this.
+    pub(super) fn of_this_thread() -> Self {
+        Self { scheduled: File::open("/proc/thread-self/schedstat").ok() }
+    }
+
+    fn read(&self) -> Spent {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        let computed =
+            Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0));
+        Spent { computed, queued: self.queued().unwrap_or_default() }
+    }
+
+    /// The second of three numbers.
+    fn queued(&self) -> Option<Duration> {
+        let mut text = [0; 64];
+        let length = self.scheduled.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(text.get(..length)?).ok()?;
+        text.split(' ').nth(1)?.parse().ok().map(Duration::from_nanos)
+    }
 }
 
 #[cfg(test)]
@@ -130,31 +213,64 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
     const OPERATION: Duration = Duration::from_micros(100);
+    const SESSIONS: u32 = 8;
 
-    fn see(crew: &Crew, waits: u32, computes: u32) {
-        (0..waits).for_each(|_| crew.saw(OPERATION, OPERATION / 10));
-        (0..computes).for_each(|_| crew.saw(OPERATION, OPERATION));
+    /// So much time in short operations, with a share of waiting in percent.
+    fn see(crew: &Crew, waiting: u32) {
+        for _ in 0..WINDOW.as_micros() / OPERATION.as_micros() {
+            let waited = OPERATION * waiting / 100;
+            crew.saw(OPERATION, OPERATION - waited, waited);
+        }
+    }
+
+    fn working(crew: &Crew) -> usize {
+        (0..SESSIONS).filter(|session| crew.takes_work(*session)).count()
+    }
+
+    fn until(what: &str, holds: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+            thread::yield_now();
+        }
     }
 
     #[test]
     fn all_take_work_where_the_module_waits_and_few_where_it_computes() {
-        let crew = Crew::new(2);
-        let working = || (0..8).filter(|session| crew.takes_work(*session)).count();
-        assert_eq!(working(), 2);
-        see(&crew, WAITS - 1, LOOKS - WAITS + 1);
-        assert_eq!(working(), 2, "in between it stays as it is");
-        see(&crew, WAITS, LOOKS - WAITS);
-        assert_eq!((working(), crew.computes()), (8, false));
-        see(&crew, COMPUTES + 1, LOOKS - COMPUTES - 1);
-        assert_eq!(working(), 8, "in between it stays as it is");
-        see(&crew, COMPUTES, LOOKS - COMPUTES);
-        assert_eq!((working(), crew.computes()), (2, true));
+        let crew = Crew::new(SESSIONS, 2);
+        assert_eq!((working(&crew), crew.computes()), (2, false), "nothing is known yet");
+        see(&crew, 40);
+        assert_eq!((working(&crew), crew.computes()), (2, true), "in between it stays as it is");
+        see(&crew, 50);
+        assert_eq!((working(&crew), crew.computes()), (8, false));
+        see(&crew, 40);
+        assert_eq!(working(&crew), 8, "in between it stays as it is");
+        see(&crew, 25);
+        assert_eq!((working(&crew), crew.computes()), (2, true));
+    }
+
+    /// Many short ones do not outweigh what waits for long.
+    #[test]
+    fn what_counts_is_time() {
+        let crew = Crew::new(SESSIONS, 2);
+        (0..15).for_each(|_| crew.saw(OPERATION, OPERATION, Duration::ZERO));
+        crew.saw(20 * OPERATION, OPERATION, 19 * OPERATION);
+        crew.saw(WINDOW, Duration::ZERO, WINDOW);
+        assert_eq!(working(&crew), 8);
+    }
+
+    #[test]
+    fn nobody_waits_behind_what_computes_for_long() {
+        let crew = Crew::new(SESSIONS, 2);
+        crew.saw(2 * LONG, LONG, Duration::ZERO);
+        assert_eq!(working(&crew), 8);
     }
 
     #[test]
     fn there_is_always_somebody() {
-        let crew = Crew::new(0);
+        let crew = Crew::new(SESSIONS, 0);
         assert!(crew.takes_work(0));
         crew.resize(0);
         assert!(crew.takes_work(0));
@@ -162,38 +278,64 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_work_is_called() {
-        let calls: [fn(&Crew); 2] = [|crew| see(crew, LOOKS, 0), |crew| crew.resize(2)];
-        for call in calls {
-            let crew = Arc::new(Crew::new(1));
+        let calls: [fn(&Crew); 2] = [|crew| see(crew, 100), |crew| crew.resize(3)];
+        // The one that looks after the others, and one that does not.
+        for (call, session) in calls.into_iter().flat_map(|call| [(call, 1), (call, 2)]) {
+            let crew = Arc::new(Crew::new(SESSIONS, 1));
             let (called, has_called) = mpsc::channel();
             let waiting = Arc::clone(&crew);
             let thread = thread::spawn(move || {
-                waiting.wait(1);
+                waiting.wait(session);
                 called.send(()).unwrap();
             });
+            until("it waits", || crew.seen().parked == 1);
             assert!(has_called.try_recv().is_err());
             call(&crew);
-            has_called.recv_timeout(Duration::from_secs(60)).unwrap();
+            has_called.recv_timeout(PATIENCE).unwrap();
             thread.join().unwrap();
+            assert_eq!(crew.seen().parked, 0);
         }
     }
 
     #[test]
+    fn others_take_over_where_all_who_work_are_stuck() {
+        let crew = Arc::new(Crew::new(SESSIONS, 1));
+        let waiting = Arc::clone(&crew);
+        let (is_over, over) = mpsc::channel::<()>();
+        let stuck = Arc::clone(&crew);
+        let working = thread::spawn(move || {
+            stuck.watch((0, 0), &Clock::of_this_thread(), || over.recv_timeout(PATIENCE)).0
+        });
+        waiting.wait(1);
+        is_over.send(()).unwrap();
+        assert!(working.join().unwrap().is_ok(), "it was let in while the other one was stuck");
+    }
+
+    #[test]
     fn what_waits_is_told_from_what_computes() {
-        let crew = Crew::new(1);
+        let crew = Crew::new(SESSIONS, 1);
+        let clock = Clock::of_this_thread();
         let (_never, wait) = mpsc::channel::<()>();
-        for number in 0..LOOKS {
-            let _timeout = crew.watch(number, || wait.recv_timeout(Duration::from_millis(2)));
+        let mut number = 0;
+        let mut watch = |work: &mut dyn FnMut()| {
+            number += 1;
+            crew.watch((0, EVERY * number), &clock, work);
+        };
+        while working(&crew) < 8 {
+            watch(&mut || assert!(wait.recv_timeout(LONG).is_err()));
         }
-        assert!(!crew.computes());
-        // The clock of this thread, so that what else the machine does is of no account.
+        let begun = Instant::now();
         while !crew.computes() {
-            for number in 0..LOOKS {
-                crew.watch(EVERY * number, || {
-                    let from = computed();
-                    while computed() - from < OPERATION {}
-                });
-            }
+            assert!(begun.elapsed() < PATIENCE);
+            watch(&mut || {
+                let from = clock.read().computed;
+                while clock.read().computed - from < OPERATION {}
+            });
         }
+    }
+
+    #[test]
+    fn the_kernel_says_how_long_a_thread_has_queued() {
+        assert!(Clock::of_this_thread().queued().is_some());
     }
 }

@@ -22,7 +22,7 @@ use super::incoming::Incoming;
 use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len};
 use super::pool::latency::Class;
 use confine::Confined;
-use crew::Crew;
+use crew::{Clock, Crew};
 use fault::Fault;
 use outbox::Outbox;
 use rustix::io::Errno;
@@ -96,7 +96,7 @@ fn serve() -> io::Result<()> {
         Err(fault) => Reply::Refused(fault.refusal()).encode(0, &mut buffer),
     };
     welcome.map_err(broken)?;
-    let shared = Arc::new((exchange, Crew::new(hello.processors)));
+    let shared = Arc::new((exchange, Crew::new(hello.sessions, hello.processors)));
     for number in 0..hello.sessions {
         let (token, shared) = (Arc::clone(&token), Arc::clone(&shared));
         let name = format!("session-{number}");
@@ -171,6 +171,7 @@ fn serve_exchange(
     let mut session = None;
     let mut packet = Buffer::new(vec![0; MAX_PACKET]);
     let mut outbox = Outbox::new(exchange);
+    let clock = Clock::of_this_thread();
     let mut done = 0_u32;
     loop {
         if !crew.takes_work(number) {
@@ -182,9 +183,11 @@ fn serve_exchange(
         let (asked, request) =
             frame_of(received).ok_or(NotAFrame).and_then(Request::decode).map_err(broken)?;
         let class = Class::of(&request);
-        outbox.before(class)?;
+        // To open a session may take long.
+        outbox.before(class.filter(|_| session.is_some()))?;
         let mut reply = outbox.buffer();
-        let (answered, took) = crew.watch(done, || answer(token, &mut session, asked, &request, &mut reply));
+        let (answered, took) =
+            crew.watch((number, done), &clock, || answer(token, &mut session, asked, &request, &mut reply));
         received.zeroize();
         answered.map_err(broken)?;
         if reply.len() > MAX_PACKET {
@@ -315,5 +318,20 @@ impl Fault {
             Self::Pin(why) => Refusal::Pin(why),
             Self::Token { why, .. } => Refusal::Fault(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_many_processors_there_are_is_heard_until_the_end() {
+        let (mut gateway, mut control) = UnixStream::pair().unwrap();
+        let crew = Crew::new(8, 1);
+        gateway.write_all(&[3, 5]).unwrap();
+        drop(gateway);
+        hear(&mut control, &crew).unwrap();
+        assert_eq!((crew.takes_work(4), crew.takes_work(5)), (true, false));
     }
 }
