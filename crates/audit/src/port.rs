@@ -17,6 +17,7 @@ use holdfast_core::port::{self, AuditLog, Expiry};
 use holdfast_core::query::AuditPath;
 use holdfast_core::receipt::{LeafHash, SignedReceipt, Statement};
 use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Secret, Stage, TenantId, Timestamp};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -332,29 +333,32 @@ fn refused(refusal: Refusal) -> Error {
 }
 
 /// The stop orders among a log's entries from an index on, each once, in their order: what a backup of that time may lack. Those that were
-/// refused are none. Among them is each `cancel-destruction`, with the key's id as its subject.
+/// refused are none. Among them is each `cancel-destruction`, with the key's id as its subject. Copies of the log follow each other, each with the
+/// index from which on it is read: where the one before it ends.
 ///
 /// # Errors
 /// `audit-unavailable` when an entry cannot be read.
-pub fn stop_orders(
-    reader: &LogReader,
+pub fn stop_orders<'a>(
+    copies: impl IntoIterator<Item = (&'a LogReader, u64)>,
     tenant: &TenantId,
-    from: u64,
 ) -> Result<Vec<pipeline::OpenIntent>, Error> {
     let log = log_id(tenant)?;
     let mut orders: Vec<pipeline::OpenIntent> = Vec::new();
-    let mut next = from;
-    for entry in reader.entries(from) {
+    // The key that each order to destroy is for: another one can have had its name.
+    let mut destroys: HashMap<OperationId, Box<str>> = HashMap::new();
+    let entries = copies.into_iter().flat_map(|(reader, from)| {
+        reader.entries(from).scan(from, |next, entry| Some((std::mem::replace(next, *next + 1), entry)))
+    });
+    for (expected, entry) in entries {
         let (index, entry) = entry.map_err(refused)?;
-        if index != next {
+        if index != expected {
             let detail = format!(
-                "entries {next} to {} of the log were pruned: stop orders may be among them",
+                "entries {expected} to {} of the log were pruned: stop orders may be among them",
                 index - 1
             );
             return Err(Error::new(ErrorKind::AuditUnavailable, Stage::Start, detail)
                 .remedy("give a mirror that holds them, or a younger backup"));
         }
-        next = index + 1;
         let event: serde_json::Value = serde_json::from_slice(&entry).map_err(|_| unreadable_event())?;
         let text = |name: &str| event.get(name).and_then(serde_json::Value::as_str);
         let Some(operation) = text("operation").and_then(|id| id.parse::<OperationId>().ok()) else {
@@ -364,17 +368,21 @@ pub fn stop_orders(
         if action == Some(Action::CancelDestruction) && text("outcome") == Some("success") {
             // Given again, it would be carried out by itself in the end; what can be taken back is not that.
             let named = event.pointer("/key/name").and_then(serde_json::Value::as_str);
-            let of_it = |order: &&mut pipeline::OpenIntent| {
-                order.action == Action::DestroyKey && order.key.as_ref().map(KeyName::as_str) == named
+            let id = key_id(&event);
+            let is_of_it = |order: &pipeline::OpenIntent| {
+                order.action == Action::DestroyKey
+                    && order.key.as_ref().map(KeyName::as_str) == named
+                    // Where one of them does not say, it may be this one, and what is suspended is lost to nobody.
+                    && (id.is_none() || destroys.get(&order.operation).is_none_or(|of| Some(of) == id.as_ref()))
             };
-            for order in orders.iter_mut().filter(of_it) {
+            for order in orders.iter_mut().filter(|order| is_of_it(order)) {
                 (order.action, order.subject) = (Action::SuspendKey, None);
             }
-            // The backup may hold an order of this very key; another one can have had its name.
-            if let Some(id) = event.pointer("/key/id").and_then(serde_json::Value::as_str) {
+            // The backup may hold an order of this very key.
+            if let Some(id) = &id {
                 let op = *operation.as_bytes();
                 let cancelled = open_intent(&OpenIntent { log: log.clone(), op, index, entry })?;
-                orders.push(pipeline::OpenIntent { subject: Some(id.into()), ..cancelled });
+                orders.push(pipeline::OpenIntent { subject: Some(id.clone()), ..cancelled });
             }
             continue;
         }
@@ -388,11 +396,19 @@ pub fn stop_orders(
             (Some("refused"), None) | (_, Some(_)) => {}
             (_, None) => {
                 let op = *operation.as_bytes();
+                if let (Some(Action::DestroyKey), Some(id)) = (action, key_id(&event)) {
+                    destroys.insert(operation, id);
+                }
                 orders.push(open_intent(&OpenIntent { log: log.clone(), op, index, entry })?);
             }
         }
     }
     Ok(orders)
+}
+
+/// Of the key that an event is about.
+fn key_id(event: &serde_json::Value) -> Option<Box<str>> {
+    event.pointer("/key/id").and_then(serde_json::Value::as_str).map(Box::from)
 }
 
 fn unreadable_event() -> Error {

@@ -7,10 +7,11 @@ mod common;
 use holdfast_audit::port::{GatewayLog, Signing, stop_orders};
 use holdfast_audit::reader::LogReader;
 use holdfast_core::action::Action;
-use holdfast_core::port::{AuditLog as _, Expiry, Mark, Priority};
+use holdfast_core::port::{AuditLog, Expiry, Mark, Priority};
 use holdfast_core::retention::Retention;
 use holdfast_core::{Error, ErrorKind, OperationId, Secret, TenantId, Timestamp};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 struct Seeds;
 
@@ -96,22 +97,80 @@ async fn what_took_back_an_order_to_destroy_is_among_them() {
     assert_eq!(orders, [Action::SuspendKey, Action::CancelDestruction]);
 }
 
-/// The actions of the orders that a log of these entries holds; each action is one operation, of one key.
-async fn orders_of(data: &Path, tenant: &TenantId, entries: &[(&str, &str)]) -> Vec<Action> {
-    let (log, _) = GatewayLog::open(common::config(data), Seeds).unwrap();
-    let open = log.open(tenant).unwrap();
-    for (action, outcome) in entries {
-        let write = |bytes: &mut Vec<u8>, _: &mut [u8; 32]| {
-            let id = Action::from_name(action).unwrap() as u8;
-            let operation = OperationId::from_bytes([id; 16]);
-            let event = format!(
-                r#"{{"operation":"{operation}","action":"{action}","outcome":"{outcome}","key":{{"name":"kek","id":"id"}}}}"#
-            );
-            bytes.extend_from_slice(event.as_bytes());
-        };
-        log.append(&open, Mark::Plain, Priority::Stop, write).unwrap().1.await.unwrap();
+#[tokio::test]
+async fn what_was_taken_back_of_a_key_is_taken_back_of_no_other_of_its_name() {
+    let data = tempfile::tempdir().unwrap();
+    let tenant = "acme".parse().unwrap();
+    let log = Written::open(data.path(), &tenant);
+    for id in ["one", "two"] {
+        log.append(&[("destroy-key", "intent", id), ("destroy-key", "success", id)]).await;
     }
-    log.flush(tenant).unwrap();
-    let reader = LogReader::open(&data.join("audit").join(tenant.as_str())).unwrap();
-    stop_orders(&reader, tenant, 0).unwrap().into_iter().map(|order| order.action).collect()
+    log.append(&[("cancel-destruction", "success", "two")]).await;
+    assert_eq!(log.orders(0), [Action::DestroyKey, Action::SuspendKey, Action::CancelDestruction]);
+}
+
+/// An order that has begun in the one ends in the other.
+#[tokio::test]
+async fn copies_of_one_log_are_read_as_one() {
+    let data = tempfile::tempdir().unwrap();
+    let tenant: TenantId = "acme".parse().unwrap();
+    let log = Written::open(data.path(), &tenant);
+    log.append(&[("destroy-key", "intent", "one"), ("deactivate-key", "intent", "one")]).await;
+    let copied = data.path().join("copied");
+    let done = Command::new("cp").arg("-r").arg(log.directory()).arg(&copied).status().unwrap();
+    assert!(done.success());
+    log.append(&[("destroy-key", "refused", "one"), ("deactivate-key", "success", "one")]).await;
+    let [smaller, larger] = [&copied, &log.directory()].map(|copy| LogReader::open(copy).unwrap());
+    let orders = stop_orders([(&smaller, 0), (&larger, 2)], &tenant).unwrap();
+    assert_eq!(orders.into_iter().map(|order| order.action).collect::<Vec<_>>(), [Action::DeactivateKey]);
+}
+
+/// The actions of the orders that a log of these entries holds, of one key.
+async fn orders_of(data: &Path, tenant: &TenantId, entries: &[(&str, &str)]) -> Vec<Action> {
+    let log = Written::open(data, tenant);
+    let entries: Vec<_> = entries.iter().map(|(action, outcome)| (*action, *outcome, "id")).collect();
+    log.append(&entries).await;
+    log.orders(0)
+}
+
+/// A log whose entries are actions with outcomes, on keys of one name and these ids; each action on a key is one operation.
+struct Written<'a> {
+    log: GatewayLog<Seeds>,
+    handle: <GatewayLog<Seeds> as AuditLog>::Handle,
+    data: &'a Path,
+    tenant: &'a TenantId,
+}
+
+impl<'a> Written<'a> {
+    fn open(data: &'a Path, tenant: &'a TenantId) -> Self {
+        let (log, _) = GatewayLog::open(common::config(data), Seeds).unwrap();
+        let handle = log.open(tenant).unwrap();
+        Self { log, handle, data, tenant }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.data.join("audit").join(self.tenant.as_str())
+    }
+
+    async fn append(&self, entries: &[(&str, &str, &str)]) {
+        for (action, outcome, id) in entries {
+            let write = |bytes: &mut Vec<u8>, _: &mut [u8; 32]| {
+                let mut operation = [Action::from_name(action).unwrap() as u8; 16];
+                operation[..id.len()].copy_from_slice(id.as_bytes());
+                let operation = OperationId::from_bytes(operation);
+                let event = format!(
+                    r#"{{"operation":"{operation}","action":"{action}","outcome":"{outcome}","key":{{"name":"kek","id":"{id}"}}}}"#
+                );
+                bytes.extend_from_slice(event.as_bytes());
+            };
+            self.log.append(&self.handle, Mark::Plain, Priority::Stop, write).unwrap().1.await.unwrap();
+        }
+        self.log.flush(self.tenant).unwrap();
+    }
+
+    fn orders(&self, from: u64) -> Vec<Action> {
+        let reader = LogReader::open(&self.directory()).unwrap();
+        let orders = stop_orders([(&reader, from)], self.tenant).unwrap();
+        orders.into_iter().map(|order| order.action).collect()
+    }
 }

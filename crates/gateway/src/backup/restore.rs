@@ -237,7 +237,9 @@ fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<Continued, Fault> {
         newest.insert(tenant.clone(), checkpoint);
         keys.insert(tenant.clone(), key);
     }
-    let (mut stops, mut copied) = (Vec::new(), Vec::new());
+    let mut copied = Vec::new();
+    // An order may begin in one copy and end in the next.
+    let mut beyond: BTreeMap<TenantId, Vec<(LogReader, u64)>> = BTreeMap::new();
     let mut trusted: BTreeMap<TenantId, (Vec<u8>, Option<&Path>)> = BTreeMap::new();
     for (tenant, copy, reader) in by_size(copies, &newest)? {
         let Some(before) = newest.get(&tenant).map(|checkpoint| checkpoint.size) else { continue };
@@ -250,7 +252,6 @@ fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<Continued, Fault> {
             Some(smaller) if is_another_history(&error) => two_histories(smaller, copy).because(error),
             _ => strange_copy(copy).because(error),
         })?;
-        stops.extend(stop_orders(&reader, &tenant, before)?);
         let checkpoint = reader.checkpoint().clone();
         copied.push(Copied {
             tenant: tenant.clone(),
@@ -259,7 +260,12 @@ fn continued(bundle: &Bundle, copies: &[PathBuf]) -> Result<Continued, Fault> {
             size: checkpoint.size,
         });
         trusted.insert(tenant.clone(), (reader.note().as_bytes().to_vec(), Some(copy)));
+        beyond.entry(tenant.clone()).or_default().push((reader, before));
         newest.insert(tenant, checkpoint);
+    }
+    let mut stops = Vec::new();
+    for (tenant, copies) in &beyond {
+        stops.extend(stop_orders(copies.iter().map(|(reader, from)| (reader, *from)), tenant)?);
     }
     // A checkpoint says its three lines; an event's context is one line.
     let line = |checkpoint: &Checkpoint| checkpoint.to_text().trim_end().replace('\n', " ");

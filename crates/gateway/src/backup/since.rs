@@ -87,7 +87,7 @@ impl Since {
     /// When an entry cannot be read, or was pruned.
     pub fn read(&mut self, copy: &Copied, commit: u64) -> Result<(), Fault> {
         let reader = LogReader::open(&copy.directory)?;
-        let orders = stop_orders(&reader, &copy.tenant, copy.from)?;
+        let orders = stop_orders([(&reader, copy.from)], &copy.tenant)?;
         for stop in orders.into_iter().filter(|order| order.action.is_stop()) {
             let about = stop.key.map(|key| key.to_string()).or(stop.subject.map(String::from));
             let about = about.unwrap_or_else(|| stop.tenant.to_string());
