@@ -23,6 +23,9 @@ const STRANGERS: usize = 1024;
 const STRANGERS_BYTES: usize = 64 << 20;
 /// Bytes that are held for callers' connections at once.
 const CALLERS_BYTES: usize = 1 << 30;
+/// Stop orders, whoever gives them, and their bytes: they are small, and wait for no room that others have filled.
+const STOPS: usize = 1024;
+const STOPS_BYTES: usize = 16 << 20;
 /// Bytes of a body that nobody wants that are taken in and dropped, so that its sender is not cut off before it reads the answer; for how long, and how
 /// long a pause ends it: some send nothing before they are told to.
 const UNWANTED: usize = 2 << 20;
@@ -33,6 +36,7 @@ const UNWANTED_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Bodies {
     strangers: Room,
     callers: Room,
+    stops: Room,
     limit: Duration,
 }
 
@@ -80,6 +84,7 @@ impl Bodies {
         Self {
             strangers: Room::of(STRANGERS, STRANGERS_BYTES),
             callers: Room::of(limits.requests, CALLERS_BYTES),
+            stops: Room::of(STOPS, STOPS_BYTES),
             limit: Duration::from_secs(limits.body_seconds),
         }
     }
@@ -89,10 +94,22 @@ impl Bodies {
     /// # Errors
     /// `too-large`; `deadline` for one that does not come in time, `malformed` where it breaks off; `throttled` where others come and it is the oldest.
     pub(crate) async fn take_in(&self, about: &About, most: usize, body: Incoming) -> Result<Taken, Error> {
+        self.take_into(self.room(about), most, body).await
+    }
+
+    /// Takes a stop order's body in.
+    ///
+    /// # Errors
+    /// As [`Self::take_in`].
+    pub(crate) async fn take_in_stop(&self, most: usize, body: Incoming) -> Result<Taken, Error> {
+        self.take_into(&self.stops, most, body).await
+    }
+
+    async fn take_into(&self, room: &Room, most: usize, body: Incoming) -> Result<Taken, Error> {
         if body.is_end_stream() {
             return Ok(Taken::EMPTY);
         }
-        self.room(about).take_in(self.limit, most, body).await
+        room.take_in(self.limit, most, body).await
     }
 
     /// Takes in and drops a body that nobody wants, so that its sender reads the answer: some clients do not once they are cut off in the middle.
@@ -161,15 +178,6 @@ impl Room {
             done = timeout(limit, coming) => done.unwrap_or_else(|_elapsed| Err(late())),
         }
     }
-}
-
-/// A body for whose sender there is a place already.
-///
-/// # Errors
-/// As [`Bodies::take_in`].
-pub(crate) async fn read(limits: &Limits, most: usize, body: Incoming) -> Result<Bytes, Error> {
-    let limit = Duration::from_secs(limits.body_seconds);
-    timeout(limit, gather(body, most, |_| Ok(()))).await.unwrap_or_else(|_elapsed| Err(late()))
 }
 
 async fn gather<B>(

@@ -1,7 +1,6 @@
 //! What a sealed gateway answers.
 
 use super::waiting::Waiting;
-use crate::bodies;
 use crate::sealing::{Order, Refused};
 use crate::service::{self, respond};
 use crate::shares::network;
@@ -65,14 +64,15 @@ async fn take(
     let refused = |error| Refused { error, wait: None };
     let busy =
         || refused(Error::new(ErrorKind::Throttled, Stage::Receive, "too many requests are under way"));
-    let _own = match network(source) {
-        Some(network) => Some(waiting.readers.take(network).ok_or_else(busy)?),
-        None => None,
-    };
-    let _place = waiting.reading.try_acquire().map_err(|_| busy())?;
     let sealed = || refused(service::sealed());
     let matched = native::route(parts.method.as_str(), parts.uri.path()).map_err(|_| sealed())?;
-    let body = bodies::read(&waiting.limits, matched.route.limit, body).await.map_err(refused)?;
+    // It takes no place before its body has come: whoever does not send it keeps no custodian out.
+    let body = waiting.bodies.take_in_stop(matched.route.limit, body).await.map_err(refused)?;
+    let _own = match network(source) {
+        Some(network) => Some(waiting.working_for.take(network).ok_or_else(busy)?),
+        None => None,
+    };
+    let _place = waiting.working.try_acquire().map_err(|_| busy())?;
     match native::decode(&matched, parts.uri.query().unwrap_or_default(), &body).map_err(refused)? {
         Call::GiveShare(share) => waiting.give(source, &share).map(|seal| encode::seal(&seal)),
         Call::AskToSeal { generation, share } => {

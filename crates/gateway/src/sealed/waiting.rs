@@ -1,5 +1,6 @@
 //! What a sealed gateway knows, and how it changes.
 
+use crate::bodies::Bodies;
 use crate::config::Limits;
 use crate::directory::Directory;
 use crate::listener::Addresses;
@@ -18,19 +19,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
-/// Shares whose bodies may be read at once.
-const READING: usize = 64;
+/// Shares and orders that may be worked on at once.
+const WORKING: usize = 64;
 /// And of one network.
-const READING_OF_ONE: usize = 4;
+const WORKING_FOR_ONE: usize = 4;
 
 /// A gateway without its root key.
 pub(super) struct Waiting {
     pub(super) limits: Limits,
     pub(super) world: SystemWorld,
-    /// Bodies under way, bounded.
-    pub(super) reading: Semaphore,
-    /// The same by network: no one stranger keeps custodians out with bodies that never come.
-    pub(super) readers: Arc<Addresses>,
+    /// What comes.
+    pub(super) bodies: Bodies,
+    /// What has come and is worked on, bounded.
+    pub(super) working: Semaphore,
+    /// The same by network: no one stranger keeps custodians out.
+    pub(super) working_for: Arc<Addresses>,
     pub(super) tls: Arc<TlsState>,
     /// Why its device did not open the root key, if it has one.
     pub(super) not_opened: Option<String>,
@@ -88,8 +91,9 @@ impl Waiting {
         Self {
             limits: limits.clone(),
             world: SystemWorld::new(),
-            reading: Semaphore::new(READING),
-            readers: Addresses::of(READING_OF_ONE),
+            bodies: Bodies::of(limits),
+            working: Semaphore::new(WORKING),
+            working_for: Addresses::of(WORKING_FOR_ONE),
             tls,
             not_opened: None,
             fingerprint: gathering.fingerprint(),

@@ -62,10 +62,14 @@ pub(super) async fn receive(
     if gateway.law.is_sealed() && !matches!(route.endpoint, native::Endpoint::Open(_)) {
         return (route.name, Answered::refused(&sealed(), operation));
     }
-    // It takes no place before its body has come: whoever does not send it keeps nobody out.
-    let body = gateway.bodies.take_in(&about, route.limit, body).await;
     // Stop orders are let in whatever else is under way.
-    let place = match place(gateway, &about, is_stop(route)) {
+    let is_stop = is_stop(route);
+    // It takes no place before its body has come: whoever does not send it keeps nobody out.
+    let body = match is_stop {
+        true => gateway.bodies.take_in_stop(route.limit, body).await,
+        false => gateway.bodies.take_in(&about, route.limit, body).await,
+    };
+    let place = match place(gateway, &about, is_stop) {
         Ok(place) => place,
         Err(error) => return (route.name, Answered::refused(&error, operation)),
     };
@@ -184,7 +188,13 @@ async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[
     let answered = match call {
         Ok(Call::Open(endpoint)) => Ok(Answered::ok(open(gateway, endpoint))),
         Ok(call) => {
-            dispatch(gateway, about, received, call).await.inspect(|_served| about.stranger.becomes_known())
+            // Anybody may ask to seal.
+            let asks_to_seal = matches!(call, Call::AskToSeal { .. });
+            dispatch(gateway, about, received, call).await.inspect(|served| {
+                if served.refused.is_none() && !asks_to_seal {
+                    about.stranger.becomes_known();
+                }
+            })
         }
         Err(error) if received.route.access == Access::Open => Err(error),
         Err(error) => Err(Box::pin(undecoded(gateway, about, received, error)).await),
