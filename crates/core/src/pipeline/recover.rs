@@ -5,6 +5,7 @@ use super::device::DeviceUnsealing;
 use super::found::{not_loaded, own_caller};
 use super::proof::{Intent, Permit};
 use super::record::{Done, Facts, NamedKey, Scene};
+use super::schedule::AGAIN;
 use super::unseal::Unsealing;
 use super::versions::destruction;
 use super::{Engines, Pipeline};
@@ -20,7 +21,7 @@ use crate::noise::Summary;
 use crate::port::{Committed, Jump, KeyStore as _, Mark, Ports, Priority, State, World};
 use crate::stop::{StopEpoch, Target};
 use crate::sync::{Mutex, MutexGuard};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 /// A command whose intent stands in the log without an outcome, read from its event.
@@ -54,7 +55,8 @@ pub struct Recovery {
 pub(super) struct Unfinished {
     stops: Mutex<Left<PendingStop>>,
     intents: Mutex<Left<OpenIntent>>,
-    rotations: Mutex<BTreeSet<(TenantId, KeyName)>>,
+    /// Rotations that a budget demands, each with the ticks before which it is not tried.
+    rotations: Mutex<BTreeMap<(TenantId, KeyName), u64>>,
     pub(super) jump: Mutex<Option<Jump>>,
     pub(super) unsealing: Mutex<Option<Unsealing>>,
     pub(super) device: Mutex<Option<DeviceUnsealing>>,
@@ -139,9 +141,13 @@ impl Unfinished {
         self.intents().iter().any(|open| open.tenant == *tenant && open.action == Action::PruneAudit)
     }
 
+    /// Where it was due already and has failed, the next attempt comes no sooner for that.
     pub(super) fn rotation_is_due(&self, tenant: &TenantId, key: &KeyName) {
-        let mut rotations = self.rotations.lock().unwrap_or_else(PoisonError::into_inner);
-        rotations.insert((tenant.clone(), key.clone()));
+        self.rotations().entry((tenant.clone(), key.clone())).or_default();
+    }
+
+    fn rotations(&self) -> MutexGuard<'_, BTreeMap<(TenantId, KeyName), u64>> {
+        self.rotations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -299,12 +305,13 @@ impl<P: Ports> Pipeline<P> {
     }
 
     async fn rotate_due(&self) -> Result<(), Error> {
-        let due =
-            core::mem::take(&mut *self.unfinished.rotations.lock().unwrap_or_else(PoisonError::into_inner));
+        let now = self.engines.world.ticks();
+        let due: Vec<_> = self.unfinished.rotations().extract_if(.., |_, at| *at <= now).collect();
         let mut failed = Ok(());
-        for (tenant, key) in due {
-            if let Err(error) = self.rotate_by_itself(&tenant, &key).await {
-                self.unfinished.rotation_is_due(&tenant, &key);
+        for (key, _) in due {
+            if let Err(error) = self.rotate_by_itself(&key.0, &key.1).await {
+                // Each attempt is recorded: not every second.
+                self.unfinished.rotations().insert(key, now + AGAIN * 1_000_000);
                 failed = Err(error);
             }
         }

@@ -106,6 +106,15 @@ fn half_is_rotated_by_itself() {
         (newest(&rig, &rig.acme), rig.log().last().summary()),
         (1, "rotate-key refused state-unavailable".into())
     );
+    // Not at once, whoever uses the key meanwhile: each attempt is two records.
+    let entries = rig.log().entries().len();
+    now(rig.pipeline.finish_what_waits()).unwrap();
+    assert_eq!((newest(&rig, &rig.acme), rig.log().entries().len()), (1, entries));
+    now(rig.bytes("alice", "gcm", seal())).unwrap();
+    rig.world.pass(59);
+    now(rig.pipeline.finish_what_waits()).unwrap();
+    assert_eq!((newest(&rig, &rig.acme), rig.log().entries().len()), (1, entries + 1));
+    rig.world.pass(1);
     now(rig.pipeline.finish_what_waits()).unwrap();
     assert_eq!(newest(&rig, &rig.acme), 2);
     let last = rig.log().last();
