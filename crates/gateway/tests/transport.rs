@@ -414,3 +414,26 @@ async fn one_address_has_its_share_of_connections() {
     drop((peers, again));
     gateway.running.shut_down().await.unwrap();
 }
+
+/// An order to seal that is refused makes nobody a caller: where there is no room, whoever gave it makes way first.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_orders_a_seal_in_vain_makes_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = settings(&directory.path().join("data"));
+    config.limits.connections = 4;
+    let gateway = dev_with(config).await;
+    let connect = async || Peer::connect(gateway.running.address, &trust(&gateway.directory)).await.unwrap();
+    let mut known = gateway.developer().await;
+    known.ask("GET", "/v1/tenants/dev/keys", "").await.expect(200);
+    let mut orders = connect().await;
+    let order = json!({"generation": 1, "share": 1, "answer": "AAAA"});
+    assert_ne!(orders.post("/v1/seal", &order).await.status, 200);
+    let mut strangers = vec![connect().await, connect().await];
+    let mut next = connect().await;
+    orders.closed().await;
+    for peer in strangers.iter_mut().chain([&mut next, &mut known]) {
+        peer.ask("GET", "/health/live", "").await.expect(200);
+    }
+    drop((strangers, next, known));
+    gateway.running.shut_down().await.unwrap();
+}
