@@ -344,6 +344,15 @@ fn a_campaign_goes_on_with_its_own_list_of_failures_and_overwrites_nothing_else(
     assert_eq!(std::fs::read(dev.path("again.partial")).unwrap(), b"mine");
     assert_eq!(code(dev.run(&[&anew[..], &["--force"]].concat()).status), 6);
     assert_eq!(read(&std::fs::read(dev.path("again")).unwrap()).len(), 3000);
+    // So is a list, unless there is nothing in it: one that was interrupted before its first mark leaves it so.
+    std::fs::remove_file(dev.path("again")).unwrap();
+    dev.file("list", b"mine");
+    assert!(dev.fails(&[&anew[..], &["--failures", "list"]].concat(), 1).contains("--force"));
+    assert_eq!(std::fs::read(dev.path("list")).unwrap(), b"mine");
+    dev.file("list", b"");
+    dev.file("again.partial", b"");
+    assert_eq!(code(dev.run(&[&anew[..], &["--failures", "list"]].concat()).status), 6);
+    assert!(!std::fs::read(dev.path("list")).unwrap().is_empty());
     // One that was begun without a list has none later on.
     std::fs::remove_file(dev.path("out")).unwrap();
     let mut campaign = spawn(&dev, &SLOWLY);

@@ -5,6 +5,7 @@
 
 use super::feed::Place;
 use super::keys::{Known, Route};
+use super::report::is_empty_or_absent;
 use super::tally::Tally;
 use crate::atomic::parent;
 use crate::exit::Exit;
@@ -125,7 +126,8 @@ impl Journal {
             None => {
                 let is_empty = journal.partial.metadata().map_err(failed(&at))?.len() == 0;
                 let partial = (!is_empty).then_some(at.as_path());
-                if let Some(foreign) = partial.or(failures.filter(|list| there(list))) {
+                // An empty list is of a run that was interrupted before its first mark, or nobody's loss.
+                if let Some(foreign) = partial.or(failures.filter(|list| !is_empty_or_absent(list))) {
                     let exists = io::Error::from(io::ErrorKind::AlreadyExists);
                     return Err(Failure::file("write", foreign, &exists));
                 }

@@ -12,7 +12,8 @@ use crate::output::note;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 /// A campaign that came to its end.
@@ -245,12 +246,20 @@ pub(super) fn list(settings: &Settings) -> Result<Option<File>, Failure> {
     let Some(path) = &settings.failures else { return Ok(None) };
     let mut options = OpenOptions::new();
     options.write(true);
-    if settings.force {
+    if settings.force || is_empty_or_absent(path) {
         options.create(true).truncate(true)
     } else {
         options.create_new(true)
     };
     options.open(path).map(Some).map_err(|error| Failure::file("write", path, &error))
+}
+
+/// Whether nothing is overwritten by writing a list there.
+pub(super) fn is_empty_or_absent(list: &Path) -> bool {
+    match list.symlink_metadata() {
+        Ok(metadata) => metadata.is_file() && metadata.len() == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// Appends to that list.
