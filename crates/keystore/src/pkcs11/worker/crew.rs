@@ -39,6 +39,8 @@ struct Seen {
     longest: Duration,
     /// Sessions that wait until they are to work.
     parked: u32,
+    /// One of them looks after those who work.
+    is_watched: bool,
 }
 
 /// How long an operation took, and until when.
@@ -77,19 +79,24 @@ impl Crew {
         let mut seen = self.seen();
         seen.parked += 1;
         while !self.takes_work(session) {
-            // One of them looks after those who work.
-            if session == self.few.load(Ordering::Relaxed) {
-                let waited = self.changed.wait_timeout(seen, STUCK);
-                seen = waited.unwrap_or_else(PoisonError::into_inner).0;
-                if self.are_stuck() {
-                    self.all_work.store(true, Ordering::Relaxed);
-                    self.changed.notify_all();
-                }
-            } else {
+            if seen.is_watched {
                 seen = self.changed.wait(seen).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            seen.is_watched = true;
+            let waited = self.changed.wait_timeout(seen, STUCK);
+            seen = waited.unwrap_or_else(PoisonError::into_inner).0;
+            seen.is_watched = false;
+            if self.are_stuck() {
+                self.all_work.store(true, Ordering::Relaxed);
+                self.changed.notify_all();
             }
         }
         seen.parked -= 1;
+        // Whoever looked after them may be the one that goes.
+        if !seen.is_watched {
+            self.changed.notify_one();
+        }
     }
 
     /// Does a session's operation of this number, and looks at how some of them are done.
@@ -141,7 +148,7 @@ impl Crew {
             () if waited <= took / 4 => false,
             () => self.all_work.load(Ordering::Relaxed),
         };
-        *seen = Seen { parked: seen.parked, ..Seen::default() };
+        *seen = Seen { parked: seen.parked, is_watched: seen.is_watched, ..Seen::default() };
         self.is_judged.store(true, Ordering::Relaxed);
         if self.all_work.swap(all_work, Ordering::Relaxed) != all_work {
             self.changed.notify_all();
@@ -309,6 +316,24 @@ mod tests {
         waiting.wait(1);
         is_over.send(()).unwrap();
         assert!(working.join().unwrap().is_ok(), "it was let in while the other one was stuck");
+    }
+
+    /// Whoever is let in and comes back late finds somebody who looks after those who work.
+    #[test]
+    fn there_is_always_somebody_who_looks_after_them() {
+        let crew = Arc::new(Crew::new(SESSIONS, 1));
+        let park = |session| {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || crew.wait(session))
+        };
+        let others = [park(1), park(2)];
+        until("both wait", || crew.seen().parked == 2);
+        // The one that looked is called to work, and the other one stays.
+        crew.resize(2);
+        until("one works", || crew.seen().parked == 1);
+        until("the other one looks", || crew.seen().is_watched);
+        crew.resize(3);
+        others.into_iter().for_each(|thread| thread.join().unwrap());
     }
 
     #[test]

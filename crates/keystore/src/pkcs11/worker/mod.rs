@@ -39,6 +39,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 use token::{Session, Token};
 use zeroize::Zeroize as _;
 
@@ -184,7 +185,7 @@ fn serve_exchange(
             frame_of(received).ok_or(NotAFrame).and_then(Request::decode).map_err(broken)?;
         let class = Class::of(&request);
         // To open a session may take long.
-        outbox.before(class.filter(|_| session.is_some()))?;
+        outbox.before(class.filter(|_| session.is_some()), Instant::now())?;
         let mut reply = outbox.buffer();
         let (answered, took) =
             crew.watch((number, done), &clock, || answer(token, &mut session, asked, &request, &mut reply));

@@ -42,12 +42,13 @@ impl<'a> Outbox<'a> {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// Before a request is done: what is held waits for nothing but its like.
+    /// Before a request is done: what is held waits for nothing but its like, and not for long if its thread has.
     ///
     /// # Errors
     /// When the gateway is gone.
-    pub(super) fn before(&mut self, class: Option<Class>) -> io::Result<()> {
-        if class == self.class { Ok(()) } else { self.flush() }
+    pub(super) fn before(&mut self, class: Option<Class>, now: Instant) -> io::Result<()> {
+        let is_late = now.saturating_duration_since(self.since) > HOLD;
+        if class == self.class && !is_late { Ok(()) } else { self.flush() }
     }
 
     /// Takes a reply; where it may be held, it goes with others unless one more like it would be done too late.
@@ -103,7 +104,7 @@ mod tests {
     impl Bench<'_> {
         /// Does something, and gives what has come out by then.
         fn does(&mut self, number: u8, class: Option<Class>, time: Duration, may_hold: bool) -> Vec<u8> {
-            self.outbox.before(class).unwrap();
+            self.outbox.before(class, self.now).unwrap();
             let mut reply = self.outbox.buffer();
             assert!(reply.is_empty(), "nothing of another reply stays behind");
             reply.push(number);
@@ -164,11 +165,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_does_not_wait_for_another_kind() {
+    fn what_is_held_does_not_wait_for_another_kind_or_for_long() {
         at_work(|mut bench| {
             assert_eq!(bench.does(1, SYMMETRIC, HOLD / 2, true), NONE);
-            bench.outbox.before(Some(Class::Rsa)).unwrap();
+            bench.outbox.before(Some(Class::Rsa), bench.now).unwrap();
             assert_eq!(bench.sent(), [1]);
+            // Nor for its like, where its thread was not let run meanwhile.
+            assert_eq!(bench.does(2, SYMMETRIC, HOLD / 2, true), NONE);
+            bench.outbox.before(SYMMETRIC, bench.now + HOLD).unwrap();
+            assert_eq!(bench.sent(), NONE);
+            bench.outbox.before(SYMMETRIC, bench.now + HOLD + HOLD / 2).unwrap();
+            assert_eq!(bench.sent(), [2]);
         });
     }
 }
