@@ -198,7 +198,15 @@ fn a_key_that_is_destroyed_while_it_is_away_comes_back_from_no_copy_of_its_archi
     // The calendar alone destroys nothing.
     let two_days_later = || elsewhere(serving(), "+2d");
     let server = Server::start(two_days_later());
-    let waits = |server: &Server| server.admin("/metrics").contains("holdfast_keys_to_destroy 1");
+    let metrics = |server: &Server| {
+        let mut said = None;
+        until("it answers", || {
+            said = server.try_admin("/metrics").ok();
+            said.is_some()
+        });
+        said.unwrap()
+    };
+    let waits = |server: &Server| metrics(server).contains("holdfast_keys_to_destroy 1");
     let rotated = || site.json(&server, "carol", &["key", "show", "other"])["newest_version"] == 2;
     until("what is due by the calendar is done", rotated);
     assert!(waits(&server));
@@ -210,7 +218,7 @@ fn a_key_that_is_destroyed_while_it_is_away_comes_back_from_no_copy_of_its_archi
         events.filter(|event| event["action"] == "count-uptime" && event["outcome"] == "success").count()
     };
     let entries = |server: &Server| {
-        let metrics = server.admin("/metrics");
+        let metrics = metrics(server);
         let count = metrics.lines().find_map(|line| line.strip_prefix("holdfast_log_entries "));
         count.unwrap().parse::<usize>().unwrap()
     };

@@ -106,8 +106,11 @@ fn a_gateway_that_hangs_costs_half_of_a_deadline_once() {
     assert_eq!((&first["code"], &first["plaintext"]), (&json!("OK"), &json!(hex(&seed(1)))), "{first}");
     assert!(first["seconds"].as_f64().unwrap() < 2.5, "{first}");
     // From then on it is known.
-    let second = api.open(&sealed);
-    assert!(second["code"] == "OK" && second["seconds"].as_f64().unwrap() < 0.5, "{second}");
+    until("nobody waits for it", || {
+        let second = api.open(&sealed);
+        assert_eq!(second["code"], "OK", "{second}");
+        second["seconds"].as_f64().unwrap() < 0.5
+    });
     let refused = api.refuses(&encrypt(&seed(2)), "DEADLINE_EXCEEDED", "no answer in time");
     assert!(refused["seconds"].as_f64().unwrap() < 2.95, "{refused}");
     place.dev.server.signal(Signal::CONT);
