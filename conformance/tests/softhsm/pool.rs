@@ -1,6 +1,6 @@
 //! Several tokens as one: what one of them can't do, another does.
 
-use super::{PIN, READY, SoftHsm, patience, runtime, signal, stop};
+use super::{READY, SoftHsm, lies, patience, runtime, signal, stop};
 use holdfast_conformance::doubles::{Journal, Records, Sim};
 use holdfast_conformance::keystore::suite;
 use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, name, new_key, sign};
@@ -12,7 +12,6 @@ use holdfast_keystore::pkcs11::message::{Reply, Request};
 use holdfast_keystore::pkcs11::{Condition, Distribution, Launch, Member, Patience, Pool, TokenStore};
 use holdfast_keystore::software::RootKey;
 use std::cell::Cell;
-use std::ffi::OsString;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -93,19 +92,10 @@ fn a_pool_in_health_is_asked_once() {
     });
 }
 
-fn liar(lie: &str) -> Launch {
-    Launch {
-        arguments: ["a_lying_worker", "--exact", "--ignored", "--nocapture"].map(OsString::from).to_vec(),
-        environment: vec![("LIE".into(), lie.into())],
-        sessions: 1,
-        ..Launch::new("module", "token", Secret::from(PIN))
-    }
-}
-
 /// Two members that take so long, each with one session, in a closed loop of so many callers until `end` have been answered: what was asked of a
 /// second member by then, hedged and late, and who had no answer in time.
-async fn loaded(lies: [&str; 2], patience: Duration, callers: usize, end: usize) -> (u64, u64, usize) {
-    let launches = lies.map(|lie| named(lie, Launch { overdue: READY, ..liar(lie) }));
+async fn loaded(who: [&str; 2], patience: Duration, callers: usize, end: usize) -> (u64, u64, usize) {
+    let launches = who.map(|lie| named(lie, Launch { overdue: READY, ..lies(lie) }));
     let pool = Pool::start(launches.into(), Distribution::Vendor, 1).unwrap();
     for member in pool.members() {
         member.ready(READY).await.unwrap();
@@ -164,7 +154,7 @@ fn a_silent_member_fails_nobody() {
 #[test]
 fn members_share_the_processors_while_they_work() {
     runtime().block_on(async {
-        let launch = || Launch { processors: 8, overdue: READY, probe: READY, ..liar("share") };
+        let launch = || Launch { processors: 8, overdue: READY, probe: READY, ..lies("share") };
         let launches = ["a", "b"].map(|name| named(name, launch()));
         let pool = Pool::start(launches.into(), Distribution::Vendor, 1).unwrap();
         for member in pool.members() {
@@ -347,7 +337,7 @@ fn without_any_member_there_is_an_answer_at_once_and_everything_again_when_one_i
 fn a_wrong_result_ejects_its_member() {
     let hsm = SoftHsm::new("pool");
     runtime().block_on(async {
-        let launches = vec![named("honest", hsm.launch("pool")), named("liar", liar("wrong-later"))];
+        let launches = vec![named("honest", hsm.launch("pool")), named("liar", lies("wrong-later"))];
         let rig = found(over(launches, 1, 1, patience()).await).await;
         member(&rig, "liar").drain();
         rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
