@@ -1,8 +1,9 @@
 //! A key service of Google Workspace's client-side encryption in software custody: two tokens verified, policy, a durable record.
 
+use crate::Turns;
 use crate::gateway::{self, Gateway};
 use crate::load::{self, Exchange};
-use crate::report::Report;
+use crate::report::{Report, Sum};
 use anyhow::{Context as _, Result};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair;
@@ -11,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 const HOST: &str = "kacls.bench.example";
 const URL: &str = "https://kacls.bench.example/cse";
@@ -31,7 +32,7 @@ when { context.protocol == "google-cse" && context.request.hasTag("role") };
 pub(crate) async fn measure(
     holdfast: &Path,
     within: &Path,
-    (connections, time): (&[usize], Duration),
+    (connections, turns): (&[usize], Turns),
     report: &mut Report,
 ) -> Result<()> {
     let config = within.join("cse.toml");
@@ -52,10 +53,12 @@ pub(crate) async fn measure(
     let answer: Value = serde_json::from_slice(&answer)?;
     answer.get("wrapped_key").with_context(|| format!("nothing was wrapped: {answer}"))?;
     for connections in connections.iter().copied() {
-        let sum = gateway.closed(&exchange, connections, time).await?;
+        let sum = gateway.closed(&exchange, connections, turns).await?;
         report.cse.push(sum.row("CSE wrap", connections));
     }
-    let sum = gateway.steady(&exchange, (64, STEADY), time).await?;
+    let (measured, cpu) = gateway.steady(&exchange, (64, STEADY), turns.all()).await?;
+    let mut sum = Sum::default();
+    sum.add(measured, cpu);
     report.cse.push(sum.row(&format!("CSE wrap, {STEADY}/s"), 64));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The gateway under load: a dev directory with everything on, used as anybody uses it.
 
-use crate::TURNS;
-use crate::load::{self, Exchange, Length, Target};
+use crate::Turns;
+use crate::load::{self, Exchange, Length, Measured, Target};
 use crate::machine::Server;
 use crate::report::Sum;
 use anyhow::{Context as _, Result};
@@ -109,24 +109,29 @@ impl Gateway {
         self.request("POST", &format!("/keys/{key}/sign"), body)
     }
 
-    /// One request again and again over so many connections, in turns of which the first does not count; its workers' CPU with the gateway's.
-    pub(crate) async fn closed(
-        &self,
-        exchange: &Exchange,
-        connections: usize,
-        time: Duration,
-    ) -> Result<Sum> {
+    /// One request again and again over so many connections, in turns of which the first does not count.
+    pub(crate) async fn closed(&self, exchange: &Exchange, connections: usize, turns: Turns) -> Result<Sum> {
         let mut sum = Sum::default();
-        for turn in 0..=TURNS {
-            let before = self.server.cpu_with_children()?;
-            let exchange = std::slice::from_ref(exchange);
-            let measured = load::run(self.target, exchange, connections, Length::For(time / TURNS)).await?;
-            let cpu = self.server.cpu_with_children()?.saturating_sub(before);
+        for turn in 0..=turns.count {
+            let (measured, cpu) = self.turn(exchange, connections, turns.each).await?;
             if turn > 0 {
                 sum.add(measured, cpu);
             }
         }
         Ok(sum)
+    }
+
+    /// One such turn, and its workers' CPU with the gateway's.
+    pub(crate) async fn turn(
+        &self,
+        exchange: &Exchange,
+        connections: usize,
+        time: Duration,
+    ) -> Result<(Measured, Duration)> {
+        let before = self.server.cpu_with_children()?;
+        let exchange = std::slice::from_ref(exchange);
+        let measured = load::run(self.target, exchange, connections, Length::For(time)).await?;
+        Ok((measured, self.server.cpu_with_children()?.saturating_sub(before)))
     }
 
     /// The same at a steady rate.
@@ -135,11 +140,9 @@ impl Gateway {
         exchange: &Exchange,
         (connections, per_second): (u32, u32),
         time: Duration,
-    ) -> Result<Sum> {
+    ) -> Result<(Measured, Duration)> {
         let before = self.server.cpu_with_children()?;
         let measured = load::paced(self.target, exchange, connections, per_second, time).await?;
-        let mut sum = Sum::default();
-        sum.add(measured, self.server.cpu_with_children()?.saturating_sub(before));
-        Ok(sum)
+        Ok((measured, self.server.cpu_with_children()?.saturating_sub(before)))
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -54,6 +55,57 @@ pub(crate) struct Measured {
     pub(crate) elapsed: Duration,
     /// Microseconds.
     pub(crate) latencies: Vec<u32>,
+    /// Answered with an error.
+    pub(crate) refused: usize,
+}
+
+impl Measured {
+    /// Of answers that are errors a loop takes one in a hundred: a disk that stood still for a moment. More of them are not what is measured.
+    const REFUSED: usize = 100;
+
+    /// # Errors
+    /// If more were refused than that: the first such answer.
+    fn new(elapsed: Duration, of: impl IntoIterator<Item = Answers>) -> Result<Self> {
+        let (mut latencies, mut refused) = (vec![], vec![]);
+        for answers in of {
+            latencies.extend(answers.latencies);
+            refused.extend(answers.refused);
+        }
+        let measured = Self { elapsed, refused: refused.len(), latencies };
+        match refused.first() {
+            Some(first) if refused.len() * Self::REFUSED > measured.latencies.len() => {
+                bail!("{} of {} were refused, as: {first}", refused.len(), measured.latencies.len())
+            }
+            _ => Ok(measured),
+        }
+    }
+
+    /// Microseconds of the server's CPU a request.
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub(crate) fn cpu_us(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e6 / self.latencies.len().max(1) as f64
+    }
+}
+
+/// What came over one connection.
+struct Answers {
+    latencies: Vec<u32>,
+    /// What the answers say that are errors.
+    refused: Vec<String>,
+}
+
+impl Answers {
+    fn new(most: usize) -> Self {
+        Self { latencies: Vec::with_capacity(most), refused: vec![] }
+    }
+
+    fn add(&mut self, waited: Duration, answer: Answer, buffer: &[u8]) -> Result<()> {
+        self.latencies.push(u32::try_from(waited.as_micros())?);
+        if !answer.is_good {
+            self.refused.push(String::from_utf8_lossy(buffer).into_owned());
+        }
+        Ok(())
+    }
 }
 
 /// Loads a server over so many connections, which take the requests in turn.
@@ -76,7 +128,7 @@ pub(crate) async fn run(
         .map(|(first, mut stream)| {
             let requests = Arc::clone(&requests);
             tokio::spawn(async move {
-                let mut latencies = Vec::with_capacity(1 << 16);
+                let mut answers = Answers::new(1 << 16);
                 let mut buffer = Vec::with_capacity(16 << 10);
                 let mut now = Instant::now();
                 let mut at = first;
@@ -87,22 +139,29 @@ pub(crate) async fn run(
                         Length::Once => requests.get(at),
                     };
                     let Some(Exchange { request }) = next else { break };
-                    exchange_once(&mut stream, request, &mut buffer).await?;
+                    let answer = exchange_once(&mut stream, request, &mut buffer).await?;
                     let after = Instant::now();
-                    latencies.push(u32::try_from((after - now).as_micros())?);
+                    if let Length::Once = length {
+                        answer.expect(&buffer)?;
+                    }
+                    answers.add(after - now, answer, &buffer)?;
                     now = after;
                     at += connections;
                 }
-                anyhow::Ok(latencies)
+                anyhow::Ok(answers)
             })
         })
         .collect();
-    let mut latencies = Vec::new();
+    let answers = all(tasks).await?;
+    Measured::new(begin.elapsed(), answers)
+}
+
+async fn all(tasks: Vec<JoinHandle<Result<Answers>>>) -> Result<Vec<Answers>> {
+    let mut answers = Vec::with_capacity(tasks.len());
     for task in tasks {
-        latencies.extend(task.await??);
+        answers.push(task.await??);
     }
-    let elapsed = begin.elapsed();
-    Ok(Measured { elapsed, latencies })
+    Ok(answers)
 }
 
 /// So many requests a second, whatever the answers take, spread over connections: each waits from when it was due.
@@ -124,31 +183,29 @@ pub(crate) async fn paced(
     for (number, mut stream) in (0_u32..).zip(streams) {
         let exchange = exchange.clone();
         tasks.push(tokio::spawn(async move {
-            let mut latencies = Vec::with_capacity(1 << 14);
+            let mut answers = Answers::new(1 << 14);
             let mut buffer = Vec::with_capacity(16 << 10);
             let mut due = begin + each * number / connections;
             while due < begin + time {
                 tokio::time::sleep_until(due.into()).await;
-                exchange_once(&mut stream, &exchange.request, &mut buffer).await?;
-                latencies.push(u32::try_from(due.elapsed().as_micros())?);
+                let answer = exchange_once(&mut stream, &exchange.request, &mut buffer).await?;
+                answers.add(due.elapsed(), answer, &buffer)?;
                 due += each;
             }
-            anyhow::Ok(latencies)
+            anyhow::Ok(answers)
         }));
     }
-    let mut latencies = Vec::new();
-    for task in tasks {
-        latencies.extend(task.await??);
-    }
-    Ok(Measured { elapsed: begin.elapsed(), latencies })
+    let answers = all(tasks).await?;
+    Measured::new(begin.elapsed(), answers)
 }
 
 /// Asks once and gives the answer's body.
 pub(crate) async fn ask(target: Target, exchange: &Exchange) -> Result<Vec<u8>> {
     let mut stream = connect(&connector()?, target).await?;
     let mut buffer = Vec::new();
-    let body = exchange_once(&mut stream, &exchange.request, &mut buffer).await?;
-    Ok(buffer.split_off(body.min(buffer.len())))
+    let answer = exchange_once(&mut stream, &exchange.request, &mut buffer).await?;
+    answer.expect(&buffer)?;
+    Ok(buffer.split_off(answer.body.min(buffer.len())))
 }
 
 async fn connect(connector: &TlsConnector, target: Target) -> Result<TlsStream<TcpStream>> {
@@ -170,44 +227,61 @@ fn connector() -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Gives where in the buffer the body begins.
+/// An answer in a buffer.
+#[derive(Clone, Copy)]
+struct Answer {
+    is_good: bool,
+    /// Where the body begins, and where it ends.
+    body: usize,
+    end: usize,
+}
+
+impl Answer {
+    /// # Errors
+    /// If it is one itself.
+    fn expect(self, buffer: &[u8]) -> Result<()> {
+        if !self.is_good {
+            bail!("answered {}", String::from_utf8_lossy(buffer));
+        }
+        Ok(())
+    }
+}
+
 async fn exchange_once(
     stream: &mut TlsStream<TcpStream>,
     request: &[u8],
     buffer: &mut Vec<u8>,
-) -> Result<usize> {
+) -> Result<Answer> {
     stream.write_all(request).await?;
     stream.flush().await?;
     buffer.clear();
-    let (body, total) = loop {
+    let answer = loop {
         if stream.read_buf(buffer).await? == 0 {
             bail!("the server closed the connection");
         }
-        if let Some(found) = response_length(buffer)? {
+        if let Some(found) = announced(buffer)? {
             break found;
         }
     };
-    while buffer.len() < total {
+    while buffer.len() < answer.end {
         if stream.read_buf(buffer).await? == 0 {
             bail!("the server closed the connection");
         }
     }
-    Ok(body)
+    Ok(answer)
 }
 
-/// Where the body begins, and where it ends; `None` while the header is incomplete.
-fn response_length(buffer: &[u8]) -> Result<Option<(usize, usize)>> {
+/// What the head says; `None` while that is incomplete.
+fn announced(buffer: &[u8]) -> Result<Option<Answer>> {
     let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(buffer.get(..end).unwrap_or_default())?;
-    if !head.starts_with("HTTP/1.1 20") {
-        bail!("answered {}: {}", head.lines().next().unwrap_or_default(), String::from_utf8_lossy(buffer));
-    }
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())
     });
     let length = length.context("no content-length")??;
-    Ok(Some((end + 4, end + 4 + length)))
+    let (is_good, body) = (head.starts_with("HTTP/1.1 20"), end + 4);
+    Ok(Some(Answer { is_good, body, end: body + length }))
 }
 
 #[derive(Debug)]

@@ -25,7 +25,22 @@ use report::{Report, Sum};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Turns of each closed loop.
+/// Turns of a loop: whatever else the machine does meanwhile then meets all who are measured in turns.
+#[derive(Clone, Copy)]
+struct Turns {
+    count: u32,
+    /// How long one lasts.
+    each: Duration,
+}
+
+impl Turns {
+    /// How long all of them last.
+    fn all(self) -> Duration {
+        self.each * self.count
+    }
+}
+
+/// A measurement's time is for so many turns, unless more are asked for.
 const TURNS: u32 = 5;
 
 /// Measures a gateway.
@@ -74,6 +89,9 @@ struct Run {
     /// Seconds a measurement
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Turns of a closed loop and of a token's: each a fifth of a measurement's time, so that more take longer
+    #[arg(long, default_value_t = TURNS)]
+    turns: u32,
     /// Connections in the closed loop
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
     connections: Vec<usize>,
@@ -148,8 +166,9 @@ impl Run {
         report.cold_build_seconds = self.cold_build_seconds;
         let wanted = |part| self.only.is_empty() || self.only.contains(&part);
         let time = Duration::from_secs(self.seconds);
+        let turns = Turns { count: self.turns, each: time / TURNS };
         if wanted(Part::Load) {
-            self.load(within, time, &mut report).await?;
+            self.load(within, turns, &mut report).await?;
         }
         if wanted(Part::Log) {
             for writers in [1, 64] {
@@ -163,15 +182,15 @@ impl Run {
         }
         if wanted(Part::Token) && token::is_there() {
             progress("a token");
-            token::measure(within, time / 2, &mut report).await?;
+            token::measure(within, Turns { each: turns.each / 2, ..turns }, &mut report).await?;
         }
         if wanted(Part::Xks) && token::is_there() {
             progress("an external key store");
-            xks::measure(&self.holdfast, within, (&self.connections, time), &mut report).await?;
+            xks::measure(&self.holdfast, within, (&self.connections, turns), &mut report).await?;
         }
         if wanted(Part::Cse) {
             progress("a key service");
-            cse::measure(&self.holdfast, within, (&self.connections, time), &mut report).await?;
+            cse::measure(&self.holdfast, within, (&self.connections, turns), &mut report).await?;
         }
         if wanted(Part::Resealing) {
             progress("resealing");
@@ -186,7 +205,7 @@ impl Run {
     }
 
     /// In turns, so that whatever else the machine does meanwhile is the same for all.
-    async fn load(&self, within: &Path, time: Duration, report: &mut Report) -> Result<()> {
+    async fn load(&self, within: &Path, turns: Turns, report: &mut Report) -> Result<()> {
         let bare = bare::start().await?;
         let gateway = loaded(&self.holdfast, &within.join("load")).await?;
         let other = match &self.against {
@@ -204,12 +223,11 @@ impl Run {
             progress(&format!("{connections} connections"));
             let mut sums = vec![Sum::default(); loads.len()];
             // The first turn is thrown away: caches, allocator and TCP windows as in the middle of a day.
-            for turn in 0..=TURNS {
+            for turn in 0..=turns.count {
                 for ((_, server, target, exchange), sum) in loads.iter().zip(&mut sums) {
                     let exchange = std::slice::from_ref(exchange);
                     let before = server.cpu()?;
-                    let measured =
-                        load::run(*target, exchange, connections, Length::For(time / TURNS)).await?;
+                    let measured = load::run(*target, exchange, connections, Length::For(turns.each)).await?;
                     let cpu = server.cpu()?.saturating_sub(before);
                     if turn > 0 {
                         sum.add(measured, cpu);

@@ -2,7 +2,7 @@
 
 use crate::load::Measured;
 use crate::machine::Machine;
-use crate::sample::Figures;
+use crate::sample::{Figures, Spread};
 use anyhow::Result;
 use serde::Serialize;
 use std::time::Duration;
@@ -17,11 +17,33 @@ pub(crate) struct Row {
     server_cpu_us_per_request: f64,
     p50_us: u32,
     p99_us: u32,
+    /// Answered with an error: a server says that it is late where its disk stands still.
+    refused: usize,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn rate(count: usize, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64()
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            name,
+            connections,
+            requests: _,
+            requests_per_second,
+            server_cpu_us_per_request,
+            p50_us,
+            p99_us,
+            refused,
+        } = self;
+        write!(f, "{name:<26} {connections:>3} connections: {requests_per_second:>7.0}/s, ")?;
+        write!(
+            f,
+            "CPU {server_cpu_us_per_request:.1} us, p50 {p50_us} us, p99 {p99_us} us, {refused} refused"
+        )
+    }
 }
 
 /// What a closed loop's turns add up to.
@@ -30,11 +52,13 @@ pub(crate) struct Sum {
     latencies: Vec<u32>,
     elapsed: Duration,
     cpu: Duration,
+    refused: usize,
 }
 
 impl Sum {
-    pub(crate) fn add(&mut self, Measured { elapsed, latencies }: Measured, cpu: Duration) {
+    pub(crate) fn add(&mut self, Measured { elapsed, latencies, refused }: Measured, cpu: Duration) {
         self.latencies.extend(latencies);
+        self.refused += refused;
         self.elapsed += elapsed;
         self.cpu += cpu;
     }
@@ -51,6 +75,7 @@ impl Sum {
             server_cpu_us_per_request: self.cpu.as_secs_f64() * 1e6 / requests.max(1) as f64,
             p50_us: percentile(&self.latencies, 50),
             p99_us: percentile(&self.latencies, 99),
+            refused: self.refused,
         }
     }
 }
@@ -122,6 +147,9 @@ pub(crate) struct TokenRow {
     /// The module in other processes, by the least that this takes.
     pub(crate) apart: Figures,
     pub(crate) through: Figures,
+    /// Microseconds of CPU beyond the module's in the same turn.
+    pub(crate) apart_beyond: Spread,
+    pub(crate) through_beyond: Spread,
     /// Operations that a second member was asked for too, since the first was slow or late.
     pub(crate) repeated: u64,
 }
@@ -131,8 +159,10 @@ pub(crate) struct TokenRow {
 pub(crate) struct XksRow {
     #[serde(flatten)]
     pub(crate) row: Row,
-    /// What the module alone takes for one, 8 at once, in the same run.
+    /// What the module alone takes for one, 8 at once, in turns with the gateway.
     pub(crate) module_cpu_us: f64,
+    /// Microseconds of CPU beyond the module's in the same turn.
+    pub(crate) beyond: Spread,
 }
 
 /// A closed loop over a pool of two, while something happens to one of them.
@@ -310,7 +340,7 @@ impl Report {
                 "a token: its module directly; called from another process by the least that this takes; through a pool"
             );
             println!(
-                "{:<32}{:>8}{:>9}{:>9}{:>9}{:>7}{:>10}{:>8}{:>8}{:>10}{:>8}{:>8}{:>8}",
+                "{:<32}{:>8}{:>9}{:>9}{:>9}{:>7}{:>10}{:>20}{:>20}{:>10}{:>8}{:>8}{:>8}",
                 "",
                 "at once",
                 "direct/s",
@@ -326,16 +356,24 @@ impl Report {
                 "twice"
             );
         }
-        for TokenRow { operation, at_once, direct, apart, through, repeated } in &self.tokens {
+        for row in &self.tokens {
+            let TokenRow {
+                operation,
+                at_once,
+                direct,
+                apart,
+                through,
+                apart_beyond,
+                through_beyond,
+                repeated,
+            } = row;
             println!(
-                "{operation:<32}{at_once:>8}{:>9.0}{:>9.0}{:>9.0}{:>7.2}{:>10.1}{:>+8.1}{:>+8.1}{:>10.1}{:>+8.1}{:>+8.1}{repeated:>8}",
+                "{operation:<32}{at_once:>8}{:>9.0}{:>9.0}{:>9.0}{:>7.2}{:>10.1}{apart_beyond:>20}{through_beyond:>20}{:>10.1}{:>+8.1}{:>+8.1}{repeated:>8}",
                 direct.per_second,
                 apart.per_second,
                 through.per_second,
                 through.per_second / direct.per_second,
                 direct.cpu_us,
-                apart.cpu_us - direct.cpu_us,
-                through.cpu_us - direct.cpu_us,
                 direct.p50_us,
                 apart.p50_us - direct.p50_us,
                 through.p50_us - direct.p50_us,
@@ -346,22 +384,11 @@ impl Report {
                 "a pool of two, 16 callers, one member: {what:<12} {requests:>8} requests, {failed} failed, p50 {p50_ms:.2} ms, p99 {p99_ms:.1} ms, longest {longest_ms:.1} ms"
             );
         }
-        for XksRow { row, module_cpu_us } in &self.xks {
-            let Row {
-                name, connections, requests_per_second, server_cpu_us_per_request, p50_us, p99_us, ..
-            } = row;
-            println!(
-                "{name:<26} {connections:>3} connections: {requests_per_second:>7.0}/s, CPU {server_cpu_us_per_request:.1} us, {:.1} above the module's {module_cpu_us:.1}, p50 {p50_us} us, p99 {p99_us} us",
-                server_cpu_us_per_request - module_cpu_us
-            );
+        for XksRow { row, module_cpu_us, beyond } in &self.xks {
+            println!("{row}, of CPU {beyond} us above the module's {module_cpu_us:.1}");
         }
         for row in &self.cse {
-            let Row {
-                name, connections, requests_per_second, server_cpu_us_per_request, p50_us, p99_us, ..
-            } = row;
-            println!(
-                "{name:<26} {connections:>3} connections: {requests_per_second:>7.0}/s, CPU {server_cpu_us_per_request:.1} us, p50 {p50_us} us, p99 {p99_us} us"
-            );
+            println!("{row}");
         }
         if let Some(resealing) = &self.resealing {
             resealing.print();

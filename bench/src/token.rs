@@ -1,10 +1,11 @@
 //! A token of SoftHSM2: its module called directly, by as many threads with a session each, and through a pool of two worker processes. The same
 //! keys, the same process time.
 
+use crate::Turns;
 use crate::machine;
 use crate::module::{self, LABEL, NUMBER, OPERATIONS, Operation, PIN, Subject, TEXT, What};
 use crate::report::{FaultRow, Report, TokenRow, percentile};
-use crate::sample::{Figures, Sample, nanos};
+use crate::sample::{Sample, Spread, nanos};
 use anyhow::{Context as _, Result, bail, ensure};
 use aws_lc_rs::digest::{SHA256, digest};
 pub(crate) use holdfast_conformance::softhsm::MODULE;
@@ -29,16 +30,13 @@ type Point = Arc<[u8]>;
 /// One at a time, and so many at once.
 const AT_ONCE: [u32; 2] = [1, 8];
 
-/// The module and the pool take turns, so often, so that what else the machine is at meets both.
-const TURNS: u32 = 5;
-
 /// Whether there is a module to measure.
 pub(crate) fn is_there() -> bool {
     Path::new(MODULE).is_file()
 }
 
 /// Measures, with a token of its own.
-pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) -> Result<()> {
+pub(crate) async fn measure(within: &Path, turns: Turns, report: &mut Report) -> Result<()> {
     let token = made(within)?;
     let conf = token.conf();
     let environment = vec![(OsString::from("SOFTHSM2_CONF"), conf.clone().into_os_string())];
@@ -66,14 +64,14 @@ pub(crate) async fn measure(within: &Path, time: Duration, report: &mut Report) 
     let pool = Arc::new(started(vec![launch("a"), launch("b")]).await?);
     for operation in OPERATIONS {
         for at_once in AT_ONCE {
-            report.tokens.push(row(&pool, &conf, subject(operation), operation.name, at_once, time).await?);
+            report.tokens.push(row(&pool, &conf, subject(operation), operation.name, at_once, turns).await?);
         }
     }
     // One at a time, what is added is mostly how long a processor that was halted takes to wake.
     let awake = Awake::start()?;
     for operation in OPERATIONS {
         let name = format!("{}, awake", operation.name);
-        report.tokens.push(row(&pool, &conf, subject(operation), &name, 1, time).await?);
+        report.tokens.push(row(&pool, &conf, subject(operation), &name, 1, turns).await?);
     }
     drop(awake);
     faults(&pool, report).await
@@ -85,22 +83,31 @@ async fn row(
     subject: Subject,
     name: &str,
     at_once: u32,
-    time: Duration,
+    turns: Turns,
 ) -> Result<TokenRow> {
     let [mut direct, mut apart, mut through] = std::array::from_fn(|_| Sample::default());
     let failed = || pool.reports().iter().map(|member| member.failed).sum::<u64>();
     let repeated = || pool.repeats().0 + pool.repeats().1;
     let (failed_before, repeated_before) = (failed(), repeated());
-    for _ in 0..TURNS {
-        direct.add(module::directly(conf, &subject, at_once, time / TURNS)?);
-        apart.add(module::apart(conf, &subject, at_once, time / TURNS)?);
-        through.add(pooled(pool, &subject, at_once, time / TURNS).await?);
+    let [mut apart_beyond, mut through_beyond] = [vec![], vec![]];
+    // The module and the pool take turns, so that what else the machine is at meets both.
+    for _ in 0..turns.count {
+        let module = module::directly(conf, &subject, at_once, turns.each)?;
+        let bare = module::apart(conf, &subject, at_once, turns.each)?;
+        let pooled = pooled(pool, &subject, at_once, turns.each).await?;
+        apart_beyond.push(bare.cpu_us() - module.cpu_us());
+        through_beyond.push(pooled.cpu_us() - module.cpu_us());
+        direct.add(module);
+        apart.add(bare);
+        through.add(pooled);
     }
+    let [apart_beyond, through_beyond] = [apart_beyond, through_beyond].map(Spread::of);
     let [direct, apart, through] = [direct, apart, through].map(Sample::figures);
     // A pool in which something fails is not what is measured.
     ensure!(failed() == failed_before, "a member failed {} times at {name}", failed() - failed_before);
     let repeated = repeated() - repeated_before;
-    Ok(TokenRow { operation: name.to_owned(), at_once, direct, apart, through, repeated })
+    let operation = name.to_owned();
+    Ok(TokenRow { operation, at_once, direct, apart, through, apart_beyond, through_beyond, repeated })
 }
 
 async fn started(launches: Vec<Launch>) -> Result<Pool> {
@@ -120,8 +127,21 @@ async fn make(pool: &Pool, Operation { algorithm, id, .. }: Operation) -> Result
     made.await.result?.with_context(|| format!("the token does not make {algorithm}"))
 }
 
-/// What AES-GCM takes in this token's module alone.
-pub(crate) async fn alone(conf: &Path, time: Duration) -> Result<Figures> {
+/// What AES-GCM takes in this token's module alone, 8 at once.
+pub(crate) struct Alone<'a> {
+    conf: &'a Path,
+    seal: Subject,
+}
+
+impl Alone<'_> {
+    /// One turn of it.
+    pub(crate) fn turn(&self, time: Duration) -> Result<Sample> {
+        module::directly(self.conf, &self.seal, 8, time)
+    }
+}
+
+/// Makes the key that it takes.
+pub(crate) async fn alone(conf: &Path) -> Result<Alone<'_>> {
     let launch = Launch {
         name: "a".to_owned(),
         arguments: vec![OsString::from("hsm-worker")],
@@ -132,7 +152,7 @@ pub(crate) async fn alone(conf: &Path, time: Duration) -> Result<Figures> {
     let [seal, _, _, _] = OPERATIONS;
     let point = make(&pool, seal).await?;
     drop(pool);
-    Ok(module::directly(conf, &Subject { operation: seal, point }, 8, time)?.figures())
+    Ok(Alone { conf, seal: Subject { operation: seal, point } })
 }
 
 /// What goes wrong with one member, and when, from the beginning of the loop.

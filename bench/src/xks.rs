@@ -1,9 +1,10 @@
 //! An external key store of AWS KMS with its keys in a token of SoftHSM2: TLS, signatures, policy, durable records, everything on.
 
 use crate::gateway::{self, Gateway};
-use crate::load::Exchange;
-use crate::report::{Report, XksRow};
-use crate::{module, token};
+use crate::load::{Exchange, Measured};
+use crate::report::{Report, Sum, XksRow};
+use crate::sample::{Sample, Spread};
+use crate::{Turns, module, token};
 use anyhow::{Context as _, Result};
 use holdfast_core::{Secret, Timestamp};
 use holdfast_wire::sigv4::Signer;
@@ -25,12 +26,12 @@ when { context.protocol == "aws-xks" && context.request.hasTag("kmsKeyArn") && c
 pub(crate) async fn measure(
     holdfast: &Path,
     within: &Path,
-    (connections, time): (&[usize], Duration),
+    (connections, turns): (&[usize], Turns),
     report: &mut Report,
 ) -> Result<()> {
     let token = token::made(within)?;
     let conf = token.conf();
-    let alone = token::alone(&conf, time / 2).await?;
+    let alone = token::alone(&conf).await?;
     let config = within.join("xks.toml");
     std::fs::write(
         &config,
@@ -48,14 +49,45 @@ pub(crate) async fn measure(
     let [plain, checked] = exchanges(&gateway).await?;
     for (name, exchange) in [("XKS encrypt", plain), ("XKS encrypt, CDIV", checked)] {
         for connections in connections.iter().copied() {
-            let sum = gateway.closed(&exchange, connections, time).await?;
-            report.xks.push(XksRow { row: sum.row(name, connections), module_cpu_us: alone.cpu_us });
+            let mut tally = Tally::default();
+            // What comes before the first is thrown away: caches, allocator and TCP windows as in the middle of a day.
+            gateway.turn(&exchange, connections, turns.each).await?;
+            for _ in 0..turns.count {
+                let module = alone.turn(turns.each / 2)?;
+                tally.add(module, gateway.turn(&exchange, connections, turns.each).await?);
+            }
+            report.xks.push(tally.row(name, connections));
         }
-        let sum = gateway.steady(&exchange, (32, PROVIDERS), time).await?;
-        let name = format!("{name}, {PROVIDERS}/s");
-        report.xks.push(XksRow { row: sum.row(&name, 32), module_cpu_us: alone.cpu_us });
+        let mut tally = Tally::default();
+        let module = alone.turn(turns.each)?;
+        tally.add(module, gateway.steady(&exchange, (32, PROVIDERS), turns.all()).await?);
+        report.xks.push(tally.row(&format!("{name}, {PROVIDERS}/s"), 32));
     }
     Ok(())
+}
+
+/// What the module alone and the gateway took in turns.
+#[derive(Default)]
+struct Tally {
+    module: Sample,
+    gateway: Sum,
+    beyond: Vec<f64>,
+}
+
+impl Tally {
+    fn add(&mut self, module: Sample, (measured, cpu): (Measured, Duration)) {
+        self.beyond.push(measured.cpu_us(cpu) - module.cpu_us());
+        self.module.add(module);
+        self.gateway.add(measured, cpu);
+    }
+
+    fn row(self, name: &str, connections: usize) -> XksRow {
+        XksRow {
+            row: self.gateway.row(name, connections),
+            module_cpu_us: self.module.cpu_us(),
+            beyond: Spread::of(self.beyond),
+        }
+    }
 }
 
 fn pin_file(within: &Path) -> Result<std::path::PathBuf> {

@@ -17,7 +17,7 @@ pub(crate) struct Bench {
     /// Also a cold release build, which is what a newcomer waits for: takes minutes
     #[arg(long)]
     build: bool,
-    /// For `holdfast-bench run`: --seconds N, --connections 1,16,64, --only load,log,growth,files,token,xks,cse,resealing, --keys N, --versions N, --policies N,
+    /// For `holdfast-bench run`: --seconds N, --turns N, --connections 1,16,64, --only load,log,growth,files,token,xks,cse,resealing, --keys N, --versions N, --policies N,
     /// --mib N
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
