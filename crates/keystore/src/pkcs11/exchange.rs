@@ -1,6 +1,6 @@
 //! The gateway's end of the socket that a worker's sessions share: short requests, as many at once as are let in, and their replies as they come.
 //!
-//! A packet is a frame. The kernel gives each to whichever session asks for work next, so that none waits behind a slow one while another
+//! A packet is a frame, or as many replies as a session has ready. The kernel gives each request to whichever session asks for work next, so that none waits behind a slow one while another
 //! is idle, and a busy worker finds its next request without going to sleep. What is longer than a packet goes over a lane, and so does what
 //! may take seconds.
 
@@ -118,7 +118,8 @@ impl Exchange {
         let (number, reply) = self.places().take().ok_or_else(ended)?;
         self.owed.fetch_add(1, Ordering::Relaxed);
         let claim = Claim { exchange: self, number };
-        let mut packet = Buffer::default();
+        // What grows leaves a copy behind.
+        let mut packet = Buffer::new(Vec::with_capacity(AROUND + request.input_len()));
         request
             .encode(number, &mut packet)
             .map_err(|NotAFrame| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -184,7 +185,8 @@ impl Exchange {
 
     /// What is there; gives whether that was all. Where nothing is owed any more, nobody looks whether there is more.
     fn receive(&self, packet: &mut [u8]) -> io::Result<bool> {
-        for _ in 0..AT_A_TIME {
+        let mut brought = 0;
+        while brought < AT_A_TIME {
             let length = match rustix::net::recv(&self.socket, &mut *packet, RecvFlags::TRUNC) {
                 Ok((_, 0)) => return Err(ended()),
                 Ok((_, length)) => length,
@@ -195,10 +197,9 @@ impl Exchange {
             };
             // As long as it says it is, and no longer than a packet.
             let received = packet.get_mut(..length).ok_or_else(broken)?;
-            let answered = self.answer(received);
+            let answered = self.answer_all(received);
             received.zeroize();
-            answered?;
-            self.room.notify_one();
+            brought += answered?;
             if self.owed() == 0 {
                 return Ok(true);
             }
@@ -206,14 +207,28 @@ impl Exchange {
         Ok(false)
     }
 
+    /// Brings the replies of a packet to those who wait for them; gives how many there were.
+    fn answer_all(&self, packet: &[u8]) -> io::Result<usize> {
+        // Nobody is answered by what is not by the protocol to its end.
+        if frames(packet).any(|frame| frame.is_none()) {
+            return Err(broken());
+        }
+        let mut answered = 0;
+        for frame in frames(packet).flatten() {
+            self.answer(frame)?;
+            answered += 1;
+        }
+        Ok(answered)
+    }
+
     /// Brings a reply to whoever waits for it.
-    fn answer(&self, packet: &[u8]) -> io::Result<()> {
-        let frame = frame_of(packet).ok_or_else(broken)?;
+    fn answer(&self, frame: &[u8]) -> io::Result<()> {
         let number = frame.first_chunk().copied().map(u32::from_be_bytes).ok_or_else(broken)?;
         let waiting = self.places().give_back(number).ok_or_else(broken)?;
         self.owed.fetch_sub(1, Ordering::Relaxed);
         // Nobody may wait any longer.
         drop(waiting.send(Buffer::new(frame.to_vec())));
+        self.room.notify_one();
         Ok(())
     }
 
@@ -293,8 +308,24 @@ impl Answer {
 
 /// The frame that a packet is, without its length.
 pub(super) fn frame_of(packet: &[u8]) -> Option<&[u8]> {
-    let (head, frame) = packet.split_first_chunk()?;
-    (frame_len(*head) == Ok(frame.len())).then_some(frame)
+    let mut all = frames(packet);
+    all.next().flatten().filter(|_| all.next().is_none())
+}
+
+/// The frames of a packet, each without its length; none, and then no more, for what is not one.
+pub(super) fn frames(mut packet: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    std::iter::from_fn(move || {
+        let rest = std::mem::take(&mut packet);
+        let (head, rest) = match rest.split_first_chunk() {
+            Some(split) => split,
+            None => return (!rest.is_empty()).then_some(None),
+        };
+        let split = frame_len(*head).ok().and_then(|length| rest.split_at_checked(length));
+        Some(split.map(|(frame, rest)| {
+            packet = rest;
+            frame
+        }))
+    })
 }
 
 fn ended() -> io::Error {
@@ -367,6 +398,16 @@ mod tests {
                 assert_eq!(sent.answer().await.unwrap().reply().unwrap(), Reply::Done(&bytes(at)));
             }
         }
+        let mut waiting = many_sent(&exchange, 20).await;
+        let numbers: Vec<_> = waiting.iter().map(|_| request(&worker)).collect();
+        let together = numbers
+            .iter()
+            .rev()
+            .flat_map(|number| packet(*number, &Reply::Done(&number.to_be_bytes())).to_vec());
+        put(&worker, &together.collect::<Vec<_>>());
+        for (sent, number) in waiting.iter_mut().zip(numbers) {
+            assert_eq!(sent.answer().await.unwrap().reply().unwrap(), Reply::Done(&number.to_be_bytes()));
+        }
         assert_eq!(exchange.places().all.len(), 20, "places are used again");
         drop(worker);
         served.await.unwrap();
@@ -388,7 +429,8 @@ mod tests {
     async fn whoever_does_not_keep_to_the_protocol_is_not_listened_to() {
         let honest = packet(0, &Reply::Done(b"result"));
         let too_long = packet(0, &Reply::Done(&vec![0; MAX_PACKET]));
-        let lies: [&[&[u8]]; 8] = [
+        let second = packet(1, &Reply::Done(b"result"));
+        let lies: [&[&[u8]]; 11] = [
             &[&honest, &honest],
             &[&packet(2, &Reply::Done(b"result"))],
             &[&packet(1 << PLACES, &Reply::Done(b"result"))],
@@ -396,6 +438,9 @@ mod tests {
             &[&[0xff; 8]],
             &[&honest[..honest.len() - 1]],
             &[&[&honest[..], &[0]].concat()],
+            &[&[&honest[..], &second[..second.len() - 1]].concat()],
+            &[&[&second[..3], &honest[..]].concat()],
+            &[&[&honest[..], &[0xff; 8]].concat()],
             &[&too_long],
         ];
         for lie in lies {

@@ -24,7 +24,7 @@ use super::pool::latency::Class;
 use confine::Confined;
 use crew::{Clock, Crew};
 use fault::Fault;
-use outbox::Outbox;
+use outbox::{Outbox, wipe};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown};
 use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
@@ -171,7 +171,7 @@ fn serve_exchange(
 ) -> io::Result<Infallible> {
     let mut session = None;
     let mut packet = Buffer::new(vec![0; MAX_PACKET]);
-    let mut outbox = Outbox::new(exchange);
+    let (mut outbox, mut reply) = (Outbox::new(exchange), Buffer::default());
     let clock = Clock::of_this_thread();
     let mut done = 0_u32;
     loop {
@@ -186,7 +186,6 @@ fn serve_exchange(
         let class = Class::of(&request);
         // To open a session may take long.
         outbox.before(class.filter(|_| session.is_some()), Instant::now())?;
-        let mut reply = outbox.buffer();
         let (answered, took) =
             crew.watch((number, done), &clock, || answer(token, &mut session, asked, &request, &mut reply));
         received.zeroize();
@@ -195,7 +194,9 @@ fn serve_exchange(
             let fault = Fault::from(NotAFrame);
             Reply::Refused(fault.refusal()).encode(asked, &mut reply).map_err(broken)?;
         }
-        outbox.put(reply, class, took, crew.computes())?;
+        let sent = outbox.put(&reply, class, took, crew.computes());
+        wipe(&mut reply);
+        sent?;
         done = done.wrapping_add(1);
     }
 }
