@@ -344,8 +344,8 @@ pub fn stop_orders<'a>(
 ) -> Result<Vec<pipeline::OpenIntent>, Error> {
     let log = log_id(tenant)?;
     let mut orders: Vec<pipeline::OpenIntent> = Vec::new();
-    // The key that each order to destroy is for: another one can have had its name.
-    let mut destroys: HashMap<OperationId, Box<str>> = HashMap::new();
+    // The key that each order to destroy, and to take that back, is for: another one can have had its name.
+    let mut keys: HashMap<OperationId, Box<str>> = HashMap::new();
     let entries = copies.into_iter().flat_map(|(reader, from)| {
         reader.entries(from).scan(from, |next, entry| Some((std::mem::replace(next, *next + 1), entry)))
     });
@@ -365,24 +365,28 @@ pub fn stop_orders<'a>(
             return Err(unreadable_event());
         };
         let action = text("action").and_then(Action::from_name);
+        if let (Some(Action::DestroyKey | Action::CancelDestruction), Some(id)) = (action, key_id(&event)) {
+            keys.entry(operation).or_insert(id);
+        }
         if action == Some(Action::CancelDestruction) && text("outcome") == Some("success") {
             // Given again, it would be carried out by itself in the end; what can be taken back is not that.
             let named = event.pointer("/key/name").and_then(serde_json::Value::as_str);
-            let id = key_id(&event);
+            // What says that it was done need not say of which key, where a crash came between.
+            let id = keys.get(&operation).cloned();
             let is_of_it = |order: &pipeline::OpenIntent| {
                 order.action == Action::DestroyKey
                     && order.key.as_ref().map(KeyName::as_str) == named
                     // Where one of them does not say, it may be this one, and what is suspended is lost to nobody.
-                    && (id.is_none() || destroys.get(&order.operation).is_none_or(|of| Some(of) == id.as_ref()))
+                    && (id.is_none() || keys.get(&order.operation).is_none_or(|of| Some(of) == id.as_ref()))
             };
             for order in orders.iter_mut().filter(|order| is_of_it(order)) {
                 (order.action, order.subject) = (Action::SuspendKey, None);
             }
             // The backup may hold an order of this very key.
-            if let Some(id) = &id {
+            if id.is_some() {
                 let op = *operation.as_bytes();
                 let cancelled = open_intent(&OpenIntent { log: log.clone(), op, index, entry })?;
-                orders.push(pipeline::OpenIntent { subject: Some(id.clone()), ..cancelled });
+                orders.push(pipeline::OpenIntent { subject: id, ..cancelled });
             }
             continue;
         }
@@ -396,9 +400,6 @@ pub fn stop_orders<'a>(
             (Some("refused"), None) | (_, Some(_)) => {}
             (_, None) => {
                 let op = *operation.as_bytes();
-                if let (Some(Action::DestroyKey), Some(id)) = (action, key_id(&event)) {
-                    destroys.insert(operation, id);
-                }
                 orders.push(open_intent(&OpenIntent { log: log.clone(), op, index, entry })?);
             }
         }

@@ -109,6 +109,20 @@ async fn what_was_taken_back_of_a_key_is_taken_back_of_no_other_of_its_name() {
     assert_eq!(log.orders(0), [Action::DestroyKey, Action::SuspendKey, Action::CancelDestruction]);
 }
 
+/// As builds have closed one that a crash came into: without the key's id.
+#[tokio::test]
+async fn what_a_crash_has_interrupted_is_of_the_key_that_it_was_begun_with() {
+    let data = tempfile::tempdir().unwrap();
+    let tenant = "acme".parse().unwrap();
+    let log = Written::open(data.path(), &tenant);
+    for id in ["one", "two"] {
+        log.append(&[("destroy-key", "intent", id), ("destroy-key", "success", id)]).await;
+    }
+    log.append(&[("cancel-destruction", "intent", "two")]).await;
+    log.close_nameless("cancel-destruction", "two").await;
+    assert_eq!(log.orders(0), [Action::DestroyKey, Action::SuspendKey, Action::CancelDestruction]);
+}
+
 /// An order that has begun in the one ends in the other.
 #[tokio::test]
 async fn copies_of_one_log_are_read_as_one() {
@@ -154,18 +168,28 @@ impl<'a> Written<'a> {
 
     async fn append(&self, entries: &[(&str, &str, &str)]) {
         for (action, outcome, id) in entries {
-            let write = |bytes: &mut Vec<u8>, _: &mut [u8; 32]| {
-                let mut operation = [Action::from_name(action).unwrap() as u8; 16];
-                operation[..id.len()].copy_from_slice(id.as_bytes());
-                let operation = OperationId::from_bytes(operation);
-                let event = format!(
-                    r#"{{"operation":"{operation}","action":"{action}","outcome":"{outcome}","key":{{"name":"kek","id":"{id}"}}}}"#
-                );
-                bytes.extend_from_slice(event.as_bytes());
-            };
-            self.log.append(&self.handle, Mark::Plain, Priority::Stop, write).unwrap().1.await.unwrap();
+            let operation = operation(action, id);
+            let event = format!(
+                r#"{{"operation":"{operation}","action":"{action}","outcome":"{outcome}","key":{{"name":"kek","id":"{id}"}}}}"#
+            );
+            self.write(&event).await;
         }
         self.log.flush(self.tenant).unwrap();
+    }
+
+    /// A recovery says that it was done, and names no id.
+    async fn close_nameless(&self, action: &str, id: &str) {
+        let operation = operation(action, id);
+        let event = format!(
+            r#"{{"operation":"{operation}","action":"{action}","outcome":"success","reason":"recovered","key":{{"name":"kek"}}}}"#
+        );
+        self.write(&event).await;
+        self.log.flush(self.tenant).unwrap();
+    }
+
+    async fn write(&self, event: &str) {
+        let write = |bytes: &mut Vec<u8>, _: &mut [u8; 32]| bytes.extend_from_slice(event.as_bytes());
+        self.log.append(&self.handle, Mark::Plain, Priority::Stop, write).unwrap().1.await.unwrap();
     }
 
     fn orders(&self, from: u64) -> Vec<Action> {
@@ -173,4 +197,10 @@ impl<'a> Written<'a> {
         let orders = stop_orders([(&reader, from)], self.tenant).unwrap();
         orders.into_iter().map(|order| order.action).collect()
     }
+}
+
+fn operation(action: &str, id: &str) -> OperationId {
+    let mut operation = [Action::from_name(action).unwrap() as u8; 16];
+    operation[..id.len()].copy_from_slice(id.as_bytes());
+    OperationId::from_bytes(operation)
 }

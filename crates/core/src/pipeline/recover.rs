@@ -286,7 +286,7 @@ impl<P: Ports> Pipeline<P> {
         if !stop.is_settled {
             if facts.state.is_some() {
                 self.reload(&stop.tenant).await?;
-                self.note_written(&stop.tenant, stop.command.key()).await?;
+                facts.key = self.note_written(&stop.tenant, stop.command.key()).await?.or(facts.key);
             } else {
                 let permit =
                     Permit::own(stop.operation, stop.tenant.clone(), own.name().clone(), StopEpoch::END);
@@ -419,15 +419,18 @@ impl<P: Ports> Pipeline<P> {
         self.close(order).await
     }
 
-    /// A key's record was written after all: what waits for its time, and what is held of it, follows.
-    async fn note_written(&self, tenant: &TenantId, key: Option<&KeyName>) -> Result<(), Error> {
-        if let Some(key) = key
-            && let Some(entry) = self.engines.state.key(tenant, key).await?
-        {
-            self.engines.keys.forget(entry.key.id);
-            self.agenda.note(&entry.key);
-        }
-        Ok(())
+    /// A key's record was written after all: what waits for its time, and what is held of it, follows. Gives the key as its event names it: a name
+    /// alone may have been another's.
+    async fn note_written(
+        &self,
+        tenant: &TenantId,
+        key: Option<&KeyName>,
+    ) -> Result<Option<NamedKey>, Error> {
+        let Some(key) = key else { return Ok(None) };
+        let Some(entry) = self.engines.state.key(tenant, key).await? else { return Ok(None) };
+        self.engines.keys.forget(entry.key.id);
+        self.agenda.note(&entry.key);
+        Ok(Some(NamedKey::of(&entry.key, None)))
     }
 
     /// Closes an intent that was left open: done if the state says so, done now if it was a stop order, undone otherwise. Gives whether it is done.
@@ -443,7 +446,7 @@ impl<P: Ports> Pipeline<P> {
         facts.state = self.engines.state.committed(operation).await?;
         let ended = if facts.state.is_some() {
             self.reload(&tenant).await?;
-            self.note_written(&tenant, key.as_ref()).await?;
+            facts.key = self.note_written(&tenant, key.as_ref()).await?.or(facts.key);
             if let (Action::CreateTenant, Some(Ok(new))) = (action, subject.as_deref().map(str::parse)) {
                 self.reload(&new).await?;
             }

@@ -7,6 +7,7 @@ use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::CallerKind;
 use holdfast_core::command::{Command, Durability};
+use holdfast_core::destruction::WaitingPeriod;
 use holdfast_core::import::{BeginImport, FinishImport, Past};
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::pipeline::{Engines, Founding, OpenIntent, Pipeline, Recovery};
@@ -178,6 +179,23 @@ fn recovery_says_of_itself_what_it_did() {
     assert_eq!([last.text("outcome"), last.text("reason")], ["success", "recovered"]);
     assert_eq!(last.text("caller.authentication"), "gateway");
     assert_eq!(last.text("key.name"), "kek");
+}
+
+/// A restoration goes by the id: the name can have been another's.
+#[test]
+fn what_was_done_is_closed_with_the_id_of_its_key() {
+    let rig = rig();
+    let id = rig.state().find(&rig.acme, &name("kek")).unwrap().id.to_string();
+    now(rig.transition("kek", Transition::Deactivate)).unwrap();
+    now(rig.transition("kek", Transition::Destroy(WaitingPeriod::of_days(1)))).unwrap();
+    run_to(&rig, transition("kek", Transition::CancelDestruction), Moment::OutcomeLost);
+    let rig = rig.crash(0).unwrap();
+    let last = rig.log().last();
+    assert_eq!(
+        (last.summary().as_str(), last.text("reason")),
+        ("cancel-destruction success", "recovered".into())
+    );
+    assert_eq!(last.text("key.id"), id);
 }
 
 fn open(keys: &Rig, state: Records, log: Journal, recovery: Recovery) -> Result<Rig, Error> {
