@@ -69,7 +69,7 @@ impl Restore {
         let bar = progress::bar(None, "{spinner} {pos} keys");
         let summary = app.block_on(unpacked.restore(root, &mut |keys| bar.inc(keys)));
         bar.finish_and_clear();
-        let Summary { manifest, instance, restored, logs, copies: _ } = summary?;
+        let Summary { manifest, instance, restored, logs, copies: _, stops: _ } = summary?;
         let logs: Vec<_> = logs
             .iter()
             .map(|(tenant, checkpoint)| serde_json::json!({ "tenant": tenant.as_str(), "continues": checkpoint }))

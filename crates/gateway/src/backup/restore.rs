@@ -38,6 +38,8 @@ pub struct Summary {
     pub logs: Vec<(TenantId, String)>,
     /// The copies of logs that were verified.
     pub copies: Vec<Copied>,
+    /// The stop orders that they hold and the backup may not.
+    pub stops: Vec<OpenIntent>,
 }
 
 /// A copy of a log that was verified, and continues what the backup knows of it.
@@ -196,7 +198,7 @@ async fn begin(
         from: bundle.identity.instance,
         build: crate::BUILD,
         logs: earlier.clone(),
-        stops,
+        stops: stops.clone(),
         shares,
     };
     let restored = Box::pin(restored((directory, &identity), root, restoration, progress)).await;
@@ -216,7 +218,7 @@ async fn begin(
         .damaged());
     }
     let logs = earlier.into_iter().map(|log| (log.tenant, log.checkpoint)).collect();
-    Ok(Summary { manifest: bundle.manifest, instance, restored, logs, copies })
+    Ok(Summary { manifest: bundle.manifest, instance, restored, logs, copies, stops })
 }
 
 /// What each log was, and what its copies hold beyond the backup.

@@ -2,11 +2,11 @@
 
 use super::restore::Copied;
 use crate::fault::Fault;
-use holdfast_audit::port::stop_orders;
 use holdfast_audit::reader::LogReader;
 use holdfast_audit::verify::{self, Trusted};
 use holdfast_core::TenantId;
 use holdfast_core::action::{Action, Group};
+use holdfast_core::pipeline::OpenIntent;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,18 +81,22 @@ pub struct Since {
 }
 
 impl Since {
+    /// What a restoration has taken from all copies together: an order may begin in one of them and be refused in the next.
+    pub fn give_again(&mut self, orders: &[OpenIntent]) {
+        for stop in orders.iter().filter(|order| order.action.is_stop()) {
+            let OpenIntent { operation: _, tenant, action, key, subject } = stop;
+            let about = key.as_ref().map(ToString::to_string).or(subject.as_deref().map(str::to_owned));
+            let about = about.unwrap_or_else(|| tenant.to_string());
+            self.stops.add(Stop { tenant: tenant.to_string(), action: action.name(), about });
+        }
+    }
+
     /// Reads what a verified copy holds beyond a backup of this commit.
     ///
     /// # Errors
-    /// When an entry cannot be read, or was pruned.
+    /// When an entry cannot be read.
     pub fn read(&mut self, copy: &Copied, commit: u64) -> Result<(), Fault> {
         let reader = LogReader::open(&copy.directory)?;
-        let orders = stop_orders([(&reader, copy.from)], &copy.tenant)?;
-        for stop in orders.into_iter().filter(|order| order.action.is_stop()) {
-            let about = stop.key.map(|key| key.to_string()).or(stop.subject.map(String::from));
-            let about = about.unwrap_or_else(|| stop.tenant.to_string());
-            self.stops.add(Stop { tenant: stop.tenant.to_string(), action: stop.action.name(), about });
-        }
         self.entries += copy.size;
         self.events(&reader, &copy.tenant, (copy.from, copy.size), commit)
     }
@@ -167,7 +171,63 @@ impl Since {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_audit::port::{GatewayLog, Signing, stop_orders};
+    use holdfast_core::port::{AuditLog as _, Mark, Priority};
+    use holdfast_core::{Error, Secret};
     use serde_json::json;
+    use std::process::Command;
+
+    struct Seeds;
+
+    impl Signing for Seeds {
+        fn origin(&self, tenant: &TenantId) -> String {
+            format!("test.example/{tenant}")
+        }
+
+        fn seed(&self, _: &TenantId) -> Result<Secret, Error> {
+            Ok(Secret::new(vec![7; 32]))
+        }
+    }
+
+    /// By itself each copy holds an order that nobody has refused, or that somebody has carried out.
+    #[tokio::test]
+    async fn an_order_that_begins_in_one_copy_and_is_refused_in_the_next_is_given_by_neither() {
+        let data = tempfile::tempdir().unwrap();
+        let tenant: TenantId = "acme".parse().unwrap();
+        let (log, _) = GatewayLog::open(holdfast_audit::Config::new(data.path()), Seeds).unwrap();
+        let handle = log.open(&tenant).unwrap();
+        let write = async |action: &str, outcome: &str, operation: u8| {
+            let operation = holdfast_core::OperationId::from_bytes([operation; 16]);
+            let event = json!({
+                "operation": operation.to_string(), "action": action, "outcome": outcome, "key": { "name": "kek", "id": "id" }
+            });
+            let write =
+                |bytes: &mut Vec<u8>, _: &mut [u8; 32]| bytes.extend_from_slice(event.to_string().as_bytes());
+            log.append(&handle, Mark::Plain, Priority::Stop, write).unwrap().1.await.unwrap();
+        };
+        write("destroy-key", "intent", 1).await;
+        write("suspend-key", "intent", 2).await;
+        log.flush(&tenant).unwrap();
+        let (whole, part) = (data.path().join("audit/acme"), data.path().join("copied"));
+        assert!(Command::new("cp").arg("-r").args([&whole, &part]).status().unwrap().success());
+        write("destroy-key", "refused", 1).await;
+        write("suspend-key", "success", 2).await;
+        log.flush(&tenant).unwrap();
+        let copies = [(part, 0, 2), (whole, 2, 4)].map(|(directory, from, size)| Copied {
+            tenant: tenant.clone(),
+            directory,
+            from,
+            size,
+        });
+        let readers = copies.each_ref().map(|copy| (LogReader::open(&copy.directory).unwrap(), copy.from));
+        let orders = stop_orders(readers.iter().map(|(reader, from)| (reader, *from)), &tenant).unwrap();
+        let mut since = Since::default();
+        since.give_again(&orders);
+        copies.iter().for_each(|copy| since.read(copy, 0).unwrap());
+        let again = Stop { tenant: "acme".to_owned(), action: "suspend-key", about: "kek".to_owned() };
+        assert_eq!((since.stops.count, since.stops.first), (1, vec![again]));
+        assert_eq!(since.commands, BTreeMap::from([("suspend-key", 1)]));
+    }
 
     #[test]
     fn what_the_backup_holds_and_what_was_refused_is_not_lost() {

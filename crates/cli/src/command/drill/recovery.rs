@@ -14,7 +14,7 @@ use crate::progress;
 use aws_lc_rs::digest::{Context, SHA256};
 use clap::Args;
 use holdfast_core::{TenantId, Timestamp};
-use holdfast_gateway::backup::{self, Copied, Found, Since, Unpacked, proof};
+use holdfast_gateway::backup::{self, Found, Since, Summary, Unpacked, proof};
 use holdfast_gateway::directory::{Directory, Identity};
 use holdfast_gateway::scrub;
 use holdfast_gateway::shares::RootKey;
@@ -200,7 +200,7 @@ fn rehearse(app: &App, means: Means, scratch: &Scratch, report: &mut Report) -> 
     }
     read_all(app, (&directory, &identity), again, report)?;
     step(report, "verify");
-    since(report, &summary.copies, &unknown, summary.manifest.commit)?;
+    since(report, &summary, &unknown)?;
     let covered = |tenant: &TenantId| summary.copies.iter().any(|copy| copy.tenant == *tenant);
     let open = summary.logs.iter().filter(|(tenant, _)| !covered(tenant));
     report.logs.without_copy = open.map(|(tenant, _)| tenant.to_string()).collect();
@@ -256,16 +256,13 @@ fn read_all(
 }
 
 /// What the logs hold beyond the backup.
-fn since(
-    report: &mut Report,
-    copies: &[Copied],
-    unknown: &[(TenantId, PathBuf)],
-    commit: u64,
-) -> Result<(), Failure> {
+fn since(report: &mut Report, summary: &Summary, unknown: &[(TenantId, PathBuf)]) -> Result<(), Failure> {
+    let Summary { manifest, copies, stops, .. } = summary;
     if copies.is_empty() {
         return Ok(());
     }
-    let mut since = Since::default();
+    let (mut since, commit) = (Since::default(), manifest.commit);
+    since.give_again(stops);
     for copy in copies {
         since.read(copy, commit).map_err(told)?;
         report.logs.copies.push(copy.tenant.to_string());
