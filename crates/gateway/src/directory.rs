@@ -10,6 +10,7 @@
 //! DIR/root.tpm        the root key as this machine's TPM has sealed it, alone or beside the shares; of no use without that TPM
 //! DIR/root.hsm        the root key as keys of the tokens have sealed it, beside the shares; of no use without one of them
 //! DIR/sealed          there while a custodian's order to seal is in force
+//! DIR/seal.orders     orders to seal that no log has yet
 //! DIR/lock            held by the one process that serves the directory
 //! DIR/state/          the embedded state
 //! DIR/wal/            the log's write-ahead file
@@ -165,6 +166,11 @@ impl Directory {
 
     fn seal_mark(&self) -> PathBuf {
         self.path().join("sealed")
+    }
+
+    /// The orders to seal that no log has yet.
+    pub(crate) fn seal_orders(&self) -> PathBuf {
+        self.path().join("seal.orders")
     }
 
     /// The directory at this path; nothing is touched yet.

@@ -9,6 +9,7 @@ use crate::fault::Fault;
 use crate::listener::Listener;
 use crate::outside::Outside;
 use crate::root::Law;
+use crate::sealing::Orders;
 use crate::stages::Stages;
 use crate::tls::TlsState;
 use arc_swap::ArcSwapOption;
@@ -33,6 +34,8 @@ pub(crate) struct Doors {
     pub(crate) admin: Option<TcpListener>,
     /// Who counts what is nobody's; nobody while the gateway is sealed.
     pub(crate) law: Arc<ArcSwapOption<Law>>,
+    /// What custodians have ordered, and no log has yet.
+    pub(crate) orders: Arc<Orders>,
 }
 
 impl Doors {
@@ -57,7 +60,8 @@ impl Doors {
             true => Some(admin::bind(config.admin.address).await?),
             false => None,
         };
-        Ok(Self { tls, listener, admin, law })
+        let orders = Arc::new(Orders::of(directory));
+        Ok(Self { tls, listener, admin, law, orders })
     }
 
     pub(crate) fn admin_address(&self) -> Option<SocketAddr> {

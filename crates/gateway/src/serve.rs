@@ -25,7 +25,7 @@ use crate::resealing;
 use crate::root::{self, Law};
 use crate::scrub::{self, Background};
 use crate::sealed::Sealed;
-use crate::sealing::Desk;
+use crate::sealing::{Desk, Orders};
 use crate::service;
 use crate::shares::Roster;
 use crate::sinks::Sinks;
@@ -96,6 +96,8 @@ pub struct Gateway {
     pub(crate) last_reload: LastReload,
     /// Takes orders to seal it.
     pub(crate) desk: Desk,
+    /// Those that no log has yet.
+    pub(crate) orders: Arc<Orders>,
     /// Backups that are being written.
     pub(crate) backing_up: Gauge,
     /// Whether another root key was ordered.
@@ -297,7 +299,7 @@ pub(crate) async fn serve(
 ) -> Result<Running, Fault> {
     let Site { config, directory, outside, stages, not_opened } = site;
     let admin = doors.admin_address();
-    let Doors { tls, listener, admin: admin_listener, law: counting } = doors;
+    let Doors { tls, listener, admin: admin_listener, law: counting, orders } = doors;
     let law = Arc::new(law);
     let sinks = Sinks::start(&config.sink, &law.engines().log.log().feed(), &law.engines().world)?;
     counting.store(Some(Arc::clone(&law)));
@@ -343,6 +345,7 @@ pub(crate) async fn serve(
         alive,
         last_reload: LastReload::default(),
         desk: Desk::new(roster, recorded),
+        orders,
         backing_up: Gauge::default(),
         rerooting: watch::Sender::new(false),
         refused_root: Mutex::default(),
@@ -485,9 +488,10 @@ async fn housekeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
             0 => gateway.law.housekeep().await,
             _ => gateway.law.keep_up().await,
         };
+        let recorded = gateway.orders.record(&gateway.law, usize::MAX).await;
         gateway.follow_shares().await;
         gateway.look_for_next_root();
-        if let Err(error) = done {
+        if let Err(error) = done.and(recorded) {
             tracing::warn!(error = error.chain(), remedy = error.remedy_text(), "something waits to be done");
         }
     }

@@ -233,6 +233,35 @@ async fn an_order_to_seal_is_taken_before_it_serves_and_what_is_being_opened_is_
     assert_eq!(told, ["seal", "unseal", "seal", "unseal"]);
 }
 
+/// Each order is evidence, however often the process ends before a log is open that could have it.
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_to_seal_that_no_log_could_take_are_recorded_once_one_is_open() {
+    let place = tempfile::tempdir().unwrap();
+    let data = found(place.path()).await;
+    let begin = async || match serve::begin(Options { config: settings(&data), dev: false }).await.unwrap() {
+        Started::Sealed(sealed) => sealed,
+        Started::Serving(_) => panic!("it serves without its root key"),
+    };
+    let sealed = begin().await;
+    for _ in 0..2 {
+        orders_a_seal(place.path(), &data, sealed.address).await;
+    }
+    sealed.shut_down().await;
+    let sealed = begin().await;
+    orders_a_seal(place.path(), &data, sealed.address).await;
+    let running = opened(place.path(), &data, sealed).await;
+    assert!(!data.join("seal.orders").exists());
+    running.shut_down().await.unwrap();
+    let recorded = support::log::events(&data, "_gateway");
+    let told = recorded.iter().filter_map(|event| {
+        let action = event["action"].as_str().filter(|action| ["seal", "unseal"].contains(action))?;
+        Some((action, event["context"]["kept"].as_str()))
+    });
+    let told: Vec<_> = told.collect();
+    let on_disk = ("seal", Some("on-disk"));
+    assert_eq!(told, [on_disk, on_disk, ("seal", None), ("unseal", None)]);
+}
+
 /// Gives one of the shares.
 async fn gives(place: &Path, data: &Path, address: std::net::SocketAddr, name: &str) {
     let mut peer = connect_to(address, data).await;

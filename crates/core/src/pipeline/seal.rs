@@ -25,6 +25,8 @@ pub struct Sealing {
     pub generation: u32,
     /// From where.
     pub source: Option<IpAddr>,
+    /// Whether it has lain on the disk since: who can write there may have put it there, and its event says so.
+    pub from_disk: bool,
 }
 
 impl<P: Ports> Pipeline<P> {
@@ -39,13 +41,13 @@ impl<P: Ports> Pipeline<P> {
         self.stops.is_sealed()
     }
 
-    /// Records whose order it was, in the gateway's own log, drawing on what is reserved for stops. What this log could not take is for
-    /// [`Unsealing::sealed`](super::Unsealing::sealed).
+    /// Records whose order it was, in the gateway's own log, drawing on what is reserved for stops. What it could not take has to be kept
+    /// until a log takes it.
     ///
     /// # Errors
     /// When the log has failed. The stop is in force all the same.
     pub async fn record_sealing(&self, sealing: &Sealing) -> Result<(), Error> {
-        let Sealing { at, custodian, generation, source } = sealing;
+        let Sealing { at, custodian, generation, source, from_disk } = sealing;
         let gateway = TenantId::gateway();
         let own = own_caller(&gateway)?;
         let view = self.tenant(&gateway).ok_or_else(not_loaded)?;
@@ -53,11 +55,15 @@ impl<P: Ports> Pipeline<P> {
         let now = self.engines.world.now();
         let inbound = own_inbound(operation, &gateway, now, self.engines.world.ticks());
         let inbound = Inbound { source: *source, ..inbound };
-        let context = Context::new(vec![
+        let mut pairs = vec![
             ("at".into(), at.to_string().into()),
             ("custodian".into(), custodian.as_str().into()),
             ("generation".into(), generation.to_string().into()),
-        ])?;
+        ];
+        if *from_disk {
+            pairs.push(("kept".into(), "on-disk".into()));
+        }
+        let context = Context::new(pairs)?;
         let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &context };
         let facts = Facts::new(operation, Action::Seal);
         let ((), recording): (_, Recording<P::Log>) =

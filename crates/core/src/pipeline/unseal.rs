@@ -1,9 +1,9 @@
 //! The root key came in shares: whose they were is recorded once there is a log to record it in.
 
+use super::Pipeline;
 use super::command::own_inbound;
 use super::found::{not_loaded, own_caller};
 use super::record::{Facts, Scene};
-use super::{Pipeline, Sealing};
 use crate::action::Action;
 use crate::context::Context;
 use crate::error::Error;
@@ -30,8 +30,6 @@ pub struct Unsealing {
     pub made: String,
     /// Whose shares of the earlier generation gave the root key for it; nobody's for the founding's.
     pub shared_by: Vec<CallerName>,
-    /// The orders by which it was sealed before that stand in no log yet, the earliest first.
-    pub sealed: Vec<Sealing>,
 }
 
 impl<P: Ports> Pipeline<P> {
@@ -48,24 +46,16 @@ impl<P: Ports> Pipeline<P> {
     /// Records what waits of that.
     pub(super) async fn record_unsealed(&self) -> Result<(), Error> {
         let waiting = self.unfinished.unsealing.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut unsealing) = waiting else { return Ok(()) };
-        let recorded = self.record_in_order(&mut unsealing).await;
+        let Some(unsealing) = waiting else { return Ok(()) };
+        let recorded = self.record_shares(&unsealing).await;
         if recorded.is_err() {
             *self.unfinished.unsealing.lock().unwrap_or_else(PoisonError::into_inner) = Some(unsealing);
         }
         recorded
     }
 
-    async fn record_in_order(&self, unsealing: &mut Unsealing) -> Result<(), Error> {
-        while let Some(sealing) = unsealing.sealed.first() {
-            self.record_sealing(sealing).await?;
-            unsealing.sealed.remove(0);
-        }
-        self.record_shares(unsealing).await
-    }
-
     async fn record_shares(&self, unsealing: &Unsealing) -> Result<(), Error> {
-        let Unsealing { at, generation, threshold, custodians, made, shared_by, sealed: _ } = unsealing;
+        let Unsealing { at, generation, threshold, custodians, made, shared_by } = unsealing;
         let gateway = TenantId::gateway();
         let own = own_caller(&gateway)?;
         let view = self.tenant(&gateway).ok_or_else(not_loaded)?;

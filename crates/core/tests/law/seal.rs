@@ -5,7 +5,7 @@ use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::Command;
 use holdfast_core::lifecycle::Transition;
-use holdfast_core::pipeline::{Sealing, Unsealing};
+use holdfast_core::pipeline::Sealing;
 use holdfast_core::port::{Priority, World};
 use holdfast_core::query::Query;
 use holdfast_core::{Error, ErrorKind};
@@ -22,7 +22,7 @@ async fn encrypted(rig: &Rig) -> Result<Vec<u8>, Error> {
 
 fn sealing(rig: &Rig) -> Sealing {
     let (at, custodian) = (rig.world.now(), "erin".parse().unwrap());
-    Sealing { at, custodian, generation: 2, source: None }
+    Sealing { at, custodian, generation: 2, source: None, from_disk: false }
 }
 
 fn of_seal(rig: &Rig) -> Vec<serde_json::Value> {
@@ -108,10 +108,11 @@ fn whose_order_it_was_stands_in_the_gateway_s_own_log_also_when_that_is_full() {
     assert_eq!((&event["tenant"], &event["outcome"]), (&"_gateway".into(), &"success".into()));
     let context = &event["context"];
     assert_eq!((&context["custodian"], &context["generation"]), (&"erin".into(), &"2".into()));
+    assert!(context.get("kept").is_none());
 }
 
 #[test]
-fn what_a_failed_log_did_not_take_is_recorded_when_the_gateway_opens_again() {
+fn what_a_failed_log_did_not_take_is_recorded_by_another_and_says_that_it_has_lain_somewhere() {
     let before = rig();
     before.log().set_broken(true);
     now(before.pipeline.stop_everything());
@@ -120,19 +121,9 @@ fn what_a_failed_log_did_not_take_is_recorded_when_the_gateway_opens_again() {
     assert!(before.pipeline.is_sealed());
 
     let after = rig();
-    let unsealing = Unsealing {
-        at: after.world.now(),
-        generation: 2,
-        threshold: 2,
-        custodians: vec!["alice".parse().unwrap()],
-        made: "2026-11-27T12:00:00Z".to_owned(),
-        shared_by: vec![],
-        sealed: vec![sealing(&before)],
-    };
-    now(after.pipeline.record_unsealing(unsealing)).unwrap();
-    let events = after.log().of("_gateway").into_iter().map(|entry| entry.event());
-    let last: Vec<_> = events.map(|event| event["action"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(last[last.len() - 2..], ["seal", "unseal"]);
-    now(after.pipeline.finish_what_waits()).unwrap();
-    assert_eq!(of_seal(&after).len(), 1);
+    let kept = Sealing { from_disk: true, ..sealing(&before) };
+    now(after.pipeline.record_sealing(&kept)).unwrap();
+    let events = of_seal(&after);
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["context"]["kept"], "on-disk");
 }

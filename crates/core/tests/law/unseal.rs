@@ -16,7 +16,6 @@ fn unsealing(rig: &Rig) -> Unsealing {
         custodians: names(&["alice", "bob", "erin"]),
         made: "2026-11-27T12:00:00Z".to_owned(),
         shared_by: names(&["alice", "carol", "dave"]),
-        sealed: vec![],
     }
 }
 

@@ -18,13 +18,13 @@ use crate::doors::{Doors, Site};
 use crate::fault::Fault;
 use crate::listener::{Connection, Listener};
 use crate::root::{self, Law};
-use crate::sealing;
+use crate::sealing::{self, Orders};
 use crate::serve::{self, Started};
 use crate::shares::{Fingerprint, Gathering, Progress, Roster};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
 use arc_swap::ArcSwapOption;
-use holdfast_core::pipeline::{DeviceUnsealing, Sealing, Unsealing};
+use holdfast_core::pipeline::{DeviceUnsealing, Unsealing};
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
 use holdfast_keystore::root::RootKey;
@@ -61,8 +61,8 @@ pub struct Sealed {
     listening: JoinHandle<Listener>,
     admin_listening: Option<JoinHandle<TcpListener>>,
     law: Arc<ArcSwapOption<Law>>,
-    /// The order by which it was sealed, if no log has it.
-    sealing: Option<Sealing>,
+    /// The orders to seal that no log has yet.
+    orders: Arc<Orders>,
     /// What it does meanwhile.
     waiting: Arc<Waiting>,
 }
@@ -96,7 +96,7 @@ impl Sealed {
         let lock = DirectoryLock::take(site.directory.path())?;
         let doors = Doors::bind(&mut site).await?;
         site.not_opened = refused.told.as_ref().and_then(|device| device.refused.clone());
-        Ok(Self::wait((site, identity, roster), refused, lock, doors, None))
+        Ok(Self::wait((site, identity, roster), refused, lock, doors))
     }
 
     /// The same, with what is bound already. A device is asked again by `refused` alone: not where custodians have sealed the gateway.
@@ -105,16 +105,15 @@ impl Sealed {
         refused: Refused,
         lock: DirectoryLock,
         doors: Doors,
-        sealing: Option<Sealing>,
     ) -> Self {
         let address = site.config.listen.address;
         let admin_address = doors.admin_address();
-        let Doors { tls, listener, admin, law } = doors;
+        let Doors { tls, listener, admin, law, orders } = doors;
         let (give, given) = oneshot::channel();
         let shares = (roster.of.threshold, roster.custodians.len());
         let gathering = Gathering::begin(roster.clone());
-        let mut waiting =
-            Waiting::new(gathering, give, Arc::clone(&tls), (&site.directory, &site.config.limits));
+        let place = (&site.directory, &site.config.limits);
+        let mut waiting = Waiting::new(gathering, give, Arc::clone(&tls), place, Arc::clone(&orders));
         waiting.not_opened.clone_from(&site.not_opened);
         let waiting = Arc::new(waiting);
         let fingerprint = waiting.fingerprint();
@@ -154,7 +153,7 @@ impl Sealed {
             listening,
             admin_listening,
             law,
-            sealing,
+            orders,
             waiting,
         }
     }
@@ -209,7 +208,7 @@ impl Sealed {
             law: counting,
             roster,
             refused,
-            sealing,
+            orders,
             waiting,
             ..
         } = self;
@@ -237,6 +236,11 @@ impl Sealed {
             );
         }
         let is_by_shares = matches!(by, By::Shares(_));
+        // Those that came while it was being opened stand behind that.
+        let before = if is_by_shares { waiting.ordered_before() } else { usize::MAX };
+        if let Err(error) = orders.record(&law, before).await {
+            tracing::warn!(error = error.chain(), "orders to seal are not recorded yet; it is retried");
+        }
         let recorded = match by {
             By::Shares(by) => {
                 tracing::info!(custodians = by.names(), generation = by.generation, "unsealed");
@@ -247,7 +251,6 @@ impl Sealed {
                     custodians: by.given,
                     made: roster.made.clone(),
                     shared_by: roster.shared_by.clone(),
-                    sealed: sealing.into_iter().chain(waiting.overruled()).collect(),
                 };
                 law.record_unsealing(unsealing).await
             }
@@ -271,16 +274,16 @@ impl Sealed {
             Some(listening) => Some(listening.await.map_err(lost)?),
             None => None,
         };
-        let doors = Doors { tls, listener, admin, law: counting };
+        let doors = Doors { tls, listener, admin, law: counting, orders };
         match may_serve {
-            Ok(()) => {
+            true => {
                 let serving = Box::pin(serve::serve(site, (law, lock, identity), doors, Some(roster)));
                 Ok(Started::Serving(Box::new(serving.await?)))
             }
-            Err(order) => {
+            false => {
                 let Site { config, directory, .. } = site;
-                let unrecorded = give_up(law, order).await?;
-                let sealed = sealing::wait_again(config, (directory, identity), lock, doors, unrecorded)?;
+                give_up(law, &doors.orders).await?;
+                let sealed = sealing::wait_again(config, (directory, identity), lock, doors)?;
                 Ok(Started::Sealed(Box::new(sealed)))
             }
         }
@@ -294,18 +297,13 @@ impl Sealed {
     }
 }
 
-/// Closes what was opened in spite of an order to seal; gives the order, if the log could not take it.
-async fn give_up(law: Law, order: Sealing) -> Result<Option<Sealing>, Fault> {
-    tracing::warn!(custodian = %order.custodian, "sealed by order while it was being opened");
+/// Closes what was opened in spite of an order to seal.
+async fn give_up(law: Law, orders: &Orders) -> Result<(), Fault> {
+    tracing::warn!("sealed by order while it was being opened");
     law.stop_everything().await;
-    let unrecorded = match law.record_sealing(&order).await {
-        Ok(()) => None,
-        Err(error) => {
-            let error = error.chain();
-            tracing::error!(error, "the order to seal is recorded when the gateway opens again");
-            Some(order)
-        }
-    };
+    if let Err(error) = orders.record(&law, usize::MAX).await {
+        tracing::error!(error = error.chain(), "the order to seal is recorded when the gateway opens again");
+    }
     // Threads end with it.
     let closed = tokio::task::spawn_blocking(move || {
         let flushed = law.engines().log.flush_all();
@@ -318,7 +316,7 @@ async fn give_up(law: Law, order: Sealing) -> Result<Option<Sealing>, Fault> {
         // All that was acknowledged is durable; the next start completes it.
         tracing::warn!(%fault, "the log could not be completed");
     }
-    Ok(unrecorded)
+    Ok(())
 }
 
 /// What its device gives, when it is there again.

@@ -7,11 +7,12 @@ use crate::device::Refused;
 use crate::directory::{Directory, Identity};
 use crate::doors::{Doors, Site};
 use crate::outside::Outside;
-use crate::sealing::Order;
-use crate::shares::Gathering;
+use crate::sealing::{Order, Orders};
 use crate::shares::tests::{People, instance, root};
+use crate::shares::{Gathering, Progress};
 use crate::stages::Stages;
 use crate::tls::TlsState;
+use holdfast_keystore::root::RootKey;
 use holdfast_state::DirectoryLock;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +28,17 @@ fn tls(dir: &TempDir) -> Arc<TlsState> {
     Arc::new(TlsState::load(&Tls::default(), &directory).unwrap())
 }
 
+fn waiting_in(
+    dir: &TempDir,
+    gathering: Gathering,
+    give: oneshot::Sender<(RootKey, Progress)>,
+    tls: Arc<TlsState>,
+) -> Waiting {
+    let directory = Directory::at(dir.path());
+    let orders = Arc::new(Orders::of(&directory));
+    Waiting::new(gathering, give, tls, (&directory, &Limits::default()), orders)
+}
+
 /// Nobody asks: the gateway wipes them by itself.
 #[tokio::test]
 async fn shares_are_wiped_in_time_by_themselves() {
@@ -34,8 +46,7 @@ async fn shares_are_wiped_in_time_by_themselves() {
     let roster = people.shared(&root(), instance('0'), 1);
     let (give, _given) = oneshot::channel();
     let gathering = Gathering::with_patience(roster, Duration::from_millis(50));
-    let waiting =
-        Arc::new(Waiting::new(gathering, give, tls(&dir), (&Directory::at(dir.path()), &Limits::default())));
+    let waiting = Arc::new(waiting_in(&dir, gathering, give, tls(&dir)));
     let (_stop, stopping) = watch::channel(false);
     let expiring = tokio::spawn(waiting::expire(Arc::clone(&waiting), stopping));
     let recipient = waiting.seal().recipient.unwrap();
@@ -55,12 +66,7 @@ async fn strangers_learn_how_many_are_in_and_only_who_gave_one_learns_whose() {
     let (people, dir) = (People::new(), TempDir::new().unwrap());
     let roster = people.shared(&root(), instance('0'), 1);
     let (give, mut given) = oneshot::channel();
-    let waiting = Waiting::new(
-        Gathering::begin(roster),
-        give,
-        tls(&dir),
-        (&Directory::at(dir.path()), &Limits::default()),
-    );
+    let waiting = waiting_in(&dir, Gathering::begin(roster), give, tls(&dir));
     let recipient = waiting.seal().recipient.unwrap();
     let sealed = |name: &str| people.seal_to(name, 1, &recipient);
     let told = waiting.give(SOMEBODY, &sealed("bob")).ok().unwrap();
@@ -90,8 +96,7 @@ async fn a_reload_that_is_refused_is_told_until_one_is_not() {
     let roster = people.shared(&root(), instance('0'), 1);
     let (give, _given) = oneshot::channel();
     let (tls, directory) = (tls(&dir), Directory::at(dir.path()));
-    let waiting =
-        Waiting::new(Gathering::begin(roster), give, Arc::clone(&tls), (&directory, &Limits::default()));
+    let waiting = waiting_in(&dir, Gathering::begin(roster), give, Arc::clone(&tls));
     let is_told = || {
         let is_noticed = waiting.status().notices.iter().any(|notice| notice.contains("server.pem"));
         assert_eq!(waiting.metrics_text().contains("\nholdfast_reload_refused 1\n"), is_noticed);
@@ -126,7 +131,7 @@ async fn a_device_is_not_waited_for_any_more_once_a_custodian_has_sealed_it() {
     let (mut device, back) = oneshot::channel();
     let returning = tokio::spawn(async { back.await.unwrap() });
     let refused = Refused { told: None, returning: Some(returning) };
-    let mut sealed = Sealed::wait((site, identity, roster), refused, lock, doors, None);
+    let mut sealed = Sealed::wait((site, identity, roster), refused, lock, doors);
     let asked = sealed.waiting.ask_to_seal((1, 1)).unwrap();
     let answer = people.order("alice", 1, &asked).unwrap();
     let order = |answer| Order { generation: 1, share: 1, answer, source: SOMEBODY };
@@ -141,6 +146,6 @@ async fn a_device_is_not_waited_for_any_more_once_a_custodian_has_sealed_it() {
     };
     tokio::time::timeout(Duration::from_secs(60), not_any_more).await.expect("the device is given up");
     // Had it been there already, it would open nothing either.
-    assert!(sealed.waiting.close(false).is_err());
+    assert!(!sealed.waiting.close(false));
     sealed.shut_down().await;
 }

@@ -4,7 +4,7 @@ use crate::bodies::Bodies;
 use crate::config::Limits;
 use crate::directory::Directory;
 use crate::listener::Addresses;
-use crate::sealing::{Desk, Order, Refused};
+use crate::sealing::{Desk, Order, Orders, Refused};
 use crate::shares::{Attempts, Fingerprint, Gathering, Given, Progress, Roster, Wait};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
@@ -41,6 +41,8 @@ pub(super) struct Waiting {
     directory: Directory,
     /// Takes orders to seal: what is sealed already may be about to open.
     desk: Desk,
+    /// Those that no log has yet.
+    orders: Arc<Orders>,
     /// One has come.
     ordered: watch::Sender<bool>,
     inner: Mutex<Inner>,
@@ -51,18 +53,20 @@ pub(super) struct Waiting {
 struct Inner {
     phase: Phase,
     attempts: Attempts,
-    orders: Orders,
+    ordered: Ordered,
     /// It serves from now on, and orders go there.
     is_closed: bool,
 }
 
-/// Orders to seal that came while it waited, and stand in no log yet.
+/// When it was ordered to be sealed while it waited.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
+struct Ordered {
     /// Before enough shares were in: those that came later open it, and no device does.
-    pub(super) before: Option<Sealing>,
+    before: bool,
     /// While it was being opened, which is void.
-    pub(super) while_opening: Option<Sealing>,
+    while_opening: bool,
+    /// How many orders no log had when enough shares were in.
+    until_then: usize,
 }
 
 enum Phase {
@@ -86,6 +90,7 @@ impl Waiting {
         give: oneshot::Sender<(RootKey, Progress)>,
         tls: Arc<TlsState>,
         (directory, limits): (&Directory, &Limits),
+        orders: Arc<Orders>,
     ) -> Self {
         let gathering = Box::new(gathering);
         Self {
@@ -99,11 +104,12 @@ impl Waiting {
             fingerprint: gathering.fingerprint(),
             directory: directory.clone(),
             desk: Desk::new(Some(gathering.roster().clone()), None),
+            orders,
             ordered: watch::Sender::new(false),
             inner: Mutex::new(Inner {
                 phase: Phase::Gathering(gathering, give),
                 attempts: Attempts::default(),
-                orders: Orders::default(),
+                ordered: Ordered::default(),
                 is_closed: false,
             }),
             begun: Notify::new(),
@@ -165,22 +171,23 @@ impl Waiting {
     pub(super) fn order(&self, order: &Order<'_>) -> Result<CallerName, Refused> {
         let custodian = self.desk.take(order, self.world.ticks())?;
         let Order { generation, source, .. } = *order;
-        let sealing = Sealing { at: self.world.now(), custodian: custodian.clone(), generation, source };
+        let at = self.world.now();
+        let sealing = Sealing { at, custodian: custodian.clone(), generation, source, from_disk: false };
         let mut inner = self.inner();
-        let Inner { phase, orders, is_closed, .. } = &mut *inner;
+        let Inner { phase, ordered, is_closed, .. } = &mut *inner;
         if *is_closed {
             return Err(opening().into());
         }
-        let of_phase = match phase {
+        match phase {
             Phase::Gathering(gathering, _) => {
                 gathering.forget();
-                &mut orders.before
+                ordered.before = true;
             }
-            Phase::Opening(_) => &mut orders.while_opening,
-        };
-        of_phase.get_or_insert(sealing);
+            Phase::Opening(_) => ordered.while_opening = true,
+        }
         // Whoever opens it waits for this, and looks then.
         self.directory.mark_sealed();
+        self.orders.keep(sealing);
         drop(inner);
         tracing::warn!(%custodian, "sealed by order: no device opens it");
         self.ordered.send_replace(true);
@@ -192,31 +199,30 @@ impl Waiting {
         self.ordered.subscribe()
     }
 
-    /// The order that shares have opened it in spite of.
-    pub(super) fn overruled(&self) -> Option<Sealing> {
-        self.inner().orders.before.clone()
+    /// How many of the orders that no log has came before the shares that have opened it in spite of them.
+    pub(super) fn ordered_before(&self) -> usize {
+        self.inner().ordered.until_then
     }
 
-    /// Takes no order any more, if none forbids that it serves now: gives that one otherwise.
-    pub(super) fn close(&self, is_by_shares: bool) -> Result<(), Sealing> {
+    /// Takes no order any more, if none forbids that it serves now; says whether it may.
+    pub(super) fn close(&self, is_by_shares: bool) -> bool {
         let mut inner = self.inner();
-        let Inner { orders: Orders { before, while_opening }, is_closed, .. } = &mut *inner;
-        match (while_opening.take(), before.take()) {
-            (Some(order), _) => return Err(order),
-            (None, Some(order)) if !is_by_shares => return Err(order),
-            (None, _) => *is_closed = true,
+        let Inner { ordered: Ordered { before, while_opening, .. }, is_closed, .. } = &mut *inner;
+        if *while_opening || (*before && !is_by_shares) {
+            return false;
         }
+        *is_closed = true;
         if is_by_shares {
             self.directory.clear_seal();
         }
-        Ok(())
+        true
     }
 
     /// Looks at a share.
     pub(super) fn give(&self, source: Option<IpAddr>, sealed: &[u8]) -> Result<Seal, Refused> {
         let now = self.world.ticks();
         let mut inner = self.inner();
-        let Inner { phase, attempts, .. } = &mut *inner;
+        let Inner { phase, attempts, ordered, .. } = &mut *inner;
         let gathering = match phase {
             Phase::Opening(progress) => return Ok(told(progress, true)),
             Phase::Gathering(gathering, _) => gathering,
@@ -247,6 +253,7 @@ impl Waiting {
             Given::Root(root, progress) => (root, progress),
         };
         let answer = told(&progress, true);
+        ordered.until_then = self.orders.count();
         let before = std::mem::replace(phase, Phase::Opening(progress.clone()));
         if let Phase::Gathering(_, give) = before {
             // Whoever waits for it has gone only when the process ends.

@@ -11,7 +11,6 @@ use crate::outside::Outside;
 use crate::sealed::Sealed;
 use crate::serve::{ALL_ALIVE, Gateway, Running};
 use crate::stages::Stages;
-use holdfast_core::pipeline::Sealing;
 use holdfast_state::DirectoryLock;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,9 +93,9 @@ pub(crate) async fn wait_sealed(
     lock: DirectoryLock,
 ) -> Result<Sealed, Fault> {
     let (config, directory) = (gateway.config.clone(), gateway.directory.clone());
-    let (identity, unrecorded) = (gateway.identity.clone(), gateway.desk.unrecorded());
+    let identity = gateway.identity.clone();
     let_go(gateway).await?;
-    wait_again(config, (directory, identity), lock, doors, unrecorded)
+    wait_again(config, (directory, identity), lock, doors)
 }
 
 /// Waits for shares, where nothing of state and log is open any more.
@@ -105,7 +104,6 @@ pub(crate) fn wait_again(
     (directory, identity): (Directory, Identity),
     lock: DirectoryLock,
     doors: Doors,
-    unrecorded: Option<Sealing>,
 ) -> Result<Sealed, Fault> {
     let outside = Arc::new(Outside::new(&config, &directory)?);
     let roster = directory.roster()?.ok_or_else(|| {
@@ -114,7 +112,7 @@ pub(crate) fn wait_again(
     })?;
     let site = Site { config, directory, outside, stages: Stages::default(), not_opened: None };
     // A device would open it again at once: until the next start it is not asked.
-    Ok(Sealed::wait((site, identity, roster), Refused::default(), lock, doors, unrecorded))
+    Ok(Sealed::wait((site, identity, roster), Refused::default(), lock, doors))
 }
 
 impl Ended {
@@ -131,8 +129,9 @@ impl Ended {
             tracing::warn!(%fault, "the log could not be completed");
         }
         let (tls, law) = (Arc::clone(&gateway.tls), Arc::clone(&gateway.counting));
+        let orders = Arc::clone(&gateway.orders);
         law.store(None);
-        Ok((gateway, Doors { tls, listener, admin, law }, lock))
+        Ok((gateway, Doors { tls, listener, admin, law, orders }, lock))
     }
 }
 

@@ -4,7 +4,6 @@ use crate::directory::Directory;
 use crate::shares::{Attempts, Custodian, RootKey, Roster, Wait, seal_text};
 use crate::world::SystemWorld;
 use age::armor::Format;
-use holdfast_core::pipeline::Sealing;
 use holdfast_core::{CallerName, Error, ErrorKind, Stage};
 use holdfast_keystore::root::order::OrderChallenge;
 use std::collections::BTreeMap;
@@ -36,8 +35,6 @@ struct Inner {
     told: u32,
     /// The list as it was looked at last: when it was changed, and which file it is.
     seen: Option<(SystemTime, u64)>,
-    /// The order, while no log has it.
-    unrecorded: Option<Sealing>,
 }
 
 struct Asked {
@@ -74,14 +71,7 @@ impl Desk {
     /// `recorded` is the newest generation that the log has: one that came into force while nobody served is recorded now.
     pub(crate) fn new(roster: Option<Roster>, recorded: Option<u32>) -> Self {
         let told = recorded.unwrap_or_default();
-        let inner = Inner {
-            roster,
-            asked: BTreeMap::new(),
-            attempts: Attempts::default(),
-            told,
-            seen: None,
-            unrecorded: None,
-        };
+        let inner = Inner { roster, asked: BTreeMap::new(), attempts: Attempts::default(), told, seen: None };
         Self { inner: Mutex::new(inner), ordered: watch::Sender::new(false) }
     }
 
@@ -208,20 +198,9 @@ impl Desk {
         self.inner().told = generation;
     }
 
-    /// It is in force, and in no log yet.
-    pub(super) fn is_ordered(&self, order: Sealing) {
-        self.inner().unrecorded = Some(order);
+    /// It is in force.
+    pub(super) fn is_ordered(&self) {
         self.ordered.send_replace(true);
-    }
-
-    /// The log has it.
-    pub(super) fn is_recorded(&self) {
-        self.inner().unrecorded = None;
-    }
-
-    /// The order, if no log has it.
-    pub(super) fn unrecorded(&self) -> Option<Sealing> {
-        self.inner().unrecorded.take()
     }
 
     /// Resolves when it is ordered.

@@ -2,9 +2,11 @@
 
 mod close;
 mod desk;
+mod orders;
 
 pub(crate) use close::{Sockets, held, let_go, stand_down, wait_again, wait_sealed};
 pub(crate) use desk::{Desk, Order, Refused};
+pub(crate) use orders::Orders;
 
 use crate::reroot;
 use crate::serve::Gateway;
@@ -47,16 +49,15 @@ impl Gateway {
         let world = &self.law.engines().world;
         let custodian = self.desk.take(order, world.ticks())?;
         let Order { generation, source, .. } = *order;
-        let sealing = Sealing { at: world.now(), custodian: custodian.clone(), generation, source };
+        let sealing =
+            Sealing { at: world.now(), custodian: custodian.clone(), generation, source, from_disk: false };
         tracing::warn!(%custodian, "sealing by order: nothing is released any more");
         self.law.stop_everything().await;
         self.directory.mark_sealed();
-        self.desk.is_ordered(sealing.clone());
-        let durability = match self.law.record_sealing(&sealing).await {
-            Ok(()) => {
-                self.desk.is_recorded();
-                Durability::Durable
-            }
+        self.orders.keep(sealing);
+        self.desk.is_ordered();
+        let durability = match self.orders.record(&self.law, usize::MAX).await {
+            Ok(()) => Durability::Durable,
             Err(error) => {
                 tracing::error!(
                     error = error.chain(),
