@@ -56,6 +56,7 @@ pub async fn suite<K: KeyStore>(open: impl AsyncFn() -> K) -> Vec<Algorithm> {
     a_handle_is_bound_to_its_key(&rig, aead).await;
     what_was_forgotten_is_found_again(&rig, aead).await;
     many_at_once(&rig, aead).await;
+    what_a_device_keeps_is_not_rotated_into_software(&rig, aead).await;
     another_sealing_key_opens_what_is_left(&rig, aead).await;
     another_process_uses_what_was_made(rig, &open, aead).await;
     held
@@ -432,6 +433,23 @@ async fn many_at_once<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm) {
 }
 
 /// What was destroyed was sealed: its sealing key goes, and everything that lay under it works on.
+/// Whatever is made for it is made where it is, or nowhere.
+async fn what_a_device_keeps_is_not_rotated_into_software<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm) {
+    for custody in [Custody::Token, Custody::VendorAttested] {
+        let key = key(rig, algorithm, Purpose::Encrypt).await;
+        let record = || rig.state().find(&rig.acme, &name(&key)).unwrap();
+        let before = record();
+        rig.state().forge_key(Key { custody, ..before.clone() });
+        match rig.command("carol", Command::RotateKey(name(&key))).await {
+            Ok(_) => assert_ne!(record().custody, Custody::Software),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::KeyStoreUnavailable, "{}", error.chain());
+                assert_eq!(record().newest, before.newest);
+            }
+        }
+    }
+}
+
 async fn another_sealing_key_opens_what_is_left<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm) {
     let (gone, left) =
         (key(rig, algorithm, Purpose::Encrypt).await, key(rig, algorithm, Purpose::Encrypt).await);

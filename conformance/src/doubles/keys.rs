@@ -488,7 +488,11 @@ impl KeyStore for Keys {
 
     async fn generate(&self, permit: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
         self.begin(permit.operation())?;
-        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable, before: _ } = version;
+        let NewVersion { tenant, tenant_handle, key, version, algorithm, exportable, before } = version;
+        if matches!(before, Some(Custody::Token | Custody::VendorAttested)) {
+            let detail = "it is kept in a device, which this is none of";
+            return Err(Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, detail));
+        }
         let seed = self.unique();
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
         Ok(Generated {

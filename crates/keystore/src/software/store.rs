@@ -273,7 +273,13 @@ impl<W: World> KeyStore for SoftwareStore<W> {
     }
 
     async fn generate(&self, _: &Permit<Change>, version: NewVersion<'_>) -> Result<Generated, Error> {
-        self.generate_version(version).await
+        match version.before {
+            Some(Custody::Token | Custody::VendorAttested) => {
+                Err(refusal::device("the key is kept in a device, and is not rotated into software")
+                    .remedy("create another key where it may be kept in software"))
+            }
+            Some(Custody::Software) | None => self.generate_version(version).await,
+        }
     }
 
     async fn begin_import(
