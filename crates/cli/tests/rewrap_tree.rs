@@ -257,6 +257,13 @@ fn what_fails_is_left_as_it_was() {
     let list = std::fs::read_to_string(dev.path("bad")).unwrap();
     assert!(list.contains("does not verify with the file key") && list.contains("cut off"), "{list}");
     assert_eq!(list.lines().count(), 2);
+    // The same command again goes on with its list, and with nobody else's.
+    let again = [&REWRAP[..], &["--failures", "bad"]].concat();
+    assert_eq!(code(dev.run(&again).status), 6);
+    assert_eq!(std::fs::read_to_string(dev.path("bad")).unwrap(), list);
+    dev.file("mine", b"mine");
+    assert!(dev.fails(&["rewrap", "tree", "--context", "a=b", "--failures", "mine"], 1).contains("--force"));
+    assert_eq!(std::fs::read(dev.path("mine")).unwrap(), b"mine");
     // In full: what was left alone and does not verify is found, and what opens under another context only.
     let output = dev.run(&[&REWRAP[..], &["--dry-run", "--verify", "full"]].concat());
     let done = json_of(&stdout(&output));

@@ -5,7 +5,7 @@
 
 use super::feed::Place;
 use super::keys::{Known, Route};
-use super::report::is_empty_or_absent;
+use super::list::is_empty_or_absent;
 use super::tally::Tally;
 use crate::atomic::parent;
 use crate::exit::Exit;

@@ -4,6 +4,7 @@ use super::feed::{Feed, Pace, Place};
 use super::journal::{Journal, Resumed};
 use super::keys::{Known, Route};
 use super::lines_work::{Done, Shared, work};
+use super::list::List;
 use super::post::Post;
 use super::report::{Ending, Left};
 use super::stop::Stop;
@@ -163,14 +164,14 @@ enum Sink {
     /// A file with a journal.
     Journal(Box<Journal>, Instant),
     /// Stdout, with a list of failures perhaps; or nowhere, in a dry run.
-    Stream { failures: Option<std::fs::File>, dry_run: bool },
+    Stream { failures: Option<List>, dry_run: bool },
 }
 
 impl Sink {
     fn new(journal: Option<Journal>, settings: &Settings) -> Result<Self, Failure> {
         match journal {
             Some(journal) => Ok(Self::Journal(Box::new(journal), Instant::now())),
-            None => Ok(Self::Stream { failures: super::report::list(settings)?, dry_run: settings.dry_run }),
+            None => Ok(Self::Stream { failures: List::open(settings)?, dry_run: settings.dry_run }),
         }
     }
 
@@ -186,7 +187,9 @@ impl Sink {
                 Ok(())
             }
             Self::Stream { failures: list, dry_run } => {
-                super::report::append(list.as_mut(), failures)?;
+                if let Some(list) = list {
+                    list.append(failures)?;
+                }
                 if *dry_run { Ok(()) } else { write_stdout(output) }
             }
         }

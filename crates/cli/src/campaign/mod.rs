@@ -1,7 +1,7 @@
 //! Rewrap campaigns: an inventory of ciphertexts, all of it brought under the newest version of a key.
 //!
 //! Two kinds of inventories, `lines` (JSON lines) and `tree` (a directory of age files). Both judge each item by the header of its ciphertext
-//! (`keys`), ask the gateway in batches (`post`), count what came of it (`tally`) and tell it in the end (`report`).
+//! (`keys`), ask the gateway in batches (`post`), count what came of it (`tally`), list what failed (`list`) and tell it in the end (`report`).
 
 mod evidence;
 mod feed;
@@ -10,6 +10,7 @@ mod keys;
 mod line;
 mod lines;
 mod lines_work;
+mod list;
 mod post;
 mod report;
 mod routes;

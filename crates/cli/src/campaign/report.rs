@@ -11,9 +11,6 @@ use crate::failure::Failure;
 use crate::output::note;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::path::Path;
 use std::time::Duration;
 
 /// A campaign that came to its end.
@@ -239,34 +236,4 @@ impl Report {
         });
         app.printer.rows(&["error", "items", "first"], examples.collect())
     }
-}
-
-/// The file that lists failures, made anew, where one is wanted.
-pub(super) fn list(settings: &Settings) -> Result<Option<File>, Failure> {
-    let Some(path) = &settings.failures else { return Ok(None) };
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if settings.force || is_empty_or_absent(path) {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    options.open(path).map(Some).map_err(|error| Failure::file("write", path, &error))
-}
-
-/// Whether nothing is overwritten by writing a list there.
-pub(super) fn is_empty_or_absent(list: &Path) -> bool {
-    match list.symlink_metadata() {
-        Ok(metadata) => metadata.is_file() && metadata.len() == 0,
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
-}
-
-/// Appends to that list.
-pub(super) fn append(list: Option<&mut File>, failures: &[u8]) -> Result<(), Failure> {
-    list.map_or(Ok(()), |list| list.write_all(failures)).map_err(|error| {
-        Failure::new(Exit::Failure, "the list of failures cannot be written")
-            .because(&error)
-            .remedy("look at the cause")
-    })
 }

@@ -6,6 +6,7 @@
 
 use super::feed::Pace;
 use super::keys::Known;
+use super::list::List;
 use super::post::Post;
 use super::report::{Ending, Left};
 use super::routes::Routes;
@@ -84,7 +85,7 @@ pub(crate) fn run(app: &App, tree: Tree, settings: &Settings) -> Result<Ending, 
         pace: Pace::new(settings.rate),
         workers: settings.workers,
         stop,
-        list: super::report::list(settings)?,
+        list: List::open(settings)?,
         tally: Tally::default(),
         bar: progress::bar(None, "{spinner} {pos} files {per_sec}"),
     };
@@ -113,7 +114,7 @@ struct Campaign {
     pace: Pace,
     workers: usize,
     stop: Stop,
-    list: Option<std::fs::File>,
+    list: Option<List>,
     tally: Tally,
     bar: ProgressBar,
 }
@@ -137,7 +138,9 @@ impl Campaign {
                 Failure::new(Exit::Failure, "a part of the campaign ended by itself").because(&error)
             })??;
             self.tally.add(&done.tally);
-            super::report::append(self.list.as_mut(), &done.failures)?;
+            if let Some(list) = &mut self.list {
+                list.append(&done.failures)?;
+            }
             self.bar.inc(done.files);
         }
         if is_over { Ok(()) } else { Err(None) }
