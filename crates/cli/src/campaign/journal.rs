@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 2;
@@ -99,17 +100,8 @@ impl Journal {
         force: bool,
         route: &Route,
     ) -> Result<(Self, Option<Resumed>), Failure> {
-        let there = |path: &Path| path.symlink_metadata().is_ok();
-        if !force && there(path) {
-            return Err(Failure::file("write", path, &io::Error::from(io::ErrorKind::AlreadyExists)));
-        }
         let at = beside(path, ".partial");
-        let partial = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&at);
-        let partial = partial.map_err(failed(&at))?;
-        partial.try_lock().map_err(|_| {
-            Failure::new(Exit::State, format!("another campaign is writing `{}`", path.display()))
-                .remedy("wait for it, or name another output")
-        })?;
+        let partial = lock((path, &at), force, || ())?;
         let (from, to) = (route.from.clone(), route.to.id.to_string());
         let mark = Self::read(path, &at)?;
         let mut journal = Self { path: path.to_owned(), partial, failures: None, from, to };
@@ -268,8 +260,73 @@ fn misfit(path: &Path, partial: &Path) -> Failure {
         .remedy("remove both to begin anew; the inventory itself is as it was")
 }
 
+/// Opens what is being written, for this process alone; `opened` is called before it is locked.
+fn lock((path, at): (&Path, &Path), force: bool, opened: impl FnOnce()) -> Result<File, Failure> {
+    let exists = || Failure::file("write", path, &io::Error::from(io::ErrorKind::AlreadyExists));
+    let is_there = || !force && path.symlink_metadata().is_ok();
+    if is_there() {
+        return Err(exists());
+    }
+    let partial = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(at);
+    let partial = partial.map_err(failed(at))?;
+    opened();
+    partial.try_lock().map_err(|_| {
+        Failure::new(Exit::State, format!("another campaign is writing `{}`", path.display()))
+            .remedy("wait for it, or name another output")
+    })?;
+    // Another campaign may have come to its end meanwhile, and what was opened have the output's name by now.
+    let held = partial.metadata().map_err(failed(at))?;
+    if !at.metadata().is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
+        let problem = format!("another campaign has just come to its end with `{}`", path.display());
+        return Err(Failure::new(Exit::State, problem)
+            .remedy("look at what it has written there; to write another one, name another output"));
+    }
+    if is_there() {
+        // Nothing was begun.
+        if held.len() == 0 {
+            let _ = std::fs::remove_file(at);
+        }
+        return Err(exists());
+    }
+    Ok(partial)
+}
+
 /// Cuts a file to so many bytes and stands at its end.
 fn cut(file: &mut File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)?;
     file.seek(SeekFrom::Start(bytes)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two campaigns with one output: whoever comes second writes over nothing, wherever the first one is.
+    #[test]
+    fn what_another_campaign_has_just_finished_is_not_gone_on_with() {
+        for force in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (path, at) = (dir.path().join("out"), dir.path().join("out.partial"));
+            let first = lock((&path, &at), force, || ()).unwrap();
+            assert_eq!(lock((&path, &at), force, || ()).unwrap_err().exit(), Exit::State);
+            std::fs::write(&at, b"done").unwrap();
+            let ends = || {
+                std::fs::rename(&at, &path).unwrap();
+                drop(first);
+            };
+            let refused = lock((&path, &at), force, ends).unwrap_err();
+            assert!(refused.problem().contains("just come to its end"), "{}", refused.problem());
+            assert_eq!((std::fs::read(&path).unwrap(), at.exists()), (b"done".to_vec(), false));
+        }
+    }
+
+    #[test]
+    fn an_output_that_has_just_come_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, at) = (dir.path().join("out"), dir.path().join("out.partial"));
+        let comes = || std::fs::write(&path, b"done").unwrap();
+        assert!(lock((&path, &at), false, comes).is_err());
+        assert!(!at.exists(), "nothing is left of what was not begun");
+        assert!(lock((&path, &at), true, || ()).is_ok());
+    }
 }
