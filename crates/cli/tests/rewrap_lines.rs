@@ -391,6 +391,12 @@ fn a_sample_is_of_the_lines_that_have_something_and_all_of_it_is_verified() {
         kill_process(Pid::from_child(&campaign), Signal::KILL).unwrap();
         campaign.wait().unwrap();
     };
+    // What is read once has no number of lines before that, and nobody waits for one to write to a pipe.
+    assert!(std::process::Command::new("mkfifo").arg(dev.path("pipe")).status().unwrap().success());
+    for once in ["/dev/null", "pipe"] {
+        let line = ["rewrap", once, "--jsonl", "--key", "k", "--dry-run", "--verify", "sample:1"];
+        assert!(dev.fails(&line, 2).contains("`--verify full`"), "{once}");
+    }
     // A sample goes on where it was.
     let line = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--verify"];
     begin(&["--verify", "sample:7"]);

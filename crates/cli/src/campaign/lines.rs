@@ -131,11 +131,17 @@ pub(crate) fn run(app: &App, lines: Lines, settings: &Settings) -> Result<Ending
 
 /// How many lines have an item on them: none is on an empty one.
 fn count_items(input: &Input) -> Result<u64, Failure> {
-    if *input == Input::Stdin {
-        return Err(Failure::usage(
-            "nobody can say how many lines stdin will have, to take a sample of them",
-        )
-        .remedy("name a file, or verify with `--verify full`"));
+    let endless = match input {
+        Input::Stdin => Some("stdin".to_owned()),
+        Input::File(path) => {
+            // A pipe is read once; who waits for one to be written to waits in `open` already.
+            let metadata = path.metadata().map_err(|error| Failure::file("read", path, &error))?;
+            (!metadata.is_file()).then(|| format!("`{}`, which is no regular file,", path.display()))
+        }
+    };
+    if let Some(endless) = endless {
+        let problem = format!("nobody can say how many lines {endless} will have, to take a sample of them");
+        return Err(Failure::usage(problem).remedy("name a file, or verify with `--verify full`"));
     }
     let mut stream = input.open()?.0;
     let (mut items, mut is_empty, mut buffer) = (0_u64, true, vec![0; 1 << 18]);
