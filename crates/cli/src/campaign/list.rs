@@ -111,23 +111,23 @@ mod tests {
     fn no_line_is_lost_and_none_is_there_twice_however_often_a_run_is_cut_short() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("list");
-        let runs = |force: bool, lines: &[Vec<u8>]| {
+        let runs = |force: bool, lines: &[&[u8]]| {
             let mut list = List::begin(&path, force).unwrap();
             list.append(&lines.concat()).unwrap();
             std::fs::read(&path).unwrap()
         };
         let (a, b, c) = (line("a", "1"), line("b", "2"), line("c", "3"));
-        assert_eq!(runs(false, &[a.clone(), b.clone()]), [&*a, &*b].concat());
+        assert_eq!(runs(false, &[&a, &b]), [&*a, &*b].concat());
         for torn in [&c[..1], &c[..20], &c[..c.len() - 1]] {
             let mut file = OpenOptions::new().append(true).open(&path).unwrap();
             file.write_all(torn).unwrap();
-            assert_eq!(runs(false, &[line("b", "4")]), [&*a, &*b].concat());
+            assert_eq!(runs(false, &[&line("b", "4")]), [&*a, &*b].concat());
         }
-        assert_eq!(runs(false, &[line("b", "4"), c.clone()]), [&*a, &*b, &*c].concat());
-        assert_eq!(runs(true, &[c.clone()]), c);
+        assert_eq!(runs(false, &[&line("b", "4"), &c]), [&*a, &*b, &*c].concat());
+        assert_eq!(runs(true, &[&c]), c);
         // One that was cut short in its first line.
         std::fs::write(&path, &a[..9]).unwrap();
-        assert_eq!(runs(false, &[b.clone()]), b);
+        assert_eq!(runs(false, &[&b]), b);
     }
 
     #[test]
