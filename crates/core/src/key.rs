@@ -142,7 +142,7 @@ impl Key {
 
     /// The newest version that new work takes or has taken. One that waits is none: what comes under it comes later.
     pub fn newest_used(&self) -> KeyVersion {
-        self.newest.previous().filter(|_| self.waits).unwrap_or(self.newest)
+        newest_used(self.newest, self.waits)
     }
 
     /// Whether a verified backup holds its newest version, if the newest of them is of this commit. Of a key in a device a backup only knows
@@ -239,6 +239,11 @@ pub struct NewVersion<'a> {
     pub exportable: bool,
     /// How well the key's current version is kept; `None` for the first.
     pub before: Option<Custody>,
+}
+
+/// [`Key::newest_used`] of what is told of a key: its newest version, and whether that waits.
+pub fn newest_used(newest: KeyVersion, waits: bool) -> KeyVersion {
+    newest.previous().filter(|_| waits).unwrap_or(newest)
 }
 
 /// A version that a key store has just made.

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use holdfast_core::KeyId;
 use holdfast_core::binding::BindingClass;
 use holdfast_core::frame::Header;
+use holdfast_core::key::newest_used;
 use holdfast_sdk::field::{Bytes, ContextPairs, Name, SecretBytes};
 use holdfast_sdk::message::{self, BatchItem, Key, OperationResult, UseRequest};
 use holdfast_sdk::{KeyName, KeyVersion, Tenant};
@@ -24,8 +25,7 @@ pub(crate) struct Known {
 impl Known {
     fn of(key: &Key) -> Self {
         let current = key.current_version.unwrap_or(key.newest_version).0;
-        let before = key.newest_version.0.previous().filter(|_| key.waits_for_backup == Some(true));
-        let newest = before.unwrap_or(key.newest_version.0);
+        let newest = newest_used(key.newest_version.0, key.waits_for_backup == Some(true));
         Self { name: key.name.0.clone(), id: key.id.0, current, newest }
     }
 
