@@ -214,8 +214,8 @@ impl Exchange {
             return Err(broken());
         }
         let mut answered = 0;
-        for frame in frames(packet).flatten() {
-            self.answer(frame)?;
+        for frame in frames(packet) {
+            self.answer(frame.ok_or_else(broken)?)?;
             answered += 1;
         }
         Ok(answered)
