@@ -1,9 +1,12 @@
 //! Bodies on their way in. They take no place among the requests that are under way, and where there are too many of them, or too many bytes, the oldest
 //! makes way: whoever sends at once is through before that. So strangers who send slowly, or much, keep nobody out and cost no more memory than is set here.
+//! What has come is held until its request is answered and makes way for nobody: so no one caller, and before a caller is served no one network, has more
+//! than a part of the bytes, and whoever takes more makes way for itself.
 
 use crate::config::Limits;
 use crate::line::Line;
 use crate::listener::About;
+use crate::party::Party;
 use bytes::{Bytes, BytesMut};
 use holdfast_core::{Error, ErrorKind, Stage};
 use http_body_util::BodyExt as _;
@@ -26,6 +29,9 @@ const CALLERS_BYTES: usize = 1 << 30;
 /// Stop orders, whoever gives them, and their bytes: they are small, and wait for no room that others have filled.
 const STOPS: usize = 1024;
 const STOPS_BYTES: usize = 16 << 20;
+/// Of so many parts of a room's bytes nobody has more than one, nor of its line where that is full: of strangers' bytes that is two of the longest bodies
+/// there are.
+const PARTS: usize = 4;
 /// Bytes of a body that nobody wants that are taken in and dropped, so that its sender is not cut off before it reads the answer; for how long, and how
 /// long a pause ends it: some send nothing before they are told to.
 const UNWANTED: usize = 2 << 20;
@@ -46,6 +52,32 @@ struct Room {
     most: usize,
     bytes: Arc<AtomicUsize>,
     most_bytes: usize,
+    /// What somebody has of these bytes.
+    own: Own,
+}
+
+type Own = fn(&Party) -> &AtomicUsize;
+
+/// Who makes way for more bytes.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    /// Nobody has to.
+    Free,
+    /// The oldest body of whoever brings them.
+    Own,
+    /// The oldest of all.
+    Oldest,
+}
+
+impl Way {
+    /// Where so many of these bytes, of all and of who brings them, are held with them.
+    fn of((all, most): (usize, usize), own: usize) -> Self {
+        match (own <= most / PARTS, all <= most) {
+            (false, _) => Self::Own,
+            (true, false) => Self::Oldest,
+            (true, true) => Self::Free,
+        }
+    }
 }
 
 /// A body that has come, and its part of the room until it is dropped.
@@ -70,21 +102,33 @@ impl Deref for Taken {
 /// Bytes that count.
 struct Held {
     of: Arc<AtomicUsize>,
+    party: Arc<Party>,
+    own: Own,
     bytes: usize,
+}
+
+impl Held {
+    /// More of them; gives how many all hold, and how many whose they are.
+    fn add(&mut self, more: usize) -> (usize, usize) {
+        self.bytes += more;
+        let added = |to: &AtomicUsize| to.fetch_add(more, Ordering::Relaxed) + more;
+        (added(&self.of), added((self.own)(&self.party)))
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+        (self.own)(&self.party).fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl Bodies {
     pub(crate) fn of(limits: &Limits) -> Self {
         Self {
-            strangers: Room::of(STRANGERS, STRANGERS_BYTES),
-            callers: Room::of(limits.requests, CALLERS_BYTES),
-            stops: Room::of(STOPS, STOPS_BYTES),
+            strangers: Room::of((STRANGERS, STRANGERS_BYTES), |party| &party.of_strangers),
+            callers: Room::of((limits.requests, CALLERS_BYTES), |party| &party.of_callers),
+            stops: Room::of((STOPS, STOPS_BYTES), |party| &party.of_stops),
             limit: Duration::from_secs(limits.body_seconds),
         }
     }
@@ -92,24 +136,36 @@ impl Bodies {
     /// Takes a body in, of a connection on which a caller was served before, or of a stranger's.
     ///
     /// # Errors
-    /// `too-large`; `deadline` for one that does not come in time, `malformed` where it breaks off; `throttled` where others come and it is the oldest.
+    /// `too-large`; `deadline` for one that does not come in time, `malformed` where it breaks off; `throttled` where others come and it is the oldest, or
+    /// whose it is has its part already.
     pub(crate) async fn take_in(&self, about: &About, most: usize, body: Incoming) -> Result<Taken, Error> {
-        self.take_into(self.room(about), most, body).await
+        self.take_into(self.room(about), about.party(), most, body).await
     }
 
     /// Takes a stop order's body in.
     ///
     /// # Errors
     /// As [`Self::take_in`].
-    pub(crate) async fn take_in_stop(&self, most: usize, body: Incoming) -> Result<Taken, Error> {
-        self.take_into(&self.stops, most, body).await
+    pub(crate) async fn take_in_stop(
+        &self,
+        about: &About,
+        most: usize,
+        body: Incoming,
+    ) -> Result<Taken, Error> {
+        self.take_into(&self.stops, about.party(), most, body).await
     }
 
-    async fn take_into(&self, room: &Room, most: usize, body: Incoming) -> Result<Taken, Error> {
+    async fn take_into(
+        &self,
+        room: &Room,
+        party: &Arc<Party>,
+        most: usize,
+        body: Incoming,
+    ) -> Result<Taken, Error> {
         if body.is_end_stream() {
             return Ok(Taken::EMPTY);
         }
-        room.take_in(self.limit, most, body).await
+        room.take_in(party, self.limit, most, body).await
     }
 
     /// Takes in and drops a body that nobody wants, so that its sender reads the answer: some clients do not once they are cut off in the middle.
@@ -118,7 +174,7 @@ impl Bodies {
             // Whatever becomes of it.
             let _dropped = self
                 .room(about)
-                .in_line(UNWANTED_FOR, async {
+                .in_line(about.party(), UNWANTED_FOR, async {
                     drop_rest(body).await;
                     Ok(())
                 })
@@ -132,34 +188,53 @@ impl Bodies {
 }
 
 impl Room {
-    fn of(most: usize, most_bytes: usize) -> Self {
-        Self { line: Arc::default(), most, bytes: Arc::default(), most_bytes }
+    fn of((most, most_bytes): (usize, usize), own: Own) -> Self {
+        Self { line: Arc::default(), most, bytes: Arc::default(), most_bytes, own }
     }
 
-    async fn take_in<B>(&self, limit: Duration, most: usize, body: B) -> Result<Taken, Error>
+    async fn take_in<B>(
+        &self,
+        party: &Arc<Party>,
+        limit: Duration,
+        most: usize,
+        mut body: B,
+    ) -> Result<Taken, Error>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let mut held = Held { of: Arc::clone(&self.bytes), bytes: 0 };
-        let bytes = self.in_line(limit, gather(body, most, |more| self.hold(&mut held, more))).await?;
-        Ok(Taken { bytes, _held: Some(held) })
+        let mut held =
+            Held { of: Arc::clone(&self.bytes), party: Arc::clone(party), own: self.own, bytes: 0 };
+        let gathered = gather(&mut body, most, |more| self.hold(&mut held, more));
+        match self.in_line(party, limit, gathered).await {
+            Ok(bytes) => Ok(Taken { bytes, _held: Some(held) }),
+            Err(error) => {
+                // What it had is others' by now.
+                drop(held);
+                if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::TooLarge) {
+                    // Whoever is cut off while sending may never read why.
+                    let _elapsed = timeout(UNWANTED_FOR, drop_rest(body)).await;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// More bytes are held: where that is too much, the oldest give theirs up.
     fn hold(&self, held: &mut Held, more: usize) -> Result<(), Error> {
-        held.bytes += more;
-        let all = self.bytes.fetch_add(more, Ordering::Relaxed) + more;
+        let (all, own) = held.add(more);
         // Whoever is told to leave gives all of its bytes up; if that was too few, whoever comes next tells another one.
-        match all <= self.most_bytes || self.line.dismiss_oldest() {
-            true => Ok(()),
-            false => Err(crowded()),
+        match Way::of((all, self.most_bytes), own) {
+            Way::Own if !self.line.dismiss_oldest_of(held.party.number) => Err(too_much()),
+            Way::Oldest if !self.line.dismiss_oldest() => Err(crowded()),
+            Way::Free | Way::Own | Way::Oldest => Ok(()),
         }
     }
 
     /// Waits for something that takes no longer than so; what is not there at once waits in line.
     async fn in_line<T>(
         &self,
+        party: &Party,
         limit: Duration,
         coming: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
@@ -167,10 +242,8 @@ impl Room {
         if let Poll::Ready(done) = poll_fn(|context| Poll::Ready(coming.as_mut().poll(context))).await {
             return done;
         }
-        let place = self.line.join();
-        if self.line.len() > self.most {
-            self.line.dismiss_oldest();
-        }
+        let place = self.line.join(party.number);
+        self.line.make_way(self.most, (party.number, (self.most / PARTS).max(1)));
         let leave = place.leave();
         tokio::select! {
             biased;
@@ -181,7 +254,7 @@ impl Room {
 }
 
 async fn gather<B>(
-    mut body: B,
+    body: &mut B,
     most: usize,
     mut hold: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<Bytes, Error>
@@ -190,7 +263,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if body.size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
-        return Err(too_large(most, body).await);
+        return Err(too_large(most));
     }
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
@@ -200,7 +273,7 @@ where
         };
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         if first.len() + all.len() + data.len() > most {
-            return Err(too_large(most, body).await);
+            return Err(too_large(most));
         }
         hold(data.len())?;
         // Most have one piece, which need not be copied.
@@ -215,9 +288,7 @@ where
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-async fn too_large<B: Body<Data = Bytes> + Unpin>(most: usize, rest: B) -> Error {
-    // Whoever is cut off while sending may never read why.
-    let _elapsed = timeout(UNWANTED_FOR, drop_rest(rest)).await;
+fn too_large(most: usize) -> Error {
     Error::new(ErrorKind::TooLarge, Stage::Receive, format!("the body has more than {most} bytes"))
 }
 
@@ -244,11 +315,22 @@ fn crowded() -> Error {
     )
 }
 
+fn too_much() -> Error {
+    Error::new(
+        ErrorKind::Throttled,
+        Stage::Receive,
+        "the bodies that are under way of the same caller or network have all the room that one may have",
+    )
+    .remedy("send fewer or smaller ones at once")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::party::{Parties, Who};
     use http_body_util::Full;
     use hyper::body::Frame;
+    use proptest::prelude::*;
     use std::convert::Infallible;
     use std::pin::Pin;
     use std::task::Context;
@@ -271,12 +353,34 @@ mod tests {
 
     type Coming = tokio::task::JoinHandle<Result<Taken, Error>>;
 
+    fn room(most: usize, most_bytes: usize) -> Room {
+        Room::of((most, most_bytes), |party| &party.of_callers)
+    }
+
+    /// Another one each time.
+    fn somebody() -> Arc<Party> {
+        Arc::new(Parties::default()).party(Who::from(None))
+    }
+
+    /// So many, who are told apart.
+    fn somebodies<const MANY: usize>() -> [Arc<Party>; MANY] {
+        let all = Arc::new(Parties::default());
+        std::array::from_fn(|last| {
+            all.party(Who::from(Some([192, 0, 2, u8::try_from(last).unwrap()].into())))
+        })
+    }
+
     /// One whose first bytes have been taken in.
-    async fn coming(room: &Arc<Room>, first: &'static [u8]) -> (UnboundedSender<Bytes>, Coming) {
+    async fn coming(
+        room: &Arc<Room>,
+        party: &Arc<Party>,
+        first: &'static [u8],
+    ) -> (UnboundedSender<Bytes>, Coming) {
         let (tell, told) = unbounded_channel();
         tell.send(Bytes::from_static(first)).unwrap();
-        let of = Arc::clone(room);
-        let taken = tokio::spawn(async move { of.take_in(Duration::from_secs(60), 100, Told(told)).await });
+        let (of, party) = (Arc::clone(room), Arc::clone(party));
+        let taken =
+            tokio::spawn(async move { of.take_in(&party, Duration::from_secs(60), 100, Told(told)).await });
         // There is one thread: by then it waits for more, and whoever has to make way for it has.
         for _ in 0..8 {
             tokio::task::yield_now().await;
@@ -284,44 +388,150 @@ mod tests {
         (tell, taken)
     }
 
+    async fn at_once(room: &Room, party: &Arc<Party>, bytes: usize) -> Result<Taken, ErrorKind> {
+        let body = Full::new(Bytes::from(vec![0; bytes]));
+        room.take_in(party, Duration::ZERO, 100, body).await.map_err(|error| error.kind())
+    }
+
+    async fn ends(tell: UnboundedSender<Bytes>, taken: Coming) -> Vec<u8> {
+        tell.send(Bytes::from_static(b"d")).unwrap();
+        drop(tell);
+        taken.await.unwrap().unwrap().to_vec()
+    }
+
+    async fn made_way(taken: Coming) -> bool {
+        taken.await.unwrap().err().unwrap().kind() == ErrorKind::Throttled
+    }
+
     #[tokio::test]
     async fn what_comes_at_once_stands_in_no_line() {
-        let room = Room::of(0, 100);
-        let taken = room.take_in(Duration::ZERO, 100, Full::new(Bytes::from_static(b"body"))).await.unwrap();
+        let (room, party) = (room(0, 100), somebody());
+        let body = || Full::new(Bytes::from_static(b"body"));
+        let taken = room.take_in(&party, Duration::ZERO, 100, body()).await.unwrap();
         assert_eq!((&*taken, room.line.len(), room.bytes.load(Ordering::Relaxed)), (&b"body"[..], 0, 4));
         drop(taken);
         assert_eq!(room.bytes.load(Ordering::Relaxed), 0);
-        let error = room.take_in(Duration::ZERO, 3, Full::new(Bytes::from_static(b"body"))).await.err();
+        let error = room.take_in(&party, Duration::ZERO, 3, body()).await.err();
         assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::TooLarge));
     }
 
     #[tokio::test]
     async fn the_oldest_makes_way_where_there_are_too_many() {
-        let room = Arc::new(Room::of(2, 100));
-        let (_first_tell, first) = coming(&room, b"a").await;
-        let (second_tell, second) = coming(&room, b"b").await;
-        let (third_tell, third) = coming(&room, b"c").await;
-        assert_eq!(first.await.unwrap().err().unwrap().kind(), ErrorKind::Throttled);
-        for (tell, taken, whole) in [(second_tell, second, b"bd"), (third_tell, third, b"cd")] {
-            tell.send(Bytes::from_static(b"d")).unwrap();
-            drop(tell);
-            assert_eq!(&*taken.await.unwrap().unwrap(), whole);
-        }
+        let (room, [a, b, c]) = (Arc::new(room(2, 100)), somebodies());
+        let (_first_tell, first) = coming(&room, &a, b"a").await;
+        let (second_tell, second) = coming(&room, &b, b"b").await;
+        let (third_tell, third) = coming(&room, &c, b"c").await;
+        assert!(made_way(first).await);
+        assert_eq!(ends(second_tell, second).await, b"bd");
+        assert_eq!(ends(third_tell, third).await, b"cd");
         assert_eq!((room.line.len(), room.bytes.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[tokio::test]
     async fn the_oldest_makes_way_where_there_are_too_many_bytes() {
-        let room = Arc::new(Room::of(10, 10));
-        let (_first_tell, first) = coming(&room, b"123456").await;
-        let (second_tell, second) = coming(&room, b"123456").await;
-        assert_eq!(first.await.unwrap().err().unwrap().kind(), ErrorKind::Throttled);
+        let (room, [a, b, c, d, e]) = (Arc::new(room(10, 24)), somebodies());
+        let (_first_tell, first) = coming(&room, &a, b"123456").await;
+        let mut held = vec![];
+        for party in [&b, &c, &d] {
+            held.push(at_once(&room, party, 6).await.unwrap());
+        }
+        let (second_tell, second) = coming(&room, &e, b"123456").await;
+        assert!(made_way(first).await);
         drop(second_tell);
         let taken = second.await.unwrap().unwrap();
         // Nobody else is there to make way.
-        let alone = room.take_in(Duration::ZERO, 100, Full::new(Bytes::from_static(b"12345"))).await;
-        assert_eq!(alone.err().unwrap().kind(), ErrorKind::Throttled);
-        drop(taken);
+        assert_eq!(at_once(&room, &a, 1).await.err(), Some(ErrorKind::Throttled));
+        drop((taken, held));
         assert_eq!(room.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    /// Whoever begins many makes way for itself where there is no room, and not whoever has one.
+    #[tokio::test]
+    async fn who_has_more_than_a_part_of_the_line_makes_way_for_itself() {
+        let (room, [one, many]) = (Arc::new(room(4, 100)), somebodies());
+        let (tell, oldest) = coming(&room, &one, b"o").await;
+        let (mut tells, mut others) = (vec![], vec![]);
+        for _ in 0..6 {
+            let (tell, taken) = coming(&room, &many, b"m").await;
+            (tells.push(tell), others.push(taken));
+        }
+        assert_eq!(ends(tell, oldest).await, b"od");
+        for (number, (tell, taken)) in tells.into_iter().zip(others).enumerate() {
+            match number < 3 {
+                true => assert!(made_way(taken).await),
+                false => assert_eq!(ends(tell, taken).await, b"md"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_more_than_a_part_of_the_bytes_makes_way_for_itself() {
+        let (room, [one, many]) = (Arc::new(room(100, 40)), somebodies());
+        let (tell, oldest) = coming(&room, &one, b"1234").await;
+        let (_tell, first) = coming(&room, &many, b"123456").await;
+        let (other_tell, second) = coming(&room, &many, b"123456").await;
+        assert!(made_way(first).await);
+        assert_eq!(ends(other_tell, second).await, b"123456d");
+        // What has come makes way for nobody, and leaves the rest to others.
+        let _held = at_once(&room, &many, 10).await.unwrap();
+        assert_eq!(at_once(&room, &many, 1).await.err(), Some(ErrorKind::Throttled));
+        assert_eq!(ends(tell, oldest).await, b"1234d");
+        assert!(at_once(&room, &one, 10).await.is_ok());
+    }
+
+    /// What is turned away is listened to for a while: its sender reads why.
+    #[tokio::test]
+    async fn what_is_turned_away_is_taken_in_and_dropped() {
+        let (room, [one]) = (Arc::new(room(100, 40)), somebodies());
+        let (tell, first) = coming(&room, &one, b"123456").await;
+        let (_tell, _second) = coming(&room, &one, b"123456").await;
+        assert_eq!(room.line.len(), 1);
+        for _ in 0..100 {
+            tell.send(Bytes::from_static(b"more")).unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert!(!first.is_finished(), "it has been cut off");
+        assert_eq!(room.bytes.load(Ordering::Relaxed), 6, "and it is kept");
+        drop(tell);
+        assert!(made_way(first).await);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        /// Whoever brings whatever, of as many as the room has parts each gets a part of it, and nobody more.
+        #[test]
+        fn each_gets_a_part_of_the_bytes_and_nobody_more(
+            most in 40_usize..400,
+            done in prop::collection::vec((0_usize..PARTS + 2, 1_usize..60, 0_usize..4), 1..200),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let (room, parties) = (room(10, most), somebodies::<{ PARTS + 2 }>());
+            let mut held: Vec<(usize, Taken)> = vec![];
+            for (who, bytes, gone) in done {
+                held.drain(..gone.min(held.len()));
+                let own = |of: usize| {
+                    held.iter().filter(|(whose, _)| *whose == of).map(|(_, taken)| taken.len()).sum::<usize>()
+                };
+                let all: Vec<usize> = (0..parties.len()).map(own).collect();
+                let others = all.iter().enumerate().filter(|(of, had)| *of != who && **had > 0).count();
+                let is_within = all[who] + bytes <= most / PARTS;
+                let fits = all.iter().sum::<usize>() + bytes <= most;
+                match runtime.block_on(at_once(&room, &parties[who], bytes)) {
+                    Ok(taken) => {
+                        prop_assert!(is_within && fits);
+                        held.push((who, taken));
+                    }
+                    Err(kind) => {
+                        prop_assert_eq!(kind, ErrorKind::Throttled);
+                        prop_assert!(!is_within || (!fits && others >= PARTS), "{:?} for {}: {}", all, who, bytes);
+                    }
+                }
+                let counted: usize = held.iter().map(|(_, taken)| taken.len()).sum();
+                prop_assert_eq!(room.bytes.load(Ordering::Relaxed), counted);
+            }
+            drop(held);
+            prop_assert!(parties.iter().all(|party| party.of_callers.load(Ordering::Relaxed) == 0));
+        }
     }
 }

@@ -30,6 +30,7 @@ pub mod listener;
 pub mod metrics;
 pub mod ms_dke;
 pub mod outside;
+mod party;
 pub mod paths;
 mod patience;
 mod pool;

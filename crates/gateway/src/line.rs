@@ -1,6 +1,6 @@
 //! A line in which nobody is waited for: where there are too many, the oldest makes way for the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -11,34 +11,84 @@ pub(crate) struct Line(Mutex<Queue>);
 #[derive(Debug, Default)]
 struct Queue {
     next: u64,
-    standing: BTreeMap<u64, Arc<Notify>>,
+    standing: BTreeMap<u64, Standing>,
+    /// The same by whose they are: nobody looks through what is others' for one's own.
+    of: HashMap<u64, BTreeSet<u64>>,
+}
+
+#[derive(Debug)]
+struct Standing {
+    whose: u64,
+    leave: Arc<Notify>,
 }
 
 impl Line {
-    /// One more, at its end.
-    pub(crate) fn join(self: &Arc<Self>) -> InLine {
+    /// One more of somebody's, at its end.
+    pub(crate) fn join(self: &Arc<Self>, whose: u64) -> InLine {
         let leave = Arc::new(Notify::new());
         let mut queue = self.queue();
         let number = queue.next;
         queue.next = number.wrapping_add(1);
-        queue.standing.insert(number, Arc::clone(&leave));
+        queue.standing.insert(number, Standing { whose, leave: Arc::clone(&leave) });
+        queue.of.entry(whose).or_default().insert(number);
         drop(queue);
         InLine { of: Arc::clone(self), number, leave }
     }
 
     /// Tells the oldest one to leave; gives whether there was one.
     pub(crate) fn dismiss_oldest(&self) -> bool {
-        let oldest = self.queue().standing.pop_first();
-        oldest.inspect(|(_, leave)| leave.notify_one()).is_some()
+        self.queue().dismiss_oldest()
+    }
+
+    /// Tells the oldest one of somebody's to leave; gives whether there was one.
+    pub(crate) fn dismiss_oldest_of(&self, whose: u64) -> bool {
+        self.queue().dismiss_oldest_of(whose)
+    }
+
+    /// Where more than so many stand in it, one makes way: one's own if these are more than so many, else whoever has stood longest.
+    pub(crate) fn make_way(&self, most: usize, (whose, own_most): (u64, usize)) {
+        let mut queue = self.queue();
+        if queue.standing.len() > most {
+            match queue.of.get(&whose).is_some_and(|own| own.len() > own_most) {
+                true => queue.dismiss_oldest_of(whose),
+                false => queue.dismiss_oldest(),
+            };
+        }
     }
 
     /// How many stand in it.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.queue().standing.len()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn dismiss_oldest(&mut self) -> bool {
+        self.standing.first_key_value().map(|(number, _)| *number).is_some_and(|oldest| self.dismiss(oldest))
+    }
+
+    fn dismiss_oldest_of(&mut self, whose: u64) -> bool {
+        self.of.get(&whose).and_then(BTreeSet::first).copied().is_some_and(|oldest| self.dismiss(oldest))
+    }
+
+    fn dismiss(&mut self, number: u64) -> bool {
+        self.remove(number).inspect(|leave| leave.notify_one()).is_some()
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Arc<Notify>> {
+        let Standing { whose, leave } = self.standing.remove(&number)?;
+        if let Some(own) = self.of.get_mut(&whose) {
+            own.remove(&number);
+            if own.is_empty() {
+                self.of.remove(&whose);
+            }
+        }
+        Some(leave)
     }
 }
 
@@ -58,7 +108,7 @@ impl InLine {
 
     /// Gives the place up: it makes way for nobody any more.
     pub(crate) fn step_out(&self) {
-        self.of.queue().standing.remove(&self.number);
+        self.of.queue().remove(self.number);
     }
 }
 

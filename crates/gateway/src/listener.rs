@@ -2,6 +2,7 @@
 
 use crate::config::{Limits, Listen};
 use crate::fault::Fault;
+use crate::party::{Parties, Party, Who};
 use crate::proxy;
 use crate::strangers::{Stranger, Strangers};
 use crate::tls::{Refused, Served, TlsState};
@@ -11,7 +12,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -41,8 +42,29 @@ pub struct About {
     pub is_http2: bool,
     /// Its place among the strangers, until a caller is served on it.
     pub(crate) stranger: Stranger,
+    /// Where it comes from, as one of all who have connections, and the caller whose it is since.
+    network: Arc<Party>,
+    caller: OnceLock<Arc<Party>>,
+    among: Arc<Parties>,
     /// Counted for as long as this lives.
     _places: (OwnedSemaphorePermit, AddressPlace),
+}
+
+impl About {
+    /// Whose it is: by this nobody has all of what is everybody's.
+    pub(crate) fn party(&self) -> &Arc<Party> {
+        self.caller.get().unwrap_or(&self.network)
+    }
+
+    /// It is the caller's from now on that was served on it first, if that one is known.
+    pub(crate) fn becomes_whose(&self, caller: impl FnOnce() -> Option<Who>) {
+        if self.caller.get().is_none()
+            && let Some(caller) = caller()
+        {
+            // Of several who come at once on one connection it is one's.
+            let _is_anothers = self.caller.set(self.among.party(caller));
+        }
+    }
 }
 
 /// The bound listener.
@@ -54,6 +76,7 @@ pub struct Listener {
     places: Arc<Semaphore>,
     addresses: Arc<Addresses>,
     strangers: Strangers,
+    parties: Arc<Parties>,
     count_noise: Arc<dyn Fn(Option<IpAddr>, &'static str) + Send + Sync>,
     /// Ends every connection.
     cut: watch::Sender<()>,
@@ -83,6 +106,7 @@ impl Listener {
             places: Arc::new(Semaphore::new(limits.connections)),
             addresses: Addresses::of(limits.connections_per_address),
             strangers: Strangers::default(),
+            parties: Arc::default(),
             count_noise,
             cut: watch::Sender::new(()),
         })
@@ -164,13 +188,14 @@ impl Listener {
         let count_noise = Arc::clone(&self.count_noise);
         let count_displaced = Arc::clone(&self.count_noise);
         let stranger = self.strangers.join();
+        let parties = Arc::clone(&self.parties);
         let leave = stranger.leave();
         let mut cut = self.cut.subscribe();
         tokio::spawn(async move {
             let served = async move {
                 match timeout_at(until, greet(stream, address, is_balancer, &tls)).await {
                     Ok(Ok((stream, guarded, source))) => {
-                        let about = about(&stream, (guarded, tls, source), stranger, places);
+                        let about = about(&stream, (guarded, tls, source), (stranger, parties), places);
                         serve(Connection { stream, about }).await;
                         None
                     }
@@ -246,14 +271,25 @@ async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<SocketAd
 fn about(
     stream: &TlsStream<TcpStream>,
     (guarded, tls, source): (Option<Box<str>>, Arc<Served>, Option<IpAddr>),
-    stranger: Stranger,
+    (stranger, among): (Stranger, Arc<Parties>),
     places: (OwnedSemaphorePermit, AddressPlace),
 ) -> About {
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates().unwrap_or_default();
     let peer = (!chain.is_empty()).then(|| Peer::new(chain.iter().map(|der| der.to_vec().into()).collect()));
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    About { peer, guarded, let_in_by: ArcSwap::new(tls), source, is_http2, stranger, _places: places }
+    About {
+        peer,
+        guarded,
+        let_in_by: ArcSwap::new(tls),
+        source,
+        is_http2,
+        stranger,
+        network: among.party(Who::from(source)),
+        caller: OnceLock::new(),
+        among,
+        _places: places,
+    }
 }
 
 /// Errors of `accept` that concern the one connection only (accept(2)).

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
+/// Whose they are is not told apart: an address has its share of connections already.
+const NOBODYS: u64 = 0;
+
 /// The connections on which no caller has been served yet, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers(Arc<Line>);
@@ -12,7 +15,7 @@ pub(crate) struct Strangers(Arc<Line>);
 impl Strangers {
     /// A new connection.
     pub(crate) fn join(&self) -> Stranger {
-        Stranger { line: self.0.join(), is_known: AtomicBool::new(false) }
+        Stranger { line: self.0.join(NOBODYS), is_known: AtomicBool::new(false) }
     }
 
     /// Tells the oldest one to leave, if there is one.

@@ -60,6 +60,11 @@ pub struct Recognised<'a, P: Ports> {
 }
 
 impl<P: Ports> Recognised<'_, P> {
+    /// Who it is.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// Which view of the tenant it was recognised in: another one as soon as the tenant, a caller or the policy has changed.
     pub fn generation(&self) -> u64 {
         self.view.generation

@@ -337,9 +337,12 @@ async fn returned(
 
 async fn answer(waiting: Arc<Waiting>, connection: Connection, stop: watch::Receiver<bool>) {
     let Connection { stream, about } = connection;
-    let (is_http2, source) = (about.is_http2, about.source);
+    let (is_http2, about) = (about.is_http2, Arc::new(about));
     let limits = waiting.limits.clone();
-    let service = service_fn(move |request| service::answer(Arc::clone(&waiting), source, request));
+    let service = {
+        let about = Arc::clone(&about);
+        service_fn(move |request| service::answer(Arc::clone(&waiting), Arc::clone(&about), request))
+    };
     if let Err(error) = converse((stream, is_http2), &limits, service, stop).await {
         tracing::debug!(%error, "a connection ended badly");
     }

@@ -1,6 +1,7 @@
 //! What a sealed gateway answers.
 
 use super::waiting::Waiting;
+use crate::listener::About;
 use crate::sealing::{Order, Refused};
 use crate::service::{self, respond};
 use crate::shares::network;
@@ -15,13 +16,12 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Answers one request: of its seal, of its health, and of nothing else.
 pub(super) async fn answer(
     waiting: Arc<Waiting>,
-    source: Option<IpAddr>,
+    about: Arc<About>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut entropy = [0; 10];
@@ -41,7 +41,7 @@ pub(super) async fn answer(
         Ok(Endpoint::Open(OpenEndpoint::Ready)) => encode::health(false),
         Ok(Endpoint::Open(OpenEndpoint::Seal)) => encode::seal(&waiting.seal()),
         Ok(Endpoint::GiveShare | Endpoint::AskToSeal | Endpoint::OrderSeal) => {
-            take(&waiting, source, &parts, body).await.unwrap_or_else(|Refused { error, wait }| {
+            take(&waiting, &about, &parts, body).await.unwrap_or_else(|Refused { error, wait }| {
                 let mut answer = encode::problem(&error, Some(operation));
                 if let Some(wait) = wait {
                     answer.retry_after = Some(u32::try_from(wait.seconds).unwrap_or(u32::MAX));
@@ -57,7 +57,7 @@ pub(super) async fn answer(
 /// Takes what a custodian brings.
 async fn take(
     waiting: &Waiting,
-    source: Option<IpAddr>,
+    about: &About,
     parts: &http::request::Parts,
     body: Incoming,
 ) -> Result<Answer, Refused> {
@@ -67,7 +67,8 @@ async fn take(
     let sealed = || refused(service::sealed());
     let matched = native::route(parts.method.as_str(), parts.uri.path()).map_err(|_| sealed())?;
     // It takes no place before its body has come: whoever does not send it keeps no custodian out.
-    let body = waiting.bodies.take_in_stop(matched.route.limit, body).await.map_err(refused)?;
+    let body = waiting.bodies.take_in_stop(about, matched.route.limit, body).await.map_err(refused)?;
+    let source = about.source;
     let _own = match network(source) {
         Some(network) => Some(waiting.working_for.take(network).ok_or_else(busy)?),
         None => None,

@@ -5,6 +5,7 @@ use crate::detach::Detach;
 use crate::issuer;
 use crate::listener::About;
 use crate::metrics::Counted;
+use crate::party::Who;
 use crate::pool;
 use crate::sealed as seal;
 use crate::sealing::{Order, Refused};
@@ -66,7 +67,7 @@ pub(super) async fn receive(
     let is_stop = is_stop(route);
     // It takes no place before its body has come: whoever does not send it keeps nobody out.
     let body = match is_stop {
-        true => gateway.bodies.take_in_stop(route.limit, body).await,
+        true => gateway.bodies.take_in_stop(&about, route.limit, body).await,
         false => gateway.bodies.take_in(&about, route.limit, body).await,
     };
     let place = match place(gateway, &about, is_stop) {
@@ -193,6 +194,7 @@ async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[
             dispatch(gateway, about, received, call).await.inspect(|served| {
                 if served.refused.is_none() && !asks_to_seal {
                     about.stranger.becomes_known();
+                    about.becomes_whose(|| whose(gateway, about, received));
                 }
             })
         }
@@ -205,6 +207,15 @@ async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[
         }
         Answered::refused(&error, received.operation)
     })
+}
+
+/// Which caller of a tenant asks.
+fn whose(gateway: &Gateway, about: &About, received: &Received) -> Option<Who> {
+    let matched = native::route(received.route.method.name(), received.uri.path()).ok()?;
+    let tenant = matched.tenant()?;
+    let inbound = inbound(about, received, &tenant).ok()?;
+    let caller = gateway.law.recognise(&inbound).ok()?.caller().name().clone();
+    Some(Who::Caller(tenant, caller))
 }
 
 fn open(gateway: &Gateway, endpoint: OpenEndpoint) -> Answer {

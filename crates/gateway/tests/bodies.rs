@@ -1,0 +1,125 @@
+//! Bodies on their way in, over the wire: whose they are, and who makes way for whom.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here is a test")]
+
+mod support;
+
+use holdfast_gateway::config::Config;
+use serde_json::json;
+use std::net::IpAddr;
+use std::path::Path;
+use support::api::T;
+use support::peer::{Peer, Settings};
+use support::{Dev, dev_with, settings, trust};
+
+/// Behind a balancer that says where everybody comes from.
+fn behind(directory: &Path) -> Config {
+    let mut config = settings(&directory.join("data"));
+    config.listen.proxy_protocol_from = vec![IpAddr::from([127, 0, 0, 1])];
+    config
+}
+
+async fn from(gateway: &Dev, network: &str, who: &Settings) -> Peer {
+    let greeting = format!("PROXY TCP4 {network} 127.0.0.1 4711 8443\r\n");
+    Peer::connect_after(gateway.running.address, who, greeting.as_bytes()).await.unwrap()
+}
+
+fn developer(gateway: &Dev) -> Settings {
+    trust(&gateway.directory).token(&gateway.environment["HOLDFAST_TOKEN"])
+}
+
+/// Begins a request whose body does not come yet: when this returns, it is waited for.
+async fn begin(peer: &mut Peer, path: &str, body: &str) {
+    let head = peer.head("POST", path, body.len());
+    let head = head.replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
+    peer.send(head.as_bytes()).await.unwrap();
+    peer.asked_to_continue().await;
+}
+
+const ENCRYPT: &str = r#"{"plaintext":""}"#;
+
+/// Whoever sends much from one network makes way for itself: a body from elsewhere that is older than all of these is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_sends_much_takes_nobody_elses_room() {
+    /// The longest body there is, but for its end; of nine there is no room for all.
+    const LONG: usize = 8 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev_with(behind(directory.path())).await;
+    let mut api = from(&gateway, "203.0.113.1", &developer(&gateway)).await;
+    api.post(&format!("{T}/keys"), &json!({"name": "k"})).await.expect(201);
+    let encrypt = format!("{T}/keys/k/encrypt");
+    let mut slow = from(&gateway, "198.51.100.1", &developer(&gateway)).await;
+    begin(&mut slow, &encrypt, ENCRYPT).await;
+    let mut much = vec![];
+    for _ in 0..9 {
+        let mut peer = from(&gateway, "192.0.2.1", &developer(&gateway)).await;
+        let head = peer.head("POST", &format!("{T}/batch"), LONG);
+        peer.send(format!("{head}{}", " ".repeat(LONG - 1)).as_bytes()).await.unwrap();
+        much.push(peer);
+    }
+    for peer in much.iter_mut().take(7) {
+        peer.answer().await.unwrap().refused(429, "throttled");
+    }
+    slow.send(ENCRYPT.as_bytes()).await.unwrap();
+    slow.answer().await.unwrap().expect(200);
+    drop((api, slow, much));
+    gateway.running.shut_down().await.unwrap();
+}
+
+/// A caller is one, wherever it comes from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_begins_much_takes_no_other_callers_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = behind(directory.path());
+    config.limits.requests = 4;
+    let gateway = dev_with(config).await;
+    let credentials = gateway.directory.join("credentials");
+    let [certificate, key] =
+        ["operator.pem", "operator.key"].map(|name| std::fs::read(credentials.join(name)).unwrap());
+    let operator = trust(&gateway.directory).identity(certificate, key);
+    let mut other = from(&gateway, "203.0.113.1", &operator).await;
+    other.ask("GET", "/v1/status", "").await.expect(200);
+    let tenant = "{}";
+    begin(&mut other, "/v1/tenants", tenant).await;
+    let mut much = vec![];
+    for last in 1..=4 {
+        let mut peer = from(&gateway, &format!("192.0.{last}.1"), &developer(&gateway)).await;
+        peer.ask("GET", &format!("{T}/keys"), "").await.expect(200);
+        begin(&mut peer, &format!("{T}/keys"), r#"{"name":"k"}"#).await;
+        much.push(peer);
+    }
+    much[0].answer().await.unwrap().refused(429, "throttled");
+    other.send(tenant.as_bytes()).await.unwrap();
+    assert_ne!(other.answer().await.unwrap().status, 429);
+    drop((other, much));
+    gateway.running.shut_down().await.unwrap();
+}
+
+/// The body of a stop order stands in a line of its own: whatever comes after it, it is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_body_of_a_stop_order_makes_way_for_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = settings(&directory.path().join("data"));
+    config.limits.requests = 1;
+    let gateway = dev_with(config).await;
+    let mut stop = gateway.developer().await;
+    stop.post(&format!("{T}/keys"), &json!({"name": "k"})).await.expect(201);
+    begin(&mut stop, &format!("{T}/keys/k/suspend"), "{}").await;
+    let mut others = vec![];
+    for _ in 0..3 {
+        let mut peer = gateway.developer().await;
+        peer.ask("GET", &format!("{T}/keys"), "").await.expect(200);
+        begin(&mut peer, &format!("{T}/keys/k/encrypt"), ENCRYPT).await;
+        others.push(peer);
+    }
+    // There was room for one of them.
+    for peer in others.iter_mut().take(2) {
+        peer.answer().await.unwrap().refused(429, "throttled");
+    }
+    stop.send(b"{}").await.unwrap();
+    stop.answer().await.unwrap().expect(200);
+    others[2].send(ENCRYPT.as_bytes()).await.unwrap();
+    others[2].answer().await.unwrap().refused(409, "key-state");
+    drop((stop, others));
+    gateway.running.shut_down().await.unwrap();
+}
