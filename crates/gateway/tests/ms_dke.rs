@@ -353,6 +353,12 @@ async fn every_refusal_has_its_status_and_no_reason() {
         let answer = service.send(method, path, Some(&bearer), b"").await;
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {path}");
     }
+    // Whatever comes with it is taken in, so that the answer is read: the connection goes on.
+    let mut peer = service.gateway.stranger().await;
+    for _ in 0..2 {
+        send(&mut peer, ("PUT", path.as_str()), None, &[b' '; 1 << 18]).await;
+        assert_eq!(peer.answer().await.expect("an answer").status, 405);
+    }
     // Stops.
     service.api.turn("legal-hold", "suspend").await.expect(200);
     assert_eq!(service.decrypt(&path, &sealed, json!({})).await.status, 403);

@@ -30,26 +30,26 @@ pub(super) async fn answer(
         Err(error) => return Ok(respond(encode::problem(&error, None), None)),
     };
     let (parts, body) = request.into_parts();
-    let sealed = || encode::problem(&service::sealed(), Some(operation));
-    if xks::path::is_meant(parts.uri.path()) {
-        return Ok(respond(xks::error::refusal(&service::sealed()), Some(operation)));
-    }
     let endpoint =
         native::route(parts.method.as_str(), parts.uri.path()).map(|matched| matched.route.endpoint);
+    if let Ok(Endpoint::GiveShare | Endpoint::AskToSeal | Endpoint::OrderSeal) = endpoint {
+        let taken = take(&waiting, &about, &parts, body).await;
+        let answer = taken.unwrap_or_else(|Refused { error, wait }| {
+            let mut answer = encode::problem(&error, Some(operation));
+            if let Some(wait) = wait {
+                answer.retry_after = Some(u32::try_from(wait.seconds).unwrap_or(u32::MAX));
+            }
+            answer
+        });
+        return Ok(respond(answer, Some(operation)));
+    }
+    waiting.bodies.drop(&about, body).await;
     let answer = match endpoint {
         Ok(Endpoint::Open(OpenEndpoint::Live)) => encode::health(true),
         Ok(Endpoint::Open(OpenEndpoint::Ready)) => encode::health(false),
         Ok(Endpoint::Open(OpenEndpoint::Seal)) => encode::seal(&waiting.seal()),
-        Ok(Endpoint::GiveShare | Endpoint::AskToSeal | Endpoint::OrderSeal) => {
-            take(&waiting, &about, &parts, body).await.unwrap_or_else(|Refused { error, wait }| {
-                let mut answer = encode::problem(&error, Some(operation));
-                if let Some(wait) = wait {
-                    answer.retry_after = Some(u32::try_from(wait.seconds).unwrap_or(u32::MAX));
-                }
-                answer
-            })
-        }
-        Ok(_) | Err(_) => sealed(),
+        Ok(_) | Err(_) if xks::path::is_meant(parts.uri.path()) => xks::error::refusal(&service::sealed()),
+        Ok(_) | Err(_) => encode::problem(&service::sealed(), Some(operation)),
     };
     Ok(respond(answer, Some(operation)))
 }

@@ -89,6 +89,7 @@ pub(super) async fn receive(
     };
     if !is_allowed {
         gateway.law.count_noise(about.source, "no-route");
+        gateway.bodies.drop(&about, body).await;
         return (
             route,
             Answered { answer: error::method_not_allowed(allowed), refused: Some(ErrorKind::NotFound) },
@@ -96,7 +97,10 @@ pub(super) async fn receive(
     }
     let arrival = match Arrival::of(gateway, DEADLINE) {
         Ok(arrival) => arrival,
-        Err(error) => return (route, refused(&service, &error)),
+        Err(error) => {
+            gateway.bodies.drop(&about, body).await;
+            return (route, refused(&service, &error));
+        }
     };
     // Taken in, so that a connection of HTTP/2 gets its answer whole, and not looked at before it is known who asks: strangers learn nothing.
     let body = timeout(BODY, arrival.body(gateway, &about, dke::MAX_BODY, body)).await;

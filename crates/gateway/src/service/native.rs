@@ -61,6 +61,7 @@ pub(super) async fn receive(
     };
     // As from a gateway that is sealed already: what came in before is refused by its stop.
     if gateway.law.is_sealed() && !matches!(route.endpoint, native::Endpoint::Open(_)) {
+        gateway.bodies.drop(&about, body).await;
         return (route.name, Answered::refused(&sealed(), operation));
     }
     // Stop orders are let in whatever else is under way.

@@ -82,7 +82,10 @@ pub(super) async fn receive(
     let (parts, body) = request.into_parts();
     let origin = origin(&service, &parts.headers);
     let (route, mut answered) = match parts.method == http::Method::OPTIONS {
-        true => ("cse-preflight", preflight(&service, origin.is_some())),
+        true => {
+            gateway.bodies.drop(&about, body).await;
+            ("cse-preflight", preflight(&service, origin.is_some()))
+        }
         false => exchange(gateway, about, (&service, &path), (parts, body), when).await,
     };
     may_read(origin, &mut answered.answer);
@@ -143,7 +146,10 @@ async fn exchange(
     let route = method.route();
     let arrival = match Arrival::of(gateway, DEADLINE) {
         Ok(arrival) => arrival,
-        Err(error) => return (route, refused(&error, None, operation)),
+        Err(error) => {
+            gateway.bodies.drop(&about, body).await;
+            return (route, refused(&error, None, operation));
+        }
     };
     let body = arrival.body(gateway, &about, MAX_BODY, body).await;
     let admission = match arrival.enter(gateway, &about) {
