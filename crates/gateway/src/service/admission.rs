@@ -1,6 +1,6 @@
 //! What every provider's door does with a request once it is known what it asks for: it is let in while there is room, and has its answer in time.
 
-use super::{Answered, place, sealed, tell_defect};
+use super::{Answered, place, sealed, tell_defect, turned_away};
 use crate::bodies::Taken;
 use crate::detach::Detach;
 use crate::listener::About;
@@ -8,6 +8,7 @@ use crate::serve::Gateway;
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage, Timestamp};
 use holdfast_wire::native::encode::Response;
+use http::Method;
 use http::request::Parts;
 use hyper::body::Incoming;
 use std::borrow::Borrow;
@@ -29,6 +30,75 @@ impl Received {
     /// As it is at this moment.
     pub(super) fn now(gateway: &Gateway, parts: Parts, (operation, ticks): (OperationId, u64)) -> Self {
         Self { operation, parts, now: gateway.law.engines().world.now(), ticks }
+    }
+}
+
+/// A door whose provider only ever posts, under a name that may be guarded.
+pub(super) struct Door {
+    /// What a request is counted as that is for nothing there.
+    pub(super) none: &'static str,
+    /// The most bytes of a body.
+    pub(super) most: usize,
+    pub(super) refused: fn(&Error) -> Answered,
+    pub(super) other_method: fn() -> Response,
+}
+
+/// What a request is for by its head and its connection: its route, how long an answer may take, and the rest. Else what it is counted as, and the answer.
+pub(super) type Meant<T> = Result<(&'static str, Duration, T), (&'static str, Response)>;
+
+/// A request that was let in, with its body if that has come.
+pub(super) struct Come<T> {
+    pub(super) found: T,
+    pub(super) body: Result<Taken, Error>,
+    pub(super) admission: Admission,
+}
+
+impl Door {
+    /// Lets a request in. What is refused by its head is taken in all the same, so that the answer is read.
+    pub(super) async fn let_in<T>(
+        &self,
+        gateway: &Gateway,
+        about: &About,
+        (parts, body): (&Parts, Incoming),
+        find: impl FnOnce() -> Meant<T>,
+    ) -> (&'static str, Result<Come<T>, Answered>) {
+        let (route, arrived) = self.look(gateway, about, parts, find);
+        let (found, arrival) = match arrived {
+            Ok(arrived) => arrived,
+            Err(answered) => {
+                gateway.bodies.drop(about, body).await;
+                return (route, Err(answered));
+            }
+        };
+        let body = arrival.body(gateway, about, self.most, body).await;
+        let entered = arrival.enter(gateway, about).map_err(|error| (self.refused)(&error));
+        (route, entered.map(|admission| Come { found, body, admission }))
+    }
+
+    fn look<T>(
+        &self,
+        gateway: &Gateway,
+        about: &About,
+        parts: &Parts,
+        find: impl FnOnce() -> Meant<T>,
+    ) -> (&'static str, Result<(T, Arrival), Answered>) {
+        // What was vouched for in the handshake is demanded of each request.
+        if let Some(answered) = turned_away(gateway, about, self.refused) {
+            return (self.none, Err(answered));
+        }
+        let not_there = |reason, answer| {
+            gateway.law.count_noise(about.source, reason);
+            Err(Answered { answer, refused: Some(ErrorKind::NotFound) })
+        };
+        let (route, limit, found) = match find() {
+            Ok(found) => found,
+            Err((reason, answer)) => return (self.none, not_there(reason, answer)),
+        };
+        if parts.method != Method::POST {
+            return (route, not_there("no-route", (self.other_method)()));
+        }
+        let arrival = Arrival::of(gateway, limit).map_err(|error| (self.refused)(&error));
+        (route, arrival.map(|arrival| (found, arrival)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! AWS KMS external key stores: what the provider's request is, and how the law's answer is told to it.
 
-use super::admission::{Arrival, Received};
-use super::{Answered, ready, trace_id, turned_away};
+use super::admission::{Come, Door, Meant, Received};
+use super::{Answered, ready, trace_id};
 use crate::external_store::{Store, devices};
 use crate::listener::About;
 use crate::serve::Gateway;
@@ -14,14 +14,22 @@ use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::native::encode::Response;
 use holdfast_wire::sigv4;
 use holdfast_wire::xks::{self, error, message, path};
+use http::Request;
 use http::request::Parts;
-use http::{Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Within this time an answer is on its way, or the refusal: the provider gives up after 250 ms, the network's part of them included.
 const DEADLINE: Duration = Duration::from_millis(150);
+
+/// What signs may be in other hands by then than what was vouched for in a handshake: both are demanded of each request.
+const DOOR: Door = Door {
+    none: "xks-none",
+    most: xks::MAX_BODY,
+    refused,
+    other_method: || error::response(error::METHOD_NOT_ALLOWED, "the method is not POST"),
+};
 
 /// Whether a path means this protocol, which is not there unless it is configured.
 pub(super) fn is_meant(gateway: &Gateway, path: &str) -> bool {
@@ -35,20 +43,11 @@ pub(super) async fn receive(
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
-    let (route, came) = arrive(gateway, &about, &parts);
-    let Arrived { store, path, arrival } = match came {
-        Ok(arrived) => arrived,
-        Err(answered) => {
-            gateway.bodies.drop(&about, body).await;
-            return (route, *answered);
-        }
+    let (route, come) = DOOR.let_in(gateway, &about, (&parts, body), || find(gateway, &about, &parts)).await;
+    let Come { found: Wanted { store, asked, key }, body, admission } = match come {
+        Ok(come) => come,
+        Err(answered) => return (route, answered),
     };
-    let body = arrival.body(gateway, &about, xks::MAX_BODY, body).await;
-    let admission = match arrival.enter(gateway, &about) {
-        Ok(admission) => admission,
-        Err(error) => return (route, refused(&error)),
-    };
-    let (asked, key) = (path.operation, store.key(path.key));
     let received = Received::now(gateway, parts, when);
     let work = {
         let gateway = Arc::clone(gateway);
@@ -62,41 +61,23 @@ pub(super) async fn receive(
 }
 
 /// The store that a request is for, and what it wants of it.
-struct Arrived<'a> {
+struct Wanted {
     store: Arc<Store>,
-    path: path::Path<'a>,
-    arrival: Arrival,
+    asked: path::Operation,
+    key: Result<KeyName, Error>,
 }
 
-/// A request as far as its head says.
-fn arrive<'a>(
-    gateway: &Gateway,
-    about: &About,
-    parts: &'a Parts,
-) -> (&'static str, Result<Arrived<'a>, Box<Answered>>) {
-    // What signs may be in other hands by then than what was vouched for: both are demanded of each request.
-    if let Some(answered) = turned_away(gateway, about, refused) {
-        return ("xks-none", Err(Box::new(answered)));
-    }
-    let not_found = |answer| {
-        gateway.law.count_noise(about.source, "no-route");
-        Err(Box::new(Answered { answer, refused: Some(ErrorKind::NotFound) }))
-    };
+fn find(gateway: &Gateway, about: &About, parts: &Parts) -> Meant<Wanted> {
     let found = path::parse(parts.uri.path()).filter(|_| parts.uri.query().is_none()).and_then(|path| {
         let store = gateway.stores.at(path.prefix)?;
         store.is_served(about.guarded.as_deref()).then_some((store, path))
     });
     let Some((store, path)) = found else {
         let answer = error::response(error::INVALID_URI_PATH, "no external key store has this path");
-        return ("xks-none", not_found(answer));
+        return Err(("no-route", answer));
     };
-    let route = path.operation.route();
-    if parts.method != Method::POST {
-        let answer = error::response(error::METHOD_NOT_ALLOWED, "the method is not POST");
-        return (route, not_found(answer));
-    }
-    let arrival = Arrival::of(gateway, DEADLINE).map_err(|error| Box::new(refused(&error)));
-    (route, arrival.map(|arrival| Arrived { store, path, arrival }))
+    let (asked, key) = (path.operation, store.key(path.key));
+    Ok((asked.route(), DEADLINE, Wanted { store, asked, key }))
 }
 
 fn refused(error: &Error) -> Answered {

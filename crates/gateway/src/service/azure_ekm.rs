@@ -1,7 +1,7 @@
 //! The proxy of Azure Managed HSM's external keys: what the provider's request is, and how the law's answer is told to it.
 
-use super::admission::{Arrival, Received};
-use super::{Answered, ready, trace_id, turned_away};
+use super::admission::{Come, Door, Meant, Received};
+use super::{Answered, ready, trace_id};
 use crate::azure_ekm::{Proxy, product};
 use crate::bodies::Taken;
 use crate::listener::About;
@@ -16,10 +16,18 @@ use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::ekm::path::{self, Path};
 use holdfast_wire::ekm::{self, error, message};
 use holdfast_wire::native::encode::Response;
+use http::Request;
 use http::request::Parts;
-use http::{Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
+
+/// There is no other proof in a request than what was vouched for: an authority that is gone vouches for nobody, on connections that are open either.
+const DOOR: Door = Door {
+    none: "ekm-none",
+    most: ekm::MAX_BODY,
+    refused,
+    other_method: || error::response(error::METHOD_NOT_ALLOWED, "the method is not POST"),
+};
 
 /// Whether a connection is a provider's: whatever is asked on it is then of this protocol.
 pub(super) fn is_meant(gateway: &Gateway, about: &About) -> bool {
@@ -33,18 +41,10 @@ pub(super) async fn receive(
     when: (OperationId, u64),
 ) -> (&'static str, Answered) {
     let (parts, body) = request.into_parts();
-    let (route, came) = arrive(gateway, &about, &parts);
-    let Arrived { proxy, certificate, arrival } = match came {
-        Ok(arrived) => arrived,
-        Err(answered) => {
-            gateway.bodies.drop(&about, body).await;
-            return (route, *answered);
-        }
-    };
-    let body = arrival.body(gateway, &about, ekm::MAX_BODY, body).await;
-    let admission = match arrival.enter(gateway, &about) {
-        Ok(admission) => admission,
-        Err(error) => return (route, refused(&error)),
+    let (route, come) = DOOR.let_in(gateway, &about, (&parts, body), || find(gateway, &about, &parts)).await;
+    let Come { found: (proxy, certificate), body, admission } = match come {
+        Ok(come) => come,
+        Err(answered) => return (route, answered),
     };
     let received = Received::now(gateway, parts, when);
     let work = {
@@ -55,41 +55,15 @@ pub(super) async fn receive(
 }
 
 /// The proxy that a request is for, and who asks.
-struct Arrived {
-    proxy: Arc<Proxy>,
-    certificate: ProviderCertificate,
-    arrival: Arrival,
-}
-
-/// A request as far as its head and its connection say.
-fn arrive(gateway: &Gateway, about: &About, parts: &Parts) -> (&'static str, Result<Arrived, Box<Answered>>) {
-    // There is no other proof in a request: an authority that is gone vouches for nobody, on connections that are open either.
-    if let Some(answered) = turned_away(gateway, about, refused) {
-        return ("ekm-none", Err(Box::new(answered)));
-    }
+fn find(gateway: &Gateway, about: &About, parts: &Parts) -> Meant<(Arc<Proxy>, ProviderCertificate)> {
     let host = about.guarded.as_deref().unwrap_or_default();
-    let not_found = |reason, answer| {
-        gateway.law.count_noise(about.source, reason);
-        Err(Box::new(Answered { answer, refused: Some(ErrorKind::NotFound) }))
-    };
-    let no_such_path =
-        |reason| not_found(reason, error::response(error::NO_SUCH_PATH, "there is no such path"));
-    let Some((proxy, path)) = gateway.proxies.find(host, parts.uri.path()) else {
-        return ("ekm-none", no_such_path("no-route"));
-    };
-    let route = path.route();
+    let no_such_path = |reason| (reason, error::response(error::NO_SUCH_PATH, "there is no such path"));
+    let (proxy, path) =
+        gateway.proxies.find(host, parts.uri.path()).ok_or_else(|| no_such_path("no-route"))?;
     // Which other prefixes a host has is nobody's to find out.
-    let Some(certificate) = certificate(about, &proxy) else {
-        return ("ekm-none", no_such_path(ErrorKind::Unauthenticated.code()));
-    };
-    if parts.method != Method::POST {
-        return (
-            route,
-            not_found("no-route", error::response(error::METHOD_NOT_ALLOWED, "the method is not POST")),
-        );
-    }
-    let arrival = Arrival::of(gateway, proxy.deadline).map_err(|error| Box::new(refused(&error)));
-    (route, arrival.map(|arrival| Arrived { proxy, certificate, arrival }))
+    let certificate =
+        certificate(about, &proxy).ok_or_else(|| no_such_path(ErrorKind::Unauthenticated.code()))?;
+    Ok((path.route(), proxy.deadline, (proxy, certificate)))
 }
 
 fn refused(error: &Error) -> Answered {
