@@ -439,3 +439,30 @@ impl ClientCertVerifier for Possession {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// Who is refused, and whom it is that stays and says nothing.
+    async fn refused() -> (Refused, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        (Refused { error: io::ErrorKind::Other.into(), stream: Some(stream) }, peer)
+    }
+
+    #[tokio::test]
+    async fn whoever_is_refused_is_listened_to_for_a_while_and_no_longer_than_a_handshake_takes() {
+        let (stays, _peer) = refused().await;
+        let far = Instant::now() + LINGERING * 100;
+        let ended = tokio::time::timeout(LINGERING * 30, stays.linger(far)).await;
+        assert!(ended.is_ok(), "it is listened to for as long as it stays");
+
+        let (is_late, _peer) = refused().await;
+        let begin = Instant::now();
+        is_late.linger(begin).await;
+        assert!(begin.elapsed() < LINGERING, "it had more than a handshake's time");
+    }
+}

@@ -17,8 +17,10 @@ use holdfast_gateway::external_store::AwsXksTable;
 use holdfast_gateway::issuer::IssuerTable;
 use rustls::{NamedGroup, version};
 use serde_json::json;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use support::api::{Api, T, base64};
 use support::authority::{Authority, Leaf};
 use support::peer::{PATIENCE, Peer, Settings};
@@ -412,6 +414,63 @@ async fn one_address_has_its_share_of_connections() {
     let mut again = tokio::time::timeout(PATIENCE, again).await.unwrap();
     again.ask("GET", "/health/live", "").await.expect(200);
     drop((peers, again));
+    gateway.running.shut_down().await.unwrap();
+}
+
+/// For so long a peer is listened to that was refused in the handshake.
+const LISTENED_TO: Duration = Duration::from_secs(2);
+
+/// A gateway that refuses whoever asks for `localhost`, with so many connections in all and for each address.
+async fn refusing(directory: &Path, connections: usize, connections_per_address: usize) -> Dev {
+    let azure = Authority::new("Microsoft");
+    let mut config = settings(&directory.join("data"));
+    config.limits.handshake_seconds = 600;
+    (config.limits.connections, config.limits.connections_per_address) =
+        (connections, connections_per_address);
+    config.azure_ekm = vec![ekm::table(directory, &azure, "/acme", "azure-ekm")];
+    dev_with(config).await
+}
+
+/// Is refused, and stays: from here on the gateway listens.
+async fn is_refused(gateway: &Dev) -> Peer {
+    let settings = trust(&gateway.directory).name("localhost");
+    let mut peer = Peer::connect(gateway.running.address, &settings).await.unwrap();
+    while peer.stream.get_mut().0.read(&mut [0; 1024]).await.unwrap() > 0 {}
+    peer
+}
+
+/// What two peers who were refused, and are listened to still, leave to the next one. A machine that was busy for as long as they are is asked again.
+async fn beside_two_who_were_refused(gateway: &Dev) -> io::Result<Peer> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let refused = Instant::now();
+        let Ok(_two) = tokio::time::timeout(LISTENED_TO, async {
+            (is_refused(gateway).await, is_refused(gateway).await)
+        })
+        .await
+        else {
+            continue;
+        };
+        let next = match Peer::connect(gateway.running.address, &trust(&gateway.directory)).await {
+            Ok(mut next) => next.try_ask("GET", "/health/live", "").await.map(|_| next),
+            Err(_) => None,
+        };
+        if refused.elapsed() < LISTENED_TO {
+            return next.ok_or_else(|| io::ErrorKind::ConnectionRefused.into());
+        }
+    }
+    panic!("whoever is refused is in others' way for as long as it is listened to");
+}
+
+/// Whoever was refused in the handshake is listened to in its places, so that no more are than there are places, and makes way like any stranger.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_refused_keeps_its_places_and_makes_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = refusing(&directory.path().join("all"), 2, 100).await;
+    beside_two_who_were_refused(&gateway).await.expect("the older one makes way");
+    gateway.running.shut_down().await.unwrap();
+    let gateway = refusing(&directory.path().join("each"), 100, 2).await;
+    assert!(beside_two_who_were_refused(&gateway).await.is_err(), "a third one of one address");
     gateway.running.shut_down().await.unwrap();
 }
 
