@@ -307,7 +307,9 @@ impl Member {
         }
     }
 
-    /// Whether one of its sessions for short requests has nothing to do.
+    /// Whether one of its sessions for short requests has nothing to do. All of them count, though fewer work while the module computes: which it does only the
+    /// worker knows, and where it waits for its device they all work. Counted by the processors instead, a device would hardly ever be at leisure, and nobody
+    /// who is late be helped; so a module that computes is at most asked for something once more than it has a thread for, and the first answer counts.
     pub(super) fn is_at_leisure(&self) -> bool {
         let sessions = self.shared.launch.sessions as usize;
         self.able(|worker| worker.short() < sessions) == Some(true)
