@@ -1,6 +1,6 @@
 //! Each call, and each way to call wrongly.
 
-use crate::api_server::{self, ApiServer, UID, encrypt, hex, seed};
+use crate::api_server::{ApiServer, UID, encrypt, hex, seed};
 use crate::common::{stderr, stdout, text};
 use crate::people::{Place, has_no_trace};
 use serde_json::json;
@@ -9,11 +9,7 @@ use std::os::unix::net::UnixStream;
 
 #[test]
 fn a_seed_goes_there_and_back_and_nowhere_else() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (plugin, mut api) = place.cluster(&["--cluster", "one"]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&["--cluster", "one"]) else { return };
     assert!(plugin.ready.contains("for cluster `one` under key `kubernetes` of `dev`"), "{}", plugin.ready);
     let status = api.status();
     assert_eq!(status["version"], "v2");
@@ -81,11 +77,7 @@ fn a_seed_goes_there_and_back_and_nowhere_else() {
 
 #[test]
 fn whoever_calls_wrongly_hears_why_and_others_are_served() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (plugin, mut api) = place.cluster(&[]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&[]) else { return };
     let without_uid = json!({ "method": "Encrypt", "plaintext": hex(&seed(1)) });
     api.refuses(&without_uid, "INVALID_ARGUMENT", "`uid` is empty");
     api.refuses(&json!({ "method": "Encrypt", "uid": UID }), "INVALID_ARGUMENT", "`plaintext` is empty");
@@ -136,11 +128,7 @@ fn whoever_calls_wrongly_hears_why_and_others_are_served() {
 /// What Status takes, and that it asks nobody: nothing of it stands in the tenant's log.
 #[test]
 fn status_is_answered_from_memory() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (_plugin, mut api) = place.cluster(&["--refresh", "5m"]);
+    let Some((place, _plugin, mut api)) = Place::with_cluster(&["--refresh", "5m"]) else { return };
     let before = place.records("read-key");
     assert!(before > 0);
     let mut times: Vec<_> = (0..50).map(|_| api.status()["seconds"].as_f64().unwrap()).collect();

@@ -32,12 +32,7 @@ print(AESGCM(key).decrypt(data[32:44], data[44:], sys.argv[3].encode()).decode()
 
 #[test]
 fn objects_outlive_rotations_a_lost_gateway_and_restarts() {
-    if !control_plane::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let plugin = place.plugin("run", &[]);
-    let mut plane = ControlPlane::over(&place.socket("run"));
+    let Some((mut place, plugin, mut plane)) = Place::with_plane(&[]) else { return };
     assert_eq!(plane.health(), Ok("ok".to_owned()));
     // Another machine's, whose plugin looks so seldom that it does not notice a rotation.
     let other_plugin = place.plugin("other", &["--refresh", "5m"]);
@@ -127,12 +122,7 @@ fn objects_outlive_rotations_a_lost_gateway_and_restarts() {
 
 #[test]
 fn a_suspended_key_ends_writing_in_minutes_and_reading_at_the_next_start() {
-    if !control_plane::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let plugin = place.plugin("run", &[]);
-    let mut plane = ControlPlane::over(&place.socket("run"));
+    let Some((place, plugin, mut plane)) = Place::with_plane(&[]) else { return };
     has_a_second_seed(&mut plane);
     place.dev.ok(&["key", "suspend", "kubernetes"]);
     let begun = Instant::now();
@@ -193,12 +183,7 @@ fn reads_under_both(plane: &ControlPlane) {
 
 #[test]
 fn what_starts_without_a_gateway_reads_nothing_until_there_is_one() {
-    if !control_plane::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let plugin = place.plugin("run", &[]);
-    let mut plane = ControlPlane::over(&place.socket("run"));
+    let Some((mut place, plugin, mut plane)) = Place::with_plane(&[]) else { return };
     plane.create("first").unwrap();
     // The seed is leased, since it has been asked for.
     plane.restarts();
@@ -233,12 +218,7 @@ fn what_starts_without_a_gateway_reads_nothing_until_there_is_one() {
 /// day, which no test waits for.
 #[test]
 fn writing_and_reading_outlive_the_lease_and_the_minutes_of_a_stop() {
-    if !control_plane::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let plugin = place.plugin("run", &["--lease", "2s"]);
-    let mut plane = ControlPlane::over(&place.socket("run"));
+    let Some((mut place, plugin, mut plane)) = Place::with_plane(&["--lease", "2s"]) else { return };
     has_a_second_seed(&mut plane);
     place.dev.server.kill();
     let mut said = String::new();

@@ -10,11 +10,7 @@ use serde_json::json;
 
 #[test]
 fn within_the_lease_status_and_what_was_decrypted_are_given_without_a_gateway() {
-    if !api_server::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let (plugin, mut api) = place.cluster(&["--lease", "10m"]);
+    let Some((mut place, plugin, mut api)) = Place::with_cluster(&["--lease", "10m"]) else { return };
     let key_id = api.key_id();
     let sealed = api.leased(&seed(0x5d));
     let read = api.leased(&seed(2));
@@ -58,11 +54,7 @@ fn within_the_lease_status_and_what_was_decrypted_are_given_without_a_gateway() 
 
 #[test]
 fn after_the_lease_nothing_is_read_and_status_says_why() {
-    if !api_server::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let (plugin, mut api) = place.cluster(&["--lease", "2s"]);
+    let Some((mut place, plugin, mut api)) = Place::with_cluster(&["--lease", "2s"]) else { return };
     let key_id = api.key_id();
     let sealed = api.leased(&seed(1));
     place.dev.server.kill();
@@ -79,11 +71,7 @@ fn after_the_lease_nothing_is_read_and_status_says_why() {
 
 #[test]
 fn without_a_lease_nothing_is_kept() {
-    if !api_server::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let (plugin, mut api) = place.cluster(&["--lease", "0s"]);
+    let Some((mut place, plugin, mut api)) = Place::with_cluster(&["--lease", "0s"]) else { return };
     let sealed = api.seal(&seed(1));
     api.opens(&sealed, &seed(1));
     place.dev.server.kill();
@@ -94,12 +82,8 @@ fn without_a_lease_nothing_is_kept() {
 /// A gateway that says nothing is worse than none: each call would wait for it.
 #[test]
 fn a_gateway_that_hangs_costs_half_of_a_deadline_once() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
     // It looks so seldom that a call has to notice.
-    let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&["--refresh", "5m"]) else { return };
     let sealed = api.leased(&seed(1));
     place.dev.server.signal(Signal::STOP);
     let first = api.open(&sealed);
@@ -121,11 +105,7 @@ fn a_gateway_that_hangs_costs_half_of_a_deadline_once() {
 /// Who says that there is no time says nothing of the gateway.
 #[test]
 fn a_short_deadline_has_nothing_given_from_a_lease() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&["--refresh", "5m"]) else { return };
     let sealed = api.leased(&seed(1));
     place.dev.server.signal(Signal::STOP);
     let mut hurried = sealed.decrypt();
@@ -173,11 +153,7 @@ fn a_gateway_without_its_token_is_lost_until_a_trial_succeeds() {
 
 #[test]
 fn a_cold_plugin_without_a_gateway_reads_nothing_and_is_ready_for_it() {
-    if !api_server::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let (plugin, mut api) = place.cluster(&[]);
+    let Some((mut place, plugin, mut api)) = Place::with_cluster(&[]) else { return };
     let sealed = api.seal(&seed(1));
     place.dev.server.kill();
     plugin.ends();
@@ -195,11 +171,7 @@ fn a_cold_plugin_without_a_gateway_reads_nothing_and_is_ready_for_it() {
 /// The plugin has no file but its lock, and nobody gets a copy of its memory.
 #[test]
 fn what_is_leased_is_on_no_disk() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (plugin, mut api) = place.cluster(&[]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&[]) else { return };
     api.leased(&seed(0x5d));
     let proc = std::path::PathBuf::from(format!("/proc/{}", plugin.pid()));
     let open: Vec<_> = std::fs::read_dir(proc.join("fd"))
@@ -224,11 +196,9 @@ fn what_is_leased_is_on_no_disk() {
 /// What Prometheus scrapes is what has happened.
 #[test]
 fn what_is_measured_tells_a_loss_a_lease_and_a_stop() {
-    if !api_server::is_there() {
+    let Some((mut place, plugin, mut api)) = Place::with_cluster(&["--metrics", "127.0.0.1:0"]) else {
         return;
-    }
-    let mut place = Place::new();
-    let (plugin, mut api) = place.cluster(&["--metrics", "127.0.0.1:0"]);
+    };
     let scraped = |of: &str| {
         let text = plugin.admin("/metrics");
         assert!(text.ends_with("# EOF\n"), "{text}");

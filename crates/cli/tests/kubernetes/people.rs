@@ -1,7 +1,8 @@
 //! A gateway with its key, and plugins beside it.
 
-use crate::api_server::ApiServer;
+use crate::api_server::{self, ApiServer};
 use crate::common::{Dev, Server, text};
+use crate::control_plane::{self, ControlPlane};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +24,27 @@ impl Place {
         dev.ok(&["key", "create", "kubernetes"]);
         let address = dev.server.url.strip_prefix("https://").unwrap().to_owned();
         Self { dev, address }
+    }
+
+    /// One with a plugin and an API server, where what that needs is there.
+    pub fn with_cluster(options: &[&str]) -> Option<(Self, Server, ApiServer)> {
+        if !api_server::is_there() {
+            return None;
+        }
+        let place = Self::new();
+        let (plugin, api_server) = place.cluster(options);
+        Some((place, plugin, api_server))
+    }
+
+    /// The same with a whole API server and its etcd.
+    pub fn with_plane(options: &[&str]) -> Option<(Self, Server, ControlPlane)> {
+        if !control_plane::is_there() {
+            return None;
+        }
+        let place = Self::new();
+        let plugin = place.plugin("run", options);
+        let plane = ControlPlane::over(&place.socket("run"));
+        Some((place, plugin, plane))
     }
 
     pub fn socket(&self, name: &str) -> PathBuf {

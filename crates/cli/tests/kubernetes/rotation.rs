@@ -1,17 +1,13 @@
 //! A key that changes under an API server.
 
-use crate::api_server::{self, ApiServer, seed};
+use crate::api_server::{ApiServer, seed};
 use crate::people::Place;
 use std::collections::HashSet;
 
 #[test]
 fn rotation_changes_the_key_id_once_and_no_name_comes_back() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
     // Nobody looks by itself during the test: an Encrypt has to notice.
-    let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&["--refresh", "5m"]) else { return };
     let second = place.plugin("second", &["--refresh", "5m"]);
     let mut other = ApiServer::of(&place.socket("second"));
     assert_eq!(other.until_well(), api.key_id(), "both say the same");
@@ -47,11 +43,7 @@ fn rotation_changes_the_key_id_once_and_no_name_comes_back() {
 /// While it is rotated again and again, Encrypt never says a name that Status has not said first, and all that was encrypted opens.
 #[test]
 fn status_and_encrypt_agree_under_load() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (plugin, mut api) = place.cluster(&[]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&[]) else { return };
     let mut all = vec![];
     for round in 0..8 {
         place.dev.ok(&["key", "rotate", "kubernetes"]);
@@ -70,11 +62,7 @@ fn status_and_encrypt_agree_under_load() {
 /// A plugin notices by itself, within what `--refresh` says.
 #[test]
 fn a_rotation_is_noticed_without_a_call() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (plugin, mut api) = place.cluster(&[]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&[]) else { return };
     let before = api.key_id();
     place.dev.ok(&["key", "rotate", "kubernetes"]);
     let after = api.until("another key id", |status| status["key_id"] != before.as_str());

@@ -6,12 +6,8 @@ use serde_json::json;
 
 #[test]
 fn a_suspended_key_turns_status_and_no_lease_outlives_it() {
-    if !api_server::is_there() {
-        return;
-    }
-    let mut place = Place::new();
     // Nobody looks by itself: what is refused says enough.
-    let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
+    let Some((mut place, plugin, mut api)) = Place::with_cluster(&["--refresh", "5m"]) else { return };
     let (sealed, other) = (api.leased(&seed(1)), api.leased(&seed(9)));
     place.dev.ok(&["key", "suspend", "kubernetes"]);
     // The gateway is asked before anything that is leased is given, so it is refused at once.
@@ -35,11 +31,7 @@ fn a_suspended_key_turns_status_and_no_lease_outlives_it() {
 /// Also when no call comes that would be refused.
 #[test]
 fn a_look_that_finds_a_stop_wipes_what_is_leased() {
-    if !api_server::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let (plugin, mut api) = place.cluster(&[]);
+    let Some((mut place, plugin, mut api)) = Place::with_cluster(&[]) else { return };
     let sealed = api.leased(&seed(1));
     place.dev.ok(&["key", "suspend", "kubernetes"]);
     api.until("a Status of the order", |status| status["code"] == "FAILED_PRECONDITION");
@@ -51,11 +43,7 @@ fn a_look_that_finds_a_stop_wipes_what_is_leased() {
 /// The end of one version ends the leases of its seeds, and of no others.
 #[test]
 fn a_version_that_was_given_up_ends_the_leases_of_its_own() {
-    if !api_server::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let (plugin, mut api) = place.cluster(&[]);
+    let Some((mut place, plugin, mut api)) = Place::with_cluster(&[]) else { return };
     let old = api.seal(&seed(1));
     place.dev.ok(&["key", "rotate", "kubernetes"]);
     api.until("another key id", |status| status["key_id"] != old.key_id.as_str());
@@ -82,11 +70,7 @@ fn a_version_that_was_given_up_ends_the_leases_of_its_own() {
 
 #[test]
 fn a_deactivated_key_takes_nothing_new_and_what_it_has_can_be_read() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (plugin, mut api) = place.cluster(&[]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&[]) else { return };
     let sealed = api.seal(&seed(1));
     place.dev.ok(&["key", "deactivate", "kubernetes"]);
     let status = api.until("a Status of the order", |status| status["code"] == "FAILED_PRECONDITION");
@@ -119,12 +103,8 @@ fn a_key_of_another_kind_or_none_is_said_in_status() {
 /// The key's record says nothing of it, and can still be read.
 #[test]
 fn a_suspended_tenant_turns_status_and_its_resumption_heals() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
     // No trial is due for minutes, and a look alone tells nothing: a call that is refused says enough.
-    let (plugin, mut api) = place.cluster(&["--refresh", "30s"]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&["--refresh", "30s"]) else { return };
     let sealed = api.leased(&seed(1));
     place.dev.ok(&["tenant", "suspend"]);
     assert_ne!(api.open(&sealed)["code"], "OK");
@@ -139,11 +119,7 @@ fn a_suspended_tenant_turns_status_and_its_resumption_heals() {
 /// Also when no call comes that would be refused, within the lease.
 #[test]
 fn a_trial_finds_the_stop_that_no_record_tells() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (plugin, mut api) = place.cluster(&["--lease", "2s"]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&["--lease", "2s"]) else { return };
     place.dev.ok(&["tenant", "suspend"]);
     let status = api.until("a Status of the order", |status| status["code"] != "OK");
     assert_eq!(status["code"], "FAILED_PRECONDITION", "{status}");
@@ -162,11 +138,7 @@ fn a_trial_finds_the_stop_that_no_record_tells() {
 /// What no gateway has let anybody decrypt is not given by the plugin alone.
 #[test]
 fn a_seed_that_was_only_encrypted_is_not_leased() {
-    if !api_server::is_there() {
-        return;
-    }
-    let mut place = Place::new();
-    let (plugin, mut api) = place.cluster(&["--refresh", "5m"]);
+    let Some((mut place, plugin, mut api)) = Place::with_cluster(&["--refresh", "5m"]) else { return };
     place.withdraw_decrypt();
     let sealed = api.seal(&seed(1));
     place.dev.server.kill();
