@@ -1,18 +1,18 @@
 //! The socket, made so that nobody connects but the API server: who may is decided by its directory and its mode, as the protocol has no other
 //! way to ask.
 
+use super::directory;
 use crate::failure::Failure;
-use rustix::fs::Mode;
-use std::fs::{DirBuilder, File, Metadata, Permissions, TryLockError};
+use rustix::fs::{Mode, OFlags, openat};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, Permissions, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
-};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// What to do where a group cannot be given away.
-const MEMBER: &str = "run as a member of that group (`Group=` in the unit), or as root";
+pub(super) const MEMBER: &str = "run as a member of that group (`Group=` in the unit), or as root";
 
 /// A socket that is ours; removed by [`Socket::remove`].
 #[derive(Debug)]
@@ -38,8 +38,8 @@ impl Socket {
                     .remedy("give one such as `/run/holdfast/kms.sock`"));
             }
         };
-        prepare(directory, group)?;
-        let lock = lock(path)?;
+        // Nobody else can lead the path elsewhere from here on.
+        let lock = lock(&directory::reach(directory, group)?, path)?;
         remove_stale(path)?;
         let failed = |error: &std::io::Error| Failure::file("listen on", path, error);
         // From its first moment on with no more than its mode: the mask is the process's, which makes no other file now.
@@ -82,87 +82,22 @@ fn identity(meta: &Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
 
-/// The directory decides who can put another socket there.
-fn prepare(directory: &Path, group: Option<u32>) -> Result<(), Failure> {
-    let shown = directory.display();
-    match DirBuilder::new().mode(if group.is_some() { 0o710 } else { 0o700 }).create(directory) {
-        Ok(()) => {
-            chown(directory, None, group)
-                .map_err(|error| Failure::file("set the group of", directory, &error).remedy(MEMBER))?;
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(Failure::file("make", directory, &error)),
-    }
-    let meta = directory.symlink_metadata().map_err(|error| Failure::file("look at", directory, &error))?;
-    let own = rustix::process::geteuid().as_raw();
-    if !meta.is_dir() {
-        return Err(Failure::usage(format!("`{shown}` is no directory"))
-            .remedy("name a socket in a directory, not behind a link"));
-    }
-    if meta.uid() != own && meta.uid() != 0 {
-        return Err(Failure::usage(format!(
-            "`{shown}` belongs to another user, who could replace the socket"
-        ))
-        .remedy(format!("`chown {own} {shown}`, or name a socket in a directory of your own")));
-    }
-    if meta.mode() & 0o022 != 0 {
-        return Err(Failure::usage(format!(
-            "others can write to `{shown}`, and so could replace the socket"
-        ))
-        .remedy(format!("`chmod go-w {shown}`, or name a socket in a directory of its own")));
-    }
-    unmovable(directory, own)?;
-    if let Some(group) = group {
-        let enters = if meta.gid() == group { 0o010 } else { 0o001 };
-        if meta.mode() & enters == 0 {
-            return Err(Failure::usage(format!(
-                "group {group} cannot enter `{shown}`, and so cannot connect to a socket there"
-            ))
-            .remedy(format!(
-                "`chgrp {group} {shown} && chmod g+x {shown}`; if a systemd unit makes it, `Group=` and `RuntimeDirectoryMode=0710`, as in deploy/kubernetes/holdfast-kms-group.conf"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Whoever can write to a directory above it can put another one in its place.
-fn unmovable(directory: &Path, own: u32) -> Result<(), Failure> {
-    let looked = |error: &std::io::Error| Failure::file("look at", directory, error);
-    let whole = directory.canonicalize().map_err(|error| looked(&error))?;
-    for above in whole.ancestors().skip(1) {
-        let meta = above.symlink_metadata().map_err(|error| looked(&error))?;
-        let is_others = meta.uid() != own && meta.uid() != 0;
-        // In a sticky one nobody moves what is another's (unlink(2)).
-        let is_open = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
-        if is_others || is_open {
-            let (above, shown) = (above.display(), directory.display());
-            return Err(Failure::usage(format!(
-                "`{shown}` lies in `{above}`, whose owner or writers could replace it, and so the socket"
-            ))
-            .remedy(
-                "name a socket in a directory below ones that are root's or your own, as /run/holdfast",
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn lock(path: &Path) -> Result<File, Failure> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&name)
-        .map_err(|error| Failure::file("write", &name, &error))?;
+fn lock(directory: &File, path: &Path) -> Result<File, Failure> {
+    let name = |of: &OsStr| {
+        let mut name = of.to_owned();
+        name.push(".lock");
+        name
+    };
+    let shown = PathBuf::from(name(path.as_os_str()));
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file =
+        openat(directory, name(path.file_name().unwrap_or_default()), flags, Mode::from_raw_mode(0o600))
+            .map(File::from)
+            .map_err(|error| Failure::file("write", &shown, &error.into()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(served(path)),
-        Err(TryLockError::Error(error)) => Err(Failure::file("lock", &name, &error)),
+        Err(TryLockError::Error(error)) => Err(Failure::file("lock", &shown, &error)),
     }
 }
 

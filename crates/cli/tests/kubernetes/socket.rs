@@ -14,11 +14,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn it_is_its_owner_s_and_is_replaced_only_when_nobody_serves_it() {
-    if !api_server::is_there() {
-        return;
-    }
-    let place = Place::new();
-    let (plugin, mut api) = place.cluster(&[]);
+    let Some((place, plugin, mut api)) = Place::with_cluster(&[]) else { return };
     let path = place.socket("run");
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
 
@@ -139,4 +135,45 @@ fn a_place_that_others_can_change_is_refused() {
     let line = ["kubernetes-kms", "--socket", &text(&place.dev.path("a/b/kms.sock"))];
     let nowhere = refused(place.dev.command(&line), 1);
     assert!(nowhere.contains("cannot make"), "{nowhere}");
+}
+
+/// Each step of the way is looked at before anything is made at its end, and links are steps.
+#[test]
+fn nothing_is_made_where_others_could_have_led_to() {
+    let place = Place::new();
+    let [open, safe] = ["open", "safe"].map(|name| {
+        let dir = place.dev.path(name);
+        fs::create_dir(&dir).unwrap();
+        dir
+    });
+    fs::set_permissions(&safe, Permissions::from_mode(0o750)).unwrap();
+    symlink(&safe, open.join("link")).unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o770)).unwrap();
+    let refuses = |path: &Path| {
+        let said = refused(place.dev.command(&["kubernetes-kms", "--socket", &text(path)]), 2);
+        assert!(said.contains("could replace it") && said.contains("help: "), "{said}");
+    };
+    refuses(&open.join("new/kms.sock"));
+    assert!(!open.join("new").exists());
+    // Where it leads to now is no place of others; they could have it lead elsewhere.
+    refuses(&open.join("link/run/kms.sock"));
+    refuses(&open.join("link/../safe/run/kms.sock"));
+    assert!(!safe.join("run").exists());
+    // By a link that is nobody else's it is gone.
+    let serves = |path: &Path| {
+        let line = ["kubernetes-kms", "--socket", &text(path)];
+        let plugin = crate::common::Server::start(place.dev.command(&line));
+        assert_eq!((mode(&safe.join("run")), mode(&safe.join("run/kms.sock"))), (0o700, 0o600));
+        plugin.ends();
+    };
+    symlink("safe", place.dev.path("link")).unwrap();
+    serves(&place.dev.path("link/run/kms.sock"));
+    serves(&place.dev.path("link/../safe/run/kms.sock"));
+    if rustix::process::geteuid().is_root() {
+        // In a sticky directory nobody moves what is another's, but everybody makes links.
+        fs::set_permissions(&open, Permissions::from_mode(0o1777)).unwrap();
+        serves(&open.join("link/run/kms.sock"));
+        std::os::unix::fs::lchown(open.join("link"), Some(4711), None).unwrap();
+        refuses(&open.join("link/run/kms.sock"));
+    }
 }
