@@ -453,7 +453,8 @@ mod tests {
         let (mut tells, mut others) = (vec![], vec![]);
         for _ in 0..6 {
             let (tell, taken) = coming(&room, &many, b"m").await;
-            (tells.push(tell), others.push(taken));
+            tells.push(tell);
+            others.push(taken);
         }
         assert_eq!(ends(tell, oldest).await, b"od");
         for (number, (tell, taken)) in tells.into_iter().zip(others).enumerate() {

@@ -44,7 +44,7 @@ pub(super) struct Door {
 }
 
 /// What a request is for by its head and its connection: its route, how long an answer may take, and the rest. Else what it is counted as, and the answer.
-pub(super) type Meant<T> = Result<(&'static str, Duration, T), (&'static str, Response)>;
+pub(super) type Meant<T> = Result<(&'static str, Duration, T), Box<(&'static str, Response)>>;
 
 /// A request that was let in, with its body if that has come.
 pub(super) struct Come<T> {
@@ -61,7 +61,7 @@ impl Door {
         about: &About,
         (parts, body): (&Parts, Incoming),
         find: impl FnOnce() -> Meant<T>,
-    ) -> (&'static str, Result<Come<T>, Answered>) {
+    ) -> (&'static str, Result<Come<T>, Box<Answered>>) {
         let (route, arrived) = self.look(gateway, about, parts, find);
         let (found, arrival) = match arrived {
             Ok(arrived) => arrived,
@@ -71,7 +71,7 @@ impl Door {
             }
         };
         let body = arrival.body(gateway, about, self.most, body).await;
-        let entered = arrival.enter(gateway, about).map_err(|error| (self.refused)(&error));
+        let entered = arrival.enter(gateway, about).map_err(|error| Box::new((self.refused)(&error)));
         (route, entered.map(|admission| Come { found, body, admission }))
     }
 
@@ -81,23 +81,26 @@ impl Door {
         about: &About,
         parts: &Parts,
         find: impl FnOnce() -> Meant<T>,
-    ) -> (&'static str, Result<(T, Arrival), Answered>) {
+    ) -> (&'static str, Result<(T, Arrival), Box<Answered>>) {
         // What was vouched for in the handshake is demanded of each request.
         if let Some(answered) = turned_away(gateway, about, self.refused) {
-            return (self.none, Err(answered));
+            return (self.none, Err(Box::new(answered)));
         }
         let not_there = |reason, answer| {
             gateway.law.count_noise(about.source, reason);
-            Err(Answered { answer, refused: Some(ErrorKind::NotFound) })
+            Err(Box::new(Answered { answer, refused: Some(ErrorKind::NotFound) }))
         };
         let (route, limit, found) = match find() {
             Ok(found) => found,
-            Err((reason, answer)) => return (self.none, not_there(reason, answer)),
+            Err(nothing) => {
+                let (reason, answer) = *nothing;
+                return (self.none, not_there(reason, answer));
+            }
         };
         if parts.method != Method::POST {
             return (route, not_there("no-route", (self.other_method)()));
         }
-        let arrival = Arrival::of(gateway, limit).map_err(|error| (self.refused)(&error));
+        let arrival = Arrival::of(gateway, limit).map_err(|error| Box::new((self.refused)(&error)));
         (route, arrival.map(|arrival| (found, arrival)))
     }
 }

@@ -46,7 +46,7 @@ pub(super) async fn receive(
     let (route, come) = DOOR.let_in(gateway, &about, (&parts, body), || find(gateway, &about, &parts)).await;
     let Come { found: Wanted { store, asked, key }, body, admission } = match come {
         Ok(come) => come,
-        Err(answered) => return (route, answered),
+        Err(answered) => return (route, *answered),
     };
     let received = Received::now(gateway, parts, when);
     let work = {
@@ -74,7 +74,7 @@ fn find(gateway: &Gateway, about: &About, parts: &Parts) -> Meant<Wanted> {
     });
     let Some((store, path)) = found else {
         let answer = error::response(error::INVALID_URI_PATH, "no external key store has this path");
-        return Err(("no-route", answer));
+        return Err(Box::new(("no-route", answer)));
     };
     let (asked, key) = (path.operation, store.key(path.key));
     Ok((asked.route(), DEADLINE, Wanted { store, asked, key }))

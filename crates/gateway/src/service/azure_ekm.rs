@@ -44,7 +44,7 @@ pub(super) async fn receive(
     let (route, come) = DOOR.let_in(gateway, &about, (&parts, body), || find(gateway, &about, &parts)).await;
     let Come { found: (proxy, certificate), body, admission } = match come {
         Ok(come) => come,
-        Err(answered) => return (route, answered),
+        Err(answered) => return (route, *answered),
     };
     let received = Received::now(gateway, parts, when);
     let work = {
@@ -57,7 +57,8 @@ pub(super) async fn receive(
 /// The proxy that a request is for, and who asks.
 fn find(gateway: &Gateway, about: &About, parts: &Parts) -> Meant<(Arc<Proxy>, ProviderCertificate)> {
     let host = about.guarded.as_deref().unwrap_or_default();
-    let no_such_path = |reason| (reason, error::response(error::NO_SUCH_PATH, "there is no such path"));
+    let no_such_path =
+        |reason| Box::new((reason, error::response(error::NO_SUCH_PATH, "there is no such path")));
     let (proxy, path) =
         gateway.proxies.find(host, parts.uri.path()).ok_or_else(|| no_such_path("no-route"))?;
     // Which other prefixes a host has is nobody's to find out.
