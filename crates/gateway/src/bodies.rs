@@ -4,7 +4,7 @@
 //! than a part of the bytes, and whoever takes more makes way for itself.
 
 use crate::config::Limits;
-use crate::line::Line;
+use crate::line::{InLine, Line};
 use crate::listener::About;
 use crate::party::Party;
 use bytes::{Bytes, BytesMut};
@@ -78,6 +78,12 @@ impl Way {
             (true, true) => Self::Free,
         }
     }
+}
+
+/// Why a body does not come, and its place in the line until that is given up.
+struct Gone {
+    error: Error,
+    place: Option<InLine>,
 }
 
 /// A body that has come, and its part of the room until it is dropped.
@@ -208,9 +214,10 @@ impl Room {
         let gathered = gather(&mut body, most, |more| self.hold(&mut held, more));
         match self.in_line(party, limit, gathered).await {
             Ok(bytes) => Ok(Taken { bytes, _held: Some(held) }),
-            Err(error) => {
-                // What it had is others' by now.
+            Err(Gone { error, place }) => {
+                // What it had is others' before it has left: nobody else is told to leave for it.
                 drop(held);
+                drop(place);
                 if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::TooLarge) {
                     // Whoever is cut off while sending may never read why.
                     let _elapsed = timeout(UNWANTED_FOR, drop_rest(body)).await;
@@ -225,7 +232,7 @@ impl Room {
         let (all, own) = held.add(more);
         // Whoever is told to leave gives all of its bytes up; if that was too few, whoever comes next tells another one.
         match Way::of((all, self.most_bytes), own) {
-            Way::Own if !self.line.dismiss_oldest_of(held.party.number) => Err(too_much()),
+            Way::Own if !self.line.makes_way_for_itself(held.party.number) => Err(too_much()),
             Way::Oldest if !self.line.dismiss_oldest() => Err(crowded()),
             Way::Free | Way::Own | Way::Oldest => Ok(()),
         }
@@ -237,10 +244,10 @@ impl Room {
         party: &Party,
         limit: Duration,
         coming: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, Gone> {
         let mut coming = pin!(coming);
         if let Poll::Ready(done) = poll_fn(|context| Poll::Ready(coming.as_mut().poll(context))).await {
-            return done;
+            return done.map_err(|error| Gone { error, place: None });
         }
         let place = self.line.join(party.number);
         self.line.make_way(self.most, (party.number, (self.most / PARTS).max(1)));
@@ -250,6 +257,7 @@ impl Room {
             () = leave.notified() => Err(crowded()),
             done = timeout(limit, coming) => done.unwrap_or_else(|_elapsed| Err(late())),
         }
+        .map_err(|error| Gone { error, place: Some(place) })
     }
 }
 
@@ -478,6 +486,20 @@ mod tests {
         assert_eq!(at_once(&room, &many, 1).await.err(), Some(ErrorKind::Throttled));
         assert_eq!(ends(tell, oldest).await, b"1234d");
         assert!(at_once(&room, &one, 10).await.is_ok());
+    }
+
+    /// However many pieces come before whoever was told to leave has left, one makes way.
+    #[tokio::test]
+    async fn nobody_else_is_told_to_leave_while_one_is_leaving() {
+        let (room, [many]) = (Arc::new(room(100, 40)), somebodies());
+        let (_tell, first) = coming(&room, &many, b"12345").await;
+        let (tell, second) = coming(&room, &many, b"1234").await;
+        // These come at once, before anybody else has had a turn.
+        for _ in 0..3 {
+            tell.send(Bytes::from_static(b"1")).unwrap();
+        }
+        assert!(made_way(first).await);
+        assert_eq!(ends(tell, second).await, b"1234111d");
     }
 
     /// What is turned away is listened to for a while: its sender reads why.

@@ -12,8 +12,16 @@ pub(crate) struct Line(Mutex<Queue>);
 struct Queue {
     next: u64,
     standing: BTreeMap<u64, Standing>,
-    /// The same by whose they are: nobody looks through what is others' for one's own.
-    of: HashMap<u64, BTreeSet<u64>>,
+    /// Those who were told to leave and have not left yet, and whose they are.
+    leaving: HashMap<u64, u64>,
+    /// All of them by whose they are: nobody looks through what is others' for one's own.
+    of: HashMap<u64, Own>,
+}
+
+#[derive(Debug, Default)]
+struct Own {
+    standing: BTreeSet<u64>,
+    leaving: usize,
 }
 
 #[derive(Debug)]
@@ -30,7 +38,7 @@ impl Line {
         let number = queue.next;
         queue.next = number.wrapping_add(1);
         queue.standing.insert(number, Standing { whose, leave: Arc::clone(&leave) });
-        queue.of.entry(whose).or_default().insert(number);
+        queue.of.entry(whose).or_default().standing.insert(number);
         drop(queue);
         InLine { of: Arc::clone(self), number, leave }
     }
@@ -40,16 +48,17 @@ impl Line {
         self.queue().dismiss_oldest()
     }
 
-    /// Tells the oldest one of somebody's to leave; gives whether there was one.
-    pub(crate) fn dismiss_oldest_of(&self, whose: u64) -> bool {
-        self.queue().dismiss_oldest_of(whose)
+    /// Tells the oldest one of somebody's to leave, unless one is leaving; gives whether there was one.
+    pub(crate) fn makes_way_for_itself(&self, whose: u64) -> bool {
+        let mut queue = self.queue();
+        queue.of.get(&whose).is_some_and(|own| own.leaving > 0) || queue.dismiss_oldest_of(whose)
     }
 
     /// Where more than so many stand in it, one makes way: one's own if these are more than so many, else whoever has stood longest.
     pub(crate) fn make_way(&self, most: usize, (whose, own_most): (u64, usize)) {
         let mut queue = self.queue();
         if queue.standing.len() > most {
-            match queue.of.get(&whose).is_some_and(|own| own.len() > own_most) {
+            match queue.of.get(&whose).is_some_and(|own| own.standing.len() > own_most) {
                 true => queue.dismiss_oldest_of(whose),
                 false => queue.dismiss_oldest(),
             };
@@ -73,22 +82,33 @@ impl Queue {
     }
 
     fn dismiss_oldest_of(&mut self, whose: u64) -> bool {
-        self.of.get(&whose).and_then(BTreeSet::first).copied().is_some_and(|oldest| self.dismiss(oldest))
+        let oldest = self.of.get(&whose).and_then(|own| own.standing.first()).copied();
+        oldest.is_some_and(|oldest| self.dismiss(oldest))
     }
 
     fn dismiss(&mut self, number: u64) -> bool {
-        self.remove(number).inspect(|leave| leave.notify_one()).is_some()
+        let Some(Standing { whose, leave }) = self.standing.remove(&number) else { return false };
+        if let Some(own) = self.of.get_mut(&whose) {
+            own.standing.remove(&number);
+            own.leaving = own.leaving.saturating_add(1);
+        }
+        self.leaving.insert(number, whose);
+        leave.notify_one();
+        true
     }
 
-    fn remove(&mut self, number: u64) -> Option<Arc<Notify>> {
-        let Standing { whose, leave } = self.standing.remove(&number)?;
+    /// It is there no more, whether or not it was told to leave.
+    fn remove(&mut self, number: u64) {
+        let stood = self.standing.remove(&number).map(|standing| standing.whose);
+        let left = self.leaving.remove(&number);
+        let Some(whose) = stood.or(left) else { return };
         if let Some(own) = self.of.get_mut(&whose) {
-            own.remove(&number);
-            if own.is_empty() {
+            own.standing.remove(&number);
+            own.leaving = own.leaving.saturating_sub(usize::from(left.is_some()));
+            if own.standing.is_empty() && own.leaving == 0 {
                 self.of.remove(&whose);
             }
         }
-        Some(leave)
     }
 }
 
