@@ -488,7 +488,7 @@ async fn housekeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
             0 => gateway.law.housekeep().await,
             _ => gateway.law.keep_up().await,
         };
-        let recorded = gateway.orders.record(&gateway.law, usize::MAX).await;
+        let recorded = gateway.orders.record(&gateway.law, None).await;
         gateway.follow_shares().await;
         gateway.look_for_next_root();
         if let Err(error) = done.and(recorded) {

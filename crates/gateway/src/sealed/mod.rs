@@ -215,6 +215,8 @@ impl Sealed {
         let Unsealed { root, by, at } = unsealed;
         let Site { config, directory, outside, stages, not_opened: _ } = &site;
         let place = (directory, &identity, lock);
+        // Those that came while it was being opened stand behind that.
+        let before = if matches!(by, By::Shares(_)) { waiting.ordered_before() } else { orders.next() };
         let Refused { told: refused, returning } = refused;
         // Whoever still waits for the device need not any more.
         returning.inspect(JoinHandle::abort);
@@ -236,9 +238,7 @@ impl Sealed {
             );
         }
         let is_by_shares = matches!(by, By::Shares(_));
-        // Those that came while it was being opened stand behind that.
-        let before = if is_by_shares { waiting.ordered_before() } else { usize::MAX };
-        if let Err(error) = orders.record(&law, before).await {
+        if let Err(error) = orders.record(&law, Some(before)).await {
             tracing::warn!(error = error.chain(), "orders to seal are not recorded yet; it is retried");
         }
         let recorded = match by {
@@ -298,10 +298,10 @@ impl Sealed {
 }
 
 /// Closes what was opened in spite of an order to seal.
-async fn give_up(law: Law, orders: &Orders) -> Result<(), Fault> {
+async fn give_up(law: Law, orders: &Arc<Orders>) -> Result<(), Fault> {
     tracing::warn!("sealed by order while it was being opened");
     law.stop_everything().await;
-    if let Err(error) = orders.record(&law, usize::MAX).await {
+    if let Err(error) = orders.record(&law, None).await {
         tracing::error!(error = error.chain(), "the order to seal is recorded when the gateway opens again");
     }
     // Threads end with it.

@@ -65,8 +65,8 @@ struct Ordered {
     before: bool,
     /// While it was being opened, which is void.
     while_opening: bool,
-    /// How many orders no log had when enough shares were in.
-    until_then: usize,
+    /// The number of the next order when enough shares were in.
+    until_then: u64,
 }
 
 enum Phase {
@@ -185,12 +185,13 @@ impl Waiting {
             }
             Phase::Opening(_) => ordered.while_opening = true,
         }
+        self.orders.keep(sealing);
+        self.ordered.send_replace(true);
         // Whoever opens it waits for this, and looks then.
         self.directory.mark_sealed();
-        self.orders.keep(sealing);
         drop(inner);
+        self.orders.save();
         tracing::warn!(%custodian, "sealed by order: no device opens it");
-        self.ordered.send_replace(true);
         Ok(custodian)
     }
 
@@ -199,8 +200,8 @@ impl Waiting {
         self.ordered.subscribe()
     }
 
-    /// How many of the orders that no log has came before the shares that have opened it in spite of them.
-    pub(super) fn ordered_before(&self) -> usize {
+    /// Below which number orders came before the shares that have opened it in spite of them.
+    pub(super) fn ordered_before(&self) -> u64 {
         self.inner().ordered.until_then
     }
 
@@ -253,7 +254,7 @@ impl Waiting {
             Given::Root(root, progress) => (root, progress),
         };
         let answer = told(&progress, true);
-        ordered.until_then = self.orders.count();
+        ordered.until_then = self.orders.next();
         let before = std::mem::replace(phase, Phase::Opening(progress.clone()));
         if let Phase::Gathering(_, give) = before {
             // Whoever waits for it has gone only when the process ends.

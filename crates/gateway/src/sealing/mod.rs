@@ -14,6 +14,12 @@ use holdfast_core::CallerName;
 use holdfast_core::command::Durability;
 use holdfast_core::pipeline::Sealing;
 use holdfast_core::port::World as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// For how long a seal waits for the disk before the root key goes.
+const KEPT_WITHIN: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// What a custodian is asked to have the gateway sealed.
@@ -53,10 +59,20 @@ impl Gateway {
             Sealing { at: world.now(), custodian: custodian.clone(), generation, source, from_disk: false };
         tracing::warn!(%custodian, "sealing by order: nothing is released any more");
         self.law.stop_everything().await;
-        self.directory.mark_sealed();
         self.orders.keep(sealing);
+        let (directory, orders) = (self.directory.clone(), Arc::clone(&self.orders));
+        let kept = tokio::task::spawn_blocking(move || {
+            directory.mark_sealed();
+            orders.save();
+        });
+        // A disk that hangs keeps no root key in memory.
+        if timeout(KEPT_WITHIN, kept).await.is_err() {
+            tracing::error!(
+                "the disk does not take that the gateway is sealed: a device may open its next start"
+            );
+        }
         self.desk.is_ordered();
-        let durability = match self.orders.record(&self.law, usize::MAX).await {
+        let durability = match self.orders.record(&self.law, None).await {
             Ok(()) => Durability::Durable,
             Err(error) => {
                 tracing::error!(

@@ -1,5 +1,6 @@
 //! Orders to seal that no log has yet: they came while none was open, or while it took nothing. They are evidence of who stopped everything, so
-//! they outlast the process until a log has them.
+//! they outlast the process until a log has them. Where a crash comes between the log's having one and the file's, it is recorded once more, of
+//! the same custodian and moment.
 
 use crate::directory::{Directory, write_private};
 use crate::root::Law;
@@ -9,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many of one custodian are kept, the newest among them: whoever orders it again and again has been heard.
 const OF_ONE: usize = 4;
@@ -22,9 +23,18 @@ const LARGEST: u64 = 256 << 10;
 /// Orders to seal that no log has yet, the earliest first.
 pub(crate) struct Orders {
     file: PathBuf,
-    waiting: Mutex<Vec<Sealing>>,
+    waiting: Mutex<Queue>,
     /// Held by who records them, so that each is recorded once.
     recording: tokio::sync::Mutex<()>,
+    /// Held by who writes the file, so that what it holds last is what waits last.
+    saving: Mutex<()>,
+}
+
+/// Each with a number that grows: others that come and go do not change it.
+#[derive(Default)]
+struct Queue {
+    all: Vec<(u64, Sealing)>,
+    next: u64,
 }
 
 /// One of them, as a line of the file has it.
@@ -56,92 +66,128 @@ impl Orders {
     /// Those that an earlier process has left in a directory.
     pub(crate) fn of(directory: &Directory) -> Self {
         let file = directory.seal_orders();
-        let waiting = read(&file).unwrap_or_else(|error| {
-            tracing::error!(%error, "orders to seal in `{}` cannot be read, and are in no log", file.display());
-            Vec::new()
+        let (found, is_whole) = read(&file).unwrap_or_else(|error| {
+            tracing::error!(%error, "orders to seal in `{}` cannot be read", file.display());
+            (Vec::new(), false)
         });
-        Self { file, waiting: Mutex::new(waiting), recording: tokio::sync::Mutex::default() }
+        let next = found.len() as u64;
+        let queue = Queue { all: (0..).zip(found).collect(), next };
+        let (recording, saving) = (tokio::sync::Mutex::default(), Mutex::default());
+        let orders = Self { file, waiting: Mutex::new(queue), recording, saving };
+        if !is_whole {
+            orders.set_aside();
+        }
+        orders
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Sealing>> {
+    fn waiting(&self) -> MutexGuard<'_, Queue> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.waiting().len()
+    /// The number of the next one: those that are there by now have lower ones.
+    pub(crate) fn next(&self) -> u64 {
+        self.waiting().next
     }
 
-    /// One more. It is kept in memory also where the disk does not take it.
+    /// One more, in memory until it is [saved](Self::save): that may take as long as a disk does.
     pub(crate) fn keep(&self, order: Sealing) {
         let mut waiting = self.waiting();
-        let of_one = waiting.iter().filter(|one| one.custodian == order.custodian).count();
-        let gives_way = match of_one >= OF_ONE {
-            true => waiting.iter().rposition(|one| one.custodian == order.custodian),
-            false => waiting.len().checked_sub(1).filter(|last| *last + 1 >= MOST),
+        let Queue { all, next } = &mut *waiting;
+        let is_of_same = |(_, one): &(u64, Sealing)| one.custodian == order.custodian;
+        let gives_way = match all.iter().filter(|one| is_of_same(one)).count() >= OF_ONE {
+            true => all.iter().rposition(is_of_same),
+            false => all.len().checked_sub(1).filter(|last| *last + 1 >= MOST),
         };
         if let Some(at) = gives_way {
-            waiting.remove(at);
+            all.remove(at);
         }
-        waiting.push(order);
-        self.write(&waiting);
+        all.push((*next, order));
+        *next += 1;
     }
 
-    /// Records the first so many of them, each once it comes to that; what the log does not take stays.
+    /// Records those with a number below this one, or all, each once it comes to that; what the log does not take stays.
     ///
     /// # Errors
     /// When the log has failed.
-    pub(crate) async fn record(&self, law: &Law, how_many: usize) -> Result<(), Error> {
+    pub(crate) async fn record(self: &Arc<Self>, law: &Law, below: Option<u64>) -> Result<(), Error> {
         let _alone = self.recording.lock().await;
-        for _ in 0..how_many {
-            let Some(order) = self.waiting().first().cloned() else { break };
+        loop {
+            let first = self.waiting().all.first().cloned();
+            let is_due = |number: u64| below.is_none_or(|below| number < below);
+            let Some((number, order)) = first.filter(|(number, _)| is_due(*number)) else { return Ok(()) };
             law.record_sealing(&order).await?;
-            let mut waiting = self.waiting();
-            // Others came behind it meanwhile.
-            waiting.remove(0);
-            self.write(&waiting);
+            self.waiting().all.retain(|(other, _)| *other != number);
+            let orders = Arc::clone(self);
+            // It tells by itself what went wrong.
+            let _saved = tokio::task::spawn_blocking(move || orders.save()).await;
         }
-        Ok(())
     }
 
-    fn write(&self, waiting: &[Sealing]) {
-        if waiting.is_empty() {
-            match std::fs::remove_file(&self.file) {
+    /// Brings the file to what waits. What fails is told: they are kept in memory all the same.
+    pub(crate) fn save(&self) {
+        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        for (_, order) in &self.waiting().all {
+            // Text and numbers can always be written.
+            text.push_str(&serde_json::to_string(&Line::of(order)).unwrap_or_default());
+            text.push('\n');
+        }
+        if text.is_empty() {
+            match remove_durably(&self.file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(%error, "orders to seal that the log has are still in `{}`: they are recorded again at the next start", self.file.display());
                 }
                 Ok(()) | Err(_) => {}
             }
-            return;
+        } else if let Err(fault) = write_private(&self.file, text.as_bytes()) {
+            tracing::error!(
+                %fault,
+                "what waits of orders to seal is not on the disk: as long as the process lives it is recorded once the log takes it; look at the disk"
+            );
         }
-        let mut text = String::new();
-        for line in waiting.iter().map(Line::of) {
-            // Text and numbers can always be written.
-            text.push_str(&serde_json::to_string(&line).unwrap_or_default());
-            text.push('\n');
-        }
-        if let Err(fault) = write_private(&self.file, text.as_bytes()) {
-            tracing::error!(%fault, "an order to seal is not on the disk: it is in no log if the process ends before it is recorded");
+    }
+
+    /// Keeps what is no order of ours for who looks into it, and what is one in its place.
+    fn set_aside(&self) {
+        let mut aside = self.file.clone().into_os_string();
+        aside.push(".bad");
+        match std::fs::rename(&self.file, &aside) {
+            Ok(()) => {
+                let aside = Path::new(&aside).display();
+                tracing::error!(
+                    "not all of it is an order to seal, and that is in no log: look into `{aside}`, and who can write there"
+                );
+                self.save();
+            }
+            Err(error) => {
+                tracing::error!(%error, "`{}` cannot be kept: copy it before the gateway is sealed again", self.file.display());
+            }
         }
     }
 }
 
-/// What a file holds; a line that is none is told and left out.
-fn read(file: &std::path::Path) -> io::Result<Vec<Sealing>> {
-    let mut text = String::new();
+fn remove_durably(file: &Path) -> io::Result<()> {
+    std::fs::remove_file(file)?;
+    match file.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// The orders that a file holds, and whether it holds nothing else.
+fn read(file: &Path) -> io::Result<(Vec<Sealing>, bool)> {
+    let mut bytes = Vec::new();
     match File::open(file) {
-        Ok(opened) => opened.take(LARGEST).read_to_string(&mut text)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Ok(opened) => opened.take(LARGEST + 1).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), true)),
         Err(error) => return Err(error),
     };
-    let parsed = |line: &str| {
-        let order = serde_json::from_str::<Line>(line).ok().and_then(Line::order);
-        if order.is_none() {
-            tracing::error!("a line of `{}` is no order to seal: it is in no log", file.display());
-        }
-        order
-    };
-    Ok(text.lines().filter_map(parsed).take(MOST).collect())
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let parsed: Vec<_> =
+        lines.map(|line| serde_json::from_slice::<Line>(line).ok().and_then(Line::order)).collect();
+    let is_whole =
+        bytes.len() as u64 <= LARGEST && parsed.len() <= MOST && parsed.iter().all(Option::is_some);
+    Ok((parsed.into_iter().flatten().take(MOST).collect(), is_whole))
 }
 
 #[cfg(test)]
@@ -154,10 +200,14 @@ mod tests {
     }
 
     fn seen(orders: &Orders) -> Vec<(String, u64, bool)> {
-        let seen = |order: &Sealing| {
+        let seen = |(_, order): &(u64, Sealing)| {
             (order.custodian.to_string(), order.at.seconds() - 1_800_000_000, order.from_disk)
         };
-        orders.waiting().iter().map(seen).collect()
+        orders.waiting().all.iter().map(seen).collect()
+    }
+
+    fn count(orders: &Orders) -> usize {
+        orders.waiting().all.len()
     }
 
     #[test]
@@ -167,17 +217,40 @@ mod tests {
         let orders = Orders::of(&directory);
         orders.keep(order("alice", 1));
         orders.keep(Sealing { source: Some("192.0.2.7".parse().unwrap()), ..order("bob", 2) });
+        orders.save();
         assert_eq!(seen(&orders), [("alice".into(), 1, false), ("bob".into(), 2, false)]);
         let again = Orders::of(&directory);
         assert_eq!(seen(&again), [("alice".into(), 1, true), ("bob".into(), 2, true)]);
-        assert_eq!(again.waiting()[1].source, Some("192.0.2.7".parse().unwrap()));
-        // What is none keeps no other from being read, and the next one is written beside them.
-        let mut text = std::fs::read_to_string(directory.seal_orders()).unwrap();
-        text.push_str("{\"at\":\"then\",\"custodian\":\"erin\",\"generation\":3}\nnonsense\n");
-        std::fs::write(directory.seal_orders(), text).unwrap();
-        let again = Orders::of(&directory);
-        again.keep(order("carol", 3));
-        assert_eq!(Orders::of(&directory).count(), 3);
+        assert_eq!(again.waiting().all[1].1.source, Some("192.0.2.7".parse().unwrap()));
+        // What is none keeps no other from being read, and is kept itself.
+        let of_ours = std::fs::read(directory.seal_orders()).unwrap();
+        let aside = dir.path().join("seal.orders.bad");
+        for foreign in
+            [&b"{\"at\":\"then\",\"custodian\":\"erin\",\"generation\":3}\n"[..], b"nonsense", b"\xff\n"]
+        {
+            assert!(!aside.exists());
+            let bytes = [&*of_ours, foreign].concat();
+            std::fs::write(directory.seal_orders(), &bytes).unwrap();
+            assert_eq!(count(&Orders::of(&directory)), 2);
+            assert_eq!(std::fs::read(&aside).unwrap(), bytes);
+            assert_eq!(std::fs::read(directory.seal_orders()).unwrap(), of_ours);
+            std::fs::remove_file(&aside).unwrap();
+        }
+        again.waiting().all.clear();
+        again.save();
+        assert!(!directory.seal_orders().exists());
+        assert_eq!((count(&Orders::of(&directory)), aside.exists()), (0, false));
+    }
+
+    #[test]
+    fn what_was_there_before_is_told_from_what_came_since_whoever_gives_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let orders = Orders::of(&Directory::at(dir.path()));
+        (1..=4).for_each(|second| orders.keep(order("alice", second)));
+        let then = orders.next();
+        orders.keep(order("alice", 5));
+        let before = orders.waiting().all.iter().filter(|(number, _)| *number < then).count();
+        assert_eq!((before, count(&orders)), (3, 4));
     }
 
     #[test]
@@ -193,9 +266,10 @@ mod tests {
         assert_eq!(seen(&orders), [alice(1), alice(2), alice(3), alice(9), ("bob".into(), 10, false)]);
         let names = (0..2 * MOST).map(|number| format!("custodian-{number}"));
         names.for_each(|name| orders.keep(order(&name, 11)));
-        assert_eq!(orders.count(), MOST);
-        assert_eq!(orders.waiting().last().unwrap().custodian.as_str(), "custodian-511");
+        orders.save();
+        assert_eq!(count(&orders), MOST);
+        assert_eq!(orders.waiting().all.last().unwrap().1.custodian.as_str(), "custodian-511");
         assert!(std::fs::metadata(directory.seal_orders()).unwrap().len() < LARGEST);
-        assert_eq!(Orders::of(&directory).count(), MOST);
+        assert_eq!(count(&Orders::of(&directory)), MOST);
     }
 }
