@@ -177,7 +177,7 @@ impl Sink {
     fn new(journal: Option<Journal>, settings: &Settings) -> Result<Self, Failure> {
         match journal {
             Some(journal) => Ok(Self::Journal(Box::new(journal), Instant::now())),
-            None => Ok(Self::Stream { failures: List::open(settings)?, dry_run: settings.dry_run }),
+            None => Ok(Self::Stream { failures: List::new(settings)?, dry_run: settings.dry_run }),
         }
     }
 

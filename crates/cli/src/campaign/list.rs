@@ -5,9 +5,10 @@ use super::Settings;
 use super::tally::Failed;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 
 /// More bytes than a line of a list has.
@@ -18,33 +19,51 @@ const BEGIN: &[u8] = br#"{"item":"#;
 /// A list that is being written.
 pub(super) struct List {
     file: File,
-    /// What stands there, each failure as [`told`] has it.
-    has: HashSet<Vec<u8>>,
+    /// What stands there.
+    has: HashSet<Told>,
 }
 
+/// A failure without the operation of its record, which is another one each time: so much of its digest that no two are alike.
+type Told = [u8; 16];
+
 impl List {
-    /// Begins the list, or goes on with that of an earlier run, where one is wanted.
-    pub(super) fn open(settings: &Settings) -> Result<Option<Self>, Failure> {
-        let Some(path) = &settings.failures else { return Ok(None) };
-        Self::begin(path, settings.force).map(Some).map_err(|error| Failure::file("write", path, &error))
+    /// Begins the list, where one is wanted.
+    pub(super) fn new(settings: &Settings) -> Result<Option<Self>, Failure> {
+        Self::open(settings, |path| match is_empty_or_absent(path) {
+            true => Self::begin(path, true),
+            false => Err(io::ErrorKind::AlreadyExists.into()),
+        })
     }
 
-    fn begin(path: &Path, force: bool) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        if force || is_empty_or_absent(path) {
-            let file = options.create(true).truncate(true).open(path)?;
-            return Ok(Self { file, has: HashSet::new() });
-        }
+    /// Begins the list, or goes on with that of an earlier run, where one is wanted: whose items are told by it alone.
+    pub(super) fn again(settings: &Settings) -> Result<Option<Self>, Failure> {
+        Self::open(settings, |path| Self::begin(path, false))
+    }
+
+    fn open(
+        settings: &Settings,
+        unforced: impl FnOnce(&Path) -> io::Result<Self>,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(path) = &settings.failures else { return Ok(None) };
+        let begun = if settings.force { Self::begin(path, true) } else { unforced(path) };
+        begun.map(Some).map_err(|error| Failure::file("write", path, &error))
+    }
+
+    fn begin(path: &Path, anew: bool) -> io::Result<Self> {
+        let is_new = anew || is_empty_or_absent(path);
         let foreign = || io::Error::from(io::ErrorKind::AlreadyExists);
-        if !path.symlink_metadata()?.is_file() {
+        if !is_new && !path.symlink_metadata()?.is_file() {
             return Err(foreign());
         }
-        let mut file = options.open(path)?;
-        let (has, whole) = read(&file)?.ok_or_else(foreign)?;
+        let file = OpenOptions::new().read(true).append(true).create(is_new).open(path)?;
+        file.try_lock()
+            .map_err(|_| io::Error::other("another campaign writes it: wait for it, or name another list"))?;
+        let (has, whole) = match is_new {
+            true => Default::default(),
+            false => read(&file)?.ok_or_else(foreign)?,
+        };
         // What a run that was killed has begun to write is written again.
         file.set_len(whole)?;
-        file.seek(SeekFrom::Start(whole))?;
         Ok(Self { file, has })
     }
 
@@ -73,7 +92,7 @@ pub(super) fn is_empty_or_absent(list: &Path) -> bool {
 }
 
 /// What a list holds, and how many of its bytes are whole lines; nothing of what is no list.
-fn read(file: &File) -> io::Result<Option<(HashSet<Vec<u8>>, u64)>> {
+fn read(file: &File) -> io::Result<Option<(HashSet<Told>, u64)>> {
     let (mut has, mut whole, mut line) = (HashSet::new(), 0, vec![]);
     let mut reader = BufReader::new(file);
     loop {
@@ -89,10 +108,10 @@ fn read(file: &File) -> io::Result<Option<(HashSet<Vec<u8>>, u64)>> {
     }
 }
 
-/// A failure without the operation of its record, which is another one each time.
-fn told(line: &[u8]) -> Option<Vec<u8>> {
+fn told(line: &[u8]) -> Option<Told> {
     let failed: Failed = serde_json::from_slice(line).ok()?;
-    serde_json::to_vec(&Failed { operation: None, ..failed }).ok()
+    let told = serde_json::to_vec(&Failed { operation: None, ..failed }).ok()?;
+    digest(&SHA256, &told).as_ref().first_chunk().copied()
 }
 
 #[cfg(test)]
@@ -128,6 +147,19 @@ mod tests {
         // One that was cut short in its first line.
         std::fs::write(&path, &a[..9]).unwrap();
         assert_eq!(runs(false, &[&b]), b);
+    }
+
+    #[test]
+    fn two_that_write_one_list_at_once_do_not_cut_each_other_s_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("list");
+        let list = List::begin(&path, false).unwrap();
+        for anew in [false, true] {
+            let refused = List::begin(&path, anew).err().unwrap();
+            assert!(refused.to_string().contains("another campaign"), "{refused}");
+        }
+        drop(list);
+        List::begin(&path, false).unwrap();
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(crate) fn run(app: &App, tree: Tree, settings: &Settings) -> Result<Ending, 
         pace: Pace::new(settings.rate),
         workers: settings.workers,
         stop,
-        list: List::open(settings)?,
+        list: List::again(settings)?,
         tally: Tally::default(),
         bar: progress::bar(None, "{spinner} {pos} files {per_sec}"),
     };
