@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Joins AWS CloudTrail's KMS events with the log's records by the id of their request, and lists what only one side has seen: of the KMS keys that
 /// the log knows, in the time from the files' first event to their last, which is said; what the log has before and after it is counted. Or joins Google's Drive activities with the uses of keys for client-side encryption by user,
 /// file and time, since they have no id in common: what that shows and what it cannot is in docs/protocols/google-cse.md. Ends with 6 where one
-/// side alone has seen something (what KMS may have asked once more after a timeout is listed, and no fault); of Google's, where a use of a key has no activity there: what Google alone has seen is listed, and no fault.
+/// side alone has seen something; of Google's, where a use of a key has no activity there: what Google alone has seen is listed, and no fault.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("theirs").required(true).args(["cloudtrail", "google_activities"])))]
 pub(crate) struct Reconcile {
