@@ -1,7 +1,8 @@
 //! Bodies on their way in. They take no place among the requests that are under way, and where there are too many of them, or too many bytes, the oldest
 //! makes way: whoever sends at once is through before that. So strangers who send slowly, or much, keep nobody out and cost no more memory than is set here.
 //! What has come is held until its request is answered and makes way for nobody: so no one caller, and before a caller is served no one network, has more
-//! than a part of the bytes, and whoever takes more makes way for itself.
+//! than a part of the bytes, and whoever takes more makes way for itself. (What still comes of it may meanwhile have a piece more for each body that it
+//! has begun.)
 
 use crate::config::Limits;
 use crate::line::{InLine, Line};
@@ -257,6 +258,8 @@ impl Room {
             () = leave.notified() => Err(crowded()),
             done = timeout(limit, coming) => done.unwrap_or_else(|_elapsed| Err(late())),
         }
+        // By its own last piece: others count on what it had.
+        .and_then(|done| if place.is_told() { Err(crowded()) } else { Ok(done) })
         .map_err(|error| Gone { error, place: Some(place) })
     }
 }
@@ -280,6 +283,9 @@ where
                 .because(error.into())
         };
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if data.is_empty() {
+            continue;
+        }
         if first.len() + all.len() + data.len() > most {
             return Err(too_large(most));
         }
@@ -486,6 +492,17 @@ mod tests {
         assert_eq!(at_once(&room, &many, 1).await.err(), Some(ErrorKind::Throttled));
         assert_eq!(ends(tell, oldest).await, b"1234d");
         assert!(at_once(&room, &one, 10).await.is_ok());
+    }
+
+    /// The last piece comes with the end, before it hears that it has to leave.
+    #[tokio::test]
+    async fn what_has_to_make_way_for_its_own_last_piece_has_not_come() {
+        let (room, [one]) = (Arc::new(room(100, 40)), somebodies());
+        let (tell, taken) = coming(&room, &one, b"123456").await;
+        tell.send(Bytes::from_static(b"123456")).unwrap();
+        drop(tell);
+        assert!(made_way(taken).await);
+        assert_eq!(room.bytes.load(Ordering::Relaxed), 0);
     }
 
     /// However many pieces come before whoever was told to leave has left, one makes way.

@@ -126,6 +126,11 @@ impl InLine {
         Arc::clone(&self.leave)
     }
 
+    /// Whether it has to leave.
+    pub(crate) fn is_told(&self) -> bool {
+        self.of.queue().leaving.contains_key(&self.number)
+    }
+
     /// Gives the place up: it makes way for nobody any more.
     pub(crate) fn step_out(&self) {
         self.of.queue().remove(self.number);

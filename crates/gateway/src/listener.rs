@@ -8,6 +8,7 @@ use crate::strangers::{Stranger, Strangers};
 use crate::tls::{Refused, Served, TlsState};
 use arc_swap::ArcSwap;
 use holdfast_core::peer::Peer;
+use holdfast_core::{CallerName, TenantId};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -54,6 +55,12 @@ impl About {
     /// Whose it is: by this nobody has all of what is everybody's.
     pub(crate) fn party(&self) -> &Arc<Party> {
         self.caller.get().unwrap_or(&self.network)
+    }
+
+    /// A registered caller was recognised on it.
+    pub(crate) fn is_callers(&self, tenant: &TenantId, caller: &CallerName) {
+        self.stranger.becomes_known();
+        self.becomes_whose(|| Some(Who::Caller(tenant.clone(), caller.clone())));
     }
 
     /// It is the caller's from now on that was served on it first, if that one is known.

@@ -111,7 +111,7 @@ async fn answer(
         wants_receipt: false,
     };
     let recognised = law.recognise(&inbound)?;
-    about.stranger.becomes_known();
+    about.is_callers(&store.tenant, recognised.caller().name());
     let action = match asked {
         path::Operation::Health => Action::ReadStatus,
         path::Operation::Metadata => Action::ReadKey,

@@ -110,7 +110,7 @@ async fn answer(
         wants_receipt: false,
     };
     let recognised = law.recognise(&inbound)?;
-    about.stranger.becomes_known();
+    about.is_callers(&proxy.tenant, recognised.caller().name());
     let (action, key) = match &path {
         Path::Info => (Action::ReadStatus, None),
         Path::Key(known, operation) => {

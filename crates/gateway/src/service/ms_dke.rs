@@ -267,7 +267,7 @@ async fn decrypt(
     let request = said.as_ref().unwrap_or(&NOTHING_SAID);
     let inbound = inbound(about, service, received, (Proof::Issued(claims.token()), request));
     let recognised = law.recognise(&inbound)?;
-    about.stranger.becomes_known();
+    about.is_callers(inbound.tenant, recognised.caller().name());
     let name: Option<KeyName> = service.key(key).map(|(name, _)| name.clone());
     let turn_away =
         async |action, error| Err(law.turn_away(&recognised, (action, name.as_ref()), error).await);

@@ -142,7 +142,7 @@ pub(super) async fn answer(
         Asked { gateway, service, received, about, token, says: &says, authorization: granted, user, reason };
     let inbound = asked.inbound(received.operation, None);
     let recognised = law.recognise(&inbound)?;
-    about.stranger.becomes_known();
+    about.is_callers(inbound.tenant, recognised.caller().name());
     let action = action(method);
     let share = share(service, method, speaker.as_ref(), (token.issuer(), granted));
     if let Err(error) = service.quotas.take(share, received.ticks) {
