@@ -156,7 +156,9 @@ fn serve_lane(token: &Arc<Token>, lane: OwnedFd) {
             Err(NotAFrame) => return,
         };
         incoming.wipe();
-        if answered.is_err() || stream.write_all(&reply).is_err() {
+        let written = answered.is_ok() && stream.write_all(&reply).is_ok();
+        wipe(&mut reply);
+        if !written {
             return;
         }
     }
@@ -192,6 +194,7 @@ fn serve_exchange(
         answered.map_err(broken)?;
         if reply.len() > MAX_PACKET {
             let fault = Fault::from(NotAFrame);
+            wipe(&mut reply);
             Reply::Refused(fault.refusal()).encode(asked, &mut reply).map_err(broken)?;
         }
         let sent = outbox.put(&reply, class, took, crew.computes());
