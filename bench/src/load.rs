@@ -55,16 +55,13 @@ pub(crate) struct Measured {
     pub(crate) elapsed: Duration,
     /// Microseconds.
     pub(crate) latencies: Vec<u32>,
-    /// Answered with an error.
+    /// Answered with 503: where a disk stands still for a moment there is no record in time, and no result.
     pub(crate) refused: usize,
 }
 
 impl Measured {
-    /// Of answers that are errors a loop takes one in a hundred: a disk that stood still for a moment. More of them are not what is measured.
-    const REFUSED: usize = 100;
-
     /// # Errors
-    /// If more were refused than that: the first such answer.
+    /// If most were refused: that is not what is measured. The first such answer.
     fn new(elapsed: Duration, of: impl IntoIterator<Item = Answers>) -> Result<Self> {
         let (mut latencies, mut refused) = (vec![], vec![]);
         for answers in of {
@@ -73,7 +70,7 @@ impl Measured {
         }
         let measured = Self { elapsed, refused: refused.len(), latencies };
         match refused.first() {
-            Some(first) if refused.len() * Self::REFUSED > measured.latencies.len() => {
+            Some(first) if refused.len() * 2 > measured.latencies.len() => {
                 bail!("{} of {} were refused, as: {first}", refused.len(), measured.latencies.len())
             }
             _ => Ok(measured),
@@ -90,7 +87,7 @@ impl Measured {
 /// What came over one connection.
 struct Answers {
     latencies: Vec<u32>,
-    /// What the answers say that are errors.
+    /// What the answers say that are 503.
     refused: Vec<String>,
 }
 
@@ -101,8 +98,9 @@ impl Answers {
 
     fn add(&mut self, waited: Duration, answer: Answer, buffer: &[u8]) -> Result<()> {
         self.latencies.push(u32::try_from(waited.as_micros())?);
-        if !answer.is_good {
-            self.refused.push(String::from_utf8_lossy(buffer).into_owned());
+        match answer.status {
+            Status::Late => self.refused.push(String::from_utf8_lossy(buffer).into_owned()),
+            Status::Good | Status::Bad => answer.expect(buffer)?,
         }
         Ok(())
     }
@@ -227,10 +225,19 @@ fn connector() -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// 200 and its like.
+    Good,
+    /// 503.
+    Late,
+    Bad,
+}
+
 /// An answer in a buffer.
 #[derive(Clone, Copy)]
 struct Answer {
-    is_good: bool,
+    status: Status,
     /// Where the body begins, and where it ends.
     body: usize,
     end: usize,
@@ -240,7 +247,7 @@ impl Answer {
     /// # Errors
     /// If it is one itself.
     fn expect(self, buffer: &[u8]) -> Result<()> {
-        if !self.is_good {
+        if self.status != Status::Good {
             bail!("answered {}", String::from_utf8_lossy(buffer));
         }
         Ok(())
@@ -280,8 +287,13 @@ fn announced(buffer: &[u8]) -> Result<Option<Answer>> {
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())
     });
     let length = length.context("no content-length")??;
-    let (is_good, body) = (head.starts_with("HTTP/1.1 20"), end + 4);
-    Ok(Some(Answer { is_good, body, end: body + length }))
+    let status = match head {
+        head if head.starts_with("HTTP/1.1 20") => Status::Good,
+        head if head.starts_with("HTTP/1.1 503") => Status::Late,
+        _ => Status::Bad,
+    };
+    let body = end + 4;
+    Ok(Some(Answer { status, body, end: body + length }))
 }
 
 #[derive(Debug)]

@@ -90,7 +90,7 @@ struct Run {
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// Turns of a closed loop and of a token's: each a fifth of a measurement's time, so that more take longer
-    #[arg(long, default_value_t = TURNS)]
+    #[arg(long, default_value_t = TURNS, value_parser = clap::value_parser!(u32).range(1..))]
     turns: u32,
     /// Connections in the closed loop
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]

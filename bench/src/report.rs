@@ -17,7 +17,7 @@ pub(crate) struct Row {
     server_cpu_us_per_request: f64,
     p50_us: u32,
     p99_us: u32,
-    /// Answered with an error: a server says that it is late where its disk stands still.
+    /// Answered with 503: where its disk stands still a server says that it is late.
     refused: usize,
 }
 
