@@ -432,7 +432,6 @@ async fn many_at_once<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm) {
     });
 }
 
-/// What was destroyed was sealed: its sealing key goes, and everything that lay under it works on.
 /// Whatever is made for it is made where it is, or nowhere.
 async fn what_a_device_keeps_is_not_rotated_into_software<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm) {
     for custody in [Custody::Token, Custody::VendorAttested] {
@@ -450,6 +449,7 @@ async fn what_a_device_keeps_is_not_rotated_into_software<K: KeyStore>(rig: &Ben
     }
 }
 
+/// What was destroyed was sealed: its sealing key goes, and everything that lay under it works on.
 async fn another_sealing_key_opens_what_is_left<K: KeyStore>(rig: &Bench<K>, algorithm: Algorithm) {
     let (gone, left) =
         (key(rig, algorithm, Purpose::Encrypt).await, key(rig, algorithm, Purpose::Encrypt).await);
