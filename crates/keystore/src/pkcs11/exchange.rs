@@ -1,8 +1,8 @@
 //! The gateway's end of the socket that a worker's sessions share: short requests, as many at once as are let in, and their replies as they come.
 //!
-//! A packet is a frame, or as many replies as a session has ready. The kernel gives each request to whichever session asks for work next, so that none waits behind a slow one while another
-//! is idle, and a busy worker finds its next request without going to sleep. What is longer than a packet goes over a lane, and so does what
-//! may take seconds.
+//! A packet is a frame, or as many replies as a session has ready. The kernel gives each request to whichever session asks for work next, so that none
+//! waits behind a slow one while another is idle, and a busy worker finds its next request without going to sleep. What is longer than a packet goes over
+//! a lane, and so does what may take seconds.
 
 use super::message::{Buffer, NotAFrame, Reply, Request, frame_len};
 use rustix::io::Errno;

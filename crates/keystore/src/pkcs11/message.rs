@@ -13,7 +13,7 @@ mod existing;
 pub use existing::{Existing, Object, Uses};
 
 use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding, SignatureScheme};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Bytes of a frame after its length, at most: an input of 1 MiB with everything that goes with it.
 pub const MAX_FRAME: usize = (1 << 20) + (16 << 10);
@@ -390,6 +390,12 @@ pub struct NotAFrame;
 
 /// A buffer for frames. It is wiped, since they carry plaintext.
 pub type Buffer = Zeroizing<Vec<u8>>;
+
+/// Empties a buffer that may hold plaintext, of all that was written to it: not of its room, which may be much more.
+pub(super) fn wipe(buffer: &mut Buffer) {
+    buffer.as_mut_slice().zeroize();
+    buffer.clear();
+}
 
 mod code {
     pub(super) const PROBE: u8 = 1;

@@ -19,12 +19,12 @@ mod token;
 
 use super::exchange::{MAX_PACKET, frame_of};
 use super::incoming::Incoming;
-use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len};
+use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len, wipe};
 use super::pool::latency::Class;
 use confine::Confined;
 use crew::{Clock, Crew};
 use fault::Fault;
-use outbox::{Outbox, wipe};
+use outbox::Outbox;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown};
 use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};

@@ -2,7 +2,7 @@
 //! sends them as one packet: each packet wakes the gateway, which costs both more than many an operation does.
 
 use super::super::exchange::MAX_PACKET;
-use super::super::message::Buffer;
+use super::super::message::{Buffer, wipe};
 use super::super::pool::latency::Class;
 use super::crew::Took;
 use rustix::io::retry_on_intr;
@@ -10,7 +10,6 @@ use rustix::net::{SendFlags, send};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
-use zeroize::Zeroize as _;
 
 /// A reply is held back for no longer, as far as can be foreseen.
 const HOLD: Duration = Duration::from_millis(1);
@@ -87,12 +86,6 @@ impl<'a> Outbox<'a> {
         self.held = 0;
         sent.map(drop).map_err(io::Error::from)
     }
-}
-
-/// Empties a buffer that may hold plaintext, of all that was written to it: not of its room, which may be much more.
-pub(super) fn wipe(buffer: &mut Buffer) {
-    buffer.as_mut_slice().zeroize();
-    buffer.clear();
 }
 
 #[cfg(test)]
