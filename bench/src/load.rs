@@ -1,5 +1,6 @@
 //! A closed loop: each connection sends its next request when it has the answer to the last. Requests are built before the clock starts.
 
+use crate::report::us_each;
 use anyhow::{Context as _, Result, bail};
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
@@ -78,9 +79,8 @@ impl Measured {
     }
 
     /// Microseconds of the server's CPU a request.
-    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn cpu_us(&self, cpu: Duration) -> f64 {
-        cpu.as_secs_f64() * 1e6 / self.latencies.len().max(1) as f64
+        us_each(cpu, self.latencies.len())
     }
 }
 

@@ -21,6 +21,12 @@ pub(crate) struct Row {
     refused: usize,
 }
 
+/// Microseconds for each of so many.
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+pub(crate) fn us_each(all: Duration, count: usize) -> f64 {
+    all.as_secs_f64() * 1e6 / count.max(1) as f64
+}
+
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn rate(count: usize, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64()
@@ -63,7 +69,6 @@ impl Sum {
         self.cpu += cpu;
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn row(mut self, name: &str, connections: usize) -> Row {
         let requests = self.latencies.len();
         self.latencies.sort_unstable();
@@ -72,7 +77,7 @@ impl Sum {
             connections,
             requests,
             requests_per_second: rate(requests, self.elapsed),
-            server_cpu_us_per_request: self.cpu.as_secs_f64() * 1e6 / requests.max(1) as f64,
+            server_cpu_us_per_request: us_each(self.cpu, requests),
             p50_us: percentile(&self.latencies, 50),
             p99_us: percentile(&self.latencies, 99),
             refused: self.refused,

@@ -1,6 +1,6 @@
 //! What a loop took, over a token or in turns with it.
 
-use crate::report::percentile;
+use crate::report::{percentile, us_each};
 use std::time::{Duration, Instant};
 
 /// Operations, their CPU time, and the median of their latencies in microseconds.
@@ -49,9 +49,8 @@ impl std::fmt::Display for Spread {
 
 impl Sample {
     /// Microseconds of CPU an operation.
-    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn cpu_us(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.waits.len().max(1) as f64
+        us_each(self.cpu, self.waits.len())
     }
 
     pub(crate) fn add(&mut self, turn: Self) {
