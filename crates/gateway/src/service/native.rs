@@ -194,8 +194,7 @@ async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[
             let asks_to_seal = matches!(call, Call::AskToSeal { .. });
             dispatch(gateway, about, received, call).await.inspect(|served| {
                 if served.refused.is_none() && !asks_to_seal {
-                    about.stranger.becomes_known();
-                    about.becomes_whose(|| whose(gateway, about, received));
+                    about.was_served(|| whose(gateway, about, received));
                 }
             })
         }
