@@ -221,6 +221,20 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
     stolen["userIdentity"]["arn"] = "arn:aws:iam::999999999999:user/owner".into();
     let stolen = store.dev.run(&[&reconcile[..], &[&file(&[stolen])]].concat());
     assert!(String::from_utf8_lossy(&stolen.stdout).contains("for something else here"));
+    // Refused by AWS itself, so that nobody of KMS's came here with its id.
+    let mut denied = first.clone();
+    denied["errorCode"] = "AccessDenied".into();
+    denied["resources"] = Value::Null;
+    let output = store.dev.run(&[&reconcile[..], &[&file(&[denied]), "--json"]].concat());
+    assert_eq!(code(output.status), 6);
+    let compared: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(compared["both"], 1);
+    let [found] = &compared["found"].as_array().unwrap()[..] else { panic!("{compared}") };
+    assert_eq!(
+        (&found["found"], &found["error"]),
+        (&json!("succeeded here, failed there"), &json!("AccessDenied"))
+    );
+    assert!(stderr(&output).contains("judge by AWS's error"), "{}", stderr(&output));
     // The time that the files speak of is said, and what lies outside it counted.
     let of_log = asked.len();
     let told = |records: &[Value], more: &[&str]| {

@@ -29,6 +29,8 @@ struct Seen {
     /// Each that it was for: a `ReEncrypt` is for two.
     keys: Vec<String>,
     succeeded: bool,
+    /// What AWS calls the reason why it failed; of ours nothing.
+    error: String,
 }
 
 impl Seen {
@@ -62,11 +64,14 @@ struct Finding {
     operation: String,
     principal: String,
     key: String,
+    /// By AWS's own name, where it says that the request failed.
+    error: String,
 }
 
 const ONLY_THERE: &str = "only in CloudTrail";
 const ONLY_HERE: &str = "only here";
 const NOT_GIVEN: &str = "succeeded there, refused here";
+const FAILED_THERE: &str = "succeeded here, failed there";
 const DIFFERS: &str = "for something else here";
 const MORE_OFTEN: &str = "more often here";
 /// More often too, but KMS may have asked once more, as after an answer that came too late.
@@ -115,13 +120,22 @@ pub(super) fn run(
     let both = u64::try_from(both).unwrap_or(u64::MAX);
     let found = compare(&theirs, &ours, &keys);
     let compared = Compared { from: first.clone(), to: last.clone(), both, before, after, found };
-    let columns = ["found", "time", "operation", "principal", "key", "request"];
+    let columns = ["found", "time", "operation", "principal", "key", "request", "error"];
     compared.told(app, &columns, ("requests on both sides", "records of the log"))?;
     match compared.found.len() {
         0 => Ok(()),
         count => Err(Failure::new(Exit::Integrity, format!("{count} requests do not fit"))
-            .remedy("look each up on the side that has it: `holdfast audit search`, CloudTrail's console; events that CloudTrail has not delivered yet come within minutes")),
+            .remedy(remedy(&compared.found))),
     }
+}
+
+/// What to do about these.
+fn remedy(found: &[Finding]) -> String {
+    let mut remedy = "look each up on the side that has it: `holdfast audit search`, CloudTrail's console; events that CloudTrail has not delivered yet come within minutes".to_owned();
+    if found.iter().any(|finding| finding.found == FAILED_THERE) {
+        remedy.push_str("; one that succeeded here and failed there may be of KMS that had stopped waiting for our answer, or failed after it: judge by AWS's error, since what AWS refused to its caller it has no reason to ask a store for");
+    }
+    remedy
 }
 
 /// Whether a time is before this span, in it or after it. CloudTrail's times are whole seconds.
@@ -176,6 +190,7 @@ fn told(record: &Value) -> Option<(String, Seen)> {
         principal: text(&["userIdentity", "arn"]),
         keys,
         succeeded: record.get("errorCode").is_none_or(Value::is_null),
+        error: text(&["errorCode"]),
     };
     (!id.is_empty()).then_some((id, seen))
 }
@@ -193,6 +208,7 @@ fn recorded(record: &Value) -> Option<(String, Seen)> {
             .into_iter()
             .collect(),
         succeeded: text(&["outcome"]) == "success",
+        error: String::new(),
     };
     let is_one = text(&["protocol", "name"]) == holdfast_wire::xks::PROTOCOL.name() && !id.is_empty();
     is_one.then_some((id, seen))
@@ -216,6 +232,7 @@ fn compare(
             .or(seen.keys.first())
             .cloned()
             .unwrap_or_default(),
+        error: String::new(),
     };
     let mut all = Vec::new();
     for (id, seen) in theirs {
@@ -236,8 +253,16 @@ fn compare(
             Some(there) => {
                 let (same, other): (Vec<_>, Vec<_>) = here.iter().partition(|seen| there.is_of(seen));
                 all.extend(other.into_iter().map(|seen| finding(id, seen, DIFFERS)));
-                let given = same.into_iter().filter(|seen| seen.succeeded).collect();
-                all.extend(more_often(given, there.asks(keys)).map(|(seen, found)| finding(id, seen, found)));
+                let given: Vec<_> = same.into_iter().filter(|seen| seen.succeeded).collect();
+                if there.succeeded {
+                    let more = more_often(given, there.asks(keys));
+                    all.extend(more.map(|(seen, found)| finding(id, seen, found)));
+                } else {
+                    // Whoever may do nothing in AWS has the id of a request of theirs all the same. None of it is as AWS says.
+                    let of_each =
+                        |seen| Finding { error: there.error.clone(), ..finding(id, seen, FAILED_THERE) };
+                    all.extend(given.into_iter().map(of_each));
+                }
             }
         }
     }
@@ -338,6 +363,54 @@ mod tests {
         let found = compare(&theirs, &ours, &BTreeSet::from([KEY.to_owned()]));
         let found: Vec<_> = found.iter().map(|found| (found.request.as_str(), found.found)).collect();
         assert_eq!(found, [("id", DIFFERS), ("id", DIFFERS), ("id", DIFFERS)]);
+    }
+
+    /// A thief with a credential of the store, and no right in AWS, has an id that CloudTrail knows: of a request that was refused to them.
+    #[test]
+    fn what_aws_refused_hides_nothing_that_was_given_here() {
+        let mut bare = there("bare", "Decrypt", Some("AccessDenied"));
+        bare["resources"] = Value::Null;
+        bare["userIdentity"] = json!({"type": "AWSAccount", "accountId": "999999999999"});
+        let mut owner = there("shared", "Decrypt", None);
+        owner["userIdentity"] = json!({"type": "AWSAccount"});
+        let mut theirs = BTreeMap::new();
+        for event in [
+            there("denied", "Decrypt", Some("AccessDenied")),
+            bare,
+            there("late", "Decrypt", Some("KMSInvalidStateException")),
+            there("refused", "Decrypt", Some("KMSInvalidStateException")),
+            there("other", "Decrypt", Some("AccessDenied")),
+            // CloudTrail says it to the owner of the key too: of these one is enough.
+            there("shared", "Decrypt", Some("KMSInternalException")),
+            owner,
+        ] {
+            let (id, seen) = told(&event).unwrap();
+            note_seen(&mut theirs, id, seen);
+        }
+        let mut other = here("other", "success");
+        other["protocol"]["says"]["kmsOperation"] = "Encrypt".into();
+        let ours = noted(&[
+            here("denied", "success"),
+            here("denied", "success"),
+            here("bare", "success"),
+            here("late", "success"),
+            here("refused", "refused"),
+            other,
+            here("shared", "success"),
+        ]);
+        let found = compare(&theirs, &ours, &BTreeSet::from([KEY.to_owned()]));
+        let mut told: Vec<_> = found.iter().map(|one| (&*one.request, one.found, &*one.error)).collect();
+        told.sort_unstable();
+        let expected = [
+            ("bare", FAILED_THERE, "AccessDenied"),
+            ("denied", FAILED_THERE, "AccessDenied"),
+            ("denied", FAILED_THERE, "AccessDenied"),
+            ("late", FAILED_THERE, "KMSInvalidStateException"),
+            ("other", DIFFERS, ""),
+        ];
+        assert_eq!(told, expected);
+        assert!(remedy(&found).contains("had stopped waiting for our answer"));
+        assert!(!remedy(&[]).contains("stopped waiting"));
     }
 
     /// KMS may not have had the first answer in time. Whoever asks once more than that, or later, is not KMS.

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 /// Compare a provider's own log with this one
 ///
-/// Joins AWS CloudTrail's KMS events with the log's records by the id of their request, and lists what only one side has seen: of the KMS keys that
+/// Joins AWS CloudTrail's KMS events with the log's records by the id of their request, and lists what only one side has seen, or has seen succeed: of the KMS keys that
 /// the log knows, in the time from the files' first event to their last, which is said; what the log has before and after it is counted. Or joins Google's Drive activities with the uses of keys for client-side encryption by user,
-/// file and time, since they have no id in common: what that shows and what it cannot is in docs/protocols/google-cse.md. Ends with 6 where one
-/// side alone has seen something; of Google's, where a use of a key has no activity there: what Google alone has seen is listed, and no fault.
+/// file and time, since they have no id in common: what that shows and what it cannot is in docs/protocols/google-cse.md. Ends with 6 where the
+/// sides do not fit; of Google's, where a use of a key has no activity there: what Google alone has seen is listed, and no fault.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("theirs").required(true).args(["cloudtrail", "google_activities"])))]
 pub(crate) struct Reconcile {
