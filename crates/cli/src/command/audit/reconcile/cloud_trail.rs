@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use holdfast_core::Timestamp;
+use holdfast_core::action::Action;
 use serde::Serialize;
 use serde_json::Value;
 use std::cmp::Ordering;
@@ -101,10 +102,12 @@ pub(super) fn run(
     };
     let source = Source::open(app, log)?;
     let (mut ours, mut keys) = (BTreeMap::new(), kms_keys.into_iter().collect::<BTreeSet<_>>());
-    let (mut before, mut after) = (0_u64, 0_u64);
+    let (mut before, mut after, mut health_checks) = (0_u64, 0_u64, 0_u64);
     source.entries(app, 0, |_, entry| {
         let record = event::parse(entry);
-        if let Some((id, seen)) = recorded(&record) {
+        if is_health_check(&record) {
+            health_checks = health_checks.saturating_add(1);
+        } else if let Some((id, seen)) = recorded(&record) {
             keys.extend(seen.keys.iter().cloned());
             match when(&seen.time, (first, last)) {
                 // What both have belongs together, whatever their clocks say.
@@ -119,7 +122,8 @@ pub(super) fn run(
     let both = theirs.keys().filter(|id| ours.contains_key(*id)).count();
     let both = u64::try_from(both).unwrap_or(u64::MAX);
     let found = compare(&theirs, &ours, &keys);
-    let compared = Compared { from: first.clone(), to: last.clone(), both, before, after, found };
+    let (from, to, health_checks) = (first.clone(), last.clone(), Some(health_checks));
+    let compared = Compared { from, to, both, before, after, health_checks, found };
     let columns = ["found", "time", "operation", "principal", "key", "request", "error"];
     compared.told(app, &columns, ("requests on both sides", "records of the log"))?;
     match compared.found.len() {
@@ -193,6 +197,13 @@ fn told(record: &Value) -> Option<(String, Seen)> {
         error: text(&["errorCode"]),
     };
     (!id.is_empty()).then_some((id, seen))
+}
+
+/// Whether a record of ours is of a health check, of which only refusals have one. Its action says so, which is ours to say: `kmsOperation` is the word of
+/// whoever asks.
+fn is_health_check(record: &Value) -> bool {
+    event::text(record, &["protocol", "name"]) == holdfast_wire::xks::PROTOCOL.name()
+        && event::text(record, &["action"]) == Action::ReadStatus.name()
 }
 
 /// A record of ours, if it is of an external key store's request.
@@ -437,6 +448,20 @@ mod tests {
             found(&["00.123456", "01.000000", "02.000000"]),
             [one(AGAIN, "01"), one(MORE_OFTEN, "02")]
         );
+    }
+
+    /// What a thief calls a health check is none.
+    #[test]
+    fn a_health_check_is_known_by_what_was_asked_here() {
+        let mut check = here("check", "refused");
+        check["action"] = "read-status".into();
+        assert!(is_health_check(&check));
+        let mut called_so = here("called so", "success");
+        called_so["action"] = "decrypt".into();
+        called_so["protocol"]["says"]["kmsOperation"] = "KmsHealthCheck".into();
+        assert!(!is_health_check(&called_so));
+        check["protocol"]["name"] = "azure-ekm".into();
+        assert!(!is_health_check(&check));
     }
 
     #[test]

@@ -227,7 +227,8 @@ fn compare(
         all.push(finding(found, &whose, &seen));
     }
     all.sort_by(|one, other| one.time.cmp(&other.time));
-    Compared { from: first.to_string(), to: last.to_string(), both, before, after, found: all }
+    let (from, to) = (first.to_string(), last.to_string());
+    Compared { from, to, both, before, after, health_checks: None, found: all }
 }
 
 #[cfg(test)]
@@ -296,7 +297,7 @@ mod tests {
             (ONLY_THERE, "1cached", "download"),
         ];
         assert_eq!(found, expected);
-        let Compared { from, to, both, before, after, found: _ } = &compared;
+        let Compared { from, to, both, before, after, health_checks: _, found: _ } = &compared;
         assert_eq!((both, before, after), (&2, &1, &2));
         assert_eq!((&**from, &**to), ("2026-01-15T08:00:00.000000Z", "2026-01-15T18:00:00.000000Z"));
     }

@@ -66,23 +66,33 @@ struct Compared<F> {
     /// How many of ours lie before and after that time: nothing can be said of these.
     before: u64,
     after: u64,
+    /// How many refused health checks the log has, of whatever time, where the provider makes some and has no event of them.
+    health_checks: Option<u64>,
     found: Vec<F>,
 }
 
 impl<F: Serialize> Compared<F> {
     /// Tells all of it; `both` says what is counted as that, `ours` what is ours.
     fn told(&self, app: &App, columns: &[&str], (both, ours): (&str, &str)) -> Result<(), Failure> {
-        let Self { from, to, both: count, before, after, found } = self;
+        let Self { from, to, both: count, before, after, health_checks, found } = self;
         if app.printer.is_json() {
-            let all = json!({
+            let mut all = json!({
                 "from": from, "to": to, "both": count, "before": before, "after": after, "found": found,
             });
+            if let (Some(count), Some(fields)) = (health_checks, all.as_object_mut()) {
+                fields.insert("health_checks".to_owned(), (*count).into());
+            }
             return app.printer.json_value(&all);
         }
         note(&format!("{count} {both}, from {from} to {to}"));
         if *before > 0 || *after > 0 {
             note(&format!(
                 "{before} {ours} before that time and {after} after it were not compared: give the provider's files of those times too"
+            ));
+        }
+        if let Some(count) = health_checks.filter(|count| *count > 0) {
+            note(&format!(
+                "{count} refused health checks in the log were left out: the provider makes them for itself and has no event of them"
             ));
         }
         app.printer.list(found, columns)
