@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use holdfast_core::Timestamp;
 use holdfast_core::action::Action;
+use holdfast_core::event::MAX_TEXT;
 use serde::Serialize;
 use serde_json::Value;
 use std::cmp::Ordering;
@@ -184,7 +185,9 @@ fn told(record: &Value) -> Option<(String, Seen)> {
     if text(&["eventSource"]) != "kms.amazonaws.com" || !ASKING.contains(&operation.as_str()) {
         return None;
     }
-    let id = text(&["requestID"]);
+    let mut id = text(&["requestID"]);
+    // As our records have it.
+    id.truncate(id.floor_char_boundary(MAX_TEXT));
     let resources = record.get("resources").and_then(Value::as_array).into_iter().flatten();
     let arns = resources.map(|resource| event::text(resource, &["ARN"]));
     let keys = arns.filter(|arn| arn.contains(":key/")).map(str::to_owned).collect();
@@ -452,6 +455,15 @@ mod tests {
             found(&["00.123456", "01.000000", "02.000000"]),
             [one(AGAIN, "01"), one(MORE_OFTEN, "02")]
         );
+    }
+
+    /// A record has no more of an id.
+    #[test]
+    fn an_id_that_a_record_has_cut_is_the_same_one() {
+        let long = format!("x{}", "é".repeat(1000));
+        let theirs: BTreeMap<_, _> = [there(&long, "Decrypt", None)].iter().filter_map(told).collect();
+        let ours = noted(&[here(&format!("x{}", "é".repeat(127)), "success")]);
+        assert_eq!(compare(&theirs, &ours, &BTreeSet::from([KEY.to_owned()])), []);
     }
 
     /// What a thief calls a health check is none.
