@@ -501,7 +501,8 @@ impl Published {
 /// number is ever missing.
 fn keep_one_spare(segments: &Segments, spares: &[u64]) -> Result<Option<u64>, Refusal> {
     for number in spares.iter().skip(1).rev() {
-        segments.remove(*number).map_err(|error| Refusal::io(&segments.path(*number), error))?;
+        let removed = segments.remove(*number).and_then(|()| segments.sync());
+        removed.map_err(|error| Refusal::io(&segments.path(*number), error))?;
     }
     Ok(spares.first().copied())
 }
