@@ -57,6 +57,17 @@ impl Log {
         Ok(if edge.root() == known.root { Continuity::Continues } else { Continuity::Differs })
     }
 
+    /// Whether there is anything of a log: a checkpoint, be it over nothing, or entries in the write-ahead file. Works before the log is
+    /// registered, which makes one where there is nothing. Reads the disk.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if its checkpoint can't be read.
+    pub fn is_begun(&self, id: &LogId) -> Result<bool, Refusal> {
+        let is_found = self.found.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id);
+        let files = self.files(id);
+        Ok(is_found || files.read_if_there(&files.checkpoint_path())?.is_some())
+    }
+
     /// The index that a log's next entry gets, registered or not.
     ///
     /// # Errors
