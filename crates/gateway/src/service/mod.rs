@@ -8,6 +8,7 @@ mod azure_ekm;
 mod google_cse;
 mod ms_dke;
 mod native;
+mod told;
 
 use crate::listener::About;
 use crate::metrics::Counted;
