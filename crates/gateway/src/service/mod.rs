@@ -6,6 +6,7 @@ mod admission;
 mod aws_xks;
 mod azure_ekm;
 mod google_cse;
+mod host;
 mod ms_dke;
 mod native;
 mod told;
