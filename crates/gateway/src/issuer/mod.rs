@@ -428,7 +428,7 @@ mod tests {
         let (expected, parsed) = (Expected::default(), || Token::parse(&token).unwrap());
         let refused = |tried: &Issuers| parsed().verify(tried, &expected, at).unwrap_err();
         assert_eq!(refused(&tried).1, Reason::NoKeys);
-        believed.sources[0].take(Ok((KeySet::parse(KEYS).unwrap(), None)), 0, 0).0;
+        believed.sources[0].take(Ok((KeySet::parse(KEYS).unwrap(), None)), 0, 0);
         believed.renew(0);
         // Nobody waits: there is nowhere to read from.
         let found = believed.look_again(Arc::clone(&tried), refused(&tried), &expected, at).await;

@@ -362,12 +362,12 @@ impl Usage {
     }
 }
 
-/// What there is to know of a key that a store has for this: what it is, and what it does now.
-pub fn key_metadata(key: &Key, usage: Usage) -> Response {
+/// What there is to know of a key that a store has for this: what it is, and what it does now; nothing, while it does not serve.
+pub fn key_metadata(key: &Key, usage: Usage, serves: bool) -> Response {
     let is_one = key.algorithm == Algorithm::Aes256Gcm && key.purpose == Purpose::Encrypt;
     let other = || format!("{} to {}", key.algorithm.name(), key.purpose.name());
     let key_spec = if is_one { "AES_256".to_owned() } else { other() };
-    let may = |action| !key.is_archived() && key.state.permits(action).is_ok();
+    let may = |action| serves && !key.is_archived() && key.state.permits(action).is_ok();
     let does = |word: &str| match word {
         "ENCRYPT" => may(Action::Encrypt),
         _ => may(Action::Decrypt),
