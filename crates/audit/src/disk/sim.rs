@@ -49,7 +49,6 @@ struct State {
     /// Writes and syncs so far.
     operations: u64,
     syncs: u64,
-    dir_syncs: u64,
     power_off_at: Option<u64>,
     /// What is to fail, and below which path.
     faults: Vec<(Fault, PathBuf)>,
@@ -198,7 +197,6 @@ impl SimDisk {
             capacity,
             operations: 0,
             syncs: 0,
-            dir_syncs: 0,
             power_off_at: None,
             faults: Vec::new(),
             failed: 0,
@@ -253,12 +251,6 @@ impl SimDisk {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.lock().syncs
-    }
-
-    /// The number of directories' syncs so far.
-    #[must_use]
-    pub fn dir_syncs(&self) -> u64 {
-        self.lock().dir_syncs
     }
 
     /// Whether nothing that changed in a directory can be lost any more.
@@ -404,7 +396,6 @@ impl Disk for SimDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.tick()?;
-        state.dir_syncs += 1;
         state.trip(Fault::SyncDir, path)?;
         for change in state.changes.remove(path).unwrap_or_default() {
             apply(&mut state.durable, &change);
