@@ -2,7 +2,8 @@
 //!
 //! A permit carries the stop epoch at which it was given. A result leaves only while its *departure* is counted, and only if no stop of
 //! its key, caller or tenant came after that epoch. A stop first raises the epoch and then waits for the departures already counted:
-//! what it has not seen leave sees the stop. `stop/interleavings.rs` explores them with loom:
+//! what it has not seen leave sees the stop. Changes of the state are counted in the same way, by themselves, so that a stop order waits for
+//! those that have not seen it. `stop/interleavings.rs` explores them with loom:
 //! `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p holdfast-core --lib stop::interleavings`.
 
 use crate::id::{CallerName, KeyId, TenantId};
@@ -85,6 +86,7 @@ pub struct Stops {
     orders: ArcSwap<Orders>,
     ordering: Mutex<()>,
     departures: Departures,
+    changes: Departures,
 }
 
 impl Default for Stops {
@@ -94,6 +96,7 @@ impl Default for Stops {
             orders: ArcSwap::from_pointee(Orders::default()),
             ordering: Mutex::new(()),
             departures: Departures::default(),
+            changes: Departures::default(),
         }
     }
 }
@@ -174,16 +177,6 @@ impl Stops {
         orders.concern(of, |target| orders.is_newer(target, epoch))
     }
 
-    /// Whether the caller itself was ordered to stop after `epoch`.
-    pub fn caller_stopped_since(&self, epoch: StopEpoch, tenant: &TenantId, caller: &CallerName) -> bool {
-        if self.epoch.load(Ordering::SeqCst) == epoch.0 {
-            return false;
-        }
-        let orders = self.orders.load();
-        orders.is_newer(&Target::Gateway, epoch)
-            || orders.is_newer(&Target::Caller(tenant.clone(), caller.clone()), epoch)
-    }
-
     /// Counts a departure; to be taken before the last look at [`Stops::stopped_since`] and kept until the result has left.
     pub fn depart(self: &Arc<Self>) -> Departing {
         let phase = self.departures.enter();
@@ -193,6 +186,31 @@ impl Stops {
     /// Waits until everything has left that was departing when this was called.
     pub async fn drain(&self) {
         self.departures.drain().await;
+    }
+
+    /// Counts a change of the state; to be taken before the last look at [`Stops::stopped_since`] and kept until the change is committed.
+    pub fn change(&self) -> Changing<'_> {
+        Changing { changes: &self.changes, phase: self.changes.enter() }
+    }
+
+    /// Waits until every change is over that was under way when this was called. It waits for the state, as a stop order's own change does; who
+    /// must not, such as a seal, does without.
+    pub async fn drain_changes(&self) {
+        self.changes.drain().await;
+    }
+}
+
+/// A change of the state that is under way. Dropping it says that it is over.
+#[derive(Debug)]
+#[must_use = "the change is counted for as long as this lives"]
+pub struct Changing<'a> {
+    changes: &'a Departures,
+    phase: usize,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.changes.leave(self.phase);
     }
 }
 
@@ -389,7 +407,6 @@ mod tests {
         let after = stops.epoch();
         stops.order(Target::Key(KeyId::from_bytes([2; 16])));
         assert!(!stops.stopped_since(after, of));
-        assert!(!stops.caller_stopped_since(after, &tenant, &caller));
     }
 
     #[test]
@@ -404,7 +421,6 @@ mod tests {
             let of = Concerned { tenant: &tenant, caller: &caller, keys };
             assert!(stops.stopped_since(before, of) && stops.is_standing(of));
         }
-        assert!(stops.caller_stopped_since(before, &tenant, &caller));
         assert!(stops.is_caller_standing(&tenant, &caller) && stops.is_sealed());
         stops.order(Target::Key(keys[0]));
         stops.settle(&Target::Key(keys[0]));

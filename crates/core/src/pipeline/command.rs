@@ -92,7 +92,10 @@ impl<P: Ports> Pipeline<P> {
         match self.record(scene, facts, mark, Priority::Ordinary, || ((), Ok(Recorded::Success))) {
             Ok(((), recording)) => {
                 let receipt = recording.durable(&self.engines.log).await?;
-                if let (Some(opened), Done::Copy(key, _)) = (facts.opened, &done) {
+                if let (Some(opened), Done::Copy(key, _)) = (facts.opened, &done)
+                    // What was stopped meanwhile is not put in force; whoever approves it again does that.
+                    && let Ok(_changing) = intent.begin(&self.stops, None)
+                {
                     // Nothing is used before its record is durable: this one, which says that it is in force.
                     self.engines.keys.enforce_copy(intent.permit(), key.id, opened);
                 }
@@ -167,7 +170,8 @@ impl<P: Ports> Pipeline<P> {
         Intent::recorded(permit, recording.durable(&self.engines.log).await?)
     }
 
-    /// Plans and commits. A conflict is planned anew, unless the author said what they had read.
+    /// Plans and commits. A conflict is planned anew, unless the author said what they had read. Once a stop has been ordered of whom or what
+    /// it concerns, nothing is begun any more, and the order waits for what is being committed.
     pub(super) async fn carry_out(
         &self,
         scene: &Scene<'_, P>,
@@ -177,8 +181,13 @@ impl<P: Ports> Pipeline<P> {
     ) -> Result<Done, Undone> {
         let mut attempt = 1;
         loop {
+            // Before a device is asked for anything, too; what that takes, no stop waits for.
+            drop(intent.begin(&self.stops, command.about()).map_err(Undone::Refused)?);
             let planned = self.plan(scene, facts, intent, command).await.map_err(Undone::Refused)?;
-            match self.commit(intent, planned.changes).await {
+            let changing = intent.begin(&self.stops, command.about()).map_err(Undone::Refused)?;
+            let committed = self.commit(intent, planned.changes).await;
+            drop(changing);
+            match committed {
                 Ok(committed) => {
                     facts.state = Some(committed);
                     if let Some(tenant) = &planned.reload {
@@ -265,7 +274,7 @@ impl<P: Ports> Pipeline<P> {
         }
         let intent_mark = Mark::Intent(facts.operation);
         let intended = self.record(scene, facts, intent_mark, Priority::Stop, || ((), Ok(Recorded::Intent)));
-        self.stops.drain().await;
+        self.drain().await;
         // The state must not get ahead of a log that works; one that has failed keeps nothing waiting.
         let is_intended = match intended {
             Ok(((), recording)) => recording.durable(&self.engines.log).await.is_ok(),
@@ -275,6 +284,8 @@ impl<P: Ports> Pipeline<P> {
         let done = match self.carry_out(scene, facts, &intent, &command).await {
             Ok(done) => {
                 self.stops.settle(&target);
+                // Whoever came in between, which only administers, has seen the order and not the record.
+                self.drain().await;
                 Some(done)
             }
             // The state cannot be written: the order stands in memory, and is carried out as soon as it can be.
@@ -318,6 +329,12 @@ impl<P: Ports> Pipeline<P> {
                 intent.in_force(outcome, &self.stops)
             }
         }
+    }
+
+    /// Waits for what has not seen a stop: what departs, and what is being committed.
+    async fn drain(&self) {
+        self.stops.drain().await;
+        self.stops.drain_changes().await;
     }
 
     fn stopped_in_memory(&self, scene: &Scene<'_, P>, entry: Option<&KeyEntry>) -> Done {
