@@ -84,7 +84,8 @@ impl<P: Ports> Pipeline<P> {
             Err(undone) => return Err(self.abandon(scene, facts, undone).await),
         };
         if let Command::CreateTenant(new) = command
-            && let Err(error) = self.record_birth(scene.inbound, scene.caller, new).await
+            && let Err(error) =
+                self.record_birth(scene.inbound, scene.caller, (&new.tenant, Priority::Ordinary)).await
         {
             return Err(self.abandon(scene, facts, Undone::Open(error)).await);
         }

@@ -590,7 +590,8 @@ impl<P: Ports> Pipeline<P> {
         };
         let changes = tenant_changes(record, callers, anchors, text, scene.caller.name(), scene.inbound.now);
         let done = Done::Tenant(tenant.clone(), Epoch::FIRST);
-        Ok(Planned { changes, done, reload: Some(tenant.clone()), compares: false })
+        // It is put in force with the first entry of its log.
+        Ok(Planned { changes, done, reload: None, compares: false })
     }
 
     /// Whether a stop order can be carried out at all, as far as that can be known beforehand.

@@ -448,7 +448,8 @@ impl<P: Ports> Pipeline<P> {
             self.reload(&tenant).await?;
             facts.key = self.note_written(&tenant, key.as_ref()).await?.or(facts.key);
             if let (Action::CreateTenant, Some(Ok(new))) = (action, subject.as_deref().map(str::parse)) {
-                self.reload(&new).await?;
+                // As the outcome below: a full disk keeps no start from closing what was left open.
+                self.record_birth(&inbound, &own, (&new, Priority::Stop)).await?;
             }
             Ok(Done::Recovered)
         } else if let Some(command) = stop_order(action, key.clone(), subject.as_deref()) {
