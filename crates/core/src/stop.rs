@@ -44,6 +44,8 @@ pub struct Concerned<'a> {
     pub tenant: &'a TenantId,
     /// The caller.
     pub caller: &'a CallerName,
+    /// Who came as that caller, if they have a registration of their own.
+    pub own: Option<&'a CallerName>,
     /// The keys.
     pub keys: &'a [KeyId],
 }
@@ -63,7 +65,12 @@ impl Orders {
         test(&Target::Gateway)
             || of.keys.iter().any(|key| test(&Target::Key(*key)))
             || test(&Target::Tenant(of.tenant.clone()))
-            || test(&Target::Caller(of.tenant.clone(), of.caller.clone()))
+            || self.concern_caller(of, test)
+    }
+
+    fn concern_caller(&self, of: Concerned<'_>, test: impl Fn(&Target) -> bool) -> bool {
+        let is_it = |caller: &CallerName| test(&Target::Caller(of.tenant.clone(), caller.clone()));
+        is_it(of.caller) || of.own.is_some_and(is_it)
     }
 
     fn is_newer(&self, target: &Target, epoch: StopEpoch) -> bool {
@@ -154,11 +161,10 @@ impl Stops {
     }
 
     /// Whether the caller itself is stopped by an order that stands: then it does not even administer.
-    pub fn is_caller_standing(&self, tenant: &TenantId, caller: &CallerName) -> bool {
+    pub fn is_caller_standing(&self, of: Concerned<'_>) -> bool {
         let orders = self.orders.load();
-        let target = || Target::Caller(tenant.clone(), caller.clone());
-        !orders.standing.is_empty()
-            && (orders.standing.contains_key(&Target::Gateway) || orders.standing.contains_key(&target()))
+        let stands = |target: &Target| orders.standing.contains_key(target);
+        !orders.standing.is_empty() && (stands(&Target::Gateway) || orders.concern_caller(of, stands))
     }
 
     /// Whether everything is stopped: the gateway is being sealed.
@@ -377,7 +383,7 @@ mod tests {
         let key = KeyId::from_bytes([1; 16]);
         let (this, another) = ([key], [KeyId::from_bytes([2; 16])]);
         fn of<'a>(tenant: &'a TenantId, caller: &'a CallerName, keys: &'a [KeyId]) -> Concerned<'a> {
-            Concerned { tenant, caller, keys }
+            Concerned { tenant, caller, own: None, keys }
         }
         let before = stops.epoch();
         stops.order(Target::Key(key));
@@ -400,7 +406,7 @@ mod tests {
         let stops = Stops::default();
         let (tenant, caller) = ("acme".parse().unwrap(), "alice".parse().unwrap());
         let keys = [KeyId::from_bytes([1; 16])];
-        let of = Concerned { tenant: &tenant, caller: &caller, keys: &keys };
+        let of = Concerned { tenant: &tenant, caller: &caller, own: None, keys: &keys };
         for target in [Target::Key(keys[0]), Target::Caller(tenant.clone(), caller.clone())] {
             stops.order(target);
         }
@@ -418,10 +424,13 @@ mod tests {
         assert!(!stops.is_sealed());
         stops.order(Target::Gateway);
         for keys in [&keys[..], &[]] {
-            let of = Concerned { tenant: &tenant, caller: &caller, keys };
+            let of = Concerned { tenant: &tenant, caller: &caller, own: None, keys };
             assert!(stops.stopped_since(before, of) && stops.is_standing(of));
         }
-        assert!(stops.is_caller_standing(&tenant, &caller) && stops.is_sealed());
+        assert!(
+            stops.is_caller_standing(Concerned { tenant: &tenant, caller: &caller, own: None, keys: &[] })
+                && stops.is_sealed()
+        );
         stops.order(Target::Key(keys[0]));
         stops.settle(&Target::Key(keys[0]));
         assert!(stops.is_sealed());
@@ -440,7 +449,9 @@ mod tests {
         stops.orders.store(Arc::new(orders));
         stops.order(Target::Key(KeyId::from_bytes([0xff; 16])));
         let (tenant, caller) = ("acme".parse().unwrap(), "alice".parse().unwrap());
-        assert!(stops.stopped_since(before, Concerned { tenant: &tenant, caller: &caller, keys: &[] }));
+        assert!(
+            stops.stopped_since(before, Concerned { tenant: &tenant, caller: &caller, own: None, keys: &[] })
+        );
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl<P: Ports> Pipeline<P> {
 
     /// The gateway's intent to do what no caller asked for, recorded like any other.
     pub(super) async fn own_intent(&self, scene: &Scene<'_, P>, facts: &Facts) -> Result<Intent, Error> {
-        let Caller { tenant, record, authentication: _ } = scene.caller;
+        let Caller { tenant, record, authentication: _, own: _ } = scene.caller;
         let permit = Permit::own(facts.operation, tenant.clone(), record.name.clone(), StopEpoch::END);
         self.record_intent(scene, facts, permit).await
     }
@@ -275,7 +275,12 @@ pub(super) fn own_caller(tenant: &TenantId) -> Result<Caller, Error> {
         tokens: vec![],
         suspended: false,
     };
-    Ok(Caller { tenant: tenant.clone(), record: Arc::new(record), authentication: Authentication::Gateway })
+    Ok(Caller {
+        tenant: tenant.clone(),
+        record: Arc::new(record),
+        authentication: Authentication::Gateway,
+        own: None,
+    })
 }
 
 pub(super) fn not_loaded() -> Error {

@@ -48,6 +48,7 @@ pub struct Permit<K> {
 struct Subject {
     tenant: TenantId,
     caller: CallerName,
+    own: Option<CallerName>,
     keys: SmallVec<[KeyId; 2]>,
     epoch: StopEpoch,
     reach: Reach,
@@ -64,7 +65,8 @@ enum Reach {
 
 impl Subject {
     fn concerned(&self) -> Concerned<'_> {
-        Concerned { tenant: &self.tenant, caller: &self.caller, keys: &self.keys }
+        let Self { tenant, caller, own, keys, .. } = self;
+        Concerned { tenant, caller, own: own.as_ref(), keys }
     }
 
     fn is_stopped(&self, stops: &Stops) -> bool {
@@ -111,13 +113,14 @@ impl<K> Permit<K> {
         let subject = Subject {
             tenant: caller.tenant.clone(),
             caller: caller.name().clone(),
+            own: caller.own.as_ref().map(|own| own.name.clone()),
             keys: keys.collect(),
             epoch: *epoch,
             reach: Reach::All,
         };
         let mut policies = None;
         // Whoever recognises callers: a suspended one does nothing.
-        if caller.record.suspended || stops.is_caller_standing(&caller.tenant, caller.name()) {
+        if caller.is_suspended() || stops.is_caller_standing(caller.concerned(&[])) {
             return Verdict { permit: Err(stopped(Stage::Decide, stops)), policies };
         }
         for (action, resource) in *asks {
@@ -194,7 +197,7 @@ impl Permit<Change> {
         caller: CallerName,
         epoch: StopEpoch,
     ) -> Self {
-        let subject = Subject { tenant, caller, keys: SmallVec::new(), epoch, reach: Reach::None };
+        let subject = Subject { tenant, caller, own: None, keys: SmallVec::new(), epoch, reach: Reach::None };
         Self { operation, subject, policies: None, of: PhantomData }
     }
 }

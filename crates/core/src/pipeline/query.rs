@@ -130,6 +130,7 @@ impl<P: Ports> Pipeline<P> {
                         key_hash: Some([0; 32]),
                         matched: "explained".into(),
                     },
+                    own: None,
                 };
                 let found = match &key {
                     Some(name) => state.key(tenant, name).await?,

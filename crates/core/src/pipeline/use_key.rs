@@ -13,7 +13,7 @@ use crate::operation::{Answer, MAX_BATCH, MAX_RANDOM, Operation, Output};
 use crate::peer::Proof;
 use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State, World};
 use crate::protocol::Protocol;
-use crate::stop::{Concerned, StopEpoch, Stops};
+use crate::stop::{StopEpoch, Stops};
 use crate::work::Product;
 use std::sync::Arc;
 
@@ -103,9 +103,9 @@ impl<P: Ports> Pipeline<P> {
     /// `stopped`, for a caller or a tenant that is suspended, and while an order stands that stops one of the keys.
     pub fn standing(&self, recognised: &Recognised<'_, P>, keys: &[KeyId]) -> Result<(), Error> {
         let Recognised { view, caller, .. } = recognised;
-        let is_stopped = caller.record.suspended
+        let is_stopped = caller.is_suspended()
             || view.data.record.suspended
-            || self.stops.is_standing(Concerned { tenant: &caller.tenant, caller: caller.name(), keys });
+            || self.stops.is_standing(caller.concerned(keys));
         match is_stopped {
             true => Err(Error::new(ErrorKind::Stopped, Stage::Decide, ErrorKind::Stopped.row().title)),
             false => Ok(()),
