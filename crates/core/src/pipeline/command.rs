@@ -4,7 +4,7 @@ use super::plan::planned_key;
 use super::proof::{Change, Intent, Permit, Released};
 use super::record::{Done as Recorded, Facts, NamedKey, Scene};
 use super::recover::PendingStop;
-use super::{Inbound, Pipeline, Receipt};
+use super::{Inbound, Pipeline, Receipt, TenantView};
 use crate::adoption::AdoptKey;
 use crate::command::{Command, Done, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
@@ -17,7 +17,8 @@ use crate::port::{
 use crate::protocol::Protocol;
 use crate::retention::Retention;
 use crate::schedule::RotationPeriod;
-use crate::stop::{StopEpoch, Target};
+use crate::stop::{Changing, StopEpoch, Target};
+use crate::time::Timestamp;
 use std::sync::Arc;
 
 static NO_CONTEXT: crate::context::Context = crate::context::Context::EMPTY;
@@ -41,10 +42,7 @@ impl<P: Ports> Pipeline<P> {
     /// Whatever refused it, after that has been recorded; `unauthenticated` is counted instead, since it is nobody's.
     pub async fn command(&self, inbound: &Inbound<'_>, command: Command) -> Result<Released<Outcome>, Error> {
         let epoch = self.stops.epoch();
-        // The time from before may be one at which no operator was known yet: who confirms the clock is identified by it alone.
-        let is_way_out = matches!(command, Command::ConfirmClock);
-        let held = self.engines.world.held_now().filter(|_| !is_way_out);
-        let (view, caller) = self.identify_by(inbound, held)?;
+        let (view, caller) = self.identify_by(inbound, self.held_for(&command))?;
         let scene = Scene { view: &view, caller: &caller, inbound, context: &NO_CONTEXT };
         let mut facts = Facts::new(inbound.operation, command.action());
         facts.subject = subject(&command);
@@ -180,12 +178,12 @@ impl<P: Ports> Pipeline<P> {
         intent: &Intent,
         command: &Command,
     ) -> Result<Done, Undone> {
-        let mut attempt = 1;
+        let (mut attempt, mut latest) = (1, None);
         loop {
             // Before a device is asked for anything, too; what that takes, no stop waits for.
-            drop(intent.begin(&self.stops, command.about()).map_err(Undone::Refused)?);
+            drop(self.begin(scene, intent, command, &mut latest).await.map_err(Undone::Refused)?);
             let planned = self.plan(scene, facts, intent, command).await.map_err(Undone::Refused)?;
-            let changing = intent.begin(&self.stops, command.about()).map_err(Undone::Refused)?;
+            let changing = self.begin(scene, intent, command, &mut latest).await.map_err(Undone::Refused)?;
             let committed = self.commit(intent, planned.changes).await;
             drop(changing);
             match committed {
@@ -193,6 +191,8 @@ impl<P: Ports> Pipeline<P> {
                     facts.state = Some(committed);
                     if let Some(tenant) = &planned.reload {
                         self.reload(tenant).await.map_err(Undone::Open)?;
+                        // Whoever commits by what was in force before is over when this is told.
+                        self.stops.drain_changes().await;
                     }
                     if let Done::Key(key, _) = &planned.done {
                         self.agenda.note(key);
@@ -221,6 +221,33 @@ impl<P: Ports> Pipeline<P> {
                 Err(undone) => return Err(undone),
             }
         }
+    }
+
+    /// Begins to change the state, if nobody has stopped that ([`Intent::begin`]), and if whoever asked is still recognised and permitted where the tenant has changed since:
+    /// what was taken away meanwhile is gone for what is still to be done. `latest` is the view by which that was found.
+    async fn begin(
+        &self,
+        scene: &Scene<'_, P>,
+        intent: &Intent,
+        command: &Command,
+        latest: &mut Option<Arc<TenantView<P>>>,
+    ) -> Result<Option<Changing<'_>>, Error> {
+        let changing = intent.begin(&self.stops, command.about())?;
+        if changing.is_some() && latest.as_deref().unwrap_or(scene.view).is_replaced() {
+            let Scene { caller, inbound, context, .. } = *scene;
+            let (view, now) = self.identify_again(inbound, caller, self.held_for(command))?;
+            let again = Scene { view: &view, caller: &now, inbound, context };
+            let mut facts = Facts::new(intent.operation(), command.action());
+            let _permitted = self.permit_command(&again, &mut facts, self.stops.epoch(), command).await?;
+            *latest = Some(view);
+        }
+        Ok(changing)
+    }
+
+    /// The time from before may be one at which no operator was known yet: who confirms the clock is identified by the clock alone.
+    fn held_for(&self, command: &Command) -> Option<Timestamp> {
+        let is_way_out = matches!(command, Command::ConfirmClock);
+        self.engines.world.held_now().filter(|_| !is_way_out)
     }
 
     /// Commits. Where the answer is a failure, the state is asked whether it has committed all the same.

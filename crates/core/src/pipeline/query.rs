@@ -34,7 +34,11 @@ impl<P: Ports> Pipeline<P> {
         recognised: &Recognised<'_, P>,
         query: Query,
     ) -> Result<Released<Found>, Error> {
-        let Recognised { view, caller, inbound, epoch } = recognised;
+        let again = match self.again(recognised) {
+            Ok(again) => again,
+            Err(gone) => return Err(self.turn_away(recognised, (query.action(), query.key()), gone).await),
+        };
+        let Recognised { view, caller, inbound, epoch } = again.as_deref().unwrap_or(recognised);
         let scene = Scene { view, caller, inbound, context: &NO_CONTEXT };
         let mut facts = Facts::new(inbound.operation, query.action());
         facts.subject = subject(&query);

@@ -4,6 +4,7 @@ use super::Engines;
 use crate::error::Error;
 use crate::id::TenantId;
 use crate::port::{AuditLog, Decide, Identify, Ports};
+use crate::sync::{AtomicBool, Ordering};
 use crate::tenant::{TenantData, TenantRecord};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeSet, HashMap};
@@ -21,6 +22,15 @@ pub struct TenantView<P: Ports> {
     pub(super) log: <P::Log as AuditLog>::Handle,
     /// Distinguishes this view from every other: what was remembered under one is forgotten with it.
     pub(super) generation: u64,
+    /// Whether another one is in force.
+    replaced: AtomicBool,
+}
+
+impl<P: Ports> TenantView<P> {
+    /// Whether another one is in force by now. Costs one load.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::SeqCst)
+    }
 }
 
 type Tenants<P> = HashMap<TenantId, Arc<TenantView<P>>>;
@@ -114,7 +124,14 @@ impl<P: Ports> Snapshots<P> {
             (None, None) => engines.log.open(&tenant)?,
         };
         *count = count.saturating_add(1);
-        let view = Arc::new(TenantView { registrations, policy, log, generation: *count, data });
+        let view = Arc::new(TenantView {
+            registrations,
+            policy,
+            log,
+            generation: *count,
+            replaced: AtomicBool::new(false),
+            data,
+        });
         let done = match first(&view) {
             Ok(done) => done,
             Err(error) => {
@@ -126,6 +143,9 @@ impl<P: Ports> Snapshots<P> {
         let mut tenants = Tenants::clone(&self.tenants.load());
         tenants.insert(tenant, Arc::clone(&view));
         self.tenants.store(Arc::new(tenants));
+        if let Some(before) = &before {
+            before.replaced.store(true, Ordering::SeqCst);
+        }
         earlier.retain(|view| view.strong_count() > 0);
         earlier.extend(before.as_ref().map(Arc::downgrade));
         Ok(done)

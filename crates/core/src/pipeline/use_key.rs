@@ -14,6 +14,7 @@ use crate::peer::Proof;
 use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State, World};
 use crate::protocol::Protocol;
 use crate::stop::{StopEpoch, Stops};
+use crate::time::Timestamp;
 use crate::work::Product;
 use std::sync::Arc;
 
@@ -40,6 +41,14 @@ impl Call {
         match self {
             Self::Key { operation, .. } => operation.action(),
             Self::Random { .. } => Action::Random,
+        }
+    }
+
+    /// The key that it names, if it names one.
+    pub fn key(&self) -> Option<&KeyName> {
+        match self {
+            Self::Key { key, .. } => Some(key),
+            Self::Random { .. } => None,
         }
     }
 }
@@ -95,6 +104,48 @@ impl<P: Ports> Pipeline<P> {
         let epoch = self.stops.epoch();
         let (view, caller) = self.identify(inbound)?;
         Ok(Recognised { view, caller, inbound, epoch })
+    }
+
+    /// The same caller in the tenant as it is now, where that has changed since: what was taken away meanwhile, a certificate by a list or a right by a policy, is gone for
+    /// what begins now. Stops are looked for since it was first recognised.
+    ///
+    /// # Errors
+    /// `stopped` or `denied`, to be recorded as the caller's, if it is recognised no more.
+    pub(super) fn again<'a>(
+        &self,
+        recognised: &Recognised<'a, P>,
+    ) -> Result<Option<Box<Recognised<'a, P>>>, Error> {
+        let Recognised { view, caller, inbound, epoch } = recognised;
+        if !view.is_replaced() {
+            return Ok(None);
+        }
+        match self.identify_again(inbound, caller, self.engines.world.held_now()) {
+            // Boxed: it is rare, and every other request need not carry it.
+            Ok((view, caller)) => Ok(Some(Box::new(Recognised { view, caller, inbound, epoch: *epoch }))),
+            Err(_) if self.stops.stopped_since(*epoch, caller.concerned(&[])) => {
+                Err(stopped_meanwhile(Stage::Identify, &self.stops))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who asked, as the tenant is now.
+    ///
+    /// # Errors
+    /// `denied`, if that is nobody any more, or somebody else.
+    pub(super) fn identify_again(
+        &self,
+        inbound: &Inbound<'_>,
+        before: &Caller,
+        held: Option<Timestamp>,
+    ) -> Result<(Arc<TenantView<P>>, Caller), Error> {
+        let gone = || super::denied(Stage::Identify, "the caller is not recognised any more");
+        match self.try_identify(inbound, held) {
+            Ok((view, now)) if now.name() == before.name() => Ok((view, now)),
+            Ok(_somebody_else) => Err(gone()),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => Err(gone()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether nothing at all stops this caller with these keys: for what is told without asking the policy.
@@ -228,7 +279,14 @@ impl<P: Ports> Pipeline<P> {
         operation: OperationId,
         call: Call,
     ) -> Result<Pending<P>, Error> {
-        let Recognised { view, caller, inbound, epoch } = recognised;
+        let again = match self.again(recognised) {
+            Ok(again) => again,
+            Err(gone) => {
+                let asked = (call.action(), call.key());
+                return self.record_turned_away(recognised, operation, asked, gone);
+            }
+        };
+        let Recognised { view, caller, inbound, epoch } = again.as_deref().unwrap_or(recognised);
         let mut facts = Facts::new(operation, call.action());
         let context = match &call {
             Call::Key { operation, .. } => operation.context(),
@@ -257,7 +315,7 @@ impl<P: Ports> Pipeline<P> {
             match withheld.is_stopped(&self.stops) {
                 false => (Ok(withheld), Ok(Done::Success)),
                 true => {
-                    let error = stopped_meanwhile(&self.stops);
+                    let error = stopped_meanwhile(Stage::Record, &self.stops);
                     let ended = (error.kind(), error.stage(), error.to_string());
                     (Err(error), Err(ended))
                 }
@@ -496,9 +554,9 @@ fn of_its_protocol(key: &Key, through: Protocol, action: Action) -> Result<(), E
     Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy(remedy))
 }
 
-fn stopped_meanwhile(stops: &Stops) -> Error {
+fn stopped_meanwhile(stage: Stage, stops: &Stops) -> Error {
     if stops.is_sealed() {
-        return super::sealed(Stage::Record);
+        return super::sealed(stage);
     }
-    Error::new(ErrorKind::Stopped, Stage::Record, "stopped by order while the operation was under way")
+    Error::new(ErrorKind::Stopped, stage, "stopped by order while the operation was under way")
 }

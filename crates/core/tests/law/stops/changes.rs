@@ -1,7 +1,7 @@
 //! What would change the state when a stop comes: in every order in which both can go on, nothing is changed past the acknowledgement.
 
 use super::{alice, rig};
-use holdfast_conformance::doubles::token;
+use holdfast_conformance::doubles::{certificate, token};
 use holdfast_conformance::rig::{
     AUTHORITY, POLICY, Rig, issue_token, name, new_key, people, person, transition,
 };
@@ -17,6 +17,7 @@ use holdfast_core::import::{BeginImport, FinishImport, Past};
 use holdfast_core::inventory::TakenInventory;
 use holdfast_core::key::Labels;
 use holdfast_core::lifecycle::{Transition, VersionVerb};
+use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::Inbound;
 use holdfast_core::port::{Committed, Membership, State, World};
 use holdfast_core::retention::Retention;
@@ -138,7 +139,14 @@ fn play(rig: &Rig, orders: Vec<(&str, Command)>, path: &[usize]) -> Played {
     rig.log().hold();
     rig.state().reading.hold();
     rig.state().committing.hold();
-    let inbounds: Vec<_> = orders.iter().map(|(who, _)| rig.inbound(who)).collect();
+    let shown = certificate("uri:spiffe://acme/dora", AUTHORITY);
+    let inbounds: Vec<_> = orders
+        .iter()
+        .map(|(who, _)| match *who {
+            "dora by certificate" => rig.inbound_with(&rig.acme, Proof::Certificate(&shown)),
+            who => rig.inbound(who),
+        })
+        .collect();
     let begin = |(inbound, (_, command))| Actor::new(rig, inbound, command);
     let mut actors: Vec<_> = inbounds.iter().zip(orders).map(begin).collect();
     let stop = actors.len() - 1;
@@ -192,6 +200,8 @@ enum Stopped {
     WhoOrWhat,
     /// Whom the command is about: what was done before may be told to who asked.
     Whom,
+    /// What who asks may do: that is no stop order.
+    ByARight,
 }
 
 /// Plays a command and a stop in every order.
@@ -207,7 +217,7 @@ fn in_every_order(of: &Stopped, rig: impl Fn() -> Rig, order: impl Fn(&Rig) -> V
             assert_eq!(now, acknowledged, "{what}: changed past the acknowledgement");
         }
         for result in late {
-            let may_be_told = *of == Stopped::Whom;
+            let may_be_told = *of != Stopped::WhoOrWhat;
             assert!(may_be_told || result.is_err(), "{what}: its answer left past the acknowledgement");
             refusals.extend(result.map_err(ErrorKind::code).err());
         }
@@ -218,7 +228,8 @@ fn in_every_order(of: &Stopped, rig: impl Fn() -> Rig, order: impl Fn(&Rig) -> V
             None => break,
         }
     }
-    assert!(is_done_in_time && refusals.contains("stopped"), "{refusals:?}");
+    let refusal = if *of == Stopped::ByARight { "denied" } else { "stopped" };
+    assert!(is_done_in_time && refusals.contains(refusal), "{refusals:?}");
 }
 
 #[test]
@@ -270,6 +281,24 @@ fn in_no_order_is_a_stop_lifted_by_what_was_asked_before_it() {
     in_every_order(&Stopped::WhoOrWhat, stopped, |_| {
         vec![("dora", Command::ResumeTenant), ("carol", Command::SuspendTenant)]
     });
+}
+
+/// What is no stop order takes something away all the same: a right, or what somebody is recognised by.
+#[test]
+fn in_no_order_is_anything_changed_by_what_was_taken_away_before() {
+    let without_dora = "permit carol administer *\npermit kind:custodian read *";
+    let takings = |rig: &Rig| {
+        let anew = CallerRecord { tokens: vec![], credentials: vec![], ..registration(rig, "dora") };
+        [Command::SetPolicy { text: Arc::from(without_dora), expected: None }, Command::PutCaller(anew)]
+    };
+    for index in [2, 11, 12, 14] {
+        for taking in 0..2 {
+            in_every_order(&Stopped::ByARight, prepared, |rig| {
+                let who = if taking == 0 { "dora" } else { "dora by certificate" };
+                vec![(who, changes(rig).remove(index)), ("carol", takings(rig)[taking].clone())]
+            });
+        }
+    }
 }
 
 /// A command that comes upon a conflict is planned anew, by what is in force by then.
