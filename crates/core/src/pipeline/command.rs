@@ -4,7 +4,7 @@ use super::plan::planned_key;
 use super::proof::{Change, Intent, Permit, Released};
 use super::record::{Done as Recorded, Facts, NamedKey, Scene};
 use super::recover::PendingStop;
-use super::{Inbound, Pipeline, Receipt, TenantView};
+use super::{Inbound, NO_CONTEXT, Pipeline, Receipt, TenantView};
 use crate::adoption::AdoptKey;
 use crate::command::{Command, Done, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
@@ -20,8 +20,6 @@ use crate::schedule::RotationPeriod;
 use crate::stop::{Changing, StopEpoch, Target};
 use crate::time::Timestamp;
 use std::sync::Arc;
-
-static NO_CONTEXT: crate::context::Context = crate::context::Context::EMPTY;
 
 /// How often a change is computed anew when another one came first and the author named no epoch.
 const ATTEMPTS: usize = 8;

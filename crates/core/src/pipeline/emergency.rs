@@ -85,8 +85,7 @@ impl<P: Ports> Pipeline<P> {
         let stands = self.stops.is_standing(scene.caller.concerned(&[key.id]));
         let view = self.tenant(tenant).ok_or_else(not_loaded)?;
         if view.data.record.suspended {
-            let detail = "everything of the tenant is suspended";
-            return Err(Error::new(ErrorKind::Stopped, Stage::Resolve, detail).remedy(
+            return Err(super::tenant_is_suspended().remedy(
                 "run `holdfast tenant resume` first, if it may work again: copies stop with the tenant",
             ));
         }

@@ -9,7 +9,7 @@ use super::recover::Unfinished;
 use super::reroot::Generation;
 use super::schedule::Agenda;
 use super::snapshot::Snapshots;
-use super::{Engines, Inbound, Pipeline, TenantView, plan};
+use super::{Engines, Inbound, NO_CONTEXT, Pipeline, TenantView, plan};
 use crate::action::Action;
 use crate::caller::{Authentication, Caller, CallerKind, CallerRecord};
 use crate::command::NewTenant;
@@ -259,8 +259,6 @@ impl<P: Ports> Pipeline<P> {
         Ok((id, secret))
     }
 }
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 /// The gateway as a caller of itself.
 pub(super) fn own_caller(tenant: &TenantId) -> Result<Caller, Error> {

@@ -313,6 +313,14 @@ impl<P: Ports> Pipeline<P> {
     }
 }
 
+/// Most requests have none.
+static NO_CONTEXT: Context = Context::EMPTY;
+
+/// Nothing of a suspended tenant is used.
+fn tenant_is_suspended() -> Error {
+    Error::new(ErrorKind::Stopped, Stage::Resolve, "everything of the tenant is suspended")
+}
+
 /// "No such key", to those who may know it; to others it is denied like a forbidden one.
 fn no_such_key() -> Error {
     Error::new(ErrorKind::NotFound, Stage::Resolve, NO_SUCH_KEY)

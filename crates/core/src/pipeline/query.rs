@@ -3,9 +3,8 @@
 use super::proof::{Permit, Read, Released, Withheld};
 use super::record::{Facts, NamedKey, Scene};
 use super::use_key::Recognised;
-use super::{Inbound, Pipeline};
+use super::{Inbound, NO_CONTEXT, Pipeline};
 use crate::caller::{Authentication, Caller};
-use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::port::{
     AuditLog, Circumstances, Decide, KeyEntry, KeyStore, Mark, Ports, Question, Resource, State,
@@ -13,8 +12,6 @@ use crate::port::{
 use crate::query::{Found, MAX_PAGE, Query, Traces};
 use crate::stop::StopEpoch;
 use std::sync::Arc;
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 impl<P: Ports> Pipeline<P> {
     /// Reads records.

@@ -8,7 +8,7 @@ use super::record::{Done, Facts, NamedKey, Scene};
 use super::schedule::AGAIN;
 use super::unseal::Unsealing;
 use super::versions::destruction;
-use super::{Engines, Pipeline};
+use super::{Engines, NO_CONTEXT, Pipeline};
 use crate::action::Action;
 use crate::command::Command;
 use crate::context::Context;
@@ -150,8 +150,6 @@ impl Unfinished {
         self.rotations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 impl<P: Ports> Pipeline<P> {
     /// Opens a founded gateway: compares state and log, loads every tenant, closes what a crash left open.

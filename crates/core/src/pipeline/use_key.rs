@@ -2,7 +2,7 @@
 
 use super::proof::{Asking, Permit, Recording, Released, Use, Withheld};
 use super::record::{Done, Facts, NamedKey, Scene};
-use super::{Inbound, Pipeline, TenantView, no_such_key};
+use super::{Inbound, NO_CONTEXT, Pipeline, TenantView, no_such_key, tenant_is_suspended};
 use crate::action::Action;
 use crate::algorithm::Purpose;
 use crate::caller::Caller;
@@ -52,8 +52,6 @@ impl Call {
         }
     }
 }
-
-static NO_CONTEXT: crate::context::Context = crate::context::Context::EMPTY;
 
 /// A result, or the refusal that came of it, with its record under way.
 type Recorded<T, P> = (Result<Withheld<T>, Error>, Recording<<P as Ports>::Log>);
@@ -440,11 +438,7 @@ impl<P: Ports> Pipeline<P> {
     /// What the tenant's, the key's and the algorithm's own rules say, after the policy: who may not know the key learns nothing of its state.
     pub(super) fn usable(&self, scene: &Scene<'_, P>, entry: &KeyEntry, action: Action) -> Result<(), Error> {
         if scene.view.data.record.suspended {
-            return Err(Error::new(
-                ErrorKind::Stopped,
-                Stage::Resolve,
-                "everything of the tenant is suspended",
-            ));
+            return Err(tenant_is_suspended());
         }
         let key = &entry.key;
         key.state.permits(action).map_err(|state| {
@@ -509,11 +503,7 @@ impl<P: Ports> Pipeline<P> {
         let tenant = Resource::Tenant(&scene.caller.tenant);
         let permit: Permit<Use> = self.decide(scene, facts, epoch, &[(Action::Random, tenant)])?;
         if scene.view.data.record.suspended {
-            return Err(Error::new(
-                ErrorKind::Stopped,
-                Stage::Resolve,
-                "everything of the tenant is suspended",
-            ));
+            return Err(tenant_is_suspended());
         }
         if !(1..=MAX_RANDOM).contains(&length) {
             let detail = "`length` must be 1 to 1024 bytes";
