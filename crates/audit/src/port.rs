@@ -180,6 +180,10 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
         }
     }
 
+    fn is_empty(&self, log: &OpenLog) -> bool {
+        self.log.is_empty(&log.id)
+    }
+
     fn attest(&self, log: &OpenLog, statement: &Statement) -> Result<SignedReceipt, Error> {
         let Statement { operation, index, leaf: LeafHash(leaf) } = *statement;
         let origin = log.signer.verifier().name().to_owned();

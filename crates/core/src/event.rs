@@ -362,7 +362,7 @@ mod tests {
             key_hash: Some([0xab; 32]),
             matched: "uri:spiffe://acme/payroll".into(),
         };
-        Caller { tenant: tenant.clone(), record: Arc::new(record), authentication }
+        Caller { tenant: tenant.clone(), record: Arc::new(record), authentication, own: None }
     }
 
     /// Golden: whoever changes an event's bytes changes what the tenants' tools read.

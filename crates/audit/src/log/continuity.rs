@@ -82,6 +82,11 @@ impl Log {
         Ok(found.unwrap_or(0).max(size))
     }
 
+    /// Whether a registered log has no entry, waiting ones included.
+    pub fn is_empty(&self, id: &LogId) -> bool {
+        self.shared.sequencer().logs.get(id).is_some_and(|next| *next == 0)
+    }
+
     fn files(&self, id: &LogId) -> LogFiles {
         LogFiles::new(Arc::clone(&self.shared.segments.disk), &self.directory(id))
     }

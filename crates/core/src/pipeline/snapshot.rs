@@ -4,6 +4,7 @@ use super::Engines;
 use crate::error::Error;
 use crate::id::TenantId;
 use crate::port::{AuditLog, Decide, Identify, Ports};
+use crate::sync::{AtomicBool, Ordering};
 use crate::tenant::{TenantData, TenantRecord};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeSet, HashMap};
@@ -21,6 +22,15 @@ pub struct TenantView<P: Ports> {
     pub(super) log: <P::Log as AuditLog>::Handle,
     /// Distinguishes this view from every other: what was remembered under one is forgotten with it.
     pub(super) generation: u64,
+    /// Whether another one is in force.
+    replaced: AtomicBool,
+}
+
+impl<P: Ports> TenantView<P> {
+    /// Whether another one is in force by now. Costs one load.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::SeqCst)
+    }
 }
 
 type Tenants<P> = HashMap<TenantId, Arc<TenantView<P>>>;
@@ -36,13 +46,15 @@ struct Replaced<P: Ports> {
     count: u64,
     /// Those that some request may still hold.
     earlier: Vec<Weak<TenantView<P>>>,
+    /// Logs that were opened for tenants whose first entry could not be written.
+    opened: HashMap<TenantId, <P::Log as AuditLog>::Handle>,
 }
 
 impl<P: Ports> Snapshots<P> {
     pub(super) fn empty() -> Self {
         Self {
             tenants: ArcSwap::from_pointee(HashMap::new()),
-            replacing: Mutex::new(Replaced { count: 0, earlier: Vec::new() }),
+            replacing: Mutex::new(Replaced { count: 0, earlier: Vec::new(), opened: HashMap::new() }),
         }
     }
 
@@ -81,17 +93,24 @@ impl<P: Ports> Snapshots<P> {
     }
 
     /// Puts a tenant's newer records in force. Older ones than those in force are left aside.
-    pub(super) fn install(
+    pub(super) fn install(&self, engines: &Engines<P>, data: TenantData) -> Result<(), Error> {
+        self.install_after(engines, data, |_| Ok(()))
+    }
+
+    /// The same, after `first` has been done with the view that nobody can find yet, or that is in force already. Where it fails, nothing is put in
+    /// force.
+    pub(super) fn install_after<R>(
         &self,
         engines: &Engines<P>,
         data: TenantData,
-    ) -> Result<Arc<TenantView<P>>, Error> {
+        first: impl FnOnce(&TenantView<P>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let mut replaced = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Replaced { count, earlier } = &mut *replaced;
+        let Replaced { count, earlier, opened } = &mut *replaced;
         let tenant = data.record.id.clone();
         let before = self.get(&tenant);
         if let Some(view) = before.as_ref().filter(|view| view.data.record.epoch >= data.record.epoch) {
-            return Ok(Arc::clone(view));
+            return first(view);
         }
         let registrations = engines.identify.prepare(&data.callers, &data.anchors)?;
         let policy = match &before {
@@ -99,17 +118,36 @@ impl<P: Ports> Snapshots<P> {
             Some(_) | None => engines.decide.prepare(&tenant, &data.policy.text)?,
         };
         // Opened last: a log is opened once, and nothing that fails here may stand between.
-        let log = match &before {
-            Some(view) => view.log.clone(),
-            None => engines.log.open(&tenant)?,
+        let log = match (&before, opened.get(&tenant)) {
+            (Some(view), _) => view.log.clone(),
+            (None, Some(log)) => log.clone(),
+            (None, None) => engines.log.open(&tenant)?,
         };
         *count = count.saturating_add(1);
-        let view = Arc::new(TenantView { registrations, policy, log, generation: *count, data });
+        let view = Arc::new(TenantView {
+            registrations,
+            policy,
+            log,
+            generation: *count,
+            replaced: AtomicBool::new(false),
+            data,
+        });
+        let done = match first(&view) {
+            Ok(done) => done,
+            Err(error) => {
+                opened.insert(tenant, view.log.clone());
+                return Err(error);
+            }
+        };
+        opened.remove(&tenant);
         let mut tenants = Tenants::clone(&self.tenants.load());
         tenants.insert(tenant, Arc::clone(&view));
         self.tenants.store(Arc::new(tenants));
+        if let Some(before) = &before {
+            before.replaced.store(true, Ordering::SeqCst);
+        }
         earlier.retain(|view| view.strong_count() > 0);
         earlier.extend(before.as_ref().map(Arc::downgrade));
-        Ok(view)
+        Ok(done)
     }
 }

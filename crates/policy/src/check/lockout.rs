@@ -75,6 +75,7 @@ fn may(prepared: &Prepared, record: &Arc<CallerRecord>, action: Action) -> May {
         tenant: prepared.tenant.clone(),
         record: Arc::clone(record),
         authentication: Authentication::Gateway,
+        own: None,
     };
     let circumstances = Circumstances {
         context: &Context::EMPTY,
