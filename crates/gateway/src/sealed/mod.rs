@@ -94,6 +94,7 @@ impl Sealed {
             return Err(Fault::new(problem).remedy("serve it with `--dev`"));
         }
         let lock = DirectoryLock::take(site.directory.path())?;
+        site.directory.keep_mark_ready();
         let doors = Doors::bind(&mut site).await?;
         site.not_opened = refused.told.as_ref().and_then(|device| device.refused.clone());
         Ok(Self::wait((site, identity, roster), refused, lock, doors))

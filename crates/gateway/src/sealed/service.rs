@@ -83,7 +83,7 @@ async fn take(
             let order = Order { generation, share, answer: &answer, source };
             let custodian = waiting.order(&order)?;
             // No log is open that could have it.
-            Ok(encode::seal_done(custodian, Durability::InForce))
+            Ok(encode::seal_done(custodian, Durability::InForce, None))
         }
         Call::Use { .. }
         | Call::Random { .. }

@@ -188,7 +188,7 @@ impl Waiting {
         self.orders.keep(sealing);
         self.ordered.send_replace(true);
         // Whoever opens it waits for this, and looks then.
-        self.directory.mark_sealed();
+        let _told = self.directory.mark_sealed();
         drop(inner);
         self.orders.save();
         tracing::warn!(%custodian, "sealed by order: no device opens it");

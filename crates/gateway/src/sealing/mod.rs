@@ -20,6 +20,17 @@ use tokio::time::timeout;
 
 /// For how long a seal waits for the disk before the root key goes.
 const KEPT_WITHIN: Duration = Duration::from_secs(5);
+/// What whoever ordered it is to do where the disk has not taken it.
+const NOT_KEPT: &str = "the disk has not taken that the gateway is sealed: a device may open its next start. Free space or mend the disk, and order it \
+                        again while its process lives";
+
+/// An order to seal that is in force.
+pub(crate) struct Taken {
+    pub(crate) custodian: CallerName,
+    pub(crate) durability: Durability,
+    /// What is to be done, because its mark is not on the disk.
+    pub(crate) remedy: Option<&'static str>,
+}
 
 impl Gateway {
     /// What a custodian is asked to have the gateway sealed.
@@ -51,7 +62,7 @@ impl Gateway {
     ///
     /// # Errors
     /// When it is nobody's order: then nothing has changed.
-    pub(crate) async fn seal(&self, order: &Order<'_>) -> Result<(CallerName, Durability), Refused> {
+    pub(crate) async fn seal(&self, order: &Order<'_>) -> Result<Taken, Refused> {
         let world = &self.law.engines().world;
         let custodian = self.desk.take(order, world.ticks())?;
         let Order { generation, source, .. } = *order;
@@ -61,19 +72,25 @@ impl Gateway {
         self.law.stop_everything().await;
         self.orders.keep(sealing);
         let (directory, orders) = (self.directory.clone(), Arc::clone(&self.orders));
-        let kept = tokio::task::spawn_blocking(move || {
-            directory.mark_sealed();
-            orders.save();
-        });
+        let mut is_marked = false;
+        let keeping = async {
+            let marking = tokio::task::spawn_blocking(move || directory.mark_sealed());
+            is_marked = marking.await.unwrap_or(false);
+            // It tells by itself what went wrong.
+            let _saved = tokio::task::spawn_blocking(move || orders.save()).await;
+        };
         // A disk that hangs keeps no root key in memory.
-        if timeout(KEPT_WITHIN, kept).await.is_err() {
+        let kept = timeout(KEPT_WITHIN, keeping).await;
+        if kept.is_err() && !is_marked {
             tracing::error!(
                 "the disk does not take that the gateway is sealed: a device may open its next start"
             );
         }
         self.desk.is_ordered();
+        let remedy = (!is_marked).then_some(NOT_KEPT);
         let durability = match self.orders.record(&self.law, None).await {
-            Ok(()) => Durability::Durable,
+            Ok(()) if is_marked => Durability::Durable,
+            Ok(()) => Durability::InForce,
             Err(error) => {
                 tracing::error!(
                     error = error.chain(),
@@ -82,6 +99,6 @@ impl Gateway {
                 Durability::InForce
             }
         };
-        Ok((custodian, durability))
+        Ok(Taken { custodian, durability, remedy })
     }
 }
