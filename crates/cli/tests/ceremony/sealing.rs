@@ -3,7 +3,8 @@
 use crate::common::custodians::Dialogue;
 use crate::common::log::closing;
 use crate::common::mount::Tmpfs;
-use crate::common::{code, site::Site, stderr, stdout, text};
+use crate::common::wait::until;
+use crate::common::{HOLDFAST, bare, code, site::Site, stderr, stdout, text, tool};
 use crate::people::People;
 use crate::served::Served;
 use holdfast_audit::verify::{Trusted, verify};
@@ -13,10 +14,12 @@ use holdfast_gateway::shares::{Gathering, Given};
 use holdfast_sdk::field::{Bounded, Bytes};
 use holdfast_sdk::message::OrderSeal;
 use holdfast_sdk::{Client, KeyName, Tenant};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -228,6 +231,41 @@ fn on_a_full_disk_a_seal_outlasts_the_process_or_says_that_it_does_not() {
     let said = seals(&served);
     assert!(mark.exists() && !said.contains("a device may open"), "{said}");
     served.ends();
+}
+
+/// Whoever asks a sealed gateway waits for no order, and the order not for ever for its disk.
+#[test]
+fn a_disk_that_hangs_holds_up_nobody_who_asks_a_sealed_gateway() {
+    if !tool("strace") {
+        return;
+    }
+    let people = People::new();
+    people.found();
+    let data = people.data();
+    // The mark is kept ready from then on, so that no start after it syncs the directory.
+    Served::start(&data).ends();
+    let mut command = Command::new("strace");
+    let hangs = "inject=fsync:delay_enter=60000000";
+    command.args(["-f", "-o", "/dev/null", "-P", &text(&data), "-e", hangs, HOLDFAST]);
+    command.args(["serve", "--data", &text(&data), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    bare(&mut command);
+    let served = Served::run(command);
+    let output = std::thread::scope(|scope| {
+        let ordering = scope.spawn(|| people.seals(&served.url, &people.share("bob", 1), "bob"));
+        until("the mark is there, and not synced yet", || data.join("sealed").exists());
+        let asked = Instant::now();
+        assert!(served.admin("/status").contains("sealed by order of a custodian"));
+        people.gives(&served, "alice", 1);
+        assert!(asked.elapsed() < Duration::from_secs(30), "they wait for the disk");
+        assert!(!ordering.is_finished(), "the disk did not hang");
+        ordering.join().unwrap()
+    });
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    assert!(stderr(&output).contains("a device may open its next start"), "{}", stderr(&output));
+    // `strace` obeys nobody, and ends with what it runs.
+    let process = std::fs::read_to_string(data.join("lock")).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(process).unwrap(), Signal::KILL).unwrap();
+    served.is_gone();
 }
 
 #[test]

@@ -267,7 +267,7 @@ impl Sealed {
                 "who unsealed the gateway is not recorded yet; it is retried"
             );
         }
-        let may_serve = waiting.close(is_by_shares);
+        let may_serve = waiting.close(is_by_shares).await;
         stop.send_replace(true);
         let lost = |error| Fault::new("a listener was lost").because(error);
         let listener = listening.await.map_err(lost)?;
