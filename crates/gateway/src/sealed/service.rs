@@ -2,10 +2,9 @@
 
 use super::waiting::Waiting;
 use crate::listener::About;
-use crate::sealing::{Order, Refused};
+use crate::sealing::{Order, Refused, Taken};
 use crate::service::{self, respond};
 use bytes::Bytes;
-use holdfast_core::command::Durability;
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage};
 use holdfast_wire::native::encode::{self, Response as Answer};
@@ -77,9 +76,8 @@ async fn take(
         }
         Call::OrderSeal { generation, share, answer } => {
             let order = Order { generation, share, answer: &answer, source };
-            let custodian = waiting.order(&order)?;
-            // No log is open that could have it.
-            Ok(encode::seal_done(custodian, Durability::InForce))
+            let Taken { custodian, durability, remedy } = waiting.order(&order).await?;
+            Ok(encode::seal_done(custodian, durability, remedy))
         }
         Call::Use { .. }
         | Call::Random { .. }

@@ -8,7 +8,7 @@ use crate::metrics::Counted;
 use crate::party::Who;
 use crate::pool;
 use crate::sealed as seal;
-use crate::sealing::{Order, Refused};
+use crate::sealing::{Order, Refused, Taken};
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
 use holdfast_core::context::Context;
@@ -308,7 +308,9 @@ async fn dispatch(
         Call::OrderSeal { generation, share, answer } => {
             let order = Order { generation, share, answer: &answer, source: about.source };
             match Box::pin(gateway.seal(&order)).await {
-                Ok((custodian, durability)) => Ok(Answered::ok(encode::seal_done(custodian, durability))),
+                Ok(Taken { custodian, durability, remedy }) => {
+                    Ok(Answered::ok(encode::seal_done(custodian, durability, remedy)))
+                }
                 Err(Refused { error, wait }) => {
                     let mut answered = Answered::refused(&unproven(error), operation);
                     if let Some(wait) = wait {
