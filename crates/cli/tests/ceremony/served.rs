@@ -102,7 +102,7 @@ impl Served {
     }
 
     /// Somebody else has killed it.
-    pub fn is_gone(mut self) {
+    pub fn was_killed(mut self) {
         self.child.wait().unwrap();
     }
 

@@ -238,7 +238,7 @@ impl Waiting {
     fn try_close(&self, is_by_shares: bool) -> bool {
         let mut inner = self.inner();
         let Inner { ordered, is_closed, .. } = &mut *inner;
-        *is_closed = !ordered.forbids(is_by_shares) && !(is_by_shares && self.orders.is_marking());
+        *is_closed = !(ordered.forbids(is_by_shares) || is_by_shares && self.orders.is_marking());
         *is_closed
     }
 
