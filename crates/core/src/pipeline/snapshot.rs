@@ -6,6 +6,7 @@ use crate::id::TenantId;
 use crate::port::{AuditLog, Decide, Identify, Ports};
 use crate::tenant::{TenantData, TenantRecord};
 use arc_swap::ArcSwap;
+use core::ops::ControlFlow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -36,6 +37,14 @@ struct Replaced<P: Ports> {
     count: u64,
     /// Those that some request may still hold.
     earlier: Vec<Weak<TenantView<P>>>,
+}
+
+/// What is to be put in force.
+struct Newer<P: Ports> {
+    data: TenantData,
+    registrations: <P::Identify as Identify>::Prepared,
+    /// None where the text is the one in force.
+    policy: Option<<P::Decide as Decide>::Prepared>,
 }
 
 impl<P: Ports> Snapshots<P> {
@@ -81,22 +90,50 @@ impl<P: Ports> Snapshots<P> {
     }
 
     /// Puts a tenant's newer records in force. Older ones than those in force are left aside.
-    pub(super) fn install(
+    pub(super) async fn install(
         &self,
         engines: &Engines<P>,
         data: TenantData,
     ) -> Result<Arc<TenantView<P>>, Error> {
+        let tenant = data.record.id.clone();
+        // Prepared before anything is held: however long one tenant's text takes to read, nobody else's records wait for it.
+        let registrations = engines.identify.prepare(&data.callers, &data.anchors)?;
+        let mut newer = Newer { data, registrations, policy: None };
+        loop {
+            let Newer { data, policy, .. } = &mut newer;
+            let is_at_hand = self.get(&tenant).is_some_and(|view| {
+                view.data.policy.text == data.policy.text || view.data.record.epoch >= data.record.epoch
+            });
+            if policy.is_none() && !is_at_hand {
+                *policy = Some(engines.decide.prepare(&tenant, &data.policy.text).await?);
+            }
+            match self.replace(engines, newer)? {
+                ControlFlow::Break(view) => return Ok(view),
+                ControlFlow::Continue(unread) => newer = unread,
+            }
+        }
+    }
+
+    /// Gives the records back where another text has come into force meanwhile, so that theirs has to be read after all.
+    fn replace(
+        &self,
+        engines: &Engines<P>,
+        newer: Newer<P>,
+    ) -> Result<ControlFlow<Arc<TenantView<P>>, Newer<P>>, Error> {
         let mut replaced = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let Replaced { count, earlier } = &mut *replaced;
+        let Newer { data, registrations, policy } = newer;
         let tenant = data.record.id.clone();
         let before = self.get(&tenant);
         if let Some(view) = before.as_ref().filter(|view| view.data.record.epoch >= data.record.epoch) {
-            return Ok(Arc::clone(view));
+            return Ok(ControlFlow::Break(Arc::clone(view)));
         }
-        let registrations = engines.identify.prepare(&data.callers, &data.anchors)?;
-        let policy = match &before {
-            Some(view) if view.data.policy.text == data.policy.text => engines.decide.renew(&view.policy),
-            Some(_) | None => engines.decide.prepare(&tenant, &data.policy.text)?,
+        let policy = match (&before, policy) {
+            (Some(view), _) if view.data.policy.text == data.policy.text => {
+                engines.decide.renew(&view.policy)
+            }
+            (_, Some(policy)) => policy,
+            (_, None) => return Ok(ControlFlow::Continue(Newer { data, registrations, policy: None })),
         };
         // Opened last: a log is opened once, and nothing that fails here may stand between.
         let log = match &before {
@@ -110,6 +147,6 @@ impl<P: Ports> Snapshots<P> {
         self.tenants.store(Arc::new(tenants));
         earlier.retain(|view| view.strong_count() > 0);
         earlier.extend(before.as_ref().map(Arc::downgrade));
-        Ok(view)
+        Ok(ControlFlow::Break(view))
     }
 }
