@@ -20,6 +20,7 @@ pub async fn suite<L: AuditLog>(
     entries_stand_in_the_order_in_which_they_were_written(&fresh, &entries).await;
     a_log_can_be_read_from_its_first_moment(&fresh).await;
     what_is_attested_is_told_apart(&fresh).await;
+    a_log_is_empty_until_something_is_appended(&fresh).await;
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -179,6 +180,18 @@ async fn a_log_can_be_read_from_its_first_moment<L: AuditLog>(fresh: &impl Async
     }
     append(&log, &handle, &entry("one")).await;
     assert_ne!(read("checkpoint").await.unwrap(), empty, "it covers what was durable before");
+}
+
+async fn a_log_is_empty_until_something_is_appended<L: AuditLog>(fresh: &impl AsyncFn() -> L) {
+    let log = fresh().await;
+    let (acme, other) = (log.open(&tenant("acme")).unwrap(), log.open(&tenant("other")).unwrap());
+    assert!(log.is_empty(&acme) && log.is_empty(&other));
+    let write = |out: &mut Vec<u8>, _: &mut [u8; 32]| out.extend_from_slice(&entry("one"));
+    let ((), ticket) = log.append(&acme, Mark::Plain, Priority::Ordinary, write).unwrap();
+    assert!(!log.is_empty(&acme), "also while it waits");
+    assert!(log.is_empty(&other));
+    ticket.await.unwrap();
+    assert!(!log.is_empty(&acme));
 }
 
 async fn what_is_attested_is_told_apart<L: AuditLog>(fresh: &impl AsyncFn() -> L) {

@@ -93,6 +93,8 @@ struct Inner {
     judged_at: Option<Timestamp>,
     /// What is gone, each time.
     pruned: Vec<(TenantId, u64)>,
+    /// Which logs were opened, each time.
+    opened: Vec<TenantId>,
     /// How often pruning is to fail.
     prune_faults: usize,
 }
@@ -271,8 +273,10 @@ impl Journal {
             prunable: _,
             judged_at: _,
             pruned: _,
+            opened,
             prune_faults,
         } = &mut *inner;
+        opened.clear();
         *prune_faults = 0;
         (*held, *full, *broken) = (false, false, false);
         faults.clear();
@@ -298,6 +302,11 @@ impl Journal {
     #[must_use]
     pub fn pruned(&self) -> Vec<(TenantId, u64)> {
         lock(&self.0).pruned.clone()
+    }
+
+    /// How often a tenant's log was opened.
+    pub fn times_opened(&self, tenant: &str) -> usize {
+        lock(&self.0).opened.iter().filter(|opened| opened.as_str() == tenant).count()
     }
 
     /// What opening the log again finds.
@@ -341,6 +350,7 @@ impl AuditLog for Journal {
     type Ticket = JournalTicket;
 
     fn open(&self, tenant: &TenantId) -> Result<TenantId, Error> {
+        lock(&self.0).opened.push(tenant.clone());
         Ok(tenant.clone())
     }
 
@@ -376,6 +386,10 @@ impl AuditLog for Journal {
             self.resolve(index);
         }
         Ok((value, ticket))
+    }
+
+    fn is_empty(&self, log: &TenantId) -> bool {
+        lock(&self.0).entries.iter().all(|entry| entry.tenant != *log)
     }
 
     fn attest(&self, log: &TenantId, statement: &Statement) -> Result<SignedReceipt, Error> {

@@ -44,6 +44,8 @@ pub struct Keys {
     inner: Arc<Mutex<Inner>>,
     /// Operations are done and then wait here.
     pub performing: Gate,
+    /// Keys are made and then wait here.
+    pub generating: Gate,
     /// Whoever has erased something from its members passes here.
     pub erasing: Gate,
 }
@@ -495,6 +497,7 @@ impl KeyStore for Keys {
         }
         let seed = self.unique();
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
+        self.generating.pass().await;
         Ok(Generated {
             handle: SealedHandle::new(&[&seed[..], &bound].concat()),
             public: algorithm.is_asymmetric().then(|| public_half(algorithm, &seed)),

@@ -73,6 +73,26 @@ impl<S: Signing> GatewayLog<S> {
         verifier(&self.signing, tenant)
     }
 
+    /// Opens a tenant's log that was made before; [`AuditLog::open`] makes one where there is nothing. Reads and writes the disk.
+    ///
+    /// # Errors
+    /// As there, and `audit-unavailable`, naming the directory and the remedy, when nothing is left of it.
+    pub fn reopen(&self, tenant: &TenantId) -> Result<OpenLog, Error> {
+        let id = log_id(tenant)?;
+        let signer = Arc::new(signer(&self.signing, tenant)?);
+        let _found = self.log.reopen(&id, Arc::clone(&signer)).map_err(refused)?;
+        Ok(OpenLog { id, signer })
+    }
+
+    /// Whether there is anything of a tenant's log: a checkpoint, or entries in the write-ahead file; also before it is opened. Reads the
+    /// disk.
+    ///
+    /// # Errors
+    /// `audit-unavailable`, naming file and remedy, when its checkpoint cannot be read.
+    pub fn is_begun(&self, tenant: &TenantId) -> Result<bool, Error> {
+        self.log.is_begun(&log_id(tenant)?).map_err(refused)
+    }
+
     /// How a tenant's log stands to a checkpoint of it that was kept elsewhere; also before it is opened. Reads the disk.
     ///
     /// # Errors
@@ -158,6 +178,10 @@ impl<S: Signing> AuditLog for GatewayLog<S> {
             Ok((value, ticket)) => Ok((value, Recorded { ticket })),
             Err(error) => Err(not_appended(error)),
         }
+    }
+
+    fn is_empty(&self, log: &OpenLog) -> bool {
+        self.log.is_empty(&log.id)
     }
 
     fn attest(&self, log: &OpenLog, statement: &Statement) -> Result<SignedReceipt, Error> {

@@ -174,7 +174,15 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
     store.dev.ok(&["key", "suspend", "payroll"]);
     let (status, body) = store.decrypt(&sealed);
     assert_eq!((status, &body["errorName"]), (400, &json!("InvalidStateException")));
+    // KMS goes on looking whether the store is well, and is refused that too.
+    store.dev.ok(&["caller", "suspend", "aws"]);
+    let check = json!({"requestMetadata": {"kmsRequestId": "h", "kmsOperation": "KmsHealthCheck"}});
+    let (status, body) = store.ask("health", &check);
+    assert_eq!((status, &body["errorName"]), (400, &json!("InvalidStateException")), "{body}");
     let log = store.dev.data().join("audit/dev");
+    until("the refused health check is published", || {
+        closing(&log).iter().any(|event| event["action"] == "read-status")
+    });
     // CloudTrail knows of the same requests, and of one that never came here.
     let record = |id: &str, name: &str| {
         json!({
@@ -182,8 +190,11 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
             "userIdentity": {"arn": "arn:aws:iam::111122223333:role/PayrollApp"}, "resources": [{"ARN": KMS_KEY}],
         })
     };
-    let is_asked =
-        |event: &Value| event["protocol"]["name"] == "aws-xks" && event["protocol"]["request"].is_string();
+    let is_asked = |event: &Value| {
+        event["protocol"]["name"] == "aws-xks"
+            && event["protocol"]["request"].is_string()
+            && event["action"] != "read-status"
+    };
     let published = || closing(&log).into_iter().filter(is_asked).collect::<Vec<_>>();
     until("all of them are published", || published().len() == store.asked.get());
     let asked = published();
@@ -206,7 +217,10 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
         store.dev.file("cloudtrail.json", json!({ "Records": records }).to_string().as_bytes())
     };
     let reconcile = ["audit", "reconcile", "--aws-cloudtrail"];
-    store.dev.ok(&[&reconcile[..], &[&file(&records)]].concat());
+    let all = store.dev.run(&[&reconcile[..], &[&file(&records)]].concat());
+    assert_eq!(code(all.status), 0, "{}{}", stdout(&all), stderr(&all));
+    let words = "1 refused health checks in the log were left out";
+    assert!(stderr(&all).contains(words), "{}", stderr(&all));
     records.push(record("never", "Decrypt"));
     let lacking =
         [&reconcile[..], &[&file(&records)]].concat().iter().map(|s| s.to_string()).collect::<Vec<_>>();
@@ -221,6 +235,20 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
     stolen["userIdentity"]["arn"] = "arn:aws:iam::999999999999:user/owner".into();
     let stolen = store.dev.run(&[&reconcile[..], &[&file(&[stolen])]].concat());
     assert!(String::from_utf8_lossy(&stolen.stdout).contains("for something else here"));
+    // Refused by AWS itself, so that nobody of KMS's came here with its id.
+    let mut denied = first.clone();
+    denied["errorCode"] = "AccessDenied".into();
+    denied["resources"] = Value::Null;
+    let output = store.dev.run(&[&reconcile[..], &[&file(&[denied]), "--json"]].concat());
+    assert_eq!(code(output.status), 6);
+    let compared: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(compared["both"], 1);
+    let [found] = &compared["found"].as_array().unwrap()[..] else { panic!("{compared}") };
+    assert_eq!(
+        (&found["found"], &found["error"]),
+        (&json!("succeeded here, failed there"), &json!("AccessDenied"))
+    );
+    assert!(stderr(&output).contains("judge by AWS's error"), "{}", stderr(&output));
     // The time that the files speak of is said, and what lies outside it counted.
     let of_log = asked.len();
     let told = |records: &[Value], more: &[&str]| {
@@ -243,8 +271,7 @@ fn keys_in_a_token_serve_and_its_health_is_what_the_token_does() {
         assert!(said.contains(&words), "{said}");
         let (_, json, _) = told(&[other, one], &["--json"]);
         let json: Value = serde_json::from_str(&json).unwrap();
-        let expected =
-            json!({"from": at, "to": at, "both": 0, "before": before, "after": after, "found": []});
+        let expected = json!({"from": at, "to": at, "both": 0, "before": before, "after": after, "health_checks": 1, "found": []});
         assert_eq!(json, expected);
     }
     // What both have is on both sides although it is outside, by our clock.

@@ -15,8 +15,10 @@ mod common;
 use common::custodians::{Dialogue, identity};
 use common::{Server, Site, code, fixture, holdfast, stderr, stdout, text};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Enough to open a backup.
 const TWO: [&str; 4] = ["--identity", "bob.key", "--identity", "alice.key"];
@@ -413,6 +415,49 @@ fn a_backup_protects_when_somebody_has_opened_it_and_nobody_else_says_so() {
     let refused = site.run(&server, "oscar", &verify);
     assert_eq!(code(refused.status), 6, "{}", stderr(&refused));
     assert!(!stdout(&refused).contains("holdfast-verified"), "{}", stdout(&refused));
+}
+
+/// Several gateways may write to one place, and what a kill leaves there is nothing that its finder can read.
+#[test]
+fn where_backups_go_nothing_lies_in_clear_and_what_others_are_writing_stays() {
+    let site = Site::found();
+    let identity = std::fs::read_to_string(site.data().join("instance.toml")).unwrap();
+    let instance = identity.lines().find_map(|line| line.strip_prefix("instance = ")).unwrap();
+    let (backups, state) = (site.path("backups"), site.data().join("state"));
+    std::fs::create_dir(&backups).unwrap();
+    let left = format!(".holdfast-{}-20261124T061443.123456Z.tar", instance.trim_matches('"'));
+    let others = backups.join(".holdfast-00000000000000000000000001-20261124T061443.123456Z.tar.partial");
+    let ours = [backups.join(format!("{left}.partial")), backups.join(format!("{left}.state"))];
+    let copy = state.join(format!("{left}.state"));
+    for file in [&others, &copy].into_iter().chain(&ours) {
+        std::fs::write(file, "cut short").unwrap();
+    }
+    let server = site.serve(&site.data(), &["alice", "bob"]);
+    assert!(!copy.exists(), "the start removes what a kill has left of the state");
+    let names = |of: &Path| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(of).unwrap().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let before = names(&backups);
+    let written = AtomicBool::new(false);
+    let (output, seen) = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut seen = BTreeSet::new();
+            while !written.load(Ordering::Relaxed) {
+                seen.extend(names(&backups));
+            }
+            seen
+        });
+        let output = site.run(&server, "oscar", &["backup"]);
+        written.store(true, Ordering::Relaxed);
+        (output, looking.join().unwrap())
+    });
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    let in_clear: Vec<_> = seen.difference(&before).filter(|name| name.ends_with(".state")).collect();
+    assert!(in_clear.is_empty(), "{in_clear:?}");
+    assert!(others.exists() && ours.iter().all(|file| !file.exists()), "{:?}", names(&backups));
+    assert!(names(&state).iter().all(|name| name.starts_with("holdfast.db")), "{:?}", names(&state));
+    server.ends();
 }
 
 /// What earlier builds wrote: one age file, with the root key in it.

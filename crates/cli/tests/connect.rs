@@ -92,11 +92,17 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
         assert!(said.lines().any(|line| line.starts_with('✓') && line.contains(words)), "`{words}`:\n{said}");
     }
     // What is to be pasted has the real values; what the configuration has already is not among it.
+    assert!(said.contains("--xks-proxy-uri-path /dev/kms/xks/v1"), "{said}");
+    // AWS takes no port and no address: where that is all that is known, the endpoint is left to be filled in.
     let url = &dev.server.url;
-    assert!(
-        said.contains(&format!("--xks-proxy-uri-endpoint {url} --xks-proxy-uri-path /dev/kms/xks/v1")),
-        "{said}"
-    );
+    for words in [
+        "--xks-proxy-uri-endpoint https://… ",
+        "Proxy URI endpoint    https://…, with the name that KMS calls at port 443",
+        &format!("`{url}` would not do; `--endpoint https://HOST` puts the right one here"),
+        "command line; put the right endpoint in; then",
+    ] {
+        assert!(said.contains(words), "`{words}`:\n{said}");
+    }
     assert!(said.contains("--xks-key-id payroll") && !said.contains("[[aws_xks]]"), "{said}");
     let file = dev.path("aws-kms.json");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);

@@ -21,7 +21,7 @@ use holdfast_audit::note::Note;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
 /// What the gateway is configured with.
@@ -98,6 +98,22 @@ impl Site {
         for name in names {
             self.ok(server, "carol", &["key", "create", name]);
         }
+    }
+
+    /// Records so many refusals: a custodian uses no key, and each item of a batch is recorded.
+    fn record(&self, server: &Server, operations: usize) {
+        let item = r#"{"operation":"mac","key":"a","message":"AAAA"}"#;
+        let body = format!("{{\"items\":[{}]}}", vec![item; operations].join(","));
+        let answered = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail", "--cacert", &text(&self.path("ca.pem"))])
+            .args(["--cert", &text(&self.path("credentials/carol.pem"))])
+            .args(["--key", &text(&self.path("credentials/carol.key"))])
+            .args(["--header", "Content-Type: application/json", "--data", &body])
+            .arg(format!("{}/v1/tenants/acme/batch", server.url))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(answered.status.success(), "{}", stderr(&answered));
     }
 
     /// What the operator sees.
@@ -241,6 +257,59 @@ fn an_older_copy_is_refused_by_a_witness_alone() {
     assert!(log["detail"].to_string().contains("an older copy"), "{log}");
     assert!(site.metrics(&server).contains("holdfast_log_alarm 1"));
     server.ends();
+    witness.ends();
+}
+
+/// What a witness has cosigned is proven to it out of the log's tiles. Where one of them is gone it is asked all the same, and a log that its
+/// own files do not prove is not served.
+#[test]
+fn a_missing_tile_keeps_no_witness_from_being_asked() {
+    let site = Site::watched();
+    let witness = site.witness("127.0.0.1:0");
+    let url = witness.url.clone();
+    let listen = url.strip_prefix("http://").unwrap();
+    let server = site.serve(WITNESS, &url);
+    site.create_keys(&server, &["a"]);
+    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    server.ends();
+    witness.ends();
+    let server = site.serve(NOTHING, "");
+    site.record(&server, 256);
+    server.ends();
+    assert!(site.cosigned("acme") < 256 && site.published("acme") > 256);
+    site.copy("data", "older");
+    let (tile, aside) = (site.data().join("audit/acme/tile/0/000"), site.path("tile"));
+    let names_it = |said: &str| {
+        for word in ["the witness `w1`", &text(&tile), "this tile is missing", "damage.md", "rollback.md"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    };
+
+    // The log is the newest, and it cannot be shown to be: whether the witness answers or not.
+    std::fs::rename(&tile, &aside).unwrap();
+    names_it(&site.refused(WITNESS, &url));
+    let witness = site.witness(listen);
+    names_it(&site.refused(WITNESS, &url));
+    witness.ends();
+    // Lost while it serves, it is for people to look at.
+    std::fs::rename(&aside, &tile).unwrap();
+    let server = site.serve(WITNESS, &url);
+    std::fs::rename(&tile, &aside).unwrap();
+    let witness = site.witness(listen);
+    until("the alarm is raised", || site.status(&server)["ready"] == false);
+    names_it(&site.status(&server).to_string());
+    server.ends();
+    std::fs::rename(&aside, &tile).unwrap();
+
+    // An older copy is none the less an older copy.
+    let server = site.serve(WITNESS, &url);
+    site.create_keys(&server, &["b"]);
+    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    server.ends();
+    site.put_back("older", "newest");
+    std::fs::remove_file(&tile).unwrap();
+    let said = site.refused(WITNESS, &url);
+    assert!(said.contains("an older copy of the data directory was put back"), "{said}");
     witness.ends();
 }
 

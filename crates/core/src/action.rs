@@ -333,7 +333,7 @@ impl Action {
         }
     }
 
-    /// Whether it is a stop order, which must always work.
+    /// Whether it is a stop order, which must always work. The one list of them: whoever else has to know asks here.
     pub const fn is_stop(self) -> bool {
         matches!(
             self,

@@ -1,7 +1,8 @@
 //! Who calls: a name within a tenant, of a kind that either uses keys or administers them, never both.
 
 use crate::action::Group;
-use crate::id::{CallerName, GroupName, TenantId, TokenId};
+use crate::id::{CallerName, GroupName, KeyId, TenantId, TokenId};
+use crate::stop::Concerned;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
@@ -188,9 +189,22 @@ pub struct Caller {
     pub record: Arc<CallerRecord>,
     /// How it proved itself just now.
     pub authentication: Authentication,
+    /// The registration of their own that somebody has who came as a door's caller: what stops that stops them there, too.
+    pub own: Option<Arc<CallerRecord>>,
 }
 
 impl Caller {
+    /// Whether it, or the registration of their own, is suspended.
+    pub fn is_suspended(&self) -> bool {
+        self.record.suspended || self.own.as_ref().is_some_and(|own| own.suspended)
+    }
+
+    /// Whom and what a stop of this caller with these keys can be of.
+    pub fn concerned<'a>(&'a self, keys: &'a [KeyId]) -> Concerned<'a> {
+        let own = self.own.as_ref().map(|own| &own.name);
+        Concerned { tenant: &self.tenant, caller: self.name(), own, keys }
+    }
+
     /// Its name within the tenant.
     pub fn name(&self) -> &CallerName {
         &self.record.name

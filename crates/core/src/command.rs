@@ -253,15 +253,7 @@ impl Command {
             Self::RecordInventory { .. } => Action::RecordInventory,
             Self::ScheduleKey { .. } => Action::ScheduleKey,
             Self::LabelKey { .. } => Action::LabelKey,
-            Self::TransitionKey { verb, .. } => match verb {
-                Transition::Activate => Action::ActivateKey,
-                Transition::Suspend => Action::SuspendKey,
-                Transition::Resume => Action::ResumeKey,
-                Transition::Deactivate => Action::DeactivateKey,
-                Transition::Compromise => Action::CompromiseKey,
-                Transition::Destroy(_) => Action::DestroyKey,
-                Transition::CancelDestruction => Action::CancelDestruction,
-            },
+            Self::TransitionKey { verb, .. } => verb.action(),
             Self::ActivateKey { .. } => Action::ActivateKey,
             Self::RequestCopy(_) => Action::RequestCopy,
             Self::ApproveCopy { .. } => Action::ApproveCopy,
@@ -314,6 +306,45 @@ impl Command {
             | Self::RemoveCaller(_)
             | Self::IssueToken { .. }
             | Self::RevokeToken { .. }
+            | Self::PutAnchor(_)
+            | Self::RemoveAnchor(_)
+            | Self::SetPolicy { .. }
+            | Self::RestorePolicy { .. }
+            | Self::SuspendTenant
+            | Self::ResumeTenant
+            | Self::SetRetention(_)
+            | Self::CreateTenant(_)
+            | Self::BackUp
+            | Self::VerifyBackup(_)
+            | Self::ConfirmClock
+            | Self::MoveMember { .. } => None,
+        }
+    }
+
+    /// The caller whom it is about, if it is about one: what would give them something is begun no more once they have been stopped.
+    pub const fn about(&self) -> Option<&CallerName> {
+        match self {
+            Self::PutCaller(record) => Some(&record.name),
+            Self::SuspendCaller(name) | Self::ResumeCaller(name) | Self::RemoveCaller(name) => Some(name),
+            Self::IssueToken { caller, .. } | Self::RevokeToken { caller, .. } => Some(caller),
+            Self::CreateKey(_)
+            | Self::BeginImport(_)
+            | Self::FinishImport(_)
+            | Self::AdoptKey(_)
+            | Self::ArchiveKey(_)
+            | Self::ConfirmArchive { .. }
+            | Self::UnarchiveKey(_)
+            | Self::RotateKey(_)
+            | Self::RollBackKey(_)
+            | Self::TransitionVersion { .. }
+            | Self::RecordInventory { .. }
+            | Self::ScheduleKey { .. }
+            | Self::LabelKey { .. }
+            | Self::TransitionKey { .. }
+            | Self::ActivateKey { .. }
+            | Self::RequestCopy(_)
+            | Self::ApproveCopy { .. }
+            | Self::EndCopy(_)
             | Self::PutAnchor(_)
             | Self::RemoveAnchor(_)
             | Self::SetPolicy { .. }

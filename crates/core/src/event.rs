@@ -120,8 +120,8 @@ pub enum ContextFacts<'a> {
 const MAX_SAYS: usize = 5120;
 /// The most policies that one event names; more are counted.
 const MAX_POLICIES: usize = 16;
-/// The most bytes of a free text in an event: keeps every event below the log's 65,535 bytes.
-const MAX_TEXT: usize = 256;
+/// The most bytes of a free text in an event, which is cut there: keeps every event below the log's 65,535 bytes.
+pub const MAX_TEXT: usize = 256;
 
 impl Event<'_> {
     /// Appends the event's JSON to `out`, without a line end.
@@ -362,7 +362,7 @@ mod tests {
             key_hash: Some([0xab; 32]),
             matched: "uri:spiffe://acme/payroll".into(),
         };
-        Caller { tenant: tenant.clone(), record: Arc::new(record), authentication }
+        Caller { tenant: tenant.clone(), record: Arc::new(record), authentication, own: None }
     }
 
     /// Golden: whoever changes an event's bytes changes what the tenants' tools read.

@@ -187,12 +187,22 @@ impl Transition {
         Self::ALL.into_iter().find(|verb| verb.name() == text)
     }
 
+    /// The action that the policy is asked about.
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Activate => Action::ActivateKey,
+            Self::Suspend => Action::SuspendKey,
+            Self::Resume => Action::ResumeKey,
+            Self::Deactivate => Action::DeactivateKey,
+            Self::Compromise => Action::CompromiseKey,
+            Self::Destroy(_) => Action::DestroyKey,
+            Self::CancelDestruction => Action::CancelDestruction,
+        }
+    }
+
     /// Whether it must take effect whatever else is broken.
     pub const fn is_stop(self) -> bool {
-        match self {
-            Self::Suspend | Self::Compromise | Self::Deactivate | Self::Destroy(_) => true,
-            Self::Activate | Self::Resume | Self::CancelDestruction => false,
-        }
+        self.action().is_stop()
     }
 }
 

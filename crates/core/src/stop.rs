@@ -2,7 +2,8 @@
 //!
 //! A permit carries the stop epoch at which it was given. A result leaves only while its *departure* is counted, and only if no stop of
 //! its key, caller or tenant came after that epoch. A stop first raises the epoch and then waits for the departures already counted:
-//! what it has not seen leave sees the stop. `stop/interleavings.rs` explores them with loom:
+//! what it has not seen leave sees the stop. Changes of the state are counted in the same way, by themselves, so that a stop order waits for
+//! those that have not seen it. `stop/interleavings.rs` explores them with loom:
 //! `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p holdfast-core --lib stop::interleavings`.
 
 use crate::id::{CallerName, KeyId, TenantId};
@@ -43,6 +44,8 @@ pub struct Concerned<'a> {
     pub tenant: &'a TenantId,
     /// The caller.
     pub caller: &'a CallerName,
+    /// Who came as that caller, if they have a registration of their own.
+    pub own: Option<&'a CallerName>,
     /// The keys.
     pub keys: &'a [KeyId],
 }
@@ -62,7 +65,12 @@ impl Orders {
         test(&Target::Gateway)
             || of.keys.iter().any(|key| test(&Target::Key(*key)))
             || test(&Target::Tenant(of.tenant.clone()))
-            || test(&Target::Caller(of.tenant.clone(), of.caller.clone()))
+            || self.concern_caller(of, test)
+    }
+
+    fn concern_caller(&self, of: Concerned<'_>, test: impl Fn(&Target) -> bool) -> bool {
+        let is_it = |caller: &CallerName| test(&Target::Caller(of.tenant.clone(), caller.clone()));
+        is_it(of.caller) || of.own.is_some_and(is_it)
     }
 
     fn is_newer(&self, target: &Target, epoch: StopEpoch) -> bool {
@@ -85,6 +93,7 @@ pub struct Stops {
     orders: ArcSwap<Orders>,
     ordering: Mutex<()>,
     departures: Departures,
+    changes: Departures,
 }
 
 impl Default for Stops {
@@ -94,6 +103,7 @@ impl Default for Stops {
             orders: ArcSwap::from_pointee(Orders::default()),
             ordering: Mutex::new(()),
             departures: Departures::default(),
+            changes: Departures::default(),
         }
     }
 }
@@ -151,11 +161,10 @@ impl Stops {
     }
 
     /// Whether the caller itself is stopped by an order that stands: then it does not even administer.
-    pub fn is_caller_standing(&self, tenant: &TenantId, caller: &CallerName) -> bool {
+    pub fn is_caller_standing(&self, of: Concerned<'_>) -> bool {
         let orders = self.orders.load();
-        let target = || Target::Caller(tenant.clone(), caller.clone());
-        !orders.standing.is_empty()
-            && (orders.standing.contains_key(&Target::Gateway) || orders.standing.contains_key(&target()))
+        let stands = |target: &Target| orders.standing.contains_key(target);
+        !orders.standing.is_empty() && (stands(&Target::Gateway) || orders.concern_caller(of, stands))
     }
 
     /// Whether everything is stopped: the gateway is being sealed.
@@ -174,16 +183,6 @@ impl Stops {
         orders.concern(of, |target| orders.is_newer(target, epoch))
     }
 
-    /// Whether the caller itself was ordered to stop after `epoch`.
-    pub fn caller_stopped_since(&self, epoch: StopEpoch, tenant: &TenantId, caller: &CallerName) -> bool {
-        if self.epoch.load(Ordering::SeqCst) == epoch.0 {
-            return false;
-        }
-        let orders = self.orders.load();
-        orders.is_newer(&Target::Gateway, epoch)
-            || orders.is_newer(&Target::Caller(tenant.clone(), caller.clone()), epoch)
-    }
-
     /// Counts a departure; to be taken before the last look at [`Stops::stopped_since`] and kept until the result has left.
     pub fn depart(self: &Arc<Self>) -> Departing {
         let phase = self.departures.enter();
@@ -193,6 +192,31 @@ impl Stops {
     /// Waits until everything has left that was departing when this was called.
     pub async fn drain(&self) {
         self.departures.drain().await;
+    }
+
+    /// Counts a change of the state; to be taken before the last look at [`Stops::stopped_since`] and kept until the change is committed.
+    pub fn change(&self) -> Changing<'_> {
+        Changing { changes: &self.changes, phase: self.changes.enter() }
+    }
+
+    /// Waits until every change is over that was under way when this was called. It waits for the state, as a stop order's own change does; who
+    /// must not, such as a seal, does without.
+    pub async fn drain_changes(&self) {
+        self.changes.drain().await;
+    }
+}
+
+/// A change of the state that is under way. Dropping it says that it is over.
+#[derive(Debug)]
+#[must_use = "the change is counted for as long as this lives"]
+pub struct Changing<'a> {
+    changes: &'a Departures,
+    phase: usize,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.changes.leave(self.phase);
     }
 }
 
@@ -359,7 +383,7 @@ mod tests {
         let key = KeyId::from_bytes([1; 16]);
         let (this, another) = ([key], [KeyId::from_bytes([2; 16])]);
         fn of<'a>(tenant: &'a TenantId, caller: &'a CallerName, keys: &'a [KeyId]) -> Concerned<'a> {
-            Concerned { tenant, caller, keys }
+            Concerned { tenant, caller, own: None, keys }
         }
         let before = stops.epoch();
         stops.order(Target::Key(key));
@@ -382,14 +406,13 @@ mod tests {
         let stops = Stops::default();
         let (tenant, caller) = ("acme".parse().unwrap(), "alice".parse().unwrap());
         let keys = [KeyId::from_bytes([1; 16])];
-        let of = Concerned { tenant: &tenant, caller: &caller, keys: &keys };
+        let of = Concerned { tenant: &tenant, caller: &caller, own: None, keys: &keys };
         for target in [Target::Key(keys[0]), Target::Caller(tenant.clone(), caller.clone())] {
             stops.order(target);
         }
         let after = stops.epoch();
         stops.order(Target::Key(KeyId::from_bytes([2; 16])));
         assert!(!stops.stopped_since(after, of));
-        assert!(!stops.caller_stopped_since(after, &tenant, &caller));
     }
 
     #[test]
@@ -401,11 +424,13 @@ mod tests {
         assert!(!stops.is_sealed());
         stops.order(Target::Gateway);
         for keys in [&keys[..], &[]] {
-            let of = Concerned { tenant: &tenant, caller: &caller, keys };
+            let of = Concerned { tenant: &tenant, caller: &caller, own: None, keys };
             assert!(stops.stopped_since(before, of) && stops.is_standing(of));
         }
-        assert!(stops.caller_stopped_since(before, &tenant, &caller));
-        assert!(stops.is_caller_standing(&tenant, &caller) && stops.is_sealed());
+        assert!(
+            stops.is_caller_standing(Concerned { tenant: &tenant, caller: &caller, own: None, keys: &[] })
+                && stops.is_sealed()
+        );
         stops.order(Target::Key(keys[0]));
         stops.settle(&Target::Key(keys[0]));
         assert!(stops.is_sealed());
@@ -424,7 +449,9 @@ mod tests {
         stops.orders.store(Arc::new(orders));
         stops.order(Target::Key(KeyId::from_bytes([0xff; 16])));
         let (tenant, caller) = ("acme".parse().unwrap(), "alice".parse().unwrap());
-        assert!(stops.stopped_since(before, Concerned { tenant: &tenant, caller: &caller, keys: &[] }));
+        assert!(
+            stops.stopped_since(before, Concerned { tenant: &tenant, caller: &caller, own: None, keys: &[] })
+        );
     }
 
     #[test]

@@ -143,6 +143,7 @@ mod tests {
             tenant: "acme".parse().unwrap(),
             record: Arc::clone(&record),
             authentication: Authentication::MutualTls { key_hash, matched: "cn:pool".into() },
+            own: None,
         };
         let certificates = 2_000_u32;
         let mut recorded = 0;
@@ -170,6 +171,7 @@ mod tests {
                 issuer: "https://idp".into(),
                 subject: Some(number.to_string().into()),
             },
+            own: None,
         };
         let person = |number| person_of("acme", number);
         let persons = 10_000;

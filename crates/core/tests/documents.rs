@@ -247,7 +247,7 @@ fn caller(tenant: &TenantId, authentication: Authentication) -> Caller {
         tokens: vec![],
         suspended: false,
     };
-    Caller { tenant: tenant.clone(), record: Arc::new(record), authentication }
+    Caller { tenant: tenant.clone(), record: Arc::new(record), authentication, own: None }
 }
 
 fn encoded(event: &Event<'_>) -> Value {

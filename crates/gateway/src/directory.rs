@@ -10,6 +10,7 @@
 //! DIR/root.tpm        the root key as this machine's TPM has sealed it, alone or beside the shares; of no use without that TPM
 //! DIR/root.hsm        the root key as keys of the tokens have sealed it, beside the shares; of no use without one of them
 //! DIR/sealed          there while a custodian's order to seal is in force
+//! DIR/sealed.ready    the same file otherwise, so that it takes no room on a full disk
 //! DIR/seal.orders     orders to seal that no log has yet
 //! DIR/lock            held by the one process that serves the directory
 //! DIR/state/          the embedded state
@@ -147,16 +148,36 @@ impl Directory {
         self.seal_mark().exists()
     }
 
-    /// Remembers that order beyond the end of the process. What cannot be written is in force all the same.
-    pub(crate) fn mark_sealed(&self) {
-        if let Err(fault) = write_private(&self.seal_mark(), b"by order of a custodian\n") {
+    /// Keeps the mark of that ready: it takes another name then, and no room.
+    pub(crate) fn keep_mark_ready(&self) {
+        let ready = self.ready_mark();
+        if self.seal_mark().exists() || ready.exists() {
+            return;
+        }
+        if let Err(fault) = write_private(&ready, b"by order of a custodian\n") {
+            tracing::warn!(%fault, "the mark of a seal cannot be kept ready: on a full disk a seal would not outlast the process");
+        }
+    }
+
+    /// Remembers that order beyond the end of the process; gives whether it is on the disk. What cannot be written is in force all the same.
+    #[must_use]
+    pub(crate) fn mark_sealed(&self) -> bool {
+        let mark = self.seal_mark();
+        let marked = match fs::rename(self.ready_mark(), &mark) {
+            Err(_) if !mark.exists() => write_private(&mark, b"by order of a custodian\n"),
+            Ok(()) | Err(_) => fs::File::open(self.path())
+                .and_then(|directory| directory.sync_all())
+                .map_err(|error| Fault::io("cannot write", &mark, error)),
+        };
+        if let Err(fault) = &marked {
             tracing::error!(%fault, "that the gateway is sealed is not on the disk: a device may open its next start");
         }
+        marked.is_ok()
     }
 
     /// Custodians have opened it.
     pub(crate) fn clear_seal(&self) {
-        match fs::remove_file(self.seal_mark()) {
+        match fs::rename(self.seal_mark(), self.ready_mark()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(%error, "the mark of a seal is still there: custodians are asked again at the next start");
             }
@@ -166,6 +187,10 @@ impl Directory {
 
     fn seal_mark(&self) -> PathBuf {
         self.path().join("sealed")
+    }
+
+    fn ready_mark(&self) -> PathBuf {
+        self.path().join("sealed.ready")
     }
 
     /// The orders to seal that no log has yet.

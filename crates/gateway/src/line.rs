@@ -33,7 +33,11 @@ struct Standing {
 impl Line {
     /// One more of somebody's, at its end.
     pub(crate) fn join(self: &Arc<Self>, whose: u64) -> InLine {
-        let leave = Arc::new(Notify::new());
+        self.join_also(whose, Arc::new(Notify::new()))
+    }
+
+    /// The same, of what stood in another line, and is told to leave by what told it there.
+    pub(crate) fn join_also(self: &Arc<Self>, whose: u64, leave: Arc<Notify>) -> InLine {
         let mut queue = self.queue();
         let number = queue.next;
         queue.next = number.wrapping_add(1);
@@ -62,6 +66,17 @@ impl Line {
                 true => queue.dismiss_oldest_of(whose),
                 false => queue.dismiss_oldest(),
             };
+        }
+    }
+
+    /// Where more than so many stand in it, the oldest of whoever has most makes way. It looks at all whose they are, and only then.
+    pub(crate) fn make_way_of_most(&self, most: usize) {
+        let mut queue = self.queue();
+        if queue.standing.len() > most {
+            let whose = queue.of.iter().max_by_key(|(_, own)| own.standing.len()).map(|(whose, _)| *whose);
+            if let Some(whose) = whose {
+                queue.dismiss_oldest_of(whose);
+            }
         }
     }
 

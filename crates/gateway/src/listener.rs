@@ -4,6 +4,7 @@ use crate::config::{Limits, Listen};
 use crate::fault::Fault;
 use crate::party::{Parties, Party, Who};
 use crate::proxy;
+use crate::shares::network;
 use crate::strangers::{Stranger, Strangers};
 use crate::tls::{Refused, Served, TlsState};
 use arc_swap::ArcSwap;
@@ -41,7 +42,7 @@ pub struct About {
     pub source: Option<IpAddr>,
     /// Whether HTTP/2 was agreed on.
     pub is_http2: bool,
-    /// Its place among the strangers, until a caller is served on it.
+    /// Its place among the strangers, or the callers once one was served on it.
     pub(crate) stranger: Stranger,
     /// Where it comes from, as one of all who have connections, and the caller whose it is since.
     network: Arc<Party>,
@@ -59,18 +60,18 @@ impl About {
 
     /// A registered caller was recognised on it.
     pub(crate) fn is_callers(&self, tenant: &TenantId, caller: &CallerName) {
-        self.stranger.becomes_known();
-        self.becomes_whose(|| Some(Who::Caller(tenant.clone(), caller.clone())));
+        self.was_served(|| Some(Who::Caller(tenant.clone(), caller.clone())));
     }
 
-    /// It is the caller's from now on that was served on it first, if that one is known.
-    pub(crate) fn becomes_whose(&self, caller: impl FnOnce() -> Option<Who>) {
+    /// Somebody was served on it. It is the caller's from now on that was served on it first, if that one is known, and its network's if not.
+    pub(crate) fn was_served(&self, caller: impl FnOnce() -> Option<Who>) {
         if self.caller.get().is_none()
             && let Some(caller) = caller()
         {
             // Of several who come at once on one connection it is one's.
             let _is_anothers = self.caller.set(self.among.party(caller));
         }
+        self.stranger.becomes_known(self.party().number);
     }
 }
 
@@ -112,7 +113,7 @@ impl Listener {
             limits: limits.clone(),
             places: Arc::new(Semaphore::new(limits.connections)),
             addresses: Addresses::of(limits.connections_per_address),
-            strangers: Strangers::default(),
+            strangers: Strangers::of(limits.connections),
             parties: Arc::default(),
             count_noise,
             cut: watch::Sender::new(()),
@@ -192,27 +193,35 @@ impl Listener {
         let is_balancer = self.settings.proxy_protocol_from.contains(&address.ip().to_canonical());
         let tls = self.tls.current();
         let until = Instant::now() + Duration::from_secs(self.limits.handshake_seconds);
-        let count_noise = Arc::clone(&self.count_noise);
-        let count_displaced = Arc::clone(&self.count_noise);
         let stranger = self.strangers.join();
         let parties = Arc::clone(&self.parties);
+        let addresses = Arc::clone(&self.addresses);
         let leave = stranger.leave();
         let mut cut = self.cut.subscribe();
+        let count_noise = Arc::clone(&self.count_noise);
         tokio::spawn(async move {
+            let source = &Source::new(address.ip(), is_balancer);
+            let count = &|reason| count_noise(source.get(), reason);
             let served = async move {
-                match timeout_at(until, greet(stream, address, is_balancer, &tls)).await {
-                    Ok(Ok((stream, guarded, source))) => {
+                match timeout_at(until, greet(stream, source, &addresses, &tls)).await {
+                    Ok(Ok((stream, guarded, behind))) => {
+                        let source = source.get();
+                        let places = (places.0, behind.unwrap_or(places.1));
                         let about = about(&stream, (guarded, tls, source), (stranger, parties), places);
                         serve(Connection { stream, about }).await;
                         None
                     }
-                    Ok(Err(refused)) => {
+                    Ok(Err(Unwelcome::Crowded)) => {
+                        count("throttled");
+                        None
+                    }
+                    Ok(Err(Unwelcome::Refused(refused))) => {
                         tracing::debug!(error = %refused.error, peer = %address, "no handshake");
-                        count_noise(Some(address.ip()), "handshake");
+                        count("handshake");
                         Some((refused, stranger, places))
                     }
                     Err(_elapsed) => {
-                        count_noise(Some(address.ip()), "handshake-timeout");
+                        count("handshake-timeout");
                         None
                     }
                 }
@@ -220,7 +229,7 @@ impl Listener {
             let refused = tokio::select! {
                 refused = served => refused,
                 () = leave.notified() => {
-                    count_displaced(Some(address.ip()), "displaced");
+                    count("displaced");
                     None
                 }
                 // Of a listener that is gone nobody is cut: it has ended, and they finish.
@@ -239,20 +248,58 @@ impl Listener {
     }
 }
 
+/// Where a connection comes from. Behind a load balancer that is known once its header has come, and until then it is the balancer's.
+struct Source {
+    balancer: Option<IpAddr>,
+    said: OnceLock<Option<IpAddr>>,
+}
+
+impl Source {
+    fn new(address: IpAddr, is_balancer: bool) -> Self {
+        let address = Some(address.to_canonical());
+        match is_balancer {
+            true => Self { balancer: address, said: OnceLock::new() },
+            false => Self { balancer: None, said: OnceLock::from(address) },
+        }
+    }
+
+    fn get(&self) -> Option<IpAddr> {
+        self.said.get().copied().unwrap_or(self.balancer)
+    }
+}
+
+/// Why there is nobody to serve.
+enum Unwelcome {
+    /// Its network has all the connections that it may have.
+    Crowded,
+    Refused(Refused),
+}
+
+impl<E: Into<Refused>> From<E> for Unwelcome {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// Gives the place among those of its network too, of who comes through a load balancer.
 async fn greet(
     mut stream: TcpStream,
-    address: SocketAddr,
-    is_balancer: bool,
+    source: &Source,
+    addresses: &Arc<Addresses>,
     tls: &Served,
-) -> Result<(TlsStream<TcpStream>, Option<Box<str>>, Option<IpAddr>), Refused> {
+) -> Result<(TlsStream<TcpStream>, Option<Box<str>>, Option<AddressPlace>), Unwelcome> {
     stream.set_nodelay(true)?;
-    let source = if is_balancer {
-        read_proxy_header(&mut stream).await?.map(|peer| peer.ip())
-    } else {
-        Some(address.ip())
-    };
+    let mut behind = None;
+    if source.balancer.is_some() {
+        let said = read_proxy_header(&mut stream).await?.map(|peer| peer.ip().to_canonical());
+        let said = *source.said.get_or_init(|| said);
+        // A balancer's own connections are not counted.
+        if let Some(address) = said {
+            behind = Some(addresses.take(address).ok_or(Unwelcome::Crowded)?);
+        }
+    }
     let (stream, guarded) = tls.accept(stream).await?;
-    Ok((stream, guarded, source.map(|ip| ip.to_canonical())))
+    Ok((stream, guarded, behind))
 }
 
 /// Reads exactly the header: what follows it is TLS.
@@ -307,7 +354,7 @@ fn is_of_one_peer(error: &io::Error) -> bool {
     )
 }
 
-/// Connections, or whatever else one address is not to have too many of, by address.
+/// Connections, or whatever else one subscriber is not to have too many of, by network.
 pub(crate) struct Addresses {
     most: usize,
     counts: Mutex<HashMap<IpAddr, usize>>,
@@ -319,19 +366,20 @@ impl Addresses {
         Arc::new(Self { most, counts: Mutex::default() })
     }
 
-    /// A place, if one is left.
+    /// A place, if its network has one left.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressPlace> {
+        let network = network(address);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
+        let count = counts.entry(network).or_default();
         if *count >= self.most {
             return None;
         }
         *count = count.saturating_add(1);
-        Some(AddressPlace { of: Some((Arc::clone(self), address)) })
+        Some(AddressPlace { of: Some((Arc::clone(self), network)) })
     }
 }
 
-/// One address's place; given back when dropped.
+/// One network's place; given back when dropped.
 pub(crate) struct AddressPlace {
     of: Option<(Arc<Addresses>, IpAddr)>,
 }
@@ -345,12 +393,12 @@ impl AddressPlace {
 
 impl Drop for AddressPlace {
     fn drop(&mut self) {
-        let Some((addresses, address)) = self.of.take() else { return };
+        let Some((addresses, network)) = self.of.take() else { return };
         let mut counts = addresses.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&address) {
+        if let Some(count) = counts.get_mut(&network) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                counts.remove(&address);
+                counts.remove(&network);
             }
         }
     }

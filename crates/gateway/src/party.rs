@@ -19,14 +19,14 @@ pub(crate) enum Who {
 impl Who {
     /// Nobody in particular, from this address.
     pub(crate) fn from(source: Option<IpAddr>) -> Self {
-        Self::Network(network(source))
+        Self::Network(source.map(network))
     }
 }
 
 /// One of them, as long as it has a connection or something that came on one.
 #[derive(Debug)]
 pub(crate) struct Party {
-    /// No other one's.
+    /// No other one's, and never zero.
     pub(crate) number: u64,
     /// Bytes of bodies that it has among strangers' bodies, among callers' and among stop orders'.
     pub(crate) of_strangers: AtomicUsize,
@@ -52,7 +52,7 @@ pub(crate) struct Parties(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    next: u64,
+    last: u64,
     parties: HashMap<Who, Weak<Party>>,
 }
 
@@ -63,8 +63,8 @@ impl Parties {
         if let Some(party) = known.parties.get(&who).and_then(Weak::upgrade) {
             return party;
         }
-        let number = known.next;
-        known.next = number.wrapping_add(1);
+        known.last = known.last.wrapping_add(1).max(1);
+        let number = known.last;
         let party = Arc::new(Party {
             number,
             of_strangers: AtomicUsize::new(0),

@@ -198,6 +198,7 @@ mod tests {
             tenant: tenant.clone(),
             record: Arc::new(record),
             authentication: Authentication::Gateway,
+            own: None,
         };
         // What does not go by a desk is done with the first poll.
         let reading = Arc::clone(&policies.reading.place).try_acquire_owned().unwrap();

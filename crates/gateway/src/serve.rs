@@ -322,6 +322,9 @@ pub(crate) async fn serve(
     let (scrub, space) = (scrub::Findings::default(), Space::default());
     let metrics = Metrics::new(&stages, outside.figures(), &scrub);
     let recorded = law.recorded_generation();
+    if roster.is_some() {
+        directory.keep_mark_ready();
+    }
     let alive = Arc::new(Semaphore::new(usize::try_from(ALL_ALIVE).unwrap_or(Semaphore::MAX_PERMITS)));
     let gateway = Arc::new(Gateway {
         law,

@@ -208,7 +208,8 @@ impl Space {
     }
 }
 
-fn free(directory: &Directory) -> Option<u64> {
+/// Bytes that can still be written on the directory's disk.
+pub(crate) fn free(directory: &Directory) -> Option<u64> {
     let disk = rustix::fs::statvfs(directory.path()).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -399,6 +399,10 @@ impl<T: AuditLog> AuditLog for Seen<T> {
         Ok((value, Waiting { ticket, begin, span: span(Stage::Record), latencies: self.latencies.clone() }))
     }
 
+    fn is_empty(&self, log: &T::Handle) -> bool {
+        self.inner.is_empty(log)
+    }
+
     fn attest(&self, log: &T::Handle, statement: &Statement) -> Result<SignedReceipt, Error> {
         self.inner.attest(log, statement)
     }

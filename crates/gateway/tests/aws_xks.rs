@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use support::api::{T, base64, bytes};
 use support::authority::{Authority, Leaf};
-use support::peer::Peer;
+use support::peer::{PATIENCE, Peer};
 use support::xks::{Kms, decrypt, encrypt, gateway, now, said, table};
 use support::{Answer, in_time, log, trust};
 use tokio::io::AsyncWriteExt as _;
@@ -608,6 +608,38 @@ async fn a_key_does_what_the_store_has_it_for() {
             (&json!("refused"), &json!(support::xks::ARN))
         );
     }
+}
+
+/// A stop works before it stands in the key's record, and so where that cannot be written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_disabled_from_the_moment_of_a_stop_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (gateway, mut api) = gateway(&data, vec![table("/acme", "aws")]).await;
+    api.create(&json!({"name": "payroll", "algorithm": GCM})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let mut peer = gateway.stranger().await;
+    let metadata = json!({"requestMetadata": said("DescribeKey")});
+    let status = async |peer: &mut Peer| {
+        let answer = kms.ask(peer, "keys/payroll/metadata", &metadata).await;
+        match answer.status {
+            200 => answer.text("keyStatus"),
+            // The order came while it was being answered.
+            _ => answer.expect(400).text("errorName"),
+        }
+    };
+    assert_eq!(status(&mut peer).await, "ENABLED");
+    let state = rusqlite::Connection::open(data.join("state/holdfast.db")).unwrap();
+    state.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let suspended = tokio::spawn(async move {
+        api.post(&format!("{T}/keys/payroll/suspend"), &json!({})).await.expect(200);
+    });
+    let disabled = async { while status(&mut peer).await != "DISABLED" {} };
+    tokio::time::timeout(PATIENCE, disabled).await.expect("the stop is in force");
+    state.execute_batch("ROLLBACK").unwrap();
+    suspended.await.unwrap();
+    assert_eq!(status(&mut peer).await, "DISABLED");
+    gateway.running.shut_down().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,25 +4,11 @@
 
 mod support;
 
-use holdfast_gateway::config::Config;
 use serde_json::json;
-use std::net::IpAddr;
-use std::path::Path;
 use support::api::T;
+use support::balancer::{behind, from};
 use support::peer::{Peer, Settings};
 use support::{Dev, dev_with, settings, trust};
-
-/// Behind a balancer that says where everybody comes from.
-fn behind(directory: &Path) -> Config {
-    let mut config = settings(&directory.join("data"));
-    config.listen.proxy_protocol_from = vec![IpAddr::from([127, 0, 0, 1])];
-    config
-}
-
-async fn from(gateway: &Dev, network: &str, who: &Settings) -> Peer {
-    let greeting = format!("PROXY TCP4 {network} 127.0.0.1 4711 8443\r\n");
-    Peer::connect_after(gateway.running.address, who, greeting.as_bytes()).await.unwrap()
-}
 
 fn developer(gateway: &Dev) -> Settings {
     trust(&gateway.directory).token(&gateway.environment["HOLDFAST_TOKEN"])

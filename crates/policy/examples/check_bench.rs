@@ -50,6 +50,7 @@ fn main() {
         tenant: "acme".parse().unwrap(),
         record: Arc::clone(&callers[0]),
         authentication: Authentication::Gateway,
+        own: None,
     };
     let numbers: Vec<usize> = std::env::args().skip(1).map(|text| text.parse().unwrap()).collect();
     let numbers = if numbers.is_empty() { vec![1_000, 10_000, 20_000] } else { numbers };

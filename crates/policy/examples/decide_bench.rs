@@ -53,7 +53,12 @@ fn main() {
         tokens: vec![],
         suspended: false,
     });
-    let caller = Caller { tenant: "acme".parse().unwrap(), record, authentication: Authentication::Gateway };
+    let caller = Caller {
+        tenant: "acme".parse().unwrap(),
+        record,
+        authentication: Authentication::Gateway,
+        own: None,
+    };
     let group = r#"@id("a") permit (principal in Holdfast::Group::"payroll", action in Holdfast::Action::"use", resource);"#;
     let label = r#"@id("a") permit (principal in Holdfast::Group::"payroll", action in Holdfast::Action::"use", resource) when { resource.hasTag("team") && resource.getTag("team") == "payroll" };"#;
     let context = r#"@id("a") permit (principal in Holdfast::Group::"payroll", action in Holdfast::Action::"use", resource) when { context.encryption.hasTag("purpose") && context.encryption.getTag("purpose") == "x" };"#;

@@ -193,7 +193,12 @@ impl Case {
         };
         Ok(Self {
             name,
-            caller: Caller { tenant: prepared.tenant.clone(), record: Arc::new(record), authentication },
+            caller: Caller {
+                tenant: prepared.tenant.clone(),
+                record: Arc::new(record),
+                authentication,
+                own: None,
+            },
             action,
             about: subject(prepared, action, &row)?,
             context: pairs(&row.context)?,

@@ -362,7 +362,7 @@ mod tests {
             suspended: false,
         };
         let authentication = Authentication::Gateway;
-        Caller { tenant: "acme".parse().unwrap(), record: Arc::new(record), authentication }
+        Caller { tenant: "acme".parse().unwrap(), record: Arc::new(record), authentication, own: None }
     }
 
     fn question<'a>(caller: &'a Caller, action: Action, resource: Resource<'a>) -> Question<'a> {

@@ -301,7 +301,7 @@ proptest! {
             } else {
                 Authentication::Gateway
             };
-            let caller = Caller { tenant: tenant(), record: Arc::clone(&records[ask.caller]), authentication };
+            let caller = Caller { tenant: tenant(), record: Arc::clone(&records[ask.caller]), authentication, own: None };
             let name: KeyName = format!("k{}", ask.key).parse().unwrap();
             let mut labels = vec![];
             if let Some(team) = ask.team {

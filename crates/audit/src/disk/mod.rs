@@ -4,8 +4,10 @@
 //! - What was written to a file MUST survive a loss of power once [`File::sync_data`] said `Ok`, its length
 //!   included. Before that any part of it may be lost, in any order.
 //! - A name made, renamed or removed MUST survive once [`Disk::sync_dir`] of its directory said `Ok`.
-//! - After a failed sync nothing is known of the bytes written since the one before. The caller MUST NOT try again
-//!   and believe the answer.
+//! - After a failed sync of a file nothing is known of the bytes written since the one before. The caller MUST NOT try
+//!   again and believe the answer.
+//! - After a failed sync of a directory its changes may be lost, the later ones first, until another one said `Ok`: that
+//!   one covers them all. A file system that could not keep to this, its journal having failed, takes no changes any more.
 
 mod real;
 pub mod sim;

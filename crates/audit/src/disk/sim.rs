@@ -50,8 +50,19 @@ struct State {
     operations: u64,
     syncs: u64,
     power_off_at: Option<u64>,
-    fail_sync: Option<PathBuf>,
-    fail_write: Option<PathBuf>,
+    /// What is to fail, and below which path.
+    faults: Vec<(Fault, PathBuf)>,
+    /// How many did.
+    failed: u64,
+}
+
+/// A call that can be made to fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Write,
+    Sync,
+    SyncDir,
+    Removal,
 }
 
 fn apply(names: &mut Names, change: &Change) {
@@ -95,6 +106,20 @@ impl State {
         }
         self.operations += 1;
         Ok(())
+    }
+
+    /// Fails once where that was asked for.
+    fn trip(&mut self, fault: Fault, path: &Path) -> io::Result<()> {
+        let is_it = |(of, below): &(Fault, PathBuf)| *of == fault && path.starts_with(below);
+        let Some(at) = self.faults.iter().position(is_it) else { return Ok(()) };
+        self.faults.remove(at);
+        self.failed += 1;
+        let what = match fault {
+            Fault::Write => "write",
+            Fault::Sync | Fault::SyncDir => "sync",
+            Fault::Removal => "removal",
+        };
+        Err(io::Error::other(format!("simulated {what} error")))
     }
 
     fn change(&mut self, change: Change) -> io::Result<()> {
@@ -173,8 +198,8 @@ impl SimDisk {
             operations: 0,
             syncs: 0,
             power_off_at: None,
-            fail_sync: None,
-            fail_write: None,
+            faults: Vec::new(),
+            failed: 0,
         })))
     }
 
@@ -228,6 +253,12 @@ impl SimDisk {
         self.lock().syncs
     }
 
+    /// Whether nothing that changed in a directory can be lost any more.
+    #[must_use]
+    pub fn is_durable(&self, dir: &Path) -> bool {
+        self.lock().changes.get(dir).is_none_or(Vec::is_empty)
+    }
+
     /// Bounds the disk: no file grows when this many bytes are in use.
     pub fn set_capacity(&self, bytes: u64) {
         self.lock().capacity = bytes;
@@ -241,12 +272,32 @@ impl SimDisk {
 
     /// Makes the next sync of a file below this path fail, once, and forgets what it should have kept.
     pub fn fail_next_sync(&self, below: &Path) {
-        self.lock().fail_sync = Some(below.to_path_buf());
+        self.fail(Fault::Sync, below);
+    }
+
+    /// Makes the next sync of a directory at or below this path fail, once. What changed in it may be lost until a later one succeeds.
+    pub fn fail_next_sync_dir(&self, below: &Path) {
+        self.fail(Fault::SyncDir, below);
+    }
+
+    /// Makes the next removal of a file below this path fail, once.
+    pub fn fail_next_removal(&self, below: &Path) {
+        self.fail(Fault::Removal, below);
     }
 
     /// Makes the next write to a file below this path fail, once.
     pub fn fail_next_write(&self, below: &Path) {
-        self.lock().fail_write = Some(below.to_path_buf());
+        self.fail(Fault::Write, below);
+    }
+
+    fn fail(&self, fault: Fault, below: &Path) {
+        self.lock().faults.push((fault, below.to_path_buf()));
+    }
+
+    /// How many calls have failed because that was asked for.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.lock().failed
     }
 
     /// Turns one bit of a file, durably, as a failing medium does.
@@ -330,6 +381,7 @@ impl Disk for SimDisk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.file(path)?;
+        state.trip(Fault::Removal, path)?;
         state.change(Change::Unlink(path.to_path_buf()))
     }
 
@@ -344,6 +396,7 @@ impl Disk for SimDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.tick()?;
+        state.trip(Fault::SyncDir, path)?;
         for change in state.changes.remove(path).unwrap_or_default() {
             apply(&mut state.durable, &change);
         }
@@ -374,10 +427,7 @@ impl File for SimFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
-        if state.fail_write.as_ref().is_some_and(|below| self.path.starts_with(below)) {
-            state.fail_write = None;
-            return Err(io::Error::other("simulated write error"));
-        }
+        state.trip(Fault::Write, &self.path)?;
         state.write(self.inode, bytes, offset)
     }
 
@@ -385,13 +435,12 @@ impl File for SimFile {
         let mut state = self.disk.lock();
         state.tick()?;
         state.syncs += 1;
-        let fails = state.fail_sync.as_ref().is_some_and(|below| self.path.starts_with(below));
-        let Some(file) = state.files.get_mut(self.inode) else { return Ok(()) };
-        if fails {
+        let tripped = state.trip(Fault::Sync, &self.path);
+        let Some(file) = state.files.get_mut(self.inode) else { return tripped };
+        if tripped.is_err() {
             // As Linux does: the pages count as clean, and their bytes never arrive.
             file.dirty.clear();
-            state.fail_sync = None;
-            return Err(io::Error::other("simulated sync error"));
+            return tripped;
         }
         let Inode { now, durable, dirty } = file;
         std::mem::take(dirty).into_iter().for_each(|sector| copy_sector(now, durable, sector));

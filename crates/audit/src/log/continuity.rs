@@ -57,6 +57,17 @@ impl Log {
         Ok(if edge.root() == known.root { Continuity::Continues } else { Continuity::Differs })
     }
 
+    /// Whether there is anything of a log: a checkpoint, be it over nothing, or entries in the write-ahead file. Works before the log is
+    /// registered, which makes one where there is nothing. Reads the disk.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if its checkpoint can't be read.
+    pub fn is_begun(&self, id: &LogId) -> Result<bool, Refusal> {
+        let is_found = self.found.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id);
+        let files = self.files(id);
+        Ok(is_found || files.read_if_there(&files.checkpoint_path())?.is_some())
+    }
+
     /// The index that a log's next entry gets, registered or not.
     ///
     /// # Errors
@@ -69,6 +80,11 @@ impl Log {
             self.found.lock().unwrap_or_else(PoisonError::into_inner).get(id).map(|found| found.next());
         let (size, _) = published(&self.files(id))?;
         Ok(found.unwrap_or(0).max(size))
+    }
+
+    /// Whether a registered log has no entry, waiting ones included.
+    pub fn is_empty(&self, id: &LogId) -> bool {
+        self.shared.sequencer().logs.get(id).is_some_and(|next| *next == 0)
     }
 
     fn files(&self, id: &LogId) -> LogFiles {

@@ -20,7 +20,7 @@ pub(super) fn start(shared: &Arc<Shared>, previous: u32, tiler: Tiler) -> io::Re
     let named = |name: &str| Builder::new().name(name.to_owned());
     Ok(vec![
         named("audit-writer").spawn(move || Writer { shared: &writer, file, segment, previous }.run())?,
-        named("audit-keeper").spawn(move || keep(&keeper))?,
+        named("audit-keeper").spawn(move || Keeper { shared: &keeper, named: None }.run())?,
         named("audit-tiler").spawn(move || tiler.run(|segment| free(&tiling, segment)))?,
     ])
 }
@@ -95,63 +95,128 @@ impl Writer<'_> {
 
 /// What the keeper does next.
 enum Chore {
-    Recycle { from: u64, to: u64 },
+    Recycle {
+        from: u64,
+        to: u64,
+    },
     Create(u64),
+    /// Makes the name durable that this one has got.
+    Settle(u64),
     Remove(u64),
 }
 
-fn chore(sequencer: &mut Sequencer) -> Option<Chore> {
-    if sequencer.spare.is_none() {
-        let next = sequencer.last_segment + 1;
-        return Some(match sequencer.free.pop_front() {
-            Some(from) => Chore::Recycle { from, to: next },
-            None => Chore::Create(next),
-        });
-    }
-    if sequencer.free.len() > KEPT_FREE {
-        return sequencer.free.pop_front().map(Chore::Remove);
-    }
-    None
+/// Has a spare segment ready and removes those too many. Free ones go oldest first, used again or removed: one that a loss of
+/// power brings back then stands before all that are in use, without a gap, and is read as what it was.
+struct Keeper<'a> {
+    shared: &'a Shared,
+    /// The next segment, once it has its name.
+    named: Option<u64>,
 }
 
-/// Has a spare segment ready and removes those too many.
-fn keep(shared: &Shared) {
-    let segments = &shared.segments;
-    let wait = |sequencer: MutexGuard<'_, Sequencer>| {
-        drop(shared.keeper_wake.wait(sequencer).unwrap_or_else(PoisonError::into_inner));
-    };
-    loop {
-        let mut sequencer = shared.sequencer();
-        if sequencer.closing {
-            return;
-        }
-        let Some(chore) = chore(&mut sequencer) else {
-            wait(sequencer);
-            continue;
-        };
-        drop(sequencer);
-        let (done, ready) = match chore {
-            Chore::Recycle { from, to } => (segments.recycle(from, to), Some(to)),
-            Chore::Create(number) => (segments.create(number), Some(number)),
-            Chore::Remove(number) => (segments.remove(number), None),
-        };
-        let mut sequencer = shared.sequencer();
-        match (done, ready) {
-            (Ok(()), Some(number)) => {
-                (sequencer.spare, sequencer.last_segment) = (Some(number), number);
-                sequencer.full = None;
-            }
-            (Ok(()), None) => {}
-            (Err(error), _) => {
+impl Keeper<'_> {
+    fn run(mut self) {
+        while let Some(chore) = self.next() {
+            let made = match chore {
+                Chore::Recycle { from, to } => self.recycle(from, to),
+                Chore::Create(number) => self.create(number),
+                Chore::Settle(number) => self.settle(number),
+                Chore::Remove(number) => {
+                    self.remove(number);
+                    continue;
+                }
+            };
+            if let Err(error) = made {
                 tracing::warn!(%error, "no audit segment can be made ready");
+                let mut sequencer = self.shared.sequencer();
                 sequencer.full = Some(Arc::from(error.to_string()));
-                if let Chore::Recycle { from, .. } | Chore::Remove(from) = chore {
-                    sequencer.free.push_front(from);
-                }
-                if !sequencer.closing {
-                    drop(shared.keeper_wake.wait_timeout(sequencer, shared.retry_interval));
-                }
+                self.pause(sequencer);
             }
+        }
+    }
+
+    /// Waits for something to do; nothing once the log closes.
+    fn next(&self) -> Option<Chore> {
+        let mut sequencer = self.shared.sequencer();
+        while !sequencer.closing {
+            if let Some(chore) = self.chore(&mut sequencer) {
+                return Some(chore);
+            }
+            sequencer = self.shared.keeper_wake.wait(sequencer).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    fn chore(&self, sequencer: &mut Sequencer) -> Option<Chore> {
+        if let Some(number) = self.named {
+            return Some(Chore::Settle(number));
+        }
+        if sequencer.spare.is_none() {
+            let next = sequencer.last_segment + 1;
+            return Some(match sequencer.free.pop_front() {
+                Some(from) => Chore::Recycle { from, to: next },
+                None => Chore::Create(next),
+            });
+        }
+        if sequencer.free.len() > KEPT_FREE {
+            return sequencer.free.pop_front().map(Chore::Remove);
+        }
+        None
+    }
+
+    fn recycle(&mut self, from: u64, to: u64) -> io::Result<()> {
+        match self.shared.segments.recycle(from, to) {
+            Ok(()) => self.named = Some(to),
+            // Gone, whoever took it: then the next one, or a new one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(%error, "an audit segment can't be used again; another is made");
+                self.shared.sequencer().free.push_front(from);
+                return self.create(to);
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, number: u64) -> io::Result<()> {
+        self.shared.segments.create(number)?;
+        self.named = Some(number);
+        Ok(())
+    }
+
+    /// From here on batches may stand there. What fails leaves the name as it is: only the sync is to be tried again.
+    fn settle(&mut self, number: u64) -> io::Result<()> {
+        self.shared.segments.sync()?;
+        self.named = None;
+        let mut sequencer = self.shared.sequencer();
+        (sequencer.spare, sequencer.last_segment) = (Some(number), number);
+        sequencer.full = None;
+        Ok(())
+    }
+
+    /// What fails here keeps nobody from writing, and is tried again before anything else goes.
+    fn remove(&self, number: u64) {
+        let segments = &self.shared.segments;
+        let failed = match segments.remove(number) {
+            // Where it isn't durable it may come back, and is removed after the next start.
+            Ok(()) => segments.sync().err(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                self.shared.sequencer().free.push_front(number);
+                Some(error)
+            }
+        };
+        if let Some(error) = failed {
+            tracing::warn!(%error, segment = number, "an audit segment too many can't be removed");
+            let sequencer = self.shared.sequencer();
+            if sequencer.spare.is_some() {
+                self.pause(sequencer);
+            }
+        }
+    }
+
+    fn pause(&self, sequencer: MutexGuard<'_, Sequencer>) {
+        if !sequencer.closing {
+            drop(self.shared.keeper_wake.wait_timeout(sequencer, self.shared.retry_interval));
         }
     }
 }

@@ -75,7 +75,8 @@ enum At {
 pub(crate) fn recover(segments: &Segments) -> Result<Found, Refusal> {
     let mut numbers = segments.list()?;
     if numbers.is_empty() {
-        segments.create(0).map_err(|error| Refusal::io(&segments.path(0), error))?;
+        let made = segments.create(0).and_then(|()| segments.sync());
+        made.map_err(|error| Refusal::io(&segments.path(0), error))?;
         numbers.push(0);
     }
     let mut scan = Scan::new(segments, Access::Write);
@@ -287,8 +288,7 @@ impl<'a> Scan<'a> {
         if let Some((number, offset, len)) = self.last {
             self.rewrite(number, offset, len, false)?;
         }
-        let dir = &self.segments.dir;
-        self.segments.disk.sync_dir(dir).map_err(|error| Refusal::io(dir, error))
+        self.segments.sync().map_err(|error| Refusal::io(&self.segments.dir, error))
     }
 
     fn rewrite(&mut self, number: u64, offset: u64, len: u64, zeros: bool) -> Result<(), Refusal> {

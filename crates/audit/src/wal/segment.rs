@@ -57,7 +57,7 @@ impl Segments {
         self.disk.open(&self.path(number), access)
     }
 
-    /// Makes a segment of zeros that is wholly on disk, its name included.
+    /// Makes a segment of zeros that is wholly on disk, but for its name.
     pub(crate) fn create(&self, number: u64) -> io::Result<()> {
         let path = self.path(number);
         let temporary = path.with_extension("wal.tmp");
@@ -74,19 +74,21 @@ impl Segments {
         file.allocate(self.len)?;
         file.sync_data()?;
         drop(file);
-        self.disk.rename(temporary, path)?;
-        self.disk.sync_dir(&self.dir)
+        self.disk.rename(temporary, path)
     }
 
     /// Gives a segment that is no longer needed a new number. Its batches keep the old one, by which they are known
     /// to be over.
     pub(crate) fn recycle(&self, from: u64, to: u64) -> io::Result<()> {
-        self.disk.rename(&self.path(from), &self.path(to))?;
-        self.disk.sync_dir(&self.dir)
+        self.disk.rename(&self.path(from), &self.path(to))
     }
 
     pub(crate) fn remove(&self, number: u64) -> io::Result<()> {
-        self.disk.remove_file(&self.path(number))?;
+        self.disk.remove_file(&self.path(number))
+    }
+
+    /// Makes the names durable that were made, changed or removed.
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.disk.sync_dir(&self.dir)
     }
 }

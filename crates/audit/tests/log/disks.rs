@@ -1,10 +1,12 @@
 //! Full and failing disks.
 
 use crate::common::*;
+use holdfast_audit::disk::Disk as _;
 use holdfast_audit::disk::sim::SimDisk;
 use holdfast_audit::verify::{Trusted, verify_on};
 use holdfast_audit::{AppendError, Config, Log, Mark, Priority, WalHealth};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,6 +195,119 @@ fn a_tree_that_is_read_again_must_lead_to_the_root_that_was_signed() {
     log.close().unwrap();
     let verified = verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ());
     assert_eq!(verified.unwrap().checkpoint.size, 256 + 4);
+}
+
+fn segments(disk: &SimDisk) -> usize {
+    disk.files().keys().filter(|path| path.starts_with("/wal")).count()
+}
+
+/// A log that fills its one segment; a spare one is ready and two are there to be used again.
+fn with_free_segments(disk: &SimDisk, retry_interval: Duration) -> Log {
+    let config = Config { retry_interval, ..config(root()) };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), config).unwrap();
+    log.register(&id("a"), signer("a")).unwrap();
+    let are_ready = |n: usize| until("segments are ready", || segments(disk) == n && is_durable(disk));
+    append_as(&log, "a", Mark::Intent([1; 16])).wait_blocking().unwrap();
+    while log.health().segments < 4 {
+        append(&log, "a").wait_blocking().unwrap();
+    }
+    are_ready(5);
+    append_as(&log, "a", Mark::Outcome { op: [1; 16], state: None }).wait_blocking().unwrap();
+    log.flush_tree(&id("a")).unwrap();
+    are_ready(4);
+    log
+}
+
+fn is_durable(disk: &SimDisk) -> bool {
+    disk.is_durable(Path::new("/wal"))
+}
+
+fn first_segment(disk: &SimDisk) -> PathBuf {
+    disk.files().into_keys().find(|path| path.starts_with("/wal")).unwrap()
+}
+
+/// The name has changed and may change back. Tried again, it is neither looked for under its old name nor given up.
+#[test]
+fn a_segment_whose_new_name_is_not_durable_at_once_becomes_the_next_one_all_the_same() {
+    let disk = SimDisk::new();
+    let log = with_free_segments(&disk, Duration::from_millis(20));
+    let oldest = first_segment(&disk);
+    disk.fail_next_sync_dir(Path::new("/wal"));
+    while disk.failed() == 0 {
+        append(&log, "a").wait_blocking().unwrap();
+    }
+    assert!(!disk.files().contains_key(&oldest));
+    until("the new name is durable", || is_durable(&disk));
+    assert_eq!(segments(&disk), 4, "that one, and no other beside it");
+    appended(&log, "a", 1000);
+    assert!(matches!(log.health().wal, WalHealth::Writing));
+    log.close().unwrap();
+}
+
+#[test]
+fn power_that_goes_while_a_segment_s_new_name_is_not_durable_takes_nothing_with_it() {
+    let disk = SimDisk::new();
+    let log = with_free_segments(&disk, Duration::from_secs(3600));
+    (0..100).for_each(|_| disk.fail_next_sync_dir(Path::new("/wal")));
+    let mut last = 0;
+    loop {
+        assert!(last < 1000, "nothing is written to a segment that may lose its name");
+        match log.append(&id("a"), Priority::Ordinary, Mark::Plain, |to| to.push(b"x")) {
+            Ok((_, ticket)) => last = ticket.wait_blocking().unwrap().index,
+            Err(AppendError::Overloaded) => std::thread::yield_now(),
+            Err(AppendError::Full(_)) => break,
+            Err(refused) => panic!("{refused}"),
+        }
+    }
+    let mut found = BTreeSet::new();
+    for seed in 0..20 {
+        let after = disk.after_power_loss(seed);
+        found.insert(first_segment(&after));
+        let (log, _) = open_with(&after, &["a"]).unwrap();
+        assert!(append(&log, "a").wait_blocking().unwrap().index > last);
+        appended(&log, "a", 500);
+        log.close().unwrap();
+        let (log, _) = open_with(&after, &["a"]).unwrap();
+        log.close().unwrap();
+    }
+    assert_eq!(found.len(), 2, "under its old name and its new one");
+}
+
+/// What is not needed and can't be removed keeps nobody from writing.
+#[test]
+fn a_segment_too_many_that_cannot_be_removed_makes_no_disk_full() {
+    let disk = SimDisk::new();
+    let config = Config { retry_interval: Duration::from_secs(3600), ..config(root()) };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), config).unwrap();
+    log.register(&id("a"), signer("a")).unwrap();
+    append_as(&log, "a", Mark::Intent([1; 16])).wait_blocking().unwrap();
+    while log.health().segments < 8 {
+        append(&log, "a").wait_blocking().unwrap();
+    }
+    until("the spare segment is there", || segments(&disk) == 9 && is_durable(&disk));
+    disk.fail_next_removal(Path::new("/wal"));
+    append_as(&log, "a", Mark::Outcome { op: [1; 16], state: None }).wait_blocking().unwrap();
+    log.flush_tree(&id("a")).unwrap();
+    until("a removal has failed", || disk.failed() == 1);
+    let health = log.health();
+    assert!(matches!(health.wal, WalHealth::Writing), "{health:?}");
+    // It is the oldest one, and goes before all others.
+    while segments(&disk) > 5 {
+        append(&log, "a").wait_blocking().unwrap();
+    }
+    assert!(matches!(log.health().wal, WalHealth::Writing));
+    log.close().unwrap();
+    open_with(&disk, &["a"]).unwrap().0.close().unwrap();
+}
+
+#[test]
+fn a_segment_that_is_gone_when_it_is_to_be_used_again_is_made_anew() {
+    let disk = SimDisk::new();
+    let log = with_free_segments(&disk, Duration::from_secs(3600));
+    disk.remove_file(&first_segment(&disk)).unwrap();
+    appended(&log, "a", 1000);
+    assert!(matches!(log.health().wal, WalHealth::Writing));
+    log.close().unwrap();
 }
 
 #[test]

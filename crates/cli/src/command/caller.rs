@@ -28,6 +28,9 @@ pub(crate) enum CallerCommand {
     /// Let a caller call again
     Resume(Named),
     /// Remove a caller for ever
+    ///
+    /// Whoever was registered by an issuer's subject comes in by the same tokens as the caller that is anybody of that issuer, where there is one. To keep them out,
+    /// suspend them instead.
     Remove(Named),
     Token(Token),
     SigningToken(SigningToken),

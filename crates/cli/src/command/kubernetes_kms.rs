@@ -3,6 +3,7 @@
 use super::serve::{Signals, Systemd, log_to_stderr};
 use crate::app::App;
 use crate::failure::Failure;
+use crate::kubernetes::clock::since_boot;
 use crate::kubernetes::look::keep_looking;
 use crate::kubernetes::metrics;
 use crate::kubernetes::plugin::Plugin;
@@ -110,6 +111,7 @@ impl KubernetesKms {
             };
             tokio::select! {
                 () = signals.wait(|| dial(app).map(|gateway| { plugin.go_by(gateway); plugin.look.notify_one(); }), &systemd) => {}
+                never = plugin.leases.keep_swept(since_boot) => match never {},
                 never = keep_looking(&plugin, refresh, again, |standing| tell(&plugin, standing, &systemd)) => match never {},
             }
             systemd.tell("STOPPING=1");

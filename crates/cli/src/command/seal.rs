@@ -54,7 +54,9 @@ impl SealGateway {
             true => app.printer.record(&done)?,
             false => app.printer.line(&format!("sealed by order of {}", done.custodian.0))?,
         }
-        if done.durability.0 != holdfast_core::command::Durability::Durable {
+        if let Some(remedy) = &done.remedy {
+            note(remedy);
+        } else if done.durability.0 != holdfast_core::command::Durability::Durable {
             note("the log could not take the order yet: it is recorded when the gateway is opened again");
         }
         note("nothing leaves the gateway any more; its custodians open it again with `holdfast unseal`");

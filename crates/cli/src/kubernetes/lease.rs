@@ -8,11 +8,16 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use holdfast_sdk::Secret;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 /// How many are kept: an API server has a seed for each start of each of them, and for each version of the key.
 const MOST: usize = 1024;
+/// When to look at the clock of leases again at the latest: while the machine sleeps it goes on, and what waits here does not.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a lease is found by: the hash of the ciphertext and of the `key_id` that came with it, so that only both together find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,12 +46,16 @@ pub(crate) struct Asked {
 pub(crate) struct Leases {
     lease: Duration,
     kept: Mutex<Kept>,
+    /// Says that one ends sooner than is waited for.
+    sooner: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     generation: u64,
     seeds: HashMap<Name, Lease>,
+    /// What the next end was when it was looked for last.
+    next: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -58,7 +67,7 @@ struct Lease {
 impl Leases {
     /// With the time that each one has; of none nothing is kept.
     pub(crate) fn new(lease: Duration) -> Self {
-        Self { lease, kept: Mutex::default() }
+        Self { lease, kept: Mutex::default(), sooner: Notify::new() }
     }
 
     /// The time that each one has.
@@ -81,8 +90,12 @@ impl Leases {
             let oldest = kept.seeds.iter().min_by_key(|(_, lease)| lease.until).map(|(name, _)| *name);
             oldest.and_then(|name| kept.seeds.remove(&name));
         }
-        let lease = Lease { seed: Arc::new(Secret::from(seed)), until: asked.at.saturating_add(self.lease) };
-        kept.seeds.insert(name, lease);
+        let until = asked.at.saturating_add(self.lease);
+        kept.seeds.insert(name, Lease { seed: Arc::new(Secret::from(seed)), until });
+        if kept.next.is_none_or(|next| until < next) {
+            kept.next = Some(until);
+            self.sooner.notify_one();
+        }
     }
 
     /// A seed whose lease has not ended.
@@ -91,9 +104,9 @@ impl Leases {
         kept.seeds.get(name).filter(|lease| now < lease.until).map(|lease| Arc::clone(&lease.seed))
     }
 
-    /// How many have not ended.
-    pub(crate) fn count(&self, now: Duration) -> usize {
-        self.kept().seeds.values().filter(|lease| now < lease.until).count()
+    /// How many are in memory.
+    pub(crate) fn count(&self) -> usize {
+        self.kept().seeds.len()
     }
 
     /// Wipes one, as its seed has been refused.
@@ -101,9 +114,26 @@ impl Leases {
         self.kept().seeds.remove(name);
     }
 
-    /// Wipes those that have ended.
-    pub(crate) fn sweep(&self, now: Duration) {
-        self.kept().seeds.retain(|_, lease| now < lease.until);
+    /// Wipes those that have ended, and gives when the next one ends.
+    fn sweep(&self, now: Duration) -> Option<Duration> {
+        let mut kept = self.kept();
+        kept.seeds.retain(|_, lease| now < lease.until);
+        kept.next = kept.seeds.values().map(|lease| lease.until).min();
+        kept.next
+    }
+
+    /// Wipes each one when it ends, for ever; `now` is the clock of leases.
+    pub(crate) async fn keep_swept(&self, now: impl Fn() -> Duration) -> Infallible {
+        loop {
+            let Some(next) = self.sweep(now()) else {
+                self.sooner.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = sleep(next.saturating_sub(now()).min(LOOK_AGAIN)) => {}
+                () = self.sooner.notified() => {}
+            }
+        }
     }
 
     /// Wipes all of them, and has what is under way keep nothing. Gives how many there were.
@@ -124,6 +154,8 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+    use tokio::time::{Instant, sleep_until};
 
     const LEASE: Duration = Duration::from_secs(10);
 
@@ -150,6 +182,60 @@ mod tests {
         assert_eq!(leases.kept().seeds.len(), 1);
         leases.sweep(at(115));
         assert_eq!(leases.kept().seeds.len(), 0, "it is wiped");
+    }
+
+    /// Each at its own end, also one that was asked for first and answered last; and nothing is done meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn each_is_wiped_when_it_ends() {
+        let leases = Leases::new(LEASE);
+        let (begun, read) = (Instant::now(), Cell::new(0));
+        let now = || {
+            read.set(read.get() + 1);
+            begun.elapsed()
+        };
+        let after = |seconds| sleep_until(begun + at(seconds) + Duration::from_millis(10));
+        let story = async {
+            after(100).await;
+            assert_eq!(read.get(), 1, "while there is none it waits for one");
+            let first = leases.asked(at(100));
+            leases.keep(name(2), leases.asked(at(102)), b"seed");
+            leases.keep(name(3), leases.asked(at(104)), b"seed");
+            after(105).await;
+            leases.keep(name(1), first, b"seed");
+            for (seconds, left) in [(109, 3), (110, 2), (112, 1), (114, 0)] {
+                after(seconds).await;
+                assert_eq!(leases.count(), left, "after {seconds} seconds");
+            }
+            after(200).await;
+            leases.keep(name(1), leases.asked(at(200)), b"seed");
+            after(209).await;
+            assert_eq!(leases.count(), 1);
+            after(210).await;
+            assert_eq!(leases.count(), 0);
+        };
+        tokio::select! {
+            never = leases.keep_swept(now) => match never {},
+            () = story => {}
+        }
+        assert!(read.get() < 40, "the clock was read {} times", read.get());
+    }
+
+    /// The clock of leases goes on while the machine sleeps.
+    #[tokio::test(start_paused = true)]
+    async fn what_has_ended_while_the_machine_slept_is_wiped_soon() {
+        let leases = Leases::new(at(3600));
+        let (begun, slept) = (Instant::now(), Cell::new(Duration::ZERO));
+        leases.keep(name(1), leases.asked(at(0)), b"seed");
+        let story = async {
+            sleep(at(1)).await;
+            slept.set(at(3600));
+            sleep(LOOK_AGAIN).await;
+            assert_eq!(leases.count(), 0);
+        };
+        tokio::select! {
+            never = leases.keep_swept(|| begun.elapsed() + slept.get()) => match never {},
+            () = story => {}
+        }
     }
 
     #[test]

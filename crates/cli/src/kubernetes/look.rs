@@ -75,7 +75,6 @@ pub(crate) async fn keep_looking(
     let mut name = "";
     loop {
         let begun = Instant::now();
-        plugin.leases.sweep(since_boot());
         let next = learn(plugin, every).await;
         let standing = plugin.standing.borrow().clone();
         if standing.name() != name {

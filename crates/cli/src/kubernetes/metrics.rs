@@ -114,7 +114,7 @@ fn text(plugin: &Plugin) -> String {
     put(format_args!("# TYPE holdfast_kms_leased_answers counter"));
     put(format_args!("holdfast_kms_leased_answers_total {}", read(leased)));
     put(format_args!("# TYPE holdfast_kms_leases gauge"));
-    put(format_args!("holdfast_kms_leases {}", plugin.leases.count(since_boot())));
+    put(format_args!("holdfast_kms_leases {}", plugin.leases.count()));
     let (standing, answered) = {
         let standing = plugin.standing.borrow();
         let answered = match &*standing {

@@ -1,7 +1,10 @@
 //! One custodian seals a gateway that serves: nothing leaves any more, nothing stays in memory, and nobody else can do it.
 
+use crate::common::custodians::Dialogue;
 use crate::common::log::closing;
-use crate::common::{code, site::Site, stderr, stdout, text};
+use crate::common::mount::Tmpfs;
+use crate::common::wait::until;
+use crate::common::{HOLDFAST, bare, code, site::Site, stderr, stdout, text, tool};
 use crate::people::People;
 use crate::served::Served;
 use holdfast_audit::verify::{Trusted, verify};
@@ -11,10 +14,12 @@ use holdfast_gateway::shares::{Gathering, Given};
 use holdfast_sdk::field::{Bounded, Bytes};
 use holdfast_sdk::message::OrderSeal;
 use holdfast_sdk::{Client, KeyName, Tenant};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -181,6 +186,86 @@ async fn a_stranger_and_a_wrong_identity_seal_nothing() {
     assert_eq!(code(output.status), 0, "a right one waits for nobody: {}", stderr(&output));
     let said = served.ends();
     assert_eq!(said.matches("an order to seal was refused").count(), 5, "{said}");
+}
+
+/// Leaves no byte of a disk free, until the file is removed.
+fn fill(file: &Path) {
+    let mut file = std::fs::File::create(file).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+}
+
+/// The mark that keeps a device from opening the next start needs no room; where it could not be kept ready, whoever ordered the seal is told.
+#[test]
+fn on_a_full_disk_a_seal_outlasts_the_process_or_says_that_it_does_not() {
+    let people = People::new();
+    let data = people.data();
+    std::fs::create_dir(&data).unwrap();
+    let Some(_disk) = Tmpfs::mount(&data, 320) else { return };
+    people.answer(Dialogue::begin(people.init(&data)), 1);
+    std::fs::copy(data.join("tls/ca.pem"), people.path("ca.pem")).unwrap();
+    let mut served = opened(&people);
+    let (mark, ready, filler) = (data.join("sealed"), data.join("sealed.ready"), data.join("filler"));
+    let seals = |served: &Served| {
+        let output = people.seals(&served.url, &people.share("bob", 1), "bob");
+        assert_eq!(code(output.status), 0, "{}", stderr(&output));
+        stderr(&output)
+    };
+    fill(&filler);
+    let said = seals(&served);
+    assert!(mark.exists() && !said.contains("could not") && !said.contains("order it again"), "{said}");
+    served.is_sealed_again();
+
+    std::fs::remove_file(&filler).unwrap();
+    for name in ["alice", "bob", "carol"] {
+        people.gives(&served, name, 1);
+    }
+    served.line = served.next_line();
+    assert!(served.line.starts_with("serving ") && !mark.exists(), "{}", served.line);
+    std::fs::remove_file(&ready).unwrap();
+    fill(&filler);
+    let said = seals(&served);
+    assert!(!mark.exists() && said.contains("a device may open its next start"), "{said}");
+    served.is_sealed_again();
+    // What it says to do does help.
+    std::fs::remove_file(&filler).unwrap();
+    let said = seals(&served);
+    assert!(mark.exists() && !said.contains("a device may open"), "{said}");
+    served.ends();
+}
+
+/// Whoever asks a sealed gateway waits for no order, and the order not for ever for its disk.
+#[test]
+fn a_disk_that_hangs_holds_up_nobody_who_asks_a_sealed_gateway() {
+    if !tool("strace") {
+        return;
+    }
+    let people = People::new();
+    people.found();
+    let data = people.data();
+    // The mark is kept ready from then on, so that no start after it syncs the directory.
+    Served::start(&data).ends();
+    let mut command = Command::new("strace");
+    let hangs = "inject=fsync:delay_enter=60000000";
+    command.args(["-f", "-o", "/dev/null", "-P", &text(&data), "-e", hangs, HOLDFAST]);
+    command.args(["serve", "--data", &text(&data), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    bare(&mut command);
+    let served = Served::run(command);
+    let output = std::thread::scope(|scope| {
+        let ordering = scope.spawn(|| people.seals(&served.url, &people.share("bob", 1), "bob"));
+        until("the mark is there, and not synced yet", || data.join("sealed").exists());
+        let asked = Instant::now();
+        assert!(served.admin("/status").contains("sealed by order of a custodian"));
+        people.gives(&served, "alice", 1);
+        assert!(asked.elapsed() < Duration::from_secs(30), "they wait for the disk");
+        assert!(!ordering.is_finished(), "the disk did not hang");
+        ordering.join().unwrap()
+    });
+    assert_eq!(code(output.status), 0, "{}", stderr(&output));
+    assert!(stderr(&output).contains("a device may open its next start"), "{}", stderr(&output));
+    // `strace` obeys nobody, and ends with what it runs.
+    let process = std::fs::read_to_string(data.join("lock")).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(process).unwrap(), Signal::KILL).unwrap();
+    served.was_killed();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
 pub struct Served {
@@ -26,7 +26,11 @@ impl Served {
     /// With these options besides.
     pub fn start_with(options: &[&str]) -> Self {
         let line = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let mut command = holdfast(line.iter().chain(options));
+        Self::run(holdfast(line.iter().chain(options)))
+    }
+
+    /// What something else runs for us.
+    pub fn run(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let log = std::thread::spawn(move || {
@@ -94,6 +98,11 @@ impl Served {
 
     pub fn ends_by_kill(mut self) {
         self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Somebody else has killed it.
+    pub fn was_killed(mut self) {
         self.child.wait().unwrap();
     }
 

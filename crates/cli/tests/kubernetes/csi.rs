@@ -303,6 +303,12 @@ fn the_daemon_set_starts_what_the_class_names() {
     asked["attributes"]["tenant"] = json!("dev");
     let given = driver.call(&asked);
     assert_eq!(given["error"], "", "{given}");
-    assert_eq!(given["files"].as_object().unwrap().len(), objects.len());
+    let files = given["files"].as_object().unwrap();
+    assert_eq!(files.len(), objects.len());
+    // They are root's, and most containers are not root.
+    for (path, file) in files {
+        let mode = file[0].as_str().unwrap().strip_prefix("0o").unwrap();
+        assert_eq!(u32::from_str_radix(mode, 8).unwrap() & 0o004, 0o004, "{path}: {mode}");
+    }
     provider.ends();
 }

@@ -193,6 +193,21 @@ fn what_is_leased_is_on_no_disk() {
     plugin.ends();
 }
 
+/// Not only when the key is looked at again.
+#[test]
+fn what_is_leased_is_wiped_when_its_lease_ends() {
+    let options = ["--lease", "2s", "--refresh", "5m", "--metrics", "127.0.0.1:0"];
+    let Some((_place, plugin, mut api)) = Place::with_cluster(&options) else { return };
+    let seeds = || plugin.admin("/metrics").contains("holdfast_kms_leases 1\n");
+    let sealed = api.seal(&seed(1));
+    until("a seed is leased", || {
+        api.opens(&sealed, &seed(1));
+        seeds()
+    });
+    until("it is wiped", || !seeds());
+    plugin.ends();
+}
+
 /// What Prometheus scrapes is what has happened.
 #[test]
 fn what_is_measured_tells_a_loss_a_lease_and_a_stop() {

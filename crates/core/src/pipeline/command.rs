@@ -4,7 +4,7 @@ use super::plan::planned_key;
 use super::proof::{Change, Intent, Permit, Released};
 use super::record::{Done as Recorded, Facts, NamedKey, Scene};
 use super::recover::PendingStop;
-use super::{Inbound, Pipeline, Receipt};
+use super::{Inbound, NO_CONTEXT, Pipeline, Receipt, TenantView};
 use crate::adoption::AdoptKey;
 use crate::command::{Command, Done, Durability, Outcome};
 use crate::error::{Error, ErrorKind, Stage};
@@ -17,10 +17,9 @@ use crate::port::{
 use crate::protocol::Protocol;
 use crate::retention::Retention;
 use crate::schedule::RotationPeriod;
-use crate::stop::{StopEpoch, Target};
+use crate::stop::{Changing, StopEpoch, Target};
+use crate::time::Timestamp;
 use std::sync::Arc;
-
-static NO_CONTEXT: crate::context::Context = crate::context::Context::EMPTY;
 
 /// How often a change is computed anew when another one came first and the author named no epoch.
 const ATTEMPTS: usize = 8;
@@ -41,10 +40,7 @@ impl<P: Ports> Pipeline<P> {
     /// Whatever refused it, after that has been recorded; `unauthenticated` is counted instead, since it is nobody's.
     pub async fn command(&self, inbound: &Inbound<'_>, command: Command) -> Result<Released<Outcome>, Error> {
         let epoch = self.stops.epoch();
-        // The time from before may be one at which no operator was known yet: who confirms the clock is identified by it alone.
-        let is_way_out = matches!(command, Command::ConfirmClock);
-        let held = self.engines.world.held_now().filter(|_| !is_way_out);
-        let (view, caller) = self.identify_by(inbound, held)?;
+        let (view, caller) = self.identify_by(inbound, self.held_for(&command))?;
         let scene = Scene { view: &view, caller: &caller, inbound, context: &NO_CONTEXT };
         let mut facts = Facts::new(inbound.operation, command.action());
         facts.subject = subject(&command);
@@ -84,7 +80,8 @@ impl<P: Ports> Pipeline<P> {
             Err(undone) => return Err(self.abandon(scene, facts, undone).await),
         };
         if let Command::CreateTenant(new) = command
-            && let Err(error) = self.record_birth(scene.inbound, scene.caller, new).await
+            && let Err(error) =
+                self.record_birth(scene.inbound, scene.caller, (&new.tenant, Priority::Ordinary)).await
         {
             return Err(self.abandon(scene, facts, Undone::Open(error)).await);
         }
@@ -92,7 +89,10 @@ impl<P: Ports> Pipeline<P> {
         match self.record(scene, facts, mark, Priority::Ordinary, || ((), Ok(Recorded::Success))) {
             Ok(((), recording)) => {
                 let receipt = recording.durable(&self.engines.log).await?;
-                if let (Some(opened), Done::Copy(key, _)) = (facts.opened, &done) {
+                if let (Some(opened), Done::Copy(key, _)) = (facts.opened, &done)
+                    // What was stopped meanwhile is not put in force; whoever approves it again does that.
+                    && let Ok(_changing) = intent.begin(&self.stops, None)
+                {
                     // Nothing is used before its record is durable: this one, which says that it is in force.
                     self.engines.keys.enforce_copy(intent.permit(), key.id, opened);
                 }
@@ -167,7 +167,8 @@ impl<P: Ports> Pipeline<P> {
         Intent::recorded(permit, recording.durable(&self.engines.log).await?)
     }
 
-    /// Plans and commits. A conflict is planned anew, unless the author said what they had read.
+    /// Plans and commits. A conflict is planned anew, unless the author said what they had read. Once a stop has been ordered of whom or what
+    /// it concerns, nothing is begun any more, and the order waits for what is being committed.
     pub(super) async fn carry_out(
         &self,
         scene: &Scene<'_, P>,
@@ -175,14 +176,21 @@ impl<P: Ports> Pipeline<P> {
         intent: &Intent,
         command: &Command,
     ) -> Result<Done, Undone> {
-        let mut attempt = 1;
+        let (mut attempt, mut latest) = (1, None);
         loop {
+            // Before a device is asked for anything, too; what that takes, no stop waits for.
+            drop(self.begin(scene, intent, command, &mut latest).await.map_err(Undone::Refused)?);
             let planned = self.plan(scene, facts, intent, command).await.map_err(Undone::Refused)?;
-            match self.commit(intent, planned.changes).await {
+            let changing = self.begin(scene, intent, command, &mut latest).await.map_err(Undone::Refused)?;
+            let committed = self.commit(intent, planned.changes).await;
+            drop(changing);
+            match committed {
                 Ok(committed) => {
                     facts.state = Some(committed);
                     if let Some(tenant) = &planned.reload {
                         self.reload(tenant).await.map_err(Undone::Open)?;
+                        // Whoever commits by what was in force before is over when this is told.
+                        self.stops.drain_changes().await;
                     }
                     if let Done::Key(key, _) = &planned.done {
                         self.agenda.note(key);
@@ -211,6 +219,33 @@ impl<P: Ports> Pipeline<P> {
                 Err(undone) => return Err(undone),
             }
         }
+    }
+
+    /// Begins to change the state, if nobody has stopped that ([`Intent::begin`]), and if whoever asked is still recognised and permitted where the tenant has changed since:
+    /// what was taken away meanwhile is gone for what is still to be done. `latest` is the view by which that was found.
+    async fn begin(
+        &self,
+        scene: &Scene<'_, P>,
+        intent: &Intent,
+        command: &Command,
+        latest: &mut Option<Arc<TenantView<P>>>,
+    ) -> Result<Option<Changing<'_>>, Error> {
+        let changing = intent.begin(&self.stops, command.about())?;
+        if changing.is_some() && latest.as_deref().unwrap_or(scene.view).is_replaced() {
+            let Scene { caller, inbound, context, .. } = *scene;
+            let (view, now) = self.identify_again(inbound, caller, self.held_for(command))?;
+            let again = Scene { view: &view, caller: &now, inbound, context };
+            let mut facts = Facts::new(intent.operation(), command.action());
+            let _permitted = self.permit_command(&again, &mut facts, self.stops.epoch(), command).await?;
+            *latest = Some(view);
+        }
+        Ok(changing)
+    }
+
+    /// The time from before may be one at which no operator was known yet: who confirms the clock is identified by the clock alone.
+    fn held_for(&self, command: &Command) -> Option<Timestamp> {
+        let is_way_out = matches!(command, Command::ConfirmClock);
+        self.engines.world.held_now().filter(|_| !is_way_out)
     }
 
     /// Commits. Where the answer is a failure, the state is asked whether it has committed all the same.
@@ -265,7 +300,7 @@ impl<P: Ports> Pipeline<P> {
         }
         let intent_mark = Mark::Intent(facts.operation);
         let intended = self.record(scene, facts, intent_mark, Priority::Stop, || ((), Ok(Recorded::Intent)));
-        self.stops.drain().await;
+        self.drain().await;
         // The state must not get ahead of a log that works; one that has failed keeps nothing waiting.
         let is_intended = match intended {
             Ok(((), recording)) => recording.durable(&self.engines.log).await.is_ok(),
@@ -275,6 +310,8 @@ impl<P: Ports> Pipeline<P> {
         let done = match self.carry_out(scene, facts, &intent, &command).await {
             Ok(done) => {
                 self.stops.settle(&target);
+                // Whoever came in between, which only administers, has seen the order and not the record.
+                self.drain().await;
                 Some(done)
             }
             // The state cannot be written: the order stands in memory, and is carried out as soon as it can be.
@@ -318,6 +355,12 @@ impl<P: Ports> Pipeline<P> {
                 intent.in_force(outcome, &self.stops)
             }
         }
+    }
+
+    /// Waits for what has not seen a stop: what departs, and what is being committed.
+    async fn drain(&self) {
+        self.stops.drain().await;
+        self.stops.drain_changes().await;
     }
 
     fn stopped_in_memory(&self, scene: &Scene<'_, P>, entry: Option<&KeyEntry>) -> Done {

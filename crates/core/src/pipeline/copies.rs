@@ -6,7 +6,7 @@ use super::command::own_inbound;
 use super::found::{not_loaded, own_caller};
 use super::proof::Intent;
 use super::record::{Facts, Scene};
-use super::{Pipeline, TenantView};
+use super::{NO_CONTEXT, Pipeline, TenantView};
 use crate::action::Action;
 use crate::context::Context;
 use crate::error::Error;
@@ -24,8 +24,6 @@ const PAGE: usize = 256;
 /// fill the log.
 const SHORTEST_PAUSE: u64 = 5_000_000;
 const LONGEST_PAUSE: u64 = 600_000_000;
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 /// One look through all keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 //! A key is destroyed in the state first and erased then. So nobody ever uses what is half gone, and no member that is out of reach holds a
 //! destruction up.
 
-use super::Pipeline;
 use super::command::{Undone, own_inbound};
 use super::found::{not_loaded, own_caller};
 use super::import::is_waiting;
@@ -12,10 +11,10 @@ use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
 use super::schedule::AGAIN;
 use super::work::material;
+use super::{NO_CONTEXT, Pipeline};
 use crate::action::Action;
 use crate::archive::KeyArchive;
 use crate::command::Command;
-use crate::context::Context;
 use crate::destruction::{Destruction, Erasure, WaitingPeriod};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, MemberName, TenantId};
@@ -33,8 +32,6 @@ use std::sync::Arc;
 const COUNTED: u64 = 3600;
 /// How long to wait before a member that failed to erase something is asked again, in seconds.
 const ASK_AGAIN: u64 = 600;
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 /// How many keys are at their end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -15,7 +15,6 @@ use crate::key::{Key, Version};
 use crate::lifecycle::KeyState;
 use crate::port::{KeyEntry, KeyStore, Ports, State, StateChange, World};
 use crate::query::MAX_PAGE;
-use crate::stop::Concerned;
 
 impl<P: Ports> Pipeline<P> {
     pub(super) async fn plan_request_copy(
@@ -82,13 +81,11 @@ impl<P: Ports> Pipeline<P> {
     /// While everything is stopped nothing is prepared that would work at once when it is resumed.
     fn check_stops(&self, scene: &Scene<'_, P>, key: &Key) -> Result<(), Error> {
         let tenant = &scene.caller.tenant;
-        let concerned = Concerned { tenant, caller: scene.caller.name(), keys: &[key.id] };
         // In this order: what stands no more is in the tenant's record by then.
-        let stands = self.stops.is_standing(concerned);
+        let stands = self.stops.is_standing(scene.caller.concerned(&[key.id]));
         let view = self.tenant(tenant).ok_or_else(not_loaded)?;
         if view.data.record.suspended {
-            let detail = "everything of the tenant is suspended";
-            return Err(Error::new(ErrorKind::Stopped, Stage::Resolve, detail).remedy(
+            return Err(super::tenant_is_suspended().remedy(
                 "run `holdfast tenant resume` first, if it may work again: copies stop with the tenant",
             ));
         }

@@ -9,7 +9,7 @@ use super::recover::Unfinished;
 use super::reroot::Generation;
 use super::schedule::Agenda;
 use super::snapshot::Snapshots;
-use super::{Engines, Inbound, Pipeline, TenantView, plan};
+use super::{Engines, Inbound, NO_CONTEXT, Pipeline, TenantView, plan};
 use crate::action::Action;
 use crate::caller::{Authentication, Caller, CallerKind, CallerRecord};
 use crate::command::NewTenant;
@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, Epoch, InstanceId, TenantId};
 use crate::noise::Noise;
-use crate::port::{Decide as _, Mark, Ports, Priority, State, StateChange, World};
+use crate::port::{AuditLog as _, Decide as _, Mark, Ports, Priority, State, StateChange, World};
 use crate::sealing_key::SealingKeys;
 use crate::secret::Secret;
 use crate::stop::{StopEpoch, Stops};
@@ -137,31 +137,46 @@ impl<P: Ports> Pipeline<P> {
         let intent = self.own_intent(&scene, &facts).await?;
         let planned = self.plan_new_tenant(&scene, &intent, new).await?;
         let committed = self.engines.state.commit(&intent, planned.changes).await?;
-        self.reload(&new.tenant).await?;
-        self.record_birth(&inbound, own, new).await?;
+        self.record_birth(&inbound, own, (&new.tenant, Priority::Ordinary)).await?;
         facts.state = Some(committed);
         self.record_own(&scene, &facts, Mark::Outcome(operation, Some(committed))).await
     }
 
-    /// The first entry of a tenant's own log: who created it, and who owns it.
+    /// Puts a tenant that was created in force, after the first entry of its own log: who created it, and who owns it. Nobody finds the tenant
+    /// before that stands there; where it does already, nothing is written.
     pub(super) async fn record_birth(
         &self,
         inbound: &Inbound<'_>,
         creator: &Caller,
-        new: &NewTenant,
+        (tenant, priority): (&TenantId, Priority),
     ) -> Result<(), Error> {
-        let view = self.tenant(&new.tenant).ok_or_else(not_loaded)?;
-        let names = |kind: CallerKind| {
-            let of_kind = new.callers.iter().filter(|record| record.kind == kind);
-            of_kind.map(|record| record.name.as_str()).collect::<Vec<_>>().join(" ")
+        let data = self.engines.state.tenant(tenant).await?.ok_or_else(not_loaded)?;
+        let first = |view: &TenantView<P>| match self.engines.log.is_empty(&view.log) {
+            true => self.append_birth(inbound, creator, view, priority).map(Some),
+            false => Ok(None),
         };
-        let mut custodians = names(CallerKind::Custodian);
+        if let Some(recording) = self.snapshots.install_after(&self.engines, data, first).await? {
+            let _receipt = recording.durable(&self.engines.log).await?;
+        }
+        Ok(())
+    }
+
+    fn append_birth(
+        &self,
+        inbound: &Inbound<'_>,
+        creator: &Caller,
+        view: &TenantView<P>,
+        priority: Priority,
+    ) -> Result<Recording<P::Log>, Error> {
+        let of_kind = view.data.callers.iter().filter(|record| record.kind == CallerKind::Custodian);
+        let mut custodians = of_kind.map(|record| record.name.as_str()).collect::<Vec<_>>().join(" ");
         // A directory with very many founders names as many as fit; the state holds them all.
         custodians.truncate(custodians.floor_char_boundary(4096));
         let context = Context::new(vec![("custodians".into(), custodians.into())])?;
         let facts = Facts::new(inbound.operation, Action::Found);
-        let scene = Scene { view: &view, caller: creator, inbound, context: &context };
-        self.record_own(&scene, &facts, Mark::Plain).await
+        let scene = Scene { view, caller: creator, inbound, context: &context };
+        let recorded = self.record(&scene, &facts, Mark::Plain, priority, || ((), Ok(Done::Success)));
+        recorded.map(|((), recording)| recording)
     }
 
     /// Records something that the gateway did by itself, and waits until that is durable.
@@ -195,7 +210,7 @@ impl<P: Ports> Pipeline<P> {
 
     /// The gateway's intent to do what no caller asked for, recorded like any other.
     pub(super) async fn own_intent(&self, scene: &Scene<'_, P>, facts: &Facts) -> Result<Intent, Error> {
-        let Caller { tenant, record, authentication: _ } = scene.caller;
+        let Caller { tenant, record, authentication: _, own: _ } = scene.caller;
         let permit = Permit::own(facts.operation, tenant.clone(), record.name.clone(), StopEpoch::END);
         self.record_intent(scene, facts, permit).await
     }
@@ -245,8 +260,6 @@ impl<P: Ports> Pipeline<P> {
     }
 }
 
-static NO_CONTEXT: Context = Context::EMPTY;
-
 /// The gateway as a caller of itself.
 pub(super) fn own_caller(tenant: &TenantId) -> Result<Caller, Error> {
     let name: CallerName = "gateway".parse().map_err(|error: crate::id::InvalidId| {
@@ -260,7 +273,12 @@ pub(super) fn own_caller(tenant: &TenantId) -> Result<Caller, Error> {
         tokens: vec![],
         suspended: false,
     };
-    Ok(Caller { tenant: tenant.clone(), record: Arc::new(record), authentication: Authentication::Gateway })
+    Ok(Caller {
+        tenant: tenant.clone(),
+        record: Arc::new(record),
+        authentication: Authentication::Gateway,
+        own: None,
+    })
 }
 
 pub(super) fn not_loaded() -> Error {

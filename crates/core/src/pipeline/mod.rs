@@ -240,7 +240,7 @@ impl<P: Ports> Pipeline<P> {
         if let Proof::Open = inbound.proof {
             let record = doors_own(&view)?;
             let tenant = inbound.tenant.clone();
-            return Ok((view, Caller { tenant, record, authentication: Authentication::Open }));
+            return Ok((view, Caller { tenant, record, authentication: Authentication::Open, own: None }));
         }
         if let Proof::Provider(certificate) = &inbound.proof {
             let record = doors_own(&view)?;
@@ -250,7 +250,7 @@ impl<P: Ports> Pipeline<P> {
             }
             let authentication = holds(inbound.now)?;
             let tenant = inbound.tenant.clone();
-            return Ok((view, Caller { tenant, record, authentication }));
+            return Ok((view, Caller { tenant, record, authentication, own: None }));
         }
         let remembered = match &inbound.proof {
             // What was found before the jump was noticed may have been found by the new time alone.
@@ -283,13 +283,15 @@ impl<P: Ports> Pipeline<P> {
             }
         };
         let Identified { mut record, authentication, valid_until: _ } = identified;
-        // Whom an issuer's token is about can have a registration of their own beside the door's, which takes anybody of the issuer.
+        // Whom an issuer's token is about can have a registration of their own beside the door's, which takes anybody of the issuer. Then they come
+        // as the door's, and a stop of their own registration holds there all the same.
+        let mut own = None;
         if let (Some(only), Authentication::Issued { issuer, .. }) = (inbound.only, &authentication) {
             let anybody = Credential::Issued { issuer: issuer.clone(), subject: None };
-            let own =
+            let doors =
                 view.data.callers.iter().find(|it| it.name == *only && it.credentials.contains(&anybody));
-            if let Some(own) = own.filter(|own| own.name != record.name) {
-                record = Arc::clone(own);
+            if let Some(doors) = doors.filter(|doors| doors.name != record.name) {
+                own = Some(core::mem::replace(&mut record, Arc::clone(doors)));
             }
         }
         let is_late = match &inbound.proof {
@@ -306,9 +308,17 @@ impl<P: Ports> Pipeline<P> {
         if is_late || !self.is_let_in(inbound, &record.name) {
             return Err(unknown());
         }
-        let caller = Caller { tenant: inbound.tenant.clone(), record, authentication };
+        let caller = Caller { tenant: inbound.tenant.clone(), record, authentication, own };
         Ok((view, caller))
     }
+}
+
+/// Most requests have none.
+static NO_CONTEXT: Context = Context::EMPTY;
+
+/// Nothing of a suspended tenant is used.
+fn tenant_is_suspended() -> Error {
+    Error::new(ErrorKind::Stopped, Stage::Resolve, "everything of the tenant is suspended")
 }
 
 /// "No such key", to those who may know it; to others it is denied like a forbidden one.

@@ -488,7 +488,8 @@ impl<P: Ports> Pipeline<P> {
             let detail = format!("a {} token lives 1 to {longest} seconds", form.name());
             return Err(Error::new(ErrorKind::Malformed, Stage::Resolve, detail));
         }
-        let now = scene.inbound.now;
+        // A jump of the clock that is not confirmed gives none more time, and takes none away.
+        let now = self.at_earliest(scene.inbound.now);
         record.tokens.retain(|token| token.expires > now);
         if record.tokens.len() >= MAX_TOKENS {
             let detail = format!("caller `{caller}` has {MAX_TOKENS} live tokens");
@@ -503,6 +504,12 @@ impl<P: Ports> Pipeline<P> {
                 of_secret((id, form), engines.identify.signing_secret(id)?, now.plus_seconds(seconds))
             }
         };
+        if token.expires <= self.at_latest(scene.inbound.now) {
+            let detail = "by one of the two times between which a jump of the clock waits to be confirmed, the token would have expired already";
+            return Err(Error::new(ErrorKind::Conflict, Stage::Resolve, detail).remedy(
+                "ask an operator to confirm the clock, `holdfast clock confirm`, or to put it right",
+            ));
+        }
         let done = Done::Token { id: token.id, secret, expires: token.expires, form };
         record.tokens.push(token);
         Ok((record, done))
@@ -588,7 +595,8 @@ impl<P: Ports> Pipeline<P> {
         };
         let changes = tenant_changes(record, callers, anchors, text, scene.caller.name(), scene.inbound.now);
         let done = Done::Tenant(tenant.clone(), Epoch::FIRST);
-        Ok(Planned { changes, done, reload: Some(tenant.clone()), compares: false })
+        // It is put in force with the first entry of its log.
+        Ok(Planned { changes, done, reload: None, compares: false })
     }
 
     /// Whether a stop order can be carried out at all, as far as that can be known beforehand.

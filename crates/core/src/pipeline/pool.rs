@@ -1,21 +1,18 @@
 //! Who works in the key store's pool: an operator's orders, recorded like any other, and what outlasts a restart.
 
-use super::Pipeline;
 use super::command::own_inbound;
 use super::found::{not_loaded, own_caller};
 use super::plan::Planned;
 use super::proof::Intent;
 use super::record::{Facts, Scene};
+use super::{NO_CONTEXT, Pipeline};
 use crate::action::Action;
 use crate::command::Done;
-use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{MemberName, TenantId};
 use crate::port::{Absence, KeyStore as _, Membership, Ports, StateChange, World as _};
 use crate::tenant::TenantRecord;
 use std::collections::BTreeMap;
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 impl<P: Ports> Pipeline<P> {
     /// The key store does it at once; the gateway's record keeps it.

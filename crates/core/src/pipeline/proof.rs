@@ -16,7 +16,7 @@ use crate::port::{
 };
 use crate::receipt::{LeafHash, SignedReceipt, Statement};
 use crate::secret::Secret;
-use crate::stop::{Concerned, Departing, StopEpoch, Stops};
+use crate::stop::{Changing, Concerned, Departing, StopEpoch, Stops};
 use crate::time::Timestamp;
 use crate::work::{Product, Work};
 use core::marker::PhantomData;
@@ -48,6 +48,7 @@ pub struct Permit<K> {
 struct Subject {
     tenant: TenantId,
     caller: CallerName,
+    own: Option<CallerName>,
     keys: SmallVec<[KeyId; 2]>,
     epoch: StopEpoch,
     reach: Reach,
@@ -56,23 +57,21 @@ struct Subject {
 /// Which stops concern a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// Those of its keys, its caller and its tenant: a use, a reading.
+    /// Those of its keys, its caller and its tenant: a use, a reading, a command.
     All,
-    /// Those of its caller alone: a command, which must work in a stopped tenant and on a stopped key.
-    Caller,
     /// None: a stop order, and what the gateway does by itself.
     None,
 }
 
 impl Subject {
     fn concerned(&self) -> Concerned<'_> {
-        Concerned { tenant: &self.tenant, caller: &self.caller, keys: &self.keys }
+        let Self { tenant, caller, own, keys, .. } = self;
+        Concerned { tenant, caller, own: own.as_ref(), keys }
     }
 
     fn is_stopped(&self, stops: &Stops) -> bool {
         match self.reach {
             Reach::All => stops.stopped_since(self.epoch, self.concerned()),
-            Reach::Caller => stops.caller_stopped_since(self.epoch, &self.tenant, &self.caller),
             Reach::None => false,
         }
     }
@@ -114,13 +113,14 @@ impl<K> Permit<K> {
         let subject = Subject {
             tenant: caller.tenant.clone(),
             caller: caller.name().clone(),
+            own: caller.own.as_ref().map(|own| own.name.clone()),
             keys: keys.collect(),
             epoch: *epoch,
             reach: Reach::All,
         };
         let mut policies = None;
         // Whoever recognises callers: a suspended one does nothing.
-        if caller.record.suspended || stops.is_caller_standing(&caller.tenant, caller.name()) {
+        if caller.is_suspended() || stops.is_caller_standing(caller.concerned(&[])) {
             return Verdict { permit: Err(stopped(Stage::Decide, stops)), policies };
         }
         for (action, resource) in *asks {
@@ -197,7 +197,7 @@ impl Permit<Change> {
         caller: CallerName,
         epoch: StopEpoch,
     ) -> Self {
-        let subject = Subject { tenant, caller, keys: SmallVec::new(), epoch, reach: Reach::None };
+        let subject = Subject { tenant, caller, own: None, keys: SmallVec::new(), epoch, reach: Reach::None };
         Self { operation, subject, policies: None, of: PhantomData }
     }
 }
@@ -573,12 +573,36 @@ impl Intent {
         &self.permit
     }
 
-    /// What the command did, withheld until its outcome is recorded. Only a stop of its caller concerns it, and none a stop order: its own
-    /// would.
+    /// Begins to change the state, which is counted until the end of it: a stop order that this has not seen waits for it. None of its caller, its
+    /// tenant, its keys, or of the caller whom it is about, may have been ordered since the permit. No stop concerns a stop order, nor what
+    /// the gateway does by itself.
+    ///
+    /// # Errors
+    /// `stopped`.
+    pub(super) fn begin<'a>(
+        &self,
+        stops: &'a Stops,
+        about: Option<&CallerName>,
+    ) -> Result<Option<Changing<'a>>, Error> {
+        let subject = &self.permit.subject;
+        if self.order.is_some() || subject.reach == Reach::None {
+            return Ok(None);
+        }
+        // Counted first, looked at second, as what departs.
+        let changing = stops.change();
+        let of = |caller| Concerned { caller, ..subject.concerned() };
+        let is_stopped = |caller| stops.stopped_since(subject.epoch, of(caller));
+        match is_stopped(&subject.caller) || about.is_some_and(is_stopped) {
+            true => Err(stopped(Stage::Perform, stops)),
+            false => Ok(Some(changing)),
+        }
+    }
+
+    /// What the command did, withheld until its outcome is recorded. No stop concerns a stop order: its own would.
     pub(super) fn done<T>(self, value: T) -> Withheld<T> {
         let mut withheld = Withheld::of(self.permit, value);
-        if withheld.subject.reach == Reach::All {
-            withheld.subject.reach = if self.order.is_some() { Reach::None } else { Reach::Caller };
+        if self.order.is_some() {
+            withheld.subject.reach = Reach::None;
         }
         withheld
     }

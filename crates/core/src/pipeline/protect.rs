@@ -1,14 +1,13 @@
 //! New versions that wait: they are put into use when a verified backup holds them, so that nothing comes to depend on a key that one disk
 //! can take along.
 
-use super::Pipeline;
 use super::command::own_inbound;
 use super::found::{not_loaded, own_caller};
 use super::plan::Planned;
 use super::record::{Facts, NamedKey, Scene};
+use super::{NO_CONTEXT, Pipeline};
 use crate::action::Action;
 use crate::command::Command;
-use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, KeyVersion, TenantId};
 use crate::key::{Custody, Key, Version};
@@ -26,8 +25,6 @@ const MAX_REMEMBERED: usize = 100_000;
 const ENOUGH_COPIES: usize = 2;
 /// Where somebody took it on themselves.
 pub(super) const UNPROTECTED: &str = "unprotected";
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 type Name = (TenantId, KeyName);
 

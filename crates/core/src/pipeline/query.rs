@@ -3,9 +3,8 @@
 use super::proof::{Permit, Read, Released, Withheld};
 use super::record::{Facts, NamedKey, Scene};
 use super::use_key::Recognised;
-use super::{Inbound, Pipeline};
+use super::{Inbound, NO_CONTEXT, Pipeline};
 use crate::caller::{Authentication, Caller};
-use crate::context::Context;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::port::{
     AuditLog, Circumstances, Decide, KeyEntry, KeyStore, Mark, Ports, Question, Resource, State,
@@ -13,8 +12,6 @@ use crate::port::{
 use crate::query::{Found, MAX_PAGE, Query, Traces};
 use crate::stop::StopEpoch;
 use std::sync::Arc;
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 impl<P: Ports> Pipeline<P> {
     /// Reads records.
@@ -34,7 +31,11 @@ impl<P: Ports> Pipeline<P> {
         recognised: &Recognised<'_, P>,
         query: Query,
     ) -> Result<Released<Found>, Error> {
-        let Recognised { view, caller, inbound, epoch } = recognised;
+        let again = match self.again(recognised) {
+            Ok(again) => again,
+            Err(gone) => return Err(self.turn_away(recognised, (query.action(), query.key()), gone).await),
+        };
+        let Recognised { view, caller, inbound, epoch } = again.as_deref().unwrap_or(recognised);
         let scene = Scene { view, caller, inbound, context: &NO_CONTEXT };
         let mut facts = Facts::new(inbound.operation, query.action());
         facts.subject = subject(&query);
@@ -128,6 +129,7 @@ impl<P: Ports> Pipeline<P> {
                         key_hash: Some([0; 32]),
                         matched: "explained".into(),
                     },
+                    own: None,
                 };
                 let found = match &key {
                     Some(name) => state.key(tenant, name).await?,

@@ -1,7 +1,7 @@
 //! The recording of what happened: facts gathered on the way, one event at the end.
 
 use super::proof::Recording;
-use super::{Inbound, OpenIntent, Pipeline, TenantView};
+use super::{Inbound, NO_CONTEXT, OpenIntent, Pipeline, TenantView};
 use crate::action::Action;
 use crate::algorithm::Algorithm;
 use crate::caller::Caller;
@@ -118,8 +118,6 @@ pub(super) struct Scene<'a, P: Ports> {
     pub(super) inbound: &'a Inbound<'a>,
     pub(super) context: &'a Context,
 }
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 impl<P: Ports> Pipeline<P> {
     /// Keeps the context out of the log in clear if a label of the key says so: of refusals as well, so as soon as the key is known.

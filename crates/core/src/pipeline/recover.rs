@@ -8,7 +8,7 @@ use super::record::{Done, Facts, NamedKey, Scene};
 use super::schedule::AGAIN;
 use super::unseal::Unsealing;
 use super::versions::destruction;
-use super::{Engines, Pipeline};
+use super::{Engines, NO_CONTEXT, Pipeline};
 use crate::action::Action;
 use crate::command::Command;
 use crate::context::Context;
@@ -150,8 +150,6 @@ impl Unfinished {
         self.rotations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-static NO_CONTEXT: Context = Context::EMPTY;
 
 impl<P: Ports> Pipeline<P> {
     /// Opens a founded gateway: compares state and log, loads every tenant, closes what a crash left open.
@@ -448,7 +446,8 @@ impl<P: Ports> Pipeline<P> {
             self.reload(&tenant).await?;
             facts.key = self.note_written(&tenant, key.as_ref()).await?.or(facts.key);
             if let (Action::CreateTenant, Some(Ok(new))) = (action, subject.as_deref().map(str::parse)) {
-                self.reload(&new).await?;
+                // As the outcome below: a full disk keeps no start from closing what was left open.
+                self.record_birth(&inbound, &own, (&new, Priority::Stop)).await?;
             }
             Ok(Done::Recovered)
         } else if let Some(command) = stop_order(action, key.clone(), subject.as_deref()) {

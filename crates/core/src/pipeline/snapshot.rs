@@ -4,6 +4,7 @@ use super::Engines;
 use crate::error::Error;
 use crate::id::TenantId;
 use crate::port::{AuditLog, Decide, Identify, Ports};
+use crate::sync::{AtomicBool, Ordering};
 use crate::tenant::{TenantData, TenantRecord};
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow;
@@ -22,6 +23,15 @@ pub struct TenantView<P: Ports> {
     pub(super) log: <P::Log as AuditLog>::Handle,
     /// Distinguishes this view from every other: what was remembered under one is forgotten with it.
     pub(super) generation: u64,
+    /// Whether another one is in force.
+    replaced: AtomicBool,
+}
+
+impl<P: Ports> TenantView<P> {
+    /// Whether another one is in force by now. Costs one load.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::SeqCst)
+    }
 }
 
 type Tenants<P> = HashMap<TenantId, Arc<TenantView<P>>>;
@@ -37,6 +47,8 @@ struct Replaced<P: Ports> {
     count: u64,
     /// Those that some request may still hold.
     earlier: Vec<Weak<TenantView<P>>>,
+    /// Logs that were opened for tenants whose first entry could not be written.
+    opened: HashMap<TenantId, <P::Log as AuditLog>::Handle>,
 }
 
 /// What is to be put in force.
@@ -51,7 +63,7 @@ impl<P: Ports> Snapshots<P> {
     pub(super) fn empty() -> Self {
         Self {
             tenants: ArcSwap::from_pointee(HashMap::new()),
-            replacing: Mutex::new(Replaced { count: 0, earlier: Vec::new() }),
+            replacing: Mutex::new(Replaced { count: 0, earlier: Vec::new(), opened: HashMap::new() }),
         }
     }
 
@@ -90,11 +102,18 @@ impl<P: Ports> Snapshots<P> {
     }
 
     /// Puts a tenant's newer records in force. Older ones than those in force are left aside.
-    pub(super) async fn install(
+    pub(super) async fn install(&self, engines: &Engines<P>, data: TenantData) -> Result<(), Error> {
+        self.install_after(engines, data, |_| Ok(())).await
+    }
+
+    /// The same, after `first` has been done with the view that nobody can find yet, or that is in force already. Where it fails, nothing is put in
+    /// force.
+    pub(super) async fn install_after<R>(
         &self,
         engines: &Engines<P>,
         data: TenantData,
-    ) -> Result<Arc<TenantView<P>>, Error> {
+        mut first: impl FnOnce(&TenantView<P>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let tenant = data.record.id.clone();
         // Prepared before anything is held: however long one tenant's text takes to read, nobody else's records wait for it.
         let registrations = engines.identify.prepare(&data.callers, &data.anchors)?;
@@ -107,46 +126,68 @@ impl<P: Ports> Snapshots<P> {
             if policy.is_none() && !is_at_hand {
                 *policy = Some(engines.decide.prepare(&tenant, &data.policy.text).await?);
             }
-            match self.replace(engines, newer)? {
-                ControlFlow::Break(view) => return Ok(view),
-                ControlFlow::Continue(unread) => newer = unread,
+            match self.replace(engines, newer, first)? {
+                ControlFlow::Break(done) => return Ok(done),
+                ControlFlow::Continue(again) => (newer, first) = again,
             }
         }
     }
 
     /// Gives the records back where another text has come into force meanwhile, so that theirs has to be read after all.
-    fn replace(
+    fn replace<R, F: FnOnce(&TenantView<P>) -> Result<R, Error>>(
         &self,
         engines: &Engines<P>,
         newer: Newer<P>,
-    ) -> Result<ControlFlow<Arc<TenantView<P>>, Newer<P>>, Error> {
+        first: F,
+    ) -> Result<ControlFlow<R, (Newer<P>, F)>, Error> {
         let mut replaced = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Replaced { count, earlier } = &mut *replaced;
+        let Replaced { count, earlier, opened } = &mut *replaced;
         let Newer { data, registrations, policy } = newer;
         let tenant = data.record.id.clone();
         let before = self.get(&tenant);
         if let Some(view) = before.as_ref().filter(|view| view.data.record.epoch >= data.record.epoch) {
-            return Ok(ControlFlow::Break(Arc::clone(view)));
+            return first(view).map(ControlFlow::Break);
         }
         let policy = match (&before, policy) {
             (Some(view), _) if view.data.policy.text == data.policy.text => {
                 engines.decide.renew(&view.policy)
             }
             (_, Some(policy)) => policy,
-            (_, None) => return Ok(ControlFlow::Continue(Newer { data, registrations, policy: None })),
+            (_, None) => {
+                return Ok(ControlFlow::Continue((Newer { data, registrations, policy: None }, first)));
+            }
         };
         // Opened last: a log is opened once, and nothing that fails here may stand between.
-        let log = match &before {
-            Some(view) => view.log.clone(),
-            None => engines.log.open(&tenant)?,
+        let log = match (&before, opened.get(&tenant)) {
+            (Some(view), _) => view.log.clone(),
+            (None, Some(log)) => log.clone(),
+            (None, None) => engines.log.open(&tenant)?,
         };
         *count = count.saturating_add(1);
-        let view = Arc::new(TenantView { registrations, policy, log, generation: *count, data });
+        let view = Arc::new(TenantView {
+            registrations,
+            policy,
+            log,
+            generation: *count,
+            replaced: AtomicBool::new(false),
+            data,
+        });
+        let done = match first(&view) {
+            Ok(done) => done,
+            Err(error) => {
+                opened.insert(tenant, view.log.clone());
+                return Err(error);
+            }
+        };
+        opened.remove(&tenant);
         let mut tenants = Tenants::clone(&self.tenants.load());
         tenants.insert(tenant, Arc::clone(&view));
         self.tenants.store(Arc::new(tenants));
+        if let Some(before) = &before {
+            before.replaced.store(true, Ordering::SeqCst);
+        }
         earlier.retain(|view| view.strong_count() > 0);
         earlier.extend(before.as_ref().map(Arc::downgrade));
-        Ok(ControlFlow::Break(view))
+        Ok(ControlFlow::Break(done))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::proof::{Asking, Permit, Recording, Released, Use, Withheld};
 use super::record::{Done, Facts, NamedKey, Scene};
-use super::{Inbound, Pipeline, TenantView, no_such_key};
+use super::{Inbound, NO_CONTEXT, Pipeline, TenantView, no_such_key, tenant_is_suspended};
 use crate::action::Action;
 use crate::algorithm::Purpose;
 use crate::caller::Caller;
@@ -13,7 +13,8 @@ use crate::operation::{Answer, MAX_BATCH, MAX_RANDOM, Operation, Output};
 use crate::peer::Proof;
 use crate::port::{Circumstances, KeyEntry, Mark, Ports, Priority, Resource, State, World};
 use crate::protocol::Protocol;
-use crate::stop::{Concerned, StopEpoch, Stops};
+use crate::stop::{StopEpoch, Stops};
+use crate::time::Timestamp;
 use crate::work::Product;
 use std::sync::Arc;
 
@@ -42,9 +43,15 @@ impl Call {
             Self::Random { .. } => Action::Random,
         }
     }
-}
 
-static NO_CONTEXT: crate::context::Context = crate::context::Context::EMPTY;
+    /// The key that it names, if it names one.
+    pub fn key(&self) -> Option<&KeyName> {
+        match self {
+            Self::Key { key, .. } => Some(key),
+            Self::Random { .. } => None,
+        }
+    }
+}
 
 /// A result, or the refusal that came of it, with its record under way.
 type Recorded<T, P> = (Result<Withheld<T>, Error>, Recording<<P as Ports>::Log>);
@@ -97,15 +104,57 @@ impl<P: Ports> Pipeline<P> {
         Ok(Recognised { view, caller, inbound, epoch })
     }
 
+    /// The same caller in the tenant as it is now, where that has changed since: what was taken away meanwhile, a certificate by a list or a right by a policy, is gone for
+    /// what begins now. Stops are looked for since it was first recognised.
+    ///
+    /// # Errors
+    /// `stopped` or `denied`, to be recorded as the caller's, if it is recognised no more.
+    pub(super) fn again<'a>(
+        &self,
+        recognised: &Recognised<'a, P>,
+    ) -> Result<Option<Box<Recognised<'a, P>>>, Error> {
+        let Recognised { view, caller, inbound, epoch } = recognised;
+        if !view.is_replaced() {
+            return Ok(None);
+        }
+        match self.identify_again(inbound, caller, self.engines.world.held_now()) {
+            // Boxed: it is rare, and every other request need not carry it.
+            Ok((view, caller)) => Ok(Some(Box::new(Recognised { view, caller, inbound, epoch: *epoch }))),
+            Err(_) if self.stops.stopped_since(*epoch, caller.concerned(&[])) => {
+                Err(stopped_meanwhile(Stage::Identify, &self.stops))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who asked, as the tenant is now.
+    ///
+    /// # Errors
+    /// `denied`, if that is nobody any more, or somebody else.
+    pub(super) fn identify_again(
+        &self,
+        inbound: &Inbound<'_>,
+        before: &Caller,
+        held: Option<Timestamp>,
+    ) -> Result<(Arc<TenantView<P>>, Caller), Error> {
+        let gone = || super::denied(Stage::Identify, "the caller is not recognised any more");
+        match self.try_identify(inbound, held) {
+            Ok((view, now)) if now.name() == before.name() => Ok((view, now)),
+            Ok(_somebody_else) => Err(gone()),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => Err(gone()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether nothing at all stops this caller with these keys: for what is told without asking the policy.
     ///
     /// # Errors
     /// `stopped`, for a caller or a tenant that is suspended, and while an order stands that stops one of the keys.
     pub fn standing(&self, recognised: &Recognised<'_, P>, keys: &[KeyId]) -> Result<(), Error> {
         let Recognised { view, caller, .. } = recognised;
-        let is_stopped = caller.record.suspended
+        let is_stopped = caller.is_suspended()
             || view.data.record.suspended
-            || self.stops.is_standing(Concerned { tenant: &caller.tenant, caller: caller.name(), keys });
+            || self.stops.is_standing(caller.concerned(keys));
         match is_stopped {
             true => Err(Error::new(ErrorKind::Stopped, Stage::Decide, ErrorKind::Stopped.row().title)),
             false => Ok(()),
@@ -228,7 +277,14 @@ impl<P: Ports> Pipeline<P> {
         operation: OperationId,
         call: Call,
     ) -> Result<Pending<P>, Error> {
-        let Recognised { view, caller, inbound, epoch } = recognised;
+        let again = match self.again(recognised) {
+            Ok(again) => again,
+            Err(gone) => {
+                let asked = (call.action(), call.key());
+                return self.record_turned_away(recognised, operation, asked, gone);
+            }
+        };
+        let Recognised { view, caller, inbound, epoch } = again.as_deref().unwrap_or(recognised);
         let mut facts = Facts::new(operation, call.action());
         let context = match &call {
             Call::Key { operation, .. } => operation.context(),
@@ -257,7 +313,7 @@ impl<P: Ports> Pipeline<P> {
             match withheld.is_stopped(&self.stops) {
                 false => (Ok(withheld), Ok(Done::Success)),
                 true => {
-                    let error = stopped_meanwhile(&self.stops);
+                    let error = stopped_meanwhile(Stage::Record, &self.stops);
                     let ended = (error.kind(), error.stage(), error.to_string());
                     (Err(error), Err(ended))
                 }
@@ -382,11 +438,7 @@ impl<P: Ports> Pipeline<P> {
     /// What the tenant's, the key's and the algorithm's own rules say, after the policy: who may not know the key learns nothing of its state.
     pub(super) fn usable(&self, scene: &Scene<'_, P>, entry: &KeyEntry, action: Action) -> Result<(), Error> {
         if scene.view.data.record.suspended {
-            return Err(Error::new(
-                ErrorKind::Stopped,
-                Stage::Resolve,
-                "everything of the tenant is suspended",
-            ));
+            return Err(tenant_is_suspended());
         }
         let key = &entry.key;
         key.state.permits(action).map_err(|state| {
@@ -451,11 +503,7 @@ impl<P: Ports> Pipeline<P> {
         let tenant = Resource::Tenant(&scene.caller.tenant);
         let permit: Permit<Use> = self.decide(scene, facts, epoch, &[(Action::Random, tenant)])?;
         if scene.view.data.record.suspended {
-            return Err(Error::new(
-                ErrorKind::Stopped,
-                Stage::Resolve,
-                "everything of the tenant is suspended",
-            ));
+            return Err(tenant_is_suspended());
         }
         if !(1..=MAX_RANDOM).contains(&length) {
             let detail = "`length` must be 1 to 1024 bytes";
@@ -496,9 +544,9 @@ fn of_its_protocol(key: &Key, through: Protocol, action: Action) -> Result<(), E
     Err(Error::new(ErrorKind::Unsupported, Stage::Resolve, detail).remedy(remedy))
 }
 
-fn stopped_meanwhile(stops: &Stops) -> Error {
+fn stopped_meanwhile(stage: Stage, stops: &Stops) -> Error {
     if stops.is_sealed() {
-        return super::sealed(Stage::Record);
+        return super::sealed(stage);
     }
-    Error::new(ErrorKind::Stopped, Stage::Record, "stopped by order while the operation was under way")
+    Error::new(ErrorKind::Stopped, stage, "stopped by order while the operation was under way")
 }

@@ -11,6 +11,7 @@ use core::future::Future;
 pub trait Archive: Send + Sync + 'static {
     /// Writes one backup under its recorded intent. It MUST hold the state as of one commit that is not older than the call, MUST be durable
     /// when this returns, and MUST NOT hold anything in clear. What is cut short leaves nothing that looks like a backup.
+    /// It MUST end, whatever the disk does: as long as it has not, the open intent holds the log's segments.
     ///
     /// # Errors
     /// `unsupported` where no recipients are configured; `state-unavailable` when it cannot be written.

@@ -76,6 +76,9 @@ pub trait AuditLog: Send + Sync + 'static {
         write: impl FnOnce(&mut Vec<u8>, &mut [u8; 32]) -> R,
     ) -> Result<(R, Self::Ticket), Error>;
 
+    /// Whether nothing has been appended to a tenant's log yet, durable or not, now or by an earlier process.
+    fn is_empty(&self, log: &Self::Handle) -> bool;
+
     /// Signs, with the key of the tenant's log, that a record stands in it. It MUST be durable. What is signed MUST NOT be taken for a
     /// checkpoint by anybody.
     ///

@@ -1,14 +1,20 @@
 //! Batches: each item decided, recorded and released by itself, and one durable write for all.
 
-use holdfast_conformance::doubles::KeyFault;
-use holdfast_conformance::rig::{Rig, call, encrypt, new_key, sign, transition};
+use holdfast_conformance::doubles::{KeyFault, certificate};
+use holdfast_conformance::rig::{AUTHORITY, Rig, call, encrypt, new_key, person, sign, transition};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
+use holdfast_core::caller::{CallerKind, CallerRecord};
+use holdfast_core::command::Command;
 use holdfast_core::context::Context;
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::Call;
+use holdfast_core::query::Query;
+use holdfast_core::retention::Retention;
+use holdfast_core::tenant::Anchor;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage};
+use std::sync::Arc;
 
 fn rig() -> Rig {
     let rig = Rig::new();
@@ -169,4 +175,85 @@ fn a_batch_of_nobody_is_nobodys() {
     let items = items(&rig, vec![Ok(seal())]);
     assert_eq!(now(rig.pipeline.use_keys(&inbound, items)).unwrap_err().kind(), ErrorKind::Unauthenticated);
     assert_eq!(rig.log().entries().len(), before);
+}
+
+/// What takes something from alice without being a stop, and what her next item is refused with.
+fn takings(rig: &Rig) -> Vec<(Command, &'static str)> {
+    let anchor = Anchor {
+        name: "own".parse().unwrap(),
+        certificate: Arc::from(&b"an authority that has not issued hers"[..]),
+        revocations: None,
+    };
+    let without_credentials =
+        CallerRecord { credentials: vec![], ..person("acme", "alice", CallerKind::Application, &rig.world) };
+    let tighter = "permit kind:custodian administer *";
+    vec![
+        (Command::PutAnchor(anchor), "the caller is not recognised any more"),
+        (Command::PutCaller(without_credentials), "the caller is not recognised any more"),
+        (Command::SetPolicy { text: tighter.into(), expected: None }, "the policy does not allow it"),
+    ]
+}
+
+#[test]
+fn no_item_begins_by_what_was_taken_away_before() {
+    for index in 0..takings(&rig()).len() {
+        let rig = rig();
+        let (taking, reason) = takings(&rig).remove(index);
+        let shown = certificate("uri:spiffe://acme/alice", AUTHORITY);
+        let inbound = rig.inbound_with(&rig.acme, Proof::Certificate(&shown));
+        let items = items(&rig, vec![Ok(seal()), Ok(seal()), Ok(seal())]);
+        rig.keys().performing.hold();
+        let batch = Task::begun(rig.pipeline.use_keys(&inbound, items));
+        now(rig.command("carol", taking.clone())).unwrap();
+        rig.keys().performing.release();
+        let kinds: Vec<_> =
+            batch.finish().unwrap().into_iter().map(|item| item.map(drop).map_err(|e| e.kind())).collect();
+        // The first had been decided.
+        assert_eq!(kinds, [Ok(()), Err(ErrorKind::Denied), Err(ErrorKind::Denied)], "{taking:?}");
+        let last = rig.log().last();
+        assert_eq!(
+            (last.summary().as_str(), last.text("key.name")),
+            ("encrypt refused denied", "kek".into())
+        );
+        assert_eq!(last.text("caller.name"), "alice");
+        assert!(last.text("detail").contains(reason), "{}", last.event());
+        // Neither does anything of whom it was known before.
+        let asked = || {
+            let inbound = rig.inbound_with(&rig.acme, Proof::Certificate(&shown));
+            now(rig.pipeline.use_key(&inbound, seal())).map(drop).map_err(|error| error.kind())
+        };
+        let known = index == 2;
+        let refusal = if known { ErrorKind::Denied } else { ErrorKind::Unauthenticated };
+        assert_eq!(asked(), Err(refusal));
+    }
+}
+
+#[test]
+fn whoever_was_recognised_before_begins_nothing_by_that() {
+    let rig = rig();
+    let shown = certificate("uri:spiffe://acme/audrey", AUTHORITY);
+    let inbound = rig.inbound_with(&rig.acme, Proof::Certificate(&shown));
+    let recognised = rig.pipeline.recognise(&inbound).unwrap();
+    let reads = || now(rig.pipeline.query_as(&recognised, Query::Tenant)).map(drop).map_err(|e| e.kind());
+    reads().unwrap();
+    // A change that takes nothing from her ends nothing.
+    now(rig.command("carol", Command::SetRetention(Retention::of_days(30)))).unwrap();
+    reads().unwrap();
+    let (taking, _) = takings(&rig).remove(0);
+    now(rig.command("carol", taking)).unwrap();
+    assert_eq!(reads(), Err(ErrorKind::Denied));
+    assert_eq!(rig.log().last().summary(), "read-tenant refused denied");
+    // Who is another caller by now is not that one.
+    let rig = self::rig();
+    let shown = certificate("uri:spiffe://acme/alice", AUTHORITY);
+    let inbound = rig.inbound_with(&rig.acme, Proof::Certificate(&shown));
+    let recognised = rig.pipeline.recognise(&inbound).unwrap();
+    let mut alice = person("acme", "alice", CallerKind::Application, &rig.world);
+    let credentials = core::mem::take(&mut alice.credentials);
+    now(rig.command("carol", Command::PutCaller(alice))).unwrap();
+    let other = CallerRecord { credentials, ..person("acme", "bob", CallerKind::Application, &rig.world) };
+    now(rig.command("carol", Command::PutCaller(other))).unwrap();
+    let used = now(rig.pipeline.use_key_as(&recognised, seal())).map(drop).map_err(|error| error.kind());
+    assert_eq!(used, Err(ErrorKind::Denied));
+    assert!(rig.log().last().text("detail").contains("not recognised any more"));
 }

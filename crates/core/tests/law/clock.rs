@@ -1,10 +1,10 @@
 //! Clocks that step: order stays, nothing comes back to life, and what time unlocks stays locked until an operator confirms.
 
 use holdfast_conformance::doubles::{CommitFault, certificate, token};
-use holdfast_conformance::rig::{AUTHORITY, POLICY, Rig, call, encrypt, new_key, transition};
+use holdfast_conformance::rig::{AUTHORITY, POLICY, Rig, call, encrypt, issue_token, new_key, transition};
 use holdfast_conformance::task::now;
 use holdfast_core::algorithm::Algorithm;
-use holdfast_core::caller::{CallerKind, CallerRecord};
+use holdfast_core::caller::{CallerKind, CallerRecord, TokenForm};
 use holdfast_core::command::{Command, Done};
 use holdfast_core::context::Context;
 use holdfast_core::lifecycle::Transition;
@@ -343,4 +343,34 @@ fn no_entry_grows_old_by_a_jump() {
     assert!(judged() < before.plus_seconds(60), "by the time that is held");
     confirm(&rig, "olga").unwrap();
     assert_eq!(judged(), rig.world.now());
+}
+
+#[test]
+fn no_jump_gives_a_token_more_time_or_takes_another_away() {
+    let hours = |hours: i64| hours * 3600;
+    let bearer = |seconds| issue_token("alice", seconds);
+    let signing =
+        |seconds| Command::IssueToken { caller: "alice".parse().unwrap(), seconds, form: TokenForm::Signing };
+    let orders: [&dyn Fn(u64) -> Command; 2] = [&bearer, &signing];
+    for issue in orders {
+        for jump in [hours(1), hours(-1)] {
+            let rig = rig();
+            let issued = |seconds| {
+                let done = now(rig.command("carol", issue(seconds)))?.done;
+                let Done::Token { id, expires, .. } = done else { panic!("a token") };
+                Ok::<_, Error>((id, expires))
+            };
+            let (short, _) = issued(60).unwrap();
+            rig.world.jump(jump);
+            tick(&rig);
+            // It would be dead by the one time or the other.
+            assert_eq!(kind(issued(600).map(drop)), ErrorKind::Conflict);
+            let (_, expires) = issued(7200).unwrap();
+            let earliest = rig.world.held_now().unwrap().min(rig.world.now());
+            assert_eq!(expires, earliest.plus_seconds(7200), "{jump}");
+            let view = rig.pipeline.tenant(&rig.acme).unwrap();
+            let alice = view.data.callers.iter().find(|it| it.name.as_str() == "alice").unwrap();
+            assert!(alice.tokens.iter().any(|token| token.id == short), "it has not expired: {jump}");
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! Doors of protocols: a caller that is one's own comes through it and by no other way, whatever is shown.
 
+use holdfast_conformance::doubles::CommitFault;
 use holdfast_conformance::rig::{Rig, call, encrypt, new_key};
-use holdfast_conformance::task::now;
+use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::{CallerKind, CallerRecord, Credential};
-use holdfast_core::command::Command;
+use holdfast_core::command::{Command, Durability};
 use holdfast_core::context::Context;
 use holdfast_core::peer::{IssuedToken, Proof, ProviderCertificate};
 use holdfast_core::pipeline::Inbound;
@@ -86,6 +87,55 @@ fn who_has_a_registration_of_their_own_comes_through_a_door_like_anybody() {
     for (only, expected) in [(Some(&door), "door"), (Some(&ana), "ana"), (None, "ana")] {
         assert_eq!((through(only), who()), (Ok(()), expected.to_owned()));
     }
+}
+
+#[test]
+fn a_stop_of_somebodys_own_registration_holds_at_a_door_that_takes_anybody() {
+    let rig = || {
+        let rig = rig();
+        register(&rig, caller("ana", CallerKind::Application, Some("ana"))).unwrap();
+        register(&rig, caller("door", CallerKind::Application, None)).unwrap();
+        rig
+    };
+    let [ana, door]: [CallerName; 2] = ["ana", "door"].map(|name| name.parse().unwrap());
+    let through = |rig: &Rig, subject| {
+        let token = about(rig, subject);
+        encrypts(rig, &Inbound { only: Some(&door), ..rig.inbound_with(&rig.acme, Proof::Issued(&token)) })
+    };
+    for stop in [Command::SuspendCaller(ana.clone()), Command::RemoveCaller(ana.clone())] {
+        // What is under way when it comes.
+        let rig = rig();
+        let token = about(&rig, "ana");
+        let inbound = Inbound { only: Some(&door), ..rig.inbound_with(&rig.acme, Proof::Issued(&token)) };
+        rig.keys().performing.hold();
+        let use_key = rig.pipeline.use_key(&inbound, call("kek", encrypt(b"1", Context::EMPTY)));
+        let under_way = Task::begun(use_key);
+        now(rig.command("carol", stop.clone())).unwrap();
+        rig.keys().performing.release();
+        assert_eq!(under_way.finish().map(drop).unwrap_err().kind(), ErrorKind::Stopped, "{stop:?}");
+        assert_eq!(rig.log().last().summary(), "encrypt refused stopped");
+    }
+    // While it is in force alone, and for as long as it stands.
+    let rig = rig();
+    rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
+    let suspended = now(rig.command("carol", Command::SuspendCaller(ana.clone()))).unwrap();
+    assert_eq!(suspended.durability, Durability::InForce);
+    assert_eq!(through(&rig, "ana"), Err(ErrorKind::Stopped));
+    now(rig.pipeline.keep_up()).unwrap();
+    assert_eq!(through(&rig, "ana"), Err(ErrorKind::Stopped));
+    let last = rig.log().last();
+    assert_eq!((last.summary(), last.text("caller.name")), ("encrypt refused stopped".into(), "door".into()));
+    let token = about(&rig, "ana");
+    let inbound = Inbound { only: Some(&door), ..rig.inbound_with(&rig.acme, Proof::Issued(&token)) };
+    let recognised = rig.pipeline.recognise(&inbound).unwrap();
+    assert_eq!(rig.pipeline.standing(&recognised, &[]).unwrap_err().kind(), ErrorKind::Stopped);
+    // Nobody else is stopped by it.
+    assert_eq!(through(&rig, "bea"), Ok(()));
+    now(rig.command("carol", Command::ResumeCaller(ana.clone()))).unwrap();
+    assert_eq!(through(&rig, "ana"), Ok(()));
+    // Whoever is removed is anybody of the issuer from then on, as the documents say: who is to stay out is suspended.
+    now(rig.command("carol", Command::RemoveCaller(ana))).unwrap();
+    assert_eq!(through(&rig, "ana"), Ok(()));
 }
 
 #[test]

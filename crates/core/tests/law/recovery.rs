@@ -2,7 +2,7 @@
 
 use crate::versions::{deactivate, inventory};
 use holdfast_conformance::doubles::{CommitFault, Journal, Keys, Records, Registry, Rules, TestPorts, Vault};
-use holdfast_conformance::rig::{Rig, context, encrypt, name, new_key, person, transition};
+use holdfast_conformance::rig::{POLICY, Rig, context, encrypt, name, new_key, people, person, transition};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::caller::CallerKind;
@@ -10,7 +10,7 @@ use holdfast_core::command::{Command, Durability};
 use holdfast_core::destruction::WaitingPeriod;
 use holdfast_core::import::{BeginImport, FinishImport, Past};
 use holdfast_core::lifecycle::{KeyState, Transition};
-use holdfast_core::pipeline::{Engines, Founding, OpenIntent, Pipeline, Recovery};
+use holdfast_core::pipeline::{Call, Engines, Founding, OpenIntent, Pipeline, Recovery};
 use holdfast_core::port::State;
 use holdfast_core::{Error, ErrorKind, InstanceId, KeyVersion, OperationId};
 
@@ -134,6 +134,81 @@ fn a_crash_between_any_two_steps_leaves_a_command_closed_exactly_once() {
             assert_eq!(rig.log().entries().len(), count, "{what}");
         }
     }
+}
+
+/// The orders of a third tenant's creation, as far as a moment; how many waiting entries survive the crash then.
+fn create_up_to(rig: &Rig, moment: Moment) {
+    let inbound = rig.inbound_at(&rig.gateway, "olga");
+    let create = Command::CreateTenant(people("third", POLICY, &rig.world));
+    rig.log().hold();
+    let mut task = Task::begun(rig.pipeline.command(&inbound, create));
+    if moment == Moment::IntentLost {
+        return;
+    }
+    if moment == Moment::Committed {
+        // The first entry of the log is refused, and the process dies before another one is tried.
+        rig.state().committing.hold();
+        rig.log().sync();
+        assert!(task.turn().is_none());
+        rig.log().set_broken(true);
+        rig.state().committing.release();
+        assert!(task.turn().is_some());
+        return;
+    }
+    // The intent, and then what the log begins with.
+    for _ in 0..if moment == Moment::OutcomeDurable { 2 } else { 1 } {
+        rig.log().sync();
+        assert!(task.turn().is_none());
+    }
+}
+
+#[test]
+fn a_tenants_log_begins_with_its_birth_also_if_its_creation_is_cut_short() {
+    // Where the intent has not been followed by a commit there is no tenant; the last moment stands for a birth that is durable.
+    for moment in [Moment::IntentLost, Moment::Committed, Moment::OutcomeLost, Moment::OutcomeDurable] {
+        let rig = rig();
+        create_up_to(&rig, moment);
+        let mut rig = rig.crash(0).unwrap();
+        for _ in 0..2 {
+            let entries = rig.log().of("third");
+            let summaries: Vec<_> = entries.iter().map(|entry| entry.summary()).collect();
+            let expected: &[&str] = if moment == Moment::IntentLost { &[] } else { &["found success"] };
+            assert_eq!(summaries, expected, "{moment:?}");
+            if let Some(birth) = entries.first() {
+                assert_eq!(birth.text("context.custodians"), "carol dora", "{moment:?}");
+                assert_eq!(rig.log().last().summary(), "create-tenant success");
+            }
+            assert!(rig.log().recovery().intents.is_empty());
+            rig = rig.crash(0).unwrap();
+        }
+    }
+}
+
+#[test]
+fn nobody_finds_a_tenant_before_its_birth_stands_in_its_log() {
+    let rig = rig();
+    let third = "third".parse().unwrap();
+    let inbound = rig.inbound_at(&rig.gateway, "olga");
+    rig.state().committing.hold();
+    let create = Command::CreateTenant(people("third", POLICY, &rig.world));
+    let creating = Task::begun(rig.pipeline.command(&inbound, create));
+    rig.log().fault(ErrorKind::Throttled);
+    rig.state().committing.release();
+    assert_eq!(creating.finish().map(drop).unwrap_err().kind(), ErrorKind::Throttled);
+    let asks = || {
+        let inbound = rig.inbound_at(&third, "alice");
+        let random = Call::Random { length: 16 };
+        now(rig.pipeline.use_key(&inbound, random)).map(drop).map_err(|error| error.kind())
+    };
+    assert_eq!(asks(), Err(ErrorKind::Unauthenticated));
+    // A disk that is full keeps it from being closed no more than any other command.
+    rig.log().set_full(true);
+    now(rig.pipeline.keep_up()).unwrap();
+    rig.log().set_full(false);
+    asks().unwrap();
+    let summaries: Vec<_> = rig.log().of("third").iter().map(|entry| entry.summary()).collect();
+    assert_eq!(summaries, ["found success", "random success"]);
+    assert_eq!(rig.log().times_opened("third"), 1, "a log is opened once");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Stop orders: in force at once, whatever is broken; and past their acknowledgement nothing of what they stopped leaves.
 
 mod broken;
+mod changes;
 
 use holdfast_conformance::doubles::Journal;
 use holdfast_conformance::rig::{Rig, context, encrypt, issue_token, name, new_key, transition};
@@ -173,21 +174,28 @@ fn a_query_under_way_when_its_caller_is_stopped_says_nothing() {
 }
 
 #[test]
-fn a_command_under_way_when_its_caller_is_stopped_shows_nothing_of_what_it_did() {
-    let rig = rig();
-    rig.state().committing.hold();
-    let issuing = Task::begun(rig.command("dora", issue_token("alice", 60)));
-    rig.state().committing.hold_no_more();
-    now(rig.command("carol", Command::SuspendCaller("dora".parse().unwrap()))).unwrap();
-    rig.state().committing.release();
-    assert_eq!(issuing.finish().unwrap_err().kind(), ErrorKind::Stopped);
-    // A stop of the tenant, on the other hand, stops no custodian.
-    rig.state().committing.hold();
-    let rotating = Task::begun(rig.command("carol", Command::RotateKey(name("kek"))));
-    rig.state().committing.hold_no_more();
-    now(rig.command("carol", Command::SuspendTenant)).unwrap();
-    rig.state().committing.release();
-    assert!(rotating.finish().is_ok());
+fn a_command_under_way_when_its_caller_or_the_tenant_is_stopped_shows_nothing_of_what_it_did() {
+    for stop in [
+        Command::SuspendCaller("dora".parse().unwrap()),
+        Command::RemoveAnchor("own".parse().unwrap()),
+        Command::SuspendTenant,
+    ] {
+        let rig = rig();
+        rig.state().committing.hold();
+        let mut issuing = Task::begun(rig.command("dora", issue_token("alice", 60)));
+        rig.log().hold();
+        rig.state().committing.release();
+        // It is committed, and its outcome waits for the disk.
+        assert!(issuing.turn().is_none());
+        let outcome = rig.log().waiting();
+        let mut stopping = Task::new(rig.command("carol", stop.clone()));
+        while stopping.turn().is_none() {
+            let of_the_stop = rig.log().waiting().into_iter().filter(|index| !outcome.contains(index));
+            of_the_stop.for_each(|index| rig.log().resolve(index));
+        }
+        rig.log().release();
+        assert_eq!(issuing.finish().unwrap_err().kind(), ErrorKind::Stopped, "{stop:?}");
+    }
 }
 
 #[test]

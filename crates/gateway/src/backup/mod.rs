@@ -11,6 +11,7 @@ pub mod proof;
 mod record;
 mod restore;
 mod since;
+mod turn;
 mod write;
 
 pub use bundle::Manifest;

@@ -4,11 +4,13 @@ use super::bundle::{Bundle, KnownLog, Manifest, Root, tls_files};
 use super::envelope::Envelope;
 use super::key_archive::KeyContent;
 use super::proof;
+use super::turn::{Awaited, Turns, within};
 use crate::authentic::{Authentic, Authenticator};
 use crate::config::{self, recipient_in};
 use crate::directory::{Directory, Identity};
 use crate::fault::Fault;
 use crate::shares::{Custodian, NewCustodian, Roster, check};
+use crate::space::free;
 use crate::world::SystemWorld;
 use age::x25519::Recipient;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -16,7 +18,7 @@ use holdfast_core::archive::{Bundle as KeyBundle, Bundled};
 use holdfast_core::command::VerifiedBackup;
 use holdfast_core::pipeline::Intent;
 use holdfast_core::port::{Archive, Archived, Committed, World as _};
-use holdfast_core::{Error, ErrorKind, Secret, Stage, TenantId, Timestamp};
+use holdfast_core::{Error, ErrorKind, InstanceId, Secret, Stage, TenantId, Timestamp};
 use holdfast_keystore::root::file as root_file;
 use holdfast_state::Copier;
 use std::collections::BTreeMap;
@@ -25,7 +27,13 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// For how long a backup is waited for. Its intent holds segments of the log meanwhile.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+/// What the disk of the data directory keeps free when the state is copied: the log's next segments.
+const LEFT_FREE: u64 = 128 << 20;
 
 /// What to do where none can be taken.
 const REMEDY: &str = "set `backup.custodians` to the names and `age1…` lines of those who may restore together, and restart the gateway";
@@ -85,7 +93,22 @@ pub struct Backups {
     lists: Arc<Authenticator>,
     /// Whether new key versions wait for a verified one.
     holds_back: bool,
+    turns: Turns,
     world: Arc<SystemWorld>,
+}
+
+/// A backup that is still to be written where backups go. Whatever hangs there has nothing of the gateway's root key: that may go meanwhile.
+struct Outgoing {
+    to: PathBuf,
+    name: String,
+    instance: InstanceId,
+    readers: Readers,
+    keep_days: Option<u32>,
+    bundle: Bundle,
+    around: Option<(Envelope, Recipient)>,
+    /// The state, in the data directory: outside of it nothing lies in clear.
+    copy: Leftover,
+    at: Committed,
 }
 
 impl Backups {
@@ -112,7 +135,22 @@ impl Backups {
             (Some(config::Activation::WhenProtected), _) | (None, Readers::Custodians { .. }) => true,
             (Some(config::Activation::AtOnce), _) | (None, Readers::Nobody | Readers::Anyone(_)) => false,
         };
-        Ok(Self { directory, identity, to, readers, keep_days, copier, proofs, lists, holds_back, world })
+        let turns = Turns::default();
+        let backups = Self {
+            directory,
+            identity,
+            to,
+            readers,
+            keep_days,
+            copier,
+            proofs,
+            lists,
+            holds_back,
+            turns,
+            world,
+        };
+        sweep(&backups.copies(), "", &[".state"]);
+        Ok(backups)
     }
 
     /// Why none can be taken, if none can.
@@ -127,47 +165,49 @@ impl Backups {
         }
     }
 
-    fn write_now(&self) -> Result<Archived, Error> {
+    /// Where the state is copied to.
+    fn copies(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// All that the data directory gives: nothing outside of it is touched yet.
+    fn prepare(&self) -> Result<Outgoing, Error> {
         if let Some(why) = self.why_not() {
             return Err(Error::new(ErrorKind::Unsupported, Stage::Perform, why).remedy(REMEDY));
         }
-        let failed = |error: Fault| {
-            Error::new(ErrorKind::StateUnavailable, Stage::Perform, "the backup cannot be written")
-                .remedy("see the gateway's own log; free space, or mend the disk, where backups go")
-                .because(error)
-        };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.to)
-            .map_err(|error| failed(Fault::io("cannot make", &self.to, error)))?;
-        self.sweep();
         let taken = self.world.now();
         let end = match &self.readers {
             Readers::Nobody | Readers::Anyone(_) => "age",
             Readers::Custodians { .. } => "tar",
         };
-        let name = format!("holdfast-{}-{}.{end}", self.identity.instance, compact(&taken.to_string()));
-        let copy = Leftover(self.to.join(format!(".{name}.state")));
+        let instance = self.identity.instance;
+        let name = format!("holdfast-{instance}-{}.{end}", compact(&taken.to_string()));
+        let copy = Leftover(self.copies().join(format!(".{name}.state")));
         // Before the state is copied: a checkpoint that is older than the state misses nothing, a younger one might.
         let mut bundle = self.gather(taken).map_err(failed)?;
         let around = self.envelope(&bundle.root, &taken.to_string()).map_err(failed)?;
-        let state = self.copier.copy(&copy.0)?;
-        bundle.manifest = Manifest::new(self.identity.instance, taken.to_string(), state, &bundle.root);
+        self.has_room()?;
+        let at = self.copier.copy(&copy.0)?;
+        bundle.manifest = Manifest::new(instance, taken.to_string(), at, &bundle.root);
         bundle.manifest.backup = around.as_ref().map(|(envelope, _)| envelope.head.of.backup.to_string());
-        let archived = self.seal((&bundle, around), &copy.0, &name, state);
-        archived.map_err(|error| failed(Fault::io("cannot write", &self.to.join(&name), error)))
+        let (to, readers, keep_days) = (self.to.clone(), self.readers.clone(), self.keep_days);
+        Ok(Outgoing { to, name, instance, readers, keep_days, bundle, around, copy, at })
     }
 
-    /// Removes what a backup that was cut short has left.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(&self.to) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with(".holdfast-") && (name.ends_with(".partial") || name.ends_with(".state")) {
-                let _ = fs::remove_file(entry.path());
+    /// A copy of the state must not take the room in which the log is written.
+    fn has_room(&self) -> Result<(), Error> {
+        let state = self.copies();
+        let of = |name: &str| fs::metadata(state.join(name)).map_or(0, |file| file.len());
+        let needed = of("holdfast.db").saturating_add(of("holdfast.db-wal")).saturating_add(LEFT_FREE);
+        match free(&self.directory) {
+            Some(free) if free < needed => {
+                let detail = format!(
+                    "the copy of the state would leave the log no room: {free} bytes are free, and {needed} are needed"
+                );
+                Err(Error::new(ErrorKind::StateUnavailable, Stage::Perform, detail)
+                    .remedy("free space in the data directory, as `docs/operate/disk-full.md` says, and take the backup again"))
             }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -227,28 +267,34 @@ impl Backups {
         let of = (self.identity.instance, *threshold, taken.to_owned());
         Envelope::make(of, root.as_ref(), custodians, &*self.world).map(Some)
     }
+}
+
+impl Outgoing {
+    fn write(&self, awaited: &Awaited) -> Result<Archived, Error> {
+        let cannot = |error| failed(Fault::io("cannot make", &self.to, error));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.to).map_err(cannot)?;
+        // What one of ours that was cut short has left; others may be at work there too.
+        sweep(&self.to, &self.instance.to_string(), &[".partial", ".state"]);
+        let sealed = self.seal(awaited);
+        sealed.map_err(|error| failed(Fault::io("cannot write", &self.to.join(&self.name), error)))
+    }
 
     /// Encrypts to a name that no backup has, and gives it its own when all of it is on disk.
-    fn seal(
-        &self,
-        (bundle, around): (&Bundle, Option<(Envelope, Recipient)>),
-        state: &Path,
-        name: &str,
-        at: Committed,
-    ) -> io::Result<Archived> {
-        let partial = Leftover(self.to.join(format!(".{name}.partial")));
+    fn seal(&self, awaited: &Awaited) -> io::Result<Archived> {
+        let Self { to, name, readers, keep_days, bundle, around, copy, at, instance: _ } = self;
+        let partial = Leftover(to.join(format!(".{name}.partial")));
         let mut file =
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial.0)?;
         let encrypt = |to: &[Recipient], file: &mut File| {
             let recipients = to.iter().map(|recipient| recipient as &dyn age::Recipient);
             let encryptor = age::Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
             let mut encrypting = encryptor.wrap_output(file)?;
-            bundle.write(state, &mut encrypting)?;
+            bundle.write(&copy.0, &mut encrypting)?;
             encrypting.finish().map(|_| ())
         };
-        match (around, &self.readers) {
+        match (around, readers) {
             (Some((envelope, recipient)), _) => {
-                envelope.write(&mut file, |file| encrypt(&[recipient], file))?;
+                envelope.write(&mut file, |file| encrypt(std::slice::from_ref(recipient), file))?;
             }
             (None, Readers::Anyone(recipients)) => encrypt(recipients, &mut file)?,
             (None, Readers::Nobody | Readers::Custodians { .. }) => {
@@ -257,9 +303,32 @@ impl Backups {
         }
         file.sync_all()?;
         let (bytes, digest) = digest(&mut file)?;
-        fs::rename(&partial.0, self.to.join(name))?;
-        File::open(&self.to)?.sync_all()?;
-        Ok(Archived { name: name.into(), bytes, digest, state: at, keep_days: self.keep_days })
+        // The log has it as failed: what it does not have is no backup.
+        if awaited.is_given_up() {
+            return Err(io::Error::other("it was given up"));
+        }
+        fs::rename(&partial.0, to.join(name))?;
+        File::open(to)?.sync_all()?;
+        Ok(Archived { name: name.as_str().into(), bytes, digest, state: *at, keep_days: *keep_days })
+    }
+}
+
+fn failed(error: Fault) -> Error {
+    Error::new(ErrorKind::StateUnavailable, Stage::Perform, "the backup cannot be written")
+        .remedy("see the gateway's own log; free space, or mend the disk, where backups go")
+        .because(error)
+}
+
+/// Removes what a backup of this instance that was cut short has left; of any, where the text is empty.
+fn sweep(directory: &Path, instance: &str, ends: &[&str]) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let begin = format!(".holdfast-{instance}");
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&begin) && ends.iter().any(|end| name.ends_with(end)) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -282,11 +351,12 @@ fn digest(file: &mut File) -> io::Result<(u64, [u8; 32])> {
 
 impl Archive for Backups {
     async fn write(&self, _intent: &Intent) -> Result<Archived, Error> {
-        let backups = self.clone();
-        let written = tokio::task::spawn_blocking(move || backups.write_now()).await;
-        written.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Internal, Stage::Perform, "the backup was not finished").because(error))
-        })
+        let (backups, turn) = (self.clone(), self.turns.take()?);
+        let prepared = tokio::task::spawn_blocking(move || backups.prepare()).await;
+        let outgoing = prepared.map_err(|error| {
+            Error::new(ErrorKind::Internal, Stage::Perform, "the backup was not finished").because(error)
+        })??;
+        within(PATIENCE, turn, move |awaited| outgoing.write(awaited)).await
     }
 
     fn enclose(&self, bundled: &Bundled<'_>) -> Result<KeyBundle, Error> {

@@ -1,11 +1,13 @@
 //! Issuers of tokens (`[[issuer]]`): their keys, read ahead in the background, and tokens examined with them.
 //!
-//! A request never waits for a reading, with one exception: where a token's key is not known, it waits for one reading, a second at most and
-//! with few others, so that an issuer who changes keys refuses nobody; and such readings are ordered every ten seconds at most, whatever strangers show.
+//! A request never waits for a reading, with one exception: where a token's key is not known, it waits until its issuer has been asked once
+//! more, two seconds at most and with few others, so that an issuer who changes keys refuses nobody. Such readings are ordered once a second at
+//! most, whatever strangers show; and that is as long as strangers can put off the one that brings the new keys.
 
 mod door;
 mod fetch;
 mod look;
+mod readings;
 mod said;
 mod table;
 
@@ -17,26 +19,20 @@ pub(crate) use table::check;
 
 use crate::fault::Fault;
 use crate::serve::Gateway;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use fetch::{Client, Fetched};
 use holdfast_core::port::World as _;
 use holdfast_identity::Reason;
 use holdfast_identity::issued::{Claims, Expected, Issuer, Issuers, KeySet, Moment, Token};
 use holdfast_wire::native::message::Part;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use readings::Readings;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use table::{Settings, read_file};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-/// For how long a request waits for keys to be read.
-const WAIT: Duration = Duration::from_secs(1);
-/// How many requests wait for one issuer's keys at once; whoever comes then is refused.
-const WAITING: usize = 64;
-/// How long lies between two readings that tokens order.
-const ORDERED_EVERY: u64 = 10_000_000;
 /// The shortest time that an issuer can ask for between two readings.
 const SHORTEST: Duration = Duration::from_secs(60);
 /// The longest time from a reading that failed to the next.
@@ -57,14 +53,7 @@ struct Source {
     /// Towards where they are read, if anywhere.
     client: Option<ArcSwap<Client>>,
     held: Mutex<Held>,
-    /// Orders a reading.
-    order: Notify,
-    /// Before this moment no token orders one.
-    next_order: AtomicU64,
-    is_reading: AtomicBool,
-    /// Changes with each reading that has ended, whatever came of it.
-    ended: watch::Sender<()>,
-    waiting: Semaphore,
+    readings: Readings,
 }
 
 /// What is known of an issuer's keys.
@@ -121,11 +110,7 @@ impl Source {
             settings,
             client,
             held: Mutex::new(Held { file, ..Held::default() }),
-            order: Notify::new(),
-            next_order: AtomicU64::new(0),
-            is_reading: AtomicBool::new(false),
-            ended: watch::Sender::new(()),
-            waiting: Semaphore::new(WAITING),
+            readings: Readings::new(),
         })
     }
 
@@ -143,22 +128,6 @@ impl Source {
             keys,
             believed_until,
         }
-    }
-
-    /// Orders a reading if it is time for one, and waits for it, or for one that is under way. Whether there was any.
-    async fn read_for_a_token(&self, ticks: u64) -> bool {
-        if self.client.is_none() {
-            return false;
-        }
-        let Ok(_waiting) = self.waiting.try_acquire() else { return false };
-        let mut ended = self.ended.subscribe();
-        let next = |next: u64| (ticks >= next).then(|| ticks.saturating_add(ORDERED_EVERY));
-        if self.next_order.try_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok() {
-            self.order.notify_one();
-        } else if !self.is_reading.load(Ordering::Acquire) {
-            return false;
-        }
-        timeout(WAIT, ended.changed()).await.is_ok()
     }
 
     /// Takes what a reading gave; when the next one is due.
@@ -217,7 +186,7 @@ impl Believed {
         self.current.store(Arc::new(Issuers::new(self.sources.iter().map(|source| source.issuer(ticks)))));
     }
 
-    /// Examines a token: in memory, unless its key is not known; then its issuer's keys are read once more, if it is time for that.
+    /// Examines a token: in memory, unless its key is not known; then its issuer is asked for its keys once more.
     ///
     /// # Errors
     /// With the reason, for the log alone.
@@ -240,38 +209,47 @@ impl Believed {
         expected: &Expected<'_>,
         at: Moment,
     ) -> Result<Claims, Reason> {
-        let found = token.verify(&self.current.load(), expected, at);
-        let (token, reason) = match found {
-            Ok(claims) => return Ok(claims),
-            Err(refused) => refused,
-        };
-        let read_again = match reason {
-            Reason::UnknownKey | Reason::NoKeys => {
-                let issuer = token.issuer();
-                let source = self.sources.iter().find(|source| Some(&*source.settings.issuer) == issuer);
-                match source {
-                    Some(source) => source.read_for_a_token(at.ticks).await,
-                    None => false,
-                }
+        let tried = self.current.load();
+        match token.verify(&tried, expected, at) {
+            Ok(claims) => Ok(claims),
+            Err((token, reason)) if may_be_new(reason) => {
+                Box::pin(self.look_again(Guard::into_inner(tried), (token, reason), expected, at)).await
             }
-            Reason::NoProof
-            | Reason::Unknown
-            | Reason::Expired
-            | Reason::Revoked
-            | Reason::StatusUnknown
-            | Reason::OtherPurpose
-            | Reason::OtherAnchor
-            | Reason::Ambiguous
-            | Reason::Malformed
-            | Reason::NotYetValid
-            | Reason::OtherIssuer
-            | Reason::OtherAudience
-            | Reason::OtherAlgorithm
-            | Reason::BadSignature => false,
-        };
-        match read_again {
-            true => token.verify(&self.current.load(), expected, at).map_err(|(_, reason)| reason),
-            false => Err(reason),
+            Err((_, reason)) => Err(reason),
+        }
+    }
+
+    /// Examines a token whose key was not among these with whatever is in force instead, until its issuer has been asked once more.
+    async fn look_again(
+        &self,
+        mut tried: Arc<Issuers>,
+        (mut token, mut reason): (Token<'_>, Reason),
+        expected: &Expected<'_>,
+        at: Moment,
+    ) -> Result<Claims, Reason> {
+        let issuer = token.issuer();
+        let source = self.sources.iter().find(|source| Some(&*source.settings.issuer) == issuer);
+        // From here on no reading ends unnoticed. One that has ended just now is in force.
+        let mut turn =
+            source.filter(|source| source.client.is_some()).and_then(|source| source.readings.turn());
+        let mut goes_on = true;
+        loop {
+            let current = self.current.load_full();
+            if !Arc::ptr_eq(&current, &tried) {
+                tried = current;
+                (token, reason) = match token.verify(&tried, expected, at) {
+                    Ok(claims) => return Ok(claims),
+                    Err((_, reason)) if !may_be_new(reason) => return Err(reason),
+                    Err(refused) => refused,
+                };
+            }
+            if !goes_on {
+                return Err(reason);
+            }
+            goes_on = match &mut turn {
+                Some(turn) => turn.another().await,
+                None => false,
+            };
         }
     }
 
@@ -294,7 +272,7 @@ impl Believed {
                     Err(fault) => refused.push(fault),
                 }
                 // With the authorities that are in force, whichever those are: its keys may have changed.
-                source.order.notify_one();
+                source.readings.order();
             }
         }
         self.renew(ticks);
@@ -328,6 +306,27 @@ impl Condition {
     }
 }
 
+/// Whether its issuer may have a key by now that lets the token in.
+fn may_be_new(reason: Reason) -> bool {
+    match reason {
+        Reason::UnknownKey | Reason::NoKeys => true,
+        Reason::NoProof
+        | Reason::Unknown
+        | Reason::Expired
+        | Reason::Revoked
+        | Reason::StatusUnknown
+        | Reason::OtherPurpose
+        | Reason::OtherAnchor
+        | Reason::Ambiguous
+        | Reason::Malformed
+        | Reason::NotYetValid
+        | Reason::OtherIssuer
+        | Reason::OtherAudience
+        | Reason::OtherAlgorithm
+        | Reason::BadSignature => false,
+    }
+}
+
 /// Reads every issuer's keys ahead, until the gateway stops.
 pub(crate) async fn keep(gateway: Arc<Gateway>, stop: watch::Receiver<bool>) {
     let mut keeping = JoinSet::new();
@@ -341,13 +340,15 @@ async fn keep_one(gateway: Arc<Gateway>, at: usize, mut stop: watch::Receiver<bo
     let Some(source) = gateway.issuers.sources.get(at) else { return };
     let (Some(client), Some(place)) = (&source.client, &source.settings.place) else { return };
     let (mut due, mut failed) = (Duration::ZERO, 0);
+    let mut next_by_token = Instant::now();
     loop {
         tokio::select! {
             () = tokio::time::sleep(due) => {}
-            () = source.order.notified() => {}
+            () = source.readings.ordered() => {}
+            () = source.readings.ordered_by_token(&mut next_by_token) => {}
             () = crate::serve::stopped(&mut stop) => return,
         }
-        source.is_reading.store(true, Ordering::Release);
+        source.readings.begin();
         let client = client.load_full();
         let fetched = tokio::select! {
             fetched = client.keys(&source.settings.issuer, place) => fetched,
@@ -356,14 +357,16 @@ async fn keep_one(gateway: Arc<Gateway>, at: usize, mut stop: watch::Receiver<bo
         let ticks = gateway.law.engines().world.ticks();
         (due, failed) = source.take(fetched, ticks, failed);
         gateway.issuers.renew(ticks);
-        source.is_reading.store(false, Ordering::Release);
-        source.ended.send_replace(());
+        source.readings.end();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use holdfast_core::Timestamp;
 
     const KEYS: &[u8] =
         br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -373,18 +376,9 @@ mod tests {
     }
 
     fn source() -> Source {
-        let text = "[[issuer]]\nissuer = \"i\"\nkeys_url = \"https://idp/keys\"\nrefresh_seconds = 600\n";
+        let text = "[[issuer]]\nissuer = \"i\"\nalgorithms = [\"EdDSA\"]\nkeys_url = \"https://idp/keys\"\nrefresh_seconds = 600\n";
         let settings = crate::config::Config::parse(text).unwrap().issuer[0].read().unwrap();
-        Source {
-            settings,
-            client: None,
-            held: Mutex::default(),
-            order: Notify::new(),
-            next_order: AtomicU64::new(0),
-            is_reading: AtomicBool::new(false),
-            ended: watch::Sender::new(()),
-            waiting: Semaphore::new(WAITING),
-        }
+        Source { settings, client: None, held: Mutex::default(), readings: Readings::new() }
     }
 
     #[test]
@@ -422,21 +416,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tokens_order_a_reading_every_ten_seconds_at_most() {
-        let source = source();
-        let client = Client::new(&Settings { ca_file: "".into(), ..source.settings.clone() });
-        let Ok(client) = client else { return };
-        let source = Source { client: Some(ArcSwap::from_pointee(client)), ..source };
-        let ordered = || async {
-            // A reading that ends at once, if one was ordered.
-            tokio::select! {
-                biased;
-                read = source.read_for_a_token(ORDERED_EVERY) => Some(read),
-                () = async { source.order.notified().await; source.ended.send_replace(()); std::future::pending().await } => None,
-            }
-        };
-        assert_eq!(ordered().await, Some(true));
-        assert_eq!(ordered().await, Some(false), "not again so soon");
-        assert!(!source.read_for_a_token(2 * ORDERED_EVERY - 1).await);
+    async fn what_came_into_force_meanwhile_is_tried_before_anybody_is_refused() {
+        let claims = br#"{"iss":"i","aud":"a","exp":9999999999}"#;
+        let token =
+            format!("{}.{}.", URL_SAFE_NO_PAD.encode(br#"{"alg":"EdDSA"}"#), URL_SAFE_NO_PAD.encode(claims));
+        let believed =
+            Believed { sources: vec![source()], current: ArcSwap::default(), making: Mutex::new(()) };
+        believed.renew(0);
+        let at = Moment { now: Timestamp::from_micros(1_000_000), ticks: 0 };
+        let tried = believed.current.load_full();
+        let (expected, parsed) = (Expected::default(), || Token::parse(&token).unwrap());
+        let refused = |tried: &Issuers| parsed().verify(tried, &expected, at).unwrap_err();
+        assert_eq!(refused(&tried).1, Reason::NoKeys);
+        believed.sources[0].take(Ok((KeySet::parse(KEYS).unwrap(), None)), 0, 0);
+        believed.renew(0);
+        // Nobody waits: there is nowhere to read from.
+        let found = believed.look_again(Arc::clone(&tried), refused(&tried), &expected, at).await;
+        assert_eq!(found.unwrap_err(), Reason::BadSignature, "by the keys that are there now");
+        assert_eq!(believed.examine(parsed(), &expected, at).await.unwrap_err(), Reason::BadSignature);
     }
 }

@@ -169,7 +169,7 @@ impl Anchor {
                 known.size
             ),
         };
-        Ok(Judged::Contradicts(Discord { problem }))
+        Ok(Judged::Contradicts(Discord::contradicts(problem)))
     }
 
     /// Keeps the newest checkpoints of these logs there; gives those that could not be kept. Waits for both disks.

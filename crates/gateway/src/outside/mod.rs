@@ -36,30 +36,39 @@ pub struct Outside {
     unchecked: Mutex<Vec<String>>,
 }
 
-/// A log that contradicts what was kept elsewhere.
+/// A log that contradicts what was kept elsewhere, or cannot show that it does not.
 #[derive(Debug, Clone)]
 pub(crate) struct Discord {
     /// What contradicts what, naming both.
-    pub(crate) problem: String,
+    problem: String,
+    remedy: &'static str,
 }
 
 impl Discord {
-    /// What to do about every one of them.
-    const REMEDY: &str = "keep both, and find out which directory is the newest: an older one must not be served, \
-                          since what was revoked is alive again in it. See docs/operate/rollback.md";
+    fn contradicts(problem: String) -> Self {
+        let remedy = "keep both, and find out which directory is the newest: an older one must not be served, \
+                      since what was revoked is alive again in it. See docs/operate/rollback.md";
+        Self { problem, remedy }
+    }
+
+    fn unproven(problem: String) -> Self {
+        let remedy = "find out whether an older copy of the data directory was put back: docs/operate/rollback.md. If it was not, put \
+                      the file back from a mirror of this log: docs/operate/damage.md";
+        Self { problem, remedy }
+    }
 
     fn fault(self) -> Fault {
-        Fault::new(self.problem).remedy(Self::REMEDY)
+        Fault::new(self.problem).remedy(self.remedy)
     }
 
     /// Tells the running gateway: its log is not ready until somebody has looked.
     fn alarm(&self, log: &Log) {
         tracing::error!(
             alarm = self.problem,
-            remedy = Self::REMEDY,
-            "the log contradicts what is known elsewhere"
+            remedy = self.remedy,
+            "a log contradicts what is known elsewhere, or cannot show that it does not"
         );
-        log.raise_alarm(format!("{}; {}", self.problem, Self::REMEDY));
+        log.raise_alarm(format!("{}; {}", self.problem, self.remedy));
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the older size is taken from the witness, which somebody else may be telling of this log too.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 4;
 
 /// What came of it.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) enum Outcome {
     Early,
     /// It knows another history, or a longer one.
     Contradicts(String),
+    /// Our own files do not give the proof that the log continues what it cosigned.
+    Unproven(String),
     /// It answered, and not with a cosignature.
     Refused(String),
     /// It did not answer.
@@ -44,12 +46,40 @@ pub(super) async fn submit(
     known: u64,
     patience: Duration,
 ) -> Outcome {
+    let mut unproven = None;
+    let outcome = converse(client, witness, view, (known, &mut unproven), patience).await;
+    match (outcome, unproven) {
+        (outcome @ (Outcome::Cosigned(..) | Outcome::Contradicts(_)), _) | (outcome, None) => outcome,
+        // Whether or not it answers: it is our files that cannot be believed.
+        (
+            Outcome::Early | Outcome::Unproven(_) | Outcome::Refused(_) | Outcome::Unreachable(_),
+            Some(why),
+        ) => Outcome::Unproven(why),
+    }
+}
+
+/// The same, and notes in `unproven` which proof could not be made.
+async fn converse(
+    client: &Client,
+    witness: &VerifierKey,
+    view: &Arc<View>,
+    (known, unproven): (u64, &mut Option<String>),
+    patience: Duration,
+) -> Outcome {
     let size = view.reader.checkpoint().size;
     let mut old = known.min(size);
     for _ in 0..ATTEMPTS {
         let body = match request(view, old).await {
             Ok(body) => body,
-            Err(refusal) => return Outcome::Refused(format!("no proof can be made: {refusal}")),
+            Err(refusal) => {
+                let why = format!("`{}`: {}", refusal.file.display(), refusal.problem);
+                if old == 0 || unproven.is_some() {
+                    return Outcome::Unproven(why);
+                }
+                // From no entries there is nothing to prove, and it answers with the size that it has seen: it is asked in any case.
+                (old, *unproven) = (0, Some(why));
+                continue;
+            }
         };
         let (status, body) = match client.submit(body, patience).await {
             Ok(answer) => answer,

@@ -83,6 +83,8 @@ pub(super) struct Seen {
     pub(super) time: u64,
     /// Whether it has cosigned this log since this process started: until then nobody knows whether it has seen more.
     pub(super) is_compared: bool,
+    /// Our own files did not give the proof that it was last to be shown.
+    is_unproven: bool,
     /// It does not cosign this log.
     pub(super) trouble: Trouble,
 }
@@ -116,6 +118,8 @@ pub(super) struct Round {
     reach: u64,
     /// Which witnesses, by index.
     due: Vec<usize>,
+    /// Nothing is served yet.
+    is_start: bool,
 }
 
 impl Witnesses {
@@ -198,7 +202,13 @@ impl Witnesses {
             let due: Vec<usize> =
                 due.filter(|(_, (seen, awake))| **awake && is_due(seen)).map(|(at, _)| at).collect();
             if !due.is_empty() {
-                let round = Round { tenant: tenant.clone(), dir: dir(tenant), reach: reach(tenant), due };
+                let round = Round {
+                    tenant: tenant.clone(),
+                    dir: dir(tenant),
+                    reach: reach(tenant),
+                    due,
+                    is_start: false,
+                };
                 rounds.push((state.begun, round));
             }
         }
@@ -235,7 +245,7 @@ impl Witnesses {
     }
 
     async fn run(&self, round: Round) -> Result<(), Discord> {
-        let Round { tenant, dir, reach, due } = round;
+        let Round { tenant, dir, reach, due, is_start } = round;
         let place = dir.clone();
         let view = tokio::task::spawn_blocking(move || {
             let reader = LogReader::open(&place).map_err(|refusal| refusal.to_string())?;
@@ -283,7 +293,19 @@ impl Witnesses {
                         dir.display()
                     );
                     self.failed(at, &tenant, false, &problem);
-                    discord = Some(Discord { problem });
+                    discord = Some(Discord::contradicts(problem));
+                }
+                Outcome::Unproven(why) => {
+                    let problem = format!(
+                        "the log in `{}` cannot be shown to continue what the witness `{}` cosigned: {why}",
+                        dir.display(),
+                        witness.name
+                    );
+                    self.failed(at, &tenant, false, &problem);
+                    // While it serves it is read once more: one disk that stumbles once must not raise an alarm that stays.
+                    if self.is_unproven_again(at, &tenant) || is_start {
+                        discord = Some(Discord::unproven(problem));
+                    }
                 }
                 Outcome::Refused(why) => self.failed(at, &tenant, false, &why),
                 Outcome::Unreachable(why) => self.failed(at, &tenant, true, &why),
@@ -306,6 +328,13 @@ impl Witnesses {
                 change(seen);
             }
         });
+    }
+
+    /// Notes that a proof could not be made; gives whether that was so the last time.
+    fn is_unproven_again(&self, at: usize, tenant: &TenantId) -> bool {
+        let mut before = false;
+        self.each(tenant, &[at], |seen| before = std::mem::replace(&mut seen.is_unproven, true));
+        before
     }
 
     fn failed(&self, at: usize, tenant: &TenantId, all_logs: bool, why: &str) {
@@ -360,7 +389,13 @@ impl Witnesses {
                     heard(rounds.join_next().await)?;
                 }
                 let due = (0..self.all.len()).collect();
-                let round = Round { tenant: tenant.clone(), dir: directory.log(tenant), reach: *size, due };
+                let round = Round {
+                    tenant: tenant.clone(),
+                    dir: directory.log(tenant),
+                    reach: *size,
+                    due,
+                    is_start: true,
+                };
                 rounds.spawn(Arc::clone(self).round(round));
             }
             while let Some(ended) = rounds.join_next().await {

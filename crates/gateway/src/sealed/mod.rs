@@ -94,6 +94,7 @@ impl Sealed {
             return Err(Fault::new(problem).remedy("serve it with `--dev`"));
         }
         let lock = DirectoryLock::take(site.directory.path())?;
+        site.directory.keep_mark_ready();
         let doors = Doors::bind(&mut site).await?;
         site.not_opened = refused.told.as_ref().and_then(|device| device.refused.clone());
         Ok(Self::wait((site, identity, roster), refused, lock, doors))
@@ -266,7 +267,7 @@ impl Sealed {
                 "who unsealed the gateway is not recorded yet; it is retried"
             );
         }
-        let may_serve = waiting.close(is_by_shares);
+        let may_serve = waiting.close(is_by_shares).await;
         stop.send_replace(true);
         let lost = |error| Fault::new("a listener was lost").because(error);
         let listener = listening.await.map_err(lost)?;

@@ -2,11 +2,9 @@
 
 use super::waiting::Waiting;
 use crate::listener::About;
-use crate::sealing::{Order, Refused};
+use crate::sealing::{Order, Refused, Taken};
 use crate::service::{self, respond};
-use crate::shares::network;
 use bytes::Bytes;
-use holdfast_core::command::Durability;
 use holdfast_core::port::World as _;
 use holdfast_core::{Error, ErrorKind, OperationId, Stage};
 use holdfast_wire::native::encode::{self, Response as Answer};
@@ -69,10 +67,7 @@ async fn take(
     // It takes no place before its body has come: whoever does not send it keeps no custodian out.
     let body = waiting.bodies.take_in_stop(about, matched.route.limit, body).await.map_err(refused)?;
     let source = about.source;
-    let _own = match network(source) {
-        Some(network) => Some(waiting.working_for.take(network).ok_or_else(busy)?),
-        None => None,
-    };
+    let _own = source.map(|source| waiting.working_for.take(source).ok_or_else(busy)).transpose()?;
     let _place = waiting.working.try_acquire().map_err(|_| busy())?;
     match native::decode(&matched, parts.uri.query().unwrap_or_default(), &body).map_err(refused)? {
         Call::GiveShare(share) => waiting.give(source, &share).map(|seal| encode::seal(&seal)),
@@ -81,9 +76,8 @@ async fn take(
         }
         Call::OrderSeal { generation, share, answer } => {
             let order = Order { generation, share, answer: &answer, source };
-            let custodian = waiting.order(&order)?;
-            // No log is open that could have it.
-            Ok(encode::seal_done(custodian, Durability::InForce))
+            let Taken { custodian, durability, remedy } = waiting.order(&order).await?;
+            Ok(encode::seal_done(custodian, durability, remedy))
         }
         Call::Use { .. }
         | Call::Random { .. }

@@ -113,6 +113,30 @@ async fn a_reload_that_is_refused_is_told_until_one_is_not() {
     assert!(!is_told());
 }
 
+/// A mark that comes too late would keep the gateway shut whose custodians have opened it.
+#[tokio::test]
+async fn who_opens_it_waits_for_a_mark_that_is_on_its_way_to_the_disk() {
+    let (people, dir) = (People::new(), TempDir::new().unwrap());
+    let directory = Directory::at(dir.path());
+    let orders = Arc::new(Orders::of(&directory));
+    let gathering = Gathering::begin(people.shared(&root(), instance('0'), 1));
+    let (give, _given) = oneshot::channel();
+    let waiting =
+        Waiting::new(gathering, give, tls(&dir), (&directory, &Limits::default()), Arc::clone(&orders));
+    let (hangs, goes_on) = (orders.marking(), orders.marking());
+    assert!(goes_on.keep(&directory).await && directory.is_sealed_by_order());
+    let mut closing = std::pin::pin!(waiting.close(true));
+    tokio::select! {
+        biased;
+        _ = &mut closing => panic!("it serves while a mark is on its way"),
+        () = tokio::task::yield_now() => {}
+    }
+    // Nobody else waits.
+    assert!(waiting.seal().sealed && waiting.seen().is_ordered);
+    drop(hangs);
+    assert!(closing.await && !directory.is_sealed_by_order());
+}
+
 /// Its device may come back at any moment.
 #[tokio::test]
 async fn a_device_is_not_waited_for_any_more_once_a_custodian_has_sealed_it() {
@@ -135,9 +159,10 @@ async fn a_device_is_not_waited_for_any_more_once_a_custodian_has_sealed_it() {
     let asked = sealed.waiting.ask_to_seal((1, 1)).unwrap();
     let answer = people.order("alice", 1, &asked).unwrap();
     let order = |answer| Order { generation: 1, share: 1, answer, source: SOMEBODY };
-    assert!(sealed.waiting.order(&order(&[7; 32])).is_err());
+    assert!(sealed.waiting.order(&order(&[7; 32])).await.is_err());
     assert!(!device.is_closed() && !dir.path().join("sealed").exists(), "that was nobody's order");
-    assert_eq!(sealed.waiting.order(&order(&answer)).unwrap().as_str(), "alice");
+    let taken = sealed.waiting.order(&order(&answer)).await.unwrap();
+    assert_eq!((taken.custodian.as_str(), taken.remedy), ("alice", None));
     let not_any_more = async {
         tokio::select! {
             _ = sealed.unsealed() => panic!("it is opened"),
@@ -146,6 +171,6 @@ async fn a_device_is_not_waited_for_any_more_once_a_custodian_has_sealed_it() {
     };
     tokio::time::timeout(Duration::from_secs(60), not_any_more).await.expect("the device is given up");
     // Had it been there already, it would open nothing either.
-    assert!(!sealed.waiting.close(false));
+    assert!(!sealed.waiting.close(false).await);
     sealed.shut_down().await;
 }

@@ -4,13 +4,14 @@ use crate::bodies::Bodies;
 use crate::config::Limits;
 use crate::directory::Directory;
 use crate::listener::Addresses;
-use crate::sealing::{Desk, Order, Orders, Refused};
+use crate::sealing::{Desk, Marking, Order, Orders, Refused, Taken};
 use crate::shares::{Attempts, Fingerprint, Gathering, Given, Progress, Roster, Wait};
 use crate::tls::TlsState;
 use crate::world::SystemWorld;
+use holdfast_core::command::Durability;
 use holdfast_core::pipeline::Sealing;
 use holdfast_core::port::World as _;
-use holdfast_core::{CallerName, Error, ErrorKind, Stage};
+use holdfast_core::{Error, ErrorKind, Stage};
 use holdfast_keystore::root::RootKey;
 use holdfast_wire::native::field::Name;
 use holdfast_wire::native::message::Seal;
@@ -67,6 +68,13 @@ struct Ordered {
     while_opening: bool,
     /// The number of the next order when enough shares were in.
     until_then: u64,
+}
+
+impl Ordered {
+    /// Whether what has opened it is void.
+    fn forbids(&self, is_by_shares: bool) -> bool {
+        self.while_opening || (self.before && !is_by_shares)
+    }
 }
 
 enum Phase {
@@ -140,9 +148,9 @@ impl Waiting {
     /// What the operator may know.
     pub(super) fn seen(&self) -> Seen {
         let now = self.world.ticks();
+        let is_ordered = self.directory.is_sealed_by_order();
         let mut inner = self.inner();
         let refused = inner.attempts.refused();
-        let is_ordered = self.directory.is_sealed_by_order();
         match &mut inner.phase {
             Phase::Gathering(gathering, _) => {
                 Seen { progress: gathering.progress(now), is_opening: false, refused, is_ordered }
@@ -168,15 +176,24 @@ impl Waiting {
     }
 
     /// Keeps it sealed, by a custodian's order: the shares that are in are wiped, no device opens it, and if it is being opened, that is void.
-    pub(super) fn order(&self, order: &Order<'_>) -> Result<CallerName, Refused> {
+    pub(super) async fn order(&self, order: &Order<'_>) -> Result<Taken, Refused> {
         let custodian = self.desk.take(order, self.world.ticks())?;
         let Order { generation, source, .. } = *order;
         let at = self.world.now();
         let sealing = Sealing { at, custodian: custodian.clone(), generation, source, from_disk: false };
+        let marking = self.stay_sealed(sealing)?;
+        tracing::warn!(%custodian, "sealed by order: no device opens it");
+        let is_marked = marking.keep(&self.directory).await;
+        // No log is open that could have it.
+        Ok(Taken::of(custodian, is_marked, Durability::InForce))
+    }
+
+    /// The same in memory, at once. What is still to be written was announced when this returns.
+    fn stay_sealed(&self, sealing: Sealing) -> Result<Marking, Error> {
         let mut inner = self.inner();
         let Inner { phase, ordered, is_closed, .. } = &mut *inner;
         if *is_closed {
-            return Err(opening().into());
+            return Err(opening());
         }
         match phase {
             Phase::Gathering(gathering, _) => {
@@ -187,12 +204,7 @@ impl Waiting {
         }
         self.orders.keep(sealing);
         self.ordered.send_replace(true);
-        // Whoever opens it waits for this, and looks then.
-        self.directory.mark_sealed();
-        drop(inner);
-        self.orders.save();
-        tracing::warn!(%custodian, "sealed by order: no device opens it");
-        Ok(custodian)
+        Ok(self.orders.marking())
     }
 
     /// Turns true when an order has come.
@@ -205,23 +217,36 @@ impl Waiting {
         self.inner().ordered.until_then
     }
 
-    /// Takes no order any more, if none forbids that it serves now; says whether it may.
-    pub(super) fn close(&self, is_by_shares: bool) -> bool {
-        let mut inner = self.inner();
-        let Inner { ordered: Ordered { before, while_opening, .. }, is_closed, .. } = &mut *inner;
-        if *while_opening || (*before && !is_by_shares) {
-            return false;
+    /// Takes no order any more, if none forbids that it serves now; says whether it may. Where custodians open it, their mark is cleared: after one
+    /// that is still on its way to the disk.
+    pub(super) async fn close(&self, is_by_shares: bool) -> bool {
+        while !self.try_close(is_by_shares) {
+            if self.inner().ordered.forbids(is_by_shares) {
+                return false;
+            }
+            self.orders.marked().await;
         }
-        *is_closed = true;
         if is_by_shares {
-            self.directory.clear_seal();
+            let directory = self.directory.clone();
+            // It tells by itself what went wrong.
+            let _cleared = tokio::task::spawn_blocking(move || directory.clear_seal()).await;
         }
         true
+    }
+
+    /// The same at once, unless it has to wait for a mark.
+    fn try_close(&self, is_by_shares: bool) -> bool {
+        let mut inner = self.inner();
+        let Inner { ordered, is_closed, .. } = &mut *inner;
+        *is_closed = !(ordered.forbids(is_by_shares) || is_by_shares && self.orders.is_marking());
+        *is_closed
     }
 
     /// Looks at a share.
     pub(super) fn give(&self, source: Option<IpAddr>, sealed: &[u8]) -> Result<Seal, Refused> {
         let now = self.world.ticks();
+        // Another one may have been handed out since: the earlier shares are refused from that moment.
+        let roster = self.roster();
         let mut inner = self.inner();
         let Inner { phase, attempts, ordered, .. } = &mut *inner;
         let gathering = match phase {
@@ -229,8 +254,7 @@ impl Waiting {
             Phase::Gathering(gathering, _) => gathering,
         };
         attempts.admit(source, now).map_err(|wait| Refused { error: throttled(wait), wait: Some(wait) })?;
-        // Another one may have been handed out since: the earlier shares are refused from that moment.
-        self.roster().into_iter().for_each(|roster| gathering.renew(roster));
+        roster.into_iter().for_each(|roster| gathering.renew(roster));
         let given = gathering.give(sealed, now).map_err(|error| {
             attempts.was_wrong(source, now);
             tracing::warn!(

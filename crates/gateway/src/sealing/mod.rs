@@ -2,10 +2,12 @@
 
 mod close;
 mod desk;
+mod mark;
 mod orders;
 
 pub(crate) use close::{Sockets, held, let_go, stand_down, wait_again, wait_sealed};
 pub(crate) use desk::{Desk, Order, Refused};
+pub(crate) use mark::Marking;
 pub(crate) use orders::Orders;
 
 use crate::reroot;
@@ -14,12 +16,25 @@ use holdfast_core::CallerName;
 use holdfast_core::command::Durability;
 use holdfast_core::pipeline::Sealing;
 use holdfast_core::port::World as _;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::timeout;
 
-/// For how long a seal waits for the disk before the root key goes.
-const KEPT_WITHIN: Duration = Duration::from_secs(5);
+/// What whoever ordered it is to do where the disk has not taken it.
+const NOT_KEPT: &str = "the disk has not taken that the gateway is sealed: a device may open its next start. Free space or mend the disk, and order it \
+                        again while its process lives";
+
+/// An order to seal that is in force.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) custodian: CallerName,
+    pub(crate) durability: Durability,
+    /// What is to be done, because its mark is not on the disk.
+    pub(crate) remedy: Option<&'static str>,
+}
+
+impl Taken {
+    pub(crate) fn of(custodian: CallerName, is_marked: bool, durability: Durability) -> Self {
+        Self { custodian, durability, remedy: (!is_marked).then_some(NOT_KEPT) }
+    }
+}
 
 impl Gateway {
     /// What a custodian is asked to have the gateway sealed.
@@ -51,7 +66,7 @@ impl Gateway {
     ///
     /// # Errors
     /// When it is nobody's order: then nothing has changed.
-    pub(crate) async fn seal(&self, order: &Order<'_>) -> Result<(CallerName, Durability), Refused> {
+    pub(crate) async fn seal(&self, order: &Order<'_>) -> Result<Taken, Refused> {
         let world = &self.law.engines().world;
         let custodian = self.desk.take(order, world.ticks())?;
         let Order { generation, source, .. } = *order;
@@ -60,20 +75,12 @@ impl Gateway {
         tracing::warn!(%custodian, "sealing by order: nothing is released any more");
         self.law.stop_everything().await;
         self.orders.keep(sealing);
-        let (directory, orders) = (self.directory.clone(), Arc::clone(&self.orders));
-        let kept = tokio::task::spawn_blocking(move || {
-            directory.mark_sealed();
-            orders.save();
-        });
         // A disk that hangs keeps no root key in memory.
-        if timeout(KEPT_WITHIN, kept).await.is_err() {
-            tracing::error!(
-                "the disk does not take that the gateway is sealed: a device may open its next start"
-            );
-        }
+        let is_marked = self.orders.marking().keep(&self.directory).await;
         self.desk.is_ordered();
         let durability = match self.orders.record(&self.law, None).await {
-            Ok(()) => Durability::Durable,
+            Ok(()) if is_marked => Durability::Durable,
+            Ok(()) => Durability::InForce,
             Err(error) => {
                 tracing::error!(
                     error = error.chain(),
@@ -82,6 +89,6 @@ impl Gateway {
                 Durability::InForce
             }
         };
-        Ok((custodian, durability))
+        Ok(Taken::of(custodian, is_marked, durability))
     }
 }

@@ -2,6 +2,7 @@
 //! they outlast the process until a log has them. Where a crash comes between the log's having one and the file's, it is recorded once more, of
 //! the same custodian and moment.
 
+use super::mark::Marking;
 use crate::directory::{Directory, write_private};
 use crate::root::Law;
 use holdfast_core::pipeline::Sealing;
@@ -12,6 +13,7 @@ use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// How many of one custodian are kept, the newest among them: whoever orders it again and again has been heard.
 const OF_ONE: usize = 4;
@@ -28,6 +30,8 @@ pub(crate) struct Orders {
     recording: tokio::sync::Mutex<()>,
     /// Held by who writes the file, so that what it holds last is what waits last.
     saving: Mutex<()>,
+    /// How many marks are on their way to the disk, of the gateway as it serves and as it waits.
+    pub(super) under_way: watch::Sender<usize>,
 }
 
 /// Each with a number that grows: others that come and go do not change it.
@@ -73,7 +77,8 @@ impl Orders {
         let next = found.len() as u64;
         let queue = Queue { all: (0..).zip(found).collect(), next };
         let (recording, saving) = (tokio::sync::Mutex::default(), Mutex::default());
-        let orders = Self { file, waiting: Mutex::new(queue), recording, saving };
+        let under_way = watch::Sender::new(0);
+        let orders = Self { file, waiting: Mutex::new(queue), recording, saving, under_way };
         if !is_whole {
             orders.set_aside();
         }
@@ -103,6 +108,23 @@ impl Orders {
         }
         all.push((*next, order));
         *next += 1;
+    }
+
+    /// Announces a mark, which nobody clears before it is on the disk or has failed.
+    pub(crate) fn marking(self: &Arc<Self>) -> Marking {
+        Marking::begin(self)
+    }
+
+    /// Whether a mark is on its way to the disk.
+    pub(crate) fn is_marking(&self) -> bool {
+        *self.under_way.borrow() > 0
+    }
+
+    /// Resolves when none is.
+    pub(crate) async fn marked(&self) {
+        let mut marks = self.under_way.subscribe();
+        // What sends lives in here.
+        let _none = marks.wait_for(|marks| *marks == 0).await;
     }
 
     /// Records those with a number below this one, or all, each once it comes to that; what the log does not take stays.

@@ -1,15 +1,13 @@
 //! AWS KMS external key stores: what the provider's request is, and how the law's answer is told to it.
 
 use super::admission::{Come, Door, Meant, Received};
-use super::{Answered, ready, trace_id};
+use super::{Answered, told, trace_id};
 use crate::external_store::{Store, devices};
 use crate::listener::About;
 use crate::serve::Gateway;
 use holdfast_core::action::Action;
 use holdfast_core::peer::{Proof, SignedRequest};
 use holdfast_core::pipeline::{Call, Inbound};
-use holdfast_core::port::{AuditLog as _, State as _};
-use holdfast_core::query::{Found, Query};
 use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::native::encode::Response;
 use holdfast_wire::sigv4;
@@ -129,26 +127,16 @@ async fn answer(
             Err(law.turn_away(&recognised, (Action::Undecoded, key.as_ref().ok()), error).await)
         }
         (Ok(message::Asks::Health), _) => {
-            if let Err(error) = law.standing(&recognised, &[]) {
-                return Err(law.turn_away(&recognised, (action, None), error).await);
-            }
-            health(gateway)
+            told::serves(gateway, &recognised).await?;
+            Ok(health(gateway))
         }
         (Ok(message::Asks::Metadata | message::Asks::Use(_)), Err(error)) => {
             Err(law.turn_away(&recognised, (action, None), error).await)
         }
         (Ok(message::Asks::Metadata), Ok(key)) => {
-            // A record of a stopped tenant may be read; that its keys serve would be no true word.
-            if let Err(error) = law.standing(&recognised, &[]) {
-                return Err(law.turn_away(&recognised, (action, Some(&key)), error).await);
-            }
-            let (found, _receipt, _departing) =
-                law.query_as(&recognised, Query::Key(key)).await?.into_parts();
-            let Found::Key(key, ..) = found else {
-                let detail = "another record than the one asked for";
-                return Err(Error::new(ErrorKind::Internal, Stage::Answer, detail));
-            };
-            Ok(message::key_metadata(&key, store.usage(&key.name)))
+            let told::Described { key, current: _, standing } =
+                told::described(gateway, &recognised, &key).await?;
+            Ok(message::key_metadata(&key, store.usage(&key.name), standing.is_ok()))
         }
         (Ok(message::Asks::Use(operation)), Ok(key)) => {
             if !store.usage(&key).permits(&operation) {
@@ -182,12 +170,8 @@ fn signed(store: &Store, parts: &Parts, body: &[u8]) -> Result<SignedRequest, Er
     sigv4::take_apart(&request, xks::SERVICE, &|region| store.is_in(region))
 }
 
-/// The devices as their probes and their own operations find them. Nothing is told where nothing could be recorded or decided.
-fn health(gateway: &Gateway) -> Result<Response, Error> {
-    let engines = gateway.law.engines();
-    let unready = |kind| move |why: String| Error::new(kind, Stage::Answer, why);
-    ready(engines.state.health()).map_err(unready(ErrorKind::StateUnavailable))?;
-    ready(engines.log.health()).map_err(unready(ErrorKind::AuditUnavailable))?;
+/// The devices as their probes and their own operations find them.
+fn health(gateway: &Gateway) -> Response {
     let (vendor, devices) = devices(&gateway.law);
-    Ok(message::health(&vendor, &devices))
+    message::health(&vendor, &devices)
 }

@@ -1,7 +1,7 @@
 //! The proxy of Azure Managed HSM's external keys: what the provider's request is, and how the law's answer is told to it.
 
 use super::admission::{Come, Door, Meant, Received};
-use super::{Answered, ready, trace_id};
+use super::{Answered, ready, told, trace_id};
 use crate::azure_ekm::{Proxy, product};
 use crate::bodies::Taken;
 use crate::listener::About;
@@ -10,8 +10,7 @@ use holdfast_core::action::Action;
 use holdfast_core::algorithm::{Family, Purpose};
 use holdfast_core::peer::{Proof, ProviderCertificate};
 use holdfast_core::pipeline::{Call, Inbound, Recognised};
-use holdfast_core::port::{AuditLog as _, KeyStore as _, State as _};
-use holdfast_core::query::{Found, Query};
+use holdfast_core::port::{KeyStore as _, State as _};
 use holdfast_core::{Error, ErrorKind, KeyName, OperationId, Stage};
 use holdfast_wire::ekm::path::{self, Path};
 use holdfast_wire::ekm::{self, error, message};
@@ -154,10 +153,8 @@ async fn answer(
             }
         }
         (message::Asks::Info | message::Asks::Metadata | message::Asks::Use(_), _) => {
-            match law.standing(&recognised, &[]) {
-                Ok(()) => info(gateway),
-                Err(error) => turn_away(action, error).await,
-            }
+            told::serves(gateway, &recognised).await?;
+            info(gateway)
         }
     }
 }
@@ -177,18 +174,8 @@ async fn metadata(
     recognised: &Recognised<'_, crate::root::Embedded>,
     name: &KeyName,
 ) -> Result<Response, Error> {
-    let law = &gateway.law;
-    // A record of a stopped tenant may be read; that its keys serve would be no true word.
-    if let Err(error) = law.standing(recognised, &[]) {
-        return Err(law.turn_away(recognised, (Action::ReadKey, Some(name)), error).await);
-    }
-    let (found, _receipt, _departing) =
-        law.query_as(recognised, Query::Key(name.clone())).await?.into_parts();
-    let Found::Key(key, current, ..) = found else {
-        return Err(Error::new(ErrorKind::Internal, Stage::Answer, "another record than the one asked for"));
-    };
-    // A stop works before its own record is written, and the record that was read does not have it yet.
-    law.standing(recognised, &[key.id])?;
+    let told::Described { key, current, standing } = told::described(gateway, recognised, name).await?;
+    standing?;
     let is_one = key.protocol == Some(ekm::PROTOCOL)
         && key.purpose == Purpose::Wrap
         && message::kind(key.algorithm).is_some();
@@ -212,11 +199,8 @@ async fn metadata(
 
 /// Who answers: only while what is needed to use a key is there.
 fn info(gateway: &Gateway) -> Result<Response, Error> {
-    let engines = gateway.law.engines();
-    let unready = |kind| move |why: String| Error::new(kind, Stage::Answer, why);
-    ready(engines.state.health()).map_err(unready(ErrorKind::StateUnavailable))?;
-    ready(engines.log.health()).map_err(unready(ErrorKind::AuditUnavailable))?;
-    ready(engines.keys.health()).map_err(unready(ErrorKind::KeyStoreUnavailable))?;
+    let unready = |why: String| Error::new(ErrorKind::KeyStoreUnavailable, Stage::Answer, why);
+    ready(gateway.law.engines().keys.health()).map_err(unready)?;
     let (vendor, product) = product(&gateway.law);
     Ok(message::info(&vendor, &product))
 }

@@ -6,8 +6,10 @@ mod admission;
 mod aws_xks;
 mod azure_ekm;
 mod google_cse;
+mod host;
 mod ms_dke;
 mod native;
+mod told;
 
 use crate::listener::About;
 use crate::metrics::Counted;

@@ -1,7 +1,7 @@
 //! Microsoft's Double Key Encryption: the document of a key for everybody, and decryption for whom a token lets in.
 
 use super::admission::{Arrival, Received};
-use super::{Answered, trace_id};
+use super::{Answered, host, trace_id};
 use crate::bodies::Taken;
 use crate::issuer;
 use crate::listener::About;
@@ -21,7 +21,7 @@ use holdfast_wire::dke::path::Path;
 use holdfast_wire::dke::{self, document, error, kid, message};
 use holdfast_wire::native;
 use holdfast_wire::native::encode::Response;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -41,12 +41,8 @@ static NOTHING_SAID: Context = Context::EMPTY;
 
 /// The key service that a request means. None is there unless it is configured, and whatever the native API knows is the native API's.
 pub(super) fn meant(gateway: &Gateway, request: &Request<Incoming>) -> Option<(Arc<KeyService>, Asked)> {
-    let host = match request.uri().authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => request.headers().get(HOST).and_then(|host| host.to_str().ok()),
-    };
     let path = request.uri().path();
-    let (service, path) = gateway.dke.find(host, path)?;
+    let (service, path) = gateway.dke.find(host::of(request), path)?;
     let is_native =
         [Method::GET, Method::POST].iter().any(|it| native::route(it.as_str(), request.uri().path()).is_ok());
     (!is_native).then(|| {

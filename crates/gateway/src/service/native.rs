@@ -8,8 +8,9 @@ use crate::metrics::Counted;
 use crate::party::Who;
 use crate::pool;
 use crate::sealed as seal;
-use crate::sealing::{Order, Refused};
+use crate::sealing::{Order, Refused, Taken};
 use crate::serve::Gateway;
+use holdfast_core::action::Action;
 use holdfast_core::context::Context;
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Call as Use, Inbound};
@@ -112,66 +113,11 @@ async fn shown(gateway: &Gateway, headers: &HeaderMap, at: Moment) -> Option<Sho
     }))
 }
 
+/// Stop orders, whose routes are named as core names them; and what is let in like one, although it stops nothing that is under way.
 fn is_stop(route: &Route) -> bool {
     use native::Endpoint;
-    match route.endpoint {
-        Endpoint::TransitionKey(verb) => verb.is_stop(),
-        Endpoint::SuspendCaller
-        | Endpoint::RemoveCaller
-        | Endpoint::RevokeToken
-        | Endpoint::RemoveAnchor
-        | Endpoint::SuspendTenant
-        | Endpoint::EndCopy
-        | Endpoint::AskToSeal
-        | Endpoint::OrderSeal => true,
-        Endpoint::Use(_)
-        | Endpoint::Random
-        | Endpoint::Batch
-        | Endpoint::CreateKey
-        | Endpoint::BeginImport
-        | Endpoint::FinishImport
-        | Endpoint::ArchiveKey
-        | Endpoint::ConfirmArchive
-        | Endpoint::UnarchiveKey
-        | Endpoint::AdoptKey
-        | Endpoint::ListKeys
-        | Endpoint::ReadKey
-        | Endpoint::ListVersions
-        | Endpoint::LabelKey
-        | Endpoint::RotateKey
-        | Endpoint::RollBackKey
-        | Endpoint::TransitionVersion(_)
-        | Endpoint::RecordInventory
-        | Endpoint::ScheduleKey
-        | Endpoint::RequestCopy
-        | Endpoint::ApproveCopy
-        | Endpoint::ReadCopy
-        | Endpoint::CreateTenant
-        | Endpoint::BackUp
-        | Endpoint::VerifyBackup
-        | Endpoint::ConfirmClock
-        | Endpoint::ReadTenant
-        | Endpoint::ResumeTenant
-        | Endpoint::SetRetention
-        | Endpoint::ListCallers
-        | Endpoint::PutCaller
-        | Endpoint::ResumeCaller
-        | Endpoint::IssueToken
-        | Endpoint::IssueSigningToken
-        | Endpoint::PutAnchor
-        | Endpoint::ReadPolicy
-        | Endpoint::ReadPolicyVersion
-        | Endpoint::SetPolicy
-        | Endpoint::RestorePolicy
-        | Endpoint::CheckPolicy
-        | Endpoint::ExplainPolicy
-        | Endpoint::ReadAudit
-        | Endpoint::ReadStatus
-        | Endpoint::ReadPool
-        | Endpoint::MoveMember(_)
-        | Endpoint::GiveShare
-        | Endpoint::Open(_) => false,
-    }
+    Action::from_name(route.name).is_some_and(Action::is_stop)
+        || matches!(route.endpoint, Endpoint::EndCopy | Endpoint::AskToSeal | Endpoint::OrderSeal)
 }
 
 /// Steps 2 to 8; runs to its end even when the client has left.
@@ -194,8 +140,7 @@ async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[
             let asks_to_seal = matches!(call, Call::AskToSeal { .. });
             dispatch(gateway, about, received, call).await.inspect(|served| {
                 if served.refused.is_none() && !asks_to_seal {
-                    about.stranger.becomes_known();
-                    about.becomes_whose(|| whose(gateway, about, received));
+                    about.was_served(|| whose(gateway, about, received));
                 }
             })
         }
@@ -363,7 +308,9 @@ async fn dispatch(
         Call::OrderSeal { generation, share, answer } => {
             let order = Order { generation, share, answer: &answer, source: about.source };
             match Box::pin(gateway.seal(&order)).await {
-                Ok((custodian, durability)) => Ok(Answered::ok(encode::seal_done(custodian, durability))),
+                Ok(Taken { custodian, durability, remedy }) => {
+                    Ok(Answered::ok(encode::seal_done(custodian, durability, remedy)))
+                }
                 Err(Refused { error, wait }) => {
                     let mut answered = Answered::refused(&unproven(error), operation);
                     if let Some(wait) = wait {
@@ -382,5 +329,43 @@ fn backups(gateway: &Gateway) -> Backups {
     match gateway.law.is_dev() {
         true => Backups::NotKept,
         false => Backups::Verified(gateway.law.verified()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_core::TokenId;
+    use holdfast_wire::native::{Endpoint, decode, routes};
+
+    /// What a route decodes to, of a body that decodes.
+    fn action_of(route: &Route) -> Option<Action> {
+        let token = TokenId::from_bytes([1; 16]).to_string();
+        let segments = route.path.split('/').map(|segment| match segment {
+            "{token}" => token.as_str(),
+            parameter if parameter.starts_with('{') => "a1",
+            literal => literal,
+        });
+        let path = segments.collect::<Vec<_>>().join("/");
+        let matched = native::route(route.method.name(), &path).ok()?;
+        match decode(&matched, "", route.example.unwrap_or_default().as_bytes()) {
+            Ok(Call::Command { command, .. }) => Some(command.action()),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn exactly_stop_orders_and_what_is_like_one_are_let_in_whatever_is_under_way() {
+        let like_one = |route: &Route| {
+            matches!(route.endpoint, Endpoint::EndCopy | Endpoint::AskToSeal | Endpoint::OrderSeal)
+        };
+        let mut stops: Vec<_> = Action::ALL.iter().copied().filter(|action| action.is_stop()).collect();
+        for route in routes::all().filter(|route| !like_one(route)) {
+            let action = action_of(route);
+            assert_eq!(is_stop(route), action.is_some_and(Action::is_stop), "{}", route.name);
+            stops.retain(|stop| Some(*stop) != action);
+        }
+        assert_eq!(stops, [], "a stop order has no route");
+        assert_eq!(routes::all().filter(|route| like_one(route) && is_stop(route)).count(), 3);
     }
 }

@@ -46,7 +46,7 @@ impl Attempts {
     /// How long to wait, when it may not.
     pub fn admit(&mut self, source: Option<IpAddr>, now: u64) -> Result<(), Wait> {
         let wait = |until: u64| Wait { seconds: until.saturating_sub(now).div_ceil(SECOND) };
-        if let Some(wrong) = self.wrong.get(&network(source)).filter(|wrong| wrong.until > now) {
+        if let Some(wrong) = self.wrong.get(&source.map(network)).filter(|wrong| wrong.until > now) {
             return Err(wait(wrong.until));
         }
         while self.recent.front().is_some_and(|then| then.saturating_add(60 * SECOND) <= now) {
@@ -62,7 +62,7 @@ impl Attempts {
     /// The share was wrong.
     pub fn was_wrong(&mut self, source: Option<IpAddr>, now: u64) {
         self.refused = self.refused.saturating_add(1);
-        let network = network(source);
+        let network = source.map(network);
         if !self.wrong.contains_key(&network) && self.wrong.len() >= ADDRESSES {
             let oldest = self.wrong.iter().min_by_key(|(_, wrong)| wrong.last).map(|(network, _)| *network);
             if let Some(oldest) = oldest {
@@ -81,7 +81,7 @@ impl Attempts {
 
     /// The share was right.
     pub fn was_right(&mut self, source: Option<IpAddr>) {
-        self.wrong.remove(&network(source));
+        self.wrong.remove(&source.map(network));
     }
 
     /// How many were wrong since the start.
@@ -91,14 +91,14 @@ impl Attempts {
 }
 
 /// One subscriber has as many addresses of IPv6 as they like.
-pub(crate) fn network(source: Option<IpAddr>) -> Option<IpAddr> {
-    source.map(|ip| match ip.to_canonical() {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
             IpAddr::V6([a, b, c, d, 0, 0, 0, 0].into())
         }
-    })
+    }
 }
 
 #[cfg(test)]

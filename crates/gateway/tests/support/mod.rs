@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod authority;
+pub mod balancer;
 pub mod cse;
 pub mod dke;
 pub mod ekm;

@@ -153,6 +153,7 @@ impl<'a> Sides<'a> {
             tenant: prepared.tenant.clone(),
             record: Arc::clone(record),
             authentication: Authentication::Gateway,
+            own: None,
         };
         let circumstances = Circumstances {
             context: &Context::EMPTY,

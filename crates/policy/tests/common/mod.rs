@@ -28,7 +28,12 @@ pub fn record(name: &str, kind: CallerKind, groups: &[&str]) -> Arc<CallerRecord
 }
 
 pub fn caller(record: &Arc<CallerRecord>) -> Caller {
-    Caller { tenant: tenant(), record: Arc::clone(record), authentication: Authentication::Gateway }
+    Caller {
+        tenant: tenant(),
+        record: Arc::clone(record),
+        authentication: Authentication::Gateway,
+        own: None,
+    }
 }
 
 pub fn key(name: &str, labels: &[(&str, &str)]) -> Key {

@@ -340,9 +340,10 @@ pub fn seal_challenge(challenge: Vec<u8>) -> Response {
     Response::json(200, &SealChallenge { challenge: Bytes(challenge) })
 }
 
-/// The gateway gives its root key up.
-pub fn seal_done(custodian: CallerName, durability: Durability) -> Response {
-    Response::json(200, &SealDone { custodian: Name(custodian), durability: Word(durability) })
+/// The gateway gives its root key up; with what is to be done, if that does not outlast its process.
+pub fn seal_done(custodian: CallerName, durability: Durability, remedy: Option<&str>) -> Response {
+    let (custodian, durability) = (Name(custodian), Word(durability));
+    Response::json(200, &SealDone { custodian, durability, remedy: remedy.map(str::to_owned) })
 }
 
 /// Whether the gateway lives, or is ready.

@@ -19,6 +19,8 @@ use serde::Serialize;
 
 /// The most bytes of an ARN.
 const MAX_ARN: usize = 2048;
+/// The most bytes of `kmsRequestId`. It is any text to the specification, and mostly a UUID: the bound is there since it is kept while the request lasts.
+const MAX_ID: usize = 2048;
 /// The most bytes of anything else that is said of a request.
 const MAX_SAID: usize = 256;
 const AES_GCM: &str = "AES_GCM";
@@ -118,7 +120,7 @@ impl Read for Said {
             };
             if name == "kmsRequestId" {
                 twice(said.id.is_some(), "kmsRequestId")?;
-                said.id = value(reader, "kmsRequestId", MAX_SAID)?;
+                said.id = value(reader, "kmsRequestId", MAX_ID)?;
                 return Ok(());
             }
             let Some((known, most)) = SAID.iter().find(|(known, _)| *known == name) else {
@@ -360,12 +362,12 @@ impl Usage {
     }
 }
 
-/// What there is to know of a key that a store has for this: what it is, and what it does now.
-pub fn key_metadata(key: &Key, usage: Usage) -> Response {
+/// What there is to know of a key that a store has for this: what it is, and what it does now; nothing, while it does not serve.
+pub fn key_metadata(key: &Key, usage: Usage, serves: bool) -> Response {
     let is_one = key.algorithm == Algorithm::Aes256Gcm && key.purpose == Purpose::Encrypt;
     let other = || format!("{} to {}", key.algorithm.name(), key.purpose.name());
     let key_spec = if is_one { "AES_256".to_owned() } else { other() };
-    let may = |action| !key.is_archived() && key.state.permits(action).is_ok();
+    let may = |action| serves && !key.is_archived() && key.state.permits(action).is_ok();
     let does = |word: &str| match word {
         "ENCRYPT" => may(Action::Encrypt),
         _ => may(Action::Decrypt),
@@ -514,6 +516,30 @@ mod tests {
             assert_eq!(sized(field, most + 1), Err(ErrorKind::TooLarge), "{field}");
             assert_eq!(sized(field, 2 * most), Err(ErrorKind::TooLarge), "{field}");
         }
+    }
+
+    /// KMS may call its requests what it likes. All that is said of one fits what policies and the record are given.
+    #[test]
+    fn any_id_is_taken_and_the_longest_of_all_that_is_said() {
+        let with = |pairs: &[(&str, String)]| {
+            let mut body: serde_json::Value = serde_json::from_str(ENCRYPT).unwrap();
+            for (name, value) in pairs {
+                body["requestMetadata"][*name] = value.as_str().into();
+            }
+            decode(Kind::Encrypt, body.to_string().as_bytes())
+        };
+        let longest = |mut pairs: Vec<(&'static str, String)>| {
+            pairs.extend(SAID.map(|(name, most)| (name, "v".repeat(most))));
+            pairs
+        };
+        for id in ["", "x", "no/uuid \u{1}\u{2028}", &"i".repeat(2048)] {
+            let Request { id: read, says, asks } = with(&longest(vec![("kmsRequestId", id.to_owned())]));
+            assert_eq!(read.as_deref(), Some(id));
+            assert_eq!(says.pairs().count(), SAID.len());
+            assert!(asks.is_ok(), "{asks:?}");
+        }
+        let error = with(&[("kmsRequestId", "i".repeat(2049))]).asks.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod says;
 mod tokens;
 
 use super::admission::Arrival;
-use super::{Answered, trace_id};
+use super::{Answered, host, trace_id};
 use crate::google_cse::{Service, Services};
 use crate::listener::About;
 use crate::serve::Gateway;
@@ -17,7 +17,7 @@ use holdfast_core::{Error, ErrorKind, OperationId, Stage};
 use holdfast_wire::cse::path::Method;
 use holdfast_wire::cse::{MAX_BODY, error, jws, message};
 use holdfast_wire::native::encode::Response;
-use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
@@ -62,13 +62,7 @@ pub(super) fn is_meant<B>(services: &Services, request: &Request<B>) -> Option<(
     if services.is_empty() {
         return None;
     }
-    let host = match (request.headers().get(HOST), request.uri().authority()) {
-        (Some(host), _) => host.to_str().ok()?,
-        // HTTP/2 has it in a place of its own.
-        (None, Some(authority)) => authority.as_str(),
-        (None, None) => return None,
-    };
-    let (service, rest) = services.at(host, request.uri().path())?;
+    let (service, rest) = services.at(host::of(request)?, request.uri().path())?;
     Some((Arc::clone(service), rest.to_owned()))
 }
 
@@ -256,6 +250,7 @@ impl Received {
 mod tests {
     use super::*;
     use holdfast_wire::native::encode;
+    use http::header::HOST;
 
     #[test]
     fn a_page_may_read_the_answer_to_what_came_no_further() {

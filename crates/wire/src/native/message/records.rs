@@ -425,8 +425,11 @@ shown! {
     pub struct SealDone {
         /// By whose order.
         custodian: Name<CallerName>,
-        /// Whether the record of it survives power loss.
+        /// Whether that it is sealed, and the record of it, survive power loss.
         durability: DurabilityWord,
+        /// What is to be done, where a device may open its next start.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
     }
 
     /// Whether the gateway lives, or is ready.

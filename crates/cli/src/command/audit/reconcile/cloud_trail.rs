@@ -7,6 +7,8 @@ use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use holdfast_core::Timestamp;
+use holdfast_core::action::Action;
+use holdfast_core::event::MAX_TEXT;
 use serde::Serialize;
 use serde_json::Value;
 use std::cmp::Ordering;
@@ -29,6 +31,8 @@ struct Seen {
     /// Each that it was for: a `ReEncrypt` is for two.
     keys: Vec<String>,
     succeeded: bool,
+    /// What AWS calls the reason why it failed; of ours nothing.
+    error: String,
 }
 
 impl Seen {
@@ -62,11 +66,14 @@ struct Finding {
     operation: String,
     principal: String,
     key: String,
+    /// By AWS's own name, where it says that the request failed.
+    error: String,
 }
 
 const ONLY_THERE: &str = "only in CloudTrail";
 const ONLY_HERE: &str = "only here";
 const NOT_GIVEN: &str = "succeeded there, refused here";
+const FAILED_THERE: &str = "succeeded here, failed there";
 const DIFFERS: &str = "for something else here";
 const MORE_OFTEN: &str = "more often here";
 /// More often too, but KMS may have asked once more, as after an answer that came too late.
@@ -96,10 +103,12 @@ pub(super) fn run(
     };
     let source = Source::open(app, log)?;
     let (mut ours, mut keys) = (BTreeMap::new(), kms_keys.into_iter().collect::<BTreeSet<_>>());
-    let (mut before, mut after) = (0_u64, 0_u64);
+    let (mut before, mut after, mut health_checks) = (0_u64, 0_u64, 0_u64);
     source.entries(app, 0, |_, entry| {
         let record = event::parse(entry);
-        if let Some((id, seen)) = recorded(&record) {
+        if is_health_check(&record) {
+            health_checks = health_checks.saturating_add(1);
+        } else if let Some((id, seen)) = recorded(&record) {
             keys.extend(seen.keys.iter().cloned());
             match when(&seen.time, (first, last)) {
                 // What both have belongs together, whatever their clocks say.
@@ -114,14 +123,24 @@ pub(super) fn run(
     let both = theirs.keys().filter(|id| ours.contains_key(*id)).count();
     let both = u64::try_from(both).unwrap_or(u64::MAX);
     let found = compare(&theirs, &ours, &keys);
-    let compared = Compared { from: first.clone(), to: last.clone(), both, before, after, found };
-    let columns = ["found", "time", "operation", "principal", "key", "request"];
+    let (from, to, health_checks) = (first.clone(), last.clone(), Some(health_checks));
+    let compared = Compared { from, to, both, before, after, health_checks, found };
+    let columns = ["found", "time", "operation", "principal", "key", "request", "error"];
     compared.told(app, &columns, ("requests on both sides", "records of the log"))?;
     match compared.found.len() {
         0 => Ok(()),
         count => Err(Failure::new(Exit::Integrity, format!("{count} requests do not fit"))
-            .remedy("look each up on the side that has it: `holdfast audit search`, CloudTrail's console; events that CloudTrail has not delivered yet come within minutes")),
+            .remedy(remedy(&compared.found))),
     }
+}
+
+/// What to do about these.
+fn remedy(found: &[Finding]) -> String {
+    let mut remedy = "look each up on the side that has it: `holdfast audit search`, CloudTrail's console; events that CloudTrail has not delivered yet come within minutes".to_owned();
+    if found.iter().any(|finding| finding.found == FAILED_THERE) {
+        remedy.push_str("; one that succeeded here and failed there may be of KMS that had stopped waiting for our answer, or failed after it: judge by AWS's error, since what AWS refused to its caller it has no reason to ask a store for");
+    }
+    remedy
 }
 
 /// Whether a time is before this span, in it or after it. CloudTrail's times are whole seconds.
@@ -166,7 +185,9 @@ fn told(record: &Value) -> Option<(String, Seen)> {
     if text(&["eventSource"]) != "kms.amazonaws.com" || !ASKING.contains(&operation.as_str()) {
         return None;
     }
-    let id = text(&["requestID"]);
+    let mut id = text(&["requestID"]);
+    // As our records have it.
+    id.truncate(id.floor_char_boundary(MAX_TEXT));
     let resources = record.get("resources").and_then(Value::as_array).into_iter().flatten();
     let arns = resources.map(|resource| event::text(resource, &["ARN"]));
     let keys = arns.filter(|arn| arn.contains(":key/")).map(str::to_owned).collect();
@@ -176,8 +197,16 @@ fn told(record: &Value) -> Option<(String, Seen)> {
         principal: text(&["userIdentity", "arn"]),
         keys,
         succeeded: record.get("errorCode").is_none_or(Value::is_null),
+        error: text(&["errorCode"]),
     };
     (!id.is_empty()).then_some((id, seen))
+}
+
+/// Whether a record of ours is of a health check, of which only refusals have one. Its action says so, which is ours to say: `kmsOperation` is the word of
+/// whoever asks.
+fn is_health_check(record: &Value) -> bool {
+    event::text(record, &["protocol", "name"]) == holdfast_wire::xks::PROTOCOL.name()
+        && event::text(record, &["action"]) == Action::ReadStatus.name()
 }
 
 /// A record of ours, if it is of an external key store's request.
@@ -193,8 +222,11 @@ fn recorded(record: &Value) -> Option<(String, Seen)> {
             .into_iter()
             .collect(),
         succeeded: text(&["outcome"]) == "success",
+        error: String::new(),
     };
-    let is_one = text(&["protocol", "name"]) == holdfast_wire::xks::PROTOCOL.name() && !id.is_empty();
+    // What had no id and was given all the same is nobody's of AWS's.
+    let is_one = text(&["protocol", "name"]) == holdfast_wire::xks::PROTOCOL.name()
+        && (!id.is_empty() || seen.succeeded);
     is_one.then_some((id, seen))
 }
 
@@ -216,6 +248,7 @@ fn compare(
             .or(seen.keys.first())
             .cloned()
             .unwrap_or_default(),
+        error: String::new(),
     };
     let mut all = Vec::new();
     for (id, seen) in theirs {
@@ -236,8 +269,16 @@ fn compare(
             Some(there) => {
                 let (same, other): (Vec<_>, Vec<_>) = here.iter().partition(|seen| there.is_of(seen));
                 all.extend(other.into_iter().map(|seen| finding(id, seen, DIFFERS)));
-                let given = same.into_iter().filter(|seen| seen.succeeded).collect();
-                all.extend(more_often(given, there.asks(keys)).map(|(seen, found)| finding(id, seen, found)));
+                let given: Vec<_> = same.into_iter().filter(|seen| seen.succeeded).collect();
+                if there.succeeded {
+                    let more = more_often(given, there.asks(keys));
+                    all.extend(more.map(|(seen, found)| finding(id, seen, found)));
+                } else {
+                    // Whoever may do nothing in AWS has the id of a request of theirs all the same. None of it is as AWS says.
+                    let of_each =
+                        |seen| Finding { error: there.error.clone(), ..finding(id, seen, FAILED_THERE) };
+                    all.extend(given.into_iter().map(of_each));
+                }
             }
         }
     }
@@ -304,13 +345,15 @@ mod tests {
             here("refused-here", "refused"),
             here("forged", "success"),
             here("", "success"),
+            here("", "refused"),
             json!({"protocol": {"name": "native", "request": "native"}}),
         ]);
         let keys = BTreeSet::from([KEY.to_owned()]);
         let found: Vec<_> =
             compare(&theirs, &ours, &keys).into_iter().map(|found| (found.request, found.found)).collect();
-        let expected = [("forged", ONLY_HERE), ("lost", ONLY_THERE), ("refused-here", NOT_GIVEN)]
-            .map(|(id, found)| (id.to_owned(), found));
+        let expected =
+            [("", ONLY_HERE), ("forged", ONLY_HERE), ("lost", ONLY_THERE), ("refused-here", NOT_GIVEN)]
+                .map(|(id, found)| (id.to_owned(), found));
         assert_eq!(found, expected);
         // Of keys that are none of this store's nothing is said.
         assert!(compare(&theirs, &BTreeMap::new(), &BTreeSet::new()).is_empty());
@@ -340,6 +383,54 @@ mod tests {
         assert_eq!(found, [("id", DIFFERS), ("id", DIFFERS), ("id", DIFFERS)]);
     }
 
+    /// A thief with a credential of the store, and no right in AWS, has an id that CloudTrail knows: of a request that was refused to them.
+    #[test]
+    fn what_aws_refused_hides_nothing_that_was_given_here() {
+        let mut bare = there("bare", "Decrypt", Some("AccessDenied"));
+        bare["resources"] = Value::Null;
+        bare["userIdentity"] = json!({"type": "AWSAccount", "accountId": "999999999999"});
+        let mut owner = there("shared", "Decrypt", None);
+        owner["userIdentity"] = json!({"type": "AWSAccount"});
+        let mut theirs = BTreeMap::new();
+        for event in [
+            there("denied", "Decrypt", Some("AccessDenied")),
+            bare,
+            there("late", "Decrypt", Some("KMSInvalidStateException")),
+            there("refused", "Decrypt", Some("KMSInvalidStateException")),
+            there("other", "Decrypt", Some("AccessDenied")),
+            // CloudTrail says it to the owner of the key too: of these one is enough.
+            there("shared", "Decrypt", Some("KMSInternalException")),
+            owner,
+        ] {
+            let (id, seen) = told(&event).unwrap();
+            note_seen(&mut theirs, id, seen);
+        }
+        let mut other = here("other", "success");
+        other["protocol"]["says"]["kmsOperation"] = "Encrypt".into();
+        let ours = noted(&[
+            here("denied", "success"),
+            here("denied", "success"),
+            here("bare", "success"),
+            here("late", "success"),
+            here("refused", "refused"),
+            other,
+            here("shared", "success"),
+        ]);
+        let found = compare(&theirs, &ours, &BTreeSet::from([KEY.to_owned()]));
+        let mut told: Vec<_> = found.iter().map(|one| (&*one.request, one.found, &*one.error)).collect();
+        told.sort_unstable();
+        let expected = [
+            ("bare", FAILED_THERE, "AccessDenied"),
+            ("denied", FAILED_THERE, "AccessDenied"),
+            ("denied", FAILED_THERE, "AccessDenied"),
+            ("late", FAILED_THERE, "KMSInvalidStateException"),
+            ("other", DIFFERS, ""),
+        ];
+        assert_eq!(told, expected);
+        assert!(remedy(&found).contains("had stopped waiting for our answer"));
+        assert!(!remedy(&[]).contains("stopped waiting"));
+    }
+
     /// KMS may not have had the first answer in time. Whoever asks once more than that, or later, is not KMS.
     #[test]
     fn what_is_asked_once_more_at_once_is_told_from_what_is_asked_later_or_more_often() {
@@ -364,6 +455,29 @@ mod tests {
             found(&["00.123456", "01.000000", "02.000000"]),
             [one(AGAIN, "01"), one(MORE_OFTEN, "02")]
         );
+    }
+
+    /// A record has no more of an id.
+    #[test]
+    fn an_id_that_a_record_has_cut_is_the_same_one() {
+        let long = format!("x{}", "é".repeat(1000));
+        let theirs: BTreeMap<_, _> = [there(&long, "Decrypt", None)].iter().filter_map(told).collect();
+        let ours = noted(&[here(&format!("x{}", "é".repeat(127)), "success")]);
+        assert_eq!(compare(&theirs, &ours, &BTreeSet::from([KEY.to_owned()])), []);
+    }
+
+    /// What a thief calls a health check is none.
+    #[test]
+    fn a_health_check_is_known_by_what_was_asked_here() {
+        let mut check = here("check", "refused");
+        check["action"] = "read-status".into();
+        assert!(is_health_check(&check));
+        let mut called_so = here("called so", "success");
+        called_so["action"] = "decrypt".into();
+        called_so["protocol"]["says"]["kmsOperation"] = "KmsHealthCheck".into();
+        assert!(!is_health_check(&called_so));
+        check["protocol"]["name"] = "azure-ekm".into();
+        assert!(!is_health_check(&check));
     }
 
     #[test]

@@ -38,6 +38,8 @@ const CONTENTS: [&str; 9] = [
     "upload",
     "view",
 ];
+/// Those in which somebody asks to be let in, or is not: a file's contents are not had by these.
+const ASKS_FOR_ACCESS: [&str; 3] = ["deny_access_request", "expire_access_request", "request_access"];
 
 const ONLY_THERE: &str = "only at Google";
 const REFUSED: &str = "at Google, refused here";
@@ -206,7 +208,8 @@ fn compare(
         all.filter(|(_, seen)| seen.counts).collect()
     };
     for (whose, seen) in each(ours) {
-        if near(theirs, &whose, seen.at, &|_| true) {
+        // Whoever Google does not let in can have an activity of that all the same.
+        if near(theirs, &whose, seen.at, &|there| !ASKS_FOR_ACCESS.contains(&&*there.what)) {
             both = both.saturating_add(1);
         } else if seen.at.micros() < from {
             before = before.saturating_add(1);
@@ -224,7 +227,8 @@ fn compare(
         all.push(finding(found, &whose, &seen));
     }
     all.sort_by(|one, other| one.time.cmp(&other.time));
-    Compared { from: first.to_string(), to: last.to_string(), both, before, after, found: all }
+    let (from, to) = (first.to_string(), last.to_string());
+    Compared { from, to, both, before, after, health_checks: None, found: all }
 }
 
 #[cfg(test)]
@@ -293,9 +297,30 @@ mod tests {
             (ONLY_THERE, "1cached", "download"),
         ];
         assert_eq!(found, expected);
-        let Compared { from, to, both, before, after, found: _ } = &compared;
+        let Compared { from, to, both, before, after, health_checks: _, found: _ } = &compared;
         assert_eq!((both, before, after), (&2, &1, &2));
         assert_eq!((&**from, &**to), ("2026-01-15T08:00:00.000000Z", "2026-01-15T18:00:00.000000Z"));
+    }
+
+    /// Whoever has no access at Google has an activity there by asking for it.
+    #[test]
+    fn asking_for_access_covers_no_use_of_a_key() {
+        let at = |text: &str| clock::moment(text).unwrap();
+        let span = (at("2026-01-15T08:00:00Z"), at("2026-01-15T18:00:00Z"));
+        let uses = side(&[here("2026-01-15T10:15:02.000000Z", "unwrap", "1closed", "success")]);
+        for (name, found) in ASKS_FOR_ACCESS.map(|name| (name, 1)).into_iter().chain([("rename", 0)]) {
+            let activity = json!({
+                "id": {"time": "2026-01-15T10:15:00.000Z"}, "actor": {"email": "ana@example.org"},
+                "events": [{"name": name, "parameters": [{"name": "doc_id", "value": "1closed"}]}],
+            });
+            let mut theirs = Side::new();
+            for (whose, seen) in told(&activity) {
+                theirs.entry(whose).or_default().push(seen);
+            }
+            let compared = compare(&theirs, &uses, span, 600_000_000);
+            assert!(compared.found.iter().all(|one| one.found == ONLY_HERE));
+            assert_eq!((compared.found.len(), compared.both), (found, 1 - found as u64), "{name}");
+        }
     }
 
     #[test]

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 /// Compare a provider's own log with this one
 ///
-/// Joins AWS CloudTrail's KMS events with the log's records by the id of their request, and lists what only one side has seen: of the KMS keys that
+/// Joins AWS CloudTrail's KMS events with the log's records by the id of their request, and lists what only one side has seen, or has seen succeed: of the KMS keys that
 /// the log knows, in the time from the files' first event to their last, which is said; what the log has before and after it is counted. Or joins Google's Drive activities with the uses of keys for client-side encryption by user,
-/// file and time, since they have no id in common: what that shows and what it cannot is in docs/protocols/google-cse.md. Ends with 6 where one
-/// side alone has seen something; of Google's, where a use of a key has no activity there: what Google alone has seen is listed, and no fault.
+/// file and time, since they have no id in common: what that shows and what it cannot is in docs/protocols/google-cse.md. Ends with 6 where the
+/// sides do not fit; of Google's, where a use of a key has no activity there: what Google alone has seen is listed, and no fault.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("theirs").required(true).args(["cloudtrail", "google_activities"])))]
 pub(crate) struct Reconcile {
@@ -66,23 +66,33 @@ struct Compared<F> {
     /// How many of ours lie before and after that time: nothing can be said of these.
     before: u64,
     after: u64,
+    /// How many refused health checks the log has, of whatever time, where the provider makes some and has no event of them.
+    health_checks: Option<u64>,
     found: Vec<F>,
 }
 
 impl<F: Serialize> Compared<F> {
     /// Tells all of it; `both` says what is counted as that, `ours` what is ours.
     fn told(&self, app: &App, columns: &[&str], (both, ours): (&str, &str)) -> Result<(), Failure> {
-        let Self { from, to, both: count, before, after, found } = self;
+        let Self { from, to, both: count, before, after, health_checks, found } = self;
         if app.printer.is_json() {
-            let all = json!({
+            let mut all = json!({
                 "from": from, "to": to, "both": count, "before": before, "after": after, "found": found,
             });
+            if let (Some(count), Some(fields)) = (health_checks, all.as_object_mut()) {
+                fields.insert("health_checks".to_owned(), (*count).into());
+            }
             return app.printer.json_value(&all);
         }
         note(&format!("{count} {both}, from {from} to {to}"));
         if *before > 0 || *after > 0 {
             note(&format!(
                 "{before} {ours} before that time and {after} after it were not compared: give the provider's files of those times too"
+            ));
+        }
+        if let Some(count) = health_checks.filter(|count| *count > 0) {
+            note(&format!(
+                "{count} refused health checks in the log were left out: the provider makes them for itself and has no event of them"
             ));
         }
         app.printer.list(found, columns)

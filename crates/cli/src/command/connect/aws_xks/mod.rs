@@ -18,6 +18,7 @@ use holdfast_gateway::config::Config;
 use holdfast_sdk::message::Caller;
 use holdfast_sdk::{CallerName, KeyName, Tenant, TokenId};
 use holdfast_wire::xks::{PROTOCOL, path};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// How long a credential lives that AWS gets, in seconds.
@@ -410,6 +411,15 @@ async fn give_back(tenant: &Tenant, store: &Store, token: TokenId, report: &mut 
     }
 }
 
+/// Whether AWS takes it as a store's endpoint: a name at port 443, which stands there as nothing (`XksProxyUriEndpoint` in AWS KMS's API reference).
+fn is_for_aws(endpoint: &str) -> bool {
+    endpoint.len() <= 128
+        && endpoint.strip_prefix("https://").is_some_and(|host| {
+            let is_in_one = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+            !host.is_empty() && host.bytes().all(is_in_one) && host.parse::<Ipv4Addr>().is_err()
+        })
+}
+
 /// What is to be pasted where.
 fn pastes(
     store: &Store,
@@ -432,11 +442,21 @@ fn pastes(
     }
     let file = file.display();
     let uri_path = store.path("");
+    let (endpoint, to_be_filled_in, by_hand) = match is_for_aws(endpoint) {
+        true => (endpoint, String::new(), ""),
+        false => (
+            "https://…",
+            format!(
+                ", with the name that KMS calls at port 443: `{endpoint}` would not do; `--endpoint https://HOST` puts the right one here and tests it"
+            ),
+            "; put the right endpoint in",
+        ),
+    };
     report.paste(
         "into AWS's console: KMS › Custom key stores › External key stores › Create external key store",
         format!(
             "Proxy connectivity    public endpoint, or the VPC endpoint service in front of the gateway\n\
-             Proxy URI endpoint    {endpoint}\n\
+             Proxy URI endpoint    {endpoint}{to_be_filled_in}\n\
              Proxy configuration   upload {file}, which has path {uri_path} and credential\n\
              External key ID       {key}, of each KMS key that you create in the store"
         ),
@@ -444,7 +464,7 @@ fn pastes(
     let name = prefix.trim_start_matches('/').replace('/', "-");
     let name = if name.is_empty() { "holdfast" } else { &name };
     report.paste(
-        "or with AWS's command line; then remove both files",
+        format!("or with AWS's command line{by_hand}; then remove both files"),
         format!(
             "(umask 077; jq .XksProxyAuthenticationCredential {file} > {file}.aws)\n\
              aws kms create-custom-key-store --region {region} --custom-key-store-type EXTERNAL_KEY_STORE --custom-key-store-name {name} \\\n  \
@@ -454,4 +474,30 @@ fn pastes(
              aws kms create-key --region {region} --origin EXTERNAL_KEY_STORE --custom-key-store-id cks-… --xks-key-id {key}"
         ),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aws_takes_a_name_without_a_port() {
+        let long = |bytes: usize| format!("https://{}", "a".repeat(bytes - "https://".len()));
+        for good in ["https://xks.example.org", "https://XKS-1.example.org", &long(128)] {
+            assert!(is_for_aws(good), "{good}");
+        }
+        for bad in [
+            "https://xks.example.org:8443",
+            "https://192.0.2.1",
+            "https://192.0.2.1:8443",
+            "https://[2001:db8::1]",
+            "https://xks.example.org/a",
+            "https://xks_1.example.org",
+            "https://",
+            "http://xks.example.org",
+            &long(129),
+        ] {
+            assert!(!is_for_aws(bad), "{bad}");
+        }
+    }
 }
