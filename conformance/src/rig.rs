@@ -151,7 +151,15 @@ impl<K: KeyStore, S: State, L: AuditLog> Rig<K, S, L> {
 
     fn engines(keys: K, state: S, log: L, world: &Sim, registry: &Registry) -> Engines<TestPorts<K, S, L>> {
         let archive = Vault::default();
-        Engines { identify: registry.clone(), decide: Rules, keys, state, log, archive, world: world.clone() }
+        Engines {
+            identify: registry.clone(),
+            decide: Rules::default(),
+            keys,
+            state,
+            log,
+            archive,
+            world: world.clone(),
+        }
     }
 
     fn around(pipeline: Pipeline<TestPorts<K, S, L>>, world: Sim, registry: Registry) -> Self {

@@ -1,6 +1,6 @@
 //! One target a decoder: everything that reads bytes which somebody else wrote. Each says whether it accepted the input.
 
-use holdfast_core::port::{Decide as _, Identify as _};
+use holdfast_core::port::Identify as _;
 use holdfast_core::tenant::Anchor;
 
 /// A decoder under test.

@@ -6,9 +6,10 @@
 //!
 //! `fail` is a rule that cannot be evaluated, which denies; `warn` is one that a check remarks on. The id of a rule is `line-N`.
 
+use super::Gate;
 use holdfast_core::action::{Action, Group};
 use holdfast_core::caller::{Caller, CallerRecord};
-use holdfast_core::port::{Decide, Decision, Finding, Question, Resource};
+use holdfast_core::port::{Decide, Decision, Examined, Finding, Question, Resource};
 use holdfast_core::query::Explanation;
 use holdfast_core::{Error, ErrorKind, PolicyId, Stage, TenantId};
 use std::sync::Arc;
@@ -16,9 +17,17 @@ use std::sync::Arc;
 /// The policy under which only core's own law refuses anything.
 pub const ALLOW_EVERYTHING: &str = "permit * * *";
 
+/// What stands in a text that takes as long to read as a test wants.
+pub const SLOW: &str = "slow";
+
 /// The rule table.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Rules;
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Held, no text with [`SLOW`] in it is read to be put in force.
+    pub reading: Gate,
+    /// Held, none is examined.
+    pub examining: Gate,
+}
 
 /// One tenant's rules.
 #[derive(Debug)]
@@ -106,6 +115,31 @@ impl Rule {
     }
 }
 
+impl Table {
+    fn read(text: &str) -> Result<Self, Error> {
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        Ok(Self(lines.map(|(index, line)| Rule::parse(index + 1, line)).collect::<Result<_, _>>()?))
+    }
+
+    fn check(&self, author: &Caller) -> Vec<Finding> {
+        let uses = |rule: &&Rule| {
+            let names_author = *rule.who == *author.name().as_str() && rule.effect == Effect::Permit;
+            names_author && Action::ALL.iter().any(|a| a.group() == Group::Use && rule.covers(*a))
+        };
+        let warns = |rule: &&Rule| rule.effect == Effect::Warn;
+        self.0
+            .iter()
+            .filter(|rule| uses(rule) || warns(rule))
+            .map(|rule| Finding {
+                refuses: uses(&rule),
+                policy: Some(rule.id.clone()),
+                detail: format!("policy `{}` is remarkable", rule.id),
+                remedy: "write another one".to_owned(),
+            })
+            .collect()
+    }
+}
+
 impl Decide for Rules {
     type Prepared = Table;
 
@@ -117,42 +151,34 @@ impl Decide for Rules {
         "permit kind:operator create-tenant *\npermit kind:operator back-up *\npermit kind:operator verify-backup *\npermit kind:operator set-retention *\npermit kind:operator confirm-clock *\npermit kind:operator drain-member *\npermit kind:operator join-member *\npermit kind:operator read *\npermit kind:auditor read *"
     }
 
-    fn prepare(&self, _tenant: &TenantId, text: &str) -> Result<Table, Error> {
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        Ok(Table(lines.map(|(index, line)| Rule::parse(index + 1, line)).collect::<Result<_, _>>()?))
+    async fn prepare(&self, _tenant: &TenantId, text: &Arc<str>) -> Result<Table, Error> {
+        if text.contains(SLOW) {
+            self.reading.pass().await;
+        }
+        Table::read(text)
     }
 
-    fn faults(&self, tenant: &TenantId, text: &str) -> Vec<Finding> {
-        let fault = |error: Error| Finding {
-            refuses: true,
-            policy: None,
-            detail: error.detail().to_owned(),
-            remedy: error.remedy_text().to_owned(),
-        };
-        self.prepare(tenant, text).err().map(fault).into_iter().collect()
+    async fn examine(
+        &self,
+        author: &Caller,
+        _callers: &[Arc<CallerRecord>],
+        text: &Arc<str>,
+    ) -> Result<Examined, Error> {
+        if text.contains(SLOW) {
+            self.examining.pass().await;
+        }
+        Ok(match Table::read(text) {
+            Ok(table) => Examined { findings: table.check(author), unreadable: None },
+            Err(error) => {
+                let (detail, remedy) = (error.detail().to_owned(), error.remedy_text().to_owned());
+                let fault = Finding { refuses: true, policy: None, detail, remedy };
+                Examined { findings: vec![fault], unreadable: Some(error) }
+            }
+        })
     }
 
     fn renew(&self, prepared: &Table) -> Table {
         Table(prepared.0.clone())
-    }
-
-    fn check(&self, prepared: &Table, author: &Caller, _callers: &[Arc<CallerRecord>]) -> Vec<Finding> {
-        let uses = |rule: &&Rule| {
-            let names_author = *rule.who == *author.name().as_str() && rule.effect == Effect::Permit;
-            names_author && Action::ALL.iter().any(|a| a.group() == Group::Use && rule.covers(*a))
-        };
-        let warns = |rule: &&Rule| rule.effect == Effect::Warn;
-        prepared
-            .0
-            .iter()
-            .filter(|rule| uses(rule) || warns(rule))
-            .map(|rule| Finding {
-                refuses: uses(&rule),
-                policy: Some(rule.id.clone()),
-                detail: format!("policy `{}` is remarkable", rule.id),
-                remedy: "write another one".to_owned(),
-            })
-            .collect()
     }
 
     fn explain(&self, prepared: &Table, question: &Question<'_>) -> Explanation {

@@ -11,7 +11,7 @@ mod records;
 mod vault;
 mod world;
 
-pub use decide::{ALLOW_EVERYTHING, Rules};
+pub use decide::{ALLOW_EVERYTHING, Rules, SLOW};
 pub use gate::Gate;
 pub use identify::{Registry, certificate, token};
 pub use journal::{Entry, Fate, Journal, JournalTicket};

@@ -33,6 +33,7 @@ pub mod outside;
 mod party;
 pub mod paths;
 mod patience;
+mod policies;
 mod pool;
 mod process;
 pub mod proxy;

@@ -7,6 +7,7 @@ use crate::directory::{Directory, Identity};
 use crate::emergency;
 use crate::fault::Fault;
 use crate::outside::Outside;
+use crate::policies::Policies;
 use crate::reroot::{self, seeds};
 use crate::shares::{self, Roster};
 use crate::stages::{Seen, Stages};
@@ -20,7 +21,6 @@ use holdfast_keystore::Custodian;
 use holdfast_keystore::pkcs11::TokenStore;
 use holdfast_keystore::root::{RootKey, file as root_file};
 use holdfast_keystore::software::SoftwareStore;
-use holdfast_policy::CedarPolicy;
 use holdfast_state::{DirectoryLock, EmbeddedState, Opening, Settings};
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub enum Embedded {}
 
 impl Ports for Embedded {
     type Identify = Seen<Registrations>;
-    type Decide = Seen<CedarPolicy>;
+    type Decide = Seen<Policies>;
     type Keys = Seen<Custodian<SystemWorld>>;
     type State = EmbeddedState<SystemWorld>;
     type Log = Seen<Log>;
@@ -141,7 +141,7 @@ fn open_with(
     )?;
     let engines = Engines {
         identify: Seen::new(Registrations::new(&credentials), &stages.identify),
-        decide: Seen::new(CedarPolicy::new()?, &stages.decide),
+        decide: Seen::new(Policies::new()?, &stages.decide),
         keys: Seen::new(keys, &stages.perform),
         state,
         log: Seen::new(log, &stages.record),

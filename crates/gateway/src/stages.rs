@@ -12,7 +12,7 @@ use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHand
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Change, Intent, Permit, Use};
 use holdfast_core::port::{
-    Absence, AuditLog, ChangedSealing, Copies, Decide, Decision, Expiry, Finding, Health, Identified,
+    Absence, AuditLog, ChangedSealing, Copies, Decide, Decision, Examined, Expiry, Health, Identified,
     Identify, KeyStore, Mark, Membership, Position, Priority, Question, Remains,
 };
 use holdfast_core::query::{AuditPath, Explanation};
@@ -110,20 +110,21 @@ impl<T: Decide> Decide for Seen<T> {
         self.inner.gateway_policy()
     }
 
-    fn prepare(&self, tenant: &TenantId, text: &str) -> Result<T::Prepared, Error> {
-        self.inner.prepare(tenant, text)
+    async fn prepare(&self, tenant: &TenantId, text: &Arc<str>) -> Result<T::Prepared, Error> {
+        self.inner.prepare(tenant, text).await
     }
 
-    fn faults(&self, tenant: &TenantId, text: &str) -> Vec<Finding> {
-        self.inner.faults(tenant, text)
+    async fn examine(
+        &self,
+        author: &Caller,
+        callers: &[Arc<CallerRecord>],
+        text: &Arc<str>,
+    ) -> Result<Examined, Error> {
+        self.inner.examine(author, callers, text).await
     }
 
     fn renew(&self, prepared: &T::Prepared) -> T::Prepared {
         self.inner.renew(prepared)
-    }
-
-    fn check(&self, prepared: &T::Prepared, author: &Caller, callers: &[Arc<CallerRecord>]) -> Vec<Finding> {
-        self.inner.check(prepared, author, callers)
     }
 
     fn explain(&self, prepared: &T::Prepared, question: &Question<'_>) -> Explanation {

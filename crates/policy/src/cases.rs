@@ -109,8 +109,11 @@ impl Cases {
     pub fn parse(prepared: &Prepared, text: &str) -> Result<Self, Error> {
         let file: File = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            let detail =
-                format!("line {}: {}", crate::fault::line(text, at), error.message().replace('\n', " "));
+            let detail = format!(
+                "line {}: {}",
+                crate::fault::Lines::of(text).line(at),
+                error.message().replace('\n', " ")
+            );
             malformed(detail)
         })?;
         let rows = file.case.into_iter().enumerate();

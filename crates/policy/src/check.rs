@@ -4,6 +4,7 @@ mod lockout;
 mod speech;
 mod who;
 
+use crate::limits::MAX_FINDINGS;
 use crate::prepared::Prepared;
 use crate::rule::{Rule, What};
 use crate::schema::Actions;
@@ -23,16 +24,23 @@ pub(crate) fn check(prepared: &Prepared, author: &Caller, callers: &[Arc<CallerR
         })
         .collect();
     let forbidden = forbidden(prepared, &author.record);
-    for rule in &*prepared.rules {
-        let who = Who::new(rule);
-        findings.extend(author_uses(prepared, rule, &who, author, forbidden));
-        findings.extend(without_effect(rule, callers));
-        findings.extend(every_key(prepared, rule, &who));
-        findings.extend(speech::unknown_names(prepared, rule, callers));
+    let known = speech::Known::of(callers);
+    let whom: Vec<Who<'_>> = prepared.rules.iter().map(Who::new).collect();
+    for (rule, who) in prepared.rules.iter().zip(&whom) {
+        findings.extend(author_uses(prepared, rule, who, author, forbidden));
+        findings.extend(without_effect(rule, &known));
+        findings.extend(every_key(prepared, rule, who));
+        findings.extend(speech::unknown_names(prepared, rule, &known));
         findings.extend(speech::unknown_values(rule));
     }
-    findings.extend(lockout::locked_out(prepared, callers));
+    findings.extend(lockout::locked_out(prepared, &whom, callers));
     findings.sort_by_key(|finding| !finding.refuses);
+    if findings.len() > MAX_FINDINGS {
+        findings.truncate(MAX_FINDINGS);
+        let detail = format!("more is doubtful than these first {MAX_FINDINGS} things");
+        let remedy = "mend these, and check it again".to_owned();
+        findings.push(Finding { refuses: false, policy: None, detail, remedy });
+    }
     findings
 }
 
@@ -72,9 +80,9 @@ fn author_uses(
 }
 
 /// A permit for a caller whose kind can never do it.
-fn without_effect(rule: &Rule, callers: &[Arc<CallerRecord>]) -> Option<Finding> {
+fn without_effect(rule: &Rule, known: &speech::Known<'_>) -> Option<Finding> {
     let crate::rule::Whom::Caller(name) = &rule.whom else { return None };
-    let record = callers.iter().find(|record| record.name.as_str() == &**name)?;
+    let record = known.callers.get(&**name)?;
     let possible = rule.actions.iter().any(|action| record.kind.may(action.group()));
     (rule.permits && !possible).then(|| {
         let detail = format!(

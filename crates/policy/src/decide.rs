@@ -343,7 +343,7 @@ mod tests {
     use crate::CedarPolicy;
     use holdfast_core::caller::{Authentication, Caller, CallerKind};
     use holdfast_core::context::Context;
-    use holdfast_core::port::{Circumstances, Decide as _};
+    use holdfast_core::port::Circumstances;
     use holdfast_core::{KeyName, TenantId, Timestamp};
 
     static NO_CONTEXT: Context = Context::EMPTY;

@@ -1,5 +1,6 @@
 //! What is wrong with a policy text: which policy, which line, what to do.
 
+use crate::limits::MAX_FINDINGS;
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{ValidationError, ValidationWarning};
 use core::fmt;
@@ -7,7 +8,7 @@ use holdfast_core::port::Finding;
 use holdfast_core::{Error, ErrorKind, PolicyId, Stage};
 
 /// One thing for which a policy text is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fault {
     /// The policy, where it has an id already.
     pub policy: Option<PolicyId>,
@@ -41,18 +42,43 @@ impl From<Fault> for Finding {
     }
 }
 
-/// The line, from 1, in which a byte of the text stands.
-pub(crate) fn line(text: &str, byte: usize) -> usize {
-    let before = text.as_bytes().iter().take(byte);
-    before.filter(|byte| **byte == b'\n').count().saturating_add(1)
+/// Where the lines of a text end, found once for all its faults.
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// The line, from 1, in which a byte of the text stands.
+    pub(crate) fn line(&self, byte: usize) -> usize {
+        self.0.partition_point(|end| *end < byte).saturating_add(1)
+    }
+}
+
+/// The first of the faults of a text, in the order of its lines; where there are more, the last says so.
+pub(crate) fn first(mut faults: Vec<Fault>) -> Vec<Fault> {
+    // The validator says the same for each type of resource that a policy can be about.
+    faults.sort_by(|one, other| one.line.cmp(&other.line).then_with(|| one.detail.cmp(&other.detail)));
+    faults.dedup();
+    if faults.len() > MAX_FINDINGS {
+        faults.truncate(MAX_FINDINGS);
+        faults.push(Fault {
+            policy: None,
+            line: faults.last().map_or(1, |last| last.line),
+            detail: format!("more is wrong than these first {MAX_FINDINGS} things"),
+            remedy: "mend these, and check it again".to_owned(),
+        });
+    }
+    faults
 }
 
 /// What the parser says.
-pub(crate) fn of_parser(text: &str, diagnostic: &DetailedError) -> Vec<Fault> {
+pub(crate) fn of_parser(lines: &Lines, diagnostic: &DetailedError) -> Vec<Fault> {
     let one = |error: &DetailedError| {
         Fault {
         policy: None,
-        line: error.source_locations.first().map_or(1, |label| line(text, label.loc.start)),
+        line: error.source_locations.first().map_or(1, |label| lines.line(label.loc.start)),
         detail: one_line(&error.message),
         remedy: error.help.as_deref().map_or_else(
             || "write it as in `docs/policy.md`: `@id(\"…\") permit (principal, action, resource) when { … };`".to_owned(),
@@ -60,11 +86,13 @@ pub(crate) fn of_parser(text: &str, diagnostic: &DetailedError) -> Vec<Fault> {
         ),
     }
     };
-    core::iter::once(one(diagnostic)).chain(diagnostic.related.iter().map(one)).collect()
+    // One more than are told, so that it is seen that there are more.
+    let related = diagnostic.related.iter().take(MAX_FINDINGS);
+    first(core::iter::once(one(diagnostic)).chain(related.map(one)).collect())
 }
 
 /// What the validator says against a policy.
-pub(crate) fn of_validator(text: &str, error: &ValidationError, starts: usize) -> Fault {
+pub(crate) fn of_validator(lines: &Lines, error: &ValidationError, starts: usize) -> Fault {
     let diagnostic = DetailedError::from(error);
     let ours = remedy(error);
     // The validator's guess at a misspelt action is more often wrong than right.
@@ -78,7 +106,7 @@ pub(crate) fn of_validator(text: &str, error: &ValidationError, starts: usize) -
     let start = diagnostic.source_locations.first().map_or(starts, |label| label.loc.start);
     Fault {
         policy: id_text(error.policy_id()).parse().ok(),
-        line: line(text, start),
+        line: lines.line(start),
         detail: without_prefix(&diagnostic.message),
         remedy,
     }

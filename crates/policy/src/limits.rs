@@ -1,9 +1,14 @@
 //! Bounds on a policy text, checked before it is parsed: parsing and evaluating descend once per level of nesting.
 
-use crate::fault::{Fault, line};
+use crate::fault::{Fault, Lines};
 
-/// The most bytes of a policy text.
-pub const MAX_TEXT: usize = 8 << 20;
+/// The most bytes of a policy text: as much as a request with one can bring.
+pub const MAX_TEXT: usize = 4 << 20;
+/// The most policies of a new text. Ten thousand, each about one caller and one key, take some two seconds to read and as much to check; as
+/// many that can be about anything, four and seven (`examples/check_bench.rs`).
+pub const MAX_POLICIES: usize = 12_000;
+/// The most faults or findings that are told of one text: whoever has mended these checks it again.
+pub const MAX_FINDINGS: usize = 100;
 /// The most bytes of one policy, comments not counted.
 pub const MAX_POLICY: usize = 8192;
 /// The deepest nesting of parentheses, brackets and braces.
@@ -20,16 +25,30 @@ struct Seen {
     halves: usize,
 }
 
-/// Reads a text roughly: strings, comments, brackets, the semicolon that ends a policy.
-pub(crate) fn check(text: &str) -> Result<(), Fault> {
+/// A text that is to be in force: what [`check`] refuses, and too many policies.
+pub(crate) fn check_new(text: &str) -> Result<(), Fault> {
+    match check(text)? {
+        0..=MAX_POLICIES => Ok(()),
+        policies => Err(Fault {
+            policy: None,
+            line: 1,
+            detail: format!("the text has {policies} policies, more than {MAX_POLICIES}"),
+            remedy: "speak of groups and labels instead of naming every caller and key".to_owned(),
+        }),
+    }
+}
+
+/// Reads a text roughly: strings, comments, brackets, the semicolon that ends a policy. How many policies there are.
+pub(crate) fn check(text: &str) -> Result<usize, Fault> {
     let refuse = |at: usize, detail: String, remedy: &str| {
-        Err(Fault { policy: None, line: line(text, at), detail, remedy: remedy.to_owned() })
+        Err(Fault { policy: None, line: Lines::of(text).line(at), detail, remedy: remedy.to_owned() })
     };
     if text.len() > MAX_TEXT {
         let detail = format!("the text has {} bytes, more than {MAX_TEXT}", text.len());
         return refuse(0, detail, "speak of groups and labels instead of naming every caller and key");
     }
     let mut seen = Seen::default();
+    let mut policies = 0_usize;
     let mut bytes = text.bytes().enumerate().peekable();
     while let Some((at, byte)) = bytes.next() {
         match byte {
@@ -57,6 +76,7 @@ pub(crate) fn check(text: &str) -> Result<(), Fault> {
             }
             b';' if seen.depth == 0 => {
                 seen = Seen::default();
+                policies = policies.saturating_add(1);
                 continue;
             }
             _ => {}
@@ -73,7 +93,7 @@ pub(crate) fn check(text: &str) -> Result<(), Fault> {
             return refuse(at, detail, "split the policy into several: each permits by itself");
         }
     }
-    Ok(())
+    Ok(policies)
 }
 
 #[cfg(test)]
@@ -96,19 +116,21 @@ mod tests {
             ("else ", MAX_OPERATORS),
         ];
         for (part, most) in bounds {
-            assert_eq!(check(&part.repeat(most)), Ok(()), "{part}");
+            assert_eq!(check(&part.repeat(most)), Ok(0), "{part}");
             assert!(check(&part.repeat(most + 1)).is_err(), "{part}");
         }
         // White space is none of a policy's bytes.
-        assert_eq!(check(&"e ".repeat(MAX_POLICY)), Ok(()));
+        assert_eq!(check(&"e ".repeat(MAX_POLICY)), Ok(0));
         assert!(check(&"e ".repeat(MAX_POLICY + 1)).is_err());
-        assert_eq!(check(&" ".repeat(MAX_TEXT)), Ok(()));
+        assert_eq!(check(&" ".repeat(MAX_TEXT)), Ok(0));
     }
 
     #[test]
     fn many_policies_are_fine_and_one_endless_one_is_not() {
         let one = "permit (principal, action, resource) when { \"(((\\\"\" == \";\" }; // (((((\n";
-        assert_eq!(check(&one.repeat(10_000)), Ok(()));
+        assert_eq!(check(&one.repeat(MAX_POLICIES + 1)), Ok(MAX_POLICIES + 1));
+        assert_eq!(check_new(&one.repeat(MAX_POLICIES)), Ok(()));
+        assert!(check_new(&one.repeat(MAX_POLICIES + 1)).is_err());
         for bad in [
             format!("permit (principal, action, resource) when {{ {}true }};", "(".repeat(17)),
             format!("permit (principal, action, resource) when {{ true{} }};", " && true".repeat(101)),
@@ -122,7 +144,7 @@ mod tests {
             assert!(check(&bad).is_err());
         }
         // A comment hides its brackets, whatever else has a slash does not.
-        assert_eq!(check(&format!("// {}\n", "(".repeat(17))), Ok(()));
+        assert_eq!(check(&format!("// {}\n", "(".repeat(17))), Ok(0));
         assert!(check(&format!("/ {}", "(".repeat(17))).is_err());
         // A semicolon ends a policy where no bracket is open.
         assert!(check(&"(;".repeat(17)).is_err());

@@ -1,7 +1,7 @@
 //! One policy, parsed: its id, whom it can concern by its scope, and what its conditions look at.
 
-use crate::fault::{self, Fault, line};
-use crate::limits;
+use crate::fault::{self, Fault, Lines};
+use crate::limits::{self, MAX_FINDINGS};
 use crate::reads::Reads;
 use crate::schema::{Actions, Sort, Vocabulary};
 use cedar_policy::ffi::DetailedError;
@@ -10,7 +10,7 @@ use cedar_policy::{
     ValidationMode, ValidationWarning,
 };
 use holdfast_core::PolicyId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Which principals a scope can mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +54,13 @@ pub(crate) struct Text {
 /// Parses and validates a text.
 pub(crate) fn read(vocabulary: &Vocabulary, text: &str) -> Result<Text, Vec<Fault>> {
     limits::check(text).map_err(|fault| vec![fault])?;
-    let set: PolicySet = text
-        .parse()
-        .map_err(|errors: cedar_policy::ParseErrors| fault::of_parser(text, &DetailedError::from(&errors)))?;
-    let (rules, mut faults) = rules(vocabulary, text, &set);
+    let lines = Lines::of(text);
+    let set: PolicySet = text.parse().map_err(|errors: cedar_policy::ParseErrors| {
+        fault::of_parser(&lines, &DetailedError::from(&errors))
+    })?;
+    let (rules, faults) = rules(vocabulary, &lines, &set);
     if !faults.is_empty() {
-        return Err(faults);
+        return Err(fault::first(faults));
     }
     let places: HashMap<&str, usize> =
         rules.iter().enumerate().map(|(place, rule)| (rule.id.as_str(), place)).collect();
@@ -73,21 +74,27 @@ pub(crate) fn read(vocabulary: &Vocabulary, text: &str) -> Result<Text, Vec<Faul
             }]
         })?;
     let result = vocabulary.validator.validate(&renamed, ValidationMode::Strict);
-    for error in result.validation_errors() {
-        let rule = places.get(fault::id_text(error.policy_id())).and_then(|place| rules.get(*place));
-        faults.push(fault::of_validator(text, error, rule.map_or(0, |rule| start(&rule.policy))));
-    }
-    if !faults.is_empty() {
-        faults.sort_by_key(|fault| fault.line);
-        // One fault is reported once for each kind of resource that the policy can be about.
-        faults.dedup();
-        return Err(faults);
+    let place_of = |id| places.get(fault::id_text(id)).copied();
+    let mut errors: Vec<_> =
+        result.validation_errors().map(|error| (place_of(error.policy_id()), error)).collect();
+    if !errors.is_empty() {
+        // Put into words are those of the first policies alone: there can be more errors than the text has bytes.
+        errors.sort_by_key(|(place, _)| *place);
+        let mut faults = HashSet::new();
+        for (place, error) in errors {
+            let rule = place.and_then(|place| rules.get(place));
+            faults.insert(fault::of_validator(&lines, error, rule.map_or(0, |rule| start(&rule.policy))));
+            if faults.len() > MAX_FINDINGS {
+                break;
+            }
+        }
+        return Err(fault::first(faults.into_iter().collect()));
     }
     let mut warnings: Vec<_> = result
         .validation_warnings()
         .filter_map(|warning: &ValidationWarning| {
             let (detail, remedy) = fault::of_warning(warning);
-            Some((*places.get(fault::id_text(warning.policy_id()))?, detail, remedy))
+            Some((place_of(warning.policy_id())?, detail, remedy))
         })
         .collect();
     warnings.sort();
@@ -96,28 +103,27 @@ pub(crate) fn read(vocabulary: &Vocabulary, text: &str) -> Result<Text, Vec<Faul
 }
 
 /// Names each policy by its `@id` and takes its scope apart.
-fn rules(vocabulary: &Vocabulary, text: &str, set: &PolicySet) -> (Vec<Rule>, Vec<Fault>) {
+fn rules(vocabulary: &Vocabulary, lines: &Lines, set: &PolicySet) -> (Vec<Rule>, Vec<Fault>) {
     let mut faults = Vec::new();
     for template in set.templates() {
         let from = template.as_ref().loc().map_or(0, |loc| loc.start());
         faults.push(Fault {
             policy: template.annotation("id").and_then(|id| id.parse().ok()),
-            line: line(text, from),
+            line: lines.line(from),
             detail: "a policy with a slot such as `?principal` means nothing by itself".to_owned(),
             remedy: "write the caller, group or key in its place".to_owned(),
         });
     }
     let mut policies: Vec<&Policy> = set.policies().collect();
     policies.sort_by_key(|policy| start(policy));
-    let mut lines: HashMap<PolicyId, usize> = HashMap::new();
+    let mut stands_at: HashMap<PolicyId, usize> = HashMap::new();
     let mut rules = Vec::with_capacity(policies.len());
-    let mut cursor = Cursor { text, byte: 0, line: 1 };
     for policy in policies {
-        let at = cursor.advance(start(policy));
+        let at = lines.line(start(policy));
         match rule(vocabulary, policy, at) {
             Err(fault) => faults.push(fault),
             Ok(rule) => {
-                if let Some(first) = lines.insert(rule.id.clone(), at) {
+                if let Some(first) = stands_at.insert(rule.id.clone(), at) {
                     faults.push(Fault {
                         policy: Some(rule.id.clone()),
                         line: at,
@@ -130,24 +136,7 @@ fn rules(vocabulary: &Vocabulary, text: &str, set: &PolicySet) -> (Vec<Rule>, Ve
             }
         }
     }
-    faults.sort_by_key(|fault| fault.line);
     (rules, faults)
-}
-
-/// Counts lines once for a whole text of policies in order.
-struct Cursor<'a> {
-    text: &'a str,
-    byte: usize,
-    line: usize,
-}
-
-impl Cursor<'_> {
-    fn advance(&mut self, to: usize) -> usize {
-        let skipped = self.text.as_bytes().get(self.byte..to).unwrap_or_default();
-        self.line = self.line.saturating_add(skipped.iter().filter(|byte| **byte == b'\n').count());
-        self.byte = to;
-        self.line
-    }
 }
 
 fn start(policy: &Policy) -> usize {

@@ -10,7 +10,6 @@ mod common;
 
 use common::*;
 use holdfast_core::caller::{CallerKind, CallerRecord};
-use holdfast_core::port::Decide;
 use holdfast_policy::{DEFAULT_TENANT_POLICY, DEV_POLICY, GATEWAY_POLICY};
 use std::sync::Arc;
 
@@ -173,6 +172,18 @@ fn where_nobody_administers_nobody_is_locked_out() {
     callers.retain(|record| record.kind != CallerKind::Custodian);
     let findings = policy().check(&prepared, &caller(&callers[0]), &callers);
     assert!(findings.iter().all(|finding| !finding.refuses), "{findings:?}");
+}
+
+#[test]
+fn of_many_findings_the_first_are_told_those_that_refuse_before_all() {
+    let mut text: String = (0..300)
+        .map(|number| format!("@id(\"p-{number}\") permit (principal == Holdfast::Caller::\"nobody-{number}\", action == Holdfast::Action::\"mac\", resource == Holdfast::Key::\"k\");\n"))
+        .collect();
+    text.push_str(r#"@id("own") permit (principal == Holdfast::Caller::"carol", action == Holdfast::Action::"mac", resource == Holdfast::Key::"k");"#);
+    let found = with_default(&text);
+    assert_eq!(found.len(), holdfast_policy::MAX_FINDINGS + 1);
+    assert!(found[0].starts_with("refuses own: would let its author"), "{}", found[0]);
+    assert_eq!(found[100], "warns : more is doubtful than these first 100 things");
 }
 
 /// The check imagines callers and keys that no policy names: a policy may name what it would have called them.

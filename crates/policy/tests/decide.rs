@@ -13,7 +13,7 @@ use holdfast_core::action::Action;
 use holdfast_core::caller::{Authentication, CallerKind};
 use holdfast_core::key::Key;
 use holdfast_core::lifecycle::KeyState;
-use holdfast_core::port::{Circumstances, Decide, Question, Resource};
+use holdfast_core::port::{Circumstances, Question, Resource};
 use holdfast_core::{KeyName, Protocol, TenantId, Timestamp, TokenId};
 use holdfast_policy::{DEFAULT_TENANT_POLICY, DEV_POLICY, GATEWAY_POLICY};
 
@@ -202,12 +202,6 @@ fn a_key_without_a_record_has_a_name_and_a_tenant_but_no_attributes() {
         let rotate = ask(&prepared, &bob, Action::RotateKey, Resource::NoKey(&new));
         assert!(!rotate.allowed && !rotate.failed && rotate.policies.is_empty());
     }
-}
-
-#[test]
-fn what_core_writes_into_the_state_are_the_policies_we_bring() {
-    assert_eq!(policy().tenant_policy(), DEFAULT_TENANT_POLICY);
-    assert_eq!(policy().gateway_policy(), GATEWAY_POLICY);
 }
 
 #[test]

@@ -11,9 +11,9 @@ mod common;
 use common::*;
 use holdfast_core::action::Action;
 use holdfast_core::caller::CallerKind;
-use holdfast_core::port::Decide;
 use holdfast_policy::{
-    Cases, DEFAULT_TENANT_POLICY, MAX_NESTING, MAX_OPERATORS, MAX_POLICY, MAX_TEXT, run_cases,
+    Cases, DEFAULT_TENANT_POLICY, MAX_FINDINGS, MAX_NESTING, MAX_OPERATORS, MAX_POLICIES, MAX_POLICY,
+    MAX_TEXT, run_cases,
 };
 
 const DOCUMENT: &str = include_str!("../../../docs/policy.md");
@@ -67,10 +67,11 @@ fn it_names_every_action_and_the_limits() {
         assert!(!action.is_stop() || DOCUMENT.matches(&format!("`{}`", action.name())).count() >= 2);
     }
     let limits = format!(
-        "at most {} MiB; one policy at most {MAX_POLICY} bytes, {MAX_OPERATORS} operators and {MAX_NESTING} levels",
+        "at most {} MiB and {MAX_POLICIES} policies; one policy has at most {MAX_POLICY} bytes, {MAX_OPERATORS} operators and {MAX_NESTING} levels",
         MAX_TEXT >> 20
     );
     assert!(DOCUMENT.contains(&limits));
+    assert!(DOCUMENT.contains(&format!("the first {MAX_FINDINGS}")));
 }
 
 #[test]

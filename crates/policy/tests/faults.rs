@@ -11,7 +11,7 @@ mod common;
 use common::*;
 use holdfast_core::ErrorKind;
 use holdfast_core::caller::CallerKind;
-use holdfast_core::port::Decide;
+use holdfast_policy::{MAX_FINDINGS, MAX_POLICIES};
 
 /// The first fault and its remedy.
 fn refused(text: &str) -> (String, String) {
@@ -100,6 +100,46 @@ fn every_fault_is_told_in_the_order_of_lines() {
         policy().read(&tenant(), text).unwrap_err().iter().map(|fault| fault.line).collect();
     assert_eq!(lines, [1, 3]);
     assert!(refused(text).1.ends_with("1 more to mend, which `holdfast policy check` lists"));
+}
+
+#[test]
+fn of_many_faults_the_first_are_told_and_that_there_are_more() {
+    let told = |one: &str| {
+        let text: String = (0..300).map(|number| one.replace("NNN", &number.to_string())).collect();
+        let faults = policy().read(&tenant(), &text).unwrap_err();
+        let error = policy().prepare(&tenant(), &text).unwrap_err();
+        assert!(error.remedy_text().contains("; 100 more to mend"), "{}", error.remedy_text());
+        faults
+    };
+    for one in [
+        "\npermit (principal, action, resource);",
+        "\n@id(\"p-NNN\") permit (principal == ?principal, action, resource);",
+        "\n@id(\"p-NNN\") permit (principal == Holdfast::User::\"x\", action, resource);",
+        "\n@id(\"p-NNN\") permit (principal, action, resource) when { resource.team == 1 };",
+        "\n@id(\"p-NNN\") permit (principal, action, resource) when { && };",
+    ] {
+        let faults = told(one);
+        assert_eq!(faults.len(), MAX_FINDINGS + 1, "{one}");
+        let lines: Vec<_> = faults.iter().map(|fault| fault.line).collect();
+        assert!(lines.is_sorted() && lines[0] == 2, "{one}: {lines:?}");
+        assert_eq!(faults[MAX_FINDINGS].detail, "more is wrong than these first 100 things");
+        // As many as fit are told, each at its own line.
+        let each: std::collections::BTreeSet<_> = lines.iter().collect();
+        assert!(each.len() >= MAX_FINDINGS / 3, "{one}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_new_text_has_so_many_policies_and_one_in_force_may_have_more() {
+    let text: String = (0..=MAX_POLICIES)
+        .map(|number| format!("@id(\"p-{number}\")forbid(principal==Holdfast::Caller::\"a\",action==Holdfast::Action::\"mac\",resource);"))
+        .collect();
+    let faults = policy().read(&tenant(), &text).unwrap_err();
+    assert_eq!(faults[0].detail, "the text has 12001 policies, more than 12000");
+    assert_eq!(faults.len(), 1);
+    let custodian = caller(&record("carol", CallerKind::Custodian, &[]));
+    assert!(policy().examine(&custodian, &[], &text).unreadable.is_some());
+    assert_eq!(prepare(&text).len(), MAX_POLICIES + 1);
 }
 
 #[test]

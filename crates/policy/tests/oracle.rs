@@ -18,7 +18,7 @@ use holdfast_core::caller::{Authentication, Caller, CallerKind, CallerRecord};
 use holdfast_core::context::Context;
 use holdfast_core::key::Key;
 use holdfast_core::lifecycle::KeyState;
-use holdfast_core::port::{Circumstances, Decide, Question, Resource};
+use holdfast_core::port::{Circumstances, Question, Resource};
 use holdfast_core::{KeyName, Timestamp, TokenId};
 use holdfast_policy::SCHEMA;
 use proptest::prelude::*;

@@ -272,7 +272,7 @@ impl<P: Ports> Pipeline<P> {
     /// Puts a tenant's committed records in force.
     pub(super) async fn reload(&self, tenant: &crate::id::TenantId) -> Result<(), Error> {
         if let Some(data) = self.engines.state.tenant(tenant).await? {
-            self.snapshots.install(&self.engines, data)?;
+            self.snapshots.install(&self.engines, data).await?;
         }
         Ok(())
     }

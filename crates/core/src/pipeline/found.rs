@@ -155,7 +155,7 @@ impl<P: Ports> Pipeline<P> {
             true => self.append_birth(inbound, creator, view, priority).map(Some),
             false => Ok(None),
         };
-        if let Some(recording) = self.snapshots.install_after(&self.engines, data, first)? {
+        if let Some(recording) = self.snapshots.install_after(&self.engines, data, first).await? {
             let _receipt = recording.durable(&self.engines.log).await?;
         }
         Ok(())

@@ -14,7 +14,9 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{CallerName, Epoch, KeyId, KeyName, KeyVersion, TenantId, TokenId};
 use crate::key::{Custody, Generated, Key, NewVersion, Version};
 use crate::lifecycle::{KeyState, Transition};
-use crate::port::{Decide, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World};
+use crate::port::{
+    Decide, Examined, Finding, Identify, KeyEntry, KeyStore, Ports, State, StateChange, World,
+};
 use crate::sealing_key::SealingKeys;
 use crate::secret::Secret;
 use crate::tenant::{Anchor, PolicyVersion, TenantRecord};
@@ -384,7 +386,7 @@ impl<P: Ports> Pipeline<P> {
             }
             Command::SetPolicy { text, expected } => {
                 compares = expected.is_some();
-                self.new_policy(scene, facts, view, text, *expected)?
+                self.new_policy(scene, facts, view, text, *expected).await?
             }
             Command::RestorePolicy { version, expected } => {
                 compares = expected.is_some();
@@ -392,7 +394,7 @@ impl<P: Ports> Pipeline<P> {
                     let detail = format!("there is no policy version {version}");
                     Error::new(ErrorKind::NotFound, Stage::Resolve, detail)
                 })?;
-                self.new_policy(scene, facts, view, &earlier.text, *expected)?
+                self.new_policy(scene, facts, view, &earlier.text, *expected).await?
             }
             Command::SetRetention(retention) => {
                 record.retention = *retention;
@@ -513,7 +515,7 @@ impl<P: Ports> Pipeline<P> {
         Ok((record, done))
     }
 
-    fn new_policy(
+    async fn new_policy(
         &self,
         scene: &Scene<'_, P>,
         facts: &mut Facts,
@@ -526,8 +528,11 @@ impl<P: Ports> Pipeline<P> {
             let detail = format!("policy version {} is in force", data.policy.version);
             return Err(Error::new(ErrorKind::Conflict, Stage::Resolve, detail));
         }
-        let prepared = self.engines.decide.prepare(&data.record.id, text)?;
-        let findings = self.engines.decide.check(&prepared, scene.caller, &data.callers);
+        let Examined { findings, unreadable } =
+            self.engines.decide.examine(scene.caller, &data.callers, text).await?;
+        if let Some(error) = unreadable {
+            return Err(error);
+        }
         if let Some(Finding { detail, remedy, .. }) = findings.iter().find(|finding| finding.refuses) {
             facts.alarm = Some(format!("a policy was refused: {detail}").into());
             let error = Error::new(ErrorKind::Unsupported, Stage::Resolve, detail.clone());
@@ -570,7 +575,7 @@ impl<P: Ports> Pipeline<P> {
         let shared: Vec<_> = callers.iter().cloned().map(Arc::new).collect();
         self.engines.identify.prepare(&shared, anchors)?;
         let text = policy.clone().unwrap_or_else(|| Arc::from(self.engines.decide.tenant_policy()));
-        self.engines.decide.prepare(tenant, &text)?;
+        self.engines.decide.prepare(tenant, &text).await?;
         let handle = self.engines.keys.enroll(intent.permit(), tenant).await?;
         let record = TenantRecord {
             id: tenant.clone(),

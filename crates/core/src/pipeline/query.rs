@@ -113,11 +113,9 @@ impl<P: Ports> Pipeline<P> {
                 Ok(Found::Policy(found))
             }
             Query::CheckPolicy { text } => {
-                Ok(Found::Findings(match self.engines.decide.prepare(tenant, &text) {
-                    Ok(prepared) => self.engines.decide.check(&prepared, scene.caller, &data.callers),
-                    // What cannot be read is what a check is there to find.
-                    Err(_) => self.engines.decide.faults(tenant, &text),
-                }))
+                // What cannot be read is what a check is there to find.
+                let examined = self.engines.decide.examine(scene.caller, &data.callers, &text).await?;
+                Ok(Found::Findings(examined.findings))
             }
             Query::ExplainPolicy { caller, action, key, context } => {
                 let record = data.callers.iter().find(|record| record.name == caller).ok_or_else(|| {

@@ -160,7 +160,7 @@ impl<P: Ports> Pipeline<P> {
         let orders = agree(&engines.state, &recovery).await?;
         let pipeline = Self::unloaded(engines, is_dev);
         for data in pipeline.engines.state.tenants().await? {
-            pipeline.snapshots.install(&pipeline.engines, data)?;
+            pipeline.snapshots.install(&pipeline.engines, data).await?;
         }
         if recovery.cut_bytes > 0 {
             pipeline.record_cut(recovery.cut_bytes).await?;

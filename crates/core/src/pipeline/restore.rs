@@ -99,7 +99,7 @@ impl<P: Ports> Pipeline<P> {
         let mut begun = Vec::with_capacity(tenants.len());
         for data in tenants {
             let tenant = data.record.id.clone();
-            pipeline.snapshots.install(&pipeline.engines, data)?;
+            pipeline.snapshots.install(&pipeline.engines, data).await?;
             begun.push(pipeline.begin_restoration(&tenant, &restoration).await?);
         }
         let shares = restoration.shares;

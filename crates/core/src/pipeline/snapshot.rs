@@ -7,6 +7,7 @@ use crate::port::{AuditLog, Decide, Identify, Ports};
 use crate::sync::{AtomicBool, Ordering};
 use crate::tenant::{TenantData, TenantRecord};
 use arc_swap::ArcSwap;
+use core::ops::ControlFlow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -48,6 +49,14 @@ struct Replaced<P: Ports> {
     earlier: Vec<Weak<TenantView<P>>>,
     /// Logs that were opened for tenants whose first entry could not be written.
     opened: HashMap<TenantId, <P::Log as AuditLog>::Handle>,
+}
+
+/// What is to be put in force.
+struct Newer<P: Ports> {
+    data: TenantData,
+    registrations: <P::Identify as Identify>::Prepared,
+    /// None where the text is the one in force.
+    policy: Option<<P::Decide as Decide>::Prepared>,
 }
 
 impl<P: Ports> Snapshots<P> {
@@ -93,29 +102,60 @@ impl<P: Ports> Snapshots<P> {
     }
 
     /// Puts a tenant's newer records in force. Older ones than those in force are left aside.
-    pub(super) fn install(&self, engines: &Engines<P>, data: TenantData) -> Result<(), Error> {
-        self.install_after(engines, data, |_| Ok(()))
+    pub(super) async fn install(&self, engines: &Engines<P>, data: TenantData) -> Result<(), Error> {
+        self.install_after(engines, data, |_| Ok(())).await
     }
 
     /// The same, after `first` has been done with the view that nobody can find yet, or that is in force already. Where it fails, nothing is put in
     /// force.
-    pub(super) fn install_after<R>(
+    pub(super) async fn install_after<R>(
         &self,
         engines: &Engines<P>,
         data: TenantData,
-        first: impl FnOnce(&TenantView<P>) -> Result<R, Error>,
+        mut first: impl FnOnce(&TenantView<P>) -> Result<R, Error>,
     ) -> Result<R, Error> {
+        let tenant = data.record.id.clone();
+        // Prepared before anything is held: however long one tenant's text takes to read, nobody else's records wait for it.
+        let registrations = engines.identify.prepare(&data.callers, &data.anchors)?;
+        let mut newer = Newer { data, registrations, policy: None };
+        loop {
+            let Newer { data, policy, .. } = &mut newer;
+            let is_at_hand = self.get(&tenant).is_some_and(|view| {
+                view.data.policy.text == data.policy.text || view.data.record.epoch >= data.record.epoch
+            });
+            if policy.is_none() && !is_at_hand {
+                *policy = Some(engines.decide.prepare(&tenant, &data.policy.text).await?);
+            }
+            match self.replace(engines, newer, first)? {
+                ControlFlow::Break(done) => return Ok(done),
+                ControlFlow::Continue(again) => (newer, first) = again,
+            }
+        }
+    }
+
+    /// Gives the records back where another text has come into force meanwhile, so that theirs has to be read after all.
+    fn replace<R, F: FnOnce(&TenantView<P>) -> Result<R, Error>>(
+        &self,
+        engines: &Engines<P>,
+        newer: Newer<P>,
+        first: F,
+    ) -> Result<ControlFlow<R, (Newer<P>, F)>, Error> {
         let mut replaced = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let Replaced { count, earlier, opened } = &mut *replaced;
+        let Newer { data, registrations, policy } = newer;
         let tenant = data.record.id.clone();
         let before = self.get(&tenant);
         if let Some(view) = before.as_ref().filter(|view| view.data.record.epoch >= data.record.epoch) {
-            return first(view);
+            return first(view).map(ControlFlow::Break);
         }
-        let registrations = engines.identify.prepare(&data.callers, &data.anchors)?;
-        let policy = match &before {
-            Some(view) if view.data.policy.text == data.policy.text => engines.decide.renew(&view.policy),
-            Some(_) | None => engines.decide.prepare(&tenant, &data.policy.text)?,
+        let policy = match (&before, policy) {
+            (Some(view), _) if view.data.policy.text == data.policy.text => {
+                engines.decide.renew(&view.policy)
+            }
+            (_, Some(policy)) => policy,
+            (_, None) => {
+                return Ok(ControlFlow::Continue((Newer { data, registrations, policy: None }, first)));
+            }
         };
         // Opened last: a log is opened once, and nothing that fails here may stand between.
         let log = match (&before, opened.get(&tenant)) {
@@ -148,6 +188,6 @@ impl<P: Ports> Snapshots<P> {
         }
         earlier.retain(|view| view.strong_count() > 0);
         earlier.extend(before.as_ref().map(Arc::downgrade));
-        Ok(done)
+        Ok(ControlFlow::Break(done))
     }
 }

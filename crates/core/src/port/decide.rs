@@ -8,6 +8,7 @@ use crate::id::{KeyName, PolicyId, TenantId};
 use crate::key::Key;
 use crate::time::Timestamp;
 use core::net::IpAddr;
+use std::future::Future;
 use std::sync::Arc;
 
 /// What is asked of the policy.
@@ -73,7 +74,20 @@ pub struct Finding {
     pub remedy: String,
 }
 
+/// What is to be said of a policy text before it is in force.
+#[derive(Debug)]
+pub struct Examined {
+    /// Everything found: for what it would be refused, and what is doubtful in it.
+    pub findings: Vec<Finding>,
+    /// Why it cannot be read, if it cannot: `malformed`, naming the first fault with its line. The findings are then all the faults.
+    pub unreadable: Option<Error>,
+}
+
 /// What the policy says. Pure.
+///
+/// Reading and checking a text takes up to seconds, by how long it is. [`Self::prepare`] and [`Self::examine`] MUST NOT do that on the thread
+/// of whoever polls them, MUST do it for one text of a tenant at a time, and MUST let no tenant wait for more than one text of each of
+/// the others. What has begun MAY go on when nobody waits for it any more.
 pub trait Decide: Send + Sync + 'static {
     /// One tenant's policy set, parsed, indexed, with the decisions it remembers. Lives as long as one snapshot of the tenant.
     type Prepared: Send + Sync + 'static;
@@ -86,26 +100,32 @@ pub trait Decide: Send + Sync + 'static {
     /// [`Self::prepare`].
     fn gateway_policy(&self) -> &'static str;
 
-    /// Parses and validates a policy text against the schema.
+    /// Parses and validates a policy text that is to be in force. MUST NOT refuse one because others wait: what has been committed has to be
+    /// put in force.
     ///
     /// # Errors
     /// `malformed`, naming the first fault with its line.
-    fn prepare(&self, tenant: &TenantId, text: &str) -> Result<Self::Prepared, Error>;
+    fn prepare(
+        &self,
+        tenant: &TenantId,
+        text: &Arc<str>,
+    ) -> impl Future<Output = Result<Self::Prepared, Error>> + Send;
 
-    /// Everything for which [`Self::prepare`] refuses a text, in the order of its lines; nothing for a text that it takes.
-    fn faults(&self, tenant: &TenantId, text: &str) -> Vec<Finding>;
+    /// Reads a text as [`Self::prepare`] does, and looks for what it should not do: let its author use a key, lock every custodian out. MUST
+    /// bound how much it finds.
+    ///
+    /// # Errors
+    /// `throttled` where too many texts of the author's tenant wait already.
+    fn examine(
+        &self,
+        author: &Caller,
+        callers: &[Arc<CallerRecord>],
+        text: &Arc<str>,
+    ) -> impl Future<Output = Result<Examined, Error>> + Send;
 
     /// The same policy, with nothing remembered: for a snapshot in which other records than the policy have changed. MUST cost next to
     /// nothing, however long the policy is.
     fn renew(&self, prepared: &Self::Prepared) -> Self::Prepared;
-
-    /// Looks for what a prepared policy should not do: let its author use a key, lock every custodian out.
-    fn check(
-        &self,
-        prepared: &Self::Prepared,
-        author: &Caller,
-        callers: &[Arc<CallerRecord>],
-    ) -> Vec<Finding>;
 
     /// Says how it decides about a question that nobody asks for real.
     fn explain(&self, prepared: &Self::Prepared, question: &Question<'_>) -> crate::query::Explanation;

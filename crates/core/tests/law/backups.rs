@@ -113,7 +113,7 @@ fn restored(rig: &Rig, stops: Vec<OpenIntent>) -> (Restorer, Journal, Restored) 
     let (log, state) = (Journal::default(), rig.state().copy());
     let engines = Engines {
         identify: Registry::default(),
-        decide: Rules,
+        decide: Rules::default(),
         keys: rig.keys().clone(),
         state,
         log: log.clone(),

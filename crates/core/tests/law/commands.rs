@@ -1,6 +1,6 @@
 //! Commands: compared and set, retried when another one came first, and closed exactly once whatever fails.
 
-use holdfast_conformance::doubles::{CommitFault, KeyFault};
+use holdfast_conformance::doubles::{CommitFault, KeyFault, Rules, SLOW};
 use holdfast_conformance::rig::{POLICY, Rig, encrypt, name, new_key, people, person, transition};
 use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
@@ -314,4 +314,41 @@ fn an_anchor_is_replaced_by_its_name_and_no_other_is() {
     let kept: Vec<_> = view.data.anchors.iter().map(|anchor| anchor.name.as_str()).collect();
     assert_eq!(kept, ["another", "new", "own"]);
     assert_closed(&rig);
+}
+
+/// The policy in force, with a rule that takes as long to read as its gate is held.
+fn slow_policy(who: &str) -> Command {
+    Command::SetPolicy { text: format!("{POLICY}\npermit {SLOW}-{who} read *").into(), expected: None }
+}
+
+#[test]
+fn a_policy_that_takes_long_to_read_holds_up_nobody_else() {
+    let rig = Rig::new();
+    now(rig.create(new_key("kek", Algorithm::Aes256Gcm))).unwrap();
+    let Rules { reading, examining } = &rig.pipeline.engines().decide;
+    for (number, gate) in [examining, reading].into_iter().enumerate() {
+        gate.hold();
+        let setting = Task::begun(rig.command("carol", slow_policy(&number.to_string())));
+        assert_eq!(gate.waiting(), 1);
+        let others = rig.inbound_at(&rig.other, "carol");
+        let create = Command::CreateKey(new_key(&format!("key-{number}"), Algorithm::Aes256Gcm));
+        now(rig.pipeline.command(&others, create)).unwrap();
+        now(rig.use_key("alice", "kek", encrypt(b"data", Context::EMPTY))).unwrap();
+        gate.release();
+        setting.finish().unwrap();
+    }
+}
+
+#[test]
+fn of_two_policies_the_newer_is_in_force_whichever_is_read_first() {
+    let rig = Rig::new();
+    let reading = &rig.pipeline.engines().decide.reading;
+    reading.hold();
+    let first = Task::begun(rig.command("carol", slow_policy("first")));
+    let second = Task::begun(rig.command("dora", slow_policy("second")));
+    reading.release();
+    second.finish().unwrap();
+    first.finish().unwrap();
+    let view = rig.pipeline.tenant(&rig.acme).unwrap();
+    assert!(view.data.policy.text.contains("slow-second"), "{}", view.data.policy.text);
 }

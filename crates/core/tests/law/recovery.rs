@@ -393,7 +393,7 @@ fn a_gateway_is_founded_once() {
     };
     let engines = Engines {
         identify: Registry::default(),
-        decide: Rules,
+        decide: Rules::default(),
         keys: Keys::default(),
         state: Records::default(),
         log: Journal::default(),

@@ -8,11 +8,26 @@ use crate::schema::{Sort, vocabulary};
 use holdfast_core::caller::CallerRecord;
 use holdfast_core::port::Finding;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+/// Who there is, looked up by each name of each policy.
+pub(super) struct Known<'a> {
+    pub(super) callers: HashMap<&'a str, &'a CallerRecord>,
+    groups: HashSet<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn of(callers: &'a [Arc<CallerRecord>]) -> Self {
+        Self {
+            callers: callers.iter().map(|record| (record.name.as_str(), &**record)).collect(),
+            groups: callers.iter().flat_map(|record| &record.groups).map(|group| group.as_str()).collect(),
+        }
+    }
+}
+
 /// Callers, groups and tenants that do not exist.
-pub(super) fn unknown_names(prepared: &Prepared, rule: &Rule, callers: &[Arc<CallerRecord>]) -> Vec<Finding> {
+pub(super) fn unknown_names(prepared: &Prepared, rule: &Rule, known: &Known<'_>) -> Vec<Finding> {
     let names: BTreeSet<(Box<str>, u8)> = rule
         .policy
         .entity_literals()
@@ -22,16 +37,14 @@ pub(super) fn unknown_names(prepared: &Prepared, rule: &Rule, callers: &[Arc<Cal
     let mut findings = Vec::new();
     for (name, sort) in &names {
         let is = |other: Sort| *sort == other as u8;
-        if is(Sort::Caller) && !callers.iter().any(|record| record.name.as_str() == &**name) {
+        if is(Sort::Caller) && !known.callers.contains_key(&**name) {
             let detail = format!("speaks of caller `{name}`, whom nobody has registered");
             findings.push(warning(
                 rule,
                 detail,
                 "check the name, or register the caller with `holdfast caller put`",
             ));
-        } else if is(Sort::Group)
-            && !callers.iter().any(|record| record.groups.iter().any(|group| group.as_str() == &**name))
-        {
+        } else if is(Sort::Group) && !known.groups.contains(&**name) {
             let detail = format!("speaks of group `{name}`, in which there is nobody");
             findings.push(warning(rule, detail, "check the name, or put a caller into the group"));
         } else if is(Sort::Tenant) && **name != *prepared.tenant.as_str() {

@@ -7,7 +7,7 @@ use holdfast_core::caller::{Authentication, Caller, CallerKind, CallerRecord};
 use holdfast_core::context::Context;
 use holdfast_core::key::{Custody, Key, Legacy};
 use holdfast_core::lifecycle::KeyState;
-use holdfast_core::port::{Circumstances, Decide, Decision, Question, Resource};
+use holdfast_core::port::{Circumstances, Decision, Question, Resource};
 use holdfast_core::{Epoch, KeyId, KeyVersion, TenantId, Timestamp};
 use holdfast_policy::{CedarPolicy, Prepared};
 use std::sync::{Arc, LazyLock};
