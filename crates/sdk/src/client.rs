@@ -30,6 +30,8 @@ use zeroize::Zeroizing;
 const MAX_ANSWER: usize = 64 << 20;
 /// The longest pause before a repetition.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// To how many further connections a request goes that the gateway says it has not begun.
+const MOST_MOVES: usize = 3;
 
 /// A client of one gateway. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -412,12 +414,17 @@ impl Client {
         if let Some(host) = &self.inner.host {
             request.headers_mut().insert(HOST, host.clone());
         }
-        let response = match self.inner.http.request(request).await {
-            Ok(response) => response,
-            Err(error) => {
-                let is_told = error.is_connect() || error::is_of_tls(&error);
-                let refused = if is_told { None } else { self.refusal().await };
-                return Err(refused.unwrap_or_else(|| error::transport(place, error)));
+        let mut moved = 0;
+        let response = loop {
+            match self.inner.http.request(request.clone()).await {
+                Ok(response) => break response,
+                // A connection that ends as it is used: the request goes to the next one.
+                Err(error) if moved < MOST_MOVES && error::was_not_begun(&error) => moved += 1,
+                Err(error) => {
+                    let is_told = error.is_connect() || error::is_of_tls(&error);
+                    let refused = if is_told { None } else { self.refusal().await };
+                    return Err(refused.unwrap_or_else(|| error::transport(place, error)));
+                }
             }
         };
         let (parts, mut incoming) = response.into_parts();

@@ -149,6 +149,17 @@ pub(crate) fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     causes(error).any(|each| each.is::<rustls::Error>())
 }
 
+/// Whether the gateway says that it has done nothing of the request, so that also what does something each time may be sent again: it left the
+/// connection before the request's stream (RFC 9113 §6.8), or refused the stream (§8.7).
+pub(crate) fn was_not_begun(error: &(dyn std::error::Error + 'static)) -> bool {
+    // A stream that was begun ends with the connection's own end instead.
+    causes(error).filter_map(|each| each.downcast_ref::<h2::Error>()).any(|error| {
+        let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (left || refused)
+    })
+}
+
 /// The error, and what lies behind it.
 fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),

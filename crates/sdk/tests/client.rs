@@ -17,6 +17,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -33,6 +34,15 @@ struct Server {
 
 impl Server {
     async fn start(
+        alpn: &[&str],
+        script: impl Fn(usize) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::after(&[], alpn, script).await
+    }
+
+    /// Each of the first connections is sent these frames of HTTP/2 once a request has come on it, and closed.
+    async fn after(
+        frames: &'static [&'static [u8]],
         alpn: &[&str],
         script: impl Fn(usize) -> Response<Full<Bytes>> + Send + Sync + 'static,
     ) -> Self {
@@ -64,8 +74,13 @@ impl Server {
         let headers = Arc::clone(&server.headers);
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let Ok(tls) = acceptor.accept(tcp).await else { continue };
-                connections.fetch_add(1, Ordering::SeqCst);
+                let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+                if let Some(frame) = frames.get(connections.fetch_add(1, Ordering::SeqCst)) {
+                    requested(&mut tls).await;
+                    tls.write_all(frame).await.unwrap();
+                    tls.shutdown().await.unwrap();
+                    continue;
+                }
                 let (script, requests, headers) =
                     (Arc::clone(&script), Arc::clone(&requests), Arc::clone(&headers));
                 let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -90,6 +105,19 @@ impl Server {
 
     fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
+    }
+}
+
+/// Waits for the first request of a client of HTTP/2.
+async fn requested(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    const HEADERS: u8 = 1;
+    client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    client.read_exact(&mut [0; 24]).await.unwrap();
+    let mut head = [0; 9];
+    while head[3] != HEADERS {
+        client.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        client.read_exact(&mut vec![0; length as usize]).await.unwrap();
     }
 }
 
@@ -149,6 +177,39 @@ async fn what_does_something_each_time_is_never_repeated() {
     assert!(tenant.set_policy("", None).await.is_err());
     assert!(tenant.transition_key(&key, Transition::Resume).await.is_err());
     assert_eq!(server.requests(), 4);
+}
+
+/// GOAWAY, `NO_ERROR`, the last stream that was begun is 0, 1 (RFC 9113 §6.8); RST_STREAM of stream 1, `REFUSED_STREAM` (§8.7).
+const NOT_BEGUN: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const BEGUN: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+const REFUSED: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
+
+#[tokio::test]
+async fn what_a_gateway_that_leaves_did_not_begin_is_sent_to_the_next_one() {
+    for frame in [NOT_BEGUN, REFUSED] {
+        let twice: &'static [&'static [u8]] = Box::leak(Box::new([frame, frame]));
+        let server = Server::after(twice, &["h2"], |_| answer(200, KEY)).await;
+        // Also what does something each time: it did nothing yet.
+        server.tenant().rotate_key(&"k".parse().unwrap()).await.unwrap();
+        assert_eq!((server.requests(), server.connections.load(Ordering::SeqCst)), (1, 3), "{frame:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_begun_is_not_sent_again() {
+    let server = Server::after(&[BEGUN], &["h2"], |_| answer(200, KEY)).await;
+    let error = server.tenant().rotate_key(&"k".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error.cause(), Cause::Unreachable), "{error:?}");
+    assert_eq!(server.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_gateway_that_leaves_each_time_is_not_asked_for_ever() {
+    let server = Server::after(&[NOT_BEGUN; 32], &["h2"], |_| answer(200, KEY)).await;
+    let error = server.tenant().rotate_key(&"k".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error.cause(), Cause::Unreachable), "{error:?}");
+    assert!(server.connections.load(Ordering::SeqCst) < 16);
+    assert_eq!(server.requests(), 0);
 }
 
 #[tokio::test]

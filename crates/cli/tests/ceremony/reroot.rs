@@ -38,7 +38,7 @@ async fn encrypts(app: Tenant, ends: Arc<AtomicBool>, told: Arc<AtomicUsize>) ->
     let key: KeyName = "k".parse().unwrap();
     let mut acknowledged = vec![];
     while !ends.load(Ordering::Relaxed) {
-        let sealed = app.encrypt(&key, b"payroll", &[]).await.unwrap_or_else(|error| panic!("{error}"));
+        let sealed = app.encrypt(&key, b"payroll", &[]).await.unwrap_or_else(|error| panic!("{error:?}"));
         acknowledged.push((sealed.operation.unwrap().to_string(), sealed.body.ciphertext.0));
         told.fetch_add(1, Ordering::Relaxed);
     }
