@@ -287,6 +287,7 @@ async fn epochs_are_compared<S: State>(fresh: &impl AsyncFn() -> S) {
     };
     let key_at = |epoch: Option<u64>| StateChange::Key { key: raised(&key), expected: epoch.map(Epoch) };
     let namesake = Key { id: KeyId::from_bytes([8; 16]), epoch: Epoch::FIRST, ..key.clone() };
+    let again = Key { name: name("again"), epoch: Epoch::FIRST, ..key.clone() };
     let unknown = Key { name: name("unknown"), id: KeyId::from_bytes([9; 16]), ..key.clone() };
     let policy = |version| StateChange::Policy {
         tenant: bench.rig.acme.clone(),
@@ -296,6 +297,7 @@ async fn epochs_are_compared<S: State>(fresh: &impl AsyncFn() -> S) {
         (key_at(Some(2)), ErrorKind::Conflict),
         (key_at(Some(0)), ErrorKind::Conflict),
         (StateChange::Key { key: namesake, expected: None }, ErrorKind::AlreadyExists),
+        (StateChange::Key { key: again, expected: None }, ErrorKind::Conflict),
         (StateChange::Key { key: unknown, expected: Some(Epoch(1)) }, ErrorKind::Conflict),
         (tenant(Some(2)), ErrorKind::Conflict),
         (tenant(None), ErrorKind::AlreadyExists),

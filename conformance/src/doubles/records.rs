@@ -192,6 +192,10 @@ impl Tables {
             StateChange::Key { key, expected } => {
                 let place = (key.tenant.clone(), key.name.clone());
                 match (self.keys.get(&place), expected) {
+                    // An id is never used again.
+                    (_, None) if self.versions.contains_key(&(key.id, KeyVersion::FIRST)) => {
+                        return conflict();
+                    }
                     // A destroyed key's name is free again.
                     (Some(found), None) if found.state != KeyState::Destroyed => return exists(),
                     (None, Some(_)) => return conflict(),

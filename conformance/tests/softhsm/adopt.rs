@@ -312,6 +312,35 @@ fn only_who_was_let_adopts() {
     });
 }
 
+/// Of two commands at once one is refused, or planned anew: what was made for it goes, and what was found stays.
+#[test]
+fn a_command_that_comes_second_leaves_nothing_in_the_token_and_takes_nothing_from_it() {
+    let hsm = SoftHsm::new("adopt");
+    hsm.secret("AES:32", "legacy", "01");
+    runtime().block_on(async {
+        let rig = bench(&hsm).await;
+        let adoption = |key: &str| called(key, of("legacy", Algorithm::Aes256Gcm));
+        let adopted = tokio::join!(adopt(&rig, adoption("one")), adopt(&rig, adoption("other")));
+        let adopted = match adopted {
+            (Ok(key), Err(_)) | (Err(_), Ok(key)) => key.name,
+            both => panic!("{both:?}"),
+        };
+        assert_eq!(hsm.objects(), 1);
+        rig.bytes("alice", adopted.as_str(), encrypt(b"4711", context(&[]))).await.unwrap();
+        let created = tokio::join!(
+            rig.command("carol", Order::CreateKey(new_key("k", Algorithm::EcdsaP256))),
+            rig.command("carol", Order::CreateKey(new_key("k", Algorithm::EcdsaP256)))
+        );
+        assert_eq!([created.0.is_ok(), created.1.is_ok()].iter().filter(|is_ok| **is_ok).count(), 1);
+        assert_eq!(hsm.objects(), 3);
+        let rotate = || rig.command("carol", Order::RotateKey(name("k")));
+        let rotated = tokio::join!(rotate(), rotate());
+        let _both = (rotated.0.unwrap(), rotated.1.unwrap());
+        assert_eq!(hsm.objects(), 7, "three pairs, and what was adopted");
+        rig.bytes("alice", "k", sign(b"message")).await.unwrap();
+    });
+}
+
 #[test]
 fn it_ends_in_the_token_when_it_is_destroyed() {
     let hsm = SoftHsm::new("adopt");

@@ -128,6 +128,37 @@ fn what_a_tenant_made_comes_into_the_token_and_its_record_says_that_it_did() {
     });
 }
 
+/// The token has the material of whoever was not refused, and nothing of the other one's.
+#[test]
+fn of_two_who_bring_material_in_at_once_one_is_refused_and_takes_nothing_away() {
+    let hsm = SoftHsm::new("import");
+    runtime().block_on(async {
+        let rig = bench(&hsm).await;
+        for round in 0..4 {
+            let key = format!("k{round}");
+            let public = begin(&rig, new_key(&key, Algorithm::HmacSha256)).await.unwrap();
+            let materials = [[1; 32], [2; 32]];
+            let [first, second] = materials.map(|material| secret(&public, &material));
+            let (first, second) = tokio::join!(
+                finish(&rig, &key, first, Past::Untold),
+                finish(&rig, &key, second, Past::Untold)
+            );
+            let [material, _] = match (first, second) {
+                (Ok(_), Err(_)) => materials,
+                (Err(_), Ok(_)) => [materials[1], materials[0]],
+                (first, second) => panic!("{:?} and {:?}", first.is_ok(), second.is_ok()),
+            };
+            let hex: String = material.iter().map(|byte| format!("{byte:02x}")).collect();
+            let line = format!("dgst -sha256 -mac HMAC -macopt hexkey:{hex} -binary m");
+            let mac = rig.bytes("alice", &key, Operation::Mac { message: b"m".as_slice().into() }).await;
+            assert_eq!(mac.unwrap(), openssl(&line, &[("m", b"m")]), "{key}");
+        }
+        // The import keys have gone, too.
+        rig.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!(hsm.objects(), 4);
+    });
+}
+
 #[test]
 fn whatever_is_wrong_is_refused_alike_and_leaves_nothing_in_the_token() {
     let hsm = SoftHsm::new("import");

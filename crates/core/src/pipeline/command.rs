@@ -180,12 +180,30 @@ impl<P: Ports> Pipeline<P> {
         loop {
             // Before a device is asked for anything, too; what that takes, no stop waits for.
             drop(self.begin(scene, intent, command, &mut latest).await.map_err(Undone::Refused)?);
-            let planned = self.plan(scene, facts, intent, command).await.map_err(Undone::Refused)?;
-            let changing = self.begin(scene, intent, command, &mut latest).await.map_err(Undone::Refused)?;
+            let begun = match self.plan(scene, facts, intent, command).await {
+                Ok(planned) => {
+                    self.begin(scene, intent, command, &mut latest).await.map(|changing| (planned, changing))
+                }
+                Err(error) => Err(error),
+            };
+            let (planned, changing) = match begun {
+                Ok(begun) => begun,
+                Err(error) => {
+                    self.unmake(scene, facts, intent).await;
+                    return Err(Undone::Refused(error));
+                }
+            };
             let committed = self.commit(intent, planned.changes).await;
             drop(changing);
+            // What may be committed by now is left where it is.
+            if let Err(Undone::Refused(error)) = &committed
+                && says_that_nothing_is_written(error)
+            {
+                self.unmake(scene, facts, intent).await;
+            }
             match committed {
                 Ok(committed) => {
+                    facts.made = None;
                     facts.state = Some(committed);
                     if let Some(tenant) = &planned.reload {
                         self.reload(tenant).await.map_err(Undone::Open)?;
@@ -256,10 +274,7 @@ impl<P: Ports> Pipeline<P> {
     ) -> Result<Committed, Undone> {
         let error = match self.engines.state.commit(intent, changes).await {
             Ok(committed) => return Ok(committed),
-            // These say themselves that nothing was written.
-            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::AlreadyExists) => {
-                return Err(Undone::Refused(error));
-            }
+            Err(error) if says_that_nothing_is_written(&error) => return Err(Undone::Refused(error)),
             Err(error) => error,
         };
         match self.engines.state.committed(intent.operation()).await {
@@ -486,4 +501,9 @@ pub(super) fn own_inbound<'a>(
         ticks,
         wants_receipt: false,
     }
+}
+
+/// Of a failed commit: any other failure may be of its answer alone.
+fn says_that_nothing_is_written(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Conflict | ErrorKind::AlreadyExists)
 }

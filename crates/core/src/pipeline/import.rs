@@ -2,6 +2,7 @@
 
 use super::Pipeline;
 use super::destruction::erasure_with;
+use super::made::Made;
 use super::plan::{Planned, planned_key, vanished, version};
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
@@ -48,6 +49,7 @@ impl<P: Ports> Pipeline<P> {
         // Its public half is not the key's: nobody shall take it for that.
         let waiting =
             Version { state: KeyState::PreActivation, public: None, ..version(id, number, made, scene) };
+        facts.made = Made::new(&key, &waiting);
         let changes = vec![
             StateChange::Key { key: key.clone(), expected: None },
             StateChange::Version { tenant: key.tenant.clone(), version: waiting },
@@ -80,25 +82,27 @@ impl<P: Ports> Pipeline<P> {
         let asked = self.new_version(scene, before.id, number, of, Some(before.custody))?;
         let brought = Wrapped { bytes: wrapped, check_value, now: self.at_latest(scene.inbound.now) };
         let made = self.engines.keys.finish_import(intent.permit(), waiting, asked, brought).await?;
+        let custody = made.custody;
+        facts.evidence = Some((made.evidence.clone(), made.commitment));
+        let imported = version(before.id, number, made, scene);
+        facts.made = Made::new(before, &imported);
         if let Past::Uses(uses) = *past {
             self.count_past(before.id, number, uses).await?;
         }
         let Remains { handle, holders } = self.engines.keys.remains(intent.permit(), waiting)?;
-        let waits = state == KeyState::Active && self.holds_back(made.custody);
+        let waits = state == KeyState::Active && self.holds_back(custody);
         let key = Key {
             state: if waits { KeyState::PreActivation } else { state },
             newest: number,
             current: number,
             waits,
             schedule: self.schedule_anew(before, scene.inbound.now),
-            custody: made.custody,
+            custody,
             erasure: erasure_with(before, holders, &[], self.moment(scene.inbound.now)),
             renewed: Key::UNCOMMITTED,
             epoch: before.epoch.next(),
             ..before.clone()
         };
-        facts.evidence = Some((made.evidence.clone(), made.commitment));
-        let imported = version(key.id, number, made, scene);
         let spent = Version { state: KeyState::Destroyed, handle, ..Version::clone(&entry.current) };
         let tenant = &key.tenant;
         let changes = vec![

@@ -14,6 +14,7 @@ mod device;
 mod emergency;
 mod found;
 mod import;
+mod made;
 mod pending;
 mod plan;
 mod pool;

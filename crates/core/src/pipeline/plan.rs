@@ -1,6 +1,7 @@
 //! From a command to the changes of the state that carry it out, computed from what the state says now.
 
 use super::destruction::{not_waiting, plan_cancel, while_waiting};
+use super::made::Made;
 use super::proof::Intent;
 use super::record::{Facts, NamedKey, Scene};
 use super::versions::plan_inventory;
@@ -209,6 +210,7 @@ impl<P: Ports> Pipeline<P> {
         facts.key = Some(NamedKey::of(&key, Some(number)));
         facts.evidence = Some((generated.evidence.clone(), generated.commitment));
         let version = version(id, number, generated, scene);
+        facts.made = Made::new(&key, &version);
         let changes = vec![
             StateChange::Key { key: key.clone(), expected: None },
             StateChange::Version { tenant: tenant.clone(), version: version.clone() },
@@ -253,6 +255,7 @@ impl<P: Ports> Pipeline<P> {
         facts.key = Some(NamedKey::of(&key, Some(number)));
         facts.evidence = Some((generated.evidence.clone(), generated.commitment));
         let version = version(key.id, number, generated, scene);
+        facts.made = Made::new(&key, &version);
         let changes = vec![
             StateChange::Version { tenant: key.tenant.clone(), version: version.clone() },
             StateChange::Key { key: key.clone(), expected: Some(before.epoch) },

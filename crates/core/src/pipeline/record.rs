@@ -1,5 +1,6 @@
 //! The recording of what happened: facts gathered on the way, one event at the end.
 
+use super::made::Made;
 use super::proof::Recording;
 use super::{Inbound, NO_CONTEXT, OpenIntent, Pipeline, TenantView};
 use crate::action::Action;
@@ -64,6 +65,8 @@ pub(super) struct Facts {
     pub(super) opened: Option<OpenedCopy>,
     /// Whether emergency copies have been ended: planned anew, there are none.
     pub(super) has_ended: bool,
+    /// What the key store has made for the command, until it is committed.
+    pub(super) made: Option<Box<Made>>,
     pub(super) opening: [u8; 32],
 }
 
@@ -87,6 +90,7 @@ impl Facts {
             by_copy: false,
             opened: None,
             has_ended: false,
+            made: None,
             opening: [0; 32],
         }
     }

@@ -21,7 +21,6 @@ use crate::sealing::seal::{Binding, Kind, SealedBlob};
 use crate::software::import;
 use crate::software::key_wrap::{KEY_LEN, WrapKey};
 use crate::software::material::Fresh;
-use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, TokenOrigin};
@@ -175,8 +174,9 @@ impl<W: World> TokenStore<W> {
     ) -> Result<Tried, Error> {
         let Brought { bytes, spki, origin } = brought;
         let algorithm = version.algorithm;
-        // Brought in again, after a conflict or a crash, it takes the place of what nobody has come to know.
-        let id = id_of(version);
+        // Nobody else's: of two who bring material in for one version at once, neither takes the other's away.
+        let mut id = Id::default();
+        self.vault.world.fill(&mut id)?;
         let label = label(version.tenant, version.key, version.version);
         let travels = self.tokens.pool.distribution() == Distribution::Wrapped;
         let carrier = Secret::fill_with(KEY_LEN, |out| self.vault.world.fill(out))?;
@@ -220,15 +220,4 @@ impl<W: World> TokenStore<W> {
         }
         tried
     }
-}
-
-/// The CKA_ID of imported material: the beginning of SHA-256("holdfast/imported/v1" ‖ key ‖ version (4)).
-fn id_of(version: &NewVersion<'_>) -> Id {
-    let number = version.version.get().to_be_bytes();
-    let parts = [b"holdfast/imported/v1".as_slice(), version.key.as_bytes(), &number].concat();
-    let mut id = Id::default();
-    for (to, from) in id.iter_mut().zip(digest::digest(&digest::SHA256, &parts).as_ref()) {
-        *to = *from;
-    }
-    id
 }
