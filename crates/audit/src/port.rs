@@ -73,24 +73,13 @@ impl<S: Signing> GatewayLog<S> {
         verifier(&self.signing, tenant)
     }
 
-    /// Opens a tenant's log that was made before; [`AuditLog::open`] makes one where there is nothing. Reads and writes the disk.
+    /// Refuses a tenant's log that was made before and of which nothing is left: [`AuditLog::open`] would make another one under the same key. Works
+    /// before it is opened. Reads the disk.
     ///
     /// # Errors
-    /// As there, and `audit-unavailable`, naming the directory and the remedy, when nothing is left of it.
-    pub fn reopen(&self, tenant: &TenantId) -> Result<OpenLog, Error> {
-        let id = log_id(tenant)?;
-        let signer = Arc::new(signer(&self.signing, tenant)?);
-        let _found = self.log.reopen(&id, Arc::clone(&signer)).map_err(refused)?;
-        Ok(OpenLog { id, signer })
-    }
-
-    /// Whether there is anything of a tenant's log: a checkpoint, or entries in the write-ahead file; also before it is opened. Reads the
-    /// disk.
-    ///
-    /// # Errors
-    /// `audit-unavailable`, naming file and remedy, when its checkpoint cannot be read.
-    pub fn is_begun(&self, tenant: &TenantId) -> Result<bool, Error> {
-        self.log.is_begun(&log_id(tenant)?).map_err(refused)
+    /// `audit-unavailable`, naming the directory and the remedy; and when its checkpoint cannot be read.
+    pub fn must_be_begun(&self, tenant: &TenantId) -> Result<(), Error> {
+        self.log.must_be_begun(&log_id(tenant)?).map_err(refused)
     }
 
     /// How a tenant's log stands to a checkpoint of it that was kept elsewhere; also before it is opened. Reads the disk.

@@ -14,7 +14,7 @@
 mod common;
 
 use common::wait::until;
-use common::{Server, Site, code, holdfast, stderr, stdout, text};
+use common::{Server, Site, bare, code, holdfast, stderr, stdout, text};
 use holdfast_audit::checkpoint::Checkpoint;
 use holdfast_audit::key::{Signer, VerifierKey};
 use holdfast_audit::note::Note;
@@ -87,7 +87,10 @@ impl Site {
 
     /// A start that must be refused; gives what it says.
     fn refused(&self, with: With, witness_url: &str) -> String {
-        let output = self.command(with, witness_url).output().unwrap();
+        let serve = self.command(with, witness_url);
+        let mut command = Command::new("timeout");
+        bare(command.arg("60").arg(serve.get_program()).args(serve.get_args()));
+        let output = command.output().unwrap();
         let said = stderr(&output);
         assert_eq!(code(output.status), 1, "{said}");
         assert!(said.contains("error: ") && said.contains("help: "), "{said}");
@@ -310,6 +313,54 @@ fn a_missing_tile_keeps_no_witness_from_being_asked() {
     std::fs::remove_file(&tile).unwrap();
     let said = site.refused(WITNESS, &url);
     assert!(said.contains("an older copy of the data directory was put back"), "{said}");
+    witness.ends();
+}
+
+/// A log that is gone from an older copy would be made again out of the write-ahead file, or as an empty one.
+#[test]
+fn a_log_that_is_gone_is_compared_all_the_same_and_not_begun_anew() {
+    let site = Site::watched();
+    let witness = site.witness("127.0.0.1:0");
+    let url = witness.url.clone();
+    let server = site.serve(BOTH, &url);
+    site.create_keys(&server, &["a"]);
+    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    server.ends();
+    site.copy("data", "older");
+    let server = site.serve(BOTH, &url);
+    site.create_keys(&server, &["b", "c"]);
+    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    let new = ["tenant", "create", "beta", "--custodian", "dora", "--issue", "beta"];
+    site.ok(&server, "oscar", &new);
+    server.ends();
+
+    site.put_back("older", "newest");
+    std::fs::remove_dir_all(site.data().join("audit/acme")).unwrap();
+    for (with, who) in [(WITNESS, "`w1`"), (ANCHOR, "anchor")] {
+        let said = site.refused(with, &url);
+        assert!(said.contains("an older copy of the data directory was put back"), "{said}");
+        assert!(said.contains(who), "{who}: {said}");
+    }
+    // Where the whole log is in the write-ahead file, the newest one is made again of that.
+    std::fs::rename(site.data(), site.path("refused")).unwrap();
+    std::fs::rename(site.path("newest"), site.data()).unwrap();
+    let before = site.published("acme");
+    std::fs::rename(site.data().join("audit/acme"), site.path("lost")).unwrap();
+    site.serve(BOTH, &url).ends();
+    assert!(site.published("acme") >= before);
+
+    // Of another tenant's nothing is left, not in the write-ahead file either, and nobody outside says so.
+    std::fs::rename(site.data().join("audit/beta"), site.path("beta-log")).unwrap();
+    std::fs::rename(site.data().join("wal"), site.path("wal")).unwrap();
+    site.copy("older/wal", "data/wal");
+    let said = site.refused(NOTHING, "");
+    let gone = text(&site.data().join("audit/beta"));
+    assert!(said.contains("there is nothing of this log any more") && said.contains(&gone), "{said}");
+    assert!(!site.data().join("audit/beta").exists(), "it was begun anew");
+    std::fs::remove_dir_all(site.data().join("wal")).unwrap();
+    std::fs::rename(site.path("wal"), site.data().join("wal")).unwrap();
+    std::fs::rename(site.path("beta-log"), site.data().join("audit/beta")).unwrap();
+    site.serve(NOTHING, "").ends();
     witness.ends();
 }
 

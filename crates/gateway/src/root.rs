@@ -13,7 +13,8 @@ use crate::shares::{self, Roster};
 use crate::stages::{Seen, Stages};
 use crate::world::SystemWorld;
 use holdfast_audit::port::{GatewayLog, Signing};
-use holdfast_core::pipeline::{Engines, Founding, Pipeline, Recovery};
+use holdfast_core::action::Action;
+use holdfast_core::pipeline::{Engines, Founding, OpenIntent, Pipeline, Recovery};
 use holdfast_core::port::Ports;
 use holdfast_core::{Error, Secret, TenantId};
 use holdfast_identity::Registrations;
@@ -207,6 +208,14 @@ pub async fn reopen_with(
     let root = reroot::settled((directory, identity, &lock), root)?;
     let Opened { engines, recovery } = open((directory, identity, &lock), root, config, stages)?;
     // Before recovery appends anything: an older copy must not grow into a second history.
+    for tenant in engines.state.tenant_ids().await? {
+        let named = |open: &OpenIntent| open.subject.as_deref() == Some(tenant.as_str());
+        // Its log begins with the creation that is under way.
+        let is_created = |open: &OpenIntent| open.action == Action::CreateTenant && named(open);
+        if !recovery.intents.iter().any(is_created) {
+            engines.log.must_be_begun(&tenant)?;
+        }
+    }
     Box::pin(outside.compare(directory, identity, &engines.log)).await?;
     let law = Box::pin(Pipeline::open(engines, identity.dev, recovery)).await?;
     let law = law.with_waiting_period(config.destruction.period(identity.dev));

@@ -9,6 +9,16 @@ use holdfast_core::tenant::{PolicyVersion, TenantData};
 use holdfast_core::{Error, KeyId, KeyName, KeyVersion, OperationId, Stage, TenantId};
 use std::sync::Arc;
 
+impl<W: World> EmbeddedState<W> {
+    /// Every tenant's id, without what belongs to the tenant.
+    ///
+    /// # Errors
+    /// `state-unavailable` when the database cannot be read, or a row is not what was written.
+    pub async fn tenant_ids(&self) -> Result<Vec<TenantId>, Error> {
+        self.readers(Stage::Start)?.read(Stage::Start, |source| source.tenant_ids()).await
+    }
+}
+
 /// What the port leaves open is settled so:
 ///
 /// - A name leads to the key that holds it: the one that is not destroyed, or else the last one that was. `key` and `keys` show only

@@ -33,6 +33,15 @@ impl Source<'_> {
         records.into_iter().map(|record| self.with_registrations(record)).collect()
     }
 
+    /// Every tenant's id.
+    pub(crate) fn tenant_ids(self) -> Result<Vec<TenantId>, Fault> {
+        let Self { connection, seal } = self;
+        let everything = (&b""[..], &b"\xff"[..]);
+        let order = (Order::Ascending, ALL);
+        let records = record::ids_between(connection, seal, Kind::Tenant, everything, order, body::tenant)?;
+        Ok(records.into_iter().map(|record| record.id).collect())
+    }
+
     /// One tenant.
     pub(crate) fn tenant(self, tenant: &TenantId) -> Result<Option<TenantData>, Fault> {
         self.tenant_record(tenant)?.map(|record| self.with_registrations(record)).transpose()

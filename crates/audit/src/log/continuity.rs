@@ -7,7 +7,7 @@ use crate::files::{LogFiles, RESTORE, TileNodes};
 use crate::log_id::LogId;
 use crate::merkle::{consistency_proof, empty_root, verify_consistency};
 use crate::note::Note;
-use crate::refusal::Refusal;
+use crate::refusal::{APART, Refusal};
 use crate::tree::Edge;
 use std::sync::{Arc, PoisonError};
 
@@ -57,15 +57,19 @@ impl Log {
         Ok(if edge.root() == known.root { Continuity::Continues } else { Continuity::Differs })
     }
 
-    /// Whether there is anything of a log: a checkpoint, be it over nothing, or entries in the write-ahead file. Works before the log is
-    /// registered, which makes one where there is nothing. Reads the disk.
+    /// Refuses a log of which nothing is left: neither a checkpoint, be it over nothing, nor entries in the write-ahead file. To register it would
+    /// begin it anew, under the same key. Works before that. Reads the disk.
     ///
     /// # Errors
-    /// A [`Refusal`] if its checkpoint can't be read.
-    pub fn is_begun(&self, id: &LogId) -> Result<bool, Refusal> {
+    /// That [`Refusal`], and one if its checkpoint can't be read.
+    pub fn must_be_begun(&self, id: &LogId) -> Result<(), Refusal> {
         let is_found = self.found.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id);
         let files = self.files(id);
-        Ok(is_found || files.read_if_there(&files.checkpoint_path())?.is_some())
+        if is_found || files.read_if_there(&files.checkpoint_path())?.is_some() {
+            return Ok(());
+        }
+        let problem = "there is nothing of this log any more, neither a checkpoint nor an entry";
+        Err(Refusal::new(&files.dir, problem, APART))
     }
 
     /// The index that a log's next entry gets, registered or not.

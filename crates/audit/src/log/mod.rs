@@ -287,18 +287,6 @@ impl Log {
         Ok(Registered { size, root, next_index })
     }
 
-    /// The same of a log that was made before: one of which nothing is left is refused, and not begun anew under the same key.
-    ///
-    /// # Errors
-    /// As [`Log::register`], and a [`Refusal`] if there is neither a checkpoint of it nor an entry in the write-ahead file.
-    pub fn reopen(&self, id: &LogId, signer: impl Into<Arc<Signer>>) -> Result<Registered, Refusal> {
-        if self.is_begun(id)? {
-            return self.register(id, signer);
-        }
-        let problem = "there is nothing of this log any more, neither a checkpoint nor an entry";
-        Err(Refusal::new(&self.directory(id), problem, APART))
-    }
-
     /// Checks that the tree and the write-ahead file tell one story; gives the next index.
     fn join(&self, files: &LogFiles, size: u64, found: Option<FoundLog>) -> Result<u64, Refusal> {
         let refuse = |problem: String| Err(Refusal::new(&files.checkpoint_path(), problem, APART));

@@ -24,22 +24,21 @@ fn a_log_that_lost_its_checkpoint_does_not_begin_anew() {
     assert!(refusal.to_string().contains("it is missing, yet the log has tiles"), "{refusal}");
 }
 
-/// Makes and reopens alike: who knows that there was one says so.
+/// To register makes and reopens alike: who knows that there was one asks first.
 #[test]
-fn a_log_of_which_nothing_is_left_is_not_reopened() {
+fn a_log_of_which_nothing_is_left_is_told_from_one_that_is_begun() {
     let disk = SimDisk::new();
     let (log, _) = open(&disk).unwrap();
-    let refusal = log.reopen(&id("a"), signer("a")).unwrap_err();
+    let refusal = log.must_be_begun(&id("a")).unwrap_err();
     assert_eq!(refusal.file, Path::new("/audit/a"));
     assert!(refusal.to_string().contains("there is nothing of this log any more"), "{refusal}");
     assert!(!disk.files().into_keys().any(|path| path.starts_with("/audit")), "nothing was made");
-    assert!(!log.is_begun(&id("a")).unwrap());
     log.register(&id("a"), signer("a")).unwrap();
     log.close().unwrap();
     // A checkpoint over nothing is enough,
     let (log, _) = open(&disk).unwrap();
-    assert!(log.is_begun(&id("a")).unwrap());
-    log.reopen(&id("a"), signer("a")).unwrap();
+    log.must_be_begun(&id("a")).unwrap();
+    log.register(&id("a"), signer("a")).unwrap();
     appended(&log, "a", 3);
     log.close().unwrap();
     // and so are entries from the first on, without any file of the log.
@@ -50,8 +49,8 @@ fn a_log_of_which_nothing_is_left_is_not_reopened() {
         disk.remove_dir(&Path::new("/audit/a").join(dir)).unwrap();
     }
     let (log, _) = open(&disk).unwrap();
-    assert!(log.is_begun(&id("a")).unwrap());
-    assert_eq!(log.reopen(&id("a"), signer("a")).unwrap().next_index, 3);
+    log.must_be_begun(&id("a")).unwrap();
+    assert_eq!(log.register(&id("a"), signer("a")).unwrap().next_index, 3);
     log.close().unwrap();
     assert_eq!(read_on(&disk, "a").checkpoint().size, 3);
 }
