@@ -869,6 +869,10 @@ impl KeyStore for Keys {
         Health::Ready
     }
 
+    fn members(&self) -> Vec<MemberName> {
+        lock(&self.inner).members.clone()
+    }
+
     fn move_member(&self, permit: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
         self.begin(permit.operation())?;
         let mut inner = lock(&self.inner);

@@ -224,6 +224,8 @@ actions! {
         HoldClock = "hold-clock", Administer, Administer;
         /// A member of the key store's pool gave a wrong result and is out until an operator lets it in again.
         EjectMember = "eject-member", Administer, Administer;
+        /// The key store's pool has another member than before, or lacks one.
+        NoteMembers = "note-members", Administer, Administer;
         /// A look whether every member of the key store's pool holds every key; copies were brought to who lacked them.
         SweepPool = "sweep-pool", Administer, Administer;
         /// A key has waited long enough: it is destroyed.
@@ -323,6 +325,7 @@ impl Action {
             | Self::RotateRoot
             | Self::HoldClock
             | Self::EjectMember
+            | Self::NoteMembers
             | Self::SweepPool
             | Self::CompleteDestruction
             | Self::EraseKey

@@ -94,6 +94,8 @@ pub struct Erasure {
     pub absent: Vec<MemberName>,
     /// The members that may still hold it, until they are seen and asked.
     pub pending: Vec<MemberName>,
+    /// Whoever was in the pool when it was made and had left before it was destroyed: nobody asks them, and they may hold it for ever.
+    pub left: Vec<MemberName>,
     /// The sealing keys that software material lay under: as long as one is there, what is left of a sealed version could be opened.
     pub sealed_under: Vec<SealingKeyId>,
 }
@@ -104,34 +106,41 @@ impl Erasure {
         (destroyed, commit): (Timestamp, u64),
         holders: impl IntoIterator<Item = MemberName>,
     ) -> Self {
-        let mut pending: Vec<_> = holders.into_iter().collect();
-        pending.sort_unstable();
-        pending.dedup();
-        Self { destroyed, commit, absent: Vec::new(), pending, sealed_under: Vec::new() }
+        let pending = sorted(holders);
+        Self { destroyed, commit, absent: Vec::new(), pending, left: Vec::new(), sealed_under: Vec::new() }
+    }
+
+    /// The same, of material that may lie with these members, too, who had left before. Whoever is asked has not.
+    #[must_use]
+    pub fn left(self, members: impl IntoIterator<Item = MemberName>) -> Self {
+        let mut left = sorted(self.left.into_iter().chain(members));
+        left.retain(|member| !self.pending.contains(member));
+        Self { left, ..self }
     }
 
     /// The same, of material that lay under these sealing keys.
     #[must_use]
     pub fn sealed_under(self, keys: impl IntoIterator<Item = SealingKeyId>) -> Self {
-        let mut sealed_under: Vec<_> = self.sealed_under.into_iter().chain(keys).collect();
-        sealed_under.sort_unstable();
-        sealed_under.dedup();
-        Self { sealed_under, ..self }
+        Self { sealed_under: sorted(self.sealed_under.into_iter().chain(keys)), ..self }
     }
 
     /// The same, after some of the members have said that nothing of it is there.
     #[must_use]
     pub fn after(&self, absent: &[MemberName]) -> Self {
-        let Self { destroyed, commit, absent: before, pending, sealed_under } = self;
+        let Self { destroyed, commit, absent: before, pending, left, sealed_under } = self;
         let is_absent = |member: &MemberName| absent.contains(member);
-        let mut absent: Vec<_> =
-            before.iter().chain(pending.iter().filter(|member| is_absent(member))).cloned().collect();
-        absent.sort_unstable();
-        absent.dedup();
+        let absent = sorted(before.iter().chain(pending.iter().filter(|member| is_absent(member))).cloned());
         let pending = pending.iter().filter(|member| !is_absent(member)).cloned().collect();
-        let sealed_under = sealed_under.clone();
-        Self { destroyed: *destroyed, commit: *commit, absent, pending, sealed_under }
+        let (left, sealed_under) = (left.clone(), sealed_under.clone());
+        Self { destroyed: *destroyed, commit: *commit, absent, pending, left, sealed_under }
     }
+}
+
+fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<_> = items.into_iter().collect();
+    items.sort_unstable();
+    items.dedup();
+    items
 }
 
 #[cfg(test)]

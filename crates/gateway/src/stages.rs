@@ -354,6 +354,10 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         self.inner.health()
     }
 
+    fn members(&self) -> Vec<MemberName> {
+        self.inner.members()
+    }
+
     fn move_member(&self, permit: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
         self.inner.move_member(permit, member, to)
     }

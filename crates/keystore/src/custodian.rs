@@ -394,6 +394,10 @@ impl<W: World> KeyStore for Custodian<W> {
         }
     }
 
+    fn members(&self) -> Vec<MemberName> {
+        self.token.as_ref().map(KeyStore::members).unwrap_or_default()
+    }
+
     fn move_member(&self, permit: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
         match &self.token {
             Some(token) => token.move_member(permit, member, to),

@@ -261,6 +261,7 @@ pub(crate) const fn about(action: Action) -> About {
         | Action::RotateRoot
         | Action::HoldClock
         | Action::EjectMember
+        | Action::NoteMembers
         | Action::SweepPool
         | Action::CompleteDestruction
         | Action::EraseKey

@@ -160,6 +160,7 @@ async fn fill(state: &EmbeddedState<Still>, keys: u64) -> Outcome<()> {
         retention: None,
         clock_held: None,
         out: BTreeMap::new(),
+        members: BTreeMap::new(),
         up: 0,
         shares: None,
         created: Timestamp::from_micros(0),

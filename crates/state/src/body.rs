@@ -84,6 +84,8 @@ struct TenantBody<'a> {
     clock_held: Option<u64>,
     #[serde(borrow, default, skip_serializing_if = "BTreeMap::is_empty")]
     out: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "BTreeMap::is_empty")]
+    members: BTreeMap<Cow<'a, str>, Option<u64>>,
     #[serde(default, skip_serializing_if = "is_zero")]
     up: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -276,6 +278,8 @@ struct ErasureBody<'a> {
     #[serde(borrow)]
     pending: Vec<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    left: Vec<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     sealed_under: Vec<Bytes<'a>>,
 }
 
@@ -360,6 +364,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         retention,
         clock_held,
         out,
+        members,
         up,
         shares,
         created,
@@ -376,6 +381,10 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         retention_days: retention.map(Retention::days),
         clock_held: clock_held.map(Timestamp::micros),
         out: out.iter().map(|(member, absence)| (member.as_str().into(), absence.name().into())).collect(),
+        members: members
+            .iter()
+            .map(|(member, left)| (member.as_str().into(), left.map(Timestamp::micros)))
+            .collect(),
         up: *up,
         shares: *shares,
         created: created.micros(),
@@ -396,6 +405,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         retention_days,
         clock_held,
         out,
+        members,
         up,
         shares,
         created,
@@ -408,6 +418,9 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
             named(row, "absence of a member", Absence::from_name(absence))?,
         ))
     });
+    let members = members.iter().map(|(member, left)| {
+        Ok((parse(row, "member of the pool", member)?, left.map(Timestamp::from_micros)))
+    });
     Ok(TenantRecord {
         id: parse(row, "tenant", row.tenant)?,
         suspended,
@@ -419,6 +432,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
         retention: retention.transpose()?,
         clock_held: clock_held.map(Timestamp::from_micros),
         out: out.collect::<Result<_, Fault>>()?,
+        members: members.collect::<Result<_, Fault>>()?,
         up,
         shares,
         created: Timestamp::from_micros(created),
@@ -720,19 +734,20 @@ fn destruction(row: &Row<'_>, body: &DestructionBody<'_>) -> Result<Destruction,
 }
 
 fn of_erasure(erasure: &Erasure) -> ErasureBody<'_> {
-    let Erasure { destroyed, commit, absent, pending, sealed_under } = erasure;
+    let Erasure { destroyed, commit, absent, pending, left, sealed_under } = erasure;
     let names = |members: &'_ [MemberName]| members.iter().map(|member| member.to_string().into()).collect();
     ErasureBody {
         destroyed: destroyed.micros(),
         commit: *commit,
         absent: names(absent),
         pending: names(pending),
+        left: names(left),
         sealed_under: sealed_under.iter().map(of_id).collect(),
     }
 }
 
 fn erasure(row: &Row<'_>, body: &ErasureBody<'_>) -> Result<Erasure, Fault> {
-    let ErasureBody { destroyed, commit, absent, pending, sealed_under } = body;
+    let ErasureBody { destroyed, commit, absent, pending, left, sealed_under } = body;
     let members = |names: &[Cow<'_, str>]| {
         names.iter().map(|name| parse(row, "member of the pool", name)).collect::<Result<_, _>>()
     };
@@ -741,6 +756,7 @@ fn erasure(row: &Row<'_>, body: &ErasureBody<'_>) -> Result<Erasure, Fault> {
         commit: *commit,
         absent: members(absent)?,
         pending: members(pending)?,
+        left: members(left)?,
         sealed_under: sealed_under.iter().map(|id| sealing_key_id(row, id)).collect::<Result<_, _>>()?,
     })
 }

@@ -77,6 +77,7 @@ pub(crate) fn tenant_record(id: &str) -> TenantRecord {
         retention: None,
         clock_held: None,
         out: BTreeMap::new(),
+        members: BTreeMap::new(),
         up: 0,
         shares: None,
         created: Timestamp::from_micros(1_000_000),

@@ -332,14 +332,22 @@ fn shown(app: &App, key: &Key) -> Result<(), Failure> {
             "`{name}` waits to be destroyed, until {due} at least; `holdfast key cancel-destruction {name}` takes that back"
         ));
     }
-    if let Some(Erasure { pending_on, .. }) = &key.erasure
-        && !pending_on.is_empty()
-    {
-        let members: Vec<_> = pending_on.iter().map(|Name(member)| format!("`{member}`")).collect();
-        note(&format!(
-            "destroyed, and not yet erased from {}: that happens as soon as it is seen",
-            members.join(", ")
-        ));
+    if let Some(Erasure { pending_on, left_with, .. }) = &key.erasure {
+        let listed = |members: &[Name<holdfast_core::MemberName>]| {
+            members.iter().map(|Name(member)| format!("`{member}`")).collect::<Vec<_>>().join(", ")
+        };
+        if !pending_on.is_empty() {
+            let members = listed(pending_on);
+            note(&format!(
+                "destroyed, and not yet erased from {members}: that happens as soon as it is seen"
+            ));
+        }
+        if !left_with.is_empty() {
+            let members = listed(left_with);
+            note(&format!(
+                "{members} had left the pool before and may hold it still: nobody asks there, so initialise or destroy the device"
+            ));
+        }
     }
     if key.archive.as_ref().is_some_and(|archive| archive.stored.is_some() && archive.opens) {
         note(&format!(

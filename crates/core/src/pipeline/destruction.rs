@@ -237,6 +237,7 @@ impl<P: Ports> Pipeline<P> {
         let mut holders = before.erasure.as_ref().map_or_else(Vec::new, |erasure| erasure.pending.clone());
         let mut sealed_under =
             before.erasure.as_ref().map_or_else(Vec::new, |erasure| erasure.sealed_under.clone());
+        let mut left = before.erasure.as_ref().map_or_else(Vec::new, |erasure| erasure.left.clone());
         let (mut changes, mut after, mut current) = (Vec::new(), None, Arc::clone(&entry.current));
         loop {
             let page = self.engines.state.versions(before.id, after, MAX_PAGE).await?;
@@ -251,6 +252,7 @@ impl<P: Ports> Pipeline<P> {
                     [] => Remains::nothing(),
                     _ => self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?,
                 };
+                left.extend(self.left_since(&version, &more));
                 holders.extend(more);
                 let version = Version { state: KeyState::Destroyed, handle, ..version };
                 if version.number == current.number {
@@ -275,6 +277,7 @@ impl<P: Ports> Pipeline<P> {
             waits: false,
             erasure: Some(Arc::new(
                 Erasure::begun(self.moment(scene.inbound.now), holders)
+                    .left(left)
                     .sealed_under(sealed_under.iter().copied()),
             )),
             epoch: before.epoch.next(),
@@ -429,10 +432,10 @@ impl<P: Ports> Pipeline<P> {
                 .remedy("an operator must bring the members back; they are asked again by themselves"));
         }
         let left = erasure.after(&absent);
-        facts.subject = Some(match left.pending.is_empty() {
-            true => format!("absent on {}", listed(&absent)).into(),
-            false => format!("absent on {}; pending on {}", listed(&absent), listed(&left.pending)).into(),
-        });
+        let told = [("absent on", &absent), ("pending on", &left.pending), ("left with", &left.left)];
+        let told = told.iter().filter(|(_, members)| !members.is_empty());
+        let told: Vec<_> = told.map(|(how, members)| format!("{how} {}", listed(members))).collect();
+        facts.subject = Some(told.join("; ").into());
         let is_done = left.pending.is_empty();
         let key = Key { erasure: Some(Arc::new(left)), epoch: before.epoch.next(), ..before.clone() };
         let mut changes = vec![StateChange::Key { key: key.clone(), expected: Some(before.epoch) }];
@@ -449,7 +452,7 @@ impl<P: Ports> Pipeline<P> {
 /// What is to be erased of a key besides, when one of its versions is destroyed while the key goes on.
 pub(super) fn erasure_with(
     before: &Key,
-    holders: Vec<MemberName>,
+    (holders, left): (Vec<MemberName>, Vec<MemberName>),
     sealed_under: &[SealingKeyId],
     moment: (Timestamp, u64),
 ) -> Option<Arc<Erasure>> {
@@ -459,7 +462,8 @@ pub(super) fn erasure_with(
     let earlier = before.erasure.as_deref();
     let pending = earlier.iter().flat_map(|erasure| erasure.pending.iter().cloned());
     let under = earlier.iter().flat_map(|erasure| erasure.sealed_under.iter().copied());
-    let begun = Erasure::begun(moment, holders.into_iter().chain(pending));
+    let left_earlier = earlier.iter().flat_map(|erasure| erasure.left.iter().cloned());
+    let begun = Erasure::begun(moment, holders.into_iter().chain(pending)).left(left_earlier.chain(left));
     Some(Arc::new(begun.sealed_under(under.chain(sealed_under.iter().copied()))))
 }
 

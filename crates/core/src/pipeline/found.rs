@@ -1,6 +1,6 @@
 //! Founding: what exists before the first caller can ask for anything.
 
-use super::command::own_inbound;
+use super::command::{Undone, own_inbound};
 use super::copies::Sweeps;
 use super::destruction::Ends;
 use super::proof::{Intent, Permit, Recording};
@@ -93,6 +93,7 @@ impl<P: Ports> Pipeline<P> {
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),
+            members: BTreeMap::new(),
             up: 0,
             shares: shares.as_ref().map(|first| first.number),
             created: now,
@@ -204,8 +205,14 @@ impl<P: Ports> Pipeline<P> {
             Ok(committed) => facts.state = Some(committed),
             Err(undone) => return Err(self.abandon(scene, &facts, undone).await),
         }
-        self.reload(&scene.caller.tenant).await?;
-        self.record_own(scene, &facts, Mark::Outcome(facts.operation, facts.state)).await
+        let done = match self.reload(&scene.caller.tenant).await {
+            Ok(()) => self.record_own(scene, &facts, Mark::Outcome(facts.operation, facts.state)).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.abandon(scene, &facts, Undone::Open(error)).await),
+        }
     }
 
     /// The gateway's intent to do what no caller asked for, recorded like any other.

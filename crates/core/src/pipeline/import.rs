@@ -90,6 +90,7 @@ impl<P: Ports> Pipeline<P> {
             self.count_past(before.id, number, uses).await?;
         }
         let Remains { handle, holders } = self.engines.keys.remains(intent.permit(), waiting)?;
+        let left = self.left_since(&entry.current, &holders);
         let waits = state == KeyState::Active && self.holds_back(custody);
         let key = Key {
             state: if waits { KeyState::PreActivation } else { state },
@@ -98,7 +99,7 @@ impl<P: Ports> Pipeline<P> {
             waits,
             schedule: self.schedule_anew(before, scene.inbound.now),
             custody,
-            erasure: erasure_with(before, holders, &[], self.moment(scene.inbound.now)),
+            erasure: erasure_with(before, (holders, left), &[], self.moment(scene.inbound.now)),
             renewed: Key::UNCOMMITTED,
             epoch: before.epoch.next(),
             ..before.clone()

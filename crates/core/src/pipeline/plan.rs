@@ -591,6 +591,7 @@ impl<P: Ports> Pipeline<P> {
             retention: None,
             clock_held: None,
             out: BTreeMap::new(),
+            members: BTreeMap::new(),
             up: 0,
             shares: None,
             created: scene.inbound.now,

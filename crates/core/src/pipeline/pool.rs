@@ -10,8 +10,10 @@ use crate::action::Action;
 use crate::command::Done;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{MemberName, TenantId};
+use crate::key::Version;
 use crate::port::{Absence, KeyStore as _, Membership, Ports, StateChange, World as _};
 use crate::tenant::TenantRecord;
+use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
 impl<P: Ports> Pipeline<P> {
@@ -82,6 +84,54 @@ impl<P: Ports> Pipeline<P> {
         });
         self.change_own(&scene, facts, vec![change]).await
     }
+}
+
+impl<P: Ports> Pipeline<P> {
+    /// Records who has come to the pool since an earlier start, and who is no member any more.
+    pub(super) async fn note_members(&self) -> Result<(), Error> {
+        let gateway = TenantId::gateway();
+        let Some(view) = self.tenant(&gateway) else { return Ok(()) };
+        let (before, now) = (&view.data.record, self.engines.world.now());
+        let members = self.engines.keys.members();
+        let come: Vec<_> =
+            members.iter().filter(|member| before.members.get(*member) != Some(&None)).collect();
+        let there = before.members.iter().filter_map(|(member, left)| left.is_none().then_some(member));
+        let gone: Vec<_> = there.filter(|member| !members.contains(member)).collect();
+        if come.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let mut record = TenantRecord { epoch: before.epoch.next(), ..before.clone() };
+        record.members.extend(come.iter().map(|member| ((*member).clone(), None)));
+        record.members.extend(gone.iter().map(|member| ((*member).clone(), Some(now))));
+        let own = own_caller(&gateway)?;
+        let operation = self.new_operation()?;
+        let inbound = own_inbound(operation, &gateway, now, self.engines.world.ticks());
+        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
+        let mut facts = Facts::new(operation, Action::NoteMembers);
+        facts.subject = Some(moved(&come, &gone).into());
+        let change = StateChange::Tenant { record, expected: Some(before.epoch) };
+        self.change_own(&scene, facts, vec![change]).await
+    }
+
+    /// Whoever was in the pool when a version was made and is no more, of one that these members hold; nobody of one that lies in none.
+    pub(super) fn left_since(&self, version: &Version, holders: &[MemberName]) -> Vec<MemberName> {
+        if holders.is_empty() {
+            return Vec::new();
+        }
+        let Some(gateway) = self.tenant(&TenantId::gateway()) else { return Vec::new() };
+        let (members, there) = (&gateway.data.record.members, self.engines.keys.members());
+        let was_there = |left: Option<Timestamp>| left.is_none_or(|left| version.created <= left);
+        let left = members.iter().filter(|(member, left)| was_there(**left) && !there.contains(member));
+        left.map(|(member, _)| member.clone()).collect()
+    }
+}
+
+fn moved(come: &[&MemberName], gone: &[&MemberName]) -> String {
+    let [come, gone] = [("in the pool", come), ("no more", gone)].map(|(how, members)| {
+        let names: Vec<_> = members.iter().map(|member| member.as_str()).collect();
+        (!names.is_empty()).then(|| format!("{how}: {}", names.join(", ")))
+    });
+    come.into_iter().chain(gone).collect::<Vec<_>>().join("; ")
 }
 
 fn with_members_out(

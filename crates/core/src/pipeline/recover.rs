@@ -196,7 +196,7 @@ impl<P: Ports> Pipeline<P> {
     }
 
     /// Does what must wait for nobody: stop orders that are not durable yet, commands that could not be closed, a jump of the clock, an
-    /// unsealing or a member of the pool put out that is not recorded yet. No key store is asked for anything. To be called every second or
+    /// unsealing or a member of the pool that came, has gone or was put out that is not recorded yet. No key store is asked for anything. To be called every second or
     /// so; whatever fails is kept for the next time.
     ///
     /// # Errors
@@ -209,6 +209,7 @@ impl<P: Ports> Pipeline<P> {
             self.record_device_waiting().await,
             self.record_unsealed().await,
             self.record_ejections().await,
+            self.note_members().await,
             self.expire_copies(),
             self.count_uptime().await,
             self.use_protected().await,

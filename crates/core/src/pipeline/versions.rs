@@ -108,7 +108,8 @@ impl<P: Ports> Pipeline<P> {
             // A bundle that nobody has opened yet holds this version too: it opens no more from here on.
             under.extend(self.opener_lies_under(before));
             archive = None;
-            erasure = erasure_with(before, remains.holders, &under, self.moment(scene.inbound.now));
+            let left = self.left_since(&version, &remains.holders);
+            erasure = erasure_with(before, (remains.holders, left), &under, self.moment(scene.inbound.now));
             due = self.sealing_key_due(&before.tenant, &under, scene.inbound.now).await?;
         }
         let version = Version { state, handle, ..Version::clone(&version) };

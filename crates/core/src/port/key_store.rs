@@ -322,6 +322,11 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Whether it can work now. MUST come from live operations or a live probe, never from a constant.
     fn health(&self) -> Health;
 
+    /// The members of its pool, whatever they can do now; none where material lies in handles alone.
+    fn members(&self) -> Vec<MemberName> {
+        Vec::new()
+    }
+
     /// Takes a member of its pool out, or lets it work again. What is under way there is finished.
     ///
     /// # Errors

@@ -379,6 +379,7 @@ fn what_waits_for_its_material_waits_for_nothing_else() {
 fn pooled() -> (Rig, Vec<u8>) {
     let rig = Rig::new();
     rig.keys().pool(&["a", "b"]);
+    tick(&rig);
     now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
     let sealed = now(rig.bytes("alice", "kek", encrypt(b"data", Context::EMPTY))).unwrap();
     now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
@@ -434,6 +435,49 @@ fn who_is_away_is_pending_until_seen_and_the_key_is_gone_meanwhile() {
         assert!(rig.state().find_version(key.id, version).unwrap().handle.as_bytes().is_empty());
     }
     assert!(now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).is_ok());
+}
+
+/// Whoever left the pool before a key was destroyed is not asked; what was made before it left may be there for ever, and the record says so.
+#[test]
+fn who_has_left_the_pool_before_is_named_of_what_was_made_while_it_was_there() {
+    let rig = Rig::new();
+    rig.keys().pool(&["a", "b", "c"]);
+    now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
+    tick(&rig);
+    let last = rig.log().last();
+    assert_eq!([last.summary(), last.text("subject")], ["note-members success", "in the pool: a, b, c"]);
+    assert!(last.tenant.is_gateway());
+    // Each start finds the pool that its configuration names.
+    let rig = rig.crash(0).unwrap();
+    rig.keys().pool(&["a", "b"]);
+    tick(&rig);
+    let noted = rig.log().last();
+    assert_eq!([noted.summary(), noted.text("subject")], ["note-members success", "no more: c"]);
+    let entries = rig.log().entries().len();
+    tick(&rig);
+    assert_eq!(rig.log().entries().len(), entries, "once");
+    rig.world.pass(60);
+    now(rig.create(new_key("later", Algorithm::Xaes256Gcm))).unwrap();
+    for key in ["kek", "later"] {
+        for verb in [Transition::Deactivate, Transition::Destroy(None)] {
+            now(rig.transition(key, verb)).unwrap();
+        }
+    }
+    let left = |key: &str| rig.state().find(&rig.acme, &name(key)).unwrap().erasure.unwrap().left.clone();
+    assert_eq!(left("kek"), ["c".parse().unwrap()]);
+    assert_eq!(left("later"), [], "it was made when c had left");
+    let entries = rig.log().entries().len();
+    tick(&rig);
+    let said: Vec<_> =
+        rig.log().entries().split_off(entries).iter().map(|entry| entry.text("subject")).collect();
+    assert!(said.contains(&"absent on a, b; left with c".to_owned()), "{said:?}");
+    assert!(said.contains(&"absent on a, b".to_owned()), "{said:?}");
+    // Its name is free: nobody waits for who is gone.
+    assert!(now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).is_ok());
+    let rig = rig.crash(0).unwrap();
+    rig.keys().pool(&["c", "b", "d"]);
+    tick(&rig);
+    assert_eq!(rig.log().last().text("subject"), "in the pool: c, d; no more: a");
 }
 
 /// However many they are, they cost nothing while it is away, and when it is back they leave room.

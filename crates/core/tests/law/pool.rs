@@ -94,6 +94,22 @@ fn a_wrong_result_is_recorded_once_with_an_alarm_and_outlasts_a_restart() {
     assert_eq!(rig.log().last().summary(), "eject-member success");
 }
 
+/// Nobody waits for its answer, so nobody but the gateway itself can close it.
+#[test]
+fn what_the_gateway_does_of_itself_and_cannot_put_in_force_is_closed_by_the_next_look() {
+    let rig = Rig::new();
+    let before = rig.log().entries().len();
+    rig.keys().eject(&member(), "a signature does not verify");
+    rig.state().fail_reads(1);
+    assert!(now(rig.pipeline.keep_up()).is_err());
+    assert_eq!(since(&rig, before), ["eject-member intent"]);
+    now(rig.pipeline.keep_up()).unwrap();
+    assert_eq!(since(&rig, before), ["eject-member intent", "eject-member success"]);
+    assert!(rig.log().recovery().intents.is_empty());
+    now(rig.pipeline.keep_up()).unwrap();
+    assert_eq!(since(&rig, before).len(), 2);
+}
+
 fn sweep(rig: &Rig) {
     now(rig.pipeline.sweep_pool(|| true)).unwrap();
 }

@@ -39,9 +39,12 @@ fn the_bytes_of_a_tenant() {
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, gateway)).unwrap().handle, None);
     let out = [("hsm-a", Absence::Drained), ("hsm-b", Absence::Ejected)];
     let out = out.map(|(member, absence)| (member.parse().unwrap(), absence)).into();
-    let gateway = TenantRecord { out, ..record.clone() };
+    let members = [("hsm-a", None), ("hsm-c", Some(7))];
+    let members = members.map(|(member, left)| (member.parse().unwrap(), left.map(Timestamp::from_micros)));
+    let gateway = TenantRecord { out, members: members.into(), ..record.clone() };
     let body = of_tenant(&gateway).unwrap();
-    assert!(text(&body).contains(r#""out":{"hsm-a":"drained","hsm-b":"ejected"}"#), "{}", text(&body));
+    let written = r#""out":{"hsm-a":"drained","hsm-b":"ejected"},"members":{"hsm-a":null,"hsm-c":7}"#;
+    assert!(text(&body).contains(written), "{}", text(&body));
     assert_eq!(tenant(&row(Kind::Tenant, b"acme", None, &body)).unwrap(), gateway);
     let unknown = br#"{"v":1,"suspended":false,"out":{"hsm-a":"asleep"},"created":1}"#;
     assert!(tenant(&row(Kind::Tenant, b"acme", None, unknown)).is_err());
@@ -171,13 +174,16 @@ fn the_bytes_of_a_key() {
     };
     let erasure =
         Erasure::begun((Timestamp::from_micros(10), 11), ["a", "b"].map(|name| name.parse().unwrap()));
-    let erasure = erasure.sealed_under([SealingKeyId::from_bytes([7; 8])]).after(&["a".parse().unwrap()]);
+    let erasure = erasure
+        .left(["c".parse().unwrap()])
+        .sealed_under([SealingKeyId::from_bytes([7; 8])])
+        .after(&["a".parse().unwrap()]);
     let ending =
         Key { destruction: Some(order), erasure: Some(Arc::new(erasure)), ..a_key("acme", "kek", 5) };
     let body = of_key(&ending).unwrap();
     let written = concat!(
         r#""newest":1,"destruction":{"state":"deactivated","resumes_to":"active","ordered":9,"days":7,"up":3600},"#,
-        r#""erasure":{"destroyed":10,"commit":11,"absent":["a"],"pending":["b"],"sealed_under":["BwcHBwcHBwc"]},"custody""#
+        r#""erasure":{"destroyed":10,"commit":11,"absent":["a"],"pending":["b"],"left":["c"],"sealed_under":["BwcHBwcHBwc"]},"custody""#
     );
     assert!(text(&body).contains(written), "{}", text(&body));
     let read = key(&row(Kind::Key, &[5; 16], Some("kek"), &body)).unwrap();

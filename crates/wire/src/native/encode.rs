@@ -285,6 +285,7 @@ pub fn found(found: Found, backups: Backups) -> Encoded {
                 retention,
                 clock_held: _,
                 out: _,
+                members: _,
                 up: _,
                 shares: _,
                 created,

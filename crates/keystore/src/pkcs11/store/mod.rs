@@ -508,6 +508,11 @@ impl<W: World> KeyStore for TokenStore<W> {
         }
     }
 
+    fn members(&self) -> Vec<MemberName> {
+        // The configuration takes no name that is none.
+        self.tokens.pool.names().unwrap_or_default()
+    }
+
     fn move_member(&self, _: &Permit<Change>, member: &MemberName, to: Membership) -> Result<(), Error> {
         self.tokens.pool.move_member(member, to)
     }

@@ -125,13 +125,21 @@ pub struct Erasure {
     pub absent_on: Vec<Name<MemberName>>,
     /// The members that may still hold it, until they are seen and asked.
     pub pending_on: Vec<Name<MemberName>>,
+    /// Whoever was in the pool when the key was made and had left before it was destroyed: nobody asks them, and they may hold it still.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_with: Vec<Name<MemberName>>,
 }
 
 impl Erasure {
     /// As it is recorded.
     pub(crate) fn new(record: &destruction::Erasure) -> Self {
-        let destruction::Erasure { destroyed, commit: _, absent, pending, sealed_under: _ } = record;
+        let destruction::Erasure { destroyed, commit: _, absent, pending, left, sealed_under: _ } = record;
         let names = |members: &[MemberName]| members.iter().cloned().map(Name).collect();
-        Self { destroyed: Time(*destroyed), absent_on: names(absent), pending_on: names(pending) }
+        Self {
+            destroyed: Time(*destroyed),
+            absent_on: names(absent),
+            pending_on: names(pending),
+            left_with: names(left),
+        }
     }
 }
