@@ -102,7 +102,9 @@ impl<P: Ports> Pipeline<P> {
         }
         let mut record = TenantRecord { epoch: before.epoch.next(), ..before.clone() };
         record.members.extend(come.iter().map(|member| ((*member).clone(), None)));
-        record.members.extend(gone.iter().map(|member| ((*member).clone(), Some(now))));
+        // By the later time, where a jump of the clock is held: too many versions are said to lie there rather than too few.
+        let left = Some(self.at_latest(now));
+        record.members.extend(gone.iter().map(|member| ((*member).clone(), left)));
         let own = own_caller(&gateway)?;
         let operation = self.new_operation()?;
         let inbound = own_inbound(operation, &gateway, now, self.engines.world.ticks());
