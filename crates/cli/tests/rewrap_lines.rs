@@ -239,6 +239,52 @@ fn is_marked(dev: &Dev) {
     until("a first part of the campaign is durable", || length(dev, "out.journal") > 0);
 }
 
+/// A pipe that nobody reads any more.
+fn closed() -> Stdio {
+    std::io::pipe().unwrap().1.into()
+}
+
+/// What a command was run for is nowhere else: where nobody takes it, it says so. What can be looked at again may be looked at in part.
+#[test]
+fn whose_lines_nobody_takes_has_failed() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let lines = sealed(&dev, "k", 0..2);
+    dev.ok(&["key", "rotate", "k"]);
+    dev.file("in", &written(&lines));
+    let clear = dev.file("clear", b"clear");
+    let unread = |line: &[&str]| dev.command(line).stdout(closed()).output().unwrap();
+    for line in [
+        &["rewrap", "in", "--jsonl", "--key", "k"][..],
+        &["rewrap", "in", "--jsonl", "--key", "k", "--dry-run", "--json"],
+        &["encrypt", "--raw", &clear, "--key", "k"],
+        &["encrypt", "--raw", &clear, "--key", "k", "--json"],
+        &["encrypt", &clear, "--key", "k"],
+        &["key", "recipient", "k"],
+        &["completions", "bash"],
+    ] {
+        let output = unread(line);
+        let said = stderr(&output);
+        assert_eq!(code(output.status), 1, "{line:?}: {said}");
+        assert!(said.contains("cannot ") && said.contains("help") && said.contains("Broken pipe"), "{line:?}: {said}");
+    }
+    let said = stderr(&unread(&["rewrap", "in", "--jsonl", "--key", "k"]));
+    assert!(said.contains("Broken pipe") && said.contains("with `-o FILE`"), "{said}");
+    for line in [
+        &["key", "list"][..],
+        &["key", "list", "--json"],
+        &["key", "show", "k"],
+        &["audit", "search"],
+        &["serve", "--print-reference"],
+        &["policy", "show"],
+        &["key", "suspend", "k"],
+    ] {
+        let output = unread(line);
+        let said = stderr(&output);
+        assert!(code(output.status) == 0 && !said.contains("error"), "{line:?}: {said}");
+    }
+}
+
 const SLOWLY: [&str; 9] = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--rate", "700"];
 const FAST: [&str; 9] = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--failures", "bad"];
 
