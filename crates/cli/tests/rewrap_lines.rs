@@ -288,6 +288,45 @@ fn whose_lines_nobody_takes_has_failed() {
 const SLOWLY: [&str; 9] = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--rate", "700"];
 const FAST: [&str; 9] = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--failures", "bad"];
 
+/// What is written is for its owner, from the first moment on, and what has got the output's name meanwhile is nobody's to replace.
+#[test]
+fn what_has_the_output_s_name_meanwhile_stays_and_nobody_else_reads_what_is_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let mut lines = sealed(&dev, "k", 0..900);
+    lines[2]["context"] = json!({ "number": "wrong" });
+    dev.ok(&["key", "rotate", "k"]);
+    dev.file("in", &written(&lines));
+    let mode = |name: &str| dev.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    std::os::unix::fs::symlink(dev.path("elsewhere"), dev.path("link.partial")).unwrap();
+    dev.fails(&["rewrap", "in", "--jsonl", "--key", "k", "-o", "link"], 1);
+    assert!(!dev.path("elsewhere").exists());
+
+    // As an earlier build has left it.
+    dev.file("out.partial", b"");
+    std::fs::set_permissions(dev.path("out.partial"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let campaign = spawn(&dev, &[&SLOWLY[..], &["--failures", "bad"]].concat());
+    is_marked(&dev);
+    for written in ["out.partial", "out.journal", "bad"] {
+        assert_eq!(mode(written), 0o600, "{written}");
+    }
+    dev.file("out", b"mine");
+    let ended = campaign.wait_with_output().unwrap();
+    assert_eq!(code(ended.status), 1, "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("--force"), "{}", stderr(&ended));
+    assert_eq!(std::fs::read(dev.path("out")).unwrap(), b"mine");
+    // Nothing of it is lost.
+    let before = dev.ok(&["audit", "search", "--action", "rewrap-from", "--json"]).lines().count();
+    let done = dev.run(&[&FAST[..], &["--force", "--json"]].concat());
+    assert_eq!(code(done.status), 6, "{}", stderr(&done));
+    let new = read(&std::fs::read(dev.path("out")).unwrap());
+    assert_eq!((new.len(), mode("out"), report(&stdout(&done))["rewrapped"].as_u64()), (900, 0o600, Some(899)));
+    assert_eq!(dev.ok(&["audit", "search", "--action", "rewrap-from", "--json"]).lines().count(), before);
+    dev.ok(&["rewrap", "out", "--jsonl", "--key", "k", "--dry-run", "--failures", "bad2", "--json"]);
+    assert_eq!(mode("bad2"), 0o600);
+}
+
 #[test]
 fn a_killed_campaign_goes_on_and_no_line_is_lost_or_twice() {
     let dev = Dev::start();
