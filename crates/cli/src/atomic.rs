@@ -150,7 +150,10 @@ mod tests {
         std::fs::write(&file, b"new").unwrap();
         std::fs::write(&name, b"mine").unwrap();
         assert_eq!(give_name(&file, &name, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!((std::fs::read(&file).unwrap(), std::fs::read(&name).unwrap()), (b"new".into(), b"mine".into()));
+        assert_eq!(
+            (std::fs::read(&file).unwrap(), std::fs::read(&name).unwrap()),
+            (b"new".into(), b"mine".into())
+        );
         give_name(&file, &name, true).unwrap();
         assert_eq!((file.exists(), std::fs::read(&name).unwrap()), (false, b"new".to_vec()));
         give_name(&name, &file, false).unwrap();

@@ -168,10 +168,8 @@ impl Unwrapper {
             Ok(file_key) => Some(Ok(file_key)),
             Err(unopened) if unopened.is_empty() => None,
             Err(unopened) => {
-                let told = unopened.into_iter().map(|Unopened { place, failure, .. }| identity::Error::Stanza {
-                    file_index,
-                    stanza_index: place,
-                    message: failure.to_string(),
+                let told = unopened.into_iter().map(|Unopened { place, failure, .. }| {
+                    identity::Error::Stanza { file_index, stanza_index: place, message: failure.to_string() }
                 });
                 Some(Err(told.collect()))
             }

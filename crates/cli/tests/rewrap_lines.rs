@@ -266,7 +266,10 @@ fn whose_lines_nobody_takes_has_failed() {
         let output = unread(line);
         let said = stderr(&output);
         assert_eq!(code(output.status), 1, "{line:?}: {said}");
-        assert!(said.contains("cannot ") && said.contains("help") && said.contains("Broken pipe"), "{line:?}: {said}");
+        assert!(
+            said.contains("cannot ") && said.contains("help") && said.contains("Broken pipe"),
+            "{line:?}: {said}"
+        );
     }
     let said = stderr(&unread(&["rewrap", "in", "--jsonl", "--key", "k"]));
     assert!(said.contains("Broken pipe") && said.contains("with `-o FILE`"), "{said}");
@@ -321,7 +324,10 @@ fn what_has_the_output_s_name_meanwhile_stays_and_nobody_else_reads_what_is_writ
     let done = dev.run(&[&FAST[..], &["--force", "--json"]].concat());
     assert_eq!(code(done.status), 6, "{}", stderr(&done));
     let new = read(&std::fs::read(dev.path("out")).unwrap());
-    assert_eq!((new.len(), mode("out"), report(&stdout(&done))["rewrapped"].as_u64()), (900, 0o600, Some(899)));
+    assert_eq!(
+        (new.len(), mode("out"), report(&stdout(&done))["rewrapped"].as_u64()),
+        (900, 0o600, Some(899))
+    );
     assert_eq!(dev.ok(&["audit", "search", "--action", "rewrap-from", "--json"]).lines().count(), before);
     dev.ok(&["rewrap", "out", "--jsonl", "--key", "k", "--dry-run", "--failures", "bad2", "--json"]);
     assert_eq!(mode("bad2"), 0o600);
