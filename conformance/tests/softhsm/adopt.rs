@@ -21,7 +21,7 @@ use super::pool::Bench;
 
 impl SoftHsm {
     /// What another program does with the token, and says.
-    fn tool(&self, line: &str) -> String {
+    pub(super) fn tool(&self, line: &str) -> String {
         let pin = String::from_utf8(PIN.to_vec()).unwrap();
         let done = Command::new("pkcs11-tool")
             .args(["--module", "/usr/lib/softhsm/libsofthsm2.so", "--login", "--pin", &pin])
