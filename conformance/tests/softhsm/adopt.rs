@@ -21,7 +21,7 @@ use super::pool::Bench;
 
 impl SoftHsm {
     /// What another program does with the token, and says.
-    fn tool(&self, line: &str) -> String {
+    pub(super) fn tool(&self, line: &str) -> String {
         let pin = String::from_utf8(PIN.to_vec()).unwrap();
         let done = Command::new("pkcs11-tool")
             .args(["--module", "/usr/lib/softhsm/libsofthsm2.so", "--login", "--pin", &pin])
@@ -417,6 +417,44 @@ fn another_object_of_its_names_is_not_removed_in_its_place() {
         rig.pipeline.finish_what_waits().await.unwrap();
         assert_eq!([pending("secret"), pending("pair")], [0, 0]);
     });
+}
+
+/// A public half can be anybody's: the private one is destroyed only when it has shown itself that it is the key's.
+#[test]
+fn a_private_half_is_not_destroyed_by_what_its_public_half_shows() {
+    let pairs = [
+        ("sign", "EC:prime256v1", "02", Algorithm::EcdsaP256),
+        ("agree", "EC:prime256v1", "03", Algorithm::EcdhP256),
+        ("signs", "rsa:2048", "04", Algorithm::Rsa2048),
+    ];
+    for (key, kind, id, algorithm) in pairs {
+        let hsm = SoftHsm::new("adopt");
+        let usage = if algorithm == Algorithm::EcdhP256 { "--usage-derive" } else { "--usage-sign" };
+        let pair = |id: &str| {
+            hsm.tool(&format!("--keypairgen --key-type {kind} --label {key} --id {id} {usage}"));
+        };
+        pair(id);
+        runtime().block_on(async {
+            let rig = bench(&hsm).await;
+            adopt(&rig, called(key, of(key, algorithm))).await.unwrap();
+            // Somebody puts another private half beside its public one.
+            pair("77");
+            hsm.tool(&format!("--delete-object --type privkey --id {id}"));
+            hsm.tool("--delete-object --type pubkey --id 77");
+            hsm.tool(&format!("--set-id {id} --type privkey --id 77"));
+            let killed = member(&rig, "a").worker().unwrap();
+            signal(killed, "-KILL");
+            another_worker(&rig, killed).await;
+            let before = hsm.bytes();
+            rig.command("carol", transition(key, Transition::Deactivate)).await.unwrap();
+            rig.command("carol", transition(key, Transition::Destroy(None))).await.unwrap();
+            assert!(rig.pipeline.finish_what_waits().await.is_err(), "{key}");
+            let pending = rig.state().find(&rig.acme, &name(key)).unwrap().erasure.unwrap().pending.len();
+            assert_eq!(pending, 1, "{key}");
+            assert_eq!(hsm.bytes(), before, "{key}: it is somebody's");
+            assert_eq!(member(&rig, "a").condition(), Condition::Up, "{key}: and nothing to its member");
+        });
+    }
 }
 
 #[test]

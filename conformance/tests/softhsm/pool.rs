@@ -353,6 +353,70 @@ fn a_wrong_result_ejects_its_member() {
     });
 }
 
+/// The second member has another key under this one's id: as after a restoration that went wrong.
+async fn exchanged(a: &SoftHsm, b: &SoftHsm, key: &str, algorithm: Algorithm, kind: &str) -> Bench {
+    let launches = vec![named("a", a.launch("pool")), named("b", b.launch("pool"))];
+    let rig = found(over(launches, 1, 1, patience()).await).await;
+    member(&rig, "b").drain();
+    rig.create(new_key(key, algorithm)).await.unwrap();
+    let listed = a.tool("--list-objects --type secrkey");
+    let id = listed.lines().find_map(|line| line.trim().strip_prefix("ID:")).unwrap().trim();
+    b.tool(&format!("--keygen --key-type {kind} --label other --id {id} --sensitive"));
+    rig
+}
+
+/// What does not verify for one member is asked of another one, and who has another key than was made is out.
+#[test]
+fn a_member_that_holds_another_key_fails_nobody_and_is_out() {
+    let a = SoftHsm::new("pool");
+    let b = a.twin();
+    runtime().block_on(async {
+        let rig = exchanged(&a, &b, "k", Algorithm::Aes256Gcm, "AES:32").await;
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[]))).await.unwrap();
+        member(&rig, "b").join();
+        until(&rig, "b", |condition| *condition == Condition::Up).await;
+        let asked = || member(&rig, "b").report().answered;
+        let before = asked();
+        while member(&rig, "b").condition() == Condition::Up {
+            let opened = rig.bytes("alice", "k", decrypt(&sealed, context(&[]))).await;
+            assert_eq!(opened.unwrap(), b"4711", "b was asked {} times", asked() - before);
+        }
+        let Condition::Ejected(why) = member(&rig, "b").condition() else { panic!() };
+        assert!(why.contains("is another key"), "{why}");
+        assert_eq!(member(&rig, "a").condition(), Condition::Up);
+        // What nobody opens does not verify, for both.
+        let mut changed = sealed.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        let refused = rig.bytes("alice", "k", decrypt(&changed, context(&[]))).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Integrity);
+    });
+}
+
+/// Nobody asks for it: the look through all keys finds it out.
+#[test]
+fn a_look_through_all_keys_finds_out_who_holds_another_one() {
+    runtime().block_on(async {
+        let keys = [
+            ("m", Algorithm::HmacSha256, "GENERIC:32"),
+            ("g", Algorithm::Aes256Gcm, "AES:32"),
+            ("w", Algorithm::Aes256Kw, "AES:32"),
+        ];
+        for (key, algorithm, kind) in keys {
+            let (a, b) = (SoftHsm::new("pool"), SoftHsm::new("pool"));
+            let rig = exchanged(&a, &b, key, algorithm, kind).await;
+            member(&rig, "b").join();
+            until(&rig, "b", |condition| *condition == Condition::Up).await;
+            for _ in 0..2 {
+                rig.pipeline.sweep_pool(|| true).await.unwrap();
+                rig.world.pass(3600);
+            }
+            let Condition::Ejected(why) = member(&rig, "b").condition() else { panic!("{key}") };
+            assert!(why.contains("is another key"), "{why}");
+            assert_eq!(member(&rig, "a").condition(), Condition::Up, "{key}");
+        }
+    });
+}
+
 /// A key must be where the configuration wants it before it is one.
 #[test]
 fn a_key_that_does_not_reach_the_others_is_none() {

@@ -237,23 +237,63 @@ fn a_member_that_comes_back_is_brought_every_key_that_is_not_destroyed() {
     });
 }
 
+/// Why a member does not come up; nothing where it does.
+async fn why_not(launch: Launch) -> Option<String> {
+    let member = Member::start(launch);
+    let waited = tokio::time::timeout(READY, async {
+        loop {
+            let why = member.ready(Duration::from_millis(50)).await.err()?.to_string();
+            if !why.contains("being started") {
+                return Some(why);
+            }
+        }
+    });
+    waited.await.unwrap()
+}
+
+/// Whatever whoever has the user's PIN could take a key out by is tried, and a token that lets them is not used.
+#[test]
+fn a_token_that_lets_its_user_take_keys_out_is_not_used() {
+    let hsm = SoftHsm::new("pool");
+    ended(officer(&hsm, "make"));
+    let module = hsm.path("lenient.so").to_str().unwrap().to_owned();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/softhsm/lenient.c");
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o", &module, source, "-ldl"]).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    runtime().block_on(async {
+        for (lenient, words) in [
+            ("nothing", ""),
+            ("kek attribute", "was not made by `holdfast pool kek`"),
+            ("wrap kek", "wraps the wrapping key itself under one that is not trusted"),
+            ("set kek", "other uses, or another protection"),
+            ("create", "creates a key with CKA_TRUSTED"),
+            ("generate", "makes a key with CKA_TRUSTED"),
+            ("unwrap", "unwraps a key with CKA_TRUSTED"),
+            ("copy trusted", "copies a key with CKA_TRUSTED"),
+            ("copy bare", "copies a key that travels without CKA_WRAP_WITH_TRUSTED"),
+            ("copy bare kek", "copies the wrapping key without CKA_WRAP_WITH_TRUSTED"),
+            ("copy clear", "copies a key that travels without CKA_SENSITIVE"),
+            ("copy clear kek", "copies the wrapping key without CKA_SENSITIVE"),
+            ("copy decrypts", "copies the wrapping key as one that decrypts"),
+            ("copy open", "copies the wrapping key as one that can be changed"),
+        ] {
+            let mut launch = Launch { kek: KEK.to_owned(), module: module.clone(), ..hsm.launch("pool") };
+            launch.environment.push(("LENIENT".into(), lenient.into()));
+            let said = why_not(launch).await.unwrap_or_default();
+            let is_so = if words.is_empty() { said.is_empty() } else { said.contains(words) };
+            assert!(is_so, "{lenient}: {said}");
+        }
+        assert_eq!(hsm.objects(), 1, "nothing of an attempt stays");
+    });
+}
+
 /// The wrapping key must be one that lets nothing out.
 #[test]
 fn a_token_without_a_wrapping_key_or_with_a_weak_one_is_not_used() {
     let hsm = SoftHsm::new("pool");
     runtime().block_on(async {
-        let why = async || {
-            let member = Member::start(Launch { kek: KEK.to_owned(), ..hsm.launch("pool") });
-            let waited = tokio::time::timeout(READY, async {
-                loop {
-                    let why = member.ready(Duration::from_millis(50)).await.unwrap_err().to_string();
-                    if !why.contains("being started") {
-                        return why;
-                    }
-                }
-            });
-            waited.await.unwrap()
-        };
+        let why = async || why_not(Launch { kek: KEK.to_owned(), ..hsm.launch("pool") }).await.unwrap();
         let said = why().await;
         assert!(said.contains("no wrapping key `holdfast-kek`") && said.contains("pool kek"), "{said}");
         // What its user can make is not trusted.

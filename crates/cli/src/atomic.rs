@@ -2,6 +2,8 @@
 
 use crate::failure::Failure;
 use crate::output;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -48,6 +50,21 @@ impl Target {
         let mut output = self.begin()?;
         output.write_all(bytes).map_err(|error| Failure::file("write", path, &error))?;
         output.finish()
+    }
+}
+
+/// Gives a file another name in its directory. What has that name is replaced only when told.
+pub(crate) fn give_name(file: &Path, name: &Path, force: bool) -> io::Result<()> {
+    if force {
+        return std::fs::rename(file, name);
+    }
+    match renameat_with(CWD, file, CWD, name, RenameFlags::NOREPLACE) {
+        // Some file systems can't: there a second name is refused where there is one, too.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            std::fs::hard_link(file, name)?;
+            std::fs::remove_file(file)
+        }
+        renamed => Ok(renamed?),
     }
 }
 
@@ -124,6 +141,23 @@ mod tests {
         target.write(b"whole").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_given_only_when_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, name) = (dir.path().join("out.partial"), dir.path().join("out"));
+        std::fs::write(&file, b"new").unwrap();
+        std::fs::write(&name, b"mine").unwrap();
+        assert_eq!(give_name(&file, &name, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            (std::fs::read(&file).unwrap(), std::fs::read(&name).unwrap()),
+            (b"new".into(), b"mine".into())
+        );
+        give_name(&file, &name, true).unwrap();
+        assert_eq!((file.exists(), std::fs::read(&name).unwrap()), (false, b"new".to_vec()));
+        give_name(&name, &file, false).unwrap();
+        assert!(file.exists() && !name.exists());
     }
 
     #[test]

@@ -71,6 +71,14 @@ impl Failure {
         self
     }
 
+    /// With what else was wrong, after its own cause.
+    #[must_use]
+    pub(crate) fn beside(mut self, others: &[String]) -> Self {
+        let own = self.cause.take().into_iter();
+        self.cause = Some(own.chain(others.iter().cloned()).collect::<Vec<_>>().join("; "));
+        self
+    }
+
     /// What happened.
     pub fn problem(&self) -> &str {
         &self.problem

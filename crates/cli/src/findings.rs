@@ -78,9 +78,9 @@ impl Findings {
                 Verdict::Watch => "!",
                 Verdict::Wrong(_) => "✗",
             };
-            app.printer.line(&printable(&format!("{mark} {what:<20} {detail}")))?;
+            app.printer.entry(&printable(&format!("{mark} {what:<20} {detail}")))?;
             if let Some(remedy) = remedy {
-                app.printer.line(&printable(&format!("  {:<20} → {remedy}", "")))?;
+                app.printer.entry(&printable(&format!("  {:<20} → {remedy}", "")))?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 use std::io::{self, IsTerminal as _, Write};
+use zeroize::Zeroizing;
 
 /// Writes a command's data.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +24,20 @@ impl Printer {
         self.json
     }
 
-    /// One record: its fields below each other.
+    /// One record: its fields below each other. What it says stands elsewhere too.
     pub(crate) fn record(self, record: &impl Serialize) -> Result<(), Failure> {
+        show_stdout(self.text_of(record)?.as_bytes())
+    }
+
+    /// One record, which the command was run for.
+    pub(crate) fn product(self, record: &impl Serialize) -> Result<(), Failure> {
+        write_stdout(self.text_of(record)?.as_bytes())
+    }
+
+    fn text_of(self, record: &impl Serialize) -> Result<Zeroizing<String>, Failure> {
         let value = value(record)?;
         if self.json {
-            return self.json_value(&value);
+            return Ok(Zeroizing::new(format!("{value:#}\n")));
         }
         let mut table = plain();
         if let Value::Object(fields) = &value {
@@ -35,14 +45,14 @@ impl Printer {
                 table.add_row([name.replace('_', " "), cell(value)]);
             }
         }
-        put(table)
+        Ok(Zeroizing::new(text(table)))
     }
 
     /// Many records: a column for each of these fields. JSON has all fields.
     pub(crate) fn list(self, records: &[impl Serialize], columns: &[&str]) -> Result<(), Failure> {
         let values = records.iter().map(value).collect::<Result<Vec<_>, _>>()?;
         if self.json {
-            return self.json_value(&Value::Array(values));
+            return show_stdout(format!("{:#}\n", Value::Array(values)).as_bytes());
         }
         if values.is_empty() {
             return Ok(());
@@ -52,7 +62,7 @@ impl Printer {
         for value in &values {
             table.add_row(columns.iter().map(|column| value.get(column).map(cell).unwrap_or_default()));
         }
-        put(table)
+        show_stdout(text(table).as_bytes())
     }
 
     /// Rows that are none of the API's records.
@@ -65,17 +75,22 @@ impl Printer {
         for row in rows {
             table.add_row(row.iter().map(|cell| printable(cell)));
         }
-        put(table)
+        show_stdout(text(table).as_bytes())
     }
 
-    /// A JSON value, indented.
+    /// A JSON value that the command was run for, indented.
     pub(crate) fn json_value(self, value: &Value) -> Result<(), Failure> {
         write_stdout(format!("{value:#}\n").as_bytes())
     }
 
-    /// A line of text.
+    /// A line of text that the command was run for.
     pub(crate) fn line(self, line: &str) -> Result<(), Failure> {
         write_stdout(format!("{line}\n").as_bytes())
+    }
+
+    /// A line of many, to look at.
+    pub(crate) fn entry(self, line: &str) -> Result<(), Failure> {
+        show_stdout(format!("{line}\n").as_bytes())
     }
 }
 
@@ -123,12 +138,11 @@ fn cell(value: &Value) -> String {
 }
 
 /// Flush left, two spaces between columns, none at the ends of lines.
-fn put(mut table: Table) -> Result<(), Failure> {
+fn text(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let lines: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    write_stdout(lines.as_bytes())
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// Text from elsewhere as a terminal may show it: control characters could move its cursor.
@@ -136,8 +150,20 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
-/// Writes to stdout. A reader that has gone away is no failure: `holdfast … | head`.
+/// Writes to stdout what the command was run for. Nobody else has it: a reader that has gone away is a failure.
 pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
+        let failure = Failure::new(Exit::Failure, "cannot write to stdout").because(&error);
+        match error.kind() == io::ErrorKind::BrokenPipe {
+            true => failure.remedy("let what reads it read to the end, or write to a file"),
+            false => failure.remedy("look at the cause"),
+        }
+    })
+}
+
+/// Shows on stdout what can be looked at again. A reader that has seen enough is no failure: `holdfast … | head`.
+pub(crate) fn show_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

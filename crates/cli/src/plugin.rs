@@ -2,7 +2,7 @@
 //!
 //! Gateway, tenant and credential come from the same environment variables as for `holdfast`.
 
-use crate::agefile::{FileStanza, KeyService, Name, PLUGIN, TAG};
+use crate::agefile::{FileStanza, KeyService, Name, PLUGIN, Unopened};
 use crate::app::App;
 use crate::args::Global;
 use crate::environment::Environment;
@@ -164,26 +164,16 @@ impl Unwrapper {
 
     /// The file key of one file, or why there is none; nothing if no stanza is for us.
     fn unwrap(&self, file_index: usize, stanzas: &[Stanza]) -> Option<Result<FileKey, Vec<identity::Error>>> {
-        let service = KeyService::new(&self.app);
-        let mut errors = vec![];
-        for (stanza_index, stanza) in stanzas.iter().enumerate().filter(|(_, stanza)| stanza.tag == TAG) {
-            let mut refuse =
-                |message: String| errors.push(identity::Error::Stanza { file_index, stanza_index, message });
-            let stanza = match FileStanza::read(stanza)? {
-                Ok(stanza) => stanza,
-                Err(message) => {
-                    refuse(message);
-                    continue;
-                }
-            };
-            for context in self.contexts(&stanza) {
-                match service.unwrap(&stanza, &context) {
-                    Ok(file_key) => return Some(Ok(file_key)),
-                    Err(failure) => refuse(failure.to_string()),
-                }
+        match KeyService::new(&self.app).open(stanzas, |stanza| self.contexts(stanza)) {
+            Ok(file_key) => Some(Ok(file_key)),
+            Err(unopened) if unopened.is_empty() => None,
+            Err(unopened) => {
+                let told = unopened.into_iter().map(|Unopened { place, failure, .. }| {
+                    identity::Error::Stanza { file_index, stanza_index: place, message: failure.to_string() }
+                });
+                Some(Err(told.collect()))
             }
         }
-        (!errors.is_empty()).then_some(Err(errors))
     }
 }
 

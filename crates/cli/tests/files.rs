@@ -12,6 +12,8 @@
 
 mod common;
 
+use age_core::format::{FileKey, Stanza};
+use age_core::secrecy::ExposeSecret as _;
 use common::{Dev, PLUGIN, code, stderr, text, tool};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -79,6 +81,72 @@ fn what_cannot_be_opened_leaves_nothing() {
     dev.ok(&["key", "suspend", "k"]);
     dev.fails(&["decrypt", "sealed", "-o", "out", "--context", "a=b"], 5);
     assert_eq!(entries(dev.dir.path()), before);
+}
+
+/// Wraps the file key under each of these keys, with these pairs, and writes a stanza for each.
+struct Under<'a>(&'a Dev, &'a [(&'a str, &'a str)]);
+
+impl age::Recipient for Under<'_> {
+    fn wrap_file_key(
+        &self,
+        file_key: &FileKey,
+    ) -> Result<(Vec<Stanza>, std::collections::HashSet<String>), age::EncryptError> {
+        let Self(dev, keys) = self;
+        let tenant = common::dev::tenant(&dev.data(), &dev.server.url);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let stanza = |(key, pair): &(&str, &str)| {
+            let pairs = [("bound", *pair), ("holdfast-purpose", "age-file-key")];
+            let name = key.parse().unwrap();
+            let wrapped = runtime.block_on(tenant.encrypt(&name, file_key.expose_secret(), &pairs)).unwrap();
+            let args = ["1", "dev", key].map(str::to_owned).to_vec();
+            Stanza { tag: "holdfast".to_owned(), args, body: wrapped.body.ciphertext.0.clone() }
+        };
+        Ok((keys.iter().map(stanza).collect(), std::collections::HashSet::new()))
+    }
+}
+
+/// A file with a stanza for each of several keys.
+fn under(dev: &Dev, name: &str, keys: &[(&str, &str)]) {
+    use std::io::Write as _;
+    let recipients = Under(dev, keys);
+    let encryptor =
+        age::Encryptor::with_recipients(std::iter::once(&recipients as &dyn age::Recipient)).unwrap();
+    let mut sealed = vec![];
+    let mut stream = encryptor.wrap_output(&mut sealed).unwrap();
+    stream.write_all(b"text").unwrap();
+    stream.finish().unwrap();
+    dev.file(name, &sealed);
+}
+
+#[test]
+fn a_file_for_several_keys_opens_by_whichever_opens_it() {
+    let dev = Dev::start();
+    for key in ["stopped", "bound", "open", "last"] {
+        dev.ok(&["key", "create", key]);
+    }
+    under(&dev, "all", &[("stopped", "a"), ("bound", "b"), ("open", "a"), ("last", "a")]);
+    under(&dev, "none", &[("bound", "b"), ("stopped", "a")]);
+    dev.ok(&["key", "suspend", "stopped"]);
+    let open = ["decrypt", "all", "--context", "bound=a"];
+    assert_eq!(dev.ok(&open), "text");
+    assert_eq!(dev.ok(&[&open[..], &["--key", "last"]].concat()), "text");
+    // Nobody asks for what comes behind the one that opens.
+    let asked = dev.ok(&["audit", "search", "--action", "decrypt", "--key", "last", "--json"]);
+    assert_eq!(asked.lines().count(), 1, "{asked}");
+
+    // A stop is told first, and the rest behind it.
+    let said = dev.fails(&["decrypt", "none", "--context", "bound=a"], 5);
+    assert!(said.contains("suspended") && said.contains("cause: key `bound` of tenant `dev`: "), "{said}");
+    let said = dev.fails(&["decrypt", "none", "--context", "bound=a", "--key", "bound"], 6);
+    assert!(!said.contains("cause: "), "{said}");
+    let said = dev.fails(&["decrypt", "none", "--context", "bound=a", "--key", "open"], 5);
+    assert!(said.contains("the file is under key `bound`"), "{said}");
+    // Who is not known is not known to any.
+    let operations = |said: &str| said.matches("operation: ").count();
+    let mut command = dev.command(&["decrypt", "all", "--context", "bound=a"]);
+    let output = command.env("HOLDFAST_TOKEN", "e30.e30.AAAA").output().unwrap();
+    let said = stderr(&output);
+    assert!(code(output.status) == 4 && !said.contains("cause: key") && operations(&said) <= 1, "{said}");
 }
 
 /// A stock tool with our plugin in its path and the gateway in its environment.

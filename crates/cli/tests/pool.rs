@@ -384,6 +384,10 @@ fn single_tokens_get_one_wrapping_key_and_their_keys_travel() {
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     let fingerprint = line.strip_prefix("transport key: ").unwrap().trim().to_owned();
+    // Its module has the security officer's PIN and a transport key: nothing of its memory is written to a disk.
+    let limits = fs::read_to_string(format!("/proc/{}/limits", receiver.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
     let changed = if fingerprint.starts_with('0') { "1" } else { "0" };
     let wrong = format!("{changed}{}", &fingerprint[1..]);
     let refused = kek("a", "send", &["--offer", "offer.pem", "--fingerprint", &wrong]).output().unwrap();

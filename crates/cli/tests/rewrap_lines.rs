@@ -239,8 +239,99 @@ fn is_marked(dev: &Dev) {
     until("a first part of the campaign is durable", || length(dev, "out.journal") > 0);
 }
 
+/// A pipe that nobody reads any more.
+fn closed() -> Stdio {
+    std::io::pipe().unwrap().1.into()
+}
+
+/// What a command was run for is nowhere else: where nobody takes it, it says so. What can be looked at again may be looked at in part.
+#[test]
+fn whose_lines_nobody_takes_has_failed() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let lines = sealed(&dev, "k", 0..2);
+    dev.ok(&["key", "rotate", "k"]);
+    dev.file("in", &written(&lines));
+    let clear = dev.file("clear", b"clear");
+    let unread = |line: &[&str]| dev.command(line).stdout(closed()).output().unwrap();
+    for line in [
+        &["rewrap", "in", "--jsonl", "--key", "k"][..],
+        &["rewrap", "in", "--jsonl", "--key", "k", "--dry-run", "--json"],
+        &["encrypt", "--raw", &clear, "--key", "k"],
+        &["encrypt", "--raw", &clear, "--key", "k", "--json"],
+        &["encrypt", &clear, "--key", "k"],
+        &["key", "recipient", "k"],
+        &["completions", "bash"],
+    ] {
+        let output = unread(line);
+        let said = stderr(&output);
+        assert_eq!(code(output.status), 1, "{line:?}: {said}");
+        assert!(
+            said.contains("cannot ") && said.contains("help") && said.contains("Broken pipe"),
+            "{line:?}: {said}"
+        );
+    }
+    let said = stderr(&unread(&["rewrap", "in", "--jsonl", "--key", "k"]));
+    assert!(said.contains("Broken pipe") && said.contains("with `-o FILE`"), "{said}");
+    for line in [
+        &["key", "list"][..],
+        &["key", "list", "--json"],
+        &["key", "show", "k"],
+        &["audit", "search"],
+        &["serve", "--print-reference"],
+        &["policy", "show"],
+        &["key", "suspend", "k"],
+    ] {
+        let output = unread(line);
+        let said = stderr(&output);
+        assert!(code(output.status) == 0 && !said.contains("error"), "{line:?}: {said}");
+    }
+}
+
 const SLOWLY: [&str; 9] = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--rate", "700"];
 const FAST: [&str; 9] = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "--failures", "bad"];
+
+/// What is written is for its owner, from the first moment on, and what has got the output's name meanwhile is nobody's to replace.
+#[test]
+fn what_has_the_output_s_name_meanwhile_stays_and_nobody_else_reads_what_is_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    let mut lines = sealed(&dev, "k", 0..900);
+    lines[2]["context"] = json!({ "number": "wrong" });
+    dev.ok(&["key", "rotate", "k"]);
+    dev.file("in", &written(&lines));
+    let mode = |name: &str| dev.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    std::os::unix::fs::symlink(dev.path("elsewhere"), dev.path("link.partial")).unwrap();
+    dev.fails(&["rewrap", "in", "--jsonl", "--key", "k", "-o", "link"], 1);
+    assert!(!dev.path("elsewhere").exists());
+
+    // As an earlier build has left it.
+    dev.file("out.partial", b"");
+    std::fs::set_permissions(dev.path("out.partial"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let campaign = spawn(&dev, &[&SLOWLY[..], &["--failures", "bad"]].concat());
+    is_marked(&dev);
+    for written in ["out.partial", "out.journal", "bad"] {
+        assert_eq!(mode(written), 0o600, "{written}");
+    }
+    dev.file("out", b"mine");
+    let ended = campaign.wait_with_output().unwrap();
+    assert_eq!(code(ended.status), 1, "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("--force"), "{}", stderr(&ended));
+    assert_eq!(std::fs::read(dev.path("out")).unwrap(), b"mine");
+    // Nothing of it is lost.
+    let before = dev.ok(&["audit", "search", "--action", "rewrap-from", "--json"]).lines().count();
+    let done = dev.run(&[&FAST[..], &["--force", "--json"]].concat());
+    assert_eq!(code(done.status), 6, "{}", stderr(&done));
+    let new = read(&std::fs::read(dev.path("out")).unwrap());
+    assert_eq!(
+        (new.len(), mode("out"), report(&stdout(&done))["rewrapped"].as_u64()),
+        (900, 0o600, Some(899))
+    );
+    assert_eq!(dev.ok(&["audit", "search", "--action", "rewrap-from", "--json"]).lines().count(), before);
+    dev.ok(&["rewrap", "out", "--jsonl", "--key", "k", "--dry-run", "--failures", "bad2", "--json"]);
+    assert_eq!(mode("bad2"), 0o600);
+}
 
 #[test]
 fn a_killed_campaign_goes_on_and_no_line_is_lost_or_twice() {

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::fault::Fault;
+use crate::process;
 use crate::token::{TokenTable, from_file};
 pub use holdfast_keystore::pkcs11::worker::officer::{Fingerprint, Offer, Officer, Transport};
 use std::collections::BTreeMap;
@@ -40,11 +41,12 @@ impl<'c> Place<'c> {
         &self.table.environment
     }
 
-    /// Loads the module into this process and logs the security officer in.
+    /// Loads the module into this process, whose memory is closed to others of the same user from then on, and logs the security officer in.
     ///
     /// # Errors
     /// When the PIN cannot be read or lies open to others, and whatever the module says.
     pub fn officer(&self, pin: &Path) -> Result<Officer, Fault> {
+        process::protect_memory();
         let module = self.table.module.to_str().unwrap_or_default();
         Ok(Officer::open(module, &self.table.label, &from_file(pin)?)?)
     }

@@ -66,14 +66,7 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
     notices.extend(gateway.not_opened.iter().map(|why| {
         format!("{why}: custodians' shares opened the gateway, and must at the next start; `holdfast root bind` binds the root key to the machine as it is now")
     }));
-    notices.extend(members.iter().filter(|member| member.about.as_ref().is_some_and(|about| !about.confined)).map(
-        |member| {
-            format!(
-                "the module of token `{}` is not confined: it can reach what the gateway's user can (`token.confined`, or a kernel without Landlock)",
-                member.name
-            )
-        },
-    ));
+    notices.extend(members.iter().filter_map(|member| member.about.as_ref()?.confined.notice(&member.name)));
     let copied = engines.keys.copies_in_force();
     if copied > 0 {
         notices.push(format!(

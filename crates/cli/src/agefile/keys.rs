@@ -10,7 +10,7 @@ use age_core::format::{FILE_KEY_BYTES, FileKey, Stanza};
 use age_core::secrecy::ExposeSecret as _;
 use holdfast_core::ErrorKind;
 use holdfast_core::binding::BindingClass;
-use holdfast_sdk::{KeyName, TenantId};
+use holdfast_sdk::{Cause, KeyName, TenantId};
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -45,13 +45,47 @@ impl<'a> KeyService<'a> {
         Ok(FileStanza { tenant: id.clone(), key: key.clone(), wrapped: wrapped.body.ciphertext.0 })
     }
 
-    /// Unwraps a file key.
-    pub(crate) fn unwrap(
+    /// Opens a file by the first of its stanzas that opens. These are the pairs that one may be bound to; none leave it alone.
+    ///
+    /// # Errors
+    /// With what was wrong with each that was tried: none where no stanza was for us.
+    pub(crate) fn open(
         &self,
-        stanza: &FileStanza,
-        context: &[(String, String)],
-    ) -> Result<FileKey, Failure> {
-        let tenant = self.app.client()?.tenant(stanza.tenant.clone());
+        stanzas: &[Stanza],
+        mut contexts: impl FnMut(&FileStanza) -> Vec<Vec<(String, String)>>,
+    ) -> Result<FileKey, Vec<Unopened>> {
+        let mut unopened = vec![];
+        for (place, stanza) in stanzas.iter().enumerate() {
+            let stanza = match FileStanza::read(stanza) {
+                None => continue,
+                Some(Ok(stanza)) => stanza,
+                Some(Err(problem)) => {
+                    let remedy = "get the file again, or use a newer Holdfast";
+                    let failure = Failure::new(Exit::Integrity, problem).remedy(remedy);
+                    unopened.push(Unopened { place, named: None, failure });
+                    continue;
+                }
+            };
+            for context in contexts(&stanza) {
+                match self.unwrap(&stanza, &context) {
+                    Ok(file_key) => return Ok(file_key),
+                    Err(NoFileKey { failure, whatever_is_asked }) => {
+                        let named = Some(format!("key `{}` of tenant `{}`", stanza.key, stanza.tenant));
+                        unopened.push(Unopened { place, named, failure });
+                        if whatever_is_asked {
+                            return Err(unopened);
+                        }
+                    }
+                }
+            }
+        }
+        Err(unopened)
+    }
+
+    /// Unwraps a file key.
+    fn unwrap(&self, stanza: &FileStanza, context: &[(String, String)]) -> Result<FileKey, NoFileKey> {
+        let client = self.app.client().map_err(|failure| NoFileKey { failure, whatever_is_asked: true })?;
+        let tenant = client.tenant(stanza.tenant.clone());
         let pairs = bound(context);
         let opened = self.app.block_on(async {
             match stanza.class() {
@@ -62,11 +96,63 @@ impl<'a> KeyService<'a> {
             }
         })?;
         let bytes: &[u8; FILE_KEY_BYTES] = opened.plaintext.0.expose().try_into().map_err(|_| {
-            Failure::new(Exit::Integrity, "what the file's header holds is no file key")
-                .remedy("get the file again")
+            let failure = Failure::new(Exit::Integrity, "what the file's header holds is no file key")
+                .remedy("get the file again");
+            NoFileKey { failure, whatever_is_asked: false }
         })?;
         Ok(FileKey::init_with_mut(|key| key.copy_from_slice(bytes)))
     }
+}
+
+/// Why there is no file key.
+struct NoFileKey {
+    failure: Failure,
+    /// No other stanza fares better: nobody answers, or nobody knows the caller.
+    whatever_is_asked: bool,
+}
+
+impl From<holdfast_sdk::Error> for NoFileKey {
+    fn from(error: holdfast_sdk::Error) -> Self {
+        let whatever_is_asked = match error.cause() {
+            Cause::Problem(_) => error.kind() == Some(ErrorKind::Unauthenticated),
+            Cause::Unreachable | Cause::Timeout | Cause::Untrusted | Cause::Settings => true,
+            Cause::Integrity | Cause::Unintelligible | Cause::Local => false,
+        };
+        Self { failure: error.into(), whatever_is_asked }
+    }
+}
+
+/// A stanza that did not open.
+pub(crate) struct Unopened {
+    /// Its place among the file's.
+    pub(crate) place: usize,
+    /// The key that it names, where it can be read.
+    named: Option<String>,
+    pub(crate) failure: Failure,
+}
+
+/// What to tell of a file none of whose stanzas opens: what a caller who might have opened it can do something about, and then the rest.
+fn most_telling(mut unopened: Vec<Unopened>) -> Option<Failure> {
+    unopened.sort_by_key(|unopened| match unopened.failure.exit() {
+        // The same can open later.
+        Exit::Unavailable => 0,
+        Exit::Unauthenticated => 1,
+        // Stopped, destroyed or used up: said only to who may use the key.
+        Exit::State => 2,
+        // Perhaps it is bound to other pairs.
+        Exit::Integrity => 3,
+        Exit::Denied => 4,
+        Exit::Usage | Exit::Failure | Exit::Ok => 5,
+    });
+    let mut unopened = unopened.into_iter();
+    let first = unopened.next()?.failure;
+    let others: Vec<_> = unopened
+        .map(|Unopened { named, failure, .. }| match named {
+            Some(named) => format!("{named}: {}", failure.problem()),
+            None => failure.problem().to_owned(),
+        })
+        .collect();
+    Some(if others.is_empty() { first } else { first.beside(&others) })
 }
 
 /// What a file key is bound to, with the caller's own pairs.
@@ -137,25 +223,31 @@ impl age::Recipient for FileKeys<'_> {
 
 impl age::Identity for FileKeys<'_> {
     fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
-        let kept = |failure| Some(Err(DecryptError::Io(self.keep(failure))));
-        let stanza = match FileStanza::read(stanza)? {
-            Ok(stanza) => stanza,
-            Err(problem) => {
-                let remedy = "get the file again, or use a newer Holdfast";
-                return kept(Failure::new(Exit::Integrity, problem).remedy(remedy));
+        self.unwrap_stanzas(std::slice::from_ref(stanza))
+    }
+
+    fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, DecryptError>> {
+        let mut of_others = None;
+        let opened = self.service.open(stanzas, |stanza| {
+            let is_other = self.tenant.as_ref().is_some_and(|tenant| *tenant != stanza.tenant)
+                || self.key.as_ref().is_some_and(|key| *key != stanza.key);
+            if is_other {
+                let problem = format!("the file is under key `{}` of tenant `{}`", stanza.key, stanza.tenant);
+                let remedy = "leave `--key` out, and name that tenant with `--tenant` or HOLDFAST_TENANT";
+                of_others.get_or_insert(Failure::new(Exit::State, problem).remedy(remedy));
+                return vec![];
             }
-        };
-        let is_other = self.tenant.as_ref().is_some_and(|tenant| *tenant != stanza.tenant)
-            || self.key.as_ref().is_some_and(|key| *key != stanza.key);
-        if is_other {
-            let problem = format!("the file is under key `{}` of tenant `{}`", stanza.key, stanza.tenant);
-            let remedy = "leave `--key` out, and name that tenant with `--tenant` or HOLDFAST_TENANT";
-            self.keep(Failure::new(Exit::State, problem).remedy(remedy));
-            return None;
-        }
-        match self.service.unwrap(&stanza, &self.context) {
+            vec![self.context.clone()]
+        });
+        match opened {
             Ok(file_key) => Some(Ok(file_key)),
-            Err(failure) => kept(failure),
+            Err(unopened) => match most_telling(unopened) {
+                Some(failure) => Some(Err(DecryptError::Io(self.keep(failure)))),
+                None => {
+                    self.keep(of_others?);
+                    None
+                }
+            },
         }
     }
 }

@@ -6,9 +6,9 @@ mod name;
 mod stanza;
 
 pub(crate) use header::{Header, NoHeader};
-pub(crate) use keys::{FileKeys, KeyService, bound};
+pub(crate) use keys::{FileKeys, KeyService, Unopened, bound};
 pub(crate) use name::Name;
-pub(crate) use stanza::{FileStanza, TAG};
+pub(crate) use stanza::FileStanza;
 
 /// How an age file begins.
 pub(crate) const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";

@@ -7,18 +7,21 @@ use super::feed::Place;
 use super::keys::{Known, Route};
 use super::list::is_empty_or_absent;
 use super::tally::Tally;
-use crate::atomic::parent;
+use crate::atomic::{give_name, parent};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use holdfast_sdk::KeyVersion;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 2;
+/// As all files that commands write: for their owner.
+pub(super) const OWN: u32 = 0o600;
 
 /// How far a campaign has come.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +56,7 @@ pub(super) struct Resumed {
 /// An output file that is being written, with its journal.
 pub(super) struct Journal {
     path: PathBuf,
+    force: bool,
     partial: File,
     failures: Option<List>,
     from: Known,
@@ -75,7 +79,7 @@ impl List {
 
     fn open(path: &Path, bytes: u64) -> Result<Self, Failure> {
         let wrong = failed(path);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(OWN).open(path);
         let mut file = file.map_err(&wrong)?;
         cut(&mut file, bytes).map_err(&wrong)?;
         Ok(Self { path: path.to_owned(), name: Self::name(path)?, file })
@@ -104,7 +108,7 @@ impl Journal {
         let partial = lock((path, &at), force, || ())?;
         let (from, to) = (route.from.clone(), route.to.id.to_string());
         let mark = Self::read(path, &at)?;
-        let mut journal = Self { path: path.to_owned(), partial, failures: None, from, to };
+        let mut journal = Self { path: path.to_owned(), force, partial, failures: None, from, to };
         match &mark {
             Some(mark) => {
                 journal.is_continued_by(mark, &at)?;
@@ -242,12 +246,12 @@ impl Journal {
         crate::atomic::Target::new(Some(&at), true).write(&text)
     }
 
-    /// Gives the output its name.
+    /// Gives the output its name. What has that name by now is replaced only when told; until then all is kept to go on with.
     pub(super) fn finish(self, place: &Place, tally: &Tally) -> Result<(), Failure> {
         let mut journal = self;
         journal.mark(place, tally)?;
         let wrong = failed(&journal.path);
-        std::fs::rename(beside(&journal.path, ".partial"), &journal.path).map_err(&wrong)?;
+        give_name(&beside(&journal.path, ".partial"), &journal.path, journal.force).map_err(&wrong)?;
         // The name must be durable before the journal that could make it again goes.
         File::open(parent(&journal.path)).and_then(|directory| directory.sync_all()).map_err(&wrong)?;
         std::fs::remove_file(beside(&journal.path, ".journal")).map_err(&wrong)
@@ -267,8 +271,12 @@ fn lock((path, at): (&Path, &Path), force: bool, opened: impl FnOnce()) -> Resul
     if is_there() {
         return Err(exists());
     }
-    let partial = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(at);
-    let partial = partial.map_err(failed(at))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(OWN);
+    // A link there would have the lines written elsewhere.
+    let partial = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(at).map_err(failed(at))?;
+    // Also what an earlier build, or somebody else, has left there.
+    partial.set_permissions(Permissions::from_mode(OWN)).map_err(failed(at))?;
     opened();
     partial.try_lock().map_err(|_| {
         Failure::new(Exit::State, format!("another campaign is writing `{}`", path.display()))

@@ -2,6 +2,7 @@
 //! No line of that is lost, and what fails again in the same way has one.
 
 use super::Settings;
+use super::journal::OWN;
 use super::tally::Failed;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -9,6 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// More bytes than a line of a list has.
@@ -55,7 +57,7 @@ impl List {
         if !is_new && !path.symlink_metadata()?.is_file() {
             return Err(foreign());
         }
-        let file = OpenOptions::new().read(true).append(true).create(is_new).open(path)?;
+        let file = OpenOptions::new().read(true).append(true).create(is_new).mode(OWN).open(path)?;
         file.try_lock()
             .map_err(|_| io::Error::other("another campaign writes it: wait for it, or name another list"))?;
         let (has, whole) = match is_new {

@@ -147,7 +147,7 @@ impl CallerCommand {
                 }
                 let issued = app.block_on(tenant.issue_token(&name, seconds))?;
                 if app.printer.is_json() {
-                    return app.printer.record(&issued.body);
+                    return app.printer.product(&issued.body);
                 }
                 note(&format!(
                     "token {} of `{name}` until {}; it is shown once:",
@@ -200,7 +200,7 @@ impl SigningToken {
         if !app.printer.is_json() {
             note(&format!("{told}; its secret is shown once:"));
         }
-        app.printer.record(&issued.body)
+        app.printer.product(&issued.body)
     }
 }
 

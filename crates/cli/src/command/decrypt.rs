@@ -75,7 +75,7 @@ impl Decrypt {
         let tenant = app.tenant()?;
         let answer = app.block_on(tenant.use_key(&key, &request))?;
         if app.printer.is_json() && target == Target::Stdout {
-            return app.printer.record(&answer.body);
+            return app.printer.product(&answer.body);
         }
         target.write(answer.plaintext.0.expose())
     }

@@ -16,7 +16,7 @@ impl Demo {
         let printer = app.printer;
         app.block_on(demo::run(&Script::new(), |line| {
             // A reader who has gone away misses the rest; the outcome is the exit code.
-            let _ = printer.line(line);
+            let _ = printer.entry(line);
         }))
     }
 }

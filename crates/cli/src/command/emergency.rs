@@ -169,7 +169,7 @@ fn tell(app: &App, copy: &EmergencyCopy) -> Result<(), Failure> {
     if let Some(CopyInForce { versions, since: _, until, approved }) = in_force {
         let versions: Vec<_> = versions.iter().map(|version| version.0).collect();
         let by = list(approved);
-        app.printer.line(&format!(
+        app.printer.entry(&format!(
             "emergency copies of `{key}`, {}: in force until {}, allowed by {by}",
             named(&versions),
             until.0
@@ -178,7 +178,7 @@ fn tell(app: &App, copy: &EmergencyCopy) -> Result<(), Failure> {
     match request {
         Some(CopyRequest { fingerprint, expires, threshold, approved, .. }) => {
             let so_far = if approved.is_empty() { String::new() } else { format!(": {}", list(approved)) };
-            app.printer.line(&format!("{} of {threshold} custodians{so_far}", approved.len()))?;
+            app.printer.entry(&format!("{} of {threshold} custodians{so_far}", approved.len()))?;
             note(&format!(
                 "custodians run `holdfast emergency approve {key}` until {}; the gateway's console shows {fingerprint} too",
                 expires.0
@@ -186,7 +186,7 @@ fn tell(app: &App, copy: &EmergencyCopy) -> Result<(), Failure> {
         }
         None if in_force.is_none() => {
             app.printer
-                .line(&format!("emergency copies of `{key}`: none in force, and nobody asks for them"))?;
+                .entry(&format!("emergency copies of `{key}`: none in force, and nobody asks for them"))?;
         }
         None => {}
     }

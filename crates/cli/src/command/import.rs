@@ -99,7 +99,7 @@ impl Begin {
         let tenant = app.tenant()?;
         let begun = app.block_on(tenant.begin_import(&import))?;
         if app.printer.is_json() {
-            return app.printer.record(&begun.body);
+            return app.printer.product(&begun.body);
         }
         let until = String::from_utf8_lossy(&begun.expires.0.text()).into_owned();
         note(&format!("# import {} of key {}, open until {until}", begun.import.0, begun.key.name.0));

@@ -505,7 +505,7 @@ impl Public {
         match &answer.public_key_pem {
             Some(pem) if !app.printer.is_json() => app.printer.line(pem.trim_end()),
             None if !app.printer.is_json() => app.printer.line(&input::encoded(&answer.public_key.0)),
-            Some(_) | None => app.printer.record(&answer.body),
+            Some(_) | None => app.printer.product(&answer.body),
         }
     }
 }

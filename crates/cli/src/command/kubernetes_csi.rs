@@ -64,7 +64,7 @@ impl KubernetesCsi {
             })?;
             let (stop, stopping) = watch::channel(false);
             let serving = tokio::spawn(server::serve(listener, Peers::Own, Arc::clone(&provider), stopping));
-            output::write_stdout(format!("{ready}\n").as_bytes())?;
+            output::show_stdout(format!("{ready}\n").as_bytes())?;
             systemd.tell("READY=1");
             // Authorities are read with each call: to read them again is to see whether they can be.
             signals.wait(|| provider.check(), &systemd).await;

@@ -95,7 +95,7 @@ impl KubernetesKms {
                 tokio::spawn(metrics::serve(scraped, Arc::clone(&plugin), stopping.clone()));
             }
             let serving = tokio::spawn(server::serve(listener, peers, Arc::clone(&plugin), stopping));
-            output::write_stdout(format!("{ready}\n").as_bytes())?;
+            output::show_stdout(format!("{ready}\n").as_bytes())?;
             systemd.tell("READY=1");
             let mut files = app.credential_times();
             // Where the last way led nowhere, or its files have been renewed, another one is tried.

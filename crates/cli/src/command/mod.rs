@@ -194,7 +194,7 @@ impl To {
     fn put(&self, app: &App, bytes: &[u8], answer: &impl serde::Serialize) -> Result<(), Failure> {
         match &self.output {
             Some(_) => self.target().write(bytes),
-            None if app.printer.is_json() => app.printer.record(answer),
+            None if app.printer.is_json() => app.printer.product(answer),
             None => app.printer.line(&zeroize::Zeroizing::new(input::encoded(bytes))),
         }
     }

@@ -102,7 +102,7 @@ impl PolicyCommand {
                     "version {}, set by `{}` at {}",
                     policy.version, policy.author.0, policy.set.0
                 ));
-                output::write_stdout(policy.text.0.as_bytes())
+                output::show_stdout(policy.text.0.as_bytes())
             }
             Self::Restore(Restore { version, expected }) => {
                 let tenant = app.tenant()?;
@@ -152,7 +152,7 @@ impl Test {
             app.printer.json_value(&serde_json::Value::Array(all.collect()))?;
         } else {
             for CaseResult { name, failure } in &results {
-                app.printer.line(&match failure {
+                app.printer.entry(&match failure {
                     None => format!("✓ {name}"),
                     Some(failure) => output::printable(&format!("✗ {name}: {failure}")),
                 })?;

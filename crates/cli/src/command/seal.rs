@@ -52,7 +52,7 @@ impl SealGateway {
         let done = client.order_seal(&OrderSeal { generation, share, answer }).await?.body;
         match app.printer.is_json() {
             true => app.printer.record(&done)?,
-            false => app.printer.line(&format!("sealed by order of {}", done.custodian.0))?,
+            false => app.printer.entry(&format!("sealed by order of {}", done.custodian.0))?,
         }
         if let Some(remedy) = &done.remedy {
             note(remedy);

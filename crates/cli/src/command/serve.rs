@@ -68,7 +68,7 @@ fn admin(text: &str) -> Result<Admin, String> {
 impl Serve {
     pub(crate) fn run(self, app: &App) -> Result<(), Failure> {
         if self.print_reference {
-            return output::write_stdout(config::REFERENCE.as_bytes());
+            return output::show_stdout(config::REFERENCE.as_bytes());
         }
         let dev = self.dev;
         let config = self.configured()?;
@@ -82,7 +82,7 @@ impl Serve {
                 let (mut running, news) = match started {
                     Started::Serving(running) => (*running, "READY=1"),
                     Started::Sealed(mut sealed) => {
-                        output::write_stdout(format!("{}\n", sealed_line(&sealed, json)).as_bytes())?;
+                        output::show_stdout(format!("{}\n", sealed_line(&sealed, json)).as_bytes())?;
                         // It does what it can: whoever waits for more would wait for people.
                         systemd.tell("READY=1\nSTATUS=sealed: waiting for shares of the root key");
                         let reload = sealed.reloading();
@@ -103,7 +103,7 @@ impl Serve {
                         }
                     }
                 };
-                output::write_stdout(format!("{}\n", ready_line(&running, json)).as_bytes())?;
+                output::show_stdout(format!("{}\n", ready_line(&running, json)).as_bytes())?;
                 systemd.tell(news);
                 started = loop {
                     tokio::select! {

@@ -19,7 +19,7 @@ impl Status {
         if app.printer.is_json() {
             app.printer.record(&status)?;
         } else {
-            app.printer.line(&format!(
+            app.printer.entry(&format!(
                 "{} is {}",
                 status.version,
                 if status.ready { "ready" } else { "not ready" }

@@ -116,7 +116,7 @@ fn tell(app: &App, seal: &Seal) -> Result<(), Failure> {
     }
     let names: Vec<_> = seal.custodians.iter().flatten().map(|name| name.0.as_str()).collect();
     let threshold = seal.threshold.unwrap_or_default();
-    app.printer.line(&format!("{} of {threshold} shares: {}", names.len(), names.join(", ")))
+    app.printer.entry(&format!("{} of {threshold} shares: {}", names.len(), names.join(", ")))
 }
 
 /// Waits until the gateway is open. Its connections end with the seal, so that an answer may be missed.

@@ -59,7 +59,7 @@ pub(super) fn told(
     if app.printer.is_json() {
         app.printer.record(answer)?;
     } else if valid {
-        app.printer.line("valid")?;
+        app.printer.entry("valid")?;
     }
     if valid {
         return Ok(());

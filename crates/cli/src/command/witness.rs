@@ -87,7 +87,7 @@ impl Serve {
         app.block_on(async {
             let mut signals = Signals::new()?;
             let running = witness::start(options).await?;
-            output::write_stdout(format!("{}\n", ready_line(&running, app.printer.is_json())).as_bytes())?;
+            output::show_stdout(format!("{}\n", ready_line(&running, app.printer.is_json())).as_bytes())?;
             systemd.tell("READY=1");
             signals.wait(|| running.reload(), &systemd).await;
             systemd.tell("STOPPING=1");

@@ -336,7 +336,7 @@ pub struct Welcome<'a> {
     pub mechanisms: &'a [u8],
     /// The fingerprint of the key under which the pool's keys travel; empty where they don't.
     pub kek: &'a [u8],
-    /// How far the kernel keeps the module from what it must not reach: 2 wholly, 1 partly, 0 not.
+    /// The level of Landlock that keeps the module from what it must not reach; 0 where nothing does.
     pub confined: u8,
 }
 

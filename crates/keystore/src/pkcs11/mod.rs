@@ -14,6 +14,7 @@
 //! Keys are generated in the token, sensitive and not extractable, and are found again by their CKA_ID, which the sealed handle holds.
 
 mod commitment;
+mod confinement;
 mod der;
 mod exchange;
 mod incoming;
@@ -28,6 +29,7 @@ pub mod root_key;
 mod store;
 pub mod worker;
 
+pub use confinement::Confinement;
 pub use member::{About, Condition, Launch, Member, NoReply, Report};
 pub use pool::{Answered, Distribution, MAX_MEMBERS, Pool, Quantiles};
 pub(crate) use store::{Copied, can_hold, copy_of};

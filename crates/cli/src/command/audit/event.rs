@@ -24,9 +24,9 @@ pub(super) fn show(app: &App, index: u64, entry: &[u8]) -> Result<(), Failure> {
     if app.printer.is_json() {
         let mut line = entry.to_vec();
         line.push(b'\n');
-        return output::write_stdout(&line);
+        return output::show_stdout(&line);
     }
-    app.printer.line(&output::printable(&line(index, &parse(entry))))
+    app.printer.entry(&output::printable(&line(index, &parse(entry))))
 }
 
 fn line(index: u64, event: &Value) -> String {

@@ -270,11 +270,11 @@ impl Report {
         rows.push(row("to be destroyed", &restored.wait_to_be_destroyed));
         rows.push(row("keys that rotate", &restored.rotate));
         rows.push(row("only in their token", &restored.only_in_token));
-        app.printer.line("")?;
+        app.printer.entry("")?;
         app.printer.rows(&["what", "count", "which"], rows)?;
         for Wrong { part, place, problem, remedy } in damages.iter().take(SHOWN) {
-            app.printer.line(&crate::output::printable(&format!("✗ {part:<20} {place}: {problem}")))?;
-            app.printer.line(&crate::output::printable(&format!("  {:<20} → {remedy}", "")))?;
+            app.printer.entry(&crate::output::printable(&format!("✗ {part:<20} {place}: {problem}")))?;
+            app.printer.entry(&crate::output::printable(&format!("  {:<20} → {remedy}", "")))?;
         }
         Ok(())
     }

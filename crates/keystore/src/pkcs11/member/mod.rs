@@ -5,6 +5,7 @@ mod process;
 mod start;
 mod supervise;
 
+use super::confinement::Confinement;
 use super::message::{Refusal, Reply, Request};
 use super::pool::breaker::{Breaker, Standing};
 use super::pool::latency::{Class, Latency, Quantiles};
@@ -137,8 +138,8 @@ pub struct About {
     pub mechanisms: Vec<u64>,
     /// The fingerprint of the key under which the pool's keys travel; empty where they don't.
     pub kek: Vec<u8>,
-    /// Whether the kernel keeps the module from the directories that are closed to it.
-    pub confined: bool,
+    /// How far the kernel keeps the module from the directories that are closed to it, and from the gateway.
+    pub confined: Confinement,
 }
 
 /// Why a member gave no reply.

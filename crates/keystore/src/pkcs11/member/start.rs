@@ -1,5 +1,6 @@
 //! The start of a worker: its process, its lanes, and what it says first.
 
+use super::super::confinement::Confinement;
 use super::super::exchange::Exchange;
 use super::super::lane::Lane;
 use super::super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Welcome, frame_len};
@@ -64,6 +65,9 @@ impl Shared {
         let late = || io::Error::other("its worker does not come up in time");
         let about =
             tokio::time::timeout(self.launch.start, welcomed).await.unwrap_or_else(|_| Err(late().into()))?;
+        if let Some(notice) = about.confined.notice(&self.launch.name).filter(|_| !closed.is_empty()) {
+            tracing::warn!("{notice}");
+        }
         let worker = Worker::new(child.id(), about, sessions, exchange, idle);
         Ok((child, control, Arc::new(worker)))
     }
@@ -106,7 +110,7 @@ fn about(frame: &[u8]) -> Result<About, NotStarted> {
             firmware: firmware.to_owned(),
             mechanisms: mechanisms.as_chunks::<8>().0.iter().copied().map(u64::from_be_bytes).collect(),
             kek: kek.to_owned(),
-            confined: confined > 0,
+            confined: Confinement::of_level(confined),
         }),
         Ok((_, Reply::Refused(Refusal::Pin(why)))) => {
             let why = format!(

@@ -72,7 +72,7 @@ impl Asked {
 enum Judged<T> {
     /// The result.
     Done(T),
-    /// The input's own fault: no other member will say anything else.
+    /// The input's own fault: no other member that holds the same key will say anything else.
     Refused(Error),
     /// This member's fault.
     Failed(Error),

@@ -1,10 +1,10 @@
 //! One operation, asked of as many members as it takes.
 
 use super::watched::Watched;
-use super::{Asked, Class, Judged, Pool, judge, no_reply};
+use super::{Asked, Class, Distribution, Judged, Pool, judge, no_reply};
 use crate::pkcs11::member::{Member, NoReply};
 use crate::pkcs11::message::{Reply, Request};
-use holdfast_core::Error;
+use holdfast_core::{Error, ErrorKind};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,8 @@ const LOOKS: u32 = 6;
 impl Pool {
     /// Asks for something and gives what `read` makes of it; what `read` does not take is a wrong result, and its member is out.
     ///
-    /// A request that can be repeated without harm is asked of another member if the first one fails or is slow.
+    /// A request that can be repeated without harm is asked of another member if the first one fails or is slow. Where nobody has compared what the
+    /// members hold, a second one is asked too before something is said not to verify: the first may hold another key under that id.
     ///
     /// The result is the last failure, when no member gave one by then.
     pub async fn ask<T>(
@@ -29,9 +30,9 @@ impl Pool {
         patience: Duration,
         read: impl Fn(&Reply<'_>) -> Result<T, Error>,
     ) -> Answered<'_, T> {
-        let mut lacking = None;
-        let result = self.run(request, patience, read, &mut lacking).await;
-        Answered { result, lacking }
+        let (mut lacking, mut differ) = (None, false);
+        let result = self.run(request, patience, read, (&mut lacking, &mut differ)).await;
+        Answered { result, lacking, differ }
     }
 
     async fn run<'s, T>(
@@ -39,7 +40,7 @@ impl Pool {
         request: &Request<'_>,
         patience: Duration,
         read: impl Fn(&Reply<'_>) -> Result<T, Error>,
-        lacking: &mut Option<&'s Member>,
+        (lacking, differ): (&mut Option<&'s Member>, &mut bool),
     ) -> Result<T, Error> {
         let begun = Instant::now();
         let mut asked = Asked::default();
@@ -70,6 +71,8 @@ impl Pool {
         // None yet; a value, so that its type is known.
         let mut other = false.then(|| begin(member));
         let mut last = no_reply(NoReply::Late);
+        // That it does not verify, as one of them says.
+        let mut doubted = None;
         loop {
             let event = poll_fn(|context| {
                 if leads && let Poll::Ready(judged) = lead.as_mut().poll(context) {
@@ -85,8 +88,14 @@ impl Pool {
             let next = match event.await {
                 Event::Judged(by, judged, was_lead) => {
                     match judged {
-                        Judged::Done(done) => return Ok(done),
-                        Judged::Refused(error) => return Err(error),
+                        Judged::Done(done) => {
+                            *differ = doubted.is_some();
+                            return Ok(done);
+                        }
+                        Judged::Refused(error) if doubted.is_none() && self.doubts(&error) => {
+                            doubted = Some(error);
+                        }
+                        Judged::Refused(error) => return Err(doubted.unwrap_or(error)),
                         judged @ (Judged::Failed(_) | Judged::Wrong(_) | Judged::Lacking(_)) => {
                             last = settle(by, judged, lacking).err().unwrap_or(last);
                         }
@@ -101,7 +110,7 @@ impl Pool {
                     self.retried.fetch_add(1, Ordering::Relaxed);
                     self.choose(asked)
                 }
-                Event::Time if Instant::now() >= deadline => return Err(last),
+                Event::Time if Instant::now() >= deadline => return Err(doubted.unwrap_or(last)),
                 Event::Time => {
                     let now = Instant::now();
                     let grounds = watched.look(&self.members, first, now);
@@ -132,9 +141,14 @@ impl Pool {
                 }
                 // The first one may answer yet.
                 None if leads => {}
-                None => return Err(last),
+                None => return Err(doubted.unwrap_or(last)),
             }
         }
+    }
+
+    /// Whether another member might say otherwise.
+    fn doubts(&self, error: &Error) -> bool {
+        self.distribution == Distribution::Vendor && error.kind() == ErrorKind::Integrity
     }
 
     /// The same of one member alone.
@@ -183,6 +197,8 @@ pub struct Answered<'a, T> {
     pub result: Result<T, Error>,
     /// A member that does not hold the key.
     pub lacking: Option<&'a Member>,
+    /// One member said that the input does not verify, and another one that it does: one of them holds another key under that id.
+    pub differ: bool,
 }
 
 enum Event<'a, T> {

@@ -1,6 +1,7 @@
 //! Keys that other programs have made in the tokens: found by their own names, judged by what the token says of them, and used where they are.
 
 mod fit;
+mod half;
 
 use super::make::shown_by;
 use super::tokens::{Tokens, Whom};
@@ -315,14 +316,22 @@ impl Tokens {
             .remedy("remove it by its vendor's means: it is looked for again"));
         }
         let shown = match algorithm.is_asymmetric() {
-            true => material::commitment(algorithm, &seen.public(algorithm)?.0),
+            true => {
+                let (spki, public) = seen.public(algorithm)?;
+                let shown = material::commitment(algorithm, &spki);
+                // The public half can be anybody's: it is the private one that is destroyed.
+                self.point_out(member, id, object.named()).await?;
+                let is_whole = shown == *commitment
+                    && self.is_other_half(member, (algorithm, id), &seen, (&spki, &public)).await?;
+                is_whole.then_some(shown)
+            }
             false => {
                 self.point_out(member, id, object.named()).await?;
                 let proof = self.show(Whom::Only(member), algorithm, id, &[], &Public::None).await?;
-                material::commitment(algorithm, proof.expose())
+                Some(material::commitment(algorithm, proof.expose()))
             }
         };
-        if shown != *commitment {
+        if shown.as_ref() != Some(commitment) {
             // It may come and go: that is nothing to its member.
             self.point_out(member, id, object.named()).await?;
             let detail = "another object has the names of a key that was adopted and destroyed: it is left where it is";

@@ -2,7 +2,8 @@
 
 use super::make::New;
 use super::tokens::{Tokens, Whom};
-use super::{Adopted, Found, another_question};
+use super::{Adopted, Found, Role, another_question};
+use crate::pkcs11::commitment::NONCE;
 use crate::pkcs11::der;
 use crate::pkcs11::member::Member;
 use crate::pkcs11::message::{Id, Reply, Request};
@@ -12,6 +13,7 @@ use crate::pkcs11::reference::Copy;
 use crate::pkcs11::worker::kek::FINGERPRINT_LEN;
 use crate::refusal;
 use crate::sealing::held::Held;
+use crate::software::material;
 use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::frame::Commitment;
@@ -65,7 +67,42 @@ pub(super) struct Sought {
     pub(super) id: Id,
     pub(super) spki: Vec<u8>,
     pub(super) public: Public,
+    /// What it has shown itself to be when it was made.
+    pub(super) commitment: Commitment,
 }
+
+/// Whether what a member shows is what the key has shown when it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shows {
+    TheKey,
+    AnotherKey,
+    /// It shows nothing that could be compared: a signature was verified already, and a device that chooses its own nonces makes something else each time.
+    Nothing,
+}
+
+/// Compares what was shown.
+fn shows(algorithm: Algorithm, shown: &Secret, commitment: &Commitment) -> Shows {
+    let is_fixed = match Role::of(algorithm) {
+        Role::Aead => shown.expose().starts_with(&NONCE),
+        Role::Wrap { .. } | Role::Mac(_) => true,
+        Role::Asymmetric | Role::Elsewhere => false,
+    };
+    match is_fixed {
+        false => Shows::Nothing,
+        true if material::commitment(algorithm, shown.expose()) == *commitment => Shows::TheKey,
+        true => Shows::AnotherKey,
+    }
+}
+
+/// Members that show another key are out, if one shows the right one: else nobody knows whose fault it is.
+fn eject_others(is_shown: bool, others: &[&Member]) {
+    for member in others.iter().filter(|_| is_shown) {
+        member.eject(ANOTHER);
+    }
+}
+
+const DIFFERENT: &str = "two members of the pool hold different keys";
+const ANOTHER: &str = "what it holds under the name of a key is another key";
 
 /// What is kept of what shows that a member holds a key: enough to compare.
 pub(super) fn digest_of(shown: &Secret) -> [u8; 32] {
@@ -146,7 +183,7 @@ impl Tokens {
                 }
                 match self.show(Whom::Only(other), *algorithm, *id, spki, public).await {
                     Ok(same) if digest_of(&same) == *shown => holders.push(other.name()),
-                    Ok(_) => return Err(refusal::device("two members of the pool hold different keys")),
+                    Ok(_) => return Err(refusal::device(DIFFERENT)),
                     Err(error) => why = Some(error),
                 }
             }
@@ -180,24 +217,33 @@ impl Tokens {
         sought: &Sought,
         traveller: Option<&Traveller>,
     ) -> Result<Option<Copies>, Error> {
-        let Sought { algorithm, id, spki, public } = sought;
+        let Sought { algorithm, id, spki, public, commitment } = sought;
         if self.is_doomed(id) {
             return Ok(None);
         }
         let (mut copies, mut failed, mut same) = (Copies::default(), None, None);
+        let (mut is_shown, mut others) = (false, Vec::new());
         for member in self.pool.by_load() {
             let begun = Instant::now();
             match self.show(Whom::Only(member), *algorithm, *id, spki, public).await {
                 Ok(shown) => {
+                    let is_right = shows(*algorithm, &shown, commitment);
+                    is_shown |= is_right == Shows::TheKey;
                     let shown = digest_of(&shown);
                     let right = traveller.map(|traveller| traveller.copy.shown).or(same);
-                    if right.is_none_or(|right| right == shown) {
-                        (copies.held, same) = (copies.held + 1, Some(shown));
-                    } else {
-                        if traveller.is_some() {
-                            member.eject("what it holds under the name of a key is another key");
+                    let is_same = right.is_none_or(|right| right == shown);
+                    match is_right {
+                        Shows::TheKey => copies.held += 1,
+                        Shows::Nothing if is_same => (copies.held, same) = (copies.held + 1, Some(shown)),
+                        Shows::Nothing if traveller.is_none() => {
+                            failed = Some(refusal::device(DIFFERENT));
                         }
-                        failed = Some(refusal::device("two members of the pool hold different keys"));
+                        Shows::Nothing | Shows::AnotherKey => {
+                            // With what was brought it can be compared, whoever else shows it.
+                            is_shown |= traveller.is_some();
+                            others.push(member);
+                            failed = Some(refusal::device(DIFFERENT));
+                        }
                     }
                 }
                 Err(error) if is_lacking(&error) => match traveller {
@@ -217,7 +263,35 @@ impl Tokens {
             }
             self.pool.sleep(begun.elapsed()).await;
         }
+        eject_others(is_shown, &others);
         failed.map_or(Ok(Some(copies)), Err)
+    }
+
+    /// Two members say otherwise of the same input: each shows which key it holds.
+    pub(super) fn compare_meanwhile(self: &Arc<Self>, held: &Arc<Held<Found>>) {
+        // What other programs do with theirs is nothing to a member.
+        let Some(member) = self.pool.members().first().filter(|_| held.ready.adopted.is_none()) else {
+            return;
+        };
+        let (tokens, held) = (Arc::clone(self), Arc::clone(held));
+        member.spawn(async move { tokens.compare(&held).await });
+    }
+
+    async fn compare(self: &Arc<Self>, held: &Held<Found>) {
+        let Found { id, public, commitment, .. } = &held.ready;
+        let (mut is_shown, mut others) = (false, Vec::new());
+        for member in self.pool.by_load() {
+            // Whose signature does not verify is out by that.
+            let Ok(shown) = self.show(Whom::Only(member), held.algorithm, *id, &[], public).await else {
+                continue;
+            };
+            match shows(held.algorithm, &shown, commitment) {
+                Shows::TheKey => is_shown = true,
+                Shows::AnotherKey => others.push(member),
+                Shows::Nothing => {}
+            }
+        }
+        eject_others(is_shown, &others);
     }
 
     fn is_doomed(&self, id: &Id) -> bool {

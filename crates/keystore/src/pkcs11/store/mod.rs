@@ -26,6 +26,7 @@ use crate::software::rsa;
 use crate::software::{RootKey, SoftwareStore};
 use holdfast_core::adoption::{ObjectDigest, Sought};
 use holdfast_core::algorithm::{Algorithm, Hash, RsaPadding};
+use holdfast_core::frame::Commitment;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
@@ -71,6 +72,7 @@ struct Found {
     id: Id,
     paddings: Paddings,
     public: Public,
+    commitment: Commitment,
     /// What brings it to a member that does not hold it.
     traveller: Option<Traveller>,
     /// What the token calls it, where another program made it.
@@ -122,7 +124,8 @@ impl<W: World> TokenStore<W> {
         let public = Public::load(material.algorithm, &spki)?;
         let label = || label(material.tenant, material.key, material.version);
         let traveller = copy.map(|copy| Traveller::new(material.algorithm, id, label(), copy, spki));
-        let found = Found { id, paddings, public, traveller, adopted };
+        let commitment = *material.commitment;
+        let found = Found { id, paddings, public, commitment, traveller, adopted };
         Ok(self.keys.insert(material, found, ticket))
     }
 
@@ -544,7 +547,8 @@ impl<W: World> KeyStore for TokenStore<W> {
         let traveller = copy.map(|copy| {
             Traveller::new(algorithm, id, label(key.tenant, key.key, key.version), copy, spki.clone())
         });
-        let sought = SoughtCopies { algorithm, id, public: Public::load(algorithm, &spki)?, spki };
+        let (public, commitment) = (Public::load(algorithm, &spki)?, *key.commitment);
+        let sought = SoughtCopies { algorithm, id, public, spki, commitment };
         self.tokens.check_copies(&sought, traveller.as_ref()).await
     }
 }

@@ -57,8 +57,11 @@ impl Tokens {
             Whom::Any => self.pool.ask(&request, self.patience.operation, read).await.result,
             Whom::Holders(held) => {
                 let deadline = Instant::now() + self.patience.operation;
-                let Answered { result, lacking } =
+                let Answered { result, lacking, differ } =
                     self.pool.ask(&request, self.patience.operation, &read).await;
+                if differ {
+                    self.compare_meanwhile(held);
+                }
                 let Some(member) = lacking else { return result };
                 if held.ready.adopted.is_some() {
                     if result.is_ok() {

@@ -111,6 +111,7 @@ pub(super) fn check(session: &Session) -> Result<[u8; FINGERPRINT_LEN], Fault> {
     let wanted = [
         (AttributeType::Trusted, true),
         (AttributeType::Sensitive, true),
+        (AttributeType::WrapWithTrusted, true),
         (AttributeType::Wrap, true),
         (AttributeType::Unwrap, true),
         (AttributeType::Encrypt, false),
@@ -136,6 +137,7 @@ fn flag(attribute: &Attribute) -> Option<bool> {
     match attribute {
         Attribute::Trusted(yes)
         | Attribute::Sensitive(yes)
+        | Attribute::WrapWithTrusted(yes)
         | Attribute::Wrap(yes)
         | Attribute::Unwrap(yes)
         | Attribute::Encrypt(yes)
@@ -145,27 +147,55 @@ fn flag(attribute: &Attribute) -> Option<bool> {
     }
 }
 
-/// An attempt at getting out what must stay inside, with keys that live as long as it takes.
+/// An object of an attempt, removed with it.
+struct Own<'s> {
+    session: &'s Session,
+    object: ObjectHandle,
+}
+
+impl Drop for Own<'_> {
+    fn drop(&mut self) {
+        // It lives no longer than its session.
+        drop(self.session.inner.destroy_object(self.object));
+    }
+}
+
+/// An attempt at getting out what must stay inside, by what whoever has the user's PIN can do, with keys that live as long as it takes. It goes by
+/// what comes out: some tokens take an attribute that they then do not heed.
 struct Trial<'s> {
     session: &'s Session,
     kek: ObjectHandle,
     /// A key that may travel under trusted keys.
-    traveller: ObjectHandle,
+    traveller: Own<'s>,
     /// A wrapping key of ours, which nobody trusts.
-    untrusted: ObjectHandle,
+    untrusted: Own<'s>,
 }
 
-impl Drop for Trial<'_> {
-    fn drop(&mut self) {
-        for object in [self.traveller, self.untrusted] {
-            drop(self.session.inner.destroy_object(object));
-        }
-    }
+/// What an attacker's wrapping key is.
+const KNOWN: [u8; 32] = [0x5a; 32];
+
+/// A wrapping key as its user wishes to have it.
+fn trusted() -> [Attribute; 5] {
+    [
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Wrap(true),
+        Attribute::Trusted(true),
+    ]
+}
+
+fn secret() -> [Attribute; 2] {
+    [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)]
+}
+
+fn lets(what: &str) -> Result<(), Fault> {
+    Err(Fault::new(format!("the token is not to be trusted with keys that travel: it {what}")))
 }
 
 impl<'s> Trial<'s> {
     fn begin(session: &'s Session, kek: ObjectHandle) -> Result<Self, Fault> {
-        let make = |more: &[Attribute]| {
+        let make = |more: &[Attribute]| -> Result<Own<'s>, Fault> {
             let mut template = vec![
                 Attribute::Token(false),
                 Attribute::Private(true),
@@ -173,69 +203,167 @@ impl<'s> Trial<'s> {
                 Attribute::ValueLen(32.into()),
             ];
             template.extend_from_slice(more);
-            session.inner.generate_key(&Mechanism::AesKeyGen, &template)
+            let object = session.inner.generate_key(&Mechanism::AesKeyGen, &template)?;
+            Ok(Own { session, object })
         };
         let traveller = make(&[
             Attribute::Extractable(true),
             Attribute::WrapWithTrusted(true),
             Attribute::Encrypt(true),
         ])?;
-        let untrusted = match make(&[Attribute::Extractable(false), Attribute::Wrap(true)]) {
-            Ok(untrusted) => untrusted,
-            Err(error) => {
-                drop(session.inner.destroy_object(traveller));
-                return Err(error.into());
-            }
-        };
+        let untrusted = make(&[Attribute::Extractable(false), Attribute::Wrap(true)])?;
         Ok(Self { session, kek, traveller, untrusted })
     }
 
     fn run(&self) -> Result<(), Fault> {
-        let Self { session, kek, traveller, untrusted } = self;
-        let inner = &session.inner;
-        let lets = |what: &str| {
-            Err(Fault::new(format!("the token is not to be trusted with keys that travel: it {what}")))
-        };
-        if inner.wrap_key(&wrapping(false), *untrusted, *traveller).is_ok() {
+        self.wraps_under_what_nobody_trusts()?;
+        self.lets_its_user_trust()?;
+        self.changes_what_is_there()?;
+        self.copies()?;
+        self.gives_what_it_has()?;
+        // And what must work does.
+        wrap_with(self.session, self.kek, false, FIXED).map(drop)
+    }
+
+    /// Whether a key comes out under another.
+    fn leaves(&self, key: ObjectHandle, under: ObjectHandle) -> bool {
+        [false, true].iter().any(|padded| self.session.inner.wrap_key(&wrapping(*padded), under, key).is_ok())
+    }
+
+    fn own(&self, made: cryptoki::error::Result<ObjectHandle>) -> Option<Own<'s>> {
+        made.ok().map(|object| Own { session: self.session, object })
+    }
+
+    /// A copy with some attributes changed, if the token makes one.
+    fn copy(&self, of: ObjectHandle, change: &[Attribute]) -> Option<Own<'s>> {
+        let template = [&[Attribute::Token(false)], change].concat();
+        self.own(self.session.inner.copy_object(of, &template))
+    }
+
+    fn decrypts(&self, key: ObjectHandle) -> bool {
+        [Mechanism::AesEcb, Mechanism::AesCbc([0; 16])]
+            .iter()
+            .any(|mechanism| self.session.inner.decrypt(mechanism, key, FIXED).is_ok())
+    }
+
+    fn wraps_under_what_nobody_trusts(&self) -> Result<(), Fault> {
+        let untrusted = self.untrusted.object;
+        if self.leaves(self.traveller.object, untrusted) {
             return lets("wraps a key with CKA_WRAP_WITH_TRUSTED under one that is not trusted");
         }
-        if inner.update_attributes(*untrusted, &[Attribute::Trusted(true)]).is_ok() {
+        if self.leaves(self.kek, untrusted) {
+            return lets("wraps the wrapping key itself under one that is not trusted");
+        }
+        Ok(())
+    }
+
+    /// Every way in which a user could come to a trusted key whose value they know, or may know.
+    fn lets_its_user_trust(&self) -> Result<(), Fault> {
+        let Self { session, kek, traveller, untrusted } = self;
+        let inner = &session.inner;
+        if inner.update_attributes(untrusted.object, &[Attribute::Trusted(true)]).is_ok() {
             return lets("lets its user set CKA_TRUSTED");
         }
-        if inner.update_attributes(*traveller, &[Attribute::WrapWithTrusted(false)]).is_ok() {
+        let known = [Attribute::Value(KNOWN.to_vec())];
+        let created = inner.create_object(&[&secret()[..], &trusted(), &known].concat());
+        let generated = inner.generate_key(
+            &Mechanism::AesKeyGen,
+            &[&trusted()[..], &[Attribute::ValueLen(32.into())]].concat(),
+        );
+        // Whoever has the user's PIN may wrap a key of their own under the trusted one, and take it in again.
+        let theirs = [Attribute::Token(false), Attribute::Private(true), Attribute::Extractable(true)];
+        let theirs = self.own(inner.create_object(&[&secret()[..], &theirs, &known].concat()));
+        let unwrapped = theirs.and_then(|theirs| {
+            let wrapped = inner.wrap_key(&wrapping(false), *kek, theirs.object).ok()?;
+            let taken = [&secret()[..], &trusted(), &[Attribute::Extractable(false)]].concat();
+            self.own(inner.unwrap_key(&wrapping(false), *kek, &wrapped, &taken))
+        });
+        let made = [
+            ("creates", self.own(created)),
+            ("makes", self.own(generated)),
+            ("unwraps", unwrapped),
+            ("copies", self.copy(untrusted.object, &[Attribute::Trusted(true)])),
+        ];
+        for (does, own) in &made {
+            if own.as_ref().is_some_and(|own| self.leaves(traveller.object, own.object)) {
+                return lets(&format!("{does} a key with CKA_TRUSTED for its user, and wraps under it"));
+            }
+        }
+        Ok(())
+    }
+
+    fn changes_what_is_there(&self) -> Result<(), Fault> {
+        let inner = &self.session.inner;
+        if inner.update_attributes(self.traveller.object, &[Attribute::WrapWithTrusted(false)]).is_ok() {
             return lets("lets CKA_WRAP_WITH_TRUSTED be taken away");
         }
-        if inner.update_attributes(*kek, &[Attribute::Decrypt(true)]).is_ok() {
-            return lets("lets its user give the wrapping key other uses");
+        for (change, back) in [
+            (Attribute::Decrypt(true), Attribute::Decrypt(false)),
+            (Attribute::WrapWithTrusted(false), Attribute::WrapWithTrusted(true)),
+        ] {
+            if inner.update_attributes(self.kek, std::slice::from_ref(&change)).is_ok() {
+                // As far as it goes.
+                drop(inner.update_attributes(self.kek, &[back]));
+                return lets("lets its user give the wrapping key other uses, or another protection");
+            }
         }
-        if value(inner, *traveller) {
+        Ok(())
+    }
+
+    /// A copy must be as well protected as what it is one of.
+    fn copies(&self) -> Result<(), Fault> {
+        let (inner, untrusted) = (&self.session.inner, self.untrusted.object);
+        for (name, of) in [("a key that travels", self.traveller.object), ("the wrapping key", self.kek)] {
+            let bare = self.copy(of, &[Attribute::WrapWithTrusted(false)]);
+            if bare.is_some_and(|copy| self.leaves(copy.object, untrusted)) {
+                return lets(&format!("copies {name} without CKA_WRAP_WITH_TRUSTED"));
+            }
+            let clear = self.copy(of, &[Attribute::Sensitive(false)]);
+            if clear.is_some_and(|copy| value(inner, copy.object)) {
+                return lets(&format!("copies {name} without CKA_SENSITIVE"));
+            }
+        }
+        let decrypts = self.copy(self.kek, &[Attribute::Decrypt(true)]);
+        if decrypts.is_some_and(|copy| self.decrypts(copy.object)) {
+            return lets("copies the wrapping key as one that decrypts");
+        }
+        let open = self.copy(self.kek, &[Attribute::Modifiable(true)]);
+        if open.is_some_and(|copy| {
+            let given = inner.update_attributes(copy.object, &[Attribute::Decrypt(true)]).is_ok();
+            given && self.decrypts(copy.object)
+        }) {
+            return lets("copies the wrapping key as one that can be changed");
+        }
+        Ok(())
+    }
+
+    fn gives_what_it_has(&self) -> Result<(), Fault> {
+        let Self { session, kek, traveller, untrusted } = self;
+        let inner = &session.inner;
+        if value(inner, traveller.object) || value(inner, *kek) {
             return lets("gives a sensitive key's value");
         }
         if inner.encrypt(&Mechanism::AesEcb, *kek, &FIXED[..]).is_ok() {
             return lets("encrypts with a key that may only wrap");
         }
-        let wrapped = inner.wrap_key(&wrapping(false), *kek, *traveller)?;
-        if inner.decrypt(&Mechanism::AesEcb, *kek, FIXED).is_ok() {
+        if self.decrypts(*kek) {
             return lets("decrypts with a key that may only unwrap");
         }
+        let wrapped = inner.wrap_key(&wrapping(false), *kek, traveller.object)?;
         let clear = [
-            Attribute::Class(ObjectClass::SECRET_KEY),
-            Attribute::KeyType(KeyType::AES),
-            Attribute::Token(false),
-            Attribute::Private(true),
-            Attribute::Sensitive(false),
-            Attribute::Extractable(true),
+            &secret()[..],
+            &[
+                Attribute::Token(false),
+                Attribute::Private(true),
+                Attribute::Sensitive(false),
+                Attribute::Extractable(true),
+            ],
         ];
-        if let Ok(out) = inner.unwrap_key(&wrapping(false), *kek, &wrapped, &clear) {
-            let readable = value(inner, out);
-            let leaves = inner.wrap_key(&wrapping(false), *untrusted, out).is_ok();
-            inner.destroy_object(out)?;
-            if readable || leaves {
-                return lets("unwraps what the wrapping key's CKA_UNWRAP_TEMPLATE says must stay inside");
-            }
+        let out = self.own(inner.unwrap_key(&wrapping(false), *kek, &wrapped, &clear.concat()));
+        if out.is_some_and(|out| value(inner, out.object) || self.leaves(out.object, untrusted.object)) {
+            return lets("unwraps what the wrapping key's CKA_UNWRAP_TEMPLATE says must stay inside");
         }
-        // And what must work does.
-        wrap_with(session, *kek, false, FIXED).map(drop)
+        Ok(())
     }
 }
 

@@ -17,11 +17,11 @@ mod operate;
 mod outbox;
 mod token;
 
+use super::confinement::Confinement;
 use super::exchange::{MAX_PACKET, frame_of};
 use super::incoming::Incoming;
 use super::message::{Buffer, Hello, NotAFrame, Refusal, Reply, Request, frame_len, wipe};
 use super::pool::latency::Class;
-use confine::Confined;
 use crew::{Clock, Crew};
 use fault::Fault;
 use outbox::Outbox;
@@ -135,11 +135,11 @@ fn hear(control: &mut UnixStream, crew: &Crew) -> io::Result<()> {
 }
 
 /// Before anything of a vendor's is loaded, and before there are other threads.
-fn confine(closed: &[u8]) -> Result<Confined, Fault> {
+fn confine(closed: &[u8]) -> Result<Confinement, Fault> {
     let paths = closed.split(|byte| *byte == 0).filter(|path| !path.is_empty());
     let paths: Vec<_> = paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     if paths.is_empty() {
-        return Ok(Confined::Not);
+        return Ok(Confinement::NONE);
     }
     confine::close(&paths)
         .map_err(|error| Fault::new(format!("the module's process cannot be confined: {error}")))

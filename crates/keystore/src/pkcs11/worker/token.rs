@@ -1,7 +1,7 @@
 //! The module, the token in it, and sessions with that.
 
+use super::super::confinement::Confinement;
 use super::super::message::{Buffer, Hello, Id, NotAFrame, Reply, Welcome};
-use super::confine::Confined;
 use super::existing::Place;
 use super::fault::Fault;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -101,10 +101,10 @@ impl Token {
     pub(super) fn welcome(
         &self,
         kek: &[u8],
-        confined: Confined,
+        confined: Confinement,
         buffer: &mut Buffer,
     ) -> Result<(), NotAFrame> {
-        let confined = confined.to_byte();
+        let confined = confined.level();
         let About { manufacturer, model, serial, firmware } = &self.about;
         let mut kinds: Vec<u64> = self.mechanisms.iter().copied().collect();
         kinds.sort_unstable();
