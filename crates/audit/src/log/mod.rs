@@ -213,7 +213,9 @@ impl Log {
     pub fn open_on(disk: Arc<dyn Disk>, config: Config) -> Result<(Self, Recovered), Refusal> {
         let limits = Limits::new(&config)?;
         let dir = config.data.join("wal");
-        create_dirs_durably(&*disk, &config.data, &dir).map_err(|error| Refusal::io(&dir, error))?;
+        // A process that was ended may have made it and not synced it.
+        let made = create_dirs_durably(&*disk, &config.data, &dir).and_then(|()| disk.sync_dir(&config.data));
+        made.map_err(|error| Refusal::io(&dir, error))?;
         let segments = Segments { disk, dir, len: limits.segment_len };
         let found = recover(&segments)?;
         let spare = keep_one_spare(&segments, &found.spares)?;
@@ -282,7 +284,7 @@ impl Log {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let next_index = self.join(&files, size, found)?;
         let openings = Openings::new(Arc::clone(disk), &openings);
-        self.shared.board.adopt(Tree::new(id.clone(), files, openings, signer, edge));
+        self.shared.board.adopt(Tree::new(&self.config.data, id.clone(), files, openings, signer, edge));
         self.shared.sequencer().admit(id, next_index);
         Ok(Registered { size, root, next_index })
     }

@@ -193,13 +193,19 @@ impl Tiler {
     /// their syncs: files under temporary names, tiles, checkpoints. Gives the logs where that failed.
     fn publish(&mut self) -> Vec<(LogId, Refusal)> {
         let many = self.trees.len() > KEPT_EDGES;
-        let (mut failed, mut growing) = (Vec::new(), Vec::new());
+        let (mut failed, mut growing, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
         let (mut files, mut dirs) = (Vec::new(), BTreeSet::new());
         for tree in self.trees.values_mut() {
             match tree.stage(&mut files) {
                 Ok(true) => growing.push(tree),
-                Ok(false) if many => tree.edge = None,
-                Ok(false) => {}
+                Ok(false) => {
+                    if many {
+                        tree.edge = None;
+                    }
+                    if tree.is_in_doubt() {
+                        doubtful.push(tree);
+                    }
+                }
                 Err(refusal) => failed.push((tree.id.clone(), refusal)),
             }
         }
@@ -207,15 +213,18 @@ impl Tiler {
         if let Err(error) = disk.sync_files(&files) {
             let path = files.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
             let refusal = Refusal::io(path, error);
-            failed.extend(growing.iter().map(|tree| (tree.id.clone(), refusal.clone())));
+            let unpublished = growing.iter().chain(&doubtful);
+            failed.extend(unpublished.map(|tree| (tree.id.clone(), refusal.clone())));
             return failed;
         }
         let placed = step(growing, &mut failed, |tree| tree.place(&mut dirs));
         let synced = sync_dirs(&**disk, &dirs);
         dirs.clear();
         let public = step(placed, &mut failed, |tree| synced.clone().and_then(|()| tree.publish(&mut dirs)));
+        dirs.extend(doubtful.iter().map(|tree| tree.files.dir.clone()));
         let synced = sync_dirs(&**disk, &dirs);
         step(public, &mut failed, |tree| synced.clone().map(|()| tree.settle()));
+        step(doubtful, &mut failed, |tree| synced.clone().map(|()| tree.confirm()));
         failed
     }
 

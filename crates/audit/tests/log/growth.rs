@@ -186,6 +186,24 @@ fn a_log_that_is_dropped_has_everything_in_its_tree() {
     assert_eq!(read_on(&disk, "a").checkpoint().size, 3);
 }
 
+/// What is known to be durable is not synced once more: the tiles' three directories, and the log's for its checkpoint.
+#[test]
+fn a_tree_that_grows_syncs_the_directories_that_have_changed_and_no_others() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 256 + 3);
+    log.flush_tree(&id("a")).unwrap();
+    until("the spare segment is there", || {
+        disk.used() >= 2 * (192 << 10) && disk.is_durable(Path::new("/wal"))
+    });
+    for _ in 0..5 {
+        let before = disk.dir_syncs();
+        append_many(&log, "a", 1);
+        log.flush_tree(&id("a")).unwrap();
+        assert_eq!(disk.dir_syncs() - before, 4);
+    }
+}
+
 /// However far a tree is behind, what it takes at once is bounded, and so is the memory for it.
 #[test]
 fn much_is_taken_in_rounds_and_each_ends_with_a_checkpoint() {
