@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bytes of batches that one round takes at most.
+/// Bytes of batches that one round takes at most, or one piece of what a log is behind.
 const ROUND: u64 = 16 << 20;
 /// A start refuses what cannot be read back.
 const READ_AGAIN: &str =
@@ -53,6 +53,8 @@ pub(crate) struct Tiler {
     cursor: Cursor,
     trees: HashMap<LogId, Tree>,
     lags: HashMap<LogId, Lag>,
+    /// Those of them that are catching up, piece by piece.
+    catching_up: HashSet<LogId>,
     /// Segments of intents that have no outcome yet.
     intents: HashMap<[u8; 16], u64>,
     /// The oldest segment not given back.
@@ -73,6 +75,7 @@ impl Tiler {
             cursor,
             trees: HashMap::new(),
             lags: HashMap::new(),
+            catching_up: HashSet::new(),
             intents: HashMap::new(),
             first_segment: cursor.segment,
             broken: None,
@@ -95,16 +98,25 @@ impl Tiler {
         loop {
             let behind = !self.lags.is_empty();
             let next = self.cursor.batch.unwrap_or(0);
-            let Turn { work, adopted, asked, asks } =
-                self.board.wait(next, gather, behind.then_some(self.retry_interval));
+            let catches_up = !self.catching_up.is_empty();
+            let retry = if catches_up { Duration::ZERO } else { self.retry_interval };
+            let Turn { work, adopted, asked, asks } = self.board.wait(next, gather, behind.then_some(retry));
             self.trees.extend(adopted.into_iter().map(|tree| (tree.id.clone(), tree)));
             let due = asked || matches!(work, Work::Stop) || self.retried.elapsed() >= self.retry_interval;
             if behind && due {
-                self.catch_up();
+                self.catching_up =
+                    self.lags.keys().filter(|id| self.trees.contains_key(*id)).cloned().collect();
                 self.retried = Instant::now();
             }
-            self.answered = asks;
-            gather = self.publish_interval;
+            self.catch_up();
+            while matches!(work, Work::Stop) && !self.catching_up.is_empty() {
+                self.catch_up();
+            }
+            gather = Duration::ZERO;
+            if self.catching_up.is_empty() {
+                self.answered = asks;
+                gather = self.publish_interval;
+            }
             match work {
                 Work::Read(durable) => match self.round(durable) {
                     Ok(()) => {
@@ -228,19 +240,23 @@ impl Tiler {
         failed
     }
 
-    /// Reads once more, for all logs that fell behind, from the first place where one did.
+    /// Reads once more, for all logs that catch up, from the first place where one of them is: as much as a round takes, so that memory is
+    /// bounded however far they are behind, and others have their turn before the next piece.
     fn catch_up(&mut self) {
-        let open = self.lags.iter().filter(|(id, _)| self.trees.contains_key(*id));
-        let late: HashSet<LogId> = open.map(|(id, _)| id.clone()).collect();
-        let first = self.lags.iter().filter(|(id, _)| late.contains(*id)).map(|(_, lag)| lag.from);
-        let Some(start) = first.min_by_key(|from| from.batch.unwrap_or(0)) else { return };
+        let late = std::mem::take(&mut self.catching_up);
+        let places = self.lags.iter().filter(|(id, _)| late.contains(*id)).map(|(_, lag)| lag.from);
+        let Some(start) = places.min_by_key(|from| from.batch.unwrap_or(0)) else { return };
         let end = self.cursor.batch.unwrap_or(0);
         let mut cursor = start;
+        let mut taken = 0;
         let mut failed: HashMap<LogId, Refusal> = HashMap::new();
-        while cursor.is_before(end) {
-            if let Err(refusal) = self.reader.read(&mut cursor) {
-                failed.extend(late.iter().map(|id| (id.clone(), refusal.clone())));
-                break;
+        while cursor.is_before(end) && taken < ROUND {
+            match self.reader.read(&mut cursor) {
+                Ok(header) => taken += header.extent(),
+                Err(refusal) => {
+                    failed.extend(late.iter().map(|id| (id.clone(), refusal.clone())));
+                    break;
+                }
             }
             for record in Records::new(&self.reader.buffer) {
                 if failed.contains_key(record.log) || !late.contains(record.log) {
@@ -257,12 +273,20 @@ impl Tiler {
         }
         failed.extend(self.publish());
         for id in late {
-            match (failed.remove(&id), self.lags.get_mut(&id)) {
-                (Some(refusal), Some(lag)) => {
+            let Some(lag) = self.lags.get_mut(&id) else { continue };
+            match failed.remove(&id) {
+                // It waits for the next time; the others go on.
+                Some(refusal) => {
                     self.trees.get_mut(&id).into_iter().for_each(Tree::abandon);
                     lag.why = Arc::from(refusal.tried_again().to_string());
                 }
-                (_, _) => drop(self.lags.remove(&id)),
+                None if cursor.is_before(end) => {
+                    if cursor.batch.is_some_and(|batch| lag.from.is_before(batch)) {
+                        lag.from = cursor;
+                    }
+                    self.catching_up.insert(id);
+                }
+                None => drop(self.lags.remove(&id)),
             }
         }
     }
