@@ -31,8 +31,8 @@ pub mod witness;
 
 pub use age::Age;
 pub use log::{
-    AppendError, Config, Continuity, FlushError, Health, Log, Priority, Pruner, Recovered, Registered,
-    WalHealth,
+    AppendError, Config, Continuity, FlushError, Health, Log, OldestIntent, Priority, Pruner, Recovered,
+    Registered, WalHealth,
 };
 pub use log_id::{LogId, LogIdError};
 pub use refusal::Refusal;

@@ -139,6 +139,17 @@ pub enum WalHealth {
     Failed(NotDurable),
 }
 
+/// An intent that has waited for its outcome longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldestIntent {
+    /// The operation's id.
+    pub op: [u8; 16],
+    /// How long ago it was read back: after a restart, since then.
+    pub age: Duration,
+    /// Segments that cannot be used again because of it.
+    pub segments: u64,
+}
+
 /// How the log does.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -156,6 +167,8 @@ pub struct Health {
     pub published_batches: u64,
     /// Intents without an outcome among those; they hold their segments.
     pub open_intents: usize,
+    /// The oldest of them.
+    pub oldest_intent: Option<OldestIntent>,
     /// Segments in use, the spare one not counted.
     pub segments: u64,
     /// Entries that were given an index, of all logs together, since they began.

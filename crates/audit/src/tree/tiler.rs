@@ -4,7 +4,7 @@
 //!
 //! A log whose tree can't grow holds up its own entries and their segments, no other log's tree.
 
-use super::board::{Board, Progress, Turn, Work};
+use super::board::{Board, Oldest, Progress, Turn, Work};
 use super::grow::Tree;
 use crate::disk::{Access, Disk, File, read_full};
 use crate::log::Config;
@@ -46,6 +46,13 @@ struct Lag {
     why: Arc<str>,
 }
 
+/// Where an intent stands, and since when that has been read.
+#[derive(Clone, Copy)]
+struct Intent {
+    segment: u64,
+    since: Instant,
+}
+
 /// The tiler's own.
 pub(crate) struct Tiler {
     reader: Reader,
@@ -55,8 +62,8 @@ pub(crate) struct Tiler {
     lags: HashMap<LogId, Lag>,
     /// Those of them that are catching up, piece by piece.
     catching_up: HashSet<LogId>,
-    /// Segments of intents that have no outcome yet.
-    intents: HashMap<[u8; 16], u64>,
+    /// Intents that have no outcome yet.
+    intents: HashMap<[u8; 16], Intent>,
     /// The oldest segment not given back.
     first_segment: u64,
     broken: Option<Arc<str>>,
@@ -149,12 +156,20 @@ impl Tiler {
         let progress = Progress {
             tiled: self.cursor.batch.unwrap_or(0),
             open_intents: self.intents.len(),
+            oldest_intent: self.oldest_intent(),
             first_segment: self.first_segment,
             broken: self.broken.clone(),
             stalled: self.lags.iter().map(|(id, lag)| (id.clone(), Arc::clone(&lag.why))).collect(),
             answered: self.answered,
         };
         self.board.report(progress, self.trees.values());
+    }
+
+    fn oldest_intent(&self) -> Option<Oldest> {
+        let (op, oldest) =
+            self.intents.iter().min_by_key(|(op, intent)| (intent.segment, intent.since, **op))?;
+        let segments = self.cursor.segment.saturating_sub(oldest.segment);
+        Some(Oldest { op: *op, since: oldest.since, segments })
     }
 
     /// Reads batches, adds their entries to the trees and publishes them all.
@@ -194,7 +209,7 @@ impl Tiler {
         self.cursor = cursor;
         for (op, segment) in intents {
             match segment {
-                Some(segment) => self.intents.insert(op, segment),
+                Some(segment) => self.intents.insert(op, Intent { segment, since: Instant::now() }),
                 None => self.intents.remove(&op),
             };
         }
@@ -294,7 +309,12 @@ impl Tiler {
     /// Gives back the segments before all that is still needed: by the cursor, a log behind, an open intent.
     fn give_back(&mut self, free: impl Fn(u64)) {
         let late = self.lags.values().map(|lag| lag.from.segment);
-        let needed = self.intents.values().copied().chain(late).fold(self.cursor.segment, u64::min);
+        let needed = self
+            .intents
+            .values()
+            .map(|intent| intent.segment)
+            .chain(late)
+            .fold(self.cursor.segment, u64::min);
         let unneeded = self.first_segment..needed;
         self.first_segment = self.first_segment.max(needed);
         // Said before it is done: whoever reads the file meanwhile looks here when a segment is gone.

@@ -186,6 +186,27 @@ fn a_log_that_is_dropped_has_everything_in_its_tree() {
     assert_eq!(read_on(&disk, "a").checkpoint().size, 3);
 }
 
+#[test]
+fn an_intent_that_stays_open_is_told_with_what_it_holds() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    append_as(&log, "a", Mark::Intent([7; 16])).wait_blocking().unwrap();
+    append_as(&log, "a", Mark::Intent([8; 16])).wait_blocking().unwrap();
+    while log.health().segments < 6 {
+        append(&log, "a").wait_blocking().unwrap();
+    }
+    log.flush_tree(&id("a")).unwrap();
+    let oldest = log.health().oldest_intent.unwrap();
+    assert_eq!((oldest.op, oldest.segments), ([7; 16], 5));
+    append_as(&log, "a", Mark::Outcome { op: [7; 16], state: None }).wait_blocking().unwrap();
+    log.flush_tree(&id("a")).unwrap();
+    assert_eq!(log.health().oldest_intent.unwrap().op, [8; 16]);
+    append_as(&log, "a", Mark::Outcome { op: [8; 16], state: None }).wait_blocking().unwrap();
+    log.flush_tree(&id("a")).unwrap();
+    let health = log.health();
+    assert_eq!((health.open_intents, health.oldest_intent, health.segments), (0, None, 1));
+}
+
 /// What is known to be durable is not synced once more: the tiles' three directories, and the log's for its checkpoint.
 #[test]
 fn a_tree_that_grows_syncs_the_directories_that_have_changed_and_no_others() {
