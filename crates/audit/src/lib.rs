@@ -9,6 +9,7 @@ pub mod cosignature;
 pub mod disk;
 mod files;
 pub mod key;
+mod known;
 pub mod log;
 mod log_id;
 pub mod merkle;

@@ -400,6 +400,47 @@ fn last_week_s_directory_is_refused_on_either_side() {
     assert!(refusal.contains("covers 10 entries, yet the write-ahead file begins with"), "{refusal}");
 }
 
+/// Also where the write-ahead file has none of its entries any more, nobody else's log is shorter, and as much of it is gone as there was.
+#[test]
+fn a_log_that_is_shorter_than_what_was_known_of_it_is_refused() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &NAMES).unwrap();
+    let begun = disk.files();
+    append_many(&log, "a", 10);
+    log.flush_trees().unwrap();
+    let older = disk.files();
+    append_many(&log, "a", 10);
+    log.flush_trees().unwrap();
+    let first = Path::new(FIRST);
+    until("the segment is given back", || {
+        appended(&log, "bb", 50);
+        !disk.files().contains_key(first)
+    });
+    log.close().unwrap();
+    open_with(&disk.after_power_loss(1), &NAMES).unwrap();
+    for (files, size) in [(&begun, 0), (&older, 10)] {
+        let disk = disk.after_power_loss(1);
+        for path in disk.files().into_keys().filter(|path| path.starts_with("/audit/a")) {
+            disk.remove_file(&path).unwrap();
+        }
+        if size == 0 {
+            for dir in ["tile/0/000.p", "tile/entries/000.p", "tile/0", "tile/entries", "tile"] {
+                disk.remove_dir(&Path::new("/audit/a").join(dir)).unwrap();
+            }
+        }
+        for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with("/audit/a")) {
+            write(&disk, path, bytes);
+        }
+        let (log, found) = open(&disk).unwrap();
+        assert_eq!(found.logs, [id("bb")]);
+        let refusal = log.reopen(&id("a"), signer("a")).unwrap_err().to_string();
+        assert!(
+            refusal.contains(&format!("the log has {size} entries, yet `/log.known` knows of 20")),
+            "{refusal}"
+        );
+    }
+}
+
 #[test]
 fn another_history_is_refused() {
     let make = |salt: &str| {

@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, RealDisk, create_dirs_durably, replace};
 use crate::files::{LogFiles, RESTORE};
 use crate::key::Signer;
+use crate::known::Known;
 use crate::log_id::LogId;
 use crate::merkle::{Hash, empty_root};
 use crate::refusal::{APART, Refusal};
@@ -189,6 +190,8 @@ pub struct Log {
     found: Mutex<HashMap<LogId, FoundLog>>,
     /// No batch was ever written.
     fresh: bool,
+    /// How many entries the logs had, as far as that was noted before this start.
+    known: Known,
     config: Config,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -230,6 +233,7 @@ impl Log {
         let made = create_dirs_durably(&*disk, &config.data, &dir).and_then(|()| disk.sync_dir(&config.data));
         made.map_err(|error| Refusal::io(&dir, error))?;
         let segments = Segments { disk, dir, len: limits.segment_len };
+        let known = Known::load(&*segments.disk, &config.data)?;
         let found = recover(&segments)?;
         let spare = keep_one_spare(&segments, &found.spares)?;
         let recovered = Recovered::of(&found);
@@ -253,7 +257,7 @@ impl Log {
         };
         let board = Arc::new(Board::new(next_batch, first_segment, logs.keys().cloned().collect()));
         let cursor = Cursor { segment: first_segment, offset: 0, batch: None };
-        let tiler = Tiler::new(segments.clone(), Arc::clone(&board), cursor, &config);
+        let tiler = Tiler::new(segments.clone(), Arc::clone(&board), cursor, known.clone(), &config);
         let shared = Arc::new(Shared {
             segments,
             sequencer: Mutex::new(sequencer),
@@ -265,7 +269,7 @@ impl Log {
         let (fresh, dir) = (next_batch == 0, shared.segments.dir.clone());
         let threads = threads::start(&shared, previous, tiler).map_err(|error| Refusal::io(&dir, error))?;
         let (found, threads) = (Mutex::new(logs), Mutex::new(threads));
-        Ok((Self { shared, found, fresh, config, threads }, recovered))
+        Ok((Self { shared, found, fresh, known, config, threads }, recovered))
     }
 
     /// Opens or makes the log of one name: checks its directory against its checkpoint and the write-ahead file,
@@ -296,6 +300,14 @@ impl Log {
         bundle::load(&files, &edge)?;
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let next_index = self.join(&files, size, found)?;
+        let known = self.known.of(id);
+        if next_index < known {
+            let problem = format!(
+                "the log has {next_index} entries, yet `{}` knows of {known}",
+                self.known.path().display()
+            );
+            return Err(Refusal::new(&files.checkpoint_path(), problem, APART));
+        }
         let openings = Openings::new(Arc::clone(disk), &openings);
         self.shared.board.adopt(Tree::new(&self.config.data, id.clone(), files, openings, signer, edge));
         self.shared.sequencer().admit(id, next_index);

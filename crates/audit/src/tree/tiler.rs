@@ -7,6 +7,7 @@
 use super::board::{Board, Oldest, Progress, Turn, Work};
 use super::grow::Tree;
 use crate::disk::{Access, Disk, File, read_full};
+use crate::known::Known;
 use crate::log::Config;
 use crate::log_id::LogId;
 use crate::refusal::Refusal;
@@ -66,6 +67,7 @@ pub(crate) struct Tiler {
     intents: HashMap<[u8; 16], Intent>,
     /// The oldest segment not given back.
     first_segment: u64,
+    known: Known,
     broken: Option<Arc<str>>,
     retried: Instant,
     /// What failed was tried again since so many asked for it.
@@ -75,7 +77,13 @@ pub(crate) struct Tiler {
 }
 
 impl Tiler {
-    pub(crate) fn new(segments: Segments, board: Arc<Board>, cursor: Cursor, config: &Config) -> Self {
+    pub(crate) fn new(
+        segments: Segments,
+        board: Arc<Board>,
+        cursor: Cursor,
+        known: Known,
+        config: &Config,
+    ) -> Self {
         Self {
             reader: Reader::new(segments),
             board,
@@ -85,6 +93,7 @@ impl Tiler {
             catching_up: HashSet::new(),
             intents: HashMap::new(),
             first_segment: cursor.segment,
+            known,
             broken: None,
             retried: Instant::now(),
             answered: 0,
@@ -307,6 +316,7 @@ impl Tiler {
     }
 
     /// Gives back the segments before all that is still needed: by the cursor, a log behind, an open intent.
+    /// Before, it is noted how long the logs are then: nothing else would tell any more.
     fn give_back(&mut self, free: impl Fn(u64)) {
         let late = self.lags.values().map(|lag| lag.from.segment);
         let needed = self
@@ -315,6 +325,15 @@ impl Tiler {
             .map(|intent| intent.segment)
             .chain(late)
             .fold(self.cursor.segment, u64::min);
+        if self.first_segment < needed {
+            let sizes = self.trees.iter().map(|(id, tree)| (id, tree.size));
+            if let Err(refusal) = self.known.raise(&*self.reader.segments.disk, sizes) {
+                let refusal = refusal.tried_again();
+                tracing::warn!(%refusal, "no audit segment is given back");
+                self.report();
+                return;
+            }
+        }
         let unneeded = self.first_segment..needed;
         self.first_segment = self.first_segment.max(needed);
         // Said before it is done: whoever reads the file meanwhile looks here when a segment is gone.
