@@ -9,6 +9,7 @@ pub mod cosignature;
 pub mod disk;
 mod files;
 pub mod key;
+mod known;
 pub mod log;
 mod log_id;
 pub mod merkle;
@@ -31,8 +32,8 @@ pub mod witness;
 
 pub use age::Age;
 pub use log::{
-    AppendError, Config, Continuity, FlushError, Health, Log, Priority, Pruner, Recovered, Registered,
-    WalHealth,
+    AppendError, Config, Continuity, FlushError, Health, Log, OldestIntent, Priority, Pruner, Recovered,
+    Registered, WalHealth,
 };
 pub use log_id::{LogId, LogIdError};
 pub use refusal::Refusal;

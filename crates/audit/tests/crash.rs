@@ -10,10 +10,11 @@ use holdfast_audit::disk::{Access, Disk as _, sim::SimDisk};
 use holdfast_audit::merkle::verify_consistency;
 use holdfast_audit::reader::LogReader;
 use holdfast_audit::verify::{Trusted, verify_on};
-use holdfast_audit::{AppendError, Log, Mark, Position, Priority, Recovered};
+use holdfast_audit::{AppendError, Config, Log, Mark, Position, Priority, Recovered};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const NAMES: [&str; 2] = ["a", "bb"];
 
@@ -119,6 +120,31 @@ proptest! {
         }
     }
 
+    /// Processes that are killed leave what they had not synced in the page cache, and the next ones build on it until the power goes.
+    #[test]
+    fn what_killed_processes_left_unsynced_is_made_durable_before_anything_relies_on_it(
+        lives in prop::collection::vec((0..1200_u64, any::<bool>(), 1..40_u64), 1..6),
+        seed: u64,
+    ) {
+        let mut disk = SimDisk::new();
+        let (mut promised, mut published) = (Vec::new(), Vec::new());
+        for (operations, ends_in_order, burst) in lives {
+            if !ends_in_order {
+                disk.cut_power_after(operations);
+            }
+            if let Ok((log, _)) = open_with(&disk, &NAMES) {
+                let (more, seen) = work(&disk, &log, 100 * burst, burst);
+                promised.extend(more);
+                published.extend(seen);
+            }
+            disk = disk.after_kill();
+        }
+        let disk = disk.after_power_loss(seed);
+        let (log, found) = open_with(&disk, &NAMES).unwrap();
+        log.close().unwrap();
+        check(&disk, &promised, &published, &found);
+    }
+
     /// The power goes while recovery itself writes.
     #[test]
     fn recovery_can_be_cut_short_too(first in 50..1500_u64, second in 0..40_u64, seeds: (u64, u64)) {
@@ -157,6 +183,65 @@ proptest! {
             // Padding between batches belongs to none of them.
             Ok((_, recovered)) => prop_assert!(bytes[at] == 0 && recovered.cut_bytes == 0),
         }
+    }
+}
+
+/// Wherever it ended, and whatever the next one does before the power goes.
+#[test]
+fn a_killed_process_leaves_no_name_that_the_next_one_takes_for_durable() {
+    let mut operations = 0;
+    loop {
+        let disk = SimDisk::new();
+        disk.cut_power_after(operations);
+        let (mut promised, published) = match open_with(&disk, &NAMES) {
+            Ok((log, _)) => work(&disk, &log, 6, 2),
+            Err(_) => (Vec::new(), Vec::new()),
+        };
+        let is_over = !disk.is_off();
+        let next = disk.after_kill();
+        let (log, position) = first_promise(&next);
+        promised.push(("a", position));
+        survives(&next, &promised, &published, operations);
+        drop(log);
+        promised.pop();
+        for grows in NAMES {
+            let next = disk.after_kill();
+            let before = promised.len();
+            let (log, _) = open_with(&next, &NAMES).unwrap();
+            // Segments that no tree needs are used again.
+            let first = Path::new(FIRST);
+            while next.files().contains_key(first) || !next.is_durable(Path::new("/wal")) {
+                promised.push((grows, append(&log, grows).wait_blocking().unwrap()));
+            }
+            survives(&next, &promised, &published, operations);
+            promised.truncate(before);
+        }
+        if is_over {
+            break;
+        }
+        operations += 1;
+    }
+}
+
+/// What a process promises first, before any tree grows.
+fn first_promise(disk: &SimDisk) -> (Log, Position) {
+    let slow = Config { publish_interval: Duration::from_secs(3600), ..config(root()) };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), slow).unwrap();
+    for name in NAMES {
+        log.register(&id(name), signer(name)).unwrap();
+    }
+    let position = append(&log, "a").wait_blocking().unwrap();
+    (log, position)
+}
+
+fn survives(disk: &SimDisk, promised: &[(&str, Position)], published: &[Checkpoint], operations: u64) {
+    for seed in 0..6 {
+        let disk = disk.after_power_loss(seed);
+        let opened = open_with(&disk, &NAMES);
+        let (log, found) =
+            opened.unwrap_or_else(|refusal| panic!("after {operations} operations: {refusal}"));
+        log.close().unwrap();
+        check(&disk, promised, published, &found);
     }
 }
 
@@ -313,6 +398,47 @@ fn last_week_s_directory_is_refused_on_either_side() {
     }
     let refusal = open_with(&disk, &["a"]).map(|_| ()).unwrap_err().to_string();
     assert!(refusal.contains("covers 10 entries, yet the write-ahead file begins with"), "{refusal}");
+}
+
+/// Also where the write-ahead file has none of its entries any more, nobody else's log is shorter, and as much of it is gone as there was.
+#[test]
+fn a_log_that_is_shorter_than_what_was_known_of_it_is_refused() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &NAMES).unwrap();
+    let begun = disk.files();
+    append_many(&log, "a", 10);
+    log.flush_trees().unwrap();
+    let older = disk.files();
+    append_many(&log, "a", 10);
+    log.flush_trees().unwrap();
+    let first = Path::new(FIRST);
+    until("the segment is given back", || {
+        appended(&log, "bb", 50);
+        !disk.files().contains_key(first)
+    });
+    log.close().unwrap();
+    open_with(&disk.after_power_loss(1), &NAMES).unwrap();
+    for (files, size) in [(&begun, 0), (&older, 10)] {
+        let disk = disk.after_power_loss(1);
+        for path in disk.files().into_keys().filter(|path| path.starts_with("/audit/a")) {
+            disk.remove_file(&path).unwrap();
+        }
+        if size == 0 {
+            for dir in ["tile/0/000.p", "tile/entries/000.p", "tile/0", "tile/entries", "tile"] {
+                disk.remove_dir(&Path::new("/audit/a").join(dir)).unwrap();
+            }
+        }
+        for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with("/audit/a")) {
+            write(&disk, path, bytes);
+        }
+        let (log, found) = open(&disk).unwrap();
+        assert_eq!(found.logs, [id("bb")]);
+        let refusal = log.reopen(&id("a"), signer("a")).unwrap_err().to_string();
+        assert!(
+            refusal.contains(&format!("the log has {size} entries, yet `/log.known` knows of 20")),
+            "{refusal}"
+        );
+    }
 }
 
 #[test]

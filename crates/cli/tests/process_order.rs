@@ -1,4 +1,4 @@
-//! What the kernel sees: no answer leaves before its record has been synced.
+//! What the kernel sees: no answer leaves before its record has been synced, and no checkpoint lies in a mirror before what it covers.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,7 @@
 
 mod common;
 
-use common::dev::token;
+use common::dev::{self, Dev, token};
 use common::{HOLDFAST, Server, bare, text};
 use std::collections::HashMap;
 use std::path::Path;
@@ -152,4 +152,88 @@ fn no_answer_leaves_before_its_record_is_synced() {
         }
     }
     assert!(requests > REQUESTS, "{requests} recorded answers seen: {seen:?}");
+}
+
+/// The mirror's files that were named and the paths that were synced, in their order. One thread does all of it.
+fn changes(trace: &str) -> Vec<(bool, String)> {
+    let done = trace.lines().filter_map(|line| line.split_once(' ')).map(|(_, call)| call.trim_start());
+    let change = |call: &str| {
+        assert!(!call.contains("unfinished"), "{call}");
+        let (name, rest) = call.split_once('(')?;
+        assert!(rest.ends_with("= 0"), "{call}");
+        match name {
+            "fsync" | "fdatasync" => Some((false, rest.split_once('<')?.1.split_once('>')?.0.to_owned())),
+            _ => Some((true, rest.rsplit_once(".part\", ")?.1.split('"').nth(1)?.to_owned())),
+        }
+    };
+    done.filter_map(change).collect()
+}
+
+#[test]
+fn a_mirrors_checkpoint_has_its_name_when_all_that_it_covers_is_durable_and_what_was_cut_short_is_fetched_again()
+ {
+    if !common::tool("strace") {
+        return;
+    }
+    let dev = Dev::start();
+    let tenant = dev::tenant(&dev.data(), &dev.server.url);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..300 {
+            tenant.read().await.unwrap();
+        }
+    });
+    let (trace, mirror) = (dev.path("trace"), dev.path("new/mirror"));
+    let plain = dev.command(&["audit", "mirror", &text(&mirror)]);
+    let mut traced = Command::new("strace");
+    traced.args([
+        "-f",
+        "-y",
+        "-s",
+        "999",
+        "-e",
+        "trace=fsync,fdatasync,rename,renameat,renameat2",
+        "-o",
+        &text(&trace),
+    ]);
+    traced.arg(plain.get_program()).args(plain.get_args());
+    traced
+        .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(dev.dir.path());
+    let mirrored = traced.output().unwrap();
+    assert!(mirrored.status.success(), "{mirrored:?}");
+    let seen = changes(&std::fs::read_to_string(&trace).unwrap());
+    let synced = |what: &str, seen: &[(bool, String)]| seen.contains(&(false, what.to_owned()));
+    let checkpoint = text(&mirror.join("checkpoint"));
+    let last = seen.iter().position(|change| *change == (true, checkpoint.clone())).unwrap();
+    let names: Vec<_> = seen.iter().filter(|(named, _)| *named).map(|(_, name)| name.clone()).collect();
+    for name in ["log.vkey", "tile/0/000", "tile/entries/000", "tile/1/000.p/1"] {
+        assert!(names.contains(&text(&mirror.join(name))), "{name}: {names:?}");
+    }
+    for (at, (_, name)) in seen.iter().enumerate().filter(|(_, (named, _))| *named) {
+        assert!(
+            synced(&format!("{name}.part"), &seen[..at]),
+            "`{name}` was named before it was durable: {seen:?}"
+        );
+        let until = if *name == checkpoint { seen.len() } else { last };
+        for dir in
+            Path::new(name).ancestors().skip(1).take_while(|dir| *dir != dev.dir.path().parent().unwrap())
+        {
+            // Those above the mirror once.
+            let from = if dir.starts_with(&mirror) { at } else { 0 };
+            assert!(
+                synced(&text(dir), &seen[from..until.max(from)]),
+                "`{}` was not synced: {seen:?}",
+                dir.display()
+            );
+        }
+    }
+    // What a power cut has left of files whose names it has kept.
+    for (name, left) in [("tile/0/000", 100), ("tile/entries/000", 0)] {
+        let file = std::fs::OpenOptions::new().write(true).open(mirror.join(name)).unwrap();
+        file.set_len(left).unwrap();
+    }
+    dev.ok(&["audit", "mirror", &text(&mirror)]);
+    let vkey = text(&dev.data().join("audit/dev/log.vkey"));
+    dev.ok(&["audit", "verify", &text(&mirror), "--vkey", &vkey]);
 }

@@ -20,6 +20,7 @@
 //! DIR/sinks/SINK/     how far each sink has come
 //! DIR/tls/            the server's certificate and key
 //! DIR/credentials/    what `init` issued, to be handed out and removed
+//! DIR/log.known       how many entries each log had when the write-ahead file last let go of some
 //! DIR/growth          what was measured of its size
 //! DIR/dev.env         in a dev directory: how to reach it
 //! ```

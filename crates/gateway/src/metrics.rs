@@ -152,6 +152,9 @@ pub struct Metrics {
     certificate_expiry: Gauge,
     log_entries: Gauge,
     log_entries_published: Gauge,
+    open_intents: Gauge,
+    oldest_intent: Gauge,
+    held_segments: Gauge,
     sinks: SinkMetrics,
     issuers: IssuerMetrics,
     pub(crate) pool: PoolMetrics,
@@ -172,7 +175,8 @@ impl Metrics {
         let request = Latencies::default();
         let [connections, in_flight, ready, pending_stops, clock_held, certificate_expiry]: [Gauge; 6] =
             Default::default();
-        let [log_entries, log_entries_published]: [Gauge; 2] = Default::default();
+        let [log_entries, log_entries_published, open_intents, oldest_intent, held_segments]: [Gauge; 5] =
+            Default::default();
         let sinks = SinkMetrics::default();
         let issuers = IssuerMetrics::default();
         registry.register("requests", "Requests by route and outcome", requests.clone());
@@ -231,6 +235,18 @@ impl Metrics {
             "Those of them that stand under a checkpoint",
             log_entries_published.clone(),
         );
+        registry.register("open_commands", "Commands that have begun and not ended", open_intents.clone());
+        registry.register_with_unit(
+            "oldest_open_command_age",
+            "Since when the oldest of them has been under way",
+            Unit::Seconds,
+            oldest_intent.clone(),
+        );
+        registry.register(
+            "open_command_segments",
+            "Segments of the write-ahead file that cannot be used again before it ends",
+            held_segments.clone(),
+        );
         registry.register("issuer_keys", "Keys of the issuer that are believed", issuers.keys.clone());
         registry.register(
             "issuer_keys_age_seconds",
@@ -288,6 +304,9 @@ impl Metrics {
             certificate_expiry,
             log_entries,
             log_entries_published,
+            open_intents,
+            oldest_intent,
+            held_segments,
             sinks,
             issuers,
             pool,
@@ -354,6 +373,11 @@ impl Metrics {
     pub fn set_log(&self, health: &holdfast_audit::Health) {
         self.log_entries.set(gauge(health.appended_entries));
         self.log_entries_published.set(gauge(health.published_entries));
+        self.open_intents.set(gauge(health.open_intents as u64));
+        let (age, segments) =
+            health.oldest_intent.map_or((0, 0), |oldest| (oldest.age.as_secs(), oldest.segments));
+        self.oldest_intent.set(gauge(age));
+        self.held_segments.set(gauge(segments));
     }
 
     /// Sets what is read of the sinks when somebody looks.
@@ -436,7 +460,18 @@ mod tests {
         metrics.ended("encrypt", Some(ErrorKind::Denied), 20_000_000);
         metrics.set_live(true, 0, true, Some(1_800_000_000));
         metrics.set_reload(true);
-        let log = holdfast_audit::Health { appended_entries: 7, published_entries: 6, ..Default::default() };
+        let oldest = holdfast_audit::OldestIntent {
+            op: [1; 16],
+            age: std::time::Duration::from_secs(70),
+            segments: 5,
+        };
+        let log = holdfast_audit::Health {
+            appended_entries: 7,
+            published_entries: 6,
+            open_intents: 2,
+            oldest_intent: Some(oldest),
+            ..Default::default()
+        };
         metrics.set_log(&log);
         let health = sink::Health {
             published: 6,
@@ -472,6 +507,9 @@ mod tests {
             r#"holdfast_rotations_total{result="failed"} 0"#,
             "holdfast_log_entries 7",
             "holdfast_log_entries_published 6",
+            "\nholdfast_open_commands 2\n",
+            "\nholdfast_oldest_open_command_age_seconds 70\n",
+            "\nholdfast_open_command_segments 5\n",
             r#"holdfast_sink_entries{sink="siem"} 4"#,
             r#"holdfast_sink_lag_entries{sink="siem"} 2"#,
             r#"holdfast_sink_behind_seconds{sink="siem"} 9"#,

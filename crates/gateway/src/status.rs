@@ -8,13 +8,20 @@ use crate::root::Law;
 use crate::serve::Gateway;
 use crate::shares::Roster;
 use crate::tls::TlsState;
-use holdfast_core::Timestamp;
+use holdfast_audit::OldestIntent;
 use holdfast_core::port::{AuditLog as _, Health, KeyStore as _, State as _, World as _};
+use holdfast_core::{OperationId, Timestamp};
 use holdfast_keystore::pkcs11::{Condition, Report};
 use holdfast_wire::native::message::{Part, Status};
+use std::time::Duration;
 
 /// Days before the server's certificate expires from which on the status says so.
 const EXPIRY_NOTICE_DAYS: u64 = 30;
+
+/// A command that takes so long is told of.
+const LONG: Duration = Duration::from_secs(60);
+/// Segments that one command may keep before there is a notice: 256 MiB.
+const HELD_SEGMENTS: u64 = 4;
 
 /// Whether key store, state and log can all work now.
 pub fn is_ready(law: &Law) -> bool {
@@ -32,6 +39,30 @@ fn part(name: &str, health: Health, about: Option<String>) -> Part {
     Part { name: name.to_owned(), ready, detail }
 }
 
+/// How the log does, in words.
+fn log_line(health: &holdfast_audit::Health) -> String {
+    let durable = format!("{} batches durable", health.durable_batches);
+    match health.oldest_intent {
+        Some(oldest) if oldest.age >= LONG => {
+            let (open, age) = (health.open_intents, oldest.age.as_secs());
+            format!("{durable}; {open} commands under way, the oldest for {age} s")
+        }
+        Some(_) | None => durable,
+    }
+}
+
+/// What to say of a command that does not end, once it keeps much of the write-ahead file.
+fn held_segments(health: &holdfast_audit::Health) -> Option<String> {
+    let OldestIntent { op, age, segments } =
+        health.oldest_intent.filter(|oldest| oldest.segments > HELD_SEGMENTS)?;
+    Some(format!(
+        "the command {} has been under way for {} s and keeps {segments} segments of the write-ahead file from being used again; the disk \
+         fills up if it does not end: see `docs/operate/disk-full.md`",
+        OperationId::from_bytes(op),
+        age.as_secs(),
+    ))
+}
+
 /// Gathers what an operator sees of the gateway.
 pub(crate) fn gather(gateway: &Gateway) -> Status {
     let Gateway { law, directory, identity, tls, sinks, outside, .. } = gateway;
@@ -45,7 +76,7 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
     let mut parts = vec![
         part("key-store", engines.keys.health(), Some(custody)),
         part("state", state_health(gateway), Some(format!("{} commits", state.sequence))),
-        part("log", engines.log.health(), Some(format!("{} batches durable", log.durable_batches))),
+        part("log", engines.log.health(), Some(log_line(&log))),
         part(
             "gateway",
             Health::Ready,
@@ -82,6 +113,7 @@ pub(crate) fn gather(gateway: &Gateway) -> Status {
     }
     notices.extend(outside.notices(now));
     notices.extend(forecast.notices());
+    notices.extend(held_segments(&log));
     notices.extend(gateway.scrub.shown().iter().map(|damage| format!("damage was found: {damage}")));
     Status { version: crate::BUILD.to_owned(), ready, parts, notices }
 }
@@ -221,4 +253,29 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
 
 fn in_days(now: Timestamp, days: u64) -> u64 {
     now.plus_seconds(days.saturating_mul(86_400)).seconds()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_does_not_end_is_told_of_when_it_takes_long_and_when_it_keeps_much() {
+        let health = |age, segments| holdfast_audit::Health {
+            durable_batches: 9,
+            open_intents: 2,
+            oldest_intent: Some(OldestIntent { op: [1; 16], age: Duration::from_secs(age), segments }),
+            ..Default::default()
+        };
+        assert_eq!(log_line(&holdfast_audit::Health::default()), "0 batches durable");
+        assert_eq!(log_line(&health(59, 4)), "9 batches durable");
+        assert_eq!(log_line(&health(60, 4)), "9 batches durable; 2 commands under way, the oldest for 60 s");
+        assert_eq!(
+            (held_segments(&holdfast_audit::Health::default()), held_segments(&health(60, 4))),
+            (None, None)
+        );
+        let notice = held_segments(&health(61, 5)).unwrap();
+        let operation = OperationId::from_bytes([1; 16]).to_string();
+        assert!(notice.contains(&operation) && notice.contains("for 61 s and keeps 5 segments"), "{notice}");
+    }
 }

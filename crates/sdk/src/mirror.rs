@@ -1,14 +1,18 @@
 //! A tenant's log on this machine: its checkpoint, tiles and entry bundles as C2SP tlog-tiles lays them out, ready for any verifier.
 //!
-//! Nothing is believed here: whether the files are true is the verifier's to find out. What is kept is that a mirror only ever grows.
+//! Nothing is believed here: whether the files are true is the verifier's to find out. What is kept is that a mirror only ever grows, and that what its checkpoint
+//! covers is on the disk before it.
+
+mod folder;
 
 use crate::error::{Cause, Error};
 use crate::tenant::Tenant;
 use crate::tiles::{self, File};
+use folder::Folder;
 use holdfast_core::ErrorKind;
 use holdfast_core::query::AuditPath;
 use holdfast_wire::native::client as native;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How often the checkpoint is read anew when the log grows faster than it is read.
 const PATIENCE: u32 = 5;
@@ -50,7 +54,8 @@ impl Tenant {
         self.client().fetch(native::audit_file(self.id(), &path)).await
     }
 
-    /// Brings a directory up to the log's newest checkpoint, fetching only what is missing. The checkpoint is written last.
+    /// Brings a directory up to the log's newest checkpoint, fetching only what is missing, or cannot be what it should be by its length. The checkpoint
+    /// is written when all else is durable, and is durable itself when this is done.
     ///
     /// # Errors
     /// Any [`Error`]; `Integrity` when the directory holds another log, or more entries than the gateway now admits.
@@ -59,30 +64,35 @@ impl Tenant {
         dir: &Path,
         mut progress: impl FnMut(Progress),
     ) -> Result<Mirrored, Error> {
-        let earlier = read_if_there(&dir.join("checkpoint")).await?;
-        self.pin_key(dir).await?;
+        let mut folder = Folder::open(dir).await?;
+        let earlier = folder.read("checkpoint").await?;
+        self.pin_key(&mut folder).await?;
         let (mut fetched, mut pruned) = (0, None::<Vec<u8>>);
         for _ in 0..PATIENCE {
             // Before the checkpoint, which then covers at least as much.
-            let cosigned = self.cosigned(dir).await?;
+            let cosigned = self.cosigned(dir, &folder).await?;
             let checkpoint = self.log_file("checkpoint").await?;
             let (origin, size) = head(&checkpoint)?;
             if let Some(earlier) = &earlier {
                 continues(dir, head(earlier)?, (&origin, size))?;
             }
             let first = pruned.as_deref().map_or(Ok(0), first_kept)?;
-            if !self.fetch_files(dir, (first, size), &mut fetched, &mut progress).await? {
+            if !self.fetch_files(&mut folder, (first, size), &mut fetched, &mut progress).await? {
                 // The log has grown, or pruned. Asked before the checkpoint, which then covers the record of it.
                 pruned = self.pruned().await?.or(pruned);
                 continue;
             }
-            if let Some(cosigned) = cosigned {
-                write(&dir.join("checkpoint.cosigned"), &cosigned).await?;
-            }
             if let Some(pruned) = pruned {
-                write(&dir.join("pruned"), &pruned).await?;
+                folder.write("pruned", pruned).await?;
             }
-            write(&dir.join("checkpoint"), &checkpoint).await?;
+            folder.settle().await?;
+            folder.write("checkpoint", checkpoint).await?;
+            folder.settle().await?;
+            // It covers no more than the checkpoint beside it, at any time.
+            if let Some(cosigned) = cosigned {
+                folder.write("checkpoint.cosigned", cosigned).await?;
+                folder.settle().await?;
+            }
             return Ok(Mirrored { size, first, fetched, earlier });
         }
         Err(Error::new(
@@ -93,14 +103,14 @@ impl Tenant {
     }
 
     /// The newest checkpoint that witnesses cosigned, if there is one; it must continue the one that lies there.
-    async fn cosigned(&self, dir: &Path) -> Result<Option<Vec<u8>>, Error> {
+    async fn cosigned(&self, dir: &Path, folder: &Folder) -> Result<Option<Vec<u8>>, Error> {
         let cosigned = match self.log_file("checkpoint.cosigned").await {
             Ok(cosigned) => cosigned,
             Err(error) if error.kind() == Some(ErrorKind::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
         let (origin, size) = head(&cosigned)?;
-        if let Some(earlier) = read_if_there(&dir.join("checkpoint.cosigned")).await? {
+        if let Some(earlier) = folder.read("checkpoint.cosigned").await? {
             continues(dir, head(&earlier)?, (&origin, size))?;
         }
         Ok(Some(cosigned))
@@ -118,7 +128,7 @@ impl Tenant {
     /// Fetches the files of a log of this size that keeps the entries from `first` on; `false` when one of them is there no longer, since the log has grown.
     async fn fetch_files(
         &self,
-        dir: &Path,
+        folder: &mut Folder,
         (first, size): (u64, u64),
         fetched: &mut u64,
         progress: &mut impl FnMut(Progress),
@@ -129,11 +139,11 @@ impl Tenant {
             if file.is_before(first) {
                 continue;
             }
-            if exists(&dir.join(file.full())).await || exists(&dir.join(file.path())).await {
+            if is_there(folder, &file).await {
                 continue;
             }
             let Some((path, bytes)) = self.fetch_file(&file).await? else { return Ok(false) };
-            write(&dir.join(path), &bytes).await?;
+            folder.write(&path, bytes).await?;
             *fetched += 1;
         }
         progress(Progress { done: files, files });
@@ -157,19 +167,28 @@ impl Tenant {
     }
 
     /// The log's key beside it, as it lies at the gateway; a directory with another key is another log's.
-    async fn pin_key(&self, dir: &Path) -> Result<(), Error> {
+    async fn pin_key(&self, folder: &mut Folder) -> Result<(), Error> {
         let key = self.log_file("log.vkey").await?;
-        let path = dir.join("log.vkey");
-        match read_if_there(&path).await? {
-            None => write(&path, &key).await,
+        match folder.read("log.vkey").await? {
+            None => folder.write("log.vkey", key).await,
             Some(known) if known == key => Ok(()),
             Some(_) => Err(Error::new(
                 Cause::Integrity,
-                format!("`{}` is not the key of this log any more", path.display()),
+                format!("`{}` is not the key of this log any more", folder.path("log.vkey").display()),
                 "keep the directory as evidence, and mirror into another",
             )),
         }
     }
+}
+
+/// Whether a file lies there, as it was at that size or in full, and may be what it should be. One that was cut short is fetched again.
+async fn is_there(folder: &mut Folder, file: &File) -> bool {
+    let full = folder.length(&file.full()).await;
+    if full.is_some_and(|length| file.may_be_full(length)) {
+        return true;
+    }
+    let partial = folder.length(&file.path()).await;
+    partial.is_some_and(|length| file.may_be(length))
 }
 
 /// Origin and size of a checkpoint; its signature is the verifier's matter.
@@ -210,35 +229,6 @@ fn continues(dir: &Path, earlier: (String, u64), now: (&str, u64)) -> Result<(),
         ));
     }
     Ok(())
-}
-
-async fn exists(path: &Path) -> bool {
-    tokio::fs::try_exists(path).await.unwrap_or(false)
-}
-
-fn local(what: &str, path: &Path, error: std::io::Error) -> Error {
-    let remedy = "check the directory's permissions and the free space";
-    Error::new(Cause::Local, format!("cannot {what} `{}`", path.display()), remedy).because(error)
-}
-
-async fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    match tokio::fs::read(path).await {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(local("read", path, error)),
-    }
-}
-
-/// Writes a file under a temporary name first, so that an interrupted mirror holds only whole files.
-async fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let failed = |error| local("write", path, error);
-    let parent = path.parent().map(Path::to_path_buf).unwrap_or_else(|| PathBuf::from("."));
-    tokio::fs::create_dir_all(parent).await.map_err(failed)?;
-    let mut name = path.file_name().map(std::ffi::OsStr::to_os_string).unwrap_or_default();
-    name.push(".part");
-    let temporary = path.with_file_name(name);
-    tokio::fs::write(&temporary, bytes).await.map_err(failed)?;
-    tokio::fs::rename(&temporary, path).await.map_err(failed)
 }
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 
 /// Hashes in a full tile, entries in a full bundle.
 const WIDTH: u64 = 256;
+/// Bytes of a hash.
+const HASH: u64 = 32;
+/// Bytes of an entry's length, which stands before it.
+const LENGTH: u64 = 2;
 
 /// One file of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,23 @@ impl File {
     /// Whether all that it holds are entries before this one.
     pub(crate) fn is_before(&self, first: u64) -> bool {
         self.end.is_some_and(|end| end <= first)
+    }
+
+    /// Whether it may have so many bytes at that size.
+    pub(crate) fn may_be(&self, bytes: u64) -> bool {
+        self.has(self.width, bytes)
+    }
+
+    /// Whether it may have so many bytes in full.
+    pub(crate) fn may_be_full(&self, bytes: u64) -> bool {
+        self.has(WIDTH, bytes)
+    }
+
+    fn has(&self, width: u64, bytes: u64) -> bool {
+        match self.end {
+            Some(_) => bytes >= width * LENGTH,
+            None => bytes == width * HASH,
+        }
     }
 
     /// Whether it will never grow.
@@ -82,6 +103,19 @@ mod tests {
             assert!(many.iter().any(|path| path == expected), "{expected}");
         }
         assert_eq!(number_path(1_234_067), "x001/x234/067");
+    }
+
+    #[test]
+    fn what_was_cut_short_is_not_taken_for_the_file() {
+        let files: Vec<_> = files(300).collect();
+        let of = |path: &str| files.iter().find(|file| file.path() == path).unwrap();
+        let (full, partial) = (of("tile/0/000"), of("tile/0/001.p/44"));
+        assert_eq!([0, 8191, 8192, 8193].map(|bytes| full.may_be(bytes)), [false, false, true, false]);
+        assert_eq!([0, 44 * 32, 8192].map(|bytes| partial.may_be(bytes)), [false, true, false]);
+        assert_eq!([0, 44 * 32, 8192].map(|bytes| partial.may_be_full(bytes)), [false, false, true]);
+        let (full, partial) = (of("tile/entries/000"), of("tile/entries/001.p/44"));
+        assert_eq!([0, 511, 512, 90_000].map(|bytes| full.may_be(bytes)), [false, false, true, true]);
+        assert_eq!([0, 87, 88].map(|bytes| partial.may_be(bytes)), [false, false, true]);
     }
 
     #[test]

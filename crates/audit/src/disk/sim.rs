@@ -29,7 +29,7 @@ enum Change {
     Rename(PathBuf, PathBuf),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
@@ -49,6 +49,7 @@ struct State {
     /// Writes and syncs so far.
     operations: u64,
     syncs: u64,
+    dir_syncs: u64,
     power_off_at: Option<u64>,
     /// What is to fail, and below which path.
     faults: Vec<(Fault, PathBuf)>,
@@ -197,6 +198,7 @@ impl SimDisk {
             capacity,
             operations: 0,
             syncs: 0,
+            dir_syncs: 0,
             power_off_at: None,
             faults: Vec::new(),
             failed: 0,
@@ -228,6 +230,20 @@ impl SimDisk {
         Self::with(reachable, files, state.capacity)
     }
 
+    /// What is found when the process has been killed and the machine has not lost power: everything that was written and named, synced
+    /// or not.
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
+        let state = self.lock();
+        let State { now, durable, changes, files, capacity, .. } = &*state;
+        let (durable, changes) = (durable.clone(), changes.clone());
+        let after = Self::with(now.clone(), files.clone(), *capacity);
+        let mut state = after.lock();
+        (state.durable, state.changes) = (durable, changes);
+        drop(state);
+        after
+    }
+
     /// Lets this many more operations (writes, syncs, name changes) happen, then none.
     pub fn cut_power_after(&self, operations: u64) {
         let mut state = self.lock();
@@ -251,6 +267,12 @@ impl SimDisk {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.lock().syncs
+    }
+
+    /// The number of directories' syncs so far.
+    #[must_use]
+    pub fn dir_syncs(&self) -> u64 {
+        self.lock().dir_syncs
     }
 
     /// Whether nothing that changed in a directory can be lost any more.
@@ -397,6 +419,7 @@ impl Disk for SimDisk {
         let mut state = self.lock();
         state.tick()?;
         state.trip(Fault::SyncDir, path)?;
+        state.dir_syncs += 1;
         for change in state.changes.remove(path).unwrap_or_default() {
             apply(&mut state.durable, &change);
         }

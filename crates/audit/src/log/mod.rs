@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, RealDisk, create_dirs_durably, replace};
 use crate::files::{LogFiles, RESTORE};
 use crate::key::Signer;
+use crate::known::Known;
 use crate::log_id::LogId;
 use crate::merkle::{Hash, empty_root};
 use crate::refusal::{APART, Refusal};
@@ -139,6 +140,17 @@ pub enum WalHealth {
     Failed(NotDurable),
 }
 
+/// An intent that has waited for its outcome longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldestIntent {
+    /// The operation's id.
+    pub op: [u8; 16],
+    /// How long ago it was read back: after a restart, since then.
+    pub age: Duration,
+    /// Segments that cannot be used again because of it.
+    pub segments: u64,
+}
+
 /// How the log does.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -156,6 +168,8 @@ pub struct Health {
     pub published_batches: u64,
     /// Intents without an outcome among those; they hold their segments.
     pub open_intents: usize,
+    /// The oldest of them.
+    pub oldest_intent: Option<OldestIntent>,
     /// Segments in use, the spare one not counted.
     pub segments: u64,
     /// Entries that were given an index, of all logs together, since they began.
@@ -176,6 +190,8 @@ pub struct Log {
     found: Mutex<HashMap<LogId, FoundLog>>,
     /// No batch was ever written.
     fresh: bool,
+    /// How many entries the logs had, as far as that was noted before this start.
+    known: Known,
     config: Config,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -213,8 +229,11 @@ impl Log {
     pub fn open_on(disk: Arc<dyn Disk>, config: Config) -> Result<(Self, Recovered), Refusal> {
         let limits = Limits::new(&config)?;
         let dir = config.data.join("wal");
-        create_dirs_durably(&*disk, &config.data, &dir).map_err(|error| Refusal::io(&dir, error))?;
+        // A process that was ended may have made it and not synced it.
+        let made = create_dirs_durably(&*disk, &config.data, &dir).and_then(|()| disk.sync_dir(&config.data));
+        made.map_err(|error| Refusal::io(&dir, error))?;
         let segments = Segments { disk, dir, len: limits.segment_len };
+        let known = Known::load(&*segments.disk, &config.data)?;
         let found = recover(&segments)?;
         let spare = keep_one_spare(&segments, &found.spares)?;
         let recovered = Recovered::of(&found);
@@ -238,7 +257,7 @@ impl Log {
         };
         let board = Arc::new(Board::new(next_batch, first_segment, logs.keys().cloned().collect()));
         let cursor = Cursor { segment: first_segment, offset: 0, batch: None };
-        let tiler = Tiler::new(segments.clone(), Arc::clone(&board), cursor, &config);
+        let tiler = Tiler::new(segments.clone(), Arc::clone(&board), cursor, known.clone(), &config);
         let shared = Arc::new(Shared {
             segments,
             sequencer: Mutex::new(sequencer),
@@ -250,7 +269,7 @@ impl Log {
         let (fresh, dir) = (next_batch == 0, shared.segments.dir.clone());
         let threads = threads::start(&shared, previous, tiler).map_err(|error| Refusal::io(&dir, error))?;
         let (found, threads) = (Mutex::new(logs), Mutex::new(threads));
-        Ok((Self { shared, found, fresh, config, threads }, recovered))
+        Ok((Self { shared, found, fresh, known, config, threads }, recovered))
     }
 
     /// Opens or makes the log of one name: checks its directory against its checkpoint and the write-ahead file,
@@ -281,8 +300,16 @@ impl Log {
         bundle::load(&files, &edge)?;
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let next_index = self.join(&files, size, found)?;
+        let known = self.known.of(id);
+        if next_index < known {
+            let problem = format!(
+                "the log has {next_index} entries, yet `{}` knows of {known}",
+                self.known.path().display()
+            );
+            return Err(Refusal::new(&files.checkpoint_path(), problem, APART));
+        }
         let openings = Openings::new(Arc::clone(disk), &openings);
-        self.shared.board.adopt(Tree::new(id.clone(), files, openings, signer, edge));
+        self.shared.board.adopt(Tree::new(&self.config.data, id.clone(), files, openings, signer, edge));
         self.shared.sequencer().admit(id, next_index);
         Ok(Registered { size, root, next_index })
     }

@@ -2,12 +2,12 @@
 
 use super::grow::Tree;
 use crate::key::{Signer, VerifierKey};
-use crate::log::Health;
+use crate::log::{Health, OldestIntent};
 use crate::log_id::LogId;
 use crate::wal::NotDurable;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The board. All its waiting is for an event, or until a time given by the configuration.
 pub(crate) struct Board {
@@ -57,6 +57,7 @@ pub(crate) struct Progress {
     /// Batches below this number were read, and but for the stalled logs' they stand under checkpoints.
     pub(crate) tiled: u64,
     pub(crate) open_intents: usize,
+    pub(crate) oldest_intent: Option<Oldest>,
     /// The oldest segment in use.
     pub(crate) first_segment: u64,
     /// Why the write-ahead file can't be read back.
@@ -65,6 +66,16 @@ pub(crate) struct Progress {
     pub(crate) stalled: HashMap<LogId, Arc<str>>,
     /// What failed was tried again since so many asked for it.
     pub(crate) answered: u64,
+}
+
+/// The oldest intent without an outcome.
+#[derive(Clone, Copy)]
+pub(crate) struct Oldest {
+    pub(crate) op: [u8; 16],
+    /// When it was read.
+    pub(crate) since: Instant,
+    /// Segments that were read since and would be given back without it.
+    pub(crate) segments: u64,
 }
 
 /// What there is to do.
@@ -194,12 +205,18 @@ impl Board {
 
     pub(crate) fn fill(&self, health: &mut Health) {
         let notices = self.lock();
-        let Progress { tiled, open_intents, first_segment, broken, stalled, answered: _ } = &notices.progress;
+        let Progress { tiled, open_intents, oldest_intent, first_segment, broken, stalled, answered: _ } =
+            &notices.progress;
         health.tree = broken.as_ref().or(stalled.values().next()).map(Arc::clone);
         health.stalled_logs = stalled.len();
         health.durable_batches = notices.durable;
         health.published_batches = *tiled;
         health.open_intents = *open_intents;
+        health.oldest_intent = oldest_intent.map(|Oldest { op, since, segments }| OldestIntent {
+            op,
+            age: since.elapsed(),
+            segments,
+        });
         health.segments = *first_segment;
         health.published_entries = notices.entries;
     }

@@ -2,6 +2,7 @@
 
 use super::bundle;
 use super::edge::Edge;
+use super::names::Names;
 use super::openings::Openings;
 use crate::checkpoint::Checkpoint;
 use crate::disk::{stage, temporary};
@@ -29,6 +30,11 @@ pub(crate) struct Tree {
     /// Kept between rounds while the log is busy.
     pub(crate) edge: Option<Edge>,
     growing: Option<Growing>,
+    names: Names,
+    /// Whether the checkpoint's name is durable; one that was found at the start may have been given just before the process ended.
+    is_confirmed: bool,
+    /// Whether entries were passed over because that checkpoint covers them: they stand where they stood until it is durable.
+    has_passed: bool,
 }
 
 /// What a round has added so far.
@@ -41,7 +47,9 @@ struct Growing {
 }
 
 impl Tree {
+    /// `base` is the data directory, which is durable.
     pub(crate) fn new(
+        base: &Path,
         id: LogId,
         files: LogFiles,
         openings: Openings,
@@ -49,12 +57,29 @@ impl Tree {
         edge: Edge,
     ) -> Self {
         let (size, root) = (edge.size(), edge.root());
-        Self { id, files, openings, signer, size, root, before: size, edge: Some(edge), growing: None }
+        let names = Names::new(base);
+        let (edge, growing) = (Some(edge), None);
+        let (is_confirmed, has_passed) = (false, false);
+        Self {
+            id,
+            files,
+            openings,
+            signer,
+            size,
+            root,
+            before: size,
+            edge,
+            growing,
+            names,
+            is_confirmed,
+            has_passed,
+        }
     }
 
     /// Adds an entry that is durable in the write-ahead file. What the tree holds already is passed over.
     pub(crate) fn push(&mut self, index: u64, opening: &[u8; 32], entry: &[u8]) -> Result<(), Refusal> {
         if index < self.size {
+            self.has_passed = true;
             return Ok(());
         }
         if self.growing.is_none() {
@@ -96,6 +121,7 @@ impl Tree {
     pub(crate) fn abandon(&mut self) {
         self.growing = None;
         self.edge = None;
+        self.names.abandon();
     }
 
     /// First step of publishing: everything that was added lies under temporary names, the checkpoint over it too.
@@ -108,8 +134,11 @@ impl Tree {
         if let Some(tile) = Tile::row_end(Kind::Entries, edge.size()) {
             staged.tile(&self.files, &tile, bundle)?;
         }
-        let wrote = self.openings.stage(self.size, openings, to_sync, &mut staged.renamed);
+        let mut written = Vec::new();
+        let wrote = self.openings.stage(self.size, openings, &mut written, &mut staged.renamed);
         wrote.map_err(|error| Refusal::io(&self.files.dir, error))?;
+        written.iter().for_each(|path| self.names.need(path, &mut staged.renamed));
+        to_sync.append(&mut written);
 
         let origin = self.signer.verifier().name().to_owned();
         let path = self.files.checkpoint_path();
@@ -128,7 +157,9 @@ impl Tree {
         let disk = &*self.files.disk;
         for path in &staged.files {
             disk.rename(&temporary(path), path).map_err(|error| Refusal::io(path, error))?;
-            staged.renamed.extend(path.parent().map(Path::to_path_buf));
+            let dir = path.parent().unwrap_or(path);
+            self.names.need(dir, &mut staged.renamed);
+            staged.renamed.insert(dir.to_path_buf());
         }
         to_sync.append(&mut staged.renamed);
         Ok(())
@@ -143,11 +174,23 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether entries are taken to stand in the tree by a checkpoint whose name may not be durable.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.has_passed && !self.is_confirmed
+    }
+
+    /// The checkpoint's name is durable.
+    pub(crate) fn confirm(&mut self) {
+        self.is_confirmed = true;
+    }
+
     /// Last step, once that name is durable too.
     pub(crate) fn settle(&mut self) {
         if let Some(Growing { edge, .. }) = self.growing.take() {
             let older = std::mem::replace(&mut self.before, self.size);
             (self.size, self.root, self.edge) = (edge.size(), edge.root(), Some(edge));
+            self.names.settle();
+            self.confirm();
             self.tidy(older);
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod board;
 pub(crate) mod bundle;
 mod edge;
 pub(crate) mod grow;
+mod names;
 mod openings;
 pub(crate) mod tiler;
 

@@ -4,9 +4,10 @@
 //!
 //! A log whose tree can't grow holds up its own entries and their segments, no other log's tree.
 
-use super::board::{Board, Progress, Turn, Work};
+use super::board::{Board, Oldest, Progress, Turn, Work};
 use super::grow::Tree;
 use crate::disk::{Access, Disk, File, read_full};
+use crate::known::Known;
 use crate::log::Config;
 use crate::log_id::LogId;
 use crate::refusal::Refusal;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bytes of batches that one round takes at most.
+/// Bytes of batches that one round takes at most, or one piece of what a log is behind.
 const ROUND: u64 = 16 << 20;
 /// A start refuses what cannot be read back.
 const READ_AGAIN: &str =
@@ -46,6 +47,13 @@ struct Lag {
     why: Arc<str>,
 }
 
+/// Where an intent stands, and since when that has been read.
+#[derive(Clone, Copy)]
+struct Intent {
+    segment: u64,
+    since: Instant,
+}
+
 /// The tiler's own.
 pub(crate) struct Tiler {
     reader: Reader,
@@ -53,10 +61,13 @@ pub(crate) struct Tiler {
     cursor: Cursor,
     trees: HashMap<LogId, Tree>,
     lags: HashMap<LogId, Lag>,
-    /// Segments of intents that have no outcome yet.
-    intents: HashMap<[u8; 16], u64>,
+    /// Those of them that are catching up, piece by piece.
+    catching_up: HashSet<LogId>,
+    /// Intents that have no outcome yet.
+    intents: HashMap<[u8; 16], Intent>,
     /// The oldest segment not given back.
     first_segment: u64,
+    known: Known,
     broken: Option<Arc<str>>,
     retried: Instant,
     /// What failed was tried again since so many asked for it.
@@ -66,15 +77,23 @@ pub(crate) struct Tiler {
 }
 
 impl Tiler {
-    pub(crate) fn new(segments: Segments, board: Arc<Board>, cursor: Cursor, config: &Config) -> Self {
+    pub(crate) fn new(
+        segments: Segments,
+        board: Arc<Board>,
+        cursor: Cursor,
+        known: Known,
+        config: &Config,
+    ) -> Self {
         Self {
             reader: Reader::new(segments),
             board,
             cursor,
             trees: HashMap::new(),
             lags: HashMap::new(),
+            catching_up: HashSet::new(),
             intents: HashMap::new(),
             first_segment: cursor.segment,
+            known,
             broken: None,
             retried: Instant::now(),
             answered: 0,
@@ -95,16 +114,25 @@ impl Tiler {
         loop {
             let behind = !self.lags.is_empty();
             let next = self.cursor.batch.unwrap_or(0);
-            let Turn { work, adopted, asked, asks } =
-                self.board.wait(next, gather, behind.then_some(self.retry_interval));
+            let catches_up = !self.catching_up.is_empty();
+            let retry = if catches_up { Duration::ZERO } else { self.retry_interval };
+            let Turn { work, adopted, asked, asks } = self.board.wait(next, gather, behind.then_some(retry));
             self.trees.extend(adopted.into_iter().map(|tree| (tree.id.clone(), tree)));
             let due = asked || matches!(work, Work::Stop) || self.retried.elapsed() >= self.retry_interval;
             if behind && due {
-                self.catch_up();
+                self.catching_up =
+                    self.lags.keys().filter(|id| self.trees.contains_key(*id)).cloned().collect();
                 self.retried = Instant::now();
             }
-            self.answered = asks;
-            gather = self.publish_interval;
+            self.catch_up();
+            while matches!(work, Work::Stop) && !self.catching_up.is_empty() {
+                self.catch_up();
+            }
+            gather = Duration::ZERO;
+            if self.catching_up.is_empty() {
+                self.answered = asks;
+                gather = self.publish_interval;
+            }
             match work {
                 Work::Read(durable) => match self.round(durable) {
                     Ok(()) => {
@@ -137,12 +165,20 @@ impl Tiler {
         let progress = Progress {
             tiled: self.cursor.batch.unwrap_or(0),
             open_intents: self.intents.len(),
+            oldest_intent: self.oldest_intent(),
             first_segment: self.first_segment,
             broken: self.broken.clone(),
             stalled: self.lags.iter().map(|(id, lag)| (id.clone(), Arc::clone(&lag.why))).collect(),
             answered: self.answered,
         };
         self.board.report(progress, self.trees.values());
+    }
+
+    fn oldest_intent(&self) -> Option<Oldest> {
+        let (op, oldest) =
+            self.intents.iter().min_by_key(|(op, intent)| (intent.segment, intent.since, **op))?;
+        let segments = self.cursor.segment.saturating_sub(oldest.segment);
+        Some(Oldest { op: *op, since: oldest.since, segments })
     }
 
     /// Reads batches, adds their entries to the trees and publishes them all.
@@ -182,7 +218,7 @@ impl Tiler {
         self.cursor = cursor;
         for (op, segment) in intents {
             match segment {
-                Some(segment) => self.intents.insert(op, segment),
+                Some(segment) => self.intents.insert(op, Intent { segment, since: Instant::now() }),
                 None => self.intents.remove(&op),
             };
         }
@@ -193,13 +229,19 @@ impl Tiler {
     /// their syncs: files under temporary names, tiles, checkpoints. Gives the logs where that failed.
     fn publish(&mut self) -> Vec<(LogId, Refusal)> {
         let many = self.trees.len() > KEPT_EDGES;
-        let (mut failed, mut growing) = (Vec::new(), Vec::new());
+        let (mut failed, mut growing, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
         let (mut files, mut dirs) = (Vec::new(), BTreeSet::new());
         for tree in self.trees.values_mut() {
             match tree.stage(&mut files) {
                 Ok(true) => growing.push(tree),
-                Ok(false) if many => tree.edge = None,
-                Ok(false) => {}
+                Ok(false) => {
+                    if many {
+                        tree.edge = None;
+                    }
+                    if tree.is_in_doubt() {
+                        doubtful.push(tree);
+                    }
+                }
                 Err(refusal) => failed.push((tree.id.clone(), refusal)),
             }
         }
@@ -207,31 +249,38 @@ impl Tiler {
         if let Err(error) = disk.sync_files(&files) {
             let path = files.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
             let refusal = Refusal::io(path, error);
-            failed.extend(growing.iter().map(|tree| (tree.id.clone(), refusal.clone())));
+            let unpublished = growing.iter().chain(&doubtful);
+            failed.extend(unpublished.map(|tree| (tree.id.clone(), refusal.clone())));
             return failed;
         }
         let placed = step(growing, &mut failed, |tree| tree.place(&mut dirs));
         let synced = sync_dirs(&**disk, &dirs);
         dirs.clear();
         let public = step(placed, &mut failed, |tree| synced.clone().and_then(|()| tree.publish(&mut dirs)));
+        dirs.extend(doubtful.iter().map(|tree| tree.files.dir.clone()));
         let synced = sync_dirs(&**disk, &dirs);
         step(public, &mut failed, |tree| synced.clone().map(|()| tree.settle()));
+        step(doubtful, &mut failed, |tree| synced.clone().map(|()| tree.confirm()));
         failed
     }
 
-    /// Reads once more, for all logs that fell behind, from the first place where one did.
+    /// Reads once more, for all logs that catch up, from the first place where one of them is: as much as a round takes, so that memory is
+    /// bounded however far they are behind, and others have their turn before the next piece.
     fn catch_up(&mut self) {
-        let open = self.lags.iter().filter(|(id, _)| self.trees.contains_key(*id));
-        let late: HashSet<LogId> = open.map(|(id, _)| id.clone()).collect();
-        let first = self.lags.iter().filter(|(id, _)| late.contains(*id)).map(|(_, lag)| lag.from);
-        let Some(start) = first.min_by_key(|from| from.batch.unwrap_or(0)) else { return };
+        let late = std::mem::take(&mut self.catching_up);
+        let places = self.lags.iter().filter(|(id, _)| late.contains(*id)).map(|(_, lag)| lag.from);
+        let Some(start) = places.min_by_key(|from| from.batch.unwrap_or(0)) else { return };
         let end = self.cursor.batch.unwrap_or(0);
         let mut cursor = start;
+        let mut taken = 0;
         let mut failed: HashMap<LogId, Refusal> = HashMap::new();
-        while cursor.is_before(end) {
-            if let Err(refusal) = self.reader.read(&mut cursor) {
-                failed.extend(late.iter().map(|id| (id.clone(), refusal.clone())));
-                break;
+        while cursor.is_before(end) && taken < ROUND {
+            match self.reader.read(&mut cursor) {
+                Ok(header) => taken += header.extent(),
+                Err(refusal) => {
+                    failed.extend(late.iter().map(|id| (id.clone(), refusal.clone())));
+                    break;
+                }
             }
             for record in Records::new(&self.reader.buffer) {
                 if failed.contains_key(record.log) || !late.contains(record.log) {
@@ -248,20 +297,43 @@ impl Tiler {
         }
         failed.extend(self.publish());
         for id in late {
-            match (failed.remove(&id), self.lags.get_mut(&id)) {
-                (Some(refusal), Some(lag)) => {
+            let Some(lag) = self.lags.get_mut(&id) else { continue };
+            match failed.remove(&id) {
+                // It waits for the next time; the others go on.
+                Some(refusal) => {
                     self.trees.get_mut(&id).into_iter().for_each(Tree::abandon);
                     lag.why = Arc::from(refusal.tried_again().to_string());
                 }
-                (_, _) => drop(self.lags.remove(&id)),
+                None if cursor.is_before(end) => {
+                    if cursor.batch.is_some_and(|batch| lag.from.is_before(batch)) {
+                        lag.from = cursor;
+                    }
+                    self.catching_up.insert(id);
+                }
+                None => drop(self.lags.remove(&id)),
             }
         }
     }
 
     /// Gives back the segments before all that is still needed: by the cursor, a log behind, an open intent.
+    /// Before, it is noted how long the logs are then: nothing else would tell any more.
     fn give_back(&mut self, free: impl Fn(u64)) {
         let late = self.lags.values().map(|lag| lag.from.segment);
-        let needed = self.intents.values().copied().chain(late).fold(self.cursor.segment, u64::min);
+        let needed = self
+            .intents
+            .values()
+            .map(|intent| intent.segment)
+            .chain(late)
+            .fold(self.cursor.segment, u64::min);
+        if self.first_segment < needed {
+            let sizes = self.trees.iter().map(|(id, tree)| (id, tree.size));
+            if let Err(refusal) = self.known.raise(&*self.reader.segments.disk, sizes) {
+                let refusal = refusal.tried_again();
+                tracing::warn!(%refusal, "no audit segment is given back");
+                self.report();
+                return;
+            }
+        }
         let unneeded = self.first_segment..needed;
         self.first_segment = self.first_segment.max(needed);
         // Said before it is done: whoever reads the file meanwhile looks here when a segment is gone.

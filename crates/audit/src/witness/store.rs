@@ -47,7 +47,9 @@ impl Store {
     pub(super) fn open(disk: Arc<dyn Disk>, base: &Path, key: VerifierKey) -> Result<Self, Refusal> {
         let dir = base.join("logs");
         // What a crash left visible may not be durable yet, and is about to be believed.
-        let made = create_dirs_durably(&*disk, base, &dir).and_then(|()| disk.sync_dir(&dir));
+        let made = create_dirs_durably(&*disk, base, &dir)
+            .and_then(|()| disk.sync_dir(base))
+            .and_then(|()| disk.sync_dir(&dir));
         made.map_err(|error| Refusal::io(&dir, error))?;
         Ok(Self { disk, dir, key })
     }

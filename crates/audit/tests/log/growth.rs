@@ -186,19 +186,107 @@ fn a_log_that_is_dropped_has_everything_in_its_tree() {
     assert_eq!(read_on(&disk, "a").checkpoint().size, 3);
 }
 
+#[test]
+fn an_intent_that_stays_open_is_told_with_what_it_holds() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    append_as(&log, "a", Mark::Intent([7; 16])).wait_blocking().unwrap();
+    append_as(&log, "a", Mark::Intent([8; 16])).wait_blocking().unwrap();
+    while log.health().segments < 6 {
+        append(&log, "a").wait_blocking().unwrap();
+    }
+    log.flush_tree(&id("a")).unwrap();
+    let oldest = log.health().oldest_intent.unwrap();
+    assert_eq!((oldest.op, oldest.segments), ([7; 16], 5));
+    append_as(&log, "a", Mark::Outcome { op: [7; 16], state: None }).wait_blocking().unwrap();
+    log.flush_tree(&id("a")).unwrap();
+    assert_eq!(log.health().oldest_intent.unwrap().op, [8; 16]);
+    append_as(&log, "a", Mark::Outcome { op: [8; 16], state: None }).wait_blocking().unwrap();
+    log.flush_tree(&id("a")).unwrap();
+    let health = log.health();
+    assert_eq!((health.open_intents, health.oldest_intent, health.segments), (0, None, 1));
+}
+
+/// What is known to be durable is not synced once more: the tiles' three directories, and the log's for its checkpoint.
+#[test]
+fn a_tree_that_grows_syncs_the_directories_that_have_changed_and_no_others() {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, &["a"]).unwrap();
+    appended(&log, "a", 256 + 3);
+    log.flush_tree(&id("a")).unwrap();
+    until("the spare segment is there", || {
+        disk.used() >= 2 * (192 << 10) && disk.is_durable(Path::new("/wal"))
+    });
+    for _ in 0..5 {
+        let before = disk.dir_syncs();
+        append_many(&log, "a", 1);
+        log.flush_tree(&id("a")).unwrap();
+        assert_eq!(disk.dir_syncs() - before, 4);
+    }
+}
+
 /// However far a tree is behind, what it takes at once is bounded, and so is the memory for it.
 #[test]
 fn much_is_taken_in_rounds_and_each_ends_with_a_checkpoint() {
-    const LARGEST: usize = 65_535;
     let disk = SimDisk::new();
-    let (segment_len, max_pending) = (2 << 20, 256 << 10);
-    let slow =
-        Config { segment_len, max_pending, publish_interval: Duration::from_secs(3600), ..config(root()) };
+    let slow = Config { publish_interval: Duration::from_secs(3600), ..large() };
     let (log, _) = Log::open_on(Arc::new(disk.clone()), slow).unwrap();
     log.register(&id("a"), signer("a")).unwrap();
-    let mut left = 300;
+    append_largest(&log, "a", 300);
+    log.close().unwrap();
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 300);
+    // 17 blocks each: 240 of them are less than 16 MiB, the next one is more. Its checkpoint's partial tiles are kept.
+    assert_eq!(bundles(&disk, "a"), ["000", "000.p/241", "001.p/44"]);
+}
+
+/// What could not be written is caught up in such pieces too: each ends with a checkpoint, nothing is held for it any more, and the next goes
+/// on from there.
+#[test]
+fn what_a_log_is_behind_is_taken_in_pieces_and_each_ends_with_a_checkpoint() {
+    let disk = SimDisk::new();
+    let never = Config { retry_interval: Duration::from_secs(3600), ..large() };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), never).unwrap();
+    for name in ["a", "bb"] {
+        log.register(&id(name), signer(name)).unwrap();
+    }
+    disk.fail_next_write(Path::new("/audit/a"));
+    append_largest(&log, "a", 1);
+    until("the tree stands still", || log.health().stalled_logs == 1);
+    append_largest(&log, "a", 299);
+    append_largest(&log, "bb", 1);
+    log.flush_tree(&id("bb")).unwrap();
+    let held = log.health().segments;
+    // In the second piece.
+    disk.fail_next_write(Path::new("/audit/a/tile/entries/001.p"));
+    assert!(log.flush_tree(&id("a")).is_err());
+    assert_eq!(bundles(&disk, "a"), ["000.p/241"]);
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 241);
+    let health = log.health();
+    assert!(health.stalled_logs == 1 && health.segments < held / 2, "{held}, {health:?}");
+    log.flush_tree(&id("a")).unwrap();
+    assert_eq!(bundles(&disk, "a"), ["000", "000.p/241", "001.p/44"]);
+    assert_eq!((log.health().stalled_logs, read_on(&disk, "a").checkpoint().size), (0, 300));
+    // And whoever ends has all of it, in however many pieces.
+    disk.fail_next_write(Path::new("/audit/a"));
+    append_largest(&log, "a", 1);
+    until("the tree stands still", || log.health().stalled_logs == 1);
+    append_largest(&log, "a", 300);
+    log.close().unwrap();
+    assert_eq!(read_on(&disk, "a").checkpoint().size, 601);
+    let verified = verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ());
+    assert_eq!(verified.unwrap().checkpoint.size, 601);
+}
+
+/// Segments that hold the largest entries.
+fn large() -> Config {
+    Config { segment_len: 2 << 20, max_pending: 256 << 10, ..config(root()) }
+}
+
+fn append_largest(log: &Log, name: &str, entries: u64) {
+    const LARGEST: usize = 65_535;
+    let mut left = entries;
     while left > 0 {
-        match log.append(&id("a"), Priority::Ordinary, Mark::Plain, |to| to.push(&[b'x'; LARGEST])) {
+        match log.append(&id(name), Priority::Ordinary, Mark::Plain, |to| to.push(&[b'x'; LARGEST])) {
             Ok((_, ticket)) => {
                 ticket.wait_blocking().unwrap();
                 left -= 1;
@@ -207,10 +295,11 @@ fn much_is_taken_in_rounds_and_each_ends_with_a_checkpoint() {
             Err(error) => panic!("{error}"),
         }
     }
-    log.close().unwrap();
-    assert_eq!(read_on(&disk, "a").checkpoint().size, 300);
-    // 17 blocks each: 240 of them are less than 16 MiB, the next one is more. Its checkpoint's partial tiles are kept.
-    let partial = |path: &Path| Some(path.strip_prefix("/audit/a/tile/entries").ok()?.to_str()?.to_owned());
-    let bundles: Vec<_> = disk.files().keys().filter_map(|path| partial(path)).collect();
-    assert_eq!(bundles, ["000", "000.p/241", "001.p/44"]);
+}
+
+fn bundles(disk: &SimDisk, name: &str) -> Vec<String> {
+    let entries = Path::new("/audit").join(name).join("tile/entries");
+    let bundle = |path: &Path| Some(path.strip_prefix(&entries).ok()?.to_str()?.to_owned());
+    let found: Vec<_> = disk.files().keys().filter_map(|path| bundle(path)).collect();
+    found.into_iter().filter(|name| !name.ends_with(".tmp")).collect()
 }

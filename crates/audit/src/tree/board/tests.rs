@@ -28,7 +28,7 @@ fn tree_of(log: LogId, size: u64) -> Tree {
     let mut edge = Edge::default();
     (0..size).for_each(|_| edge.push(leaf_hash(b"x"), |_, _| Ok::<_, Infallible>(())).unwrap());
     let signer = Arc::new(Signer::from_seed("test.example/a", &Zeroizing::new([1; 32])).unwrap());
-    Tree::new(log, LogFiles::new(disk.clone(), dir), Openings::new(disk, dir), signer, edge)
+    Tree::new(Path::new("/"), log, LogFiles::new(disk.clone(), dir), Openings::new(disk, dir), signer, edge)
 }
 
 fn stalled(why: &str, answered: u64) -> Progress {
