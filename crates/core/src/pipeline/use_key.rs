@@ -396,7 +396,7 @@ impl<P: Ports> Pipeline<P> {
         Ok((entry, permit))
     }
 
-    /// A key by its name. Where there is none, the policy is asked all the same, so that not existing looks and takes like being forbidden.
+    /// A key by its name. Where there is none, the policy is asked all the same, so that not existing looks like being forbidden.
     pub(super) async fn resolve(
         &self,
         scene: &Scene<'_, P>,
