@@ -18,6 +18,8 @@ struct Inner {
     trusted: i64,
     held: Option<i64>,
     ticks: u64,
+    /// Of these, while the machine was suspended.
+    asleep: u64,
     random: u64,
     has_entropy: bool,
 }
@@ -34,6 +36,7 @@ impl Sim {
             trusted: BEGIN.cast_signed(),
             held: None,
             ticks: 0,
+            asleep: 0,
             random: seed,
             has_entropy: true,
         })))
@@ -58,6 +61,12 @@ impl Sim {
         inner.micros += seconds * 1_000_000;
         inner.steady += seconds * 1_000_000;
         inner.ticks += seconds * 1_000_000;
+    }
+
+    /// Suspends the machine for so many seconds.
+    pub fn suspend(&self, seconds: u64) {
+        self.pass(seconds);
+        lock(&self.0).asleep += seconds * 1_000_000;
     }
 
     /// Another process on the same machine: it remembers nothing of what was held.
@@ -113,6 +122,11 @@ impl World for Sim {
         let mut inner = lock(&self.0);
         inner.ticks += 1;
         inner.ticks
+    }
+
+    fn uptime(&self) -> u64 {
+        let inner = lock(&self.0);
+        inner.ticks - inner.asleep
     }
 
     fn fill(&self, out: &mut [u8]) -> Result<(), Error> {

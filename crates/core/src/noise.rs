@@ -69,15 +69,7 @@ impl Noise {
 
     /// Counts one event.
     pub fn count(&self, source: Option<IpAddr>, reason: &'static str) {
-        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = (Prefix::of(source), reason);
-        let cell = if cells.len() < Self::MAX_CELLS || cells.contains_key(&own) {
-            own
-        } else {
-            (Prefix::Other, reason)
-        };
-        let count = cells.entry(cell).or_default();
-        *count = count.saturating_add(1);
+        self.add([Summary { prefix: Prefix::of(source), reason, count: 1 }]);
     }
 
     /// Takes what has been counted, and starts anew.
@@ -88,10 +80,20 @@ impl Noise {
 
     /// Puts back what could not be recorded.
     pub fn restore(&self, summaries: &[Summary]) {
+        self.add(summaries.iter().copied());
+    }
+
+    fn add(&self, summaries: impl IntoIterator<Item = Summary>) {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         for Summary { prefix, reason, count } in summaries {
-            let cell = cells.entry((*prefix, reason)).or_default();
-            *cell = cell.saturating_add(*count);
+            let own = (prefix, reason);
+            let cell = if cells.len() < Self::MAX_CELLS || cells.contains_key(&own) {
+                own
+            } else {
+                (Prefix::Other, reason)
+            };
+            let cell = cells.entry(cell).or_default();
+            *cell = cell.saturating_add(count);
         }
     }
 }
@@ -112,6 +114,30 @@ mod tests {
         assert!(summaries.len() <= Noise::MAX_CELLS + 2);
         assert_eq!(summaries.iter().map(|s| s.count).sum::<u64>(), 2 * u64::from(strangers));
         assert!(noise.take().is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_recorded_again_and_again_fills_no_more_room_and_loses_no_count() {
+        let noise = Noise::default();
+        let mut counted = 0;
+        for network in 0..5u8 {
+            for number in 0..2000u16 {
+                let [high, low] = number.to_be_bytes();
+                noise.count(Some(IpAddr::from([network, high, low, 1])), "malformed");
+                counted += 1;
+            }
+            let summaries = noise.take();
+            // Others come while it cannot be recorded.
+            for number in 0..2000u16 {
+                let [high, low] = number.to_be_bytes();
+                noise.count(Some(IpAddr::from([100 + network, high, low, 1])), "malformed");
+                counted += 1;
+            }
+            noise.restore(&summaries);
+        }
+        let summaries = noise.take();
+        assert!(summaries.len() <= Noise::MAX_CELLS + 1, "{}", summaries.len());
+        assert_eq!(summaries.iter().map(|s| s.count).sum::<u64>(), counted);
     }
 
     #[test]

@@ -6,7 +6,14 @@ use crate::port::Identified;
 use crate::secret::Secret;
 use crate::time::Timestamp;
 use aws_lc_rs::hmac;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// For how long a refusal is remembered, in ticks: a certificate may become valid, and whoever was refused must not learn of a change much later
+/// than others do.
+const REFUSED_TICKS: u64 = 5_000_000;
+
+/// How many tenants' refusals of one connection are remembered.
+const MAX_REFUSALS: usize = 8;
 
 /// A live connection's certificate chain. TLS has shown that the peer holds the first certificate's private key, and nothing more: whether
 /// anybody vouches for it is decided per request, so that a change of anchors, revocation lists or callers reaches live connections.
@@ -14,20 +21,41 @@ use std::sync::{Mutex, PoisonError};
 pub struct Peer {
     chain: Vec<Box<[u8]>>,
     /// What was found when the chain was last examined: looking at it for every request would cost a signature check each.
-    remembered: Mutex<Option<Remembered>>,
+    remembered: Mutex<Remembered>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    proven: Option<Proven>,
+    /// Where it proved nothing. Whoever shows a chain has made it, and may have made one that takes long to examine.
+    refused: Vec<Refused>,
 }
 
 #[derive(Debug)]
-struct Remembered {
+struct Proven {
     tenant: TenantId,
     generation: u64,
     identified: Identified,
 }
 
+#[derive(Debug)]
+struct Refused {
+    tenant: TenantId,
+    generation: u64,
+    /// When, on the clock that never steps back.
+    ticks: u64,
+}
+
+impl Refused {
+    fn holds(&self, ticks: u64) -> bool {
+        ticks.saturating_sub(self.ticks) < REFUSED_TICKS
+    }
+}
+
 impl Peer {
     /// A connection on which this chain was shown, the peer's own certificate first, each in DER.
     pub fn new(chain: Vec<Box<[u8]>>) -> Self {
-        Self { chain, remembered: Mutex::new(None) }
+        Self { chain, remembered: Mutex::default() }
     }
 
     /// The chain.
@@ -37,17 +65,41 @@ impl Peer {
 
     /// What the chain was found to prove to this tenant within this generation of its snapshot, if that still holds.
     pub(crate) fn recall(&self, tenant: &TenantId, generation: u64, now: Timestamp) -> Option<Identified> {
-        let guard = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = guard.as_ref()?;
+        let guard = self.remembered();
+        let found = guard.proven.as_ref()?;
         let current =
             found.generation == generation && found.tenant == *tenant && now < found.identified.valid_until;
         current.then(|| found.identified.clone())
     }
 
+    /// Whether it need not be examined, since it was just now, and proved nothing to this tenant within this generation, or to so many others that it is
+    /// examined for nobody for a while.
+    pub(crate) fn is_refused(&self, tenant: &TenantId, generation: u64, ticks: u64) -> bool {
+        let guard = self.remembered();
+        let mut holding = guard.refused.iter().filter(|refused| refused.holds(ticks));
+        let of_others = |refused: &&Refused| refused.tenant != *tenant;
+        holding.clone().filter(of_others).count() >= MAX_REFUSALS
+            || holding.any(|refused| refused.generation == generation && refused.tenant == *tenant)
+    }
+
     /// Remembers what it was found to prove.
     pub(crate) fn remember(&self, tenant: &TenantId, generation: u64, identified: &Identified) {
-        let found = Remembered { tenant: tenant.clone(), generation, identified: identified.clone() };
-        *self.remembered.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        let found = Proven { tenant: tenant.clone(), generation, identified: identified.clone() };
+        self.remembered().proven = Some(found);
+    }
+
+    /// Remembers that it proved nothing.
+    pub(crate) fn remember_refusal(&self, tenant: &TenantId, generation: u64, ticks: u64) {
+        let mut guard = self.remembered();
+        guard.refused.retain(|refused| refused.holds(ticks) && refused.tenant != *tenant);
+        // Requests at the same time may each have found room; the last of them are examined again.
+        if guard.refused.len() < MAX_REFUSALS {
+            guard.refused.push(Refused { tenant: tenant.clone(), generation, ticks });
+        }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

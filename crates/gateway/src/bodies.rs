@@ -207,7 +207,7 @@ impl Room {
         mut body: B,
     ) -> Result<Taken, Error>
     where
-        B: Body<Data = Bytes> + Unpin,
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut held =
@@ -220,8 +220,8 @@ impl Room {
                 drop(held);
                 drop(place);
                 if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::TooLarge) {
-                    // Whoever is cut off while sending may never read why.
-                    let _elapsed = timeout(UNWANTED_FOR, drop_rest(body)).await;
+                    // Whoever is cut off while sending may never read why; and the answer does not wait for whoever sends on.
+                    tokio::spawn(timeout(UNWANTED_FOR, drop_rest(body)));
                 }
                 Err(error)
             }
@@ -519,21 +519,30 @@ mod tests {
         assert_eq!(ends(tell, second).await, b"1234111d");
     }
 
-    /// What is turned away is listened to for a while: its sender reads why.
+    /// What is turned away is listened to for a while: its sender reads why, and no answer waits for that.
     #[tokio::test]
     async fn what_is_turned_away_is_taken_in_and_dropped() {
         let (room, [one]) = (Arc::new(room(100, 40)), somebodies());
         let (tell, first) = coming(&room, &one, b"123456").await;
         let (_tell, _second) = coming(&room, &one, b"123456").await;
         assert_eq!(room.line.len(), 1);
+        tell.send(Bytes::from_static(b"more")).unwrap();
+        assert!(made_way(first).await);
         for _ in 0..100 {
-            tell.send(Bytes::from_static(b"more")).unwrap();
+            assert!(tell.send(Bytes::from_static(b"more")).is_ok(), "it has been cut off");
             tokio::task::yield_now().await;
         }
-        assert!(!first.is_finished(), "it has been cut off");
         assert_eq!(room.bytes.load(Ordering::Relaxed), 6, "and it is kept");
-        drop(tell);
-        assert!(made_way(first).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_is_refused_as_soon_as_that_is_known() {
+        let (room, [one]) = (Arc::new(room(100, 1000)), somebodies());
+        let (tell, taken) = coming(&room, &one, &[b' '; 100]).await;
+        assert!(!taken.is_finished());
+        assert!(tell.send(Bytes::from_static(b" ")).is_ok());
+        assert_eq!(taken.await.unwrap().err().map(|error| error.kind()), Some(ErrorKind::TooLarge));
+        assert!(tell.send(Bytes::from_static(b" ")).is_ok(), "it has been cut off");
     }
 
     proptest! {

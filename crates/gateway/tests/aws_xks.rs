@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use holdfast_gateway::external_store::AwsXksTable;
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use support::api::{T, base64, bytes};
 use support::authority::{Authority, Leaf};
 use support::peer::{PATIENCE, Peer};
@@ -510,6 +511,38 @@ async fn every_refusal_has_its_name() {
         .iter()
         .filter(|(operation, _)| log::closing(&events, operation)["protocol"].get("request").is_some());
     assert_eq!(with_id.count(), refused.len() - 6);
+}
+
+/// However long it goes on coming, what is too large is told apart from what is late.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_large_is_refused_as_such_before_it_has_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, mut api) = gateway(&directory.path().join("data"), vec![table("/acme", "aws")]).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let signed = kms.sign("health", &json!({}));
+    for (announced, first) in [(1 << 20, 0), (64 << 10, 0), (1 << 20, 65 << 10)] {
+        let mut peer = gateway.stranger().await;
+        if first == 0 {
+            signed.announce(&mut peer, announced).await;
+        } else {
+            signed.announce_chunked(&mut peer).await;
+            peer.send(format!("{first:x}\r\n{}\r\n", " ".repeat(first)).as_bytes()).await.unwrap();
+        }
+        // A piece now and then, until there is an answer.
+        let answer = loop {
+            match tokio::time::timeout(Duration::from_millis(20), peer.answer()).await {
+                Ok(answer) => break answer.unwrap(),
+                Err(_elapsed) if first == 0 => peer.send(b" ").await.unwrap(),
+                Err(_elapsed) => peer.send(b"1\r\n \r\n").await.unwrap(),
+            }
+        };
+        match announced > 64 << 10 {
+            true => answer.error(400, "ValidationException"),
+            // What is not too large is merely late.
+            false => answer.error(503, "DependencyTimeoutException"),
+        };
+    }
+    gateway.running.shut_down().await.unwrap();
 }
 
 /// Some clients read no answer once they are cut off while they send.

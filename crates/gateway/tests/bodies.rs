@@ -27,8 +27,10 @@ const ENCRYPT: &str = r#"{"plaintext":""}"#;
 /// Whoever sends much from one network makes way for itself: a body from elsewhere that is older than all of these is waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_sends_much_takes_nobody_elses_room() {
-    /// The longest body there is, but for its end; of nine there is no room for all.
-    const LONG: usize = 8 << 20;
+    /// Of ten of these a network's part of the room is all but full. Whatever is under way of one that makes way is taken in, so that each answer is read.
+    const LONG: usize = 3 << 19;
+    /// More than there would be room for without parts.
+    const MANY: usize = 48;
     let directory = tempfile::tempdir().unwrap();
     let gateway = dev_with(behind(directory.path())).await;
     let mut api = from(&gateway, "203.0.113.1", &developer(&gateway)).await;
@@ -37,21 +39,24 @@ async fn a_network_that_sends_much_takes_nobody_elses_room() {
     let mut slow = from(&gateway, "198.51.100.1", &developer(&gateway)).await;
     begin(&mut slow, &encrypt, ENCRYPT).await;
     let mut much = vec![];
-    for _ in 0..9 {
+    for _ in 0..MANY {
         let mut peer = from(&gateway, "192.0.2.1", &developer(&gateway)).await;
         let head = peer.head("POST", &format!("{T}/batch"), LONG);
         peer.send(format!("{head}{}", " ".repeat(LONG - 1)).as_bytes()).await.unwrap();
         much.push(peer);
     }
-    for peer in much.iter_mut().take(7) {
-        // None where more was under way than is taken in of what makes way.
-        if let Some(answer) = peer.answer().await {
-            answer.refused(429, "throttled");
-        }
+    let mut staying = much.split_off(MANY - 10);
+    for peer in &mut much {
+        peer.answer().await.unwrap().refused(429, "throttled");
+    }
+    // What there is room for has not made way.
+    for peer in &mut staying {
+        peer.send(b" ").await.unwrap();
+        peer.answer().await.unwrap().refused(400, "malformed");
     }
     slow.send(ENCRYPT.as_bytes()).await.unwrap();
     slow.answer().await.unwrap().expect(200);
-    drop((api, slow, much));
+    drop((api, slow, much, staying));
     gateway.running.shut_down().await.unwrap();
 }
 

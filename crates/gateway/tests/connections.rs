@@ -100,3 +100,29 @@ async fn one_network_has_its_share_of_connections_behind_a_balancer_too() {
         [["handshake", "198.51.100.0/24"], ["throttled", "192.0.2.0/24"], ["throttled", "2001:db8:0::/48"]]
     );
 }
+
+/// Whose a connection is the law says that served them: it is not found out a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_request_of_a_connection_is_examined_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = dev_with(settings(&directory.path().join("data"))).await;
+    gateway.developer().await.post(&format!("{T}/keys"), &json!({"name": "k"})).await.expect(201);
+    let examined = || {
+        let text = gateway.running.gateway().metrics_text();
+        let count =
+            text.lines().find_map(|line| line.strip_prefix("holdfast_identify_duration_seconds_count "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    for (method, path, body) in [
+        ("POST", "/keys/k/encrypt", r#"{"plaintext":""}"#),
+        ("POST", "/random", r#"{"length":1}"#),
+        ("POST", "/batch", r#"{"items":[{"key":"k","operation":"encrypt","plaintext":""}]}"#),
+        ("GET", "/keys", ""),
+    ] {
+        let mut first = gateway.developer().await;
+        let before = examined();
+        first.ask(method, &format!("{T}{path}"), body).await.expect(200);
+        assert_eq!(examined() - before, 1, "{path}");
+    }
+    gateway.running.shut_down().await.unwrap();
+}

@@ -17,7 +17,6 @@ use holdfast_gateway::external_store::AwsXksTable;
 use holdfast_gateway::issuer::IssuerTable;
 use rustls::{NamedGroup, version};
 use serde_json::json;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +24,7 @@ use support::api::{Api, T, base64};
 use support::authority::{Authority, Leaf};
 use support::peer::{PATIENCE, Peer, Settings};
 use support::{Dev, dev, dev_with, ekm, issuer, log, settings, trust, xks};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -439,27 +438,35 @@ async fn is_refused(gateway: &Dev) -> Peer {
     peer
 }
 
-/// What two peers who were refused, and are listened to still, leave to the next one. A machine that was busy for as long as they are is asked again.
-async fn beside_two_who_were_refused(gateway: &Dev) -> io::Result<Peer> {
+/// What of these is so while two peers who were refused are listened to still. A machine that was busy for as long as they are is asked again.
+async fn beside_two_who_were_refused<T>(gateway: &Dev, seen: impl AsyncFn([&mut Peer; 2]) -> T) -> T {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         let refused = Instant::now();
-        let Ok(_two) = tokio::time::timeout(LISTENED_TO, async {
-            (is_refused(gateway).await, is_refused(gateway).await)
-        })
-        .await
-        else {
-            continue;
-        };
-        let next = match Peer::connect(gateway.running.address, &trust(&gateway.directory)).await {
-            Ok(mut next) => next.try_ask("GET", "/health/live", "").await.map(|_| next),
-            Err(_) => None,
-        };
-        if refused.elapsed() < LISTENED_TO {
-            return next.ok_or_else(|| io::ErrorKind::ConnectionRefused.into());
+        let seen = tokio::time::timeout(LISTENED_TO, async {
+            let (mut older, mut newer) = (is_refused(gateway).await, is_refused(gateway).await);
+            seen([&mut older, &mut newer]).await
+        });
+        if let Ok(seen) = seen.await
+            && refused.elapsed() < LISTENED_TO
+        {
+            return seen;
         }
     }
     panic!("whoever is refused is in others' way for as long as it is listened to");
+}
+
+/// Somebody who is served, if anybody is.
+async fn next(gateway: &Dev) -> Option<Peer> {
+    let mut next = Peer::connect(gateway.running.address, &trust(&gateway.directory)).await.ok()?;
+    next.try_ask("GET", "/health/live", "").await.map(|_| next)
+}
+
+/// Waits until nobody listens to a peer any more.
+async fn is_let_go(peer: &mut Peer) {
+    while peer.stream.get_mut().0.write_all(b" ").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Whoever was refused in the handshake is listened to in its places, so that no more are than there are places, and makes way like any stranger.
@@ -467,10 +474,22 @@ async fn beside_two_who_were_refused(gateway: &Dev) -> io::Result<Peer> {
 async fn whoever_was_refused_keeps_its_places_and_makes_way() {
     let directory = tempfile::tempdir().unwrap();
     let gateway = refusing(&directory.path().join("all"), 2, 100).await;
-    beside_two_who_were_refused(&gateway).await.expect("the older one makes way");
+    beside_two_who_were_refused(&gateway, async |[older, newer]| {
+        let _served = next(&gateway).await.expect("the older one makes way");
+        is_let_go(older).await;
+        newer.stream.get_mut().0.write_all(b" ").await.expect("the newer one does not");
+    })
+    .await;
     gateway.running.shut_down().await.unwrap();
     let gateway = refusing(&directory.path().join("each"), 100, 2).await;
-    assert!(beside_two_who_were_refused(&gateway).await.is_err(), "a third one of one address");
+    let served = beside_two_who_were_refused(&gateway, async |[older, _newer]| {
+        let third = next(&gateway).await.is_some();
+        // Its place is free once the gateway has noticed.
+        older.stream.get_mut().0.shutdown().await.unwrap();
+        while next(&gateway).await.is_none() {}
+        third
+    });
+    assert!(!served.await, "a third one of one address");
     gateway.running.shut_down().await.unwrap();
 }
 

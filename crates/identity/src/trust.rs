@@ -7,10 +7,16 @@
 //! A list that speaks of a certificate outweighs every other anchor: who is revoked by the authority that issued them is revoked, although
 //! an authority above it, itself an anchor without a list, would vouch.
 //!
+//! How many signatures are checked for one chain is bounded: whoever shows it has made it, and can make one of which the library tries a
+//! path after another. Where the bound ends the search nobody vouches, since what was not looked at may be what revokes.
+//!
 //! The anchor's own expiry does not count (RFC 5280 §6.1.1 d): it is trusted until a custodian removes it.
+
+mod checks;
 
 use crate::certificate;
 use crate::reason::Reason;
+use checks::{Algorithms, Checks};
 use core::time::Duration;
 use holdfast_core::tenant::Anchor;
 use holdfast_core::{Error, ErrorKind, Stage, Timestamp};
@@ -50,23 +56,50 @@ impl Trust {
 
     /// Whether one of the anchors vouches for a chain as a client's, and until when what it says holds.
     pub(crate) fn verify(&self, chain: &[Box<[u8]>], now: Timestamp) -> Result<Timestamp, Reason> {
+        self.verify_within(&Checks::new(), chain, now)
+    }
+
+    fn verify_within(
+        &self,
+        checks: &Checks,
+        chain: &[Box<[u8]>],
+        now: Timestamp,
+    ) -> Result<Timestamp, Reason> {
         let (leaf, intermediates) = chain.split_first().ok_or(Reason::NoProof)?;
         let leaf = CertificateDer::from(&**leaf);
         let leaf = EndEntityCert::try_from(&leaf).map_err(|_| Reason::Malformed)?;
         let intermediates: Vec<_> = intermediates.iter().map(|der| CertificateDer::from(&**der)).collect();
+        let algorithms = checks.algorithms();
+        let shown = Shown { leaf, intermediates, algorithms: &algorithms, now };
         let mut reason = Reason::OtherAnchor;
-        let mut vouched = None;
+        let mut vouched: Option<(Timestamp, Vec<CertificateDer<'_>>)> = None;
         for trusted in &self.anchors {
-            match trusted.verify(&leaf, &intermediates, now) {
-                Ok(until) => vouched = vouched.or(Some(until)),
+            match trusted.verify(&shown) {
+                Ok(found) => vouched = vouched.or(Some(found)),
                 Err(Refusal { reason, outweighs: true }) => return Err(reason),
                 // The anchor that the chain leads to knows best why it is refused.
                 Err(Refusal { reason: Reason::OtherAnchor, outweighs: false }) => {}
                 Err(Refusal { reason: other, outweighs: false }) => reason = other,
             }
         }
-        vouched.ok_or(reason)
+        let (until, path) = vouched.ok_or(reason)?;
+        // What a search says that found no path is the worst that it met, and whoever made the chain can put in what is worse than revoked.
+        for trusted in &self.anchors {
+            path.iter().try_for_each(|der| trusted.clears(der, &algorithms, now))?;
+        }
+        match checks.are_spent() {
+            true => Err(Reason::OtherAnchor),
+            false => Ok(until),
+        }
     }
+}
+
+/// A chain, and what it is examined with.
+struct Shown<'a> {
+    leaf: EndEntityCert<'a>,
+    intermediates: Vec<CertificateDer<'a>>,
+    algorithms: &'a Algorithms<'a>,
+    now: Timestamp,
 }
 
 /// Why an anchor does not vouch.
@@ -124,12 +157,8 @@ impl Trusted {
         Ok(Self { anchor: trusted, revocations })
     }
 
-    fn verify(
-        &self,
-        leaf: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: Timestamp,
-    ) -> Result<Timestamp, Refusal> {
+    /// Until when it vouches, and for the certificates of which path.
+    fn verify<'a>(&'a self, shown: &'a Shown<'_>) -> Result<(Timestamp, Vec<CertificateDer<'a>>), Refusal> {
         let lists: Vec<&CertRevocationList<'_>> = self.revocations.iter().map(|own| &own.list).collect();
         let options = match RevocationOptionsBuilder::new(&lists) {
             Ok(builder) => Some(
@@ -142,12 +171,13 @@ impl Trusted {
             // The builder refuses an empty list only: this anchor has no revocation list.
             Err(_) => None,
         };
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(now.seconds()));
-        let path = leaf
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(shown.now.seconds()));
+        let path = shown
+            .leaf
             .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
+                &shown.algorithms.each(),
                 core::slice::from_ref(&self.anchor),
-                intermediates,
+                &shown.intermediates,
                 time,
                 KeyUsage::client_auth(),
                 options,
@@ -155,8 +185,36 @@ impl Trusted {
             )
             .map_err(Refusal::from)?;
         let until = self.revocations.as_ref().map_or(Timestamp::from_micros(u64::MAX), |own| own.next_update);
-        let expiries = path.intermediate_certificates().map(|used| certificate::expires(&used.der()));
-        expiries.into_iter().try_fold(until, |until, expiry| Ok(until.min(expiry.ok_or(Reason::Malformed)?)))
+        let mut certificates = vec![shown.leaf.der()];
+        certificates.extend(path.intermediate_certificates().map(|used| used.der().into_owned()));
+        let expiries = certificates.iter().skip(1).map(|der| certificate::expires(der));
+        let until = expiries
+            .into_iter()
+            .try_fold(until, |until, expiry| Ok::<_, Refusal>(until.min(expiry.ok_or(Reason::Malformed)?)))?;
+        Ok((until, certificates))
+    }
+
+    /// Whether a certificate is none that this anchor has issued, or its list has it not and still holds.
+    fn clears(&self, der: &[u8], algorithms: &Algorithms<'_>, now: Timestamp) -> Result<(), Reason> {
+        let Some(own) = &self.revocations else { return Ok(()) };
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Reason::Malformed)?;
+        let (_, issuer) = Sequence::from_der(certificate.issuer().as_raw()).map_err(|_| Reason::Malformed)?;
+        if *issuer.content != *self.anchor.subject {
+            return Ok(());
+        }
+        let is_listed =
+            own.list.find_serial(certificate.raw_serial()).map_err(|_| Reason::StatusUnknown)?.is_some();
+        let reason = match (is_listed, now >= own.next_update) {
+            (true, _) => Reason::Revoked,
+            (false, true) => Reason::StatusUnknown,
+            (false, false) => return Ok(()),
+        };
+        // Another authority may have the name.
+        let (signed, signature) = (certificate.tbs_certificate.as_ref(), &certificate.signature_value.data);
+        match is_signed(der, signed, signature, &self.anchor.subject_public_key_info, &algorithms.each()) {
+            true => Err(reason),
+            false => Ok(()),
+        }
     }
 }
 
@@ -176,7 +234,9 @@ impl Revocations {
             let remedy = "give the list that this very authority issues; register the one that issued it as an anchor of its own";
             return Err(refuse(anchor, "a revocation list of another authority", remedy));
         }
-        if !is_signed(der, &parsed, &trusted.subject_public_key_info) {
+        let (signed, signature) = (parsed.tbs_cert_list.as_ref(), &parsed.signature_value.data);
+        let key_info = &trusted.subject_public_key_info;
+        if !is_signed(der, signed, signature, key_info, webpki::ALL_VERIFICATION_ALGS) {
             let remedy = "fetch the list anew: it was changed, or an authority of the same name with another key signed it";
             return Err(refuse(anchor, "a revocation list that the authority's key has not signed", remedy));
         }
@@ -219,25 +279,31 @@ fn parsed_list<'a>(anchor: &Anchor, der: &'a [u8]) -> Result<CertificateRevocati
     CertificateRevocationList::from_der(der).map(|(_, parsed)| parsed).map_err(no_list)
 }
 
-/// Whether a list is signed by the key of a SubjectPublicKeyInfo (its content, RFC 5280 §4.1).
-fn is_signed(der: &[u8], parsed: &CertificateRevocationList<'_>, key_info: &[u8]) -> bool {
-    let signed = || {
-        let (_, list) = Sequence::from_der(der).ok()?;
-        let (rest, _) = Any::from_der(&list.content).ok()?;
+/// Whether a list or a certificate is signed by the key of a SubjectPublicKeyInfo (its content, RFC 5280 §4.1).
+fn is_signed(
+    der: &[u8],
+    signed: &[u8],
+    signature: &[u8],
+    key_info: &[u8],
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> bool {
+    let verified = || {
+        let (_, whole) = Sequence::from_der(der).ok()?;
+        let (rest, _) = Any::from_der(&whole.content).ok()?;
         let (_, algorithm) = Sequence::from_der(rest).ok()?;
         let (rest, key_algorithm) = Sequence::from_der(key_info).ok()?;
         let (_, key) = BitString::from_der(rest).ok()?;
-        let signature = &parsed.signature_value.data;
         let fits = |candidate: &&&dyn SignatureVerificationAlgorithm| {
             candidate.signature_alg_id().as_ref() == &*algorithm.content
                 && candidate.public_key_alg_id().as_ref() == &*key_algorithm.content
         };
-        let verified = webpki::ALL_VERIFICATION_ALGS.iter().filter(fits).any(|candidate| {
-            candidate.verify_signature(&key.data, parsed.tbs_cert_list.as_ref(), signature).is_ok()
-        });
+        let verified = algorithms
+            .iter()
+            .filter(fits)
+            .any(|candidate| candidate.verify_signature(&key.data, signed, signature).is_ok());
         verified.then_some(())
     };
-    signed().is_some()
+    verified().is_some()
 }
 
 /// Whether a certificate lets its key sign revocation lists (RFC 5280 §4.2.1.3).
@@ -282,3 +348,6 @@ fn reason(error: webpki::Error) -> Reason {
         _ => Reason::OtherAnchor,
     }
 }
+
+#[cfg(test)]
+mod tests;

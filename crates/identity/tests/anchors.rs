@@ -130,6 +130,36 @@ fn whom_the_issuing_authority_revokes_no_anchor_above_it_vouches_for() {
 }
 
 #[test]
+fn whoever_is_revoked_hides_that_behind_nothing_else_that_is_wrong_with_the_chain() {
+    let root = Authority::new("acme root");
+    let middle = root.below("acme issuing", |_| {});
+    let leaf = middle.issue(&[NAME]);
+    let own = |change: fn(&mut rcgen::CertificateParams)| Authority::with("acme issuing", change).der;
+    let expired = vec![own(|params| params.not_after = days(-1))];
+    let many: Vec<_> = (0..6).map(|_| own(|_| {})).collect();
+    for until in [2, -1] {
+        let anchors = [root.anchor(), middle.anchor_with(&middle.revoke(&[77], until))];
+        for beside in [&expired, &many] {
+            let mut chain = vec![&*leaf.der, &*middle.der];
+            chain.extend(beside.iter().map(|der| &**der));
+            let found = told(who(&prepare(&payroll(), &anchors), &chain, at(0)));
+            assert!(matches!(found, Err(Reason::Revoked | Reason::OtherAnchor)), "{found:?}");
+        }
+    }
+    // A list that has run out is hidden no better; one that clears them, and is whole, refuses nobody for what else is shown.
+    let mut chain = vec![&*leaf.der, &*middle.der];
+    chain.extend(expired.iter().map(|der| &**der));
+    let ran_out = [root.anchor(), middle.anchor_with(&middle.revoke(&[], -1))];
+    assert_eq!(told(who(&prepare(&payroll(), &ran_out), &chain, at(0))), Err(Reason::StatusUnknown));
+    let clearing = [root.anchor(), middle.anchor_with(&middle.revoke(&[], 2))];
+    assert!(who(&prepare(&payroll(), &clearing), &chain, at(0)).is_ok());
+    // Another authority's list of the same name is none of this one's.
+    let namesake = Authority::new("acme issuing");
+    let anchors = [root.anchor(), namesake.anchor_with(&namesake.revoke(&[77], 2))];
+    assert!(who(&prepare(&payroll(), &anchors), &[&leaf.der, &middle.der], at(0)).is_ok());
+}
+
+#[test]
 fn an_intermediate_vouches_where_no_revocation_list_is_asked() {
     let root = Authority::new("acme root");
     let middle = root.below("acme issuing", |params| params.not_after = days(1));

@@ -13,7 +13,7 @@ use crate::memo::Memo;
 use crate::prepared::Prepared;
 use crate::reads::Reads;
 use crate::rule::Rule;
-use cedar_policy::{AuthorizationError, Authorizer, Entities, PolicySet};
+use cedar_policy::{AuthorizationError, Authorizer, Entities, PolicySet, PolicySetError};
 use core::hash::{Hash, Hasher};
 use core::sync::atomic::{AtomicU64, Ordering};
 use holdfast_core::PolicyId;
@@ -21,6 +21,19 @@ use holdfast_core::action::Action;
 use holdfast_core::caller::CallerRecord;
 use holdfast_core::port::{Decision, Question, Resource};
 use std::sync::Arc;
+
+/// The most bytes of one tenant's plans, and of its answers, that are remembered. Each caller, action and resource that a scope names has a plan of
+/// its own: without a bound each would hold every policy that can apply to it.
+const MAX_PLANS: usize = 32 << 20;
+const MAX_ANSWERS: usize = 16 << 20;
+
+/// The most bytes of policies that a plan holds of one sort; of more it holds the places, and takes the policies together for each evaluation.
+const MAX_PART: usize = 1 << 20;
+
+/// About how many bytes a plan takes without its policies, each policy without its text, and each policy that an answer names.
+const PLAN_BYTES: usize = 2048;
+const POLICY_BYTES: usize = 1024;
+const NAMED_BYTES: usize = 64;
 
 /// What a tenant's policy set remembers.
 pub(crate) struct Memory {
@@ -31,7 +44,11 @@ pub(crate) struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { plans: Memo::new(4096), answers: Memo::new(16_384), next_plan: AtomicU64::new(0) }
+        Self {
+            plans: Memo::new(4096, MAX_PLANS),
+            answers: Memo::new(16_384, MAX_ANSWERS),
+            next_plan: AtomicU64::new(0),
+        }
     }
 }
 
@@ -46,8 +63,12 @@ impl Memory {
 
 /// Some policies, with what they look at together.
 struct Part {
-    policies: PolicySet,
+    places: Box<[u32]>,
+    /// Held while they are few enough.
+    policies: Option<PolicySet>,
     reads: Reads,
+    /// About how many bytes it takes.
+    bytes: usize,
 }
 
 struct Plan {
@@ -129,7 +150,7 @@ pub(crate) fn decide(prepared: &Prepared, question: &Question<'_>) -> Decision {
         None => match Plan::new(prepared, question, slot) {
             Ok(plan) => {
                 let plan = Arc::new(plan);
-                memory.plans.put(hash, Arc::clone(&plan));
+                memory.plans.put(hash, Arc::clone(&plan), plan.bytes());
                 plan
             }
             Err(_) => return decision(prepared, question, &Outcome::unposed()),
@@ -150,10 +171,11 @@ impl Plan {
     ) -> Result<Self, Box<dyn core::error::Error + Send + Sync>> {
         let record = Arc::clone(&question.caller.record);
         let candidates = prepared.index.candidates(&prepared.rules, &record, question.action, slot);
-        let candidates = candidates.iter().filter_map(|place| prepared.rule(*place));
-        let (late, early): (Vec<&Rule>, Vec<&Rule>) = candidates.partition(|rule| rule.reads.circumstances());
-        let (recurring, passing): (Vec<&Rule>, Vec<&Rule>) =
-            late.into_iter().partition(|rule| rule.reads.recurs());
+        let candidates = candidates.iter().filter_map(|place| Some((*place, prepared.rule(*place)?)));
+        let (late, early): (Vec<Candidate<'_>>, Vec<Candidate<'_>>) =
+            candidates.partition(|(_, rule)| rule.reads.circumstances());
+        let (recurring, passing): (Vec<Candidate<'_>>, Vec<Candidate<'_>>) =
+            late.into_iter().partition(|(_, rule)| rule.reads.recurs());
         let early = Part::new(&early)?;
         let recurring = Part::some(&recurring)?.map(|part| {
             let mut together = early.reads.clone();
@@ -173,8 +195,20 @@ impl Plan {
         };
         if !plan.early.reads.resource() {
             plan.settled = Some(plan.work_out(prepared, question));
+            plan.early.let_go();
         }
         Ok(plan)
+    }
+
+    /// About how many bytes it takes.
+    fn bytes(&self) -> usize {
+        let recurring = self.recurring.as_ref().map(|recurring| &recurring.part);
+        let parts = [Some(&self.early), recurring, self.passing.as_ref()];
+        let settled = self.settled.as_ref().map_or(0, Settled::bytes);
+        parts
+            .into_iter()
+            .flatten()
+            .fold(PLAN_BYTES.saturating_add(settled), |sum, part| sum.saturating_add(part.bytes))
     }
 
     /// The answer of all but the passing policies: known, remembered, or worked out.
@@ -209,7 +243,8 @@ impl Plan {
         remembered.unwrap_or_else(|| {
             let settled = work_out();
             let looks = looks(reads, question);
-            answers.put(hash, Answer { plan: self.number, stage, looks, settled: settled.clone() });
+            let bytes = settled.bytes().saturating_add(looks.len());
+            answers.put(hash, Answer { plan: self.number, stage, looks, settled: settled.clone() }, bytes);
             settled
         })
     }
@@ -240,7 +275,18 @@ impl Settled {
         let decision = decision(prepared, question, &outcome);
         Self { outcome: Arc::new(outcome), decision }
     }
+
+    /// About how many bytes it takes.
+    fn bytes(&self) -> usize {
+        let Outcome { permits, forbids, failed, unposed: _ } = &*self.outcome;
+        let places = permits.len().saturating_add(forbids.len()).saturating_add(failed.len());
+        let names = self.decision.policies.iter().map(|id| id.as_str().len().saturating_add(NAMED_BYTES));
+        names.fold(NAMED_BYTES.saturating_add(places.saturating_mul(4)), usize::saturating_add)
+    }
 }
+
+/// A policy that can apply, and its place.
+type Candidate<'a> = (u32, &'a Rule);
 
 /// What is seen of a question by who looks at no more than this.
 fn looks(reads: &Reads, question: &Question<'_>) -> Box<[u8]> {
@@ -258,27 +304,52 @@ fn looks_like(reads: &Reads, question: &Question<'_>, looks: &[u8]) -> bool {
 }
 
 impl Part {
-    fn new(rules: &[&Rule]) -> Result<Self, Box<dyn core::error::Error + Send + Sync>> {
+    fn new(rules: &[Candidate<'_>]) -> Result<Self, Box<PolicySetError>> {
         let mut reads = Reads::default();
-        rules.iter().for_each(|rule| reads.merge(&rule.reads));
-        Ok(Self { policies: PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()))?, reads })
+        rules.iter().for_each(|(_, rule)| reads.merge(&rule.reads));
+        let places: Box<[u32]> = rules.iter().map(|(place, _)| *place).collect();
+        let weight = |rule: &Rule| rule.length.saturating_add(POLICY_BYTES);
+        let policies = rules.iter().fold(0_usize, |sum, (_, rule)| sum.saturating_add(weight(rule)));
+        let mut part = Self { bytes: places.len().saturating_mul(4), places, policies: None, reads };
+        if policies <= MAX_PART {
+            part.policies = Some(together(rules.iter().map(|(_, rule)| *rule))?);
+            part.bytes = part.bytes.saturating_add(policies);
+        }
+        Ok(part)
     }
 
     /// None of no policies.
-    fn some(rules: &[&Rule]) -> Result<Option<Self>, Box<dyn core::error::Error + Send + Sync>> {
+    fn some(rules: &[Candidate<'_>]) -> Result<Option<Self>, Box<PolicySetError>> {
         if rules.is_empty() { Ok(None) } else { Self::new(rules).map(Some) }
     }
 
+    /// Holds the policies no longer: their answer is known.
+    fn let_go(&mut self) {
+        self.policies = None;
+        self.bytes = self.places.len().saturating_mul(4);
+    }
+
     fn evaluate(&self, prepared: &Prepared, common: &Entities, question: &Question<'_>) -> Outcome {
-        if self.policies.is_empty() {
+        if self.places.is_empty() {
             return Outcome::default();
         }
         let Prepared { vocabulary, tenant, .. } = prepared;
-        match entities::pose(vocabulary, tenant, common, &self.reads, question) {
-            Ok((request, entities)) => evaluate(prepared, &request, &self.policies, &entities),
-            Err(_) => Outcome::unposed(),
+        let Ok((request, entities)) = entities::pose(vocabulary, tenant, common, &self.reads, question)
+        else {
+            return Outcome::unposed();
+        };
+        match &self.policies {
+            Some(policies) => evaluate(prepared, &request, policies, &entities),
+            None => match together(self.places.iter().filter_map(|place| prepared.rule(*place))) {
+                Ok(policies) => evaluate(prepared, &request, &policies, &entities),
+                Err(_) => Outcome::unposed(),
+            },
         }
     }
+}
+
+fn together<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<PolicySet, Box<PolicySetError>> {
+    PolicySet::from_policies(rules.map(|rule| rule.policy.clone())).map_err(Box::new)
 }
 
 /// Evaluates policies; their ids are known to `prepared`.
@@ -393,7 +464,7 @@ mod tests {
             question(&alice, Action::Encrypt, Resource::NoKey(&another)),
         ] {
             let place = prepared.memory.place_of(&other, prepared.index.slot(&other.resource));
-            prepared.memory.plans.put(place, Arc::new(Plan::new(&prepared, &permitted, slot).unwrap()));
+            prepared.memory.plans.put(place, Arc::new(Plan::new(&prepared, &permitted, slot).unwrap()), 0);
             assert!(!decide(&prepared, &other).allowed, "{other:?}");
         }
     }
@@ -420,8 +491,75 @@ mod tests {
             (plan.number, Stage::Early, &of_tenant),
         ] {
             let looks = looks(&plan.early.reads, seen);
-            prepared.memory.answers.put(place, Answer { plan: number, stage, looks, settled: settled() });
+            let answer = Answer { plan: number, stage, looks, settled: settled() };
+            prepared.memory.answers.put(place, answer, 0);
             assert!(!decide(&prepared, &other).allowed, "{seen:?}");
+        }
+    }
+
+    /// Policies about everybody and every key, of which each permits only what has its own label or is about the tenant.
+    fn general(count: usize, condition: &str) -> String {
+        (0..count)
+            .map(|n| {
+                let condition = condition.replace('#', &n.to_string());
+                format!(r#"@id("p{n}") permit (principal, action == Holdfast::Action::"encrypt", resource) when {{ {condition} }};"#)
+            })
+            .collect()
+    }
+
+    /// The policies that the plans of a tenant hold, with their copies.
+    fn held(prepared: &Prepared) -> usize {
+        let mut held = 0;
+        prepared.memory.plans.each(|plan, _| {
+            let recurring = plan.recurring.as_ref().map(|recurring| &recurring.part);
+            let parts = [Some(&plan.early), recurring, plan.passing.as_ref()];
+            let policies = parts.into_iter().flatten().filter_map(|part| part.policies.as_ref());
+            held += policies.map(PolicySet::num_of_policies).sum::<usize>();
+        });
+        held
+    }
+
+    #[test]
+    fn plans_hold_no_more_policies_than_there_is_room_for_however_many_callers_ask() {
+        let kek: KeyName = "kek".parse().unwrap();
+        // So many that a plan holds them, and so many that it holds their places alone.
+        for (count, callers, most) in [(500, 100, MAX_PLANS / POLICY_BYTES), (1500, 3, 0)] {
+            let prepared = prepare(&general(
+                count,
+                r#"resource == Holdfast::Key::"kek" || resource == Holdfast::Key::"k#""#,
+            ));
+            for n in 0..callers {
+                let caller = caller(&format!("caller-{n}"));
+                let asked = decide(&prepared, &question(&caller, Action::Encrypt, Resource::NoKey(&kek)));
+                assert_eq!((asked.allowed, asked.policies.len()), (true, count));
+                let held = held(&prepared);
+                assert!(held <= most, "{held} policies after {n} callers");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_that_knows_its_answer_holds_no_policy() {
+        let prepared = prepare(&general(20, r#"principal == Holdfast::Caller::"alice" || 1 == #"#));
+        let (alice, kek) = (caller("alice"), "kek".parse::<KeyName>().unwrap());
+        for _ in 0..2 {
+            let asked = decide(&prepared, &question(&alice, Action::Encrypt, Resource::NoKey(&kek)));
+            assert_eq!((asked.allowed, asked.policies.len()), (true, 20));
+        }
+        assert_eq!(held(&prepared), 0);
+    }
+
+    #[test]
+    fn answers_hold_no_more_names_than_there_is_room_for_however_many_keys_are_asked_about() {
+        let prepared = prepare(&general(3000, r#"resource != Holdfast::Key::"k#""#));
+        let alice = caller("alice");
+        for n in 0..100 {
+            let key = format!("key-{n}").parse::<KeyName>().unwrap();
+            let asked = decide(&prepared, &question(&alice, Action::Encrypt, Resource::NoKey(&key)));
+            assert_eq!((asked.allowed, asked.policies.len()), (true, 3000));
+            let mut named = 0;
+            prepared.memory.answers.each(|answer, _| named += answer.settled.decision.policies.len());
+            assert!(named <= MAX_ANSWERS / NAMED_BYTES, "{named} names after {n} keys");
         }
     }
 

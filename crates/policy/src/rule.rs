@@ -41,6 +41,8 @@ pub(crate) struct Rule {
     pub(crate) what: What,
     /// What its conditions look at.
     pub(crate) reads: Reads,
+    /// Of how many bytes its text is.
+    pub(crate) length: usize,
     pub(crate) policy: Policy,
 }
 
@@ -179,6 +181,7 @@ fn rule(vocabulary: &Vocabulary, policy: &Policy, line: usize) -> Result<Rule, F
         actions: actions(named.action_constraint()),
         what: what(vocabulary, named.resource_constraint()),
         reads,
+        length: policy.as_ref().loc().map_or(limits::MAX_POLICY, |loc| loc.end().saturating_sub(loc.start())),
         policy: named,
         id,
         line,

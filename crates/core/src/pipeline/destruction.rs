@@ -47,13 +47,13 @@ pub struct Destructions {
 pub(super) struct Ends {
     /// What an order waits unless it says longer.
     pub(super) shortest: WaitingPeriod,
-    /// The ticks up to which uptime is counted in the gateway's record.
+    /// The uptime of the machine up to which it is counted in the gateway's record.
     counted: AtomicU64,
 }
 
 impl Ends {
-    pub(super) fn since(ticks: u64) -> Self {
-        Self { shortest: WaitingPeriod::NONE, counted: AtomicU64::new(ticks) }
+    pub(super) fn since(uptime: u64) -> Self {
+        Self { shortest: WaitingPeriod::NONE, counted: AtomicU64::new(uptime) }
     }
 }
 
@@ -116,7 +116,7 @@ impl<P: Ports> Pipeline<P> {
     }
 
     fn uncounted(&self) -> u64 {
-        self.engines.world.ticks().saturating_sub(self.ends.counted.load(Ordering::Relaxed)) / 1_000_000
+        self.engines.world.uptime().saturating_sub(self.ends.counted.load(Ordering::Relaxed)) / 1_000_000
     }
 
     /// An order to destroy says for how long the key waits before it is recorded: so a crash changes nothing about that.
@@ -327,7 +327,7 @@ impl<P: Ports> Pipeline<P> {
         // What is beyond that is counted next time, unless it is from when nobody waited.
         let up_to = match uncounted < 2 * COUNTED {
             true => counted.load(Ordering::Relaxed).saturating_add(COUNTED * 1_000_000),
-            false => self.engines.world.ticks(),
+            false => self.engines.world.uptime(),
         };
         // Only after it is in the record: in between the uptime is too long for an order that comes, and its destruction later than it could be.
         counted.store(up_to, Ordering::Relaxed);

@@ -45,7 +45,7 @@ impl<P: Ports> Pipeline<P> {
     /// A pipeline in which nothing is loaded yet.
     pub(super) fn unloaded(engines: Engines<P>, is_dev: bool) -> Self {
         Self {
-            ends: Ends::since(engines.world.ticks()),
+            ends: Ends::since(engines.world.uptime()),
             engines,
             snapshots: Snapshots::empty(),
             stops: Arc::new(Stops::default()),

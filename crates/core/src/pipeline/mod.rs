@@ -267,11 +267,21 @@ impl<P: Ports> Pipeline<P> {
         let identified = match remembered {
             Some(identified) => identified,
             None => {
+                if let Proof::Certificate(peer) = &inbound.proof
+                    && peer.is_refused(inbound.tenant, view.generation, inbound.ticks)
+                {
+                    return Err(unknown().because("its certificate was refused a moment ago"));
+                }
                 let identify = |now| self.engines.identify.identify(&view.registrations, &inbound.proof, now);
                 let found = match held {
                     None => identify(inbound.now),
                     Some(held) => identify(held).and_then(|_| identify(inbound.now)),
                 };
+                if let (Proof::Certificate(peer), Err(error)) = (&inbound.proof, &found)
+                    && error.kind() == ErrorKind::Unauthenticated
+                {
+                    peer.remember_refusal(inbound.tenant, view.generation, inbound.ticks);
+                }
                 // In one and the same words, whatever it was.
                 let found = found.map_err(|error| match error.kind() == ErrorKind::Unauthenticated {
                     true => unknown().because(error),

@@ -218,16 +218,27 @@ impl<P: Ports> Pipeline<P> {
         inbound: &Inbound<'_>,
         items: Vec<(OperationId, Result<Call, Error>)>,
     ) -> Result<Vec<Result<Released<Answer>, Error>>, Error> {
-        let asked = self.recognise(inbound)?;
+        self.use_keys_as(&self.recognise(inbound)?, items).await
+    }
+
+    /// The same, as a caller that has been recognised.
+    ///
+    /// # Errors
+    /// As [`Pipeline::use_keys`], but for `unauthenticated`.
+    pub async fn use_keys_as(
+        &self,
+        asked: &Recognised<'_, P>,
+        items: Vec<(OperationId, Result<Call, Error>)>,
+    ) -> Result<Vec<Result<Released<Answer>, Error>>, Error> {
         if items.len() > MAX_BATCH {
             let error = Error::new(ErrorKind::TooLarge, Stage::Decode, "a batch has at most 256 items");
-            return Err(self.turn_away(&asked, (Action::Undecoded, None), error).await);
+            return Err(self.turn_away(asked, (Action::Undecoded, None), error).await);
         }
         let mut pending = Vec::with_capacity(items.len());
         for (operation, call) in items {
             pending.push(match call {
-                Ok(call) => self.prepare(&asked, operation, call).await,
-                Err(error) => self.record_turned_away(&asked, operation, (Action::Undecoded, None), error),
+                Ok(call) => self.prepare(asked, operation, call).await,
+                Err(error) => self.record_turned_away(asked, operation, (Action::Undecoded, None), error),
             });
         }
         // All records first, then all results: what has been released counts as departing, and no stop may wait for a disk because of it.
@@ -385,7 +396,7 @@ impl<P: Ports> Pipeline<P> {
         Ok((entry, permit))
     }
 
-    /// A key by its name. Where there is none, the policy is asked all the same, so that not existing looks and takes like being forbidden.
+    /// A key by its name. Where there is none, the policy is asked all the same, so that not existing looks like being forbidden.
     pub(super) async fn resolve(
         &self,
         scene: &Scene<'_, P>,

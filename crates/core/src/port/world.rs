@@ -36,8 +36,15 @@ pub trait World: Send + Sync + 'static {
     /// Takes the wall clock at its word from now on: whatever was held is confirmed.
     fn trust_clock(&self) {}
 
-    /// Microseconds on a clock that never steps back, from an arbitrary start.
+    /// Microseconds on a clock that never steps back, from an arbitrary start. Suspension of the machine MUST count: what is believed, let in or
+    /// open for a time is so no longer for having slept meanwhile.
     fn ticks(&self) -> u64;
+
+    /// Microseconds that the machine has run, from an arbitrary start: suspension MUST NOT count, since nobody could notice anything then. What it
+    /// measures is a warning that people are to have had; for everything else there are [`World::ticks`]. The same in a world that is never suspended.
+    fn uptime(&self) -> u64 {
+        self.ticks()
+    }
 
     /// Fills `out` with bytes nobody can predict. MUST NOT return before they are.
     ///
@@ -78,6 +85,10 @@ impl<W: World> World for Arc<W> {
 
     fn ticks(&self) -> u64 {
         W::ticks(self)
+    }
+
+    fn uptime(&self) -> u64 {
+        W::uptime(self)
     }
 
     fn fill(&self, out: &mut [u8]) -> Result<(), Error> {

@@ -244,6 +244,19 @@ fn uptime_adds_up_over_starts_and_a_standstill_counts_nothing() {
 }
 
 #[test]
+fn a_machine_that_is_suspended_brings_nothing_forward() {
+    let (rig, _) = rig();
+    destroy(&rig);
+    for _ in 0..60 {
+        rig.world.suspend(HOUR);
+        tick(&rig);
+    }
+    assert_eq!(kek(&rig).state, KeyState::Suspended);
+    pass(&rig, 2 * DAY + HOUR);
+    assert_eq!(kek(&rig).state, KeyState::Destroyed);
+}
+
+#[test]
 fn the_time_before_the_order_counts_nothing() {
     let (rig, _) = rig();
     pass(&rig, 5 * DAY);

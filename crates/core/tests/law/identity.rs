@@ -2,7 +2,7 @@
 
 use crate::seen;
 use holdfast_conformance::doubles::certificate;
-use holdfast_conformance::rig::{AUTHORITY, Rig, call, encrypt, new_key};
+use holdfast_conformance::rig::{AUTHORITY, POLICY, Rig, call, encrypt, new_key, people};
 use holdfast_conformance::task::now;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::Command;
@@ -130,6 +130,57 @@ fn a_connections_certificate_is_examined_once_until_something_changes() {
     now(rig.command("carol", Command::RemoveAnchor("own".parse().unwrap()))).unwrap();
     let error = encrypt_with(&rig, &rig.acme, Proof::Certificate(&peer)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+}
+
+#[test]
+fn a_chain_that_proves_nothing_is_examined_once_in_a_while_and_not_for_each_request() {
+    let rig = rig();
+    let refused = |peer: &Peer, tenant: &TenantId| {
+        let before = rig.registry.examined();
+        let error = encrypt_with(&rig, tenant, Proof::Certificate(peer)).unwrap_err();
+        (seen(&error), rig.registry.examined() - before)
+    };
+    let stranger = certificate("uri:spiffe://acme/alice", b"another's authority");
+    let ((words, first), (again, second)) = (refused(&stranger, &rig.acme), refused(&stranger, &rig.acme));
+    assert_eq!((first, second, &again), (1, 0, &words), "in the same words");
+    // Another tenant is asked for itself, another connection too, and after a while they are asked again.
+    assert_eq!(refused(&stranger, &rig.other).1, 1);
+    assert_eq!(refused(&certificate("uri:spiffe://acme/alice", b"another's authority"), &rig.acme).1, 1);
+    rig.world.pass(4);
+    assert_eq!(refused(&stranger, &rig.acme).1, 0);
+    rig.world.pass(2);
+    assert_eq!(refused(&stranger, &rig.acme).1, 1);
+    // A change of the tenant's anchors is not waited for.
+    let anchor = Anchor {
+        name: "more".parse().unwrap(),
+        certificate: Arc::from(&b"another's authority"[..]),
+        revocations: None,
+    };
+    now(rig.command("carol", Command::PutAnchor(anchor))).unwrap();
+    assert_eq!((examined(&rig, &stranger), examined(&rig, &stranger)), (1, 0));
+}
+
+#[test]
+fn whoever_is_refused_by_many_tenants_is_examined_for_no_more_of_them_for_a_while() {
+    let rig = rig();
+    let tenants: Vec<TenantId> = (0..12).map(|n| format!("tenant-{n}").parse().unwrap()).collect();
+    for tenant in &tenants {
+        let inbound = rig.inbound_at(&rig.gateway, "olga");
+        let create = Command::CreateTenant(people(tenant.as_str(), POLICY, &rig.world));
+        now(rig.pipeline.command(&inbound, create)).unwrap();
+    }
+    let own = certificate("uri:spiffe://acme/alice", AUTHORITY);
+    assert_eq!(examined(&rig, &own), 1);
+    let before = rig.registry.examined();
+    for tenant in tenants.iter().chain(&tenants) {
+        assert!(encrypt_with(&rig, tenant, Proof::Certificate(&own)).is_err());
+    }
+    assert_eq!(rig.registry.examined() - before, 8);
+    // Where they are known they still are.
+    assert_eq!(examined(&rig, &own), 0);
+    rig.world.pass(5);
+    assert!(encrypt_with(&rig, tenants.last().unwrap(), Proof::Certificate(&own)).is_err());
+    assert_eq!(rig.registry.examined() - before, 9);
 }
 
 #[test]

@@ -155,7 +155,7 @@ async fn perform(gateway: &Gateway, about: &About, received: &Received, body: &[
     })
 }
 
-/// Which caller of a tenant asks.
+/// Which caller of a tenant asks, where the law has not said: of a command, when nobody has been served on its connection yet.
 fn whose(gateway: &Gateway, about: &About, received: &Received) -> Option<Who> {
     let matched = native::route(received.route.method.name(), received.uri.path()).ok()?;
     let tenant = matched.tenant()?;
@@ -253,18 +253,23 @@ async fn dispatch(
     match call {
         Call::Use { tenant, key, operation: work } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
+            let recognised = law.recognise(&inbound)?;
             let (answer, receipt, _departing) =
-                law.use_key(&inbound, Use::Key { key, operation: work }).await?.into_parts();
+                law.use_key_as(&recognised, Use::Key { key, operation: work }).await?.into_parts();
+            about.is_callers(&tenant, recognised.caller().name());
             Ok(Answered::ok(encode::answer(operation, Ok(answer)).with_receipt(receipt.as_ref())))
         }
         Call::Random { tenant, length } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
+            let recognised = law.recognise(&inbound)?;
             let (answer, receipt, _departing) =
-                law.use_key(&inbound, Use::Random { length }).await?.into_parts();
+                law.use_key_as(&recognised, Use::Random { length }).await?.into_parts();
+            about.is_callers(&tenant, recognised.caller().name());
             Ok(Answered::ok(encode::answer(operation, Ok(answer)).with_receipt(receipt.as_ref())))
         }
         Call::Batch { tenant, items } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
+            let recognised = law.recognise(&inbound)?;
             let mut calls = Vec::with_capacity(items.len());
             let mut operations = Vec::with_capacity(items.len());
             for item in items {
@@ -272,7 +277,8 @@ async fn dispatch(
                 operations.push(id);
                 calls.push((id, item.map(|(key, operation)| Use::Key { key, operation })));
             }
-            let results = Box::pin(law.use_keys(&inbound, calls)).await?;
+            let results = Box::pin(law.use_keys_as(&recognised, calls)).await?;
+            about.is_callers(&tenant, recognised.caller().name());
             // Kept until the answer is encoded: what has not left by then can still be stopped.
             let (results, _departing): (Vec<_>, Vec<_>) = results
                 .into_iter()
@@ -292,7 +298,9 @@ async fn dispatch(
         }
         Call::Query { tenant, query } => {
             let inbound = inbound(about, received, &tenant).map_err(unproven)?;
-            let (found, receipt, _departing) = Box::pin(law.query(&inbound, query)).await?.into_parts();
+            let recognised = law.recognise(&inbound)?;
+            let (found, receipt, _departing) = Box::pin(law.query_as(&recognised, query)).await?.into_parts();
+            about.is_callers(&tenant, recognised.caller().name());
             let answer = match encode::found(found, backups(gateway)) {
                 Encoded::Response(response) => response,
                 Encoded::Status => encode::status(&gateway.status()),

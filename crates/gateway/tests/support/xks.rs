@@ -101,8 +101,17 @@ impl Signed {
 
     /// Sends the head alone, for a body of so many bytes.
     pub async fn announce(&self, peer: &mut Peer, length: usize) {
+        self.announce_as(peer, &format!("content-length: {length}")).await;
+    }
+
+    /// Sends the head alone, for a body that does not say how long it is.
+    pub async fn announce_chunked(&self, peer: &mut Peer) {
+        self.announce_as(peer, "transfer-encoding: chunked").await;
+    }
+
+    async fn announce_as(&self, peer: &mut Peer, length: &str) {
         let Self { method, path, headers, body: _ } = self;
-        let mut request = format!("{method} {path} HTTP/1.1\r\ncontent-length: {length}\r\n");
+        let mut request = format!("{method} {path} HTTP/1.1\r\n{length}\r\n");
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
         }
