@@ -361,6 +361,33 @@ proptest! {
     }
 }
 
+/// A process that was killed may have named what it did not sync; what the next one remembers outlasts a loss of power all the same.
+#[test]
+fn what_a_killed_witness_left_unsynced_takes_no_memory_with_it() {
+    let histories = [History::forked(3, 1), History::forked(3, 2)];
+    for operations in 0..10 {
+        let disk = SimDisk::new();
+        disk.cut_power_after(operations);
+        if let Ok(witness) = Witness::open_on(Arc::new(disk.clone()), Path::new("/"), witness_key()) {
+            witness.know(&[LOG.parse().unwrap()]).unwrap();
+            drop(submit(&witness, &histories[0].request(0, 20)));
+        }
+        let disk = disk.after_kill();
+        let witness = open(&disk);
+        let verdict = submit(&witness, &histories[0].request(0, 30));
+        let known = if let Verdict::Conflict(old) = verdict {
+            old
+        } else {
+            assert!(matches!(verdict, Verdict::Cosigned(_)), "{operations}: {verdict:?}");
+            30
+        };
+        for seed in 0..6 {
+            let verdict = submit(&open(&disk.after_power_loss(seed)), &histories[1].request(0, 30));
+            assert!(matches!(verdict, Verdict::Conflict(old) if old == known), "{operations}: {verdict:?}");
+        }
+    }
+}
+
 #[test]
 fn two_submissions_at_once_are_judged_one_after_the_other() {
     for round in 0..40 {
