@@ -1,5 +1,6 @@
 //! Several tokens as one: what one of them can't do, another does.
 
+use super::travel::lenient;
 use super::{READY, SoftHsm, lies, patience, runtime, signal, stop};
 use holdfast_conformance::doubles::{Journal, Records, Sim};
 use holdfast_conformance::keystore::suite;
@@ -414,6 +415,28 @@ fn a_look_through_all_keys_finds_out_who_holds_another_one() {
             assert!(why.contains("is another key"), "{why}");
             assert_eq!(member(&rig, "a").condition(), Condition::Up, "{key}");
         }
+    });
+}
+
+/// SoftHSM says of a wrong tag what it says of itself when it fails: it is asked whether the key works, and callers decide how often.
+#[test]
+fn what_does_not_verify_costs_no_nonces() {
+    let hsm = SoftHsm::new("pool");
+    let mut launch = named("a", Launch { module: lenient(&hsm), ..hsm.launch("pool") });
+    launch.environment.push(("LENIENT".into(), "counts".into()));
+    launch.environment.push(("SEALED".into(), hsm.path("sealed").into()));
+    runtime().block_on(async {
+        let rig = found(over(vec![launch], 1, 1, patience()).await).await;
+        rig.create(new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
+        let mut sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[]))).await.unwrap();
+        *sealed.last_mut().unwrap() ^= 1;
+        let counted = || std::fs::read(hsm.path("sealed")).unwrap().len();
+        let before = counted();
+        for _ in 0..20 {
+            let refused = rig.bytes("alice", "k", decrypt(&sealed, context(&[]))).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Integrity);
+        }
+        assert_eq!(counted() - before, 1, "the sample");
     });
 }
 

@@ -251,18 +251,24 @@ async fn why_not(launch: Launch) -> Option<String> {
     waited.await.unwrap()
 }
 
-/// Whatever whoever has the user's PIN could take a key out by is tried, and a token that lets them is not used.
-#[test]
-fn a_token_that_lets_its_user_take_keys_out_is_not_used() {
-    let hsm = SoftHsm::new("pool");
-    ended(officer(&hsm, "make"));
+/// A module in front of SoftHSM, which does what its environment says.
+pub(super) fn lenient(hsm: &SoftHsm) -> String {
     let module = hsm.path("lenient.so").to_str().unwrap().to_owned();
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/softhsm/lenient.c");
     let built =
         Command::new("cc").args(["-shared", "-fPIC", "-o", &module, source, "-ldl"]).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    module
+}
+
+/// Whatever whoever has the user's PIN could take a key out by is tried, and a token that lets them is not used.
+#[test]
+fn a_token_that_lets_its_user_take_keys_out_is_not_used() {
+    let hsm = SoftHsm::new("pool");
+    ended(officer(&hsm, "make"));
+    let module = lenient(&hsm);
     runtime().block_on(async {
-        for (lenient, words) in [
+        for (what, words) in [
             ("nothing", ""),
             ("kek attribute", "was not made by `holdfast pool kek`"),
             ("wrap kek", "wraps the wrapping key itself under one that is not trusted"),
@@ -279,10 +285,10 @@ fn a_token_that_lets_its_user_take_keys_out_is_not_used() {
             ("copy open", "copies the wrapping key as one that can be changed"),
         ] {
             let mut launch = Launch { kek: KEK.to_owned(), module: module.clone(), ..hsm.launch("pool") };
-            launch.environment.push(("LENIENT".into(), lenient.into()));
+            launch.environment.push(("LENIENT".into(), what.into()));
             let said = why_not(launch).await.unwrap_or_default();
             let is_so = if words.is_empty() { said.is_empty() } else { said.contains(words) };
-            assert!(is_so, "{lenient}: {said}");
+            assert!(is_so, "{what}: {said}");
         }
         assert_eq!(hsm.objects(), 1, "nothing of an attempt stays");
     });

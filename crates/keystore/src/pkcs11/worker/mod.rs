@@ -15,6 +15,7 @@ mod keys;
 pub mod officer;
 mod operate;
 mod outbox;
+mod samples;
 mod token;
 
 use super::confinement::Confinement;

@@ -75,9 +75,11 @@ pub(super) fn perform(
             open(session, key, nonce, aad, ciphertext).map_err(|fault| {
                 fault.unless(|| {
                     let text = commitment::TEXT;
-                    let sealed = seal(session, key, commitment::NONCE, commitment::DOMAIN, text)?;
-                    let (nonce, ciphertext) = sealed.split_first_chunk().ok_or(Fault::Malformed)?;
-                    Ok(open(session, key, *nonce, commitment::DOMAIN, ciphertext)?.expose() == text)
+                    let seal = || seal(session, key, commitment::NONCE, commitment::DOMAIN, text);
+                    session.token.samples.opens(id, seal, |sample| {
+                        let (nonce, ciphertext) = sample.split_first_chunk().ok_or(Fault::Malformed)?;
+                        Ok(open(session, key, *nonce, commitment::DOMAIN, ciphertext)?.expose() == text)
+                    })
                 })
             })
         }

@@ -4,6 +4,7 @@ use super::super::confinement::Confinement;
 use super::super::message::{Buffer, Hello, Id, NotAFrame, Reply, Welcome};
 use super::existing::Place;
 use super::fault::Fault;
+use super::samples::Samples;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::MechanismType;
@@ -28,6 +29,8 @@ pub(super) struct Token {
     kek: String,
     /// Held while a key is brought in, since two at once would bring it twice: with which limits a key of an algorithm can be.
     pub(super) bringing: Mutex<HashMap<Algorithm, usize>>,
+    /// What shows whether a key still opens.
+    pub(super) samples: Samples,
     /// Objects of other programs, by the ids that they are meant by.
     places: RwLock<HashMap<Id, Place>>,
     /// Handles that were looked up; they hold for all sessions. None where a key was there and has to be looked up again.
@@ -87,6 +90,7 @@ impl Token {
             about,
             kek: kek.to_owned(),
             bringing: Mutex::default(),
+            samples: Samples::default(),
             places: RwLock::default(),
             handles: RwLock::new(HashMap::new()),
         })
