@@ -15,6 +15,7 @@ pub mod emergency;
 pub mod error;
 pub mod event;
 pub mod frame;
+pub mod hashed;
 pub mod id;
 pub mod import;
 pub mod inventory;

@@ -1,34 +1,15 @@
 //! A bounded store of what has been worked out before, for many threads.
 
-use core::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use core::hash::{BuildHasher, BuildHasherDefault};
+use holdfast_core::hashed::Hashed;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::DefaultHasher;
 use std::sync::{Mutex, PoisonError};
 
-/// Hashes in here are hashes already.
-#[derive(Default)]
-struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
 /// What is remembered, with how many bytes each value takes.
 struct Shard<V> {
-    values: HashMap<u64, (V, usize), BuildHasherDefault<Identity>>,
+    values: HashMap<u64, (V, usize), BuildHasherDefault<Hashed>>,
     bytes: usize,
 }
 
@@ -104,6 +85,7 @@ impl<V> Memo<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::hash::Hasher as _;
 
     #[test]
     fn it_never_holds_more_than_it_may() {

@@ -4,8 +4,9 @@
 //! 1968). A look that misses gets a [`Miss`], reads the database and offers what it read; the offer is declined if the writer has changed
 //! anything in that part of the cache meanwhile, so an old row never covers a newer one.
 
+use holdfast_core::hashed::Hashed;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -22,7 +23,7 @@ struct Shard<V> {
     /// Raised by every change of the writer.
     generation: u64,
     /// Slot by hash. Of two keys with one hash, only the last has a place.
-    index: HashMap<u64, usize, BuildHasherDefault<Ready>>,
+    index: HashMap<u64, usize, BuildHasherDefault<Hashed>>,
     slots: Vec<Slot<V>>,
     capacity: usize,
     hand: usize,
@@ -32,24 +33,6 @@ struct Slot<V> {
     hash: u64,
     value: V,
     recent: AtomicBool,
-}
-
-/// The key's hash is already a good one.
-#[derive(Default)]
-struct Ready(u64);
-
-impl Hasher for Ready {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
 }
 
 /// A look that found nothing: where to offer what is read, and since when.

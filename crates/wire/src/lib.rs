@@ -3,6 +3,7 @@
 //! A folder a protocol. Nothing here reads a socket, a clock or a file; every function is pure, so each decoder can be fuzzed and each
 //! exchange can be recorded.
 
+mod base64_secret;
 pub mod cse;
 pub mod dke;
 pub mod ekm;

@@ -1,5 +1,6 @@
 //! PEM (RFC 7468), strict: one block of one label, standard base64.
 
+use crate::base64_secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_core::Secret;
@@ -20,10 +21,7 @@ pub(crate) fn decode_secret(text: &str, label: &str) -> Option<Secret> {
     for line in body.split_ascii_whitespace() {
         compact.expose_mut().extend_from_slice(line.as_bytes());
     }
-    let mut bytes = Secret::new(vec![0; base64::decoded_len_estimate(compact.len())]);
-    let length = STANDARD.decode_slice(compact.expose(), bytes.expose_mut()).ok()?;
-    bytes.expose_mut().truncate(length);
-    (!bytes.is_empty()).then_some(bytes)
+    base64_secret::decode(&STANDARD, compact.expose()).filter(|bytes| !bytes.is_empty())
 }
 
 /// A block: lines of 64 characters.

@@ -1,11 +1,10 @@
 //! The gateway's end of a lane: one request at a time, and its reply.
 
 use super::incoming::Incoming;
-use super::message::{Buffer, NotAFrame, Reply, Request};
+use super::message::{self, Buffer, NotAFrame, Reply, Request};
 use std::io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use zeroize::Zeroize as _;
 
 /// Where a lane stands. A request can be given up at any await.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +42,14 @@ impl Lane {
     /// When the worker is gone or does not keep to the protocol; `InvalidInput` when the request is longer than a frame, and nothing was sent.
     pub(super) async fn ask(&mut self, request: &Request<'_>) -> io::Result<Reply<'_>> {
         self.number = self.number.wrapping_add(1);
-        let written = request.encode(self.number, &mut self.request);
-        written.map_err(|NotAFrame| io::Error::from(io::ErrorKind::InvalidInput))?;
+        if let Err(NotAFrame) = request.encode(self.number, &mut self.request) {
+            message::wipe(&mut self.request);
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         self.place = Place::Writing;
         self.stream.write_all(&self.request).await?;
         // It may have held plaintext.
-        self.request.zeroize();
+        message::wipe(&mut self.request);
         self.place = Place::Waiting;
         self.receive().await?;
         let (number, reply) = Reply::decode(self.incoming.frame()).map_err(broken)?;
@@ -141,11 +142,13 @@ mod tests {
         let refused = lane.ask(&Request::RsaBare { id: [0; 16], body: &body }).await.map(drop);
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(lane.place(), Place::Idle);
+        assert!(lane.request.is_empty(), "what was to be sent is kept");
         let (asked, ()) = tokio::join!(lane.ask(&Request::Probe), async {
             let number = request(&mut worker).await;
             reply(&mut worker, number, &Reply::Done(b"")).await;
         });
         assert_eq!(asked.unwrap(), Reply::Done(b""));
+        assert!(lane.request.is_empty(), "what was sent is kept");
     }
 
     #[tokio::test]

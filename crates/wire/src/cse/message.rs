@@ -6,10 +6,10 @@ use super::claim::{LENIENT, spki_hash};
 use super::format::{Blob, Kind, MAX_KEY, MAX_NAME, MAX_WRAPPED_KEY, MAX_WRAPPED_PRIVATE_KEY};
 use super::path::Method;
 use super::private_key;
+use crate::base64_secret;
 use crate::json::{Fault, OptionalSecret, Read, Reader};
 use crate::native::encode::{Body, Response};
 use crate::native::field::{Bytes, SecretBytes};
-use base64::Engine as _;
 use holdfast_core::{Error, ErrorKind, Secret, Stage};
 use serde::Serialize;
 
@@ -174,11 +174,9 @@ impl Fields {
         // Four characters hold three bytes, and how many that are is known only afterwards.
         let longest = most.div_ceil(3).saturating_mul(4);
         let Some(text) = self.take(name, longest)? else { return Ok(None) };
-        let mut bytes = Secret::new(vec![0; base64::decoded_len_estimate(text.len())]);
-        let decoded = LENIENT.decode_slice(text.expose(), bytes.expose_mut());
-        let length = decoded.map_err(|_| malformed(name, "expected standard base64"))?;
-        bytes.expose_mut().truncate(length);
-        if length > most { Err(too_large(name)) } else { Ok(Some(bytes)) }
+        let decoded = base64_secret::decode(&LENIENT, text.expose());
+        let bytes = decoded.ok_or_else(|| malformed(name, "expected standard base64"))?;
+        if bytes.len() > most { Err(too_large(name)) } else { Ok(Some(bytes)) }
     }
 
     fn bytes(&mut self, name: &'static str, most: usize) -> Result<Vec<u8>, Error> {
@@ -451,6 +449,7 @@ pub fn peers_key(body: &[u8]) -> Option<Secret> {
 mod tests {
     use super::*;
     use crate::cse::error;
+    use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use holdfast_core::{KeyVersion, OperationId, Timestamp};
     use proptest::prelude::*;

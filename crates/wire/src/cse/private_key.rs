@@ -3,8 +3,8 @@
 use super::claim::LENIENT;
 use super::der::{BITS, INTEGER, OCTETS, RSA, SEQUENCE, element, write};
 use super::format::{MAX_NAME, MAX_WRAPPED_PRIVATE_KEY};
+use crate::base64_secret;
 use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
 use holdfast_core::Secret;
 
 /// The most bytes of a private key's text.
@@ -38,9 +38,7 @@ pub fn pkcs8(text: &Secret) -> Option<Secret> {
     if text.trim_start().starts_with("-----") {
         return pem(text);
     }
-    let mut decoded = Secret::new(vec![0; base64::decoded_len_estimate(text.len())]);
-    let length = LENIENT.decode_slice(text, decoded.expose_mut()).ok()?;
-    decoded.expose_mut().truncate(length);
+    let decoded = base64_secret::decode(&LENIENT, text)?;
     match core::str::from_utf8(decoded.expose()) {
         Ok(text) if text.trim_start().starts_with("-----") => pem(text),
         Ok(_) | Err(_) => from_der(decoded),
@@ -81,6 +79,7 @@ mod tests {
     use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
     use aws_lc_rs::rsa::{KeyPair, KeySize};
     use aws_lc_rs::signature::KeyPair as _;
+    use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use holdfast_core::{ErrorKind, KeyVersion};
     use proptest::prelude::*;

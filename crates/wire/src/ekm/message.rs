@@ -2,6 +2,7 @@
 
 use super::API_VERSION;
 use super::path::{Operation as Kind, Path};
+use crate::base64_secret;
 use crate::json::{Fault, Optional, OptionalSecret, Read, Reader};
 use crate::native::encode::Response;
 use crate::rsa;
@@ -172,12 +173,9 @@ fn decoded(text: &Secret, most: usize) -> Result<Secret, Error> {
     if text.len() > most.div_ceil(3).saturating_mul(4) {
         return Err(too_large());
     }
-    let mut bytes = Secret::new(vec![0; base64::decoded_len_estimate(text.len())]);
-    let len = URL_SAFE_NO_PAD
-        .decode_slice(text.expose(), bytes.expose_mut())
-        .map_err(|_| wrong("`value`: expected base64url without padding"))?;
-    bytes.expose_mut().truncate(len);
-    if len > most { Err(too_large()) } else { Ok(bytes) }
+    let bytes = base64_secret::decode(&URL_SAFE_NO_PAD, text.expose())
+        .ok_or_else(|| wrong("`value`: expected base64url without padding"))?;
+    if bytes.len() > most { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn wrong(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {

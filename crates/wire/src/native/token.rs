@@ -2,6 +2,7 @@
 //!
 //! The prefix lets scanners of repositories and logs find a leaked token.
 
+use crate::base64_secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast_core::{Error, ErrorKind, Secret, Stage, TokenId};
@@ -28,10 +29,8 @@ pub fn parse(text: &str) -> Option<(TokenId, Secret)> {
     let (id, secret) = text.strip_prefix(PREFIX)?.split_at_checked(ID_LEN)?;
     let secret =
         secret.strip_prefix('_').filter(|secret| (1..=MAX_SECRET.div_ceil(3) * 4).contains(&secret.len()))?;
-    let mut bytes = Secret::new(vec![0; base64::decoded_len_estimate(secret.len())]);
-    let len = URL_SAFE_NO_PAD.decode_slice(secret, bytes.expose_mut()).ok()?;
-    bytes.expose_mut().truncate(len);
-    Some((id.parse().ok()?, bytes))
+    let secret = base64_secret::decode(&URL_SAFE_NO_PAD, secret)?;
+    Some((id.parse().ok()?, secret))
 }
 
 /// The token of an `Authorization` header (RFC 6750 §2.1).

@@ -4,6 +4,7 @@ use super::MAX_BODY;
 use super::format::Aad;
 use super::format::{IV_LEN, MAX_AAD, MAX_PLAINTEXT, TAG_LEN, metadata, version_of};
 use super::path::Operation as Kind;
+use crate::base64_secret;
 use crate::json::{Fault, Optional, OptionalSecret, Read, Reader};
 use crate::native::encode::Response;
 use crate::native::field::{Bytes, SecretBytes};
@@ -268,10 +269,8 @@ fn bytes(text: &Secret, name: &str, most: usize) -> Result<Vec<u8>, Error> {
 
 fn secret(text: &Secret, name: &str, most: usize) -> Result<Secret, Error> {
     within(text.len(), name, longest(most))?;
-    let mut plain = Secret::new(vec![0; base64::decoded_len_estimate(text.len())]);
-    let len = STANDARD.decode_slice(text.expose(), plain.expose_mut()).map_err(|_| not_base64(name))?;
-    plain.expose_mut().truncate(len);
-    within(len, name, most)?;
+    let plain = base64_secret::decode(&STANDARD, text.expose()).ok_or_else(|| not_base64(name))?;
+    within(plain.len(), name, most)?;
     Ok(plain)
 }
 

@@ -1,5 +1,6 @@
 //! Binary values: standard base64 with padding (RFC 4648 §4), canonical.
 
+use crate::base64_secret;
 use crate::json::{Fault, Read, Reader};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,28 +22,15 @@ pub struct Bytes(pub Vec<u8>);
 #[derive(Debug, PartialEq, Eq)]
 pub struct SecretBytes(pub Secret);
 
-/// Decodes into a vector of the right size from the start, which therefore never moves. `None` unless canonical.
-pub(super) fn decode_into<T>(
-    text: &str,
-    wrap: impl FnOnce(Vec<u8>) -> T,
-    bytes: impl Fn(&mut T) -> &mut Vec<u8>,
-) -> Option<T> {
-    let mut value = wrap(vec![0; base64::decoded_len_estimate(text.len())]);
-    let buffer = bytes(&mut value);
-    let len = STANDARD.decode_slice(text, buffer).ok()?;
-    buffer.truncate(len);
-    Some(value)
-}
-
 impl Bytes {
     pub(super) fn decode(text: &str) -> Option<Self> {
-        decode_into(text, Self, |value| &mut value.0)
+        STANDARD.decode(text).ok().map(Self)
     }
 }
 
 impl SecretBytes {
     pub(super) fn decode(text: &str) -> Option<Self> {
-        decode_into(text, |bytes| Self(Secret::new(bytes)), |value| value.0.expose_mut())
+        base64_secret::decode(&STANDARD, text).map(Self)
     }
 }
 
