@@ -239,7 +239,9 @@ fn more_than_may_wait_are_refused_at_once() {
         let rig = found(over(launch, 1, patience()).await).await;
         // Known to be quick, on a busy machine too: only of such is one sent ahead.
         rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
-        rig.bytes("alice", "k", sign(b"message")).await.unwrap();
+        for _ in 0..64 {
+            rig.bytes("alice", "k", sign(b"message")).await.unwrap();
+        }
         stop(rig.keys().pool().members()[0].worker().unwrap()).await;
         let mut asked: Vec<_> = (0..6).map(|_| Box::pin(rig.bytes("alice", "k", sign(b"message")))).collect();
         let mut refused = 0;
