@@ -379,10 +379,11 @@ fn a_fresh_tenant_is_connected_and_what_is_broken_is_named() {
         "oct of 256 bits",
         "A256KW, 40 bytes",
         "refuses what was changed",
-        "Managed HSM waits 250.0 ms",
     ] {
         assert!(said.lines().any(|line| line.starts_with('✓') && line.contains(words)), "`{words}`:\n{said}");
     }
+    // On a busy machine it may be told with a warning.
+    assert!(said.contains("from here; Managed HSM waits 250.0 ms"), "{said}");
     assert!(
         said.contains("--host localhost --server-ca-certificate gateway-root.pem --path-prefix /dev"),
         "{said}"
@@ -442,7 +443,8 @@ fn each_way_in_which_a_key_wraps_is_tried_and_told() {
     proxy.dev.add_policy("@id(\"sha-1-alone\") forbid (principal == Holdfast::Caller::\"azure-ekm\", action == Holdfast::Action::\"wrap\", resource) when { context.request.hasTag(\"alg\") && context.request.getTag(\"alg\") == \"RSA-OAEP-256\" };");
     let output = proxy.self_tested("both", "rsa-2048");
     assert_eq!(code(output.status), 0, "{}{}", stdout(&output), stderr(&output));
-    fine(&stdout(&output), &["RSA-OAEP, 256 bytes", "gives the key back", "Managed HSM waits"]);
+    fine(&stdout(&output), &["RSA-OAEP, 256 bytes", "gives the key back"]);
+    assert!(stdout(&output).contains("from here; Managed HSM waits"), "{}", stdout(&output));
     watched(&stdout(&output), "RSA-OAEP-256 is refused: the policy does not permit it");
     let words = ["to wrap as `RSA-OAEP-256` is answered 403", "let the policy permit it to `azure-ekm`"];
     names(&proxy.self_tested("one", "rsa-2048"), 5, &words);

@@ -87,10 +87,11 @@ fn a_fresh_tenant_is_connected_and_nothing_is_made_twice() {
         "AES_256, ENCRYPT and DECRYPT, ENABLED",
         "its integrity value is right",
         "refuses other additional data",
-        "KMS waits 250.0 ms",
     ] {
         assert!(said.lines().any(|line| line.starts_with('✓') && line.contains(words)), "`{words}`:\n{said}");
     }
+    // On a busy machine it may be told with a warning.
+    assert!(said.contains("from here; KMS waits 250.0 ms"), "{said}");
     // What is to be pasted has the real values; what the configuration has already is not among it.
     assert!(said.contains("--xks-proxy-uri-path /dev/kms/xks/v1"), "{said}");
     // AWS takes no port and no address: where that is all that is known, the endpoint is left to be filled in.

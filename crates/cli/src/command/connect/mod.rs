@@ -7,6 +7,7 @@ mod configuration;
 mod google_cse;
 mod issuers;
 mod kubernetes;
+mod latency;
 mod listener;
 mod ms_dke;
 mod tenant;

@@ -3,6 +3,7 @@
 use super::{OAEP_SHA1, Proxy, algs, has_alg};
 use crate::clock;
 use crate::command::connect::Report;
+use crate::command::connect::latency::Latency;
 use crate::command::doctor::examine_expiry;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -15,8 +16,6 @@ use holdfast_wire::ekm::message;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// What Managed HSM waits for, the network's part included.
-const LIMIT: Duration = Duration::from_millis(250);
 /// How often both directions are timed.
 const TIMED: usize = 10;
 /// What is wrapped; no secret.
@@ -173,7 +172,8 @@ impl Hsm<'_> {
             (_, _) => "look at `holdfast status`, and at the gateway's own log".to_owned(),
         };
         let problem = format!("{doing} is answered {} `{code}`: {message}", answer.status);
-        Failure::new(Exit::State, problem).remedy(remedy)
+        let exit = if answer.status == 408 { Exit::Unavailable } else { Exit::State };
+        Failure::new(exit, problem).remedy(remedy)
     }
 
     fn value(alg: &str, bytes: &[u8]) -> Value {
@@ -326,31 +326,27 @@ async fn unwrapped(hsm: &Hsm<'_>, alg: &str, wrapped: Vec<u8>, report: &mut Repo
     Ok(())
 }
 
+/// What was granted, if the gateway did not give it up.
+fn in_time<T>(tried: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match tried {
+        Ok(granted) => Ok(Some(granted)),
+        Err(failure) if failure.exit() == Exit::Unavailable => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// Both directions, on a connection that is open already, as Managed HSM keeps its own.
 async fn latency(hsm: &Hsm<'_>, alg: &str, report: &mut Report) -> Result<(), Failure> {
-    let mut times = Vec::with_capacity(2 * TIMED);
+    let mut latency = Latency::default();
     for round in 0..TIMED {
         report.doing(format!("timing it, {round} of {TIMED}"));
-        let (wrapped, there) = hsm.wrap(alg).await?;
-        let (_, back) = hsm.unwrap(alg, &wrapped).await?;
-        times.extend([there, back]);
+        let Some((wrapped, there)) = in_time(hsm.wrap(alg).await)? else {
+            latency.took(None);
+            continue;
+        };
+        latency.took(Some(there));
+        latency.took(in_time(hsm.unwrap(alg, &wrapped).await)?.map(|(_, back)| back));
     }
-    times.sort_unstable();
-    let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
-    let (median, worst) =
-        (times.get(TIMED).copied().unwrap_or_default(), times.last().copied().unwrap_or_default());
-    let detail = format!(
-        "median {}, worst {} of {} from here; Managed HSM waits {}",
-        ms(median),
-        ms(worst),
-        times.len(),
-        ms(LIMIT)
-    );
     let remedy = "look where the time goes: `holdfast status`, the metrics of the stages, and the network between the region and the gateway";
-    match (median < LIMIT, worst < LIMIT) {
-        (true, true) => report.findings.fine("latency", detail),
-        (true, false) => report.findings.watch("latency", detail, remedy),
-        (false, _) => return Err(Failure::new(Exit::Unavailable, detail).remedy(remedy)),
-    }
-    Ok(())
+    latency.tell("Managed HSM", remedy, report)
 }
