@@ -85,6 +85,12 @@ impl Site {
         Server::start(self.command(with, witness_url))
     }
 
+    /// Creates keys, and waits until the witness has seen that.
+    fn create_witnessed(&self, server: &Server, keys: &[&str]) {
+        self.create_keys(server, keys);
+        until("the witness follows", || self.cosigned("acme") >= self.published("acme"));
+    }
+
     /// A start that must be refused; gives what it says.
     fn refused(&self, with: With, witness_url: &str) -> String {
         let serve = self.command(with, witness_url);
@@ -230,13 +236,11 @@ fn an_older_copy_is_refused_by_a_witness_alone() {
     let witness = site.witness("127.0.0.1:0");
     let url = witness.url.clone();
     let server = site.serve(WITNESS, &url);
-    site.create_keys(&server, &["a"]);
-    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    site.create_witnessed(&server, &["a"]);
     server.ends();
     site.copy("data", "older");
     let server = site.serve(WITNESS, &url);
-    site.create_keys(&server, &["b", "c"]);
-    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    site.create_witnessed(&server, &["b", "c"]);
     server.ends();
     site.put_back("older", "newest");
     let said = site.refused(WITNESS, &url);
@@ -272,8 +276,7 @@ fn a_missing_tile_keeps_no_witness_from_being_asked() {
     let url = witness.url.clone();
     let listen = url.strip_prefix("http://").unwrap();
     let server = site.serve(WITNESS, &url);
-    site.create_keys(&server, &["a"]);
-    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    site.create_witnessed(&server, &["a"]);
     server.ends();
     witness.ends();
     let server = site.serve(NOTHING, "");
@@ -306,8 +309,7 @@ fn a_missing_tile_keeps_no_witness_from_being_asked() {
 
     // An older copy is none the less an older copy.
     let server = site.serve(WITNESS, &url);
-    site.create_keys(&server, &["b"]);
-    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    site.create_witnessed(&server, &["b"]);
     server.ends();
     site.put_back("older", "newest");
     std::fs::remove_file(&tile).unwrap();
@@ -323,13 +325,11 @@ fn a_log_that_is_gone_is_compared_all_the_same_and_not_begun_anew() {
     let witness = site.witness("127.0.0.1:0");
     let url = witness.url.clone();
     let server = site.serve(BOTH, &url);
-    site.create_keys(&server, &["a"]);
-    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    site.create_witnessed(&server, &["a"]);
     server.ends();
     site.copy("data", "older");
     let server = site.serve(BOTH, &url);
-    site.create_keys(&server, &["b", "c"]);
-    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    site.create_witnessed(&server, &["b", "c"]);
     let new = ["tenant", "create", "beta", "--custodian", "dora", "--issue", "beta"];
     site.ok(&server, "oscar", &new);
     server.ends();
@@ -370,8 +370,7 @@ fn a_witness_that_is_down_stops_nobody_and_catches_up() {
     let witness = site.witness("127.0.0.1:0");
     let url = witness.url.clone();
     let server = site.serve(BOTH, &url);
-    site.create_keys(&server, &["a"]);
-    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    site.create_witnessed(&server, &["a"]);
     witness.ends();
     site.create_keys(&server, &["b", "c", "d"]);
     until("the status says so", || {
@@ -399,8 +398,7 @@ fn verify_asks_for_the_witness_and_says_what_it_vouches_for() {
     let site = Site::watched();
     let witness = site.witness("127.0.0.1:0");
     let server = site.serve(WITNESS, &witness.url);
-    site.create_keys(&server, &["a", "b"]);
-    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    site.create_witnessed(&server, &["a", "b"]);
     witness.ends();
     site.create_keys(&server, &["c"]);
     let vkey = site.vkey();
@@ -502,8 +500,7 @@ fn a_log_that_was_signed_anew_is_refused() {
     // Two lives of one directory: the same root key, the same origins, other entries.
     site.copy("data", "twin");
     let server = site.serve(BOTH, &url);
-    site.create_keys(&server, &["a", "b"]);
-    until("the witness follows", || site.cosigned("acme") >= site.published("acme"));
+    site.create_witnessed(&server, &["a", "b"]);
     server.ends();
     site.put_back("twin", "honest");
     let server = site.serve(NOTHING, "");
