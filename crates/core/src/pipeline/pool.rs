@@ -5,7 +5,7 @@ use super::found::{not_loaded, own_caller};
 use super::plan::Planned;
 use super::proof::Intent;
 use super::record::{Facts, Scene};
-use super::{NO_CONTEXT, Pipeline};
+use super::{NO_CONTEXT, Pipeline, TenantView};
 use crate::action::Action;
 use crate::command::Done;
 use crate::error::{Error, ErrorKind, Stage};
@@ -61,37 +61,41 @@ impl<P: Ports> Pipeline<P> {
             let Some((member, why)) = self.engines.keys.ejected().into_iter().find(unrecorded) else {
                 return Ok(());
             };
-            self.record_ejection(&view.data.record, &member, &why).await?;
+            let alarm = format!("a member of the pool is out: {why}");
+            let change = with_members_out(&view.data.record, |out| {
+                out.insert(member.clone(), Absence::Ejected);
+            });
+            self.change_pool(
+                &view,
+                Action::EjectMember,
+                (member.as_str().into(), Some(alarm.into())),
+                change,
+            )
+            .await?;
         }
     }
 
-    async fn record_ejection(
+    /// Changes what the gateway's record says of the pool, as nobody has asked for.
+    async fn change_pool(
         &self,
-        before: &TenantRecord,
-        member: &MemberName,
-        why: &str,
+        view: &TenantView<P>,
+        action: Action,
+        (subject, alarm): (Box<str>, Option<Box<str>>),
+        change: StateChange,
     ) -> Result<(), Error> {
         let gateway = TenantId::gateway();
-        let (own, view) = (own_caller(&gateway)?, self.tenant(&gateway).ok_or_else(not_loaded)?);
+        let own = own_caller(&gateway)?;
         let operation = self.new_operation()?;
         let inbound = own_inbound(operation, &gateway, self.engines.world.now(), self.engines.world.ticks());
-        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
-        let mut facts = Facts::new(operation, Action::EjectMember);
-        facts.subject = Some(member.as_str().into());
-        facts.alarm = Some(format!("a member of the pool is out: {why}").into());
-        let change = with_members_out(before, |out| {
-            out.insert(member.clone(), Absence::Ejected);
-        });
+        let scene = Scene { view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
+        let facts = Facts { subject: Some(subject), alarm, ..Facts::new(operation, action) };
         self.change_own(&scene, facts, vec![change]).await
     }
-}
 
-impl<P: Ports> Pipeline<P> {
     /// Records who has come to the pool since an earlier start, and who is no member any more.
     pub(super) async fn note_members(&self) -> Result<(), Error> {
-        let gateway = TenantId::gateway();
-        let Some(view) = self.tenant(&gateway) else { return Ok(()) };
-        let (before, now) = (&view.data.record, self.engines.world.now());
+        let Some(view) = self.tenant(&TenantId::gateway()) else { return Ok(()) };
+        let before = &view.data.record;
         let members = self.engines.keys.members();
         let come: Vec<_> =
             members.iter().filter(|member| before.members.get(*member) != Some(&None)).collect();
@@ -103,27 +107,21 @@ impl<P: Ports> Pipeline<P> {
         let mut record = TenantRecord { epoch: before.epoch.next(), ..before.clone() };
         record.members.extend(come.iter().map(|member| ((*member).clone(), None)));
         // By the later time, where a jump of the clock is held: too many versions are said to lie there rather than too few.
-        let left = Some(self.at_latest(now));
+        let left = Some(self.at_latest(self.engines.world.now()));
         record.members.extend(gone.iter().map(|member| ((*member).clone(), left)));
-        let own = own_caller(&gateway)?;
-        let operation = self.new_operation()?;
-        let inbound = own_inbound(operation, &gateway, now, self.engines.world.ticks());
-        let scene = Scene { view: &view, caller: &own, inbound: &inbound, context: &NO_CONTEXT };
-        let mut facts = Facts::new(operation, Action::NoteMembers);
-        facts.subject = Some(moved(&come, &gone).into());
         let change = StateChange::Tenant { record, expected: Some(before.epoch) };
-        self.change_own(&scene, facts, vec![change]).await
+        self.change_pool(&view, Action::NoteMembers, (moved(&come, &gone).into(), None), change).await
     }
 
-    /// Whoever was in the pool when a version was made and is no more, of one that these members hold; nobody of one that lies in none.
+    /// Whoever was in the pool when a version was made, of one that these members hold, besides them; nobody of one that lies in none.
     pub(super) fn left_since(&self, version: &Version, holders: &[MemberName]) -> Vec<MemberName> {
         if holders.is_empty() {
             return Vec::new();
         }
         let Some(gateway) = self.tenant(&TenantId::gateway()) else { return Vec::new() };
-        let (members, there) = (&gateway.data.record.members, self.engines.keys.members());
         let was_there = |left: Option<Timestamp>| left.is_none_or(|left| version.created <= left);
-        let left = members.iter().filter(|(member, left)| was_there(**left) && !there.contains(member));
+        let members = gateway.data.record.members.iter();
+        let left = members.filter(|(member, left)| was_there(**left) && !holders.contains(member));
         left.map(|(member, _)| member.clone()).collect()
     }
 }

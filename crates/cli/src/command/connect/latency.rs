@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use std::time::Duration;
 
 /// How long they wait, the network's part included.
-pub(super) const LIMIT: Duration = Duration::from_millis(250);
+const LIMIT: Duration = Duration::from_millis(250);
 
 /// What was timed so far.
 #[derive(Default)]
