@@ -180,13 +180,11 @@ impl<P: Ports> Pipeline<P> {
         loop {
             // Before a device is asked for anything, too; what that takes, no stop waits for.
             drop(self.begin(scene, intent, command, &mut latest).await.map_err(Undone::Refused)?);
-            let begun = match self.plan(scene, facts, intent, command).await {
-                Ok(planned) => {
-                    self.begin(scene, intent, command, &mut latest).await.map(|changing| (planned, changing))
-                }
-                Err(error) => Err(error),
+            let begun = async {
+                let planned = self.plan(scene, facts, intent, command).await?;
+                Ok((planned, self.begin(scene, intent, command, &mut latest).await?))
             };
-            let (planned, changing) = match begun {
+            let (planned, changing) = match begun.await {
                 Ok(begun) => begun,
                 Err(error) => {
                     self.unmake(scene, facts, intent).await;
