@@ -5,6 +5,7 @@
 mod support;
 
 use serde_json::json;
+use std::collections::VecDeque;
 use support::api::T;
 use support::balancer::{behind, from};
 use support::peer::{Peer, Settings};
@@ -14,9 +15,9 @@ fn developer(gateway: &Dev) -> Settings {
     trust(&gateway.directory).token(&gateway.environment["HOLDFAST_TOKEN"])
 }
 
-/// Begins a request whose body does not come yet: when this returns, it is waited for.
-async fn begin(peer: &mut Peer, path: &str, body: &str) {
-    let head = peer.head("POST", path, body.len());
+/// Begins a request whose body, of so many bytes, does not come yet: when this returns, it is waited for and stands behind all that have begun before it.
+async fn begin(peer: &mut Peer, path: &str, length: usize) {
+    let head = peer.head("POST", path, length);
     let head = head.replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
     peer.send(head.as_bytes()).await.unwrap();
     peer.asked_to_continue().await;
@@ -27,8 +28,9 @@ const ENCRYPT: &str = r#"{"plaintext":""}"#;
 /// Whoever sends much from one network makes way for itself: a body from elsewhere that is older than all of these is waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_sends_much_takes_nobody_elses_room() {
-    /// Of ten of these a network's part of the room is all but full. Whatever is under way of one that makes way is taken in, so that each answer is read.
+    /// Of [`FIT`] of these a network's part of the room is all but full. Whatever is under way of one that makes way is taken in, so that each answer is read.
     const LONG: usize = 3 << 19;
+    const FIT: usize = 10;
     /// More than there would be room for without parts.
     const MANY: usize = 48;
     let directory = tempfile::tempdir().unwrap();
@@ -37,26 +39,26 @@ async fn a_network_that_sends_much_takes_nobody_elses_room() {
     api.post(&format!("{T}/keys"), &json!({"name": "k"})).await.expect(201);
     let encrypt = format!("{T}/keys/k/encrypt");
     let mut slow = from(&gateway, "198.51.100.1", &developer(&gateway)).await;
-    begin(&mut slow, &encrypt, ENCRYPT).await;
-    let mut much = vec![];
+    begin(&mut slow, &encrypt, ENCRYPT.len()).await;
+    let mut much = VecDeque::new();
     for _ in 0..MANY {
         let mut peer = from(&gateway, "192.0.2.1", &developer(&gateway)).await;
-        let head = peer.head("POST", &format!("{T}/batch"), LONG);
-        peer.send(format!("{head}{}", " ".repeat(LONG - 1)).as_bytes()).await.unwrap();
-        much.push(peer);
-    }
-    let mut staying = much.split_off(MANY - 10);
-    for peer in &mut much {
-        peer.answer().await.unwrap().refused(429, "throttled");
+        begin(&mut peer, &format!("{T}/batch"), LONG).await;
+        peer.send(&[b' '; LONG - 1]).await.unwrap();
+        much.push_back(peer);
+        // Each makes way before the next begins: of what comes meanwhile nobody else does.
+        if much.len() > FIT {
+            much.pop_front().unwrap().answer().await.unwrap().refused(429, "throttled");
+        }
     }
     // What there is room for has not made way.
-    for peer in &mut staying {
+    for peer in &mut much {
         peer.send(b" ").await.unwrap();
         peer.answer().await.unwrap().refused(400, "malformed");
     }
     slow.send(ENCRYPT.as_bytes()).await.unwrap();
     slow.answer().await.unwrap().expect(200);
-    drop((api, slow, much, staying));
+    drop((api, slow, much));
     gateway.running.shut_down().await.unwrap();
 }
 
@@ -74,12 +76,12 @@ async fn a_caller_that_begins_much_takes_no_other_callers_room() {
     let mut other = from(&gateway, "203.0.113.1", &operator).await;
     other.ask("GET", "/v1/status", "").await.expect(200);
     let tenant = "{}";
-    begin(&mut other, "/v1/tenants", tenant).await;
+    begin(&mut other, "/v1/tenants", tenant.len()).await;
     let mut much = vec![];
     for last in 1..=4 {
         let mut peer = from(&gateway, &format!("192.0.{last}.1"), &developer(&gateway)).await;
         peer.ask("GET", &format!("{T}/keys"), "").await.expect(200);
-        begin(&mut peer, &format!("{T}/keys"), r#"{"name":"k"}"#).await;
+        begin(&mut peer, &format!("{T}/keys"), r#"{"name":"k"}"#.len()).await;
         much.push(peer);
     }
     much[0].answer().await.unwrap().refused(429, "throttled");
@@ -98,12 +100,12 @@ async fn the_body_of_a_stop_order_makes_way_for_no_other() {
     let gateway = dev_with(config).await;
     let mut stop = gateway.developer().await;
     stop.post(&format!("{T}/keys"), &json!({"name": "k"})).await.expect(201);
-    begin(&mut stop, &format!("{T}/keys/k/suspend"), "{}").await;
+    begin(&mut stop, &format!("{T}/keys/k/suspend"), 2).await;
     let mut others: Vec<Peer> = vec![];
     for _ in 0..3 {
         let mut peer = gateway.developer().await;
         peer.ask("GET", &format!("{T}/keys"), "").await.expect(200);
-        begin(&mut peer, &format!("{T}/keys/k/encrypt"), ENCRYPT).await;
+        begin(&mut peer, &format!("{T}/keys/k/encrypt"), ENCRYPT.len()).await;
         // There is room for one of them.
         if let Some(before) = others.last_mut() {
             before.answer().await.unwrap().refused(429, "throttled");
