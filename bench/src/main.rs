@@ -83,7 +83,7 @@ struct Run {
     /// The `rage` binary to measure a file against, its `rage-keygen` beside it
     #[arg(long)]
     rage: Option<PathBuf>,
-    /// Another build of `holdfast`, whose loops are measured in turns with this one's
+    /// Another build of `holdfast`, whose loops and external key store are measured in turns with this one's
     #[arg(long)]
     against: Option<PathBuf>,
     /// Seconds a measurement
@@ -186,7 +186,8 @@ impl Run {
         }
         if wanted(Part::Xks) && token::is_there() {
             progress("an external key store");
-            xks::measure(&self.holdfast, within, (&self.connections, turns), &mut report).await?;
+            let builds = (&*self.holdfast, self.against.as_deref());
+            xks::measure(builds, within, (&self.connections, turns), &mut report).await?;
         }
         if wanted(Part::Cse) {
             progress("a key service");

@@ -6,6 +6,7 @@ use crate::report::{Report, Sum, XksRow};
 use crate::sample::{Sample, Spread};
 use crate::{Turns, module, token};
 use anyhow::{Context as _, Result};
+use holdfast_conformance::softhsm::Token;
 use holdfast_core::{Secret, Timestamp};
 use holdfast_wire::sigv4::Signer;
 use holdfast_wire::xks::SERVICE;
@@ -22,9 +23,17 @@ permit (principal == Holdfast::Caller::"aws", action in [Holdfast::Action::"encr
 when { context.protocol == "aws-xks" && context.request.hasTag("kmsKeyArn") && context.request.getTag("kmsKeyArn") like "arn:aws:kms:*:111122223333:key/*" };
 "#;
 
-/// Measures, with a token of its own.
+/// A gateway over a token of its own.
+struct Store {
+    _token: Token,
+    gateway: Gateway,
+    plain: Exchange,
+    checked: Exchange,
+}
+
+/// Measures, with a token of its own; another build in turns with this one.
 pub(crate) async fn measure(
-    holdfast: &Path,
+    (holdfast, against): (&Path, Option<&Path>),
     within: &Path,
     (connections, turns): (&[usize], Turns),
     report: &mut Report,
@@ -32,6 +41,50 @@ pub(crate) async fn measure(
     let token = token::made(within)?;
     let conf = token.conf();
     let alone = token::alone(&conf).await?;
+    let mut stores = vec![("", started(holdfast, within, token).await?)];
+    if let Some(other) = against {
+        let within = within.join("other");
+        std::fs::create_dir(&within)?;
+        stores.push(("the other: ", started(other, &within, token::made(&within)?).await?));
+    }
+    for (name, has_cdiv) in [("XKS encrypt", false), ("XKS encrypt, CDIV", true)] {
+        for connections in connections.iter().copied() {
+            let mut tallies: Vec<_> = stores.iter().map(|_| Tally::default()).collect();
+            for turn in 0..=turns.count {
+                for ((_, store), tally) in stores.iter().zip(&mut tallies) {
+                    let module = alone.turn(turns.each / 2)?;
+                    let measured =
+                        store.gateway.turn(store.exchange(has_cdiv), connections, turns.each).await?;
+                    // The first is thrown away: caches, allocator and TCP windows as in the middle of a day.
+                    if turn > 0 {
+                        tally.add(module, measured);
+                    }
+                }
+            }
+            for ((other, _), tally) in stores.iter().zip(tallies) {
+                report.xks.push(tally.row(&format!("{other}{name}"), connections));
+            }
+        }
+        for (other, store) in &stores {
+            let mut tally = Tally::default();
+            let module = alone.turn(turns.each)?;
+            tally.add(
+                module,
+                store.gateway.steady(store.exchange(has_cdiv), (32, PROVIDERS), turns.all()).await?,
+            );
+            report.xks.push(tally.row(&format!("{other}{name}, {PROVIDERS}/s"), 32));
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    fn exchange(&self, has_cdiv: bool) -> &Exchange {
+        if has_cdiv { &self.checked } else { &self.plain }
+    }
+}
+
+async fn started(holdfast: &Path, within: &Path, token: Token) -> Result<Store> {
     let config = within.join("xks.toml");
     std::fs::write(
         &config,
@@ -41,29 +94,12 @@ pub(crate) async fn measure(
             token::MODULE,
             module::LABEL,
             pin_file(within)?.display(),
-            conf.display(),
+            token.conf().display(),
         ),
     )?;
-    let config = config.canonicalize()?;
-    let gateway = gateway::start_with(holdfast, &within.join("xks"), Some(&config)).await?;
+    let gateway = gateway::start_with(holdfast, &within.join("xks"), Some(&config.canonicalize()?)).await?;
     let [plain, checked] = exchanges(&gateway).await?;
-    for (name, exchange) in [("XKS encrypt", plain), ("XKS encrypt, CDIV", checked)] {
-        for connections in connections.iter().copied() {
-            let mut tally = Tally::default();
-            // What comes before the first is thrown away: caches, allocator and TCP windows as in the middle of a day.
-            gateway.turn(&exchange, connections, turns.each).await?;
-            for _ in 0..turns.count {
-                let module = alone.turn(turns.each / 2)?;
-                tally.add(module, gateway.turn(&exchange, connections, turns.each).await?);
-            }
-            report.xks.push(tally.row(name, connections));
-        }
-        let mut tally = Tally::default();
-        let module = alone.turn(turns.each)?;
-        tally.add(module, gateway.steady(&exchange, (32, PROVIDERS), turns.all()).await?);
-        report.xks.push(tally.row(&format!("{name}, {PROVIDERS}/s"), 32));
-    }
-    Ok(())
+    Ok(Store { _token: token, gateway, plain, checked })
 }
 
 /// What the module alone and the gateway took in turns.
