@@ -359,6 +359,10 @@ impl ClientCertVerifier for Expected {
         if intermediates.len() >= MAX_CHAIN {
             return Err(refused("too many certificates"));
         }
+        let shown = std::iter::once(end_entity).chain(intermediates);
+        if !holdfast_identity::is_searchable(shown.map(|certificate| certificate.as_ref())) {
+            return Err(refused("too many certificates of one name, or too long ones"));
+        }
         let verified = self.authorities.verify_client_cert(end_entity, intermediates, now);
         let verified = verified.map_err(|error| refused(&error.to_string()))?;
         match self.names.is_among(end_entity) {

@@ -854,6 +854,12 @@ async fn mutual_tls_lets_the_provider_in_by_its_name_and_nobody_else() {
     let as_leaf =
         |leaf: &Leaf| trust(&data).name("localhost").identity(leaf.certificate.clone(), leaf.key.clone());
 
+    let beside = |namesakes: usize| {
+        let leaf = amazon.issue_named(Some(KMS), "other", 5);
+        trust(&data).name("localhost").identity(leaf.certificate + &another.pem.repeat(namesakes), leaf.key)
+    };
+    let mut peer = Peer::connect(gateway.running.address, &beside(2)).await.unwrap();
+    kms.ask(&mut peer, "health", &body).await.expect(200);
     for leaf in [amazon.issue_named(Some(KMS), "other", 5), amazon.issue_named(None, KMS, 5)] {
         let mut peer = Peer::connect(gateway.running.address, &as_leaf(&leaf)).await.unwrap();
         kms.ask(&mut peer, "health", &body).await.expect(200);
@@ -871,6 +877,8 @@ async fn mutual_tls_lets_the_provider_in_by_its_name_and_nobody_else() {
         as_leaf(&amazon.issue_named(Some("cks.kms.eu-west-1.amazonaws.com"), KMS, 5)),
         as_leaf(&amazon.issue_named(Some(KMS), KMS, -1)),
         as_leaf(&another.issue_named(Some(KMS), KMS, 5)),
+        // More paths than are looked for.
+        beside(3),
     ];
     for (number, settings) in refused.iter().enumerate() {
         // In TLS 1.3 a client learns of it with the first answer.

@@ -5,6 +5,7 @@
 
 mod bearer;
 mod certificate;
+mod chain;
 pub mod issued;
 mod named;
 mod reason;
@@ -13,6 +14,7 @@ mod signed;
 mod trust;
 
 pub use certificate::{Facts, certificate_expiry, credential_from_certificate};
+pub use chain::is_searchable;
 pub use named::{is_named, provider};
 pub use reason::Reason;
 pub use registry::{Prepared, Registrations};

@@ -7,14 +7,15 @@
 //! A list that speaks of a certificate outweighs every other anchor: who is revoked by the authority that issued them is revoked, although
 //! an authority above it, itself an anchor without a list, would vouch.
 //!
-//! How many signatures are checked for one chain is bounded: whoever shows it has made it, and can make one of which the library tries a
-//! path after another. Where the bound ends the search nobody vouches, since what was not looked at may be what revokes.
+//! How many paths of one chain are looked for, and how many signatures are checked, is bounded: whoever shows it has made it, and can make one of
+//! which the library tries a path after another. Where the bound ends the search nobody vouches, since what was not looked at may be what revokes.
 //!
 //! The anchor's own expiry does not count (RFC 5280 §6.1.1 d): it is trusted until a custodian removes it.
 
 mod checks;
 
 use crate::certificate;
+use crate::chain::Searchable;
 use crate::reason::Reason;
 use checks::{Algorithms, Checks};
 use core::time::Duration;
@@ -29,6 +30,8 @@ use x509_parser::asn1_rs::{Any, BitString, Sequence};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
+
+const FOR_EVER: Timestamp = Timestamp::from_micros(u64::MAX);
 
 /// Every anchor by itself, with its own revocation list: one authority's list says nothing of another's certificates.
 #[derive(Debug)]
@@ -56,12 +59,25 @@ impl Trust {
 
     /// Whether one of the anchors vouches for a chain as a client's, and until when what it says holds.
     pub(crate) fn verify(&self, chain: &[Box<[u8]>], now: Timestamp) -> Result<Timestamp, Reason> {
-        self.verify_within(&Checks::new(), chain, now)
+        self.examine(chain, now).0
     }
 
+    /// The same, and how many signatures that took.
+    fn examine(&self, chain: &[Box<[u8]>], now: Timestamp) -> (Result<Timestamp, Reason>, u32) {
+        let Some(searchable) = Searchable::of(chain.iter().map(|der| &**der)) else {
+            return (Err(Reason::OtherAnchor), 0);
+        };
+        let meant: Vec<_> =
+            self.anchors.iter().filter(|trusted| searchable.leads_to(&trusted.anchor.subject)).collect();
+        let checks = Checks::of(meant.len());
+        (self.verify_within(&checks, &meant, chain, now), checks.made())
+    }
+
+    /// By the anchors to which something of the chain leads.
     fn verify_within(
         &self,
         checks: &Checks,
+        meant: &[&Trusted],
         chain: &[Box<[u8]>],
         now: Timestamp,
     ) -> Result<Timestamp, Reason> {
@@ -73,7 +89,7 @@ impl Trust {
         let shown = Shown { leaf, intermediates, algorithms: &algorithms, now };
         let mut reason = Reason::OtherAnchor;
         let mut vouched: Option<(Timestamp, Vec<CertificateDer<'_>>)> = None;
-        for trusted in &self.anchors {
+        for trusted in meant {
             match trusted.verify(&shown) {
                 Ok(found) => vouched = vouched.or(Some(found)),
                 Err(Refusal { reason, outweighs: true }) => return Err(reason),
@@ -82,10 +98,12 @@ impl Trust {
                 Err(Refusal { reason: other, outweighs: false }) => reason = other,
             }
         }
-        let (until, path) = vouched.ok_or(reason)?;
+        let (mut until, path) = vouched.ok_or(reason)?;
         // What a search says that found no path is the worst that it met, and whoever made the chain can put in what is worse than revoked.
         for trusted in &self.anchors {
-            path.iter().try_for_each(|der| trusted.clears(der, &algorithms, now))?;
+            for der in &path {
+                until = until.min(trusted.clears(der, &algorithms, now)?);
+            }
         }
         match checks.are_spent() {
             true => Err(Reason::OtherAnchor),
@@ -184,7 +202,7 @@ impl Trusted {
                 None,
             )
             .map_err(Refusal::from)?;
-        let until = self.revocations.as_ref().map_or(Timestamp::from_micros(u64::MAX), |own| own.next_update);
+        let until = self.revocations.as_ref().map_or(FOR_EVER, |own| own.next_update);
         let mut certificates = vec![shown.leaf.der()];
         certificates.extend(path.intermediate_certificates().map(|used| used.der().into_owned()));
         let expiries = certificates.iter().skip(1).map(|der| certificate::expires(der));
@@ -194,26 +212,26 @@ impl Trusted {
         Ok((until, certificates))
     }
 
-    /// Whether a certificate is none that this anchor has issued, or its list has it not and still holds.
-    fn clears(&self, der: &[u8], algorithms: &Algorithms<'_>, now: Timestamp) -> Result<(), Reason> {
-        let Some(own) = &self.revocations else { return Ok(()) };
+    /// Whether a certificate is none that this anchor has issued, or its list has it not and still holds; until when that is so.
+    fn clears(&self, der: &[u8], algorithms: &Algorithms<'_>, now: Timestamp) -> Result<Timestamp, Reason> {
+        let Some(own) = &self.revocations else { return Ok(FOR_EVER) };
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Reason::Malformed)?;
         let (_, issuer) = Sequence::from_der(certificate.issuer().as_raw()).map_err(|_| Reason::Malformed)?;
         if *issuer.content != *self.anchor.subject {
-            return Ok(());
+            return Ok(FOR_EVER);
         }
         let is_listed =
             own.list.find_serial(certificate.raw_serial()).map_err(|_| Reason::StatusUnknown)?.is_some();
         let reason = match (is_listed, now >= own.next_update) {
             (true, _) => Reason::Revoked,
             (false, true) => Reason::StatusUnknown,
-            (false, false) => return Ok(()),
+            (false, false) => return Ok(own.next_update),
         };
         // Another authority may have the name.
         let (signed, signature) = (certificate.tbs_certificate.as_ref(), &certificate.signature_value.data);
         match is_signed(der, signed, signature, &self.anchor.subject_public_key_info, &algorithms.each()) {
             true => Err(reason),
-            false => Ok(()),
+            false => Ok(FOR_EVER),
         }
     }
 }

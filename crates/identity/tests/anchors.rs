@@ -50,6 +50,23 @@ fn a_revocation_list_that_has_run_out_vouches_for_nobody() {
     assert_eq!(told(who(&prepared, &[&leaf.der], at(in_days(2)))), Err(Reason::StatusUnknown));
 }
 
+/// Whichever of several vouches first: the next time each is asked again.
+#[test]
+fn what_one_anchor_says_ends_what_is_remembered_of_all() {
+    let root = Authority::new("acme root");
+    let issuing = root.below("acme ca", |_| {});
+    let leaf = issuing.issue(&[NAME]);
+    let anchors = [root.anchor(), issuing.anchor_with(&issuing.revoke(&[], 2))];
+    for anchors in [anchors.clone(), {
+        let [a, b] = anchors;
+        [b, a]
+    }] {
+        let prepared = prepare(&payroll(), &anchors);
+        let found = who(&prepared, &[&leaf.der, &issuing.der], at(0)).unwrap();
+        assert_eq!(found.valid_until, at(in_days(2)));
+    }
+}
+
 #[test]
 fn a_forged_revocation_list_is_not_taken() {
     let (ours, impostor) = (Authority::new("acme ca"), Authority::new("acme ca"));
