@@ -350,13 +350,14 @@ async fn keep_one(gateway: Arc<Gateway>, at: usize, mut stop: watch::Receiver<bo
         }
         source.readings.begin();
         let client = client.load_full();
+        // They are believed from when they were asked for: the machine may be suspended while the answer is on its way.
+        let asked = gateway.law.engines().world.ticks();
         let fetched = tokio::select! {
             fetched = client.keys(&source.settings.issuer, place) => fetched,
             () = crate::serve::stopped(&mut stop) => return,
         };
-        let ticks = gateway.law.engines().world.ticks();
-        (due, failed) = source.take(fetched, ticks, failed);
-        gateway.issuers.renew(ticks);
+        (due, failed) = source.take(fetched, asked, failed);
+        gateway.issuers.renew(gateway.law.engines().world.ticks());
         source.readings.end();
     }
 }
