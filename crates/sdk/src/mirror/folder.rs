@@ -3,7 +3,7 @@
 use crate::error::{Cause, Error};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ const TOGETHER: usize = 64;
 /// The directory, and what of it is not durable yet.
 pub(super) struct Folder {
     dir: PathBuf,
+    /// Of two mirrorings at once each would find the other's files under temporary names gone.
+    _locked: File,
     /// Files that lie under temporary names.
     staged: BTreeSet<PathBuf>,
     /// Directories with names that may be lost.
@@ -25,7 +27,8 @@ impl Folder {
         let missing = dir.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists());
         let unsynced = missing.map(above).collect();
         tokio::fs::create_dir_all(dir).await.map_err(|error| local("make", dir, error))?;
-        let folder = Self { dir: dir.to_path_buf(), staged: BTreeSet::new(), unsynced };
+        let _locked = lock(dir)?;
+        let folder = Self { dir: dir.to_path_buf(), _locked, staged: BTreeSet::new(), unsynced };
         let checkpoint = tokio::fs::try_exists(dir.join("checkpoint")).await;
         if checkpoint.map_err(|error| local("read", dir, error))? {
             return Ok(folder);
@@ -115,6 +118,22 @@ async fn at_work(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> R
     })?
 }
 
+/// Keeps others who mirror out for as long as it is open. Some file systems lock no directory: there nobody is kept out.
+fn lock(dir: &Path) -> Result<File, Error> {
+    let opened = File::open(dir).map_err(|error| local("open", dir, error))?;
+    match opened.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let problem = format!("somebody else mirrors into `{}`", dir.display());
+            Err(Error::new(
+                Cause::Local,
+                problem,
+                "wait until that is done, or mirror into another directory",
+            ))
+        }
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(opened),
+    }
+}
+
 fn sync(dir: &Path) -> io::Result<()> {
     match File::open(dir).and_then(|dir| dir.sync_all()) {
         // What may not be read, and what is of a file system that syncs no directories, cannot be made more durable than it is.
@@ -138,4 +157,19 @@ fn temporary(path: &Path) -> PathBuf {
 fn local(what: &str, path: &Path, error: io::Error) -> Error {
     let remedy = "check the directory's permissions and the free space";
     Error::new(Cause::Local, format!("cannot {what} `{}`", path.display()), remedy).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Folder;
+
+    #[tokio::test]
+    async fn two_do_not_mirror_into_one_directory_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Folder::open(dir.path()).await.unwrap();
+        let refused = Folder::open(dir.path()).await.err().unwrap().to_string();
+        assert!(refused.contains("somebody else mirrors into"), "{refused}");
+        drop(first);
+        Folder::open(dir.path()).await.unwrap();
+    }
 }
