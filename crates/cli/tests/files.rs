@@ -134,6 +134,14 @@ fn a_file_for_several_keys_opens_by_whichever_opens_it() {
     let asked = dev.ok(&["audit", "search", "--action", "decrypt", "--key", "last", "--json"]);
     assert_eq!(asked.lines().count(), 1, "{asked}");
 
+    // Nor for more of them than so many, whatever the file has.
+    let many: Vec<_> = std::iter::repeat_n(("bound", "b"), 40).collect();
+    under(&dev, "many", &many);
+    let said = dev.fails(&["decrypt", "many", "--context", "bound=a"], 6);
+    assert!(said.contains("more than 32 keys, and the others were not tried"), "{said}");
+    let asked = dev.ok(&["audit", "search", "--action", "decrypt", "--key", "bound", "--json"]);
+    assert_eq!(asked.lines().count(), 1 + 32, "{asked}");
+
     // A stop is told first, and the rest behind it.
     let said = dev.fails(&["decrypt", "none", "--context", "bound=a"], 5);
     assert!(said.contains("suspended") && said.contains("cause: key `bound` of tenant `dev`: "), "{said}");

@@ -17,6 +17,9 @@ use std::collections::HashSet;
 /// What every file key is bound to beside the caller's own pairs: a file key opens nothing else, and nothing else opens as one.
 const PURPOSE: (&str, &str) = ("holdfast-purpose", "age-file-key");
 
+/// Stanzas of ours that are tried, at most: each is a request in the caller's name, and whoever made the file has written them.
+const MOST: usize = 32;
+
 /// The gateway, as far as file keys are concerned.
 pub(crate) struct KeyService<'a> {
     app: &'a App,
@@ -55,18 +58,31 @@ impl<'a> KeyService<'a> {
         mut contexts: impl FnMut(&FileStanza) -> Vec<Vec<(String, String)>>,
     ) -> Result<FileKey, Vec<Unopened>> {
         let mut unopened = vec![];
+        let mut tried = 0;
         for (place, stanza) in stanzas.iter().enumerate() {
-            let stanza = match FileStanza::read(stanza) {
-                None => continue,
-                Some(Ok(stanza)) => stanza,
-                Some(Err(problem)) => {
+            let Some(stanza) = FileStanza::read(stanza) else { continue };
+            let contexts = stanza.as_ref().map_or_else(|_| vec![], &mut contexts);
+            if stanza.is_ok() && contexts.is_empty() {
+                continue;
+            }
+            if tried == MOST {
+                let problem = format!("the file is for more than {MOST} keys, and the others were not tried");
+                let remedy = "name the key with `--key`, or have the file made anew for fewer";
+                let failure = Failure::new(Exit::Usage, problem).remedy(remedy);
+                unopened.push(Unopened { place, named: None, failure });
+                break;
+            }
+            tried += 1;
+            let stanza = match stanza {
+                Ok(stanza) => stanza,
+                Err(problem) => {
                     let remedy = "get the file again, or use a newer Holdfast";
                     let failure = Failure::new(Exit::Integrity, problem).remedy(remedy);
                     unopened.push(Unopened { place, named: None, failure });
                     continue;
                 }
             };
-            for context in contexts(&stanza) {
+            for context in contexts {
                 match self.unwrap(&stanza, &context) {
                     Ok(file_key) => return Ok(file_key),
                     Err(NoFileKey { failure, whatever_is_asked }) => {
