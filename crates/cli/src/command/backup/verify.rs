@@ -54,7 +54,7 @@ impl Verify {
         let (verified, removed) = rehearsal(app, means, scratch, &mut report);
         verified.and(removed)?;
         let Report { backup, restored, logs, verified, .. } = &report;
-        app.printer.record(&serde_json::json!({
+        app.printer.product(&serde_json::json!({
             "backup": file,
             "taken": backup.taken,
             "commit": backup.commit,

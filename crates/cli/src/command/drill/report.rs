@@ -235,7 +235,7 @@ impl Report {
     /// Tells it on stdout.
     pub(super) fn tell(&self, app: &App) -> Result<(), Failure> {
         if app.printer.is_json() {
-            return app.printer.record(self);
+            return app.printer.product(self);
         }
         let Self { backup, restored, lost, logs, damages, steps, seconds, .. } = self;
         let age = humantime::format_duration(Duration::from_secs(backup.age_seconds));
@@ -243,7 +243,7 @@ impl Report {
             backup.recorded.map(|is| if is { "with this SHA-256" } else { "WITH ANOTHER SHA-256" });
         let steps: Vec<_> =
             steps.iter().map(|Step { step, seconds }| format!("{step} {seconds} s")).collect();
-        app.printer.record(&serde_json::json!({
+        app.printer.product(&serde_json::json!({
             "backup": backup.file,
             "taken": format!("{}, {age} ago", backup.taken),
             "commit": backup.commit,
