@@ -56,7 +56,12 @@ impl Target {
 /// Gives a file another name in its directory. What has that name is replaced only when told.
 pub(crate) fn give_name(file: &Path, name: &Path, force: bool) -> io::Result<()> {
     if force {
-        return std::fs::rename(file, name);
+        std::fs::rename(file, name)?;
+        // Two names of one file, where the second was given and the first not yet taken away: they both stay.
+        return match std::fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        };
     }
     match renameat_with(CWD, file, CWD, name, RenameFlags::NOREPLACE) {
         // Some file systems can't: there a second name is refused where there is one, too.
@@ -158,6 +163,17 @@ mod tests {
         assert_eq!((file.exists(), std::fs::read(&name).unwrap()), (false, b"new".to_vec()));
         give_name(&name, &file, false).unwrap();
         assert!(file.exists() && !name.exists());
+    }
+
+    /// Where a name is given by a second one, that may be all that was done.
+    #[test]
+    fn what_has_both_names_keeps_the_one_that_it_is_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, name) = (dir.path().join("out.partial"), dir.path().join("out"));
+        std::fs::write(&file, b"new").unwrap();
+        std::fs::hard_link(&file, &name).unwrap();
+        give_name(&file, &name, true).unwrap();
+        assert_eq!((file.exists(), std::fs::read(&name).unwrap()), (false, b"new".to_vec()));
     }
 
     #[test]

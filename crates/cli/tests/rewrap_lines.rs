@@ -306,9 +306,11 @@ fn what_has_the_output_s_name_meanwhile_stays_and_nobody_else_reads_what_is_writ
     dev.fails(&["rewrap", "in", "--jsonl", "--key", "k", "-o", "link"], 1);
     assert!(!dev.path("elsewhere").exists());
 
-    // As an earlier build has left it.
-    dev.file("out.partial", b"");
-    std::fs::set_permissions(dev.path("out.partial"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    // As an earlier build has left them.
+    for left in ["out.partial", "bad", "bad2"] {
+        dev.file(left, b"");
+        std::fs::set_permissions(dev.path(left), std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
     let campaign = spawn(&dev, &[&SLOWLY[..], &["--failures", "bad"]].concat());
     is_marked(&dev);
     for written in ["out.partial", "out.journal", "bad"] {

@@ -81,6 +81,7 @@ impl List {
         let wrong = failed(path);
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(OWN).open(path);
         let mut file = file.map_err(&wrong)?;
+        file.set_permissions(Permissions::from_mode(OWN)).map_err(&wrong)?;
         cut(&mut file, bytes).map_err(&wrong)?;
         Ok(Self { path: path.to_owned(), name: Self::name(path)?, file })
     }

@@ -8,9 +8,9 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// More bytes than a line of a list has.
@@ -60,6 +60,7 @@ impl List {
         let file = OpenOptions::new().read(true).append(true).create(is_new).mode(OWN).open(path)?;
         file.try_lock()
             .map_err(|_| io::Error::other("another campaign writes it: wait for it, or name another list"))?;
+        file.set_permissions(Permissions::from_mode(OWN))?;
         let (has, whole) = match is_new {
             true => Default::default(),
             false => read(&file)?.ok_or_else(foreign)?,
