@@ -128,7 +128,14 @@ pub(super) fn check(session: &Session) -> Result<[u8; FINGERPRINT_LEN], Fault> {
             )));
         }
     }
-    Trial::begin(session, kek)?.run()?;
+    let trial = Trial::begin(session, kek)?;
+    trial.run()?;
+    if trial.lets_it_through_itself() {
+        tracing::warn!(
+            key = label,
+            "whoever has the user's PIN can take the wrapping key through itself, and with it every key that travels: guard that PIN and the way to this token as those keys (docs/operate/pool.md)"
+        );
+    }
     fingerprint(&session.inner, kek, true)
 }
 
@@ -308,6 +315,19 @@ impl<'s> Trial<'s> {
             }
         }
         Ok(())
+    }
+
+    /// A trusted key that may leave under trusted keys leaves under itself, and comes back with other uses. The standard has nothing against it, so that this is
+    /// told and refuses no token: a limit of the vendor's own, or a CKA_WRAP_TEMPLATE that an officer adds, may stand before it.
+    fn lets_it_through_itself(&self) -> bool {
+        let Self { session, kek, .. } = self;
+        let uses = [Attribute::Token(false), Attribute::Private(true), Attribute::Decrypt(true)];
+        let kept = [Attribute::Sensitive(true), Attribute::Extractable(false)];
+        let back = [&secret()[..], &uses, &kept].concat();
+        let wrapped = session.inner.wrap_key(&wrapping(false), *kek, *kek).ok();
+        let own = wrapped
+            .and_then(|wrapped| self.own(session.inner.unwrap_key(&wrapping(false), *kek, &wrapped, &back)));
+        own.is_some_and(|own| self.decrypts(own.object))
     }
 
     /// A copy must be as well protected as what it is one of.
