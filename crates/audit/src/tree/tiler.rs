@@ -295,6 +295,13 @@ impl Tiler {
         for id in failed.keys() {
             self.trees.get_mut(id).into_iter().for_each(Tree::abandon);
         }
+        // What readers see never gets smaller. Such a log stays where it is, and the piece that begins there has room for all of it: it was
+        // shown by a round, or a piece, that began no later.
+        let mut short = HashSet::new();
+        for tree in self.trees.values_mut().filter(|tree| tree.has_shown_more()) {
+            tree.abandon();
+            short.insert(tree.id.clone());
+        }
         failed.extend(self.publish());
         for id in late {
             let Some(lag) = self.lags.get_mut(&id) else { continue };
@@ -304,6 +311,7 @@ impl Tiler {
                     self.trees.get_mut(&id).into_iter().for_each(Tree::abandon);
                     lag.why = Arc::from(refusal.tried_again().to_string());
                 }
+                None if short.contains(&id) => drop(self.catching_up.insert(id)),
                 None if cursor.is_before(end) => {
                     if cursor.batch.is_some_and(|batch| lag.from.is_before(batch)) {
                         lag.from = cursor;
