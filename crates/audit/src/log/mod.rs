@@ -172,6 +172,9 @@ pub struct Health {
     pub oldest_intent: Option<OldestIntent>,
     /// Segments in use, the spare one not counted.
     pub segments: u64,
+    /// Why segments that nobody needs any more are not given back, if they are not; tried again by itself. Until then the write-ahead file
+    /// grows, or is full.
+    pub not_given_back: Option<Arc<str>>,
     /// Entries that were given an index, of all logs together, since they began.
     pub appended_entries: u64,
     /// Those of them that stand under published checkpoints.
