@@ -18,10 +18,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 const TITLE: &str = "holdfast/log-known/v1";
+/// Damage to it is none of a log, and what it says can be had again.
+const WRITTEN_ANEW: &str = "compare each log with a witness or a mirror, then remove it, and it is written anew: follow \
+                            `docs/operate/rollback.md`";
 
-/// What is known of all logs.
+/// How many entries each log has at least, as far as that was noted.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Known {
+pub struct Known {
     dir: PathBuf,
     sizes: BTreeMap<LogId, u64>,
 }
@@ -37,7 +40,7 @@ impl Known {
         let Some(bytes) = read_if_there(disk, &path).map_err(|error| Refusal::io(&path, error))? else {
             return Ok(known);
         };
-        let sizes = parse(&bytes).ok_or_else(|| Refusal::new(&path, "it is damaged", APART))?;
+        let sizes = parse(&bytes).ok_or_else(|| Refusal::new(&path, "it is damaged", WRITTEN_ANEW))?;
         Ok(Self { sizes, ..known })
     }
 
@@ -47,8 +50,22 @@ impl Known {
     }
 
     /// How many entries a log has at least.
-    pub(crate) fn of(&self, log: &LogId) -> u64 {
+    fn of(&self, log: &LogId) -> u64 {
         self.sizes.get(log).copied().unwrap_or(0)
+    }
+
+    /// Refuses a log that has fewer. How many it has is told by its directory and the write-ahead file together.
+    ///
+    /// # Errors
+    /// That [`Refusal`], which names the checkpoint in the directory.
+    pub fn check(&self, log: &LogId, directory: &Path, entries: u64) -> Result<(), Refusal> {
+        let known = self.of(log);
+        if known <= entries {
+            return Ok(());
+        }
+        let problem =
+            format!("the log has {entries} entries, yet `{}` knows of {known}", self.path().display());
+        Err(Refusal::new(&directory.join("checkpoint"), problem, APART))
     }
 
     /// Notes sizes, durably; none gets smaller.
@@ -112,7 +129,8 @@ mod tests {
         assert_eq!(whole, b"holdfast/log-known/v1\nlog a 7\nlog bb 10\nend\n");
         for cut in 0..whole.len() {
             replace(&disk, &path, &whole[..cut]).unwrap();
-            assert_eq!(Known::load(&disk, data).unwrap_err().file, path, "{cut}");
+            let refusal = Known::load(&disk, data).unwrap_err();
+            assert!(refusal.file == path && refusal.remedy.contains("remove it"), "{cut}: {refusal}");
         }
     }
 }

@@ -432,7 +432,7 @@ fn a_log_that_is_shorter_than_what_was_known_of_it_is_refused() {
             write(&disk, path, bytes);
         }
         let (log, found) = open(&disk).unwrap();
-        assert_eq!(found.logs, [id("bb")]);
+        assert_eq!(found.logs.into_keys().collect::<Vec<_>>(), [id("bb")]);
         let refusal = log.register(&id("a"), signer("a")).unwrap_err().to_string();
         assert!(
             refusal.contains(&format!("the log has {size} entries, yet `/log.known` knows of 20")),

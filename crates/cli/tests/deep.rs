@@ -101,6 +101,19 @@ fn what_was_changed_in_a_directory_is_found_and_named() {
     let entries = only_file_below(&log.join("tile/entries"));
     let tile = only_file_below(&log.join("tile/0"));
     let segment = data.join("wal/0000000000000000.wal");
+    // As it is noted when a segment is given back, which takes more than what is written here.
+    let known = data.join("log.known");
+    let note = |entries: u64| {
+        std::fs::write(&known, format!("holdfast/log-known/v1\nlog dev {entries}\nend\n")).unwrap();
+    };
+    let entries_of_log = |log: &Path| -> u64 {
+        let checkpoint = std::fs::read_to_string(log.join("checkpoint")).unwrap();
+        checkpoint.lines().nth(1).unwrap().parse().unwrap()
+    };
+    note(entries_of_log(&log) + 1);
+    is_wrong(&data, "log", &format!("knows of {}", entries_of_log(&log) + 1));
+    note(entries_of_log(&log));
+    is_sound(&data);
     for (part, file, at) in [
         ("root key", data.join("root.key"), 30),
         // Somewhere in the key's own row, or in the index over it.
@@ -110,6 +123,7 @@ fn what_was_changed_in_a_directory_is_found_and_named() {
         ("log", log.join("log.vkey"), 60),
         ("log", entries, 100),
         ("log", tile, 40),
+        ("log", known.clone(), 23),
     ] {
         let place = text(&file);
         // A key that is another one is noticed by what it does not fit.

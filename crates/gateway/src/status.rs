@@ -235,8 +235,13 @@ fn notices(law: &Law, directory: &Directory, identity: &Identity, tls: &TlsState
     if pending > 0 {
         notices.push(format!("{pending} stop orders are in force and not yet durable; they are retried"));
     }
-    if let Some(reason) = law.engines().log.log().health().tree {
+    let log = law.engines().log.log().health();
+    if let Some(reason) = log.tree {
         notices.push(format!("the log's trees do not grow, entries are durable all the same: {reason}"));
+    }
+    if let Some(reason) = log.not_given_back {
+        notices
+            .push(format!("segments of the write-ahead file that nobody needs are not given back: {reason}"));
     }
     match tls.expires() {
         Some(expires) if expires < in_days(law.engines().world.now(), EXPIRY_NOTICE_DAYS) => {

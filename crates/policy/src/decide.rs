@@ -30,8 +30,10 @@ const MAX_ANSWERS: usize = 16 << 20;
 /// The most bytes of policies that a plan holds of one sort; of more it holds the places, and takes the policies together for each evaluation.
 const MAX_PART: usize = 1 << 20;
 
-/// About how many bytes a plan takes without its policies, each policy without its text, and each policy that an answer names.
+/// About how many bytes a plan takes without its policies and what they look at, each group of its caller, each policy without its text, and
+/// each policy that an answer names.
 const PLAN_BYTES: usize = 2048;
+const GROUP_BYTES: usize = 256;
 const POLICY_BYTES: usize = 1024;
 const NAMED_BYTES: usize = 64;
 
@@ -202,13 +204,17 @@ impl Plan {
 
     /// About how many bytes it takes.
     fn bytes(&self) -> usize {
-        let recurring = self.recurring.as_ref().map(|recurring| &recurring.part);
-        let parts = [Some(&self.early), recurring, self.passing.as_ref()];
-        let settled = self.settled.as_ref().map_or(0, Settled::bytes);
+        let Self { record, early, recurring, passing, settled, .. } = self;
+        let parts = [Some(early), recurring.as_ref().map(|recurring| &recurring.part), passing.as_ref()];
+        let groups = record.groups.iter().map(|group| group.as_str().len().saturating_add(GROUP_BYTES));
+        let together = recurring.as_ref().map_or(0, |recurring| recurring.together.bytes());
         parts
             .into_iter()
             .flatten()
-            .fold(PLAN_BYTES.saturating_add(settled), |sum, part| sum.saturating_add(part.bytes))
+            .map(|part| part.bytes)
+            .chain(groups)
+            .chain([together, settled.as_ref().map_or(0, Settled::bytes)])
+            .fold(PLAN_BYTES, usize::saturating_add)
     }
 
     /// The answer of all but the passing policies: known, remembered, or worked out.
@@ -310,7 +316,8 @@ impl Part {
         let places: Box<[u32]> = rules.iter().map(|(place, _)| *place).collect();
         let weight = |rule: &Rule| rule.length.saturating_add(POLICY_BYTES);
         let policies = rules.iter().fold(0_usize, |sum, (_, rule)| sum.saturating_add(weight(rule)));
-        let mut part = Self { bytes: places.len().saturating_mul(4), places, policies: None, reads };
+        let mut part = Self { bytes: 0, places, policies: None, reads };
+        part.let_go();
         if policies <= MAX_PART {
             part.policies = Some(together(rules.iter().map(|(_, rule)| *rule))?);
             part.bytes = part.bytes.saturating_add(policies);
@@ -323,10 +330,10 @@ impl Part {
         if rules.is_empty() { Ok(None) } else { Self::new(rules).map(Some) }
     }
 
-    /// Holds the policies no longer: their answer is known.
+    /// Holds the policies no longer, as where their answer is known.
     fn let_go(&mut self) {
         self.policies = None;
-        self.bytes = self.places.len().saturating_mul(4);
+        self.bytes = self.places.len().saturating_mul(4).saturating_add(self.reads.bytes());
     }
 
     fn evaluate(&self, prepared: &Prepared, common: &Entities, question: &Question<'_>) -> Outcome {
@@ -416,6 +423,7 @@ mod tests {
     use holdfast_core::context::Context;
     use holdfast_core::port::Circumstances;
     use holdfast_core::{KeyName, TenantId, Timestamp};
+    use std::collections::HashSet;
 
     static NO_CONTEXT: Context = Context::EMPTY;
 
@@ -536,6 +544,65 @@ mod tests {
                 assert!(held <= most, "{held} policies after {n} callers");
             }
         }
+    }
+
+    /// So many that a plan holds the places alone of those that look at circumstances, and of those that do not.
+    const POLICIES: usize = 300;
+
+    /// So many policies, each of which looks at labels, and every other at circumstances too.
+    fn looking_at_labels(keys: usize) -> String {
+        let scope = r#"(principal, action == Holdfast::Action::"encrypt", resource is Holdfast::Key)"#;
+        let policy = |n: usize| {
+            let labels: Vec<_> =
+                (0..49).map(|at| format!(r#"resource.hasTag("{}-{n}-{at}")"#, "x".repeat(100))).collect();
+            let more = if n.is_multiple_of(2) { r#" || context.request.hasTag("x")"# } else { "" };
+            format!(r#"@id("p{n}") permit {scope} when {{ {}{more} }};"#, labels.join(" || "))
+        };
+        let key = |n: usize| {
+            format!(
+                r#"@id("k{n}") permit (principal == Holdfast::Caller::"bob", action, resource == Holdfast::Key::"k{n}");"#
+            )
+        };
+        (0..POLICIES).map(policy).chain((0..keys).map(key)).collect()
+    }
+
+    #[test]
+    fn plans_share_the_names_that_their_policies_look_at_and_count_what_they_hold_of_them() {
+        const KEYS: usize = 6;
+        let prepared = prepare(&looking_at_labels(KEYS));
+        let alice = caller("alice");
+        for n in 0..KEYS {
+            let key = format!("k{n}").parse::<KeyName>().unwrap();
+            decide(&prepared, &question(&alice, Action::Encrypt, Resource::NoKey(&key)));
+        }
+        let (mut plans, mut owned) = (0, HashSet::new());
+        prepared.memory.plans.each(|plan, bytes| {
+            let Recurring { part, together } = plan.recurring.as_ref().unwrap();
+            assert!(plan.early.policies.is_none() && part.policies.is_none());
+            let names: Vec<*const u8> =
+                [&plan.early.reads, &part.reads, together].into_iter().flat_map(Reads::addresses).collect();
+            assert!(names.len() >= 2 * POLICIES * 49, "{}", names.len());
+            assert!(
+                bytes >= names.len() * size_of::<Arc<str>>() * 2,
+                "{} names in {bytes} bytes",
+                names.len()
+            );
+            owned.extend(names);
+            plans += 1;
+        });
+        assert!(plans > 0);
+        assert_eq!(owned.len(), POLICIES * 49 + 1, "of each name one for all plans");
+    }
+
+    #[test]
+    fn the_groups_of_a_caller_count_among_the_bytes_of_a_plan() {
+        let prepared = prepare(&general(1, "1 == #"));
+        let mut alice = caller("alice");
+        let record = Arc::make_mut(&mut alice.record);
+        record.groups = (0..256).map(|n| format!("group-{n}").parse().unwrap()).collect();
+        let kek: KeyName = "kek".parse().unwrap();
+        decide(&prepared, &question(&alice, Action::Encrypt, Resource::NoKey(&kek)));
+        prepared.memory.plans.each(|_, bytes| assert!(bytes > 256 * 200, "{bytes}"));
     }
 
     #[test]

@@ -7,6 +7,10 @@ use holdfast_core::port::{Circumstances, Question, Resource};
 use holdfast_core::time::Timestamp;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// About how many bytes each further set that has a tag's name takes for it: the name itself is shared.
+const NAME_BYTES: usize = 48;
 
 /// An attribute of a key, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +67,8 @@ impl Circumstance {
 /// Which tags of an entity are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TagReads {
-    Named(BTreeSet<Box<str>>),
+    /// The names are a policy's own, and shared by all that are merged from it.
+    Named(BTreeSet<Arc<str>>),
     All,
 }
 
@@ -76,6 +81,13 @@ impl Default for TagReads {
 impl TagReads {
     fn is_none(&self) -> bool {
         matches!(self, Self::Named(names) if names.is_empty())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Named(names) => names.len(),
+            Self::All => 0,
+        }
     }
 
     fn looks_at(&self, name: &str) -> bool {
@@ -162,6 +174,23 @@ impl Reads {
     /// What is looked at of what the protocol says.
     pub(crate) fn request<'a>(&'a self, of: &'a Context) -> impl Iterator<Item = (&'a str, &'a str)> {
         of.pairs().filter(|(name, _)| self.request.looks_at(name))
+    }
+
+    /// About how many bytes it takes beside the policies that it is merged from.
+    pub(crate) fn bytes(&self) -> usize {
+        let Self { attributes: _, labels, circumstances: _, encryption, request } = self;
+        let names = labels.len().saturating_add(encryption.len()).saturating_add(request.len());
+        names.saturating_mul(NAME_BYTES)
+    }
+
+    /// Where the names of tags lie that it has.
+    #[cfg(test)]
+    pub(crate) fn addresses(&self) -> Vec<*const u8> {
+        let names = |tags: &TagReads| match tags {
+            TagReads::Named(names) => names.iter().map(|name| name.as_ptr()).collect(),
+            TagReads::All => vec![],
+        };
+        [&self.labels, &self.encryption, &self.request].map(names).concat()
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

@@ -28,7 +28,7 @@ use crate::wal::{
     Batch, Entry, Found, FoundLog, Mark, NotDurable, OpenIntent, Segments, StateMark, Ticket, recover,
 };
 use sequencer::{Place, Sequencer};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -98,8 +98,9 @@ pub struct Recovered {
     pub state: Option<StateMark>,
     /// Intents without an outcome, in their order.
     pub open_intents: Vec<OpenIntent>,
-    /// Logs that have entries in the write-ahead file: each MUST be registered, or no segment is ever reused.
-    pub logs: Vec<LogId>,
+    /// Logs that have entries in the write-ahead file, with the index that the next one gets: each MUST be registered, or no segment is
+    /// ever reused.
+    pub logs: BTreeMap<LogId, u64>,
     /// The number that the next batch gets.
     pub next_batch: u64,
 }
@@ -111,7 +112,7 @@ impl Recovered {
             cut_bytes: found.cut_bytes,
             state: found.state,
             open_intents: found.open_intents.clone(),
-            logs: found.logs.keys().cloned().collect(),
+            logs: found.logs.iter().map(|(log, found)| (log.clone(), found.next())).collect(),
             next_batch: found.next_batch,
         }
     }
@@ -172,6 +173,9 @@ pub struct Health {
     pub oldest_intent: Option<OldestIntent>,
     /// Segments in use, the spare one not counted.
     pub segments: u64,
+    /// Why segments that nobody needs any more are not given back, if they are not; tried again by itself. Until then the write-ahead file
+    /// grows, or is full.
+    pub not_given_back: Option<Arc<str>>,
     /// Entries that were given an index, of all logs together, since they began.
     pub appended_entries: u64,
     /// Those of them that stand under published checkpoints.
@@ -300,14 +304,7 @@ impl Log {
         bundle::load(&files, &edge)?;
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let next_index = self.join(&files, size, found)?;
-        let known = self.known.of(id);
-        if next_index < known {
-            let problem = format!(
-                "the log has {next_index} entries, yet `{}` knows of {known}",
-                self.known.path().display()
-            );
-            return Err(Refusal::new(&files.checkpoint_path(), problem, APART));
-        }
+        self.known.check(id, &files.dir, next_index)?;
         let openings = Openings::new(Arc::clone(disk), &openings);
         self.shared.board.adopt(Tree::new(&self.config.data, id.clone(), files, openings, signer, edge));
         self.shared.sequencer().admit(id, next_index);

@@ -6,6 +6,8 @@
 
 mod tree;
 
+pub use crate::known::Known;
+
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, RealDisk};
 use crate::files::LogFiles;
@@ -94,6 +96,14 @@ impl<'a> Scrub<'a> {
     fn note<T>(&mut self, read: Result<T, Refusal>) -> Option<T> {
         read.map_err(|refusal| (self.found)(refusal)).ok()
     }
+}
+
+/// Reads what is noted in a data directory of how many entries each log has at least.
+///
+/// # Errors
+/// What the next start would refuse.
+pub fn known(data: &Path) -> Result<Known, Refusal> {
+    Known::load(&RealDisk, data)
 }
 
 /// Reads the write-ahead file of a data directory that nobody serves, from its first batch to its last, and changes nothing. A torn

@@ -62,6 +62,8 @@ pub(crate) struct Progress {
     pub(crate) first_segment: u64,
     /// Why the write-ahead file can't be read back.
     pub(crate) broken: Option<Arc<str>>,
+    /// Why segments that nobody needs are not given back.
+    pub(crate) not_given_back: Option<Arc<str>>,
     /// Logs whose trees do not grow, and why.
     pub(crate) stalled: HashMap<LogId, Arc<str>>,
     /// What failed was tried again since so many asked for it.
@@ -205,10 +207,19 @@ impl Board {
 
     pub(crate) fn fill(&self, health: &mut Health) {
         let notices = self.lock();
-        let Progress { tiled, open_intents, oldest_intent, first_segment, broken, stalled, answered: _ } =
-            &notices.progress;
+        let Progress {
+            tiled,
+            open_intents,
+            oldest_intent,
+            first_segment,
+            broken,
+            not_given_back,
+            stalled,
+            answered: _,
+        } = &notices.progress;
         health.tree = broken.as_ref().or(stalled.values().next()).map(Arc::clone);
         health.stalled_logs = stalled.len();
+        health.not_given_back = not_given_back.clone();
         health.durable_batches = notices.durable;
         health.published_batches = *tiled;
         health.open_intents = *open_intents;

@@ -27,6 +27,8 @@ pub(crate) struct Tree {
     pub(crate) root: Hash,
     /// The size that the checkpoint before it said, whose partial tiles are kept for those who still read by it.
     pub(crate) before: u64,
+    /// What the checkpoint says that readers see: more than the last, where its name was not durable at once.
+    shown: u64,
     /// Kept between rounds while the log is busy.
     pub(crate) edge: Option<Edge>,
     growing: Option<Growing>,
@@ -68,6 +70,7 @@ impl Tree {
             size,
             root,
             before: size,
+            shown: size,
             edge,
             growing,
             names,
@@ -170,8 +173,14 @@ impl Tree {
     pub(crate) fn publish(&mut self, to_sync: &mut BTreeSet<PathBuf>) -> Result<(), Refusal> {
         let path = self.files.checkpoint_path();
         self.files.disk.rename(&temporary(&path), &path).map_err(|error| Refusal::io(&path, error))?;
+        self.shown = self.growing.as_ref().map_or(self.shown, |growing| growing.edge.size());
         to_sync.insert(self.files.dir.clone());
         Ok(())
+    }
+
+    /// Whether what was added ends before the checkpoint that readers see: one over this would be an older one to them.
+    pub(crate) fn has_shown_more(&self) -> bool {
+        self.growing.as_ref().is_some_and(|growing| growing.edge.size() < self.shown)
     }
 
     /// Whether entries are taken to stand in the tree by a checkpoint whose name may not be durable.

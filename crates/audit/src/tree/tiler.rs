@@ -68,6 +68,8 @@ pub(crate) struct Tiler {
     /// The oldest segment not given back.
     first_segment: u64,
     known: Known,
+    /// Why segments that nobody needs are not given back.
+    not_given_back: Option<Arc<str>>,
     broken: Option<Arc<str>>,
     retried: Instant,
     /// What failed was tried again since so many asked for it.
@@ -94,6 +96,7 @@ impl Tiler {
             intents: HashMap::new(),
             first_segment: cursor.segment,
             known,
+            not_given_back: None,
             broken: None,
             retried: Instant::now(),
             answered: 0,
@@ -113,10 +116,11 @@ impl Tiler {
         let mut gather = self.publish_interval;
         loop {
             let behind = !self.lags.is_empty();
+            let is_owed = behind || self.not_given_back.is_some();
             let next = self.cursor.batch.unwrap_or(0);
             let catches_up = !self.catching_up.is_empty();
             let retry = if catches_up { Duration::ZERO } else { self.retry_interval };
-            let Turn { work, adopted, asked, asks } = self.board.wait(next, gather, behind.then_some(retry));
+            let Turn { work, adopted, asked, asks } = self.board.wait(next, gather, is_owed.then_some(retry));
             self.trees.extend(adopted.into_iter().map(|tree| (tree.id.clone(), tree)));
             let due = asked || matches!(work, Work::Stop) || self.retried.elapsed() >= self.retry_interval;
             if behind && due {
@@ -168,6 +172,7 @@ impl Tiler {
             oldest_intent: self.oldest_intent(),
             first_segment: self.first_segment,
             broken: self.broken.clone(),
+            not_given_back: self.not_given_back.clone(),
             stalled: self.lags.iter().map(|(id, lag)| (id.clone(), Arc::clone(&lag.why))).collect(),
             answered: self.answered,
         };
@@ -295,6 +300,13 @@ impl Tiler {
         for id in failed.keys() {
             self.trees.get_mut(id).into_iter().for_each(Tree::abandon);
         }
+        // What readers see never gets smaller. Such a log stays where it is, and the piece that begins there has room for all of it: it was
+        // shown by a round, or a piece, that began no later.
+        let mut short = HashSet::new();
+        for tree in self.trees.values_mut().filter(|tree| tree.has_shown_more()) {
+            tree.abandon();
+            short.insert(tree.id.clone());
+        }
         failed.extend(self.publish());
         for id in late {
             let Some(lag) = self.lags.get_mut(&id) else { continue };
@@ -304,6 +316,7 @@ impl Tiler {
                     self.trees.get_mut(&id).into_iter().for_each(Tree::abandon);
                     lag.why = Arc::from(refusal.tried_again().to_string());
                 }
+                None if short.contains(&id) => drop(self.catching_up.insert(id)),
                 None if cursor.is_before(end) => {
                     if cursor.batch.is_some_and(|batch| lag.from.is_before(batch)) {
                         lag.from = cursor;
@@ -316,7 +329,8 @@ impl Tiler {
     }
 
     /// Gives back the segments before all that is still needed: by the cursor, a log behind, an open intent.
-    /// Before, it is noted how long the logs are then: nothing else would tell any more.
+    /// Before, it is noted how long the logs are then: nothing else would tell any more. What fails is owed, and tried again also where no
+    /// batch comes: it may be just these segments that the next one waits for.
     fn give_back(&mut self, free: impl Fn(u64)) {
         let late = self.lags.values().map(|lag| lag.from.segment);
         let needed = self
@@ -330,10 +344,12 @@ impl Tiler {
             if let Err(refusal) = self.known.raise(&*self.reader.segments.disk, sizes) {
                 let refusal = refusal.tried_again();
                 tracing::warn!(%refusal, "no audit segment is given back");
+                self.not_given_back = Some(Arc::from(refusal.to_string()));
                 self.report();
                 return;
             }
         }
+        self.not_given_back = None;
         let unneeded = self.first_segment..needed;
         self.first_segment = self.first_segment.max(needed);
         // Said before it is done: whoever reads the file meanwhile looks here when a segment is gone.

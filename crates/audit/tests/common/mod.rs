@@ -3,10 +3,11 @@
 #![allow(dead_code, unreachable_pub)]
 
 use holdfast_audit::disk::sim::SimDisk;
-use holdfast_audit::disk::{Access, Disk as _};
+use holdfast_audit::disk::{Access, Disk, File};
 use holdfast_audit::key::Signer;
 use holdfast_audit::reader::LogReader;
 use holdfast_audit::{AppendError, Config, Log, LogId, Mark, Priority, Recovered, Refusal, Ticket};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -116,4 +117,65 @@ pub fn read_on(disk: &SimDisk, name: &str) -> LogReader {
 
 pub fn write(disk: &SimDisk, path: &Path, bytes: &[u8]) {
     disk.open(path, Access::Create).unwrap().write_all_at(bytes, 0).unwrap();
+}
+
+/// A call of the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    Create,
+    /// With the name that the file is to get.
+    Rename,
+    SyncDir,
+}
+
+type Hook = dyn Fn(Call, &Path) -> io::Result<()> + Send + Sync;
+
+/// A disk whose calls a test sees before they are made, and lets fail.
+pub struct Hooked {
+    disk: SimDisk,
+    before: Box<Hook>,
+}
+
+impl Hooked {
+    pub fn new(
+        disk: &SimDisk,
+        before: impl Fn(Call, &Path) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { disk: disk.clone(), before: Box::new(before) }
+    }
+}
+
+impl Disk for Hooked {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+        if access == Access::Create {
+            (self.before)(Call::Create, path)?;
+        }
+        self.disk.open(path, access)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.before)(Call::Rename, to)?;
+        self.disk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        (self.before)(Call::SyncDir, path)?;
+        self.disk.sync_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(path)
+    }
 }

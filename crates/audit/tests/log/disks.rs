@@ -6,8 +6,10 @@ use holdfast_audit::disk::sim::SimDisk;
 use holdfast_audit::verify::{Trusted, verify_on};
 use holdfast_audit::{AppendError, Config, Log, Mark, Priority, WalHealth};
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -307,6 +309,47 @@ fn a_segment_that_is_gone_when_it_is_to_be_used_again_is_made_anew() {
     disk.remove_file(&first_segment(&disk)).unwrap();
     appended(&log, "a", 1000);
     assert!(matches!(log.health().wal, WalHealth::Writing));
+    log.close().unwrap();
+}
+
+/// The log is full for want of just these segments, so that no batch comes by which it would be tried again.
+#[test]
+fn segments_that_could_not_be_given_back_are_given_back_without_another_batch() {
+    let sim = SimDisk::new();
+    let [known, segment] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let fails = [Arc::clone(&known), Arc::clone(&segment)].map(|fails| move || fails.load(Ordering::Relaxed));
+    let disk = Hooked::new(&sim, move |call, path| {
+        let [known, segment] = &fails;
+        let fails = match call {
+            Call::Rename => path == Path::new("/log.known") && known(),
+            Call::Create => path.starts_with("/wal") && segment(),
+            Call::SyncDir => false,
+        };
+        if fails { Err(io::Error::other("simulated error")) } else { Ok(()) }
+    });
+    let (log, _) = Log::open_on(Arc::new(disk), config(root())).unwrap();
+    log.register(&id("a"), signer("a")).unwrap();
+    until("the spare segment is there", || segments(&sim) == 2 && is_durable(&sim));
+    known.store(true, Ordering::Relaxed);
+    segment.store(true, Ordering::Relaxed);
+    let is_taken = || loop {
+        match log.append(&id("a"), Priority::Ordinary, Mark::Plain, |to| to.push(&[b'x'; 4000])) {
+            Ok((_, ticket)) => break ticket.wait_blocking().is_ok(),
+            Err(AppendError::Overloaded) => std::thread::yield_now(),
+            Err(AppendError::Full(_)) => break false,
+            Err(refused) => panic!("{refused}"),
+        }
+    };
+    while is_taken() {}
+    until("all is read", || {
+        let health = log.health();
+        health.published_batches == health.durable_batches
+    });
+    let said = log.health().not_given_back.unwrap();
+    assert!(said.contains("/log.known") && said.contains("no restart is needed"), "{said}");
+    known.store(false, Ordering::Relaxed);
+    until("a segment is used again", is_taken);
+    assert_eq!(log.health().not_given_back, None);
     log.close().unwrap();
 }
 

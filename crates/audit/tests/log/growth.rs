@@ -2,12 +2,15 @@
 
 use crate::common::*;
 use holdfast_audit::checkpoint::Checkpoint;
+use holdfast_audit::disk::Disk as _;
 use holdfast_audit::disk::sim::SimDisk;
 use holdfast_audit::merkle::verify_consistency;
 use holdfast_audit::verify::{Trusted, verify_on, verify_proof};
 use holdfast_audit::{AppendError, Config, Log, Mark, Priority, StateMark};
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 #[test]
@@ -149,7 +152,7 @@ fn a_restart_continues_and_reports_open_intents_and_the_last_state() {
     for _ in 0..3 {
         let (log, recovered) = open(&disk).unwrap();
         assert_eq!(recovered.state, Some(state));
-        assert_eq!(recovered.logs, [id("a")]);
+        assert_eq!(recovered.logs.into_keys().collect::<Vec<_>>(), [id("a")]);
         let open: Vec<_> = recovered.open_intents.iter().map(|intent| (intent.op, intent.index)).collect();
         assert_eq!(open, [([2; 16], 11)]);
         assert_eq!(recovered.open_intents[0].entry, entry("a", 11));
@@ -275,6 +278,51 @@ fn what_a_log_is_behind_is_taken_in_pieces_and_each_ends_with_a_checkpoint() {
     assert_eq!(read_on(&disk, "a").checkpoint().size, 601);
     let verified = verify_on(Arc::new(disk), Path::new("/audit/a"), &Trusted::default(), |_, _| ());
     assert_eq!(verified.unwrap().checkpoint.size, 601);
+}
+
+/// A checkpoint that was renamed and whose directory was not synced is there for all to see. The next ones of its log are no smaller, however
+/// the pieces of what another is behind fall.
+#[test]
+fn no_checkpoint_that_readers_see_covers_less_than_the_one_before() {
+    let sim = SimDisk::new();
+    let (sizes, fails) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let (readers, seen, failing) = (sim.clone(), Arc::clone(&sizes), Arc::clone(&fails));
+    let disk = Hooked::new(&sim, move |call, path| {
+        let bb = Path::new("/audit/bb");
+        if call == Call::SyncDir && path == bb && readers.list(bb)?.iter().any(|name| name == "checkpoint") {
+            seen.lock().unwrap().push(read_on(&readers, "bb").checkpoint().size);
+            if failing.swap(false, Ordering::Relaxed) {
+                return Err(io::Error::other("simulated sync error"));
+            }
+        }
+        Ok(())
+    });
+    let hour = Duration::from_secs(3600);
+    let slow = Config { publish_interval: hour, retry_interval: hour, ..large() };
+    let (log, _) = Log::open_on(Arc::new(disk), slow).unwrap();
+    for name in ["a", "bb", "ccc"] {
+        log.register(&id(name), signer(name)).unwrap();
+    }
+    append_largest(&log, "bb", 2);
+    log.flush_tree(&id("bb")).unwrap();
+    // A round in which `a` comes to a stand, and one that is passed over for it.
+    sim.fail_next_write(Path::new("/audit/a"));
+    for entries in [1, 237] {
+        append_largest(&log, "a", entries);
+        append_many(&log, "ccc", 1);
+        log.flush_tree(&id("ccc")).unwrap();
+        assert_eq!(log.health().stalled_logs, 1);
+    }
+    append_largest(&log, "bb", 20);
+    fails.store(true, Ordering::Relaxed);
+    // What remains is one round; then it is tried again, and the first piece from where `a` stands still ends within that.
+    log.close().unwrap();
+    let mut sizes = sizes.lock().unwrap().clone();
+    sizes.dedup();
+    assert_eq!((sizes, fails.load(Ordering::Relaxed)), (vec![0, 2, 22], false));
+    assert_eq!(read_on(&sim, "a").checkpoint().size, 238);
+    let verified = verify_on(Arc::new(sim), Path::new("/audit/bb"), &Trusted::default(), |_, _| ());
+    assert_eq!(verified.unwrap().checkpoint.size, 22);
 }
 
 /// Segments that hold the largest entries.

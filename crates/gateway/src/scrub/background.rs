@@ -168,7 +168,7 @@ fn pass(gateway: &Gateway, runtime: &Handle, pace: &mut dyn FnMut(u64) -> bool) 
     pass.took(0)?;
     let tenants = runtime.block_on(engines.state.tenants()).unwrap_or_default();
     let tenants: Vec<_> = tenants.into_iter().map(|tenant| tenant.record.id).collect();
-    pass.logs(engines.log.signing(), &tenants)?;
+    pass.logs(engines.log.signing(), &tenants, None)?;
     pass.openings()
 }
 

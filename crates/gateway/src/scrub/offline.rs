@@ -102,15 +102,15 @@ fn read(
         }
     };
     let wal = directory.path().join("wal");
-    let log = match write_ahead_file(directory.path()) {
-        Ok(log) => {
-            summary.batches = log.next_batch;
-            summary.torn = log.cut_bytes;
-            recovery(&log).map_err(|error| Damage::of(Part::WriteAheadFile, &wal, &error))
-        }
-        Err(refusal) => Err(Damage::of_log(Part::WriteAheadFile, refusal)),
-    };
-    let log = log.map_err(|damage| (pass.found)(damage)).ok();
+    let recovered = write_ahead_file(directory.path());
+    let recovered = recovered.map_err(|refusal| (pass.found)(Damage::of_log(Part::WriteAheadFile, refusal)));
+    let recovered = recovered.ok();
+    let log = recovered.as_ref().and_then(|recovered| {
+        summary.batches = recovered.next_batch;
+        summary.torn = recovered.cut_bytes;
+        let log = recovery(recovered);
+        log.map_err(|error| (pass.found)(Damage::of(Part::WriteAheadFile, &wal, &error))).ok()
+    });
     pass.took(space::size_of(&wal))?;
     let database = directory.path().join("state").join("holdfast.db");
     let world = Arc::new(SystemWorld::new());
@@ -134,6 +134,6 @@ fn read(
         }
         Err(error) => (pass.found)(Damage::of(Part::State, &database, &error)),
     }
-    summary.entries = pass.logs(&signing, &tenants)?;
+    summary.entries = pass.logs(&signing, &tenants, recovered.as_ref())?;
     pass.openings()
 }

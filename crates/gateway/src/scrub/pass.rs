@@ -4,8 +4,10 @@ use super::{Damage, Part};
 use crate::directory::Directory;
 use crate::root::LogSigning;
 use crate::world::SystemWorld;
+use holdfast_audit::Recovered;
+use holdfast_audit::checkpoint::Checkpoint;
 use holdfast_audit::port::verifier;
-use holdfast_audit::scrub::{Scrub, Stopped};
+use holdfast_audit::scrub::{self, Scrub, Stopped};
 use holdfast_core::key::{Key, KeyMaterial, Version};
 use holdfast_core::lifecycle::KeyState;
 use holdfast_core::port::State as _;
@@ -118,8 +120,16 @@ impl Pass<'_> {
         Ok(opened)
     }
 
-    /// Every log, of the tenants and of the gateway itself. Gives how many entries they have.
-    pub(crate) fn logs(&mut self, signing: &LogSigning, tenants: &[TenantId]) -> Result<u64, Ended> {
+    /// Every log, of the tenants and of the gateway itself, and what is noted beside them of their lengths. Given what is in the write-ahead
+    /// file, where nobody serves the directory, they are held to that, as by the next start. Gives how many entries they have.
+    pub(crate) fn logs(
+        &mut self,
+        signing: &LogSigning,
+        tenants: &[TenantId],
+        wal: Option<&Recovered>,
+    ) -> Result<u64, Ended> {
+        let known = scrub::known(self.directory.path());
+        let known = known.map_err(|refusal| (self.found)(Damage::of_log(Part::Log, refusal))).ok();
         let mut names: BTreeSet<String> = tenants.iter().map(|tenant| tenant.as_str().to_owned()).collect();
         names.extend(names_in(&self.directory.path().join("audit")));
         let mut entries = 0;
@@ -136,7 +146,12 @@ impl Pass<'_> {
             let found = &mut *self.found;
             let mut wrong = |refusal| found(Damage::of_log(Part::Log, refusal));
             let read = Scrub::new(self.pace, &mut wrong).log(&dir, key.as_ref())?;
-            entries += read.map_or(0, |checkpoint| checkpoint.size);
+            let Some(Checkpoint { size, .. }) = read else { continue };
+            entries += size;
+            if let (Some(known), Some(wal), Ok(log)) = (&known, wal, name.parse()) {
+                let next = wal.logs.get(&log).copied().unwrap_or(0);
+                known.check(&log, &dir, next.max(size)).unwrap_or_else(wrong);
+            }
         }
         Ok(entries)
     }
