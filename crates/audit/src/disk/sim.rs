@@ -49,7 +49,7 @@ struct State {
     /// Writes and syncs so far.
     operations: u64,
     syncs: u64,
-    dir_syncs: u64,
+    dir_syncs: BTreeMap<PathBuf, u64>,
     power_off_at: Option<u64>,
     /// What is to fail, and below which path.
     faults: Vec<(Fault, PathBuf)>,
@@ -198,7 +198,7 @@ impl SimDisk {
             capacity,
             operations: 0,
             syncs: 0,
-            dir_syncs: 0,
+            dir_syncs: BTreeMap::new(),
             power_off_at: None,
             faults: Vec::new(),
             failed: 0,
@@ -269,10 +269,10 @@ impl SimDisk {
         self.lock().syncs
     }
 
-    /// The number of directories' syncs so far.
+    /// The number of directories' syncs so far, but for those of one.
     #[must_use]
-    pub fn dir_syncs(&self) -> u64 {
-        self.lock().dir_syncs
+    pub fn dir_syncs_beside(&self, dir: &Path) -> u64 {
+        self.lock().dir_syncs.iter().filter(|(of, _)| *of != dir).map(|(_, syncs)| syncs).sum()
     }
 
     /// Whether nothing that changed in a directory can be lost any more.
@@ -419,7 +419,7 @@ impl Disk for SimDisk {
         let mut state = self.lock();
         state.tick()?;
         state.trip(Fault::SyncDir, path)?;
-        state.dir_syncs += 1;
+        *state.dir_syncs.entry(path.to_path_buf()).or_default() += 1;
         for change in state.changes.remove(path).unwrap_or_default() {
             apply(&mut state.durable, &change);
         }
