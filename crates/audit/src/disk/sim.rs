@@ -269,10 +269,10 @@ impl SimDisk {
         self.lock().syncs
     }
 
-    /// The number of directories' syncs so far, but for those of one.
+    /// How many syncs there were so far of directories there or below.
     #[must_use]
-    pub fn dir_syncs_beside(&self, dir: &Path) -> u64 {
-        self.lock().dir_syncs.iter().filter(|(of, _)| *of != dir).map(|(_, syncs)| syncs).sum()
+    pub fn dir_syncs_below(&self, dir: &Path) -> u64 {
+        self.lock().dir_syncs.iter().filter(|(of, _)| of.starts_with(dir)).map(|(_, syncs)| syncs).sum()
     }
 
     /// Whether nothing that changed in a directory can be lost any more.

@@ -218,8 +218,9 @@ fn a_tree_that_grows_syncs_the_directories_that_have_changed_and_no_others() {
     appended(&log, "a", 256 + 3);
     log.flush_tree(&id("a")).unwrap();
     for _ in 0..5 {
-        // Segments are made ready whenever there is time for it.
-        let syncs = || disk.dir_syncs_beside(Path::new("/wal"));
+        // Segments are made ready and given back whenever there is time for it.
+        let syncs =
+            || disk.dir_syncs_below(Path::new("/audit")) + disk.dir_syncs_below(Path::new("/openings"));
         let before = syncs();
         append_many(&log, "a", 1);
         log.flush_tree(&id("a")).unwrap();
@@ -316,9 +317,9 @@ fn no_checkpoint_that_readers_see_covers_less_than_the_one_before() {
     fails.store(true, Ordering::Relaxed);
     // What remains is one round; then it is tried again, and the first piece from where `a` stands still ends within that.
     log.close().unwrap();
-    let mut sizes = sizes.lock().unwrap().clone();
-    sizes.dedup();
-    assert_eq!((sizes, fails.load(Ordering::Relaxed)), (vec![0, 2, 22], false));
+    let sizes = sizes.lock().unwrap().clone();
+    assert!(sizes.is_sorted() && sizes.last() == Some(&22), "{sizes:?}");
+    assert!(!fails.load(Ordering::Relaxed));
     assert_eq!(read_on(&sim, "a").checkpoint().size, 238);
     let verified = verify_on(Arc::new(sim), Path::new("/audit/bb"), &Trusted::default(), |_, _| ());
     assert_eq!(verified.unwrap().checkpoint.size, 22);
