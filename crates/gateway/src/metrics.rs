@@ -375,7 +375,7 @@ impl Metrics {
         self.log_entries_published.set(gauge(health.published_entries));
         self.open_intents.set(gauge(health.open_intents as u64));
         let (age, segments) =
-            health.oldest_intent.map_or((0, 0), |oldest| (oldest.age.as_secs(), oldest.segments));
+            health.oldest_intent.as_ref().map_or((0, 0), |oldest| (oldest.age.as_secs(), oldest.segments));
         self.oldest_intent.set(gauge(age));
         self.held_segments.set(gauge(segments));
     }
@@ -462,6 +462,7 @@ mod tests {
         metrics.set_reload(true);
         let oldest = holdfast_audit::OldestIntent {
             op: [1; 16],
+            log: "acme".parse().unwrap(),
             age: std::time::Duration::from_secs(70),
             segments: 5,
         };

@@ -42,7 +42,7 @@ fn part(name: &str, health: Health, about: Option<String>) -> Part {
 /// How the log does, in words.
 fn log_line(health: &holdfast_audit::Health) -> String {
     let durable = format!("{} batches durable", health.durable_batches);
-    match health.oldest_intent {
+    match &health.oldest_intent {
         Some(oldest) if oldest.age >= LONG => {
             let (open, age) = (health.open_intents, oldest.age.as_secs());
             format!("{durable}; {open} commands under way, the oldest for {age} s")
@@ -53,12 +53,12 @@ fn log_line(health: &holdfast_audit::Health) -> String {
 
 /// What to say of a command that does not end, once it keeps much of the write-ahead file.
 fn held_segments(health: &holdfast_audit::Health) -> Option<String> {
-    let OldestIntent { op, age, segments } =
-        health.oldest_intent.filter(|oldest| oldest.segments > HELD_SEGMENTS)?;
+    let OldestIntent { op, log, age, segments } =
+        health.oldest_intent.as_ref().filter(|oldest| oldest.segments > HELD_SEGMENTS)?;
     Some(format!(
-        "the command {} has been under way for {} s and keeps {segments} segments of the write-ahead file from being used again; the disk \
-         fills up if it does not end: see `docs/operate/disk-full.md`",
-        OperationId::from_bytes(op),
+        "the command {} in the log of `{log}` has been under way for {} s and keeps {segments} segments of the write-ahead file from being \
+         used again; the disk fills up if it does not end: see `docs/operate/disk-full.md`",
+        OperationId::from_bytes(*op),
         age.as_secs(),
     ))
 }
@@ -269,7 +269,12 @@ mod tests {
         let health = |age, segments| holdfast_audit::Health {
             durable_batches: 9,
             open_intents: 2,
-            oldest_intent: Some(OldestIntent { op: [1; 16], age: Duration::from_secs(age), segments }),
+            oldest_intent: Some(OldestIntent {
+                op: [1; 16],
+                log: "acme".parse().unwrap(),
+                age: Duration::from_secs(age),
+                segments,
+            }),
             ..Default::default()
         };
         assert_eq!(log_line(&holdfast_audit::Health::default()), "0 batches durable");
@@ -281,6 +286,7 @@ mod tests {
         );
         let notice = held_segments(&health(61, 5)).unwrap();
         let operation = OperationId::from_bytes([1; 16]).to_string();
-        assert!(notice.contains(&operation) && notice.contains("for 61 s and keeps 5 segments"), "{notice}");
+        assert!(notice.contains(&format!("{operation} in the log of `acme`")), "{notice}");
+        assert!(notice.contains("for 61 s and keeps 5 segments"), "{notice}");
     }
 }

@@ -142,10 +142,12 @@ pub enum WalHealth {
 }
 
 /// An intent that has waited for its outcome longest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OldestIntent {
     /// The operation's id.
     pub op: [u8; 16],
+    /// The log that it stands in.
+    pub log: LogId,
     /// How long ago it was read back: after a restart, since then.
     pub age: Duration,
     /// Segments that cannot be used again because of it.

@@ -71,9 +71,10 @@ pub(crate) struct Progress {
 }
 
 /// The oldest intent without an outcome.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Oldest {
     pub(crate) op: [u8; 16],
+    pub(crate) log: LogId,
     /// When it was read.
     pub(crate) since: Instant,
     /// Segments that were read since and would be given back without it.
@@ -223,10 +224,8 @@ impl Board {
         health.durable_batches = notices.durable;
         health.published_batches = *tiled;
         health.open_intents = *open_intents;
-        health.oldest_intent = oldest_intent.map(|Oldest { op, since, segments }| OldestIntent {
-            op,
-            age: since.elapsed(),
-            segments,
+        health.oldest_intent = oldest_intent.clone().map(|Oldest { op, log, since, segments }| {
+            OldestIntent { op, log, age: since.elapsed(), segments }
         });
         health.segments = *first_segment;
         health.published_entries = notices.entries;

@@ -47,9 +47,9 @@ struct Lag {
     why: Arc<str>,
 }
 
-/// Where an intent stands, and since when that has been read.
-#[derive(Clone, Copy)]
+/// In which log an intent stands, in which segment, and since when that has been read.
 struct Intent {
+    log: LogId,
     segment: u64,
     since: Instant,
 }
@@ -183,7 +183,7 @@ impl Tiler {
         let (op, oldest) =
             self.intents.iter().min_by_key(|(op, intent)| (intent.segment, intent.since, **op))?;
         let segments = self.cursor.segment.saturating_sub(oldest.segment);
-        Some(Oldest { op: *op, since: oldest.since, segments })
+        Some(Oldest { op: *op, log: oldest.log.clone(), since: oldest.since, segments })
     }
 
     /// Reads batches, adds their entries to the trees and publishes them all.
@@ -198,7 +198,9 @@ impl Tiler {
             for record in Records::new(&self.reader.buffer) {
                 match record.mark {
                     Mark::Plain => {}
-                    Mark::Intent(op) => intents.push((op, Some(header.segment))),
+                    Mark::Intent(op) => {
+                        intents.push((op, record.log.parse().ok().map(|log| (log, header.segment))));
+                    }
                     Mark::Outcome { op, .. } => intents.push((op, None)),
                 }
                 if self.lags.contains_key(record.log) {
@@ -221,9 +223,11 @@ impl Tiler {
             fall_behind(&mut self.lags, &mut self.trees, &id, start, refusal);
         }
         self.cursor = cursor;
-        for (op, segment) in intents {
-            match segment {
-                Some(segment) => self.intents.insert(op, Intent { segment, since: Instant::now() }),
+        for (op, begun) in intents {
+            match begun {
+                Some((log, segment)) => {
+                    self.intents.insert(op, Intent { log, segment, since: Instant::now() })
+                }
                 None => self.intents.remove(&op),
             };
         }

@@ -200,7 +200,7 @@ fn an_intent_that_stays_open_is_told_with_what_it_holds() {
     }
     log.flush_tree(&id("a")).unwrap();
     let oldest = log.health().oldest_intent.unwrap();
-    assert_eq!((oldest.op, oldest.segments), ([7; 16], 5));
+    assert_eq!((oldest.op, oldest.log, oldest.segments), ([7; 16], id("a"), 5));
     append_as(&log, "a", Mark::Outcome { op: [7; 16], state: None }).wait_blocking().unwrap();
     log.flush_tree(&id("a")).unwrap();
     assert_eq!(log.health().oldest_intent.unwrap().op, [8; 16]);
