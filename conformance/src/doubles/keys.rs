@@ -11,7 +11,7 @@ use holdfast_core::key::{
     Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle, TokenEvidence, TokenOrigin,
 };
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains};
+use holdfast_core::port::{Absence, ChangedSealing, Copies, End, Health, KeyStore, Membership, Remains};
 use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Message, Product, Work};
 use holdfast_core::{
@@ -669,6 +669,7 @@ impl KeyStore for Keys {
         if checked != wrapped.check_value {
             return Err(integrity("the check value is another one"));
         }
+        self.generating.pass().await;
         let bound = binding(tenant, tenant_handle, key, version, algorithm, exportable, &seed);
         Ok(Generated {
             handle: SealedHandle::new(&[&seed[..], &bound].concat()),
@@ -834,7 +835,7 @@ impl KeyStore for Keys {
     }
 
     /// Of a key in a pool a handle remains that opens nothing.
-    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
+    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>, _: End) -> Result<Remains, Error> {
         self.begin(permit.operation())?;
         let mut inner = lock(&self.inner);
         inner.erased.insert((key.key, key.version));

@@ -5,6 +5,7 @@ use super::pool::{Bench, found, member, named, over};
 use super::travel::{travelling, with_wrapping_key};
 use super::{SoftHsm, another_worker, patience, runtime, signal};
 use aws_lc_rs::digest::{SHA256, digest};
+use holdfast_conformance::doubles::CommitFault;
 use holdfast_conformance::rig::{context, decrypt, encrypt, name, new_key, sign, transition};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::{Command as Order, Done, NewKey};
@@ -12,6 +13,7 @@ use holdfast_core::import::{BeginImport, DEFAULT_SECONDS, FinishImport, Past};
 use holdfast_core::key::{Custody, Key};
 use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::operation::Operation;
+use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{Error, ErrorKind};
 use std::sync::Arc;
 
@@ -156,6 +158,78 @@ fn of_two_who_bring_material_in_at_once_one_is_refused_and_takes_nothing_away() 
         // The import keys have gone, too.
         rig.pipeline.finish_what_waits().await.unwrap();
         assert_eq!(hsm.objects(), 4);
+    });
+}
+
+/// Nobody knows of it whether it is committed, so it is left; and whoever brings it in again brings it in beside it.
+#[test]
+fn what_an_attempt_in_doubt_has_brought_in_goes_with_its_version_and_with_nothing_else() {
+    let hsm = SoftHsm::new("import");
+    runtime().block_on(async {
+        let rig = bench(&hsm).await;
+        let tag = async |key: &str| {
+            rig.bytes("alice", key, Operation::Mac { message: b"m".as_slice().into() }).await
+        };
+        // Of the same material, and finished as often.
+        let mut beside = None;
+        for (key, is_finished) in [("beside", true), ("finished", true), ("given-up", false)] {
+            let before = hsm.objects();
+            let public = begin(&rig, new_key(key, Algorithm::HmacSha256)).await.unwrap();
+            let waiting = hsm.objects();
+            for again in 1..=2 {
+                rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
+                let error = finish(&rig, key, secret(&public, &[7; 32]), Past::Untold).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::StateUnavailable, "{}", error.chain());
+                assert_eq!(hsm.objects(), waiting + again, "it may be committed by now");
+            }
+            if is_finished {
+                // Planned anew: what is taken back then is this attempt's alone.
+                rig.state().fault(CommitFault::Before(ErrorKind::Conflict));
+                finish(&rig, key, secret(&public, &[7; 32]), Past::Untold).await.unwrap();
+                rig.pipeline.finish_what_waits().await.unwrap();
+                assert_eq!(hsm.objects(), before + 3, "the import key has gone, and only that");
+                let tagged = tag(key).await.unwrap();
+                assert_eq!(*beside.get_or_insert_with(|| tagged.clone()), tagged);
+            }
+            if key != "beside" {
+                if is_finished {
+                    rig.command("carol", transition(key, Transition::Deactivate)).await.unwrap();
+                }
+                rig.command("carol", transition(key, Transition::Destroy(None))).await.unwrap();
+                rig.pipeline.finish_what_waits().await.unwrap();
+                assert!(rig.log().last().text("subject").starts_with("absent on a"));
+                assert_eq!(hsm.objects(), before, "{key}");
+            }
+        }
+        assert_eq!(tag("beside").await.unwrap(), beside.unwrap());
+        assert_eq!(rig.keys().health(), Health::Ready);
+    });
+}
+
+/// A token that was away when the material was taken back is asked before it counts as erased there.
+#[test]
+fn what_was_brought_to_a_token_that_is_away_since_is_erased_when_it_is_back() {
+    let (a, b) = with_wrapping_key();
+    runtime().block_on(async {
+        let rig = found(over(travelling(&a, &b), 2, 1, patience()).await).await;
+        let before = [a.objects(), b.objects()];
+        for material in [[7; 32], [8; 32]] {
+            let public = begin(&rig, new_key("k", Algorithm::Aes256Gcm)).await.unwrap();
+            rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
+            finish(&rig, "k", secret(&public, &[7; 32]), Past::Uses(0)).await.unwrap_err();
+            finish(&rig, "k", secret(&public, &material), Past::Uses(0)).await.unwrap();
+            member(&rig, "b").drain();
+            rig.command("carol", transition("k", Transition::Deactivate)).await.unwrap();
+            rig.command("carol", transition("k", Transition::Destroy(None))).await.unwrap();
+            rig.pipeline.finish_what_waits().await.unwrap();
+            assert_eq!(rig.log().last().text("subject"), "absent on a; pending on b");
+            assert_eq!(a.objects(), before[0]);
+            assert!(b.objects() > before[1]);
+            member(&rig, "b").join();
+            rig.pipeline.finish_what_waits().await.unwrap();
+            assert_eq!(rig.log().last().text("subject"), "absent on b");
+            assert_eq!([a.objects(), b.objects()], before);
+        }
     });
 }
 

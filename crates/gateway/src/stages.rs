@@ -12,7 +12,7 @@ use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHand
 use holdfast_core::peer::Proof;
 use holdfast_core::pipeline::{Change, Intent, Permit, Use};
 use holdfast_core::port::{
-    Absence, AuditLog, ChangedSealing, Copies, Decide, Decision, Examined, Expiry, Health, Identified,
+    Absence, AuditLog, ChangedSealing, Copies, Decide, Decision, End, Examined, Expiry, Health, Identified,
     Identify, KeyStore, Mark, Membership, Position, Priority, Question, Remains,
 };
 use holdfast_core::query::{AuditPath, Explanation};
@@ -338,8 +338,8 @@ impl<T: KeyStore> KeyStore for Seen<T> {
         self.inner.retire_sealing_key(permit, tenant, handle)
     }
 
-    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
-        self.inner.remains(permit, key)
+    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>, end: End) -> Result<Remains, Error> {
+        self.inner.remains(permit, key, end)
     }
 
     async fn erase(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {

@@ -13,7 +13,9 @@ use holdfast_core::emergency::{Approved, CopyState, OpenedCopy, RequestCopy};
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::port::{
+    Absence, ChangedSealing, Copies, End, Health, KeyStore, Membership, Remains, World,
+};
 use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, TenantId, Timestamp};
@@ -369,10 +371,10 @@ impl<W: World> KeyStore for Custodian<W> {
         self.software.retire_sealing_key(permit, tenant, handle)
     }
 
-    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
+    fn remains(&self, permit: &Permit<Change>, key: KeyMaterial<'_>, end: End) -> Result<Remains, Error> {
         match self.holder(key.handle)? {
-            Some(token) => token.remains(permit, key),
-            None => self.software.remains(permit, key),
+            Some(token) => token.remains(permit, key, end),
+            None => self.software.remains(permit, key, end),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{KeyName, MemberName, TenantId};
 use crate::key::{Key, SealedHandle, Version};
 use crate::lifecycle::{KeyState, Transition};
-use crate::port::{KeyEntry, KeyStore, Mark, Ports, Remains, State, StateChange, World};
+use crate::port::{End, KeyEntry, KeyStore, Mark, Ports, Remains, State, StateChange, World};
 use crate::query::MAX_PAGE;
 use crate::sealing_key::SealingKeyId;
 use crate::sync::{AtomicU64, Ordering};
@@ -250,7 +250,10 @@ impl<P: Ports> Pipeline<P> {
                 let Remains { handle, holders: more } = match version.handle.as_bytes() {
                     // It is in an archive, which opens no more from here on.
                     [] => Remains::nothing(),
-                    _ => self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?,
+                    _ => {
+                        let material = material(scene, before, &version)?;
+                        self.engines.keys.remains(intent.permit(), material, End::Destroyed)?
+                    }
                 };
                 left.extend(self.left_since(&version, &more));
                 holders.extend(more);
@@ -309,6 +312,11 @@ impl<P: Ports> Pipeline<P> {
         let Some(erasure) = entry.key.erasure.as_ref().filter(|erasure| !erasure.pending.is_empty()) else {
             return Ok(());
         };
+        // Whoever finishes an import may still be bringing something in.
+        if self.importing.is_under_way(entry.key.id) {
+            self.agenda.look_at(now.plus_seconds(1), &entry.key);
+            return Ok(());
+        }
         if !erasure.pending.iter().any(|member| self.engines.keys.can_ask(member)) {
             self.agenda.look_with(&erasure.pending, now, &entry.key);
             return Ok(());

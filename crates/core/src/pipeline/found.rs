@@ -3,6 +3,7 @@
 use super::command::{Undone, own_inbound};
 use super::copies::Sweeps;
 use super::destruction::Ends;
+use super::importing::Importing;
 use super::proof::{Intent, Permit, Recording};
 use super::record::{Done, Facts, Scene};
 use super::recover::Unfinished;
@@ -52,6 +53,7 @@ impl<P: Ports> Pipeline<P> {
             noise: Noise::default(),
             throttled: Throttled::default(),
             unfinished: Unfinished::default(),
+            importing: Importing::default(),
             agenda: Agenda::default(),
             sweeps: Sweeps::default(),
             sealing: super::sealing_key::Changes::default(),

@@ -11,11 +11,11 @@ use crate::algorithm::Algorithm;
 use crate::command::{Done, NewKey};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::event::Committed;
-use crate::id::{KeyId, KeyName, KeyVersion};
+use crate::id::{KeyId, KeyName, KeyVersion, TenantId};
 use crate::import::{BeginImport, FinishImport, MAX_SECONDS, MAX_WRAPPED, Past, Wrapped, check_value_len};
 use crate::key::{Custody, Key, NewVersion, Version};
 use crate::lifecycle::KeyState;
-use crate::port::{KeyEntry, KeyStore, Ports, Remains, State, StateChange};
+use crate::port::{End, KeyEntry, KeyStore, Ports, Remains, State, StateChange};
 use std::sync::Arc;
 
 impl<P: Ports> Pipeline<P> {
@@ -58,6 +58,27 @@ impl<P: Ports> Pipeline<P> {
         Ok(Planned { changes, done, reload: None, compares: false })
     }
 
+    /// The key whose import is to be finished, as it is once nobody else finishes it.
+    pub(super) async fn enter_import(
+        &self,
+        tenant: &TenantId,
+        facts: &mut Facts,
+        name: &KeyName,
+    ) -> Result<Arc<KeyEntry>, Error> {
+        let seen = self.entry(tenant, name).await?.key.id;
+        if facts.finishing.as_ref().is_none_or(|finishing| !finishing.is_of(seen)) {
+            facts.finishing = Some(self.importing.enter(seen, name)?);
+        }
+        let entry = self.entry(tenant, name).await?;
+        if entry.key.id != seen {
+            let detail = format!("another key has the name `{name}` by now");
+            return Err(Error::new(ErrorKind::Conflict, Stage::Resolve, detail).remedy(
+                "look at it with `holdfast key show`: an import key is for the key that it was made for",
+            ));
+        }
+        Ok(entry)
+    }
+
     /// The second version is made of the material that came; the import key goes.
     pub(super) async fn plan_finish_import(
         &self,
@@ -89,7 +110,7 @@ impl<P: Ports> Pipeline<P> {
         if let Past::Uses(uses) = *past {
             self.count_past(before.id, number, uses).await?;
         }
-        let Remains { handle, holders } = self.engines.keys.remains(intent.permit(), waiting)?;
+        let Remains { handle, holders } = self.engines.keys.remains(intent.permit(), waiting, End::Served)?;
         let left = self.left_since(&entry.current, &holders);
         let waits = state == KeyState::Active && self.holds_back(custody);
         let key = Key {

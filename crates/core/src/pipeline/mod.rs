@@ -14,6 +14,7 @@ mod device;
 mod emergency;
 mod found;
 mod import;
+mod importing;
 mod made;
 mod pending;
 mod plan;
@@ -124,6 +125,7 @@ pub struct Pipeline<P: Ports> {
     noise: Noise,
     throttled: Throttled,
     unfinished: recover::Unfinished,
+    importing: importing::Importing,
     agenda: schedule::Agenda,
     sweeps: copies::Sweeps,
     sealing: sealing_key::Changes,

@@ -57,7 +57,7 @@ impl<P: Ports> Pipeline<P> {
             Command::CreateKey(new) => self.plan_create(scene, facts, intent, new).await,
             Command::BeginImport(begin) => self.plan_begin_import(scene, facts, intent, begin).await,
             Command::FinishImport(finish) => {
-                let entry = self.entry(tenant, &finish.key).await?;
+                let entry = self.enter_import(tenant, facts, &finish.key).await?;
                 self.plan_finish_import(scene, facts, intent, &entry, finish).await
             }
             Command::ArchiveKey(name) => {
@@ -154,7 +154,7 @@ impl<P: Ports> Pipeline<P> {
         }
     }
 
-    async fn entry(&self, tenant: &TenantId, name: &KeyName) -> Result<Arc<KeyEntry>, Error> {
+    pub(super) async fn entry(&self, tenant: &TenantId, name: &KeyName) -> Result<Arc<KeyEntry>, Error> {
         self.engines.state.key(tenant, name).await?.ok_or_else(super::no_such_key)
     }
 

@@ -1,5 +1,6 @@
 //! The recording of what happened: facts gathered on the way, one event at the end.
 
+use super::importing::Finishing;
 use super::made::Made;
 use super::proof::Recording;
 use super::{Inbound, NO_CONTEXT, OpenIntent, Pipeline, TenantView};
@@ -67,6 +68,8 @@ pub(super) struct Facts {
     pub(super) has_ended: bool,
     /// What the key store has made for the command, until it is committed.
     pub(super) made: Option<Box<Made>>,
+    /// The import that the command finishes, to the end of what it does about it.
+    pub(super) finishing: Option<Finishing>,
     pub(super) opening: [u8; 32],
 }
 
@@ -91,6 +94,7 @@ impl Facts {
             opened: None,
             has_ended: false,
             made: None,
+            finishing: None,
             opening: [0; 32],
         }
     }

@@ -14,7 +14,7 @@ use crate::id::{KeyName, KeyVersion};
 use crate::inventory::{Inventory, Need, TakenInventory};
 use crate::key::{Key, Version};
 use crate::lifecycle::{KeyState, VersionVerb};
-use crate::port::{KeyEntry, KeyStore, Ports, State, StateChange};
+use crate::port::{End, KeyEntry, KeyStore, Ports, State, StateChange};
 use crate::time::Timestamp;
 use std::sync::Arc;
 
@@ -102,7 +102,8 @@ impl<P: Ports> Pipeline<P> {
         let (mut handle, mut archive) = (version.handle.clone(), before.archive.clone());
         let (mut erasure, mut due) = (before.erasure.clone(), None);
         if verb == VersionVerb::Destroy {
-            let remains = self.engines.keys.remains(intent.permit(), material(scene, before, &version)?)?;
+            let material = material(scene, before, &version)?;
+            let remains = self.engines.keys.remains(intent.permit(), material, End::Destroyed)?;
             handle = remains.handle;
             let mut under: Vec<_> = self.sealing_key_of(before, &version.handle).into_iter().collect();
             // A bundle that nobody has opened yet holds this version too: it opens no more from here on.

@@ -55,7 +55,8 @@ pub trait KeyStore: Send + Sync + 'static {
     }
 
     /// Makes a key version of wrapped material, opened by the import key `waiting`. The handle MUST say for ever that the material came from
-    /// outside. It MUST NOT tell what was wrong with what does not open: the outer layer, the inner one, or the check value.
+    /// outside. It MUST NOT tell what was wrong with what does not open: the outer layer, the inner one, or the check value. What it has brought into
+    /// a device [`Self::remains`] MUST find at the end of the version, or of the import key, also if this was never committed; and it MUST replace nothing that is.
     ///
     /// # Errors
     /// `key-state` when the import key has expired; `integrity` for what does not open or is not what the check value says; `malformed`
@@ -297,12 +298,12 @@ pub trait KeyStore: Send + Sync + 'static {
         Err(no_archive())
     }
 
-    /// What is left of a version's material once the state has forgotten its handle. Nothing is erased yet: the version is destroyed in the
-    /// state first, so that nobody can use what may be half gone.
+    /// What is left of a version's material once the state has forgotten its handle, as far as it ends. Nothing is erased yet: the version is
+    /// destroyed in the state first, so that nobody can use what may be half gone.
     ///
     /// # Errors
     /// `key-store-unavailable`, where that cannot be known.
-    fn remains(&self, permit: &Permit<ChangeKind>, key: KeyMaterial<'_>) -> Result<Remains, Error>;
+    fn remains(&self, permit: &Permit<ChangeKind>, key: KeyMaterial<'_>, end: End) -> Result<Remains, Error>;
 
     /// Erases a destroyed version's material for ever from those members that can be reached; its handle is what [`KeyStore::remains`] gave.
     /// Gives the members that are known to hold nothing of it any more: each MUST have been asked, and MUST have looked. It can be
@@ -370,6 +371,18 @@ fn no_import() -> Error {
 fn no_copies() -> Error {
     Error::new(ErrorKind::Unsupported, Stage::Perform, "this key store makes no emergency copies")
         .remedy("emergency copies are made of keys in a token, where an operator has set `[emergency]`")
+}
+
+/// How a version ends, and so how much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It is destroyed. Of one that was imported the material came from outside and may have been brought in more than once, by attempts of which
+    /// nobody knows whether they came to be: all that they have left MUST be found, too. So MUST it be for an import key that has not served.
+    Destroyed,
+    /// It is an import key, and has served: what it has opened MUST stay.
+    Served,
+    /// It never came to be: what another command has made for the same version MUST stay.
+    Unmade,
 }
 
 /// What is left of a destroyed version's material outside of the state.

@@ -14,7 +14,7 @@ pub use archive::{Archive, Archived};
 pub use audit_log::{AuditLog, Expiry, Mark, Position, Priority};
 pub use decide::{Circumstances, Decide, Decision, Examined, Finding, Question, Resource};
 pub use identify::{Identified, Identify};
-pub use key_store::{Absence, ChangedSealing, Copies, KeyStore, Membership, Remains};
+pub use key_store::{Absence, ChangedSealing, Copies, End, KeyStore, Membership, Remains};
 pub use state::{Committed, KeyEntry, Page, State, StateChange};
 pub use world::{Jump, World};
 

@@ -2,7 +2,7 @@
 
 use holdfast_conformance::doubles::{CommitFault, Keys};
 use holdfast_conformance::rig::{Rig, decrypt, encrypt, name, new_key};
-use holdfast_conformance::task::now;
+use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::{Command, Done};
 use holdfast_core::context::Context;
@@ -240,4 +240,46 @@ fn no_jump_of_the_clock_puts_off_the_first_rotation_of_what_comes_in() {
     let latest = rig.world.held_now().unwrap().plus_seconds(86_400);
     let due = carol(&rig, finish(&public, Past::Untold)).unwrap().schedule.unwrap().due;
     assert!(due <= latest, "{due} is later than {latest}");
+}
+
+/// What one of them has brought in is not the other's to replace or to take away; and once it is over the key can be finished again.
+#[test]
+fn an_import_is_finished_by_one_at_a_time() {
+    let rig = Rig::new();
+    let (_, public, _) = waiting(&rig, Algorithm::Xaes256Gcm);
+    let order = || Command::FinishImport(finish(&public, Past::Untold));
+    rig.keys().generating.hold();
+    rig.state().fault(CommitFault::Before(ErrorKind::StateUnavailable));
+    let first = Task::begun(rig.command("carol", order()));
+    let error = carol(&rig, finish(&public, Past::Untold)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(error.detail(), "the import of key `kek` is being finished already");
+    assert!(error.remedy_text().contains("holdfast key show kek"), "{}", error.remedy_text());
+    rig.keys().generating.release();
+    assert_eq!(first.finish().unwrap_err().kind(), ErrorKind::StateUnavailable);
+    assert_eq!(carol(&rig, finish(&public, Past::Untold)).unwrap().state, KeyState::Active);
+}
+
+/// A member that has been asked what it holds of the key may be brought its material afterwards.
+#[test]
+fn nothing_of_a_key_counts_as_erased_while_material_may_still_come() {
+    let rig = Rig::new();
+    rig.keys().pool(&["a"]);
+    let (key, public, _) = waiting(&rig, Algorithm::Xaes256Gcm);
+    rig.keys().generating.hold();
+    let import = Command::FinishImport(finish(&public, Past::Untold));
+    let first = Task::begun(rig.command("carol", import));
+    now(rig.transition("kek", Transition::Destroy(None))).unwrap();
+    let tick = || now(rig.pipeline.finish_what_waits()).unwrap();
+    let pending = || rig.state().find(&key.tenant, &key.name).unwrap().erasure.unwrap().pending.len();
+    for _ in 0..3 {
+        rig.world.pass(1);
+        tick();
+        assert_eq!(pending(), 1);
+    }
+    rig.keys().generating.release();
+    assert_eq!(first.finish().unwrap_err().kind(), ErrorKind::Stopped);
+    rig.world.pass(1);
+    tick();
+    assert_eq!(pending(), 0);
 }

@@ -129,6 +129,8 @@ pub enum Request<'a> {
     Destroy {
         /// Its CKA_ID.
         id: Id,
+        /// A CKA_LABEL that no key keeps either, whatever its CKA_ID; empty for none.
+        label: &'a str,
     },
     /// AES-GCM with a tag of 128 bits.
     Seal {
@@ -643,8 +645,8 @@ impl<'a> Request<'a> {
             | Self::BringIn { .. }
             | Self::LookUp { .. }
             | Self::PointOut { .. }
-            | Self::DestroyExisting { .. }
-            | Self::Destroy { .. } => 0,
+            | Self::DestroyExisting { .. } => 0,
+            Self::Destroy { label, .. } => label.len(),
         }
     }
 
@@ -683,7 +685,7 @@ impl<'a> Request<'a> {
             Self::LookUp { object } => object.write(to.code(code::LOOK_UP)),
             Self::PointOut { id, object } => object.write(to.code(code::POINT_OUT).put(&id)),
             Self::DestroyExisting { id, object } => object.write(to.code(code::DESTROY_EXISTING).put(&id)),
-            Self::Destroy { id } => to.code(code::DESTROY).put(&id),
+            Self::Destroy { id, label } => to.code(code::DESTROY).put(&id).bytes(label.as_bytes()),
             Self::Seal { id, nonce, aad, plaintext } => {
                 to.code(code::SEAL).put(&id).put(&nonce).bytes(aad).bytes(plaintext)
             }
@@ -750,7 +752,7 @@ impl<'a> Request<'a> {
             code::DESTROY_EXISTING => {
                 Self::DestroyExisting { id: fields.array()?, object: Object::read(&mut fields)? }
             }
-            code::DESTROY => Self::Destroy { id: fields.array()? },
+            code::DESTROY => Self::Destroy { id: fields.array()?, label: fields.text()? },
             code::SEAL => Self::Seal {
                 id: fields.array()?,
                 nonce: fields.array()?,

@@ -5,9 +5,11 @@
 //!           | 0x02 ‖ place ‖ copy ‖ DER SubjectPublicKeyInfo, or nothing
 //!           | 0x03 ‖ place ‖ object ‖ DER SubjectPublicKeyInfo, or nothing
 //!           | 0x06 ‖ length (4) ‖ emergency copy ‖ reference of the first or the second kind
+//!           | 0x07 ‖ reference of the first or the second kind: of material that came from outside
 //! place     = CKA_ID (16), of what another program made the beginning of the object's digest ‖ OAEP paddings that the token has (2) ‖ whether it does RSA bare (1)
 //! remains   = 0x04 ‖ CKA_ID (16): of a destroyed key, for the members that still have to erase it
 //!           | 0x05 ‖ CKA_ID (16), as above ‖ object
+//!           | 0x08 ‖ CKA_ID (16) ‖ version (4): under whose label each attempt to bring it in may have left the material
 //! copy      = fingerprint of the wrapping key (16) ‖ SHA-256 of what shows that a member holds the key (32) ‖ length (2) ‖ wrapped key
 //! object    = whether it is a private key (1) ‖ length (2) ‖ its CKA_ID ‖ length (2) ‖ its CKA_LABEL
 //! ```
@@ -17,7 +19,7 @@ use super::store::Adopted;
 use super::worker::kek::FINGERPRINT_LEN;
 use crate::refusal;
 use holdfast_core::algorithm::{Hash, RsaPadding};
-use holdfast_core::{Error, Secret};
+use holdfast_core::{Error, KeyVersion, Secret};
 
 const FORMAT: u8 = 1;
 const FORMAT_WITH_COPY: u8 = 2;
@@ -25,6 +27,8 @@ const FORMAT_ADOPTED: u8 = 3;
 const FORMAT_OF_REMAINS: u8 = 4;
 const FORMAT_OF_ADOPTED_REMAINS: u8 = 5;
 const FORMAT_WITH_EMERGENCY: u8 = 6;
+const FORMAT_IMPORTED: u8 = 7;
+const FORMAT_OF_IMPORTED_REMAINS: u8 = 8;
 const HASHES: [Hash; 4] = [Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512];
 
 /// Which OAEP paddings a token decrypts, labels included: found out when the key was made, a bit for each pair of hashes.
@@ -79,7 +83,20 @@ pub(super) struct Reference {
     pub(super) adopted: Option<Adopted>,
     /// Its emergency copy, which custodians open; nothing where it has none.
     pub(super) emergency: Option<Vec<u8>>,
+    /// Whether its material came from outside, where somebody may bring it in again.
+    pub(super) imported: bool,
     pub(super) spki: Vec<u8>,
+}
+
+/// What is left of a destroyed key version: by what it is found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// A key of our own making.
+    Ours(Id),
+    /// What came from outside, or the import key for it: under the label of this version whatever an attempt has left.
+    Imported(Id, KeyVersion),
+    /// What another program made.
+    Adopted(Id, Adopted),
 }
 
 /// What brings a key version to other members of its pool.
@@ -97,7 +114,7 @@ impl Reference {
     /// # Errors
     /// `internal` for a wrapped key of more than 65,535 bytes.
     pub(super) fn to_bytes(&self) -> Result<Secret, Error> {
-        let Self { id, paddings, copy, adopted, emergency, spki } = self;
+        let Self { id, paddings, copy, adopted, emergency, imported, spki } = self;
         let format = match (copy, adopted) {
             (None, None) => FORMAT,
             (Some(_), None) => FORMAT_WITH_COPY,
@@ -114,6 +131,12 @@ impl Reference {
             bytes.push(FORMAT_WITH_EMERGENCY);
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(emergency);
+        }
+        if *imported {
+            if adopted.is_some() || emergency.is_some() {
+                return Err(refusal::defect("a key that was imported was made elsewhere, and brought in"));
+            }
+            bytes.push(FORMAT_IMPORTED);
         }
         bytes.push(format);
         bytes.extend_from_slice(id);
@@ -134,39 +157,14 @@ impl Reference {
         Ok(Secret::new(bytes))
     }
 
-    /// What is left of it once the key is destroyed: nothing by which the key could be used, or brought to a member again.
-    ///
-    /// # Errors
-    /// `key-store-unavailable` for an object with a name of more than 65,535 bytes.
-    pub(super) fn to_remains(&self) -> Result<Secret, Error> {
-        let Self { id, paddings: _, copy: _, adopted, emergency: _, spki: _ } = self;
-        let mut bytes = vec![if adopted.is_some() { FORMAT_OF_ADOPTED_REMAINS } else { FORMAT_OF_REMAINS }];
-        bytes.extend_from_slice(id);
-        if let Some(adopted) = adopted {
-            put_object(&mut bytes, adopted)?;
+    /// What is left of it once the key is destroyed; `tried` is the version under whose label attempts to bring material in may have left more.
+    pub(super) fn into_remains(self, tried: Option<KeyVersion>) -> Remains {
+        let Self { id, paddings: _, copy: _, adopted, emergency: _, imported: _, spki: _ } = self;
+        match (adopted, tried) {
+            (Some(adopted), _) => Remains::Adopted(id, adopted),
+            (None, Some(version)) => Remains::Imported(id, version),
+            (None, None) => Remains::Ours(id),
         }
-        Ok(Secret::new(bytes))
-    }
-
-    /// # Errors
-    /// `key-store-unavailable` for what is not left of a key.
-    pub(super) fn parse_remains(bytes: &[u8]) -> Result<(Id, Option<Adopted>), Error> {
-        Self::try_parse_remains(bytes)
-            .ok_or_else(|| refusal::sealed("a sealed key is not what is left of one in a token"))
-    }
-
-    fn try_parse_remains(bytes: &[u8]) -> Option<(Id, Option<Adopted>)> {
-        let ([format @ (FORMAT_OF_REMAINS | FORMAT_OF_ADOPTED_REMAINS)], rest) =
-            bytes.split_first_chunk::<1>()?
-        else {
-            return None;
-        };
-        let (id, rest) = rest.split_first_chunk::<16>()?;
-        let (adopted, rest) = match *format {
-            FORMAT_OF_REMAINS => (None, rest),
-            _ => object(rest).map(|(adopted, rest)| (Some(adopted), rest))?,
-        };
-        rest.is_empty().then_some((*id, adopted))
     }
 
     /// # Errors
@@ -176,8 +174,13 @@ impl Reference {
     }
 
     fn try_parse(bytes: &[u8]) -> Option<Self> {
-        let Some((&[FORMAT_WITH_EMERGENCY], rest)) = bytes.split_first_chunk::<1>() else {
-            return Self::try_parse_bare(bytes);
+        let rest = match bytes.split_first_chunk::<1>() {
+            Some((&[FORMAT_WITH_EMERGENCY], rest)) => rest,
+            Some((&[FORMAT_IMPORTED], rest)) => {
+                let reference = Self::try_parse_bare(rest).filter(|reference| reference.adopted.is_none())?;
+                return Some(Self { imported: true, ..reference });
+            }
+            Some(_) | None => return Self::try_parse_bare(bytes),
         };
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let (copy, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
@@ -209,7 +212,54 @@ impl Reference {
                 (Some(Copy { kek: *kek, shown: *shown, wrapped: wrapped.to_vec() }), None, spki)
             }
         };
-        Some(Self { id: *id, paddings, copy, adopted, emergency: None, spki: spki.to_vec() })
+        let spki = spki.to_vec();
+        Some(Self { id: *id, paddings, copy, adopted, emergency: None, imported: false, spki })
+    }
+}
+
+impl Remains {
+    /// Nothing by which the key could be used, or brought to a member again.
+    ///
+    /// # Errors
+    /// `key-store-unavailable` for an object with a name of more than 65,535 bytes.
+    pub(super) fn to_bytes(&self) -> Result<Secret, Error> {
+        let bytes = match self {
+            Self::Ours(id) => [&[FORMAT_OF_REMAINS], &id[..]].concat(),
+            Self::Imported(id, version) => {
+                [&[FORMAT_OF_IMPORTED_REMAINS], &id[..], &version.get().to_be_bytes()].concat()
+            }
+            Self::Adopted(id, adopted) => {
+                let mut bytes = [&[FORMAT_OF_ADOPTED_REMAINS], &id[..]].concat();
+                put_object(&mut bytes, adopted)?;
+                bytes
+            }
+        };
+        Ok(Secret::new(bytes))
+    }
+
+    /// # Errors
+    /// `key-store-unavailable` for what is not left of a key.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        Self::try_parse(bytes)
+            .ok_or_else(|| refusal::sealed("a sealed key is not what is left of one in a token"))
+    }
+
+    fn try_parse(bytes: &[u8]) -> Option<Self> {
+        let (&[format], rest) = bytes.split_first_chunk::<1>()?;
+        let (&id, rest) = rest.split_first_chunk::<16>()?;
+        let (remains, rest) = match format {
+            FORMAT_OF_REMAINS => (Self::Ours(id), rest),
+            FORMAT_OF_IMPORTED_REMAINS => {
+                let (version, rest) = rest.split_first_chunk::<4>()?;
+                (Self::Imported(id, KeyVersion::new(u32::from_be_bytes(*version))?), rest)
+            }
+            FORMAT_OF_ADOPTED_REMAINS => {
+                let (adopted, rest) = object(rest)?;
+                (Self::Adopted(id, adopted), rest)
+            }
+            _ => return None,
+        };
+        rest.is_empty().then_some(remains)
     }
 }
 
@@ -248,29 +298,29 @@ mod tests {
     #[test]
     fn what_is_left_of_a_key_is_no_key_and_a_key_is_not_what_is_left() {
         let object = || Adopted { id: [1, 2].into(), label: "old".into(), private: true };
-        for adopted in [None, Some(object())] {
+        let version = KeyVersion::new(2);
+        for (adopted, tried) in [(None, None), (None, version), (Some(object()), None)] {
             let paddings = Paddings::default();
-            let reference =
-                Reference { id: [7; 16], paddings, copy: None, adopted, emergency: None, spki: vec![1] };
-            let remains = reference.to_remains().unwrap();
-            let Reference { adopted, .. } = reference;
-            assert_eq!(Reference::parse_remains(remains.expose()).unwrap(), ([7; 16], adopted));
-            assert!(Reference::parse(remains.expose()).is_err());
-            assert!(Reference::parse_remains(&[remains.expose(), &[0]].concat()).is_err());
-            for length in 0..remains.expose().len() {
-                assert!(Reference::parse_remains(&remains.expose()[..length]).is_err());
+            let imported = tried.is_some();
+            let reference = || Reference {
+                id: [7; 16],
+                paddings,
+                copy: None,
+                adopted: adopted.is_some().then(object),
+                emergency: None,
+                imported,
+                spki: vec![1],
+            };
+            assert!(Remains::parse(reference().to_bytes().unwrap().expose()).is_err());
+            let remains = reference().into_remains(tried);
+            let bytes = remains.to_bytes().unwrap();
+            assert!(Reference::parse(bytes.expose()).is_err());
+            assert!(Remains::parse(&[bytes.expose(), &[0]].concat()).is_err());
+            for length in 0..bytes.expose().len() {
+                assert!(Remains::parse(&bytes.expose()[..length]).is_err());
             }
+            assert_eq!(Remains::parse(bytes.expose()).unwrap(), remains);
         }
-        let adopted = Some(object());
-        let reference = Reference {
-            id: [7; 16],
-            paddings: Paddings::default(),
-            copy: None,
-            adopted,
-            emergency: None,
-            spki: vec![],
-        };
-        assert!(Reference::parse_remains(reference.to_bytes().unwrap().expose()).is_err());
     }
 
     #[test]
@@ -304,13 +354,16 @@ mod tests {
             copy: Option<([u8; 16], [u8; 32], Vec<u8>)>,
             adopted: Option<(Box<[u8]>, Box<str>, bool)>,
             emergency: Option<Vec<u8>>,
+            imported: bool,
             spki: Vec<u8>,
         ) {
             let copy = copy.filter(|_| adopted.is_none());
             let emergency = emergency.filter(|_| adopted.is_none());
+            let imported = imported && adopted.is_none() && emergency.is_none();
             let copy = copy.map(|(kek, shown, wrapped)| Copy { kek, shown, wrapped });
             let adopted = adopted.map(|(id, label, private)| Adopted { id, label, private });
-            let reference = Reference { id, paddings: Paddings { whole, bare }, copy, adopted, emergency, spki };
+            let paddings = Paddings { whole, bare };
+            let reference = Reference { id, paddings, copy, adopted, emergency, imported, spki };
             prop_assert_eq!(Reference::parse(reference.to_bytes().unwrap().expose()).unwrap(), reference);
         }
     }

@@ -14,7 +14,9 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Evidence, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::port::{
+    Absence, ChangedSealing, Copies, End, Health, KeyStore, Membership, Remains, World,
+};
 use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId, Timestamp};
@@ -383,7 +385,7 @@ impl<W: World> KeyStore for SoftwareStore<W> {
     }
 
     /// Nothing of a key lies in this store: with the handle, which the state forgets, the material is gone.
-    fn remains(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
+    fn remains(&self, _: &Permit<Change>, key: KeyMaterial<'_>, _: End) -> Result<Remains, Error> {
         self.forget(key.key);
         Ok(Remains::nothing())
     }

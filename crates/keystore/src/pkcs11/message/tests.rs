@@ -11,7 +11,8 @@ fn requests() -> Vec<Request<'static>> {
     let mut all = vec![
         Request::Probe,
         Request::Random { length: 32 },
-        Request::Destroy { id: ID },
+        Request::Destroy { id: ID, label: "" },
+        Request::Destroy { id: ID, label: "acme/salaries/2" },
         Request::Seal { id: ID, nonce, aad: b"aad", plaintext: b"plain" },
         Request::Open { id: ID, nonce, aad: b"", ciphertext: b"sealed" },
         Request::Wrap { id: ID, padded: true, bytes: b"b" },

@@ -68,7 +68,7 @@ fn meant_by(ObjectDigest(digest): ObjectDigest) -> Id {
 
 /// What a member says of an object, owned.
 #[derive(PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     object: Adopted,
     evidence: Evidence,
     uses: Uses,
@@ -224,8 +224,15 @@ impl<W: World> TokenStore<W> {
         let origin =
             TokenOrigin::Adopted { id: hex(&seen.object.id).into(), label: seen.object.label.clone() };
         let evidence = shown_by(member, origin, seen.attributes(), None);
-        let reference =
-            Reference { id, paddings, copy: None, adopted: Some(seen.object), emergency: None, spki };
+        let reference = Reference {
+            id,
+            paddings,
+            copy: None,
+            adopted: Some(seen.object),
+            emergency: None,
+            imported: false,
+            spki,
+        };
         let binding = Binding::of_new(Kind::Reference, &version);
         let handle = tenant.sealer.seal(&*self.vault.world, &binding, &reference.to_bytes()?)?;
         Ok(Generated { handle, public, commitment, custody: Custody::Token, evidence })
@@ -269,7 +276,11 @@ fn differ(one: &Member, other: &Member) -> Error {
 }
 
 impl Tokens {
-    async fn look_up(self: &Arc<Self>, member: &Member, object: Object<'_>) -> Result<Seen, Error> {
+    pub(super) async fn look_up(
+        self: &Arc<Self>,
+        member: &Member,
+        object: Object<'_>,
+    ) -> Result<Seen, Error> {
         let (request, private) = (Request::LookUp { object }, object.private);
         self.pool
             .ask_of(member, &request, self.patience.generation, |reply| match reply {

@@ -35,8 +35,8 @@ const ERASING: Duration = Duration::from_secs(2);
 /// What is to be erased.
 #[derive(Clone, Copy)]
 pub(super) enum Erased<'a> {
-    /// A key of our own making: nothing else has its id.
-    Ours,
+    /// A key of our own making: nothing else has its id. What else has this label goes too; none where it is empty.
+    Ours(&'a str),
     /// What another program made: under these names, of this algorithm, recognised by this.
     Adopted(&'a Adopted, Algorithm, &'a Commitment),
 }
@@ -341,7 +341,7 @@ impl Tokens {
             Ok(_) => Err(refusal::device("what the token was brought is another key")),
             Err(error) => Err(error),
         };
-        drop(self.bytes(Whom::Only(member), Request::Destroy { id }).await);
+        drop(self.bytes(Whom::Only(member), Request::Destroy { id, label: "" }).await);
         right
     }
 
@@ -414,7 +414,7 @@ impl Tokens {
         for member in self.pool.members() {
             let Some(name) = self.pool.can_ask(member) else { continue };
             let erased = match what {
-                Erased::Ours => self.tell(member, Request::Destroy { id }).await,
+                Erased::Ours(label) => self.tell(member, Request::Destroy { id, label }).await,
                 Erased::Adopted(object, algorithm, commitment) => {
                     self.erase_adopted(member, (id, object), (algorithm, commitment)).await
                 }

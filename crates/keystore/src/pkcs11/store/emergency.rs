@@ -105,6 +105,7 @@ mod tests {
             copy: None,
             adopted: None,
             emergency: Some(b"the copy".to_vec()),
+            imported: false,
             spki: vec![],
         };
         let sealer = &vault.tenant(&tenant, &before).unwrap().sealer;

@@ -11,7 +11,7 @@ use super::tokens::Whom;
 use super::{Role, TokenStore, another_question, decoder, label};
 use crate::pkcs11::der;
 use crate::pkcs11::member::Member;
-use crate::pkcs11::message::{Id, Reply, Request};
+use crate::pkcs11::message::{Id, Object, Reply, Request};
 use crate::pkcs11::oaep;
 use crate::pkcs11::pool::Distribution;
 use crate::pkcs11::public::Public;
@@ -174,7 +174,8 @@ impl<W: World> TokenStore<W> {
     ) -> Result<Tried, Error> {
         let Brought { bytes, spki, origin } = brought;
         let algorithm = version.algorithm;
-        // Nobody else's: of two who bring material in for one version at once, neither takes the other's away.
+        // Nobody else's: of two who bring material in for one version at once, neither takes the other's away. The label is all attempts': by that
+        // whatever one of them has left is found in the end.
         let mut id = Id::default();
         self.vault.world.fill(&mut id)?;
         let label = label(version.tenant, version.key, version.version);
@@ -206,9 +207,11 @@ impl<W: World> TokenStore<W> {
         });
         let tried = match said.await {
             Ok(said) if said.sensitive && (!said.extractable || travels && said.wrap_with_trusted) => {
-                let spki = spki.clone();
                 let new = New { algorithm, id, label, spki, public, said, origin };
-                self.finish(maker, new).await
+                match self.check_label(maker, &new).await {
+                    Ok(()) => self.finish(maker, new).await,
+                    Err(error) => Err(error),
+                }
             }
             Ok(_) => {
                 Err(refusal::device("the token does not say of what it was brought that it stays inside"))
@@ -219,5 +222,21 @@ impl<W: World> TokenStore<W> {
             self.clear_away(id).await;
         }
         tried
+    }
+
+    /// Whoever has the material of an import may bring it in again, so the token must find each time of it by the label.
+    async fn check_label(&self, maker: &Member, new: &New) -> Result<(), Error> {
+        let New { algorithm, id, label, origin, .. } = new;
+        if *origin != TokenOrigin::Imported {
+            return Ok(());
+        }
+        let object = Object { id, label, private: algorithm.is_asymmetric() };
+        let Err(error) = self.tokens.look_up(maker, object).await else { return Ok(()) };
+        Err(match error.kind() == ErrorKind::NotFound {
+            true => refusal::unsupported("the token does not keep the label of what it was brought")
+                .because(error)
+                .remedy("create a key in the token, and encrypt anew under it"),
+            false => error,
+        })
     }
 }

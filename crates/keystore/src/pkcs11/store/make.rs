@@ -147,10 +147,11 @@ impl<W: World> TokenStore<W> {
         made
     }
 
-    /// A key that came to nothing may be there all the same, and copies of it. Nobody knows it, and nobody ever will.
+    /// A key that came to nothing may be there all the same, and copies of it. Nobody knows it, and nobody ever will; but for what was imported, which is found by its
+    /// label in the end.
     pub(super) async fn clear_away(&self, id: Id) {
         for member in self.tokens.pool.by_load() {
-            drop(self.tokens.bytes(Whom::Only(member), Request::Destroy { id }).await);
+            drop(self.tokens.bytes(Whom::Only(member), Request::Destroy { id, label: "" }).await);
         }
     }
 
@@ -188,8 +189,10 @@ impl<W: World> TokenStore<W> {
             }
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
-        let evidence = shown_by(maker, new.origin, new.said.names().collect(), copy.as_ref());
-        let reference = Reference { id, paddings, copy, adopted: None, emergency: None, spki: new.spki };
+        let evidence = shown_by(maker, new.origin.clone(), new.said.names().collect(), copy.as_ref());
+        let imported = new.origin == TokenOrigin::Imported;
+        let reference =
+            Reference { id, paddings, copy, adopted: None, emergency: None, imported, spki: new.spki };
         Ok(Tried { reference, public: published, commitment, evidence })
     }
 }

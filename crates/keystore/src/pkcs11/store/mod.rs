@@ -16,7 +16,7 @@ use super::message::{Id, NONCE_LEN, Request};
 use super::oaep;
 use super::pool::Pool;
 use super::public::Public;
-use super::reference::{Decoder, Paddings, Reference};
+use super::reference::{Decoder, Paddings, Reference, Remains as LeftOfKey};
 use crate::refusal;
 use crate::sealing::held::{Held, Versions};
 use crate::sealing::seal::{Binding, Kind};
@@ -30,7 +30,9 @@ use holdfast_core::frame::Commitment;
 use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, SealedHandle};
 use holdfast_core::pipeline::{Change, Permit, Use};
-use holdfast_core::port::{Absence, ChangedSealing, Copies, Health, KeyStore, Membership, Remains, World};
+use holdfast_core::port::{
+    Absence, ChangedSealing, Copies, End, Health, KeyStore, Membership, Remains, World,
+};
 use holdfast_core::sealing_key::SealingKeyId;
 use holdfast_core::work::{Product, Work};
 use holdfast_core::{Error, KeyId, KeyVersion, MemberName, Secret, TenantId, Timestamp};
@@ -120,7 +122,8 @@ impl<W: World> TokenStore<W> {
             Ok(held) => return Ok(held),
             Err(ticket) => ticket,
         };
-        let Reference { id, paddings, copy, adopted, emergency: _, spki } = self.open_reference(material)?;
+        let Reference { id, paddings, copy, adopted, emergency: _, imported: _, spki } =
+            self.open_reference(material)?;
         let public = Public::load(material.algorithm, &spki)?;
         let label = || label(material.tenant, material.key, material.version);
         let traveller = copy.map(|copy| Traveller::new(material.algorithm, id, label(), copy, spki));
@@ -473,16 +476,24 @@ impl<W: World> KeyStore for TokenStore<W> {
     }
 
     /// Any member may hold it: also one that was away when it was made, and was brought it since.
-    fn remains(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Remains, Error> {
-        let reference = match self.import_key(&key)? {
-            Some(reference) => reference,
-            None => self.open_reference(&key)?,
+    fn remains(&self, _: &Permit<Change>, key: KeyMaterial<'_>, end: End) -> Result<Remains, Error> {
+        let (reference, brought_as) = match self.import_key(&key)? {
+            Some(reference) => (reference, key.version.next()),
+            None => {
+                let reference = self.open_reference(&key)?;
+                let brought_as = reference.imported.then_some(key.version);
+                (reference, brought_as)
+            }
         };
         self.forget(key.key);
+        let remains = reference.into_remains(match end {
+            End::Destroyed => brought_as,
+            End::Served | End::Unmade => None,
+        });
         let tenant = self.vault.tenant(key.tenant, key.tenant_handle)?;
         let binding = Binding::of(Kind::Reference, &key);
         Ok(Remains {
-            handle: tenant.sealer.seal(&*self.vault.world, &binding, &reference.to_remains()?)?,
+            handle: tenant.sealer.seal(&*self.vault.world, &binding, &remains.to_bytes()?)?,
             holders: self.tokens.pool.names()?,
         })
     }
@@ -490,12 +501,16 @@ impl<W: World> KeyStore for TokenStore<W> {
     async fn erase(&self, _: &Permit<Change>, key: KeyMaterial<'_>) -> Result<Vec<MemberName>, Error> {
         let tenant = self.vault.tenant(key.tenant, key.tenant_handle)?;
         let opened = tenant.open(&Binding::of(Kind::Reference, &key), key.handle)?;
-        let (id, adopted) = Reference::parse_remains(opened.expose())?;
-        let what = match &adopted {
-            None => Erased::Ours,
-            Some(object) => Erased::Adopted(object, key.algorithm, key.commitment),
-        };
-        Ok(self.tokens.destroy(id, what).await)
+        Ok(match LeftOfKey::parse(opened.expose())? {
+            LeftOfKey::Ours(id) => self.tokens.destroy(id, Erased::Ours("")).await,
+            LeftOfKey::Imported(id, version) => {
+                let label = label(key.tenant, key.key, version);
+                self.tokens.destroy(id, Erased::Ours(&label)).await
+            }
+            LeftOfKey::Adopted(id, object) => {
+                self.tokens.destroy(id, Erased::Adopted(&object, key.algorithm, key.commitment)).await
+            }
+        })
     }
 
     fn can_ask(&self, member: &MemberName) -> bool {
@@ -538,7 +553,8 @@ impl<W: World> KeyStore for TokenStore<W> {
         if self.import_key(&key)?.is_some() {
             return Ok(None);
         }
-        let Reference { id, paddings: _, copy, adopted, emergency: _, spki } = self.open_reference(&key)?;
+        let Reference { id, paddings: _, copy, adopted, emergency: _, imported: _, spki } =
+            self.open_reference(&key)?;
         // What another program made is brought nowhere; whoever is asked for it says that it lacks it.
         if adopted.is_some() {
             return Ok(None);

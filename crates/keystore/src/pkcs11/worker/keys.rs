@@ -452,6 +452,41 @@ pub(super) fn look(session: &Session) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Removes a key and, where a label is given, whatever else has that.
+pub(super) fn remove(session: &Session, id: Id, label: &str) -> Result<(), Fault> {
+    if !label.is_empty() {
+        // What is being brought in under it stands there before it is looked for.
+        let _bringing = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
+        remove_labelled(session, label)?;
+    }
+    // Last, since it looks whether the device is there at all.
+    destroy(session, id)
+}
+
+fn remove_labelled(session: &Session, label: &str) -> Result<(), Fault> {
+    for class in [Class::Secret, Class::Private, Class::Public] {
+        let template =
+            [Attribute::Token(true), Attribute::Class(class.object()), Attribute::Label(label.into())];
+        for object in session.inner.find_objects(&template)? {
+            for attribute in session.inner.get_attributes(object, &[AttributeType::Id])? {
+                if let Attribute::Id(id) = attribute
+                    && let Ok(id) = Id::try_from(id)
+                {
+                    session.token.forget(id);
+                }
+            }
+            match session.inner.destroy_object(object) {
+                Err(Error::Pkcs11(RvError::ActionProhibited, _)) => return Err(Fault::Unsupported),
+                destroyed => destroyed?,
+            }
+        }
+        if !session.inner.find_objects(&template)?.is_empty() {
+            return Err(Fault::new("an object is still there after C_DestroyObject"));
+        }
+    }
+    Ok(())
+}
+
 /// Removes a key, both halves, and looks whether it is gone. None is as good as gone, once the device shows that it is still there itself.
 pub(super) fn destroy(session: &Session, id: Id) -> Result<(), Fault> {
     session.token.forget(id);

@@ -244,7 +244,7 @@ fn answer(
         token.forget_all();
         if let Request::Generate { id, .. } = *request {
             // It may have been made before the session was lost.
-            done = attempt(token, session, number, &Request::Destroy { id }, reply);
+            done = attempt(token, session, number, &Request::Destroy { id, label: "" }, reply);
         } else {
             done = Ok(());
         }

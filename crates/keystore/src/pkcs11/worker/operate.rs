@@ -53,7 +53,7 @@ pub(super) fn perform(
             existing::destroy(session, id, object).map(|()| Secret::new(Vec::new()))
         }
         Request::WrapOut { id, private } => keys::wrap_out(session, id, private).map(Secret::new),
-        Request::Destroy { id } => keys::destroy(session, id).map(|()| Secret::new(Vec::new())),
+        Request::Destroy { id, label } => keys::remove(session, id, label).map(|()| Secret::new(Vec::new())),
         // Not what the module may know by itself: the device has to answer.
         Request::Probe => {
             match session.inner.generate_random_vec(8) {
