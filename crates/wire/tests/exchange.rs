@@ -375,8 +375,12 @@ fn a_key() -> (Key, Version) {
             up: 5,
         }),
         erasure: Some(Arc::new(
-            Erasure::begun((Timestamp::from_micros(7), 1), ["a", "b"].map(|name| name.parse().unwrap()))
-                .after(&["b".parse().unwrap()]),
+            Erasure::begun(
+                (Timestamp::from_micros(7), 1),
+                None,
+                ["a", "b"].map(|name| name.parse().unwrap()),
+            )
+            .after(&["b".parse().unwrap()]),
         )),
         custody: Custody::Software,
         archive: None,

@@ -173,7 +173,7 @@ fn the_bytes_of_a_key() {
         up: 3600,
     };
     let erasure =
-        Erasure::begun((Timestamp::from_micros(10), 11), ["a", "b"].map(|name| name.parse().unwrap()));
+        Erasure::begun((Timestamp::from_micros(10), 11), None, ["a", "b"].map(|name| name.parse().unwrap()));
     let erasure = erasure
         .left(["c".parse().unwrap()])
         .sealed_under([SealingKeyId::from_bytes([7; 8])])
