@@ -1,5 +1,5 @@
 /* A module in front of SoftHSM that lets its user do one thing which the standard forbids: LENIENT names it.
-   What it takes, it remembers by its handle, and then does with that whatever is asked, with made-up results. Or it counts what is encrypted. */
+   What it takes, it remembers by its handle, and then does with that whatever is asked, with made-up results. Or it counts what is encrypted, or fails to decrypt. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +124,7 @@ static ul encrypt_init(ul session, void *mechanism, ul key) {
 }
 static ul decrypt_init(ul session, void *mechanism, ul key) {
     ul (*next)(ul, void *, ul) = real->of[DECRYPT_INIT];
+    if (mode("fails")) return 0x32; /* CKR_DEVICE_REMOVED */
     decrypting = is_taken(key) && (mode("copy decrypts") || mode("copy open"));
     return decrypting ? 0 : next(session, mechanism, key);
 }
