@@ -214,7 +214,11 @@ impl Tables {
                 }
             }
             StateChange::Version { tenant: _, version } => {
-                self.versions.insert((version.key, version.number), version.clone());
+                let commit = match version.commit {
+                    Version::UNCOMMITTED => self.sequence + 1,
+                    commit => commit,
+                };
+                self.versions.insert((version.key, version.number), Version { commit, ..version.clone() });
             }
             StateChange::Caller { tenant, record } => {
                 self.rows(tenant)?.callers.insert(record.name.clone(), Arc::new(record.clone()));

@@ -395,6 +395,7 @@ fn a_key() -> (Key, Version) {
         handle: SealedHandle::new(b"hunter2: a handle is nobody's business"),
         public: Some(vec![4, 5, 6].into()),
         commitment: commitment(),
+        commit: 7,
         created: Timestamp::from_micros(1_795_460_598_000_000),
     };
     (key, version)

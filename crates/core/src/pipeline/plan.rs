@@ -692,7 +692,8 @@ pub(super) fn version<P: Ports>(
     scene: &Scene<'_, P>,
 ) -> Version {
     let Generated { handle, public, commitment, custody: _, evidence: _ } = generated;
-    Version { key, number, state: KeyState::Active, handle, public, commitment, created: scene.inbound.now }
+    let (state, commit, created) = (KeyState::Active, Version::UNCOMMITTED, scene.inbound.now);
+    Version { key, number, state, handle, public, commitment, commit, created }
 }
 
 /// The state that a verb leads to; `None` where a stop order finds the key stopped already.

@@ -500,6 +500,30 @@ fn who_has_left_the_pool_before_is_named_of_what_was_made_while_it_was_there() {
     assert_eq!(rig.log().last().text("subject"), "in the pool: c, d; no more: a");
 }
 
+/// What was made before a member left is told by the order of commits: its time is that of a clock which may have been ahead.
+#[test]
+fn a_clock_that_was_ahead_hides_nobody_who_has_left() {
+    let rig = Rig::new();
+    rig.keys().pool(&["a", "b"]);
+    tick(&rig);
+    rig.world.step(5 * DAY.cast_signed());
+    now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
+    let rig = rig.crash(0).unwrap();
+    rig.world.step(-5 * DAY.cast_signed());
+    rig.keys().pool(&["a"]);
+    tick(&rig);
+    assert_eq!(rig.log().last().text("subject"), "no more: b");
+    assert_eq!(rig.pipeline.clock_held(), None);
+    now(rig.create(new_key("later", Algorithm::Xaes256Gcm))).unwrap();
+    for key in ["kek", "later"] {
+        for verb in [Transition::Deactivate, Transition::Destroy(None)] {
+            now(rig.transition(key, verb)).unwrap();
+        }
+    }
+    let left = |key: &str| rig.state().find(&rig.acme, &name(key)).unwrap().erasure.unwrap().left.clone();
+    assert_eq!((left("kek"), left("later")), (vec!["b".parse().unwrap()], vec![]));
+}
+
 /// A member that comes back is asked about what is destroyed from then on, and nobody asks it about what everybody else has erased.
 #[test]
 fn who_comes_back_stays_named_of_what_was_erased_while_it_was_out() {
