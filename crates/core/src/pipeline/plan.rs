@@ -238,9 +238,11 @@ impl<P: Ports> Pipeline<P> {
         })?;
         let of = (before.algorithm, before.exportable);
         let asked = self.new_version(scene, before.id, number, of, Some(before.custody))?;
+        // Asked before anything is made: a state that cannot be read leaves nothing in a token.
+        let is_used_up = self.is_used_up(entry).await?;
         let generated = self.generate(intent, asked, before.emergency_copy).await?;
         // What is used up takes no more: to wait would be to repeat a nonce.
-        let waits = self.holds_back(generated.custody) && !self.is_used_up(entry).await?;
+        let waits = self.holds_back(generated.custody) && !is_used_up;
         let key = Key {
             newest: number,
             current: if waits { before.current } else { number },
