@@ -4,7 +4,7 @@ use super::travel::lenient;
 use super::{READY, SoftHsm, lies, patience, runtime, signal, stop};
 use holdfast_conformance::doubles::{Journal, Records, Sim};
 use holdfast_conformance::keystore::suite;
-use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, name, new_key, sign};
+use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, name, new_key, sign, transition};
 use holdfast_core::algorithm::{Algorithm, Hash};
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::port::{Health, KeyStore as _};
@@ -454,6 +454,26 @@ fn a_key_that_does_not_reach_the_others_is_none() {
         for hsm in [&a, &b] {
             assert_eq!(hsm.objects(), 0, "what is no key is not left behind");
         }
+    });
+}
+
+/// No member waits for another one to erase something, so whoever is refused does not wait for all of them one after the other.
+#[test]
+fn all_members_are_asked_at_once_to_erase() {
+    let asked = tempfile::tempdir().unwrap();
+    let launches = ["a", "b"].map(|name| {
+        let mut launch = named(name, lies("together"));
+        launch.environment.push(("ASKED".into(), asked.path().into()));
+        launch
+    });
+    runtime().block_on(async {
+        let rig = found(over(launches.into(), 1, 1, patience()).await).await;
+        rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
+        rig.command("carol", transition("k", Transition::Deactivate)).await.unwrap();
+        rig.command("carol", transition("k", Transition::Destroy(None))).await.unwrap();
+        rig.pipeline.finish_what_waits().await.unwrap();
+        let erasure = rig.state().find(&rig.acme, &name("k")).unwrap().erasure.unwrap();
+        assert_eq!((erasure.absent.len(), erasure.pending.len()), (2, 0));
     });
 }
 

@@ -19,8 +19,10 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::frame::Commitment;
 use holdfast_core::port::Copies;
 use holdfast_core::{Error, MemberName, Secret, Stage};
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -407,28 +409,51 @@ impl Tokens {
         told.await
     }
 
-    /// Removes a key from the members that can be asked, and gives those that have looked and hold nothing of it.
+    /// Removes a key from the members that can be asked, from all at once, and gives those that have looked and hold nothing of it.
     pub(super) async fn destroy(self: &Arc<Self>, id: Id, what: Erased<'_>) -> Vec<MemberName> {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        let mut absent = Vec::new();
+        let mut asking = Vec::new();
         for member in self.pool.members() {
-            let Some(name) = self.pool.can_ask(member) else { continue };
-            let erased = match what {
-                Erased::Ours => self.tell(member, Request::Destroy { id }).await,
-                Erased::Adopted(object, algorithm, commitment) => {
-                    self.erase_adopted(member, (id, object), (algorithm, commitment)).await
-                }
-            };
-            match erased {
-                Ok(()) => absent.push(name),
-                Err(error) => tracing::warn!(
+            match self.pool.can_ask(member) {
+                Some(name) => asking.push(Box::pin(async move {
+                    self.is_erased_from(member, id, what).await.then_some(name)
+                })),
+                None => tracing::warn!(
                     member = member.name(),
-                    error = error.chain(),
-                    help = error.remedy_text(),
-                    "a member of the pool cannot say that it has erased a destroyed key"
+                    "a member of the pool cannot be asked to erase a key that is destroyed or came to nothing: it may hold it still"
                 ),
             }
         }
+        let mut absent = Vec::new();
+        poll_fn(|context| {
+            asking.retain_mut(|one| match one.as_mut().poll(context) {
+                Poll::Ready(name) => {
+                    absent.extend(name);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if asking.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
         absent
+    }
+
+    async fn is_erased_from(self: &Arc<Self>, member: &Member, id: Id, what: Erased<'_>) -> bool {
+        let erased = match what {
+            Erased::Ours => self.tell(member, Request::Destroy { id }).await,
+            Erased::Adopted(object, algorithm, commitment) => {
+                self.erase_adopted(member, (id, object), (algorithm, commitment)).await
+            }
+        };
+        if let Err(error) = &erased {
+            tracing::warn!(
+                member = member.name(),
+                error = error.chain(),
+                help = error.remedy_text(),
+                "a member of the pool cannot say that it has erased a destroyed key"
+            );
+        }
+        erased.is_ok()
     }
 }
