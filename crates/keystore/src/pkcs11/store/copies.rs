@@ -19,9 +19,10 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::frame::Commitment;
 use holdfast_core::port::Copies;
 use holdfast_core::{Error, MemberName, Secret, Stage};
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -269,19 +270,32 @@ impl Tokens {
         failed.map_or(Ok(Some(copies)), Err)
     }
 
-    /// Two members say otherwise of the same input: each shows which key it holds.
+    /// Two members say otherwise of the same input: each shows which key it holds. Once at a time, however many inputs there are; and not again where
+    /// a device chose its own nonce for that, which nobody has counted, and showed nothing by it.
     pub(super) fn compare_meanwhile(self: &Arc<Self>, held: &Arc<Held<Found>>) {
         // What other programs do with theirs is nothing to a member.
         let Some(member) = self.pool.members().first().filter(|_| held.ready.adopted.is_none()) else {
             return;
         };
+        if !self.compared().insert(held.ready.id) {
+            return;
+        }
         let (tokens, held) = (Arc::clone(self), Arc::clone(held));
-        member.spawn(async move { tokens.compare(&held).await });
+        member.spawn(async move {
+            if !tokens.compare(&held).await {
+                tokens.compared().remove(&held.ready.id);
+            }
+        });
     }
 
-    async fn compare(self: &Arc<Self>, held: &Held<Found>) {
+    fn compared(&self) -> MutexGuard<'_, HashSet<Id>> {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives whether it was in vain, and always will be.
+    async fn compare(self: &Arc<Self>, held: &Held<Found>) -> bool {
         let Found { id, public, commitment, .. } = &held.ready;
-        let (mut is_shown, mut others) = (false, Vec::new());
+        let (mut is_shown, mut others, mut in_vain) = (false, Vec::new(), false);
         for member in self.pool.by_load() {
             // Whose signature does not verify is out by that.
             let Ok(shown) = self.show(Whom::Only(member), held.algorithm, *id, &[], public).await else {
@@ -290,10 +304,12 @@ impl Tokens {
             match shows(held.algorithm, &shown, commitment) {
                 Shows::TheKey => is_shown = true,
                 Shows::AnotherKey => others.push(member),
-                Shows::Nothing => {}
+                // Of a pair the signature was verified.
+                Shows::Nothing => in_vain |= !held.algorithm.is_asymmetric(),
             }
         }
         eject_others(is_shown, &others);
+        in_vain
     }
 
     fn is_doomed(&self, id: &Id) -> bool {

@@ -26,6 +26,9 @@ pub(super) struct Tokens {
     pub(super) patience: Patience,
     /// Keys that are being destroyed, or were, by this process: no copy of one is brought to anybody any more.
     pub(super) doomed: Mutex<HashSet<Id>>,
+    /// Keys by which members are being compared, and those of which a device has shown nothing that could be compared: no other comparison of one
+    /// is begun, and of the latter none any more by this process.
+    pub(super) compared: Mutex<HashSet<Id>>,
 }
 
 /// Whom something is asked.
