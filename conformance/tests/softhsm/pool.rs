@@ -5,7 +5,8 @@ use super::{READY, SoftHsm, lies, patience, runtime, signal, stop};
 use holdfast_conformance::doubles::{Journal, Records, Sim};
 use holdfast_conformance::keystore::suite;
 use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, name, new_key, sign, transition};
-use holdfast_core::algorithm::{Algorithm, Hash};
+use holdfast_core::algorithm::{Algorithm, Hash, Purpose};
+use holdfast_core::command::NewKey;
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{ErrorKind, MemberName, Secret};
@@ -369,10 +370,15 @@ async fn exchanged_in(
 ) -> Bench {
     let rig = found(over(launches, 1, 1, patience()).await).await;
     member(&rig, "b").drain();
-    rig.create(new_key(key, algorithm)).await.unwrap();
-    let listed = a.tool("--list-objects --type secrkey");
+    let purpose = (algorithm == Algorithm::Rsa2048).then_some(Purpose::Encrypt);
+    rig.create(NewKey { purpose, ..new_key(key, algorithm) }).await.unwrap();
+    let (class, make) = match algorithm.is_asymmetric() {
+        true => ("privkey", "--keypairgen"),
+        false => ("secrkey", "--keygen --sensitive"),
+    };
+    let listed = a.tool(&format!("--list-objects --type {class}"));
     let id = listed.lines().find_map(|line| line.trim().strip_prefix("ID:")).unwrap().trim();
-    b.tool(&format!("--keygen --key-type {kind} --label other --id {id} --sensitive"));
+    b.tool(&format!("{make} --key-type {kind} --label other --id {id}"));
     rig
 }
 
@@ -400,6 +406,24 @@ fn a_member_that_holds_another_key_fails_nobody_and_is_out() {
         *changed.last_mut().unwrap() ^= 1;
         let refused = rig.bytes("alice", "k", decrypt(&changed, context(&[]))).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Integrity);
+    });
+}
+
+/// A bare result is not decoded before it is known to be the key's: who has another key fails nobody and is out at once.
+#[test]
+fn a_member_that_holds_another_rsa_key_is_out_by_its_first_bare_result() {
+    let a = SoftHsm::new("pool");
+    let b = a.twin();
+    runtime().block_on(async {
+        let rig = exchanged(&a, &b, "k", Algorithm::Rsa2048, "rsa:2048").await;
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[]))).await.unwrap();
+        member(&rig, "b").join();
+        until(&rig, "b", |condition| *condition == Condition::Up).await;
+        while member(&rig, "b").condition() == Condition::Up {
+            assert_eq!(rig.bytes("alice", "k", decrypt(&sealed, context(&[]))).await.unwrap(), b"4711");
+        }
+        let Condition::Ejected(why) = member(&rig, "b").condition() else { panic!() };
+        assert!(why.contains("is not that of its key"), "{why}");
     });
 }
 

@@ -1,7 +1,7 @@
 //! New keys: made in one member, tried there, and brought to as many others as must hold them.
 
 use super::copies::{Traveller, digest_of};
-use super::tokens::{Tokens, Whom};
+use super::tokens::{Tokens, Whom, as_long_as};
 use super::{TokenStore, another_question, label, wraps};
 use crate::pkcs11::commitment;
 use crate::pkcs11::member::{About, Member};
@@ -232,8 +232,10 @@ impl Tokens {
         let (hash, mgf1) = (Hash::Sha256, Hash::Sha256);
         let padding = RsaPadding::Oaep { hash, mgf1 };
         let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
-        match self.rsa_bare(whom, id, key, &body).await {
-            Ok(encoded) => {
+        // As it comes: whose key it is has to be shown yet, and a wrong one need be no fault of its member.
+        match self.bytes(whom, Request::RsaBare { id, body: &body }).await {
+            Ok(bare) => {
+                let encoded = as_long_as(key, bare.expose())?;
                 let back = oaep::decode(hash, mgf1, label, encoded).ok_or_else(refusal::integrity)?;
                 right(&back)?;
                 paddings.bare = true;

@@ -42,6 +42,15 @@ pub(super) enum Whom<'a> {
     Only(&'a Member),
 }
 
+/// A result of RSA's bare operation, as long as the modulus: some modules leave the leading zeros out.
+pub(super) fn as_long_as(key: &RsaPkey, bare: &[u8]) -> Result<Secret, Error> {
+    let missing = key.modulus_len().checked_sub(bare.len());
+    let missing = missing.ok_or_else(|| refusal::device("the token's RSA result is longer than its key"))?;
+    let mut encoded = Secret::new(vec![0; key.modulus_len()]);
+    encoded.expose_mut().get_mut(missing..).unwrap_or_default().copy_from_slice(bare);
+    Ok(encoded)
+}
+
 impl Tokens {
     /// A request whose result is bytes, which `read` checks: what it does not take is a wrong result, and its member is out.
     pub(super) async fn done<T>(
@@ -140,7 +149,8 @@ impl Tokens {
         .await
     }
 
-    /// RSA's bare operation: what is encoded, as long as the modulus.
+    /// RSA's bare operation: what is encoded, as long as the modulus. Its inverse is public, so a wrong result is found out before anything is
+    /// decoded. The input must be smaller than the modulus: there is no right result of another.
     pub(super) async fn rsa_bare(
         self: &Arc<Self>,
         whom: Whom<'_>,
@@ -148,14 +158,14 @@ impl Tokens {
         key: &RsaPkey,
         body: &[u8],
     ) -> Result<Secret, Error> {
-        let bare = self.bytes(whom, Request::RsaBare { id, body }).await?;
-        // Some modules leave the leading zeros out.
-        let missing = key.modulus_len().checked_sub(bare.len());
-        let missing =
-            missing.ok_or_else(|| refusal::device("the token's RSA result is longer than its key"))?;
-        let mut encoded = Secret::new(vec![0; key.modulus_len()]);
-        encoded.expose_mut().get_mut(missing..).unwrap_or_default().copy_from_slice(bare.expose());
-        Ok(encoded)
+        self.done(whom, Request::RsaBare { id, body }, |bare| {
+            let encoded = as_long_as(key, bare)?;
+            match key.bare(encoded.expose(), true).is_some_and(|back| back == body) {
+                true => Ok(encoded),
+                false => Err(refusal::device("the token's RSA result is not that of its key")),
+            }
+        })
+        .await
     }
 
     /// What shows that a member holds a key: what it makes of a fixed input. A secret key commits by it:
