@@ -466,9 +466,14 @@ async fn a_key_says_which_commit_made_its_newest_version<S: State>(fresh: &impl 
     let made = site.state.position().sequence;
     let renewed = async || site.key("kek").await.unwrap().key.renewed;
     assert_eq!(renewed().await, made, "the state stamps it, whatever the record said");
+    let committed = async || site.key("kek").await.unwrap().current.commit;
+    assert_eq!(committed().await, made);
     site.rig.transition("kek", Transition::Suspend).await.unwrap();
     site.rig.transition("kek", Transition::Resume).await.unwrap();
-    assert_eq!(renewed().await, made, "other changes keep it");
+    assert_eq!([renewed().await, committed().await], [made; 2], "other changes keep it");
     site.rig.command("carol", Command::RotateKey(name("kek"))).await.unwrap();
-    assert_eq!(renewed().await, site.state.position().sequence);
+    let made_anew = site.state.position().sequence;
+    assert_eq!([renewed().await, committed().await], [made_anew; 2]);
+    let first = site.key("kek").await.unwrap().key.id;
+    assert_eq!(site.state.version(first, KeyVersion::FIRST).await.unwrap().unwrap().commit, made);
 }

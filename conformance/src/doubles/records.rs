@@ -28,6 +28,8 @@ pub struct Records {
     inner: Arc<Mutex<Inner>>,
     /// Reads of keys are done and then wait here.
     pub reading: Gate,
+    /// Counts wait here before they are read or raised.
+    pub counting: Gate,
     /// Commits wait here before they are done.
     pub committing: Gate,
 }
@@ -214,7 +216,11 @@ impl Tables {
                 }
             }
             StateChange::Version { tenant: _, version } => {
-                self.versions.insert((version.key, version.number), version.clone());
+                let commit = match version.commit {
+                    Version::UNCOMMITTED => self.sequence + 1,
+                    commit => commit,
+                };
+                self.versions.insert((version.key, version.number), Version { commit, ..version.clone() });
             }
             StateChange::Caller { tenant, record } => {
                 self.rows(tenant)?.callers.insert(record.name.clone(), Arc::new(record.clone()));
@@ -315,6 +321,7 @@ impl State for Records {
     }
 
     async fn count(&self, key: KeyId, version: KeyVersion, invocations: u64) -> Result<u64, Error> {
+        self.counting.pass().await;
         self.read(|_| ())?;
         let mut inner = lock(&self.inner);
         let count = inner.tables.counts.entry((key, version)).or_default();

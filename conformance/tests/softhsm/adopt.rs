@@ -1,7 +1,7 @@
 //! Keys that `pkcs11-tool` and `softhsm2-util` made: used as they are, found again, and ended.
 
 use super::pool::{found, member, named, over};
-use super::travel::{KEK, travelling, with_wrapping_key};
+use super::travel::{KEK, lenient, travelling, with_wrapping_key};
 use super::{PIN, SoftHsm, another_worker, lies, patience, runtime, signal};
 use holdfast_conformance::rig::{context, decrypt, encrypt, name, new_key, sign, transition};
 use holdfast_core::adoption::AdoptKey;
@@ -379,6 +379,36 @@ fn it_ends_in_the_token_when_it_is_destroyed() {
             assert!(error.chain().contains("does not hold this key"), "{}", error.chain());
             rig.bytes("alice", "ours", sign(b"message")).await.unwrap();
         }
+    });
+}
+
+/// CKA_SIGN is true, and CKA_ALLOWED_MECHANISMS lets it decrypt alone.
+#[test]
+fn a_pair_that_only_decrypts_although_it_may_sign_ends_too() {
+    let hsm = SoftHsm::new("adopt");
+    let made =
+        "--keypairgen --key-type rsa:2048 --label pair --id 02 --allowed-mechanisms RSA-X-509,RSA-PKCS-OAEP";
+    hsm.tool(made);
+    let decrypting = || {
+        let new = NewKey { purpose: Some(Purpose::Encrypt), ..new_key("k", Algorithm::Rsa2048) };
+        AdoptKey { new, ..of("pair", Algorithm::Rsa2048) }
+    };
+    runtime().block_on(async {
+        let rig = bench(&hsm).await;
+        adopt(&rig, decrypting()).await.unwrap();
+        rig.command("carol", transition("k", Transition::Deactivate)).await.unwrap();
+        rig.command("carol", transition("k", Transition::Destroy(None))).await.unwrap();
+        rig.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!(hsm.objects(), 0);
+    });
+    // Whoever cannot be asked is not said to decrypt nothing.
+    hsm.tool(made);
+    let mut launch = named("a", Launch { module: lenient(&hsm), ..hsm.launch("adopt") });
+    launch.environment.push(("LENIENT".into(), "fails".into()));
+    runtime().block_on(async {
+        let rig = pool_of(vec![launch]).await;
+        let error = adopt(&rig, decrypting()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::KeyStoreUnavailable, "{}", error.chain());
     });
 }
 

@@ -1,5 +1,5 @@
 /* A module in front of SoftHSM that lets its user do one thing which the standard forbids: LENIENT names it.
-   What it takes, it remembers by its handle, and then does with that whatever is asked, with made-up results. Or it counts what is encrypted. */
+   What it takes, it remembers by its handle, and then does with that whatever is asked, with made-up results. Or it counts what is encrypted, by nonces of its own or not, or fails to decrypt. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +9,7 @@ typedef unsigned long ul;
 typedef struct { ul type; void *value; ul length; } attribute;
 typedef struct { unsigned char version[2]; void *of[68]; } functions;
 
+typedef struct { unsigned char *nonce; ul nonce_length; } gcm;
 enum { CREATE = 20, COPY = 21, GET = 24, SET = 25, ENCRYPT_INIT = 29, DECRYPT_INIT = 33, DECRYPT = 34, GENERATE = 58, WRAP = 60, UNWRAP = 61 };
 enum { TOKEN = 0x1, VALUE = 0x11, TRUSTED = 0x86, SENSITIVE = 0x103, DECRYPTS = 0x105, MODIFIABLE = 0x170, WITH_TRUSTED = 0x210 };
 #define MANY 256
@@ -16,6 +17,7 @@ enum { TOKEN = 0x1, VALUE = 0x11, TRUSTED = 0x86, SENSITIVE = 0x103, DECRYPTS = 
 static functions *real, ours;
 static ul taken[MANY], taken_count;
 static int decrypting;
+static unsigned char nonces;
 
 static int mode(const char *name) { return !strcmp(getenv("LENIENT"), name); }
 static void take(ul object) { if (taken_count < MANY) taken[taken_count++] = object; }
@@ -118,12 +120,16 @@ static ul wrap(ul session, void *mechanism, ul by, ul key, unsigned char *into, 
 /* Each one is a byte of a file. */
 static ul encrypt_init(ul session, void *mechanism, ul key) {
     ul (*next)(ul, void *, ul) = real->of[ENCRYPT_INIT];
-    FILE *count = mode("counts") ? fopen(getenv("SEALED"), "a") : 0;
+    int own = mode("own nonces") && *(ul *)mechanism == 0x1087;
+    FILE *count = mode("counts") || own ? fopen(getenv("SEALED"), "a") : 0;
     if (count) { fputc('.', count); fclose(count); }
+    gcm *parameters = own ? ((void **)mechanism)[1] : 0;
+    if (own) memset(parameters->nonce, ++nonces, parameters->nonce_length);
     return next(session, mechanism, key);
 }
 static ul decrypt_init(ul session, void *mechanism, ul key) {
     ul (*next)(ul, void *, ul) = real->of[DECRYPT_INIT];
+    if (mode("fails")) return 0x32; /* CKR_DEVICE_REMOVED */
     decrypting = is_taken(key) && (mode("copy decrypts") || mode("copy open"));
     return decrypting ? 0 : next(session, mechanism, key);
 }

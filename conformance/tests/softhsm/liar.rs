@@ -11,6 +11,7 @@ use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[expect(clippy::disallowed_methods, reason = "whoever starts it has no other way to say it")]
@@ -80,7 +81,7 @@ pub(crate) fn run() {
             }
             Request::Sign { .. } => {
                 signed += 1;
-                let right = lie == "wrong-later" && signed == 1;
+                let right = lie == "together" || lie == "wrong-later" && signed == 1;
                 let message: &[u8] =
                     if right { b"holdfast/key-commitment/v1: in the token" } else { b"other" };
                 let made = pair.sign(&SystemRandom::new(), message).unwrap();
@@ -102,6 +103,15 @@ pub(crate) fn run() {
                 processors = told.last().copied().unwrap_or(processors);
                 let share = [processors];
                 send(&mut lane, number, &Reply::Done(if lie == "share" { &share } else { b"short" }));
+            }
+            // It erases nothing before the other member is asked to.
+            Request::Destroy { .. } if lie == "together" => {
+                let asked = PathBuf::from(std::env::var("ASKED").unwrap());
+                std::fs::write(asked.join(std::process::id().to_string()), []).unwrap();
+                while std::fs::read_dir(&asked).unwrap().count() < 2 {
+                    std::thread::yield_now();
+                }
+                send(&mut lane, number, &Reply::Done(b""));
             }
             Request::Probe
             | Request::Random { .. }

@@ -4,8 +4,9 @@ use super::travel::lenient;
 use super::{READY, SoftHsm, lies, patience, runtime, signal, stop};
 use holdfast_conformance::doubles::{Journal, Records, Sim};
 use holdfast_conformance::keystore::suite;
-use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, name, new_key, sign};
-use holdfast_core::algorithm::{Algorithm, Hash};
+use holdfast_conformance::rig::{POLICY, Rig, context, decrypt, encrypt, name, new_key, sign, transition};
+use holdfast_core::algorithm::{Algorithm, Hash, Purpose};
+use holdfast_core::command::NewKey;
 use holdfast_core::lifecycle::Transition;
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{ErrorKind, MemberName, Secret};
@@ -357,12 +358,27 @@ fn a_wrong_result_ejects_its_member() {
 /// The second member has another key under this one's id: as after a restoration that went wrong.
 async fn exchanged(a: &SoftHsm, b: &SoftHsm, key: &str, algorithm: Algorithm, kind: &str) -> Bench {
     let launches = vec![named("a", a.launch("pool")), named("b", b.launch("pool"))];
+    exchanged_in(launches, (a, b), key, algorithm, kind).await
+}
+
+async fn exchanged_in(
+    launches: Vec<Launch>,
+    (a, b): (&SoftHsm, &SoftHsm),
+    key: &str,
+    algorithm: Algorithm,
+    kind: &str,
+) -> Bench {
     let rig = found(over(launches, 1, 1, patience()).await).await;
     member(&rig, "b").drain();
-    rig.create(new_key(key, algorithm)).await.unwrap();
-    let listed = a.tool("--list-objects --type secrkey");
+    let purpose = (algorithm == Algorithm::Rsa2048).then_some(Purpose::Encrypt);
+    rig.create(NewKey { purpose, ..new_key(key, algorithm) }).await.unwrap();
+    let (class, make) = match algorithm.is_asymmetric() {
+        true => ("privkey", "--keypairgen"),
+        false => ("secrkey", "--keygen --sensitive"),
+    };
+    let listed = a.tool(&format!("--list-objects --type {class}"));
     let id = listed.lines().find_map(|line| line.trim().strip_prefix("ID:")).unwrap().trim();
-    b.tool(&format!("--keygen --key-type {kind} --label other --id {id} --sensitive"));
+    b.tool(&format!("{make} --key-type {kind} --label other --id {id}"));
     rig
 }
 
@@ -390,6 +406,55 @@ fn a_member_that_holds_another_key_fails_nobody_and_is_out() {
         *changed.last_mut().unwrap() ^= 1;
         let refused = rig.bytes("alice", "k", decrypt(&changed, context(&[]))).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Integrity);
+    });
+}
+
+/// A bare result is not decoded before it is known to be the key's: who has another key fails nobody and is out at once.
+#[test]
+fn a_member_that_holds_another_rsa_key_is_out_by_its_first_bare_result() {
+    let a = SoftHsm::new("pool");
+    let b = a.twin();
+    runtime().block_on(async {
+        let rig = exchanged(&a, &b, "k", Algorithm::Rsa2048, "rsa:2048").await;
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[]))).await.unwrap();
+        member(&rig, "b").join();
+        until(&rig, "b", |condition| *condition == Condition::Up).await;
+        while member(&rig, "b").condition() == Condition::Up {
+            assert_eq!(rig.bytes("alice", "k", decrypt(&sealed, context(&[]))).await.unwrap(), b"4711");
+        }
+        let Condition::Ejected(why) = member(&rig, "b").condition() else { panic!() };
+        assert!(why.contains("is not that of its key"), "{why}");
+    });
+}
+
+/// Devices that choose their own nonces show nothing that could be compared, and each attempt takes a nonce that nobody counts.
+#[test]
+fn members_that_show_nothing_are_compared_once_by_a_key() {
+    let a = SoftHsm::new("pool");
+    let b = a.twin();
+    let module = lenient(&a);
+    let sealed_in = a.path("sealed");
+    let launches = [("a", &a), ("b", &b)].map(|(name, hsm)| {
+        let mut launch = named(name, Launch { module: module.clone(), ..hsm.launch("pool") });
+        launch.environment.push(("LENIENT".into(), "own nonces".into()));
+        launch.environment.push(("SEALED".into(), sealed_in.clone().into()));
+        launch
+    });
+    runtime().block_on(async {
+        let rig = exchanged_in(launches.into(), (&a, &b), "k", Algorithm::Aes256Gcm, "AES:32").await;
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[]))).await.unwrap();
+        member(&rig, "b").join();
+        until(&rig, "b", |condition| *condition == Condition::Up).await;
+        let counted = || std::fs::read(&sealed_in).unwrap().len();
+        let (before, asked) = (counted(), || member(&rig, "b").report().answered);
+        let first = asked();
+        while asked() < first + 40 {
+            let opened = rig.bytes("alice", "k", decrypt(&sealed, context(&[]))).await;
+            assert_eq!(opened.unwrap(), b"4711");
+        }
+        let more = counted() - before;
+        assert!(more <= 3, "a sample of b's, and one comparison: {more}");
+        assert_eq!(member(&rig, "b").condition(), Condition::Up);
     });
 }
 
@@ -454,6 +519,26 @@ fn a_key_that_does_not_reach_the_others_is_none() {
         for hsm in [&a, &b] {
             assert_eq!(hsm.objects(), 0, "what is no key is not left behind");
         }
+    });
+}
+
+/// No member waits for another one to erase something, so whoever is refused does not wait for all of them one after the other.
+#[test]
+fn all_members_are_asked_at_once_to_erase() {
+    let asked = tempfile::tempdir().unwrap();
+    let launches = ["a", "b"].map(|name| {
+        let mut launch = named(name, lies("together"));
+        launch.environment.push(("ASKED".into(), asked.path().into()));
+        launch
+    });
+    runtime().block_on(async {
+        let rig = found(over(launches.into(), 1, 1, patience()).await).await;
+        rig.create(new_key("k", Algorithm::EcdsaP256)).await.unwrap();
+        rig.command("carol", transition("k", Transition::Deactivate)).await.unwrap();
+        rig.command("carol", transition("k", Transition::Destroy(None))).await.unwrap();
+        rig.pipeline.finish_what_waits().await.unwrap();
+        let erasure = rig.state().find(&rig.acme, &name("k")).unwrap().erasure.unwrap();
+        assert_eq!((erasure.absent.len(), erasure.pending.len()), (2, 0));
     });
 }
 

@@ -101,20 +101,28 @@ pub struct Erasure {
 }
 
 impl Erasure {
-    /// What is to be erased now from these members; what was known of an earlier version's erasure starts anew.
+    /// What is to be erased now from these members, and from those that are pending of an earlier erasure; who was absent of that starts anew.
+    /// Whoever had left before that stays named, also when they are back and pending: of a version that is erased everywhere else nobody asks them.
     pub fn begun(
         (destroyed, commit): (Timestamp, u64),
+        earlier: Option<&Self>,
         holders: impl IntoIterator<Item = MemberName>,
     ) -> Self {
-        let pending = sorted(holders);
-        Self { destroyed, commit, absent: Vec::new(), pending, left: Vec::new(), sealed_under: Vec::new() }
+        let (mut pending, mut left, mut sealed_under) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(earlier) = earlier {
+            let Self { destroyed: _, commit: _, absent: _, pending: asked, left: gone, sealed_under: under } =
+                earlier;
+            (pending, left, sealed_under) = (asked.clone(), gone.clone(), under.clone());
+        }
+        pending.extend(holders);
+        Self { destroyed, commit, absent: Vec::new(), pending: sorted(pending), left, sealed_under }
     }
 
-    /// The same, of material that may lie with these members, too, who had left before. Whoever is asked has not.
+    /// The same, of material that may lie with these members, too, who had left before. Whoever is asked about it has not.
     #[must_use]
     pub fn left(self, members: impl IntoIterator<Item = MemberName>) -> Self {
-        let mut left = sorted(self.left.into_iter().chain(members));
-        left.retain(|member| !self.pending.contains(member));
+        let new = members.into_iter().filter(|member| !self.pending.contains(member));
+        let left = sorted(new.chain(self.left.iter().cloned()));
         Self { left, ..self }
     }
 
@@ -179,7 +187,7 @@ mod tests {
     #[test]
     fn a_member_is_pending_until_it_says_that_nothing_is_there() {
         let [a, b, c] = ["a", "b", "c"].map(|name| name.parse::<MemberName>().unwrap());
-        let begun = Erasure::begun((Timestamp::from_micros(1), 1), [b.clone(), a.clone(), b.clone()]);
+        let begun = Erasure::begun((Timestamp::from_micros(1), 1), None, [b.clone(), a.clone(), b.clone()]);
         assert_eq!((&begun.absent[..], &begun.pending[..]), (&[][..], &[a.clone(), b.clone()][..]));
         let after = begun.after(&[b.clone(), c]);
         assert_eq!((&after.absent[..], &after.pending[..]), (&[b.clone()][..], &[a.clone()][..]));

@@ -197,8 +197,16 @@ pub struct Version {
     pub public: Option<Arc<[u8]>>,
     /// The value that makes ciphertexts commit to it.
     pub commitment: Commitment,
+    /// The commit that made it, stamped by the state: whatever the clock said then, it tells what was before and what came after. 0 where an
+    /// earlier build did not say.
+    pub commit: u64,
     /// When it was made.
     pub created: Timestamp,
+}
+
+impl Version {
+    /// [`Version::commit`] of what is not committed yet.
+    pub const UNCOMMITTED: u64 = u64::MAX;
 }
 
 /// Everything a key store is told of the key version that it shall use.

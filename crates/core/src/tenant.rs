@@ -33,8 +33,9 @@ pub struct TenantRecord {
     pub clock_held: Option<Timestamp>,
     /// Of the gateway itself: members of the key store's pool that are out until an operator lets them in.
     pub out: BTreeMap<MemberName, Absence>,
-    /// Of the gateway itself: whoever has been a member of the key store's pool, and since when one is missing in it: what was made before may lie there.
-    pub members: BTreeMap<MemberName, Option<Timestamp>>,
+    /// Of the gateway itself: whoever has been a member of the key store's pool, and of one that is missing in it the newest commit when that was
+    /// found out: what was made until then may lie there.
+    pub members: BTreeMap<MemberName, Option<u64>>,
     /// Of the gateway itself: for how many seconds it has been up in all while some key waited to be destroyed, as far as that was counted.
     pub up: u64,
     /// Of the gateway itself: the newest generation of shares of its root key that its log has recorded; `None` where none ever was.

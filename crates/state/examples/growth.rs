@@ -233,6 +233,7 @@ fn key(tenant: &TenantId, number: u64) -> Outcome<(Key, Version)> {
         handle: SealedHandle::new(&[7; 96]),
         public: None,
         commitment: Commitment([7; 32]),
+        commit: Version::UNCOMMITTED,
         created: Timestamp::from_micros(0),
     };
     Ok((key, version))

@@ -162,8 +162,13 @@ impl Applying<'_> {
     fn version(&mut self, tenant: &TenantId, version: &Version) -> Result<(), Fault> {
         self.tenants.insert(tenant.clone());
         self.keys.insert(version.key);
+        let commit = match version.commit {
+            Version::UNCOMMITTED => self.sequence,
+            commit => commit,
+        };
+        let version = Version { commit, ..version.clone() };
         self.versions.push((tenant.clone(), version.clone()));
-        let body = body::of_version(version)?;
+        let body = body::of_version(&version)?;
         self.put(&Row {
             kind: Kind::Version,
             id: &record::version_id(version.key, version.number),

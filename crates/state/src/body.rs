@@ -304,6 +304,8 @@ struct VersionBody<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     public: Option<Bytes<'a>>,
     commitment: Bytes<'a>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    commit: u64,
     created: u64,
 }
 
@@ -381,10 +383,7 @@ pub(crate) fn of_tenant(record: &TenantRecord) -> Result<Vec<u8>, Fault> {
         retention_days: retention.map(Retention::days),
         clock_held: clock_held.map(Timestamp::micros),
         out: out.iter().map(|(member, absence)| (member.as_str().into(), absence.name().into())).collect(),
-        members: members
-            .iter()
-            .map(|(member, left)| (member.as_str().into(), left.map(Timestamp::micros)))
-            .collect(),
+        members: members.iter().map(|(member, left)| (member.as_str().into(), *left)).collect(),
         up: *up,
         shares: *shares,
         created: created.micros(),
@@ -418,9 +417,7 @@ pub(crate) fn tenant(row: &Row<'_>) -> Result<TenantRecord, Fault> {
             named(row, "absence of a member", Absence::from_name(absence))?,
         ))
     });
-    let members = members.iter().map(|(member, left)| {
-        Ok((parse(row, "member of the pool", member)?, left.map(Timestamp::from_micros)))
-    });
+    let members = members.iter().map(|(member, left)| Ok((parse(row, "member of the pool", member)?, *left)));
     Ok(TenantRecord {
         id: parse(row, "tenant", row.tenant)?,
         suspended,
@@ -811,20 +808,21 @@ pub(crate) fn key(row: &Row<'_>) -> Result<Key, Fault> {
 
 /// A key version's body.
 pub(crate) fn of_version(version: &Version) -> Result<Vec<u8>, Fault> {
-    let Version { key: _, number: _, state, handle, public, commitment, created } = version;
+    let Version { key: _, number: _, state, handle, public, commitment, commit, created } = version;
     encode(&VersionBody {
         v: V,
         state: state.name().into(),
         handle: handle.as_bytes().into(),
         public: public.as_ref().map(|public| (**public).into()),
         commitment: commitment.0.as_slice().into(),
+        commit: *commit,
         created: created.micros(),
     })
 }
 
 /// A key version of a row.
 pub(crate) fn version(row: &Row<'_>) -> Result<Version, Fault> {
-    let VersionBody { v: _, state, handle, public, commitment, created } = decode(row)?;
+    let VersionBody { v: _, state, handle, public, commitment, commit, created } = decode(row)?;
     let (key, number) = row
         .id
         .split_first_chunk::<16>()
@@ -839,6 +837,7 @@ pub(crate) fn version(row: &Row<'_>) -> Result<Version, Fault> {
         handle: SealedHandle::new(&handle.0),
         public: public.map(|public| Arc::from(public.0)),
         commitment: Commitment(exact(row, &commitment)?),
+        commit,
         created: Timestamp::from_micros(created),
     })
 }

@@ -174,6 +174,7 @@ pub(crate) fn version(key: u8, number: u32) -> Version {
         handle: SealedHandle::new(format!("handle-{key}").as_bytes()),
         public: None,
         commitment: Commitment([key; 32]),
+        commit: 1,
         created: Timestamp::from_micros(4_000_000),
     }
 }

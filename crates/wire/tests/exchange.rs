@@ -375,8 +375,12 @@ fn a_key() -> (Key, Version) {
             up: 5,
         }),
         erasure: Some(Arc::new(
-            Erasure::begun((Timestamp::from_micros(7), 1), ["a", "b"].map(|name| name.parse().unwrap()))
-                .after(&["b".parse().unwrap()]),
+            Erasure::begun(
+                (Timestamp::from_micros(7), 1),
+                None,
+                ["a", "b"].map(|name| name.parse().unwrap()),
+            )
+            .after(&["b".parse().unwrap()]),
         )),
         custody: Custody::Software,
         archive: None,
@@ -391,6 +395,7 @@ fn a_key() -> (Key, Version) {
         handle: SealedHandle::new(b"hunter2: a handle is nobody's business"),
         public: Some(vec![4, 5, 6].into()),
         commitment: commitment(),
+        commit: 7,
         created: Timestamp::from_micros(1_795_460_598_000_000),
     };
     (key, version)

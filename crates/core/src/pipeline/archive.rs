@@ -43,7 +43,8 @@ impl<P: Ports> Pipeline<P> {
                     .remedy("archive keys in software custody; of a key in tokens keep several tokens"));
             }
             let sealed = keys.archive(permit, asked, material(scene, before, &version)?)?;
-            let Version { key: _, number, state, handle: _, public, commitment, created } = version;
+            let Version { key: _, number, state, handle: _, public, commitment, commit: _, created } =
+                version;
             versions.push(BundledVersion { number, state, created, public, commitment, sealed });
         }
         let mut code = [0; 32];

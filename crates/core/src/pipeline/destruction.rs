@@ -234,10 +234,9 @@ impl<P: Ports> Pipeline<P> {
         entry: &KeyEntry,
     ) -> Result<(Vec<StateChange>, Key, Arc<Version>), Error> {
         let before = &entry.key;
-        let mut holders = before.erasure.as_ref().map_or_else(Vec::new, |erasure| erasure.pending.clone());
+        let (mut holders, mut left) = (Vec::new(), Vec::new());
         let mut sealed_under =
             before.erasure.as_ref().map_or_else(Vec::new, |erasure| erasure.sealed_under.clone());
-        let mut left = before.erasure.as_ref().map_or_else(Vec::new, |erasure| erasure.left.clone());
         let (mut changes, mut after, mut current) = (Vec::new(), None, Arc::clone(&entry.current));
         loop {
             let page = self.engines.state.versions(before.id, after, MAX_PAGE).await?;
@@ -279,7 +278,7 @@ impl<P: Ports> Pipeline<P> {
             destruction: None,
             waits: false,
             erasure: Some(Arc::new(
-                Erasure::begun(self.moment(scene.inbound.now), holders)
+                Erasure::begun(self.moment(scene.inbound.now), before.erasure.as_deref(), holders)
                     .left(left)
                     .sealed_under(sealed_under.iter().copied()),
             )),
@@ -467,12 +466,8 @@ pub(super) fn erasure_with(
     if holders.is_empty() && sealed_under.is_empty() {
         return before.erasure.clone();
     }
-    let earlier = before.erasure.as_deref();
-    let pending = earlier.iter().flat_map(|erasure| erasure.pending.iter().cloned());
-    let under = earlier.iter().flat_map(|erasure| erasure.sealed_under.iter().copied());
-    let left_earlier = earlier.iter().flat_map(|erasure| erasure.left.iter().cloned());
-    let begun = Erasure::begun(moment, holders.into_iter().chain(pending)).left(left_earlier.chain(left));
-    Some(Arc::new(begun.sealed_under(under.chain(sealed_under.iter().copied()))))
+    let begun = Erasure::begun(moment, before.erasure.as_deref(), holders).left(left);
+    Some(Arc::new(begun.sealed_under(sealed_under.iter().copied())))
 }
 
 fn listed(members: &[MemberName]) -> String {

@@ -238,9 +238,11 @@ impl<P: Ports> Pipeline<P> {
         })?;
         let of = (before.algorithm, before.exportable);
         let asked = self.new_version(scene, before.id, number, of, Some(before.custody))?;
+        // Asked before anything is made: a state that cannot be read leaves nothing in a token.
+        let is_used_up = self.is_used_up(entry).await?;
         let generated = self.generate(intent, asked, before.emergency_copy).await?;
         // What is used up takes no more: to wait would be to repeat a nonce.
-        let waits = self.holds_back(generated.custody) && !self.is_used_up(entry).await?;
+        let waits = self.holds_back(generated.custody) && !is_used_up;
         let key = Key {
             newest: number,
             current: if waits { before.current } else { number },
@@ -692,7 +694,8 @@ pub(super) fn version<P: Ports>(
     scene: &Scene<'_, P>,
 ) -> Version {
     let Generated { handle, public, commitment, custody: _, evidence: _ } = generated;
-    Version { key, number, state: KeyState::Active, handle, public, commitment, created: scene.inbound.now }
+    let (state, commit, created) = (KeyState::Active, Version::UNCOMMITTED, scene.inbound.now);
+    Version { key, number, state, handle, public, commitment, commit, created }
 }
 
 /// The state that a verb leads to; `None` where a stop order finds the key stopped already.

@@ -11,9 +11,8 @@ use crate::command::Done;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::id::{MemberName, TenantId};
 use crate::key::Version;
-use crate::port::{Absence, KeyStore as _, Membership, Ports, StateChange, World as _};
+use crate::port::{Absence, KeyStore as _, Membership, Ports, State as _, StateChange, World as _};
 use crate::tenant::TenantRecord;
-use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
 impl<P: Ports> Pipeline<P> {
@@ -106,8 +105,8 @@ impl<P: Ports> Pipeline<P> {
         }
         let mut record = TenantRecord { epoch: before.epoch.next(), ..before.clone() };
         record.members.extend(come.iter().map(|member| ((*member).clone(), None)));
-        // By the later time, where a jump of the clock is held: too many versions are said to lie there rather than too few.
-        let left = Some(self.at_latest(self.engines.world.now()));
+        // By commits, as no clock that was ahead or is behind hides anybody.
+        let left = Some(self.engines.state.position().sequence);
         record.members.extend(gone.iter().map(|member| ((*member).clone(), left)));
         let change = StateChange::Tenant { record, expected: Some(before.epoch) };
         self.change_pool(&view, Action::NoteMembers, (moved(&come, &gone).into(), None), change).await
@@ -119,7 +118,7 @@ impl<P: Ports> Pipeline<P> {
             return Vec::new();
         }
         let Some(gateway) = self.tenant(&TenantId::gateway()) else { return Vec::new() };
-        let was_there = |left: Option<Timestamp>| left.is_none_or(|left| version.created <= left);
+        let was_there = |left: Option<u64>| left.is_none_or(|left| version.commit <= left);
         let members = gateway.data.record.members.iter();
         let left = members.filter(|(member, left)| was_there(**left) && !holders.contains(member));
         left.map(|(member, _)| member.clone()).collect()

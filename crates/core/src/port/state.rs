@@ -37,7 +37,8 @@ pub enum StateChange {
         /// The epoch that it had.
         expected: Option<Epoch>,
     },
-    /// Writes a key version's record, over an earlier one of the same number if there is one.
+    /// Writes a key version's record, over an earlier one of the same number if there is one. Where its `commit` is [`Version::UNCOMMITTED`], the
+    /// state MUST set that to this commit's sequence.
     Version {
         /// The tenant.
         tenant: TenantId,

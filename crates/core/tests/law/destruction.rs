@@ -400,6 +400,13 @@ fn pooled() -> (Rig, Vec<u8>) {
     (rig, sealed)
 }
 
+fn destroy_version(rig: &Rig, version: KeyVersion) {
+    for verb in [VersionVerb::Deactivate, VersionVerb::Destroy] {
+        let command = Command::TransitionVersion { key: name("kek"), version, verb, without_inventory: true };
+        now(rig.command("carol", command)).unwrap();
+    }
+}
+
 fn where_it_is(rig: &Rig) -> (Vec<String>, Vec<String>) {
     let erasure = kek(rig).erasure.unwrap();
     let names = |members: &[holdfast_core::MemberName]| members.iter().map(ToString::to_string).collect();
@@ -491,6 +498,56 @@ fn who_has_left_the_pool_before_is_named_of_what_was_made_while_it_was_there() {
     rig.keys().pool(&["c", "b", "d"]);
     tick(&rig);
     assert_eq!(rig.log().last().text("subject"), "in the pool: c, d; no more: a");
+}
+
+/// What was made before a member left is told by the order of commits: its time is that of a clock which may have been ahead.
+#[test]
+fn a_clock_that_was_ahead_hides_nobody_who_has_left() {
+    let rig = Rig::new();
+    rig.keys().pool(&["a", "b"]);
+    tick(&rig);
+    rig.world.step(5 * DAY.cast_signed());
+    now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap();
+    let rig = rig.crash(0).unwrap();
+    rig.world.step(-5 * DAY.cast_signed());
+    rig.keys().pool(&["a"]);
+    tick(&rig);
+    assert_eq!(rig.log().last().text("subject"), "no more: b");
+    assert_eq!(rig.pipeline.clock_held(), None);
+    now(rig.create(new_key("later", Algorithm::Xaes256Gcm))).unwrap();
+    for key in ["kek", "later"] {
+        for verb in [Transition::Deactivate, Transition::Destroy(None)] {
+            now(rig.transition(key, verb)).unwrap();
+        }
+    }
+    let left = |key: &str| rig.state().find(&rig.acme, &name(key)).unwrap().erasure.unwrap().left.clone();
+    assert_eq!((left("kek"), left("later")), (vec!["b".parse().unwrap()], vec![]));
+}
+
+/// A member that comes back is asked about what is destroyed from then on, and nobody asks it about what everybody else has erased.
+#[test]
+fn who_comes_back_stays_named_of_what_was_erased_while_it_was_out() {
+    let rig = Rig::new();
+    rig.keys().pool(&["a", "b", "c"]);
+    tick(&rig);
+    let id = now(rig.create(new_key("kek", Algorithm::Xaes256Gcm))).unwrap().id;
+    now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
+    let rig = rig.crash(0).unwrap();
+    rig.keys().pool(&["a", "b"]);
+    tick(&rig);
+    destroy_version(&rig, KeyVersion::FIRST);
+    tick(&rig);
+    assert_eq!(where_it_is(&rig), (named(&["a", "b"]), vec![]));
+    let rig = rig.crash(0).unwrap();
+    rig.keys().pool(&["a", "b", "c"]);
+    tick(&rig);
+    order(&rig, Transition::Deactivate).unwrap();
+    destroy(&rig);
+    tick(&rig);
+    assert_eq!(where_it_is(&rig), (named(&["a", "b", "c"]), vec![]));
+    assert_eq!(rig.keys().erased_on(id, KeyVersion::FIRST), ["a", "b"], "c may hold it still");
+    assert_eq!(kek(&rig).erasure.unwrap().left, ["c".parse().unwrap()]);
+    assert_eq!(rig.log().last().text("subject"), "absent on a, b, c; left with c");
 }
 
 /// However many they are, they cost nothing while it is away, and when it is back they leave room.
@@ -608,11 +665,7 @@ fn the_end_of_a_version_leaves_the_others_alone() {
     now(rig.command("carol", Command::RotateKey(name("kek")))).unwrap();
     let sealed = now(rig.bytes("alice", "kek", encrypt(b"data", Context::EMPTY))).unwrap();
     rig.keys().take_away("a", true);
-    for verb in [VersionVerb::Deactivate, VersionVerb::Destroy] {
-        let version = KeyVersion::FIRST;
-        let command = Command::TransitionVersion { key: name("kek"), version, verb, without_inventory: true };
-        now(rig.command("carol", command)).unwrap();
-    }
+    destroy_version(&rig, KeyVersion::FIRST);
     tick(&rig);
     assert_eq!(where_it_is(&rig), (named(&["b"]), named(&["a"])));
     assert_eq!(kek(&rig).state, KeyState::Active);

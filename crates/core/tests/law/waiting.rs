@@ -3,7 +3,7 @@
 use super::versions::{deactivate, inventory};
 use holdfast_conformance::doubles::PROOF;
 use holdfast_conformance::rig::{Rig, encrypt, name, new_key};
-use holdfast_conformance::task::now;
+use holdfast_conformance::task::{Task, now};
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::command::{Command, NewKey, VerifiedBackup};
 use holdfast_core::context::Context;
@@ -174,6 +174,22 @@ fn a_version_that_is_used_up_waits_for_nothing() {
     now(rig.state().count(key(&rig, "kek").id, KeyVersion::FIRST, 1 << 31)).unwrap();
     rotate(&rig);
     assert_eq!((is(&rig, "kek"), seal(&rig)), ((KeyState::Active, 2, 2, false), Ok(2)));
+}
+
+/// Whether it may wait is asked of the state before a device makes anything that nobody could use.
+#[test]
+fn a_state_that_cannot_say_whether_a_version_is_used_up_has_nothing_made() {
+    let rig = Rig::new();
+    rig.pipeline.engines().archive.hold_back();
+    now(rig.create(new_key("kek", Algorithm::Aes256Gcm))).unwrap();
+    verify_all(&rig);
+    rig.state().counting.hold();
+    rig.keys().generating.hold();
+    let rotating = Task::begun(rig.command("carol", Command::RotateKey(name("kek"))));
+    assert_eq!((rig.state().counting.waiting(), rig.keys().generating.waiting()), (1, 0));
+    rig.state().fail_reads(1);
+    rig.state().counting.release();
+    assert_eq!(rotating.finish().unwrap_err().kind(), ErrorKind::StateUnavailable);
 }
 
 #[test]

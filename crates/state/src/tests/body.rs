@@ -40,7 +40,7 @@ fn the_bytes_of_a_tenant() {
     let out = [("hsm-a", Absence::Drained), ("hsm-b", Absence::Ejected)];
     let out = out.map(|(member, absence)| (member.parse().unwrap(), absence)).into();
     let members = [("hsm-a", None), ("hsm-c", Some(7))];
-    let members = members.map(|(member, left)| (member.parse().unwrap(), left.map(Timestamp::from_micros)));
+    let members = members.map(|(member, left)| (member.parse().unwrap(), left));
     let gateway = TenantRecord { out, members: members.into(), ..record.clone() };
     let body = of_tenant(&gateway).unwrap();
     let written = r#""out":{"hsm-a":"drained","hsm-b":"ejected"},"members":{"hsm-a":null,"hsm-c":7}"#;
@@ -173,7 +173,7 @@ fn the_bytes_of_a_key() {
         up: 3600,
     };
     let erasure =
-        Erasure::begun((Timestamp::from_micros(10), 11), ["a", "b"].map(|name| name.parse().unwrap()));
+        Erasure::begun((Timestamp::from_micros(10), 11), None, ["a", "b"].map(|name| name.parse().unwrap()));
     let erasure = erasure
         .left(["c".parse().unwrap()])
         .sealed_under([SealingKeyId::from_bytes([7; 8])])
@@ -201,13 +201,16 @@ fn the_bytes_of_a_key_version() {
         text(&body),
         concat!(
             r#"{"v":1,"state":"active","handle":"aGFuZGxlLTU","public":"c3BraQ","#,
-            r#""commitment":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU","created":4000000}"#
+            r#""commitment":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU","commit":1,"created":4000000}"#
         )
     );
     let id = version_id(record.key, record.number);
     assert_eq!(version(&row(Kind::Version, &id, None, &body)).unwrap(), record);
     let without = text(&body).replace(r#""public":"c3BraQ","#, "");
     assert_eq!(version(&row(Kind::Version, &id, None, without.as_bytes())).unwrap().public, None);
+    // An earlier build wrote no commit: from before everything.
+    let earlier = text(&body).replace(r#""commit":1,"#, "");
+    assert_eq!(version(&row(Kind::Version, &id, None, earlier.as_bytes())).unwrap().commit, 0);
 }
 
 #[test]

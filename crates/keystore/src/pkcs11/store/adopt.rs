@@ -398,11 +398,11 @@ impl Tokens {
     ) -> Result<Shown, Error> {
         let (spki, public) = seen.public(algorithm)?;
         let whom = Whom::Only(member);
-        let mut paddings = Paddings::default();
+        let (mut paddings, mut why) = (Paddings::default(), None);
         let proof = match algorithm.family() {
             Family::Rsa => {
                 if seen.uses.has(Uses::DECRYPT) {
-                    paddings = self.try_paddings(whom, id, public.rsa_key()?).await?;
+                    (paddings, why) = self.try_paddings(whom, id, public.rsa_key()?).await?;
                 }
                 match purpose {
                     Purpose::Sign => self.show_signing(whom, algorithm, id, &public).await?,
@@ -412,6 +412,9 @@ impl Tokens {
                     | Purpose::Agree
                     | Purpose::Encapsulate => {
                         if paddings == Paddings::default() {
+                            if let Some(failed) = why.filter(half::is_failure) {
+                                return Err(failed);
+                            }
                             return Err(refusal::unsupported("the token decrypts nothing with the object that could be tried")
                                 .remedy("look at its CKA_ALLOWED_MECHANISMS; or adopt it for signing by `--purpose sign`"));
                         }

@@ -19,8 +19,11 @@ use holdfast_core::algorithm::Algorithm;
 use holdfast_core::frame::Commitment;
 use holdfast_core::port::Copies;
 use holdfast_core::{Error, MemberName, Secret, Stage};
+use std::collections::HashSet;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -267,19 +270,32 @@ impl Tokens {
         failed.map_or(Ok(Some(copies)), Err)
     }
 
-    /// Two members say otherwise of the same input: each shows which key it holds.
+    /// Two members say otherwise of the same input: each shows which key it holds. Once at a time, however many inputs there are; and not again where
+    /// a device chose its own nonce for that, which nobody has counted, and showed nothing by it.
     pub(super) fn compare_meanwhile(self: &Arc<Self>, held: &Arc<Held<Found>>) {
         // What other programs do with theirs is nothing to a member.
         let Some(member) = self.pool.members().first().filter(|_| held.ready.adopted.is_none()) else {
             return;
         };
+        if !self.compared().insert(held.ready.id) {
+            return;
+        }
         let (tokens, held) = (Arc::clone(self), Arc::clone(held));
-        member.spawn(async move { tokens.compare(&held).await });
+        member.spawn(async move {
+            if !tokens.compare(&held).await {
+                tokens.compared().remove(&held.ready.id);
+            }
+        });
     }
 
-    async fn compare(self: &Arc<Self>, held: &Held<Found>) {
+    fn compared(&self) -> MutexGuard<'_, HashSet<Id>> {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives whether it was in vain, and always will be.
+    async fn compare(self: &Arc<Self>, held: &Held<Found>) -> bool {
         let Found { id, public, commitment, .. } = &held.ready;
-        let (mut is_shown, mut others) = (false, Vec::new());
+        let (mut is_shown, mut others, mut in_vain) = (false, Vec::new(), false);
         for member in self.pool.by_load() {
             // Whose signature does not verify is out by that.
             let Ok(shown) = self.show(Whom::Only(member), held.algorithm, *id, &[], public).await else {
@@ -288,10 +304,12 @@ impl Tokens {
             match shows(held.algorithm, &shown, commitment) {
                 Shows::TheKey => is_shown = true,
                 Shows::AnotherKey => others.push(member),
-                Shows::Nothing => {}
+                // Of a pair the signature was verified.
+                Shows::Nothing => in_vain |= !held.algorithm.is_asymmetric(),
             }
         }
         eject_others(is_shown, &others);
+        in_vain
     }
 
     fn is_doomed(&self, id: &Id) -> bool {
@@ -407,28 +425,51 @@ impl Tokens {
         told.await
     }
 
-    /// Removes a key from the members that can be asked, and gives those that have looked and hold nothing of it.
+    /// Removes a key from the members that can be asked, from all at once, and gives those that have looked and hold nothing of it.
     pub(super) async fn destroy(self: &Arc<Self>, id: Id, what: Erased<'_>) -> Vec<MemberName> {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        let mut absent = Vec::new();
+        let mut asking = Vec::new();
         for member in self.pool.members() {
-            let Some(name) = self.pool.can_ask(member) else { continue };
-            let erased = match what {
-                Erased::Ours(label) => self.tell(member, Request::Destroy { id, label }).await,
-                Erased::Adopted(object, algorithm, commitment) => {
-                    self.erase_adopted(member, (id, object), (algorithm, commitment)).await
-                }
-            };
-            match erased {
-                Ok(()) => absent.push(name),
-                Err(error) => tracing::warn!(
+            match self.pool.can_ask(member) {
+                Some(name) => asking.push(Box::pin(async move {
+                    self.is_erased_from(member, id, what).await.then_some(name)
+                })),
+                None => tracing::warn!(
                     member = member.name(),
-                    error = error.chain(),
-                    help = error.remedy_text(),
-                    "a member of the pool cannot say that it has erased a destroyed key"
+                    "a member of the pool cannot be asked to erase a key that is destroyed or came to nothing: it may hold it still"
                 ),
             }
         }
+        let mut absent = Vec::new();
+        poll_fn(|context| {
+            asking.retain_mut(|one| match one.as_mut().poll(context) {
+                Poll::Ready(name) => {
+                    absent.extend(name);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if asking.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
         absent
+    }
+
+    async fn is_erased_from(self: &Arc<Self>, member: &Member, id: Id, what: Erased<'_>) -> bool {
+        let erased = match what {
+            Erased::Ours(label) => self.tell(member, Request::Destroy { id, label }).await,
+            Erased::Adopted(object, algorithm, commitment) => {
+                self.erase_adopted(member, (id, object), (algorithm, commitment)).await
+            }
+        };
+        if let Err(error) = &erased {
+            tracing::warn!(
+                member = member.name(),
+                error = error.chain(),
+                help = error.remedy_text(),
+                "a member of the pool cannot say that it has erased a destroyed key"
+            );
+        }
+        erased.is_ok()
     }
 }

@@ -1,7 +1,7 @@
 //! New keys: made in one member, tried there, and brought to as many others as must hold them.
 
 use super::copies::{Traveller, digest_of};
-use super::tokens::{Tokens, Whom};
+use super::tokens::{Tokens, Whom, as_long_as};
 use super::{TokenStore, another_question, label, wraps};
 use crate::pkcs11::commitment;
 use crate::pkcs11::member::{About, Member};
@@ -167,7 +167,7 @@ impl<W: World> TokenStore<W> {
         let mut paddings = Paddings::default();
         match algorithm.family() {
             Family::KeyWrap => self.tokens.try_wrapping(whom, id, wraps(algorithm)?).await?,
-            Family::Rsa => paddings = self.tokens.try_paddings(whom, id, public.rsa_key()?).await?,
+            Family::Rsa => (paddings, _) = self.tokens.try_paddings(whom, id, public.rsa_key()?).await?,
             Family::Signature | Family::Aead | Family::Hmac | Family::Agreement | Family::Kem => {}
         }
         let shown = digest_of(&shown);
@@ -197,15 +197,26 @@ impl<W: World> TokenStore<W> {
     }
 }
 
+/// Of two reasons why nothing was decrypted the one that says more.
+fn telling(one: Option<Error>, other: Error) -> Error {
+    let says = |error: &Error| (error.kind() != ErrorKind::Unsupported, error.kind() != ErrorKind::Integrity);
+    match one {
+        Some(one) if says(&one) >= says(&other) => one,
+        Some(_) | None => other,
+    }
+}
+
 impl Tokens {
-    /// Which OAEP paddings the token decrypts, with a label, and whether it does RSA bare: tried, since the list of mechanisms does not say.
+    /// Which OAEP paddings the token decrypts, with a label, and whether it does RSA bare: tried, since the list of mechanisms does not say. With
+    /// them comes what says most of why it does not all of them: that it failed, rather than that it found something wrong, and that rather than
+    /// that it has no such thing.
     pub(super) async fn try_paddings(
         self: &Arc<Self>,
         whom: Whom<'_>,
         id: Id,
         key: &RsaPkey,
-    ) -> Result<Paddings, Error> {
-        let mut paddings = Paddings::default();
+    ) -> Result<(Paddings, Option<Error>), Error> {
+        let (mut paddings, mut why) = (Paddings::default(), None);
         let (label, sent) = (commitment::DOMAIN, b"to and fro");
         let right = |back: &Secret| match back.expose() == sent {
             true => Ok(()),
@@ -213,21 +224,28 @@ impl Tokens {
         };
         for padding in Paddings::all() {
             let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
-            if let Ok(back) = self.bytes(whom, Request::RsaDecrypt { id, padding, label, body: &body }).await
-            {
-                right(&back)?;
-                paddings.add(padding);
+            match self.bytes(whom, Request::RsaDecrypt { id, padding, label, body: &body }).await {
+                Ok(back) => {
+                    right(&back)?;
+                    paddings.add(padding);
+                }
+                Err(error) => why = Some(telling(why, error)),
             }
         }
         let (hash, mgf1) = (Hash::Sha256, Hash::Sha256);
         let padding = RsaPadding::Oaep { hash, mgf1 };
         let body = rsa::encrypt(key, Vec::new(), padding, label, sent)?;
-        if let Ok(encoded) = self.rsa_bare(whom, id, key, &body).await {
-            let back = oaep::decode(hash, mgf1, label, encoded).ok_or_else(refusal::integrity)?;
-            right(&back)?;
-            paddings.bare = true;
+        // As it comes: whose key it is has to be shown yet, and a wrong one need be no fault of its member.
+        match self.bytes(whom, Request::RsaBare { id, body: &body }).await {
+            Ok(bare) => {
+                let encoded = as_long_as(key, bare.expose())?;
+                let back = oaep::decode(hash, mgf1, label, encoded).ok_or_else(refusal::integrity)?;
+                right(&back)?;
+                paddings.bare = true;
+            }
+            Err(error) => why = Some(telling(why, error)),
         }
-        Ok(paddings)
+        Ok((paddings, why))
     }
 
     /// Modules give the name of AES key wrap with padding to different things, and some lose the padding's length.

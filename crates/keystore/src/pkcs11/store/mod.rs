@@ -96,7 +96,8 @@ impl<W: World> TokenStore<W> {
     }
 
     fn over(vault: Arc<Vault<W>>, pool: Pool, patience: Patience) -> Self {
-        let tokens = Arc::new(Tokens { pool, patience, doomed: Mutex::default() });
+        let tokens =
+            Arc::new(Tokens { pool, patience, doomed: Mutex::default(), compared: Mutex::default() });
         Self { vault, tokens, keys: Versions::new(CACHED_KEYS), adopters: Box::default() }
     }
 

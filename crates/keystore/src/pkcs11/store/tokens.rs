@@ -26,6 +26,9 @@ pub(super) struct Tokens {
     pub(super) patience: Patience,
     /// Keys that are being destroyed, or were, by this process: no copy of one is brought to anybody any more.
     pub(super) doomed: Mutex<HashSet<Id>>,
+    /// Keys by which members are being compared, and those of which a device has shown nothing that could be compared: no other comparison of one
+    /// is begun, and of the latter none any more by this process.
+    pub(super) compared: Mutex<HashSet<Id>>,
 }
 
 /// Whom something is asked.
@@ -37,6 +40,15 @@ pub(super) enum Whom<'a> {
     Holders(&'a Arc<Held<Found>>),
     /// This one.
     Only(&'a Member),
+}
+
+/// A result of RSA's bare operation, as long as the modulus: some modules leave the leading zeros out.
+pub(super) fn as_long_as(key: &RsaPkey, bare: &[u8]) -> Result<Secret, Error> {
+    let missing = key.modulus_len().checked_sub(bare.len());
+    let missing = missing.ok_or_else(|| refusal::device("the token's RSA result is longer than its key"))?;
+    let mut encoded = Secret::new(vec![0; key.modulus_len()]);
+    encoded.expose_mut().get_mut(missing..).unwrap_or_default().copy_from_slice(bare);
+    Ok(encoded)
 }
 
 impl Tokens {
@@ -137,7 +149,8 @@ impl Tokens {
         .await
     }
 
-    /// RSA's bare operation: what is encoded, as long as the modulus.
+    /// RSA's bare operation: what is encoded, as long as the modulus. Its inverse is public, so a wrong result is found out before anything is
+    /// decoded. The input must be smaller than the modulus: there is no right result of another.
     pub(super) async fn rsa_bare(
         self: &Arc<Self>,
         whom: Whom<'_>,
@@ -145,14 +158,14 @@ impl Tokens {
         key: &RsaPkey,
         body: &[u8],
     ) -> Result<Secret, Error> {
-        let bare = self.bytes(whom, Request::RsaBare { id, body }).await?;
-        // Some modules leave the leading zeros out.
-        let missing = key.modulus_len().checked_sub(bare.len());
-        let missing =
-            missing.ok_or_else(|| refusal::device("the token's RSA result is longer than its key"))?;
-        let mut encoded = Secret::new(vec![0; key.modulus_len()]);
-        encoded.expose_mut().get_mut(missing..).unwrap_or_default().copy_from_slice(bare.expose());
-        Ok(encoded)
+        self.done(whom, Request::RsaBare { id, body }, |bare| {
+            let encoded = as_long_as(key, bare)?;
+            match key.bare(encoded.expose(), true).is_some_and(|back| back == body) {
+                true => Ok(encoded),
+                false => Err(refusal::device("the token's RSA result is not that of its key")),
+            }
+        })
+        .await
     }
 
     /// What shows that a member holds a key: what it makes of a fixed input. A secret key commits by it:

@@ -550,8 +550,16 @@ impl Key {
 impl Version {
     /// As it is recorded.
     pub(crate) fn new(record: &holdfast_core::key::Version) -> Self {
-        let holdfast_core::key::Version { key: _, number, state, handle: _, public, commitment: _, created } =
-            record;
+        let holdfast_core::key::Version {
+            key: _,
+            number,
+            state,
+            handle: _,
+            public,
+            commitment: _,
+            commit: _,
+            created,
+        } = record;
         Self {
             version: VersionNumber(*number),
             state: Word(*state),

@@ -17,6 +17,22 @@ use holdfast_core::{Error, ErrorKind};
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 
+/// Whether a failure says nothing about the key: its device is slow, say, or gone.
+pub(super) fn is_failure(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Unsupported)
+}
+
+/// Whether a private half is the right one, by what became of the paddings that were tried. Where all that was found out is that nothing could be,
+/// nobody may be told that the names are another object's: they would give it others, and the key would count as gone.
+fn decrypts(tried: Result<(Paddings, Option<Error>), Error>) -> Result<bool, Error> {
+    match tried {
+        Ok((paddings, _)) if paddings != Paddings::default() => Ok(true),
+        Ok((_, None)) => Ok(false),
+        Ok((_, Some(error))) | Err(error) if error.kind() == ErrorKind::Integrity => Ok(false),
+        Ok((_, Some(error))) | Err(error) => Err(error),
+    }
+}
+
 impl Tokens {
     /// Whether what the private half does fits to the public half. A wrong one is no fault of its member: another program put it there.
     ///
@@ -33,19 +49,16 @@ impl Tokens {
         match (algorithm.family(), default) {
             (Family::Agreement, _) => self.agrees(member, id, spki, public).await,
             (Family::Rsa, Some(default)) if seen.uses.has(Uses::SIGN) => {
-                match self.signs(member, (algorithm, id), public, default).await {
-                    Err(error) if error.kind() == ErrorKind::Unsupported => {
-                        let older = SignatureScheme::RsaPkcs1v15(Hash::Sha256);
-                        self.signs(member, (algorithm, id), public, older).await
+                for scheme in [default, SignatureScheme::RsaPkcs1v15(Hash::Sha256)] {
+                    match self.signs(member, (algorithm, id), public, scheme).await {
+                        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                        signs => return signs,
                     }
-                    signs => signs,
                 }
+                // CKA_ALLOWED_MECHANISMS can leave it nothing but to decrypt.
+                decrypts(self.try_paddings(Whom::Only(member), id, public.rsa_key()?).await)
             }
-            (Family::Rsa, _) => match self.try_paddings(Whom::Only(member), id, public.rsa_key()?).await {
-                Ok(paddings) => Ok(paddings != Paddings::default()),
-                Err(error) if error.kind() == ErrorKind::Integrity => Ok(false),
-                Err(error) => Err(error),
-            },
+            (Family::Rsa, _) => decrypts(self.try_paddings(Whom::Only(member), id, public.rsa_key()?).await),
             (Family::Signature, Some(default)) => self.signs(member, (algorithm, id), public, default).await,
             (Family::Signature | Family::Aead | Family::KeyWrap | Family::Hmac | Family::Kem, _) => {
                 Err(refusal::unsupported("the object is no pair that could show which it is"))
@@ -98,5 +111,26 @@ impl Tokens {
         let peer = agreement::point(group, &own).ok_or_else(agreement::no_peer)?;
         let agreed = self.bytes(Whom::Only(member), Request::Agree { id, peer }).await?;
         Ok(agreed.expose().ct_eq(expected.expose()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_fails_says_nothing_about_whose_half_it_is() {
+        let none = Paddings::default;
+        let mut one = none();
+        one.bare = true;
+        let slow = || refusal::device("slow");
+        assert!(decrypts(Ok((one, Some(slow())))).unwrap());
+        assert!(!decrypts(Ok((none(), Some(refusal::integrity())))).unwrap());
+        assert!(!decrypts(Err(refusal::integrity())).unwrap());
+        for error in [slow(), refusal::unsupported("this")] {
+            let kind = error.kind();
+            assert_eq!(decrypts(Ok((none(), Some(error)))).unwrap_err().kind(), kind);
+        }
+        assert!(is_failure(&slow()));
     }
 }
