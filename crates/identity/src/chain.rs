@@ -44,6 +44,7 @@ pub fn is_searchable<'a>(chain: impl Iterator<Item = &'a [u8]> + Clone) -> bool 
     Searchable::of(chain).is_some()
 }
 
-fn content(der: &[u8]) -> Option<Box<[u8]>> {
+/// A name without its tag and length, as anchors have theirs.
+pub(crate) fn content(der: &[u8]) -> Option<Box<[u8]>> {
     Any::from_der(der).ok().map(|(_, name)| Box::from(name.data))
 }

@@ -15,7 +15,7 @@
 mod checks;
 
 use crate::certificate;
-use crate::chain::Searchable;
+use crate::chain::{self, Searchable};
 use crate::reason::Reason;
 use checks::{Algorithms, Checks};
 use core::time::Duration;
@@ -59,21 +59,16 @@ impl Trust {
 
     /// Whether one of the anchors vouches for a chain as a client's, and until when what it says holds.
     pub(crate) fn verify(&self, chain: &[Box<[u8]>], now: Timestamp) -> Result<Timestamp, Reason> {
-        self.examine(chain, now).0
+        let meant = self.meant(chain).ok_or(Reason::OtherAnchor)?;
+        self.verify_within(&Checks::of(meant.len()), &meant, chain, now)
     }
 
-    /// The same, and how many signatures that took.
-    fn examine(&self, chain: &[Box<[u8]>], now: Timestamp) -> (Result<Timestamp, Reason>, u32) {
-        let Some(searchable) = Searchable::of(chain.iter().map(|der| &**der)) else {
-            return (Err(Reason::OtherAnchor), 0);
-        };
-        let meant: Vec<_> =
-            self.anchors.iter().filter(|trusted| searchable.leads_to(&trusted.anchor.subject)).collect();
-        let checks = Checks::of(meant.len());
-        (self.verify_within(&checks, &meant, chain, now), checks.made())
+    /// The anchors to which something of a chain leads; none for one that cannot be searched.
+    fn meant(&self, chain: &[Box<[u8]>]) -> Option<Vec<&Trusted>> {
+        let searchable = Searchable::of(chain.iter().map(|der| &**der))?;
+        Some(self.anchors.iter().filter(|trusted| searchable.leads_to(&trusted.anchor.subject)).collect())
     }
 
-    /// By the anchors to which something of the chain leads.
     fn verify_within(
         &self,
         checks: &Checks,
@@ -216,8 +211,8 @@ impl Trusted {
     fn clears(&self, der: &[u8], algorithms: &Algorithms<'_>, now: Timestamp) -> Result<Timestamp, Reason> {
         let Some(own) = &self.revocations else { return Ok(FOR_EVER) };
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Reason::Malformed)?;
-        let (_, issuer) = Sequence::from_der(certificate.issuer().as_raw()).map_err(|_| Reason::Malformed)?;
-        if *issuer.content != *self.anchor.subject {
+        let issuer = chain::content(certificate.issuer().as_raw()).ok_or(Reason::Malformed)?;
+        if *issuer != *self.anchor.subject {
             return Ok(FOR_EVER);
         }
         let is_listed =

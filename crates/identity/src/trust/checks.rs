@@ -41,6 +41,7 @@ impl Checks {
     }
 
     /// How many were made.
+    #[cfg(test)]
     pub(super) fn made(&self) -> u32 {
         self.made.load(Ordering::Relaxed)
     }
