@@ -189,8 +189,8 @@ impl<W: World> TokenStore<W> {
             }
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
-        let evidence = shown_by(maker, new.origin.clone(), new.said.names().collect(), copy.as_ref());
         let imported = new.origin == TokenOrigin::Imported;
+        let evidence = shown_by(maker, new.origin, new.said.names().collect(), copy.as_ref());
         let reference =
             Reference { id, paddings, copy, adopted: None, emergency: None, imported, spki: new.spki };
         Ok(Tried { reference, public: published, commitment, evidence })

@@ -186,11 +186,11 @@ impl Hsm<'_> {
     }
 
     /// Wraps, as far as the key does it in this way and the policy permits that.
-    async fn tried(&self, alg: &str) -> Result<Result<(Vec<u8>, Duration), Unserved>, Failure> {
+    async fn tried(&self, alg: &str) -> Result<Result<Vec<u8>, Unserved>, Failure> {
         let rest = self.proxy.path(&format!("{}/wrapkey", self.proxy.external));
         let answer = post(self.client, &rest, &Self::value(alg, &PLAIN)).await?;
         match answer.status {
-            200 => Ok(Ok((answer.value().ok_or_else(|| no_value("wrapping"))?, answer.took))),
+            200 => Ok(Ok(answer.value().ok_or_else(|| no_value("wrapping"))?)),
             status => {
                 let failure = self.refusal(&answer, &format!("to wrap as `{alg}`"));
                 match (status, answer.text("code")) {
@@ -217,11 +217,10 @@ impl Hsm<'_> {
         }
     }
 
-    async fn unwrap(&self, alg: &str, wrapped: &[u8]) -> Result<(Vec<u8>, Duration), Failure> {
+    async fn unwrap(&self, alg: &str, wrapped: &[u8]) -> Result<Vec<u8>, Failure> {
         let rest = format!("{}/unwrapkey", self.proxy.external);
         let answer = self.granted(&rest, &Self::value(alg, wrapped), "to unwrap").await?;
-        let plain = answer.value().ok_or_else(|| no_value("unwrapping"))?;
-        Ok((plain, answer.took))
+        answer.value().ok_or_else(|| no_value("unwrapping"))
     }
 }
 
@@ -272,7 +271,7 @@ async fn wrapped_each_way(
         report.doing(format!("wrapping and unwrapping, {alg}"));
         match hsm.tried(alg).await.map_err(at("wrap"))? {
             Err(unserved) => refused.push((alg, unserved)),
-            Ok((wrapped, _)) => {
+            Ok(wrapped) => {
                 report.findings.fine("wrap", format!("{alg}, {} bytes", wrapped.len()));
                 unwrapped(hsm, alg, wrapped, report).await.map_err(at("unwrap"))?;
                 served = served.or(Some(alg));
@@ -318,8 +317,7 @@ async fn wrapped_each_way(
 }
 
 async fn unwrapped(hsm: &Hsm<'_>, alg: &str, wrapped: Vec<u8>, report: &mut Report) -> Result<(), Failure> {
-    let (plain, _) = hsm.unwrap(alg, &wrapped).await?;
-    if plain != PLAIN {
+    if hsm.unwrap(alg, &wrapped).await? != PLAIN {
         let failure = Failure::new(Exit::Integrity, "another key comes back than went there");
         return Err(failure.remedy("do not use it, and report it"));
     }
