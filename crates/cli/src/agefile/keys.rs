@@ -60,11 +60,14 @@ impl<'a> KeyService<'a> {
         let mut unopened = vec![];
         let mut tried = 0;
         for (place, stanza) in stanzas.iter().enumerate() {
-            let Some(stanza) = FileStanza::read(stanza) else { continue };
-            let contexts = stanza.as_ref().map_or_else(|_| vec![], &mut contexts);
-            if stanza.is_ok() && contexts.is_empty() {
-                continue;
-            }
+            let attempt = match FileStanza::read(stanza) {
+                None => continue,
+                Some(Ok(stanza)) => match contexts(&stanza) {
+                    none if none.is_empty() => continue,
+                    contexts => Ok((stanza, contexts)),
+                },
+                Some(Err(problem)) => Err(problem),
+            };
             if tried == MOST {
                 let problem = format!("the file is for more than {MOST} keys, and the others were not tried");
                 let remedy = "name the key with `--key`, or have the file made anew for fewer";
@@ -73,8 +76,8 @@ impl<'a> KeyService<'a> {
                 break;
             }
             tried += 1;
-            let stanza = match stanza {
-                Ok(stanza) => stanza,
+            let (stanza, contexts) = match attempt {
+                Ok(attempt) => attempt,
                 Err(problem) => {
                     let remedy = "get the file again, or use a newer Holdfast";
                     let failure = Failure::new(Exit::Integrity, problem).remedy(remedy);
