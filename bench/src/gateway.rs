@@ -129,8 +129,7 @@ impl Gateway {
         time: Duration,
     ) -> Result<(Measured, Duration)> {
         let before = self.server.cpu_with_children()?;
-        let exchange = std::slice::from_ref(exchange);
-        let measured = load::run(self.target, exchange, connections, Length::For(time)).await?;
+        let measured = load::run_aside(self.target, exchange, connections, time).await?;
         Ok((measured, self.server.cpu_with_children()?.saturating_sub(before)))
     }
 
@@ -138,11 +137,11 @@ impl Gateway {
     pub(crate) async fn steady(
         &self,
         exchange: &Exchange,
-        (connections, per_second): (u32, u32),
+        rate: (u32, u32),
         time: Duration,
     ) -> Result<(Measured, Duration)> {
         let before = self.server.cpu_with_children()?;
-        let measured = load::paced(self.target, exchange, connections, per_second, time).await?;
+        let measured = load::paced_aside(self.target, exchange, rate, time).await?;
         Ok((measured, self.server.cpu_with_children()?.saturating_sub(before)))
     }
 }

@@ -154,6 +154,39 @@ pub(crate) async fn run(
     Measured::new(begin.elapsed(), answers)
 }
 
+/// The same request again and again, from one thread. Clients are elsewhere in earnest: where two threads of theirs share the server's processors, most
+/// answers wake one of them on the other processor, and the server pays for it.
+pub(crate) async fn run_aside(
+    target: Target,
+    exchange: &Exchange,
+    connections: usize,
+    time: Duration,
+) -> Result<Measured> {
+    let exchange = exchange.clone();
+    aside(move || async move { run(target, &[exchange], connections, Length::For(time)).await }).await
+}
+
+/// As [`paced`], from one thread.
+pub(crate) async fn paced_aside(
+    target: Target,
+    exchange: &Exchange,
+    (connections, per_second): (u32, u32),
+    time: Duration,
+) -> Result<Measured> {
+    let exchange = exchange.clone();
+    aside(move || async move { paced(target, &exchange, connections, per_second, time).await }).await
+}
+
+/// Runs a load on an executor of one thread.
+async fn aside<F: Future<Output = Result<Measured>>>(
+    load: impl FnOnce() -> F + Send + 'static,
+) -> Result<Measured> {
+    let thread = tokio::task::spawn_blocking(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(load())
+    });
+    thread.await?
+}
+
 async fn all(tasks: Vec<JoinHandle<Result<Answers>>>) -> Result<Vec<Answers>> {
     let mut answers = Vec::with_capacity(tasks.len());
     for task in tasks {
