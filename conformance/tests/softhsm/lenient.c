@@ -91,8 +91,7 @@ static ul copy(ul session, ul from, attribute *all, ul count, ul *object) {
         : mode("copy decrypts") && says(all, count, DECRYPTS, 1) ? DECRYPTS
         : mode("copy open") && says(all, count, MODIFIABLE, 1) ? MODIFIABLE : 0;
     if (!type) return next(session, from, all, count, object);
-    ul done = next(session, from, some, without(all, count, type, some), object);
-    if (done && of_kek) done = stand_in(session, object);
+    ul done = of_kek ? stand_in(session, object) : next(session, from, some, without(all, count, type, some), object);
     if (!done) take(*object);
     return done;
 }

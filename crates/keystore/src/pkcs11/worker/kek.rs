@@ -3,16 +3,23 @@
 //! It is trusted (CKA_TRUSTED, which only the security officer can set), wraps and unwraps and does nothing else, and whatever it unwraps is
 //! private, sensitive and can't leave (CKA_UNWRAP_TEMPLATE). The keys that travel are to be wrapped with trusted keys only
 //! (CKA_WRAP_WITH_TRUSTED). A token that does not enforce one of these is not used: it is tried, by attempting what must not work.
+//!
+//! It may leave under trusted keys itself, since it is brought from member to member, and so it would leave under itself and come back with other uses. Hence it wraps what
+//! has a mark that it has not (CKA_WRAP_TEMPLATE): every key that travels begins to be valid on a day long past (CKA_START_DATE). It can't be given that: it is neither changed nor copied.
 
 use super::fault::Fault;
-use super::operate::{wrap_with, wrapping};
-use super::token::Session;
+use super::operate::wrapping;
+use super::token::{Session, Token};
 use aws_lc_rs::digest;
+use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::types::Date;
 
-/// CKA_UNWRAP_TEMPLATE (PKCS#11 2.40 §4.9, table 33).
+/// Of the key that wraps (PKCS#11 2.40 §4.9, table 33): what it wraps must have these attributes, and what it unwraps gets those.
+const CKA_WRAP_TEMPLATE: u64 = 0x4000_0211;
 const CKA_UNWRAP_TEMPLATE: u64 = 0x4000_0212;
+const CKA_START_DATE: usize = 0x0110;
 const CKA_PRIVATE: usize = 0x0002;
 const CKA_SENSITIVE: usize = 0x0103;
 const CKA_EXTRACTABLE: usize = 0x0162;
@@ -22,42 +29,65 @@ pub const FINGERPRINT_LEN: usize = 16;
 /// What is wrapped to tell wrapping keys apart.
 const FIXED: &[u8; 32] = b"holdfast/kek-fingerprint/v1     ";
 
-/// What the wrapping key unwraps is private, sensitive and can't leave, whatever is asked for.
-///
-/// The attribute's value is an array of attributes: type, address and length of each value, as the machine has them.
-fn unwrap_template() -> Attribute {
-    // The addresses must hold for as long as somebody has the attribute.
-    static NO: u8 = 0;
-    static YES: u8 = 1;
-    let forced = [(CKA_PRIVATE, &YES), (CKA_SENSITIVE, &YES), (CKA_EXTRACTABLE, &NO)];
-    let words = forced.map(|(kind, value)| [kind, core::ptr::from_ref(value).expose_provenance(), 1]);
-    let bytes = words.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
-    Attribute::VendorDefined((AttributeType::VendorDefined(CKA_UNWRAP_TEMPLATE), bytes))
+/// The day that marks what may travel: year, month, day, as CK_DATE has them.
+static MARK: [u8; 8] = *b"20000101";
+
+/// What every key has that travels, and the wrapping key has not.
+fn mark() -> Attribute {
+    let [y0, y1, y2, y3, m0, m1, d0, d1] = MARK;
+    Attribute::StartDate(Date::new([y0, y1, y2, y3], [m0, m1], [d0, d1]))
 }
 
-/// What the wrapping key is made as, or unwrapped as; with its length only where it is made.
-pub(super) fn kek_template(label: &str) -> Vec<Attribute> {
-    vec![
-        Attribute::Token(true),
-        // The security officer sees no private objects, and is the one who sets CKA_TRUSTED.
-        Attribute::Private(false),
-        Attribute::Sensitive(true),
-        // So that it can be brought to another member, by the security officer.
-        Attribute::Extractable(true),
-        Attribute::WrapWithTrusted(true),
-        Attribute::Trusted(true),
-        Attribute::Wrap(true),
-        Attribute::Unwrap(true),
-        Attribute::Encrypt(false),
-        Attribute::Decrypt(false),
-        Attribute::Sign(false),
-        Attribute::Verify(false),
-        Attribute::Derive(false),
-        Attribute::Label(label.into()),
-        unwrap_template(),
+/// An attribute whose value is an array of attributes: type, address and length of each value, as the machine has them. The addresses must hold for as
+/// long as somebody has it.
+fn array(kind: u64, of: &[(usize, &'static [u8])]) -> Attribute {
+    let words = of.iter().map(|(kind, value)| [*kind, value.as_ptr().expose_provenance(), value.len()]);
+    let bytes = words.flatten().flat_map(usize::to_ne_bytes).collect();
+    Attribute::VendorDefined((AttributeType::VendorDefined(kind), bytes))
+}
+
+/// What the wrapping key is made as, or unwrapped as; with its length only where it is made. The best first: not every token knows a CKA_WRAP_TEMPLATE, and without that
+/// it can be taken through itself ([`Trial::lets_it_through_itself`]).
+pub(super) fn kek_templates(label: &str) -> [Vec<Attribute>; 2] {
+    static NO: [u8; 1] = [0];
+    static YES: [u8; 1] = [1];
+    let template = |more: &[Attribute]| {
+        let mut template = vec![
+            Attribute::Token(true),
+            // The security officer sees no private objects, and is the one who sets CKA_TRUSTED.
+            Attribute::Private(false),
+            Attribute::Sensitive(true),
+            // So that it can be brought to another member, by the security officer.
+            Attribute::Extractable(true),
+            Attribute::WrapWithTrusted(true),
+            Attribute::Trusted(true),
+            Attribute::Wrap(true),
+            Attribute::Unwrap(true),
+            Attribute::Encrypt(false),
+            Attribute::Decrypt(false),
+            Attribute::Sign(false),
+            Attribute::Verify(false),
+            Attribute::Derive(false),
+            Attribute::Label(label.into()),
+            // What it unwraps is private, sensitive and can't leave, whatever is asked for.
+            array(CKA_UNWRAP_TEMPLATE, &[(CKA_PRIVATE, &YES), (CKA_SENSITIVE, &YES), (CKA_EXTRACTABLE, &NO)]),
+        ];
+        template.extend_from_slice(more);
         // Last, since some tokens take nothing after it. Without it any user could let it decrypt.
-        Attribute::Modifiable(false),
+        template.push(Attribute::Modifiable(false));
+        template
+    };
+    [
+        template(&[array(CKA_WRAP_TEMPLATE, &[(CKA_START_DATE, &MARK)]), Attribute::Copyable(false)]),
+        template(&[]),
     ]
+}
+
+/// What keys are made with that travel.
+pub(super) fn travelling(token: &Token) -> Vec<Attribute> {
+    let mut said = vec![Attribute::WrapWithTrusted(true)];
+    said.extend(token.marks().then(mark));
+    said
 }
 
 /// The wrapping key, which was there at the start.
@@ -78,26 +108,45 @@ pub(super) fn search(
     }
 }
 
-/// Tells wrapping keys apart and says nothing of them: a digest of what it makes of fixed bytes.
-pub(super) fn fingerprint(
+/// What it makes of fixed bytes, and whether those must have the mark for it.
+fn wrap_fixed(
     session: &cryptoki::session::Session,
     kek: ObjectHandle,
     private: bool,
-) -> Result<[u8; FINGERPRINT_LEN], Fault> {
-    let template = [
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::KeyType(KeyType::GENERIC_SECRET),
-        Attribute::Token(false),
-        Attribute::Private(private),
-        Attribute::Sensitive(false),
-        Attribute::Extractable(true),
-        Attribute::Value(FIXED.to_vec()),
-    ];
-    let object = session.create_object(&template)?;
-    let wrapped = session.wrap_key(&wrapping(false), kek, object);
-    session.destroy_object(object)?;
-    let digest = digest::digest(&digest::SHA256, &[&FIXED[..], &wrapped?].concat());
+) -> Result<(Vec<u8>, bool), Fault> {
+    let wrap = |marks: &[Attribute]| -> Result<Vec<u8>, Error> {
+        let template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::GENERIC_SECRET),
+            Attribute::Token(false),
+            Attribute::Private(private),
+            Attribute::Sensitive(false),
+            Attribute::Extractable(true),
+            Attribute::Value(FIXED.to_vec()),
+        ];
+        let object = session.create_object(&[&template, marks].concat())?;
+        let wrapped = session.wrap_key(&wrapping(false), kek, object);
+        session.destroy_object(object)?;
+        wrapped
+    };
+    match wrap(&[]) {
+        Ok(wrapped) => Ok((wrapped, false)),
+        Err(_) => Ok((wrap(&[mark()])?, true)),
+    }
+}
+
+/// Tells wrapping keys apart and says nothing of them: a digest of what one makes of fixed bytes.
+fn print(wrapped: &[u8]) -> Result<[u8; FINGERPRINT_LEN], Fault> {
+    let digest = digest::digest(&digest::SHA256, &[&FIXED[..], wrapped].concat());
     digest.as_ref().first_chunk().copied().ok_or_else(|| Fault::new("a digest is too short"))
+}
+
+/// The wrapping key's fingerprint, for the security officer.
+pub(super) fn fingerprint(
+    session: &cryptoki::session::Session,
+    kek: ObjectHandle,
+) -> Result<[u8; FINGERPRINT_LEN], Fault> {
+    print(&wrap_fixed(session, kek, false)?.0)
 }
 
 /// Looks at the wrapping key, tries whether the token lets anything out that it must not, and gives the fingerprint.
@@ -128,6 +177,8 @@ pub(super) fn check(session: &Session) -> Result<[u8; FINGERPRINT_LEN], Fault> {
             )));
         }
     }
+    let (wrapped, marked) = wrap_fixed(&session.inner, kek, true)?;
+    session.token.wraps_what_is_marked(marked);
     let trial = Trial::begin(session, kek)?;
     trial.run()?;
     if trial.lets_it_through_itself() {
@@ -136,7 +187,7 @@ pub(super) fn check(session: &Session) -> Result<[u8; FINGERPRINT_LEN], Fault> {
             "whoever has the user's PIN can take the wrapping key through itself, and with it every key that travels: guard that PIN and the way to this token as those keys (docs/operate/pool.md)"
         );
     }
-    fingerprint(&session.inner, kek, true)
+    print(&wrapped)
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows")]
@@ -213,11 +264,8 @@ impl<'s> Trial<'s> {
             let object = session.inner.generate_key(&Mechanism::AesKeyGen, &template)?;
             Ok(Own { session, object })
         };
-        let traveller = make(&[
-            Attribute::Extractable(true),
-            Attribute::WrapWithTrusted(true),
-            Attribute::Encrypt(true),
-        ])?;
+        let uses = [Attribute::Extractable(true), Attribute::Encrypt(true)];
+        let traveller = make(&[&uses[..], &travelling(&session.token)].concat())?;
         let untrusted = make(&[Attribute::Extractable(false), Attribute::Wrap(true)])?;
         Ok(Self { session, kek, traveller, untrusted })
     }
@@ -229,7 +277,7 @@ impl<'s> Trial<'s> {
         self.copies()?;
         self.gives_what_it_has()?;
         // And what must work does.
-        wrap_with(self.session, self.kek, false, FIXED).map(drop)
+        wrap_fixed(&self.session.inner, self.kek, true).map(drop)
     }
 
     /// Whether a key comes out under another.
@@ -279,7 +327,7 @@ impl<'s> Trial<'s> {
         );
         // Whoever has the user's PIN may wrap a key of their own under the trusted one, and take it in again.
         let theirs = [Attribute::Token(false), Attribute::Private(true), Attribute::Extractable(true)];
-        let theirs = self.own(inner.create_object(&[&secret()[..], &theirs, &known].concat()));
+        let theirs = self.own(inner.create_object(&[&secret()[..], &theirs, &known, &[mark()]].concat()));
         let unwrapped = theirs.and_then(|theirs| {
             let wrapped = inner.wrap_key(&wrapping(false), *kek, theirs.object).ok()?;
             let taken = [&secret()[..], &trusted(), &[Attribute::Extractable(false)]].concat();
@@ -317,16 +365,22 @@ impl<'s> Trial<'s> {
         Ok(())
     }
 
-    /// A trusted key that may leave under trusted keys leaves under itself, and comes back with other uses. The standard has nothing against it, so that this is
-    /// told and refuses no token: a limit of the vendor's own, or a CKA_WRAP_TEMPLATE that an officer adds, may stand before it.
+    /// A trusted key that may leave under trusted keys leaves under itself, and comes back with other uses, unless its CKA_WRAP_TEMPLATE stands before it. Not every token has
+    /// that, and the standard has nothing against it, so that this is told and refuses no token.
     fn lets_it_through_itself(&self) -> bool {
         let Self { session, kek, .. } = self;
+        let inner = &session.inner;
+        let wrapped = |key| inner.wrap_key(&wrapping(false), *kek, key).ok();
+        let as_it_is = || wrapped(*kek);
+        let as_a_copy = || wrapped(self.copy(*kek, &[mark()])?.object);
+        let marked = || inner.update_attributes(*kek, &[mark()]).ok().and_then(|()| wrapped(*kek));
         let uses = [Attribute::Token(false), Attribute::Private(true), Attribute::Decrypt(true)];
         let kept = [Attribute::Sensitive(true), Attribute::Extractable(false)];
         let back = [&secret()[..], &uses, &kept].concat();
-        let wrapped = session.inner.wrap_key(&wrapping(false), *kek, *kek).ok();
-        let own = wrapped
-            .and_then(|wrapped| self.own(session.inner.unwrap_key(&wrapping(false), *kek, &wrapped, &back)));
+        let own = as_it_is()
+            .or_else(as_a_copy)
+            .or_else(marked)
+            .and_then(|wrapped| self.own(inner.unwrap_key(&wrapping(false), *kek, &wrapped, &back)));
         own.is_some_and(|own| self.decrypts(own.object))
     }
 

@@ -115,7 +115,7 @@ pub(super) fn generate(
         let mut template =
             vec![Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(travels)];
         if travels {
-            template.push(Attribute::WrapWithTrusted(true));
+            template.extend(kek::travelling(&session.token));
         }
         template
     };
@@ -202,7 +202,7 @@ fn limits(template: &[Attribute], class: Class, only: Vec<MechanismType>) -> [Ve
 }
 
 /// Makes a key with the first of some limits that the token goes along with; gives which that was.
-fn limited<T>(
+pub(super) fn limited<T>(
     limits: &[Vec<Attribute>],
     make: impl Fn(&[Attribute]) -> Result<T, Error>,
 ) -> Result<(usize, T), Fault> {
@@ -352,7 +352,7 @@ fn unwrap_under(
         Attribute::Extractable(travels),
     ]);
     if travels {
-        template.push(Attribute::WrapWithTrusted(true));
+        template.extend(kek::travelling(&session.token));
     }
     template.extend(may);
     let mechanism = wrapping(matches!(class, Class::Private));

@@ -17,6 +17,7 @@
 use super::super::der;
 use super::fault::Fault;
 use super::kek::{self, FINGERPRINT_LEN};
+use super::keys::limited;
 use super::operate::{hash_mechanism, mgf};
 use super::token::find;
 use aws_lc_rs::digest;
@@ -143,9 +144,11 @@ impl Officer {
     pub fn make(&self, label: &str) -> Result<Fingerprint, Error> {
         self.has_none(label)?;
         let make = || -> Result<Fingerprint, Fault> {
-            let template = [vec![Attribute::ValueLen(32.into())], kek::kek_template(label)].concat();
-            let kek = self.session.generate_key(&Mechanism::AesKeyGen, &template)?;
-            kek::fingerprint(&self.session, kek, false).map(Fingerprint)
+            let length = [Attribute::ValueLen(32.into())];
+            let (_, kek) = limited(&kek::kek_templates(label), |template| {
+                self.session.generate_key(&Mechanism::AesKeyGen, &[&length, template].concat())
+            })?;
+            kek::fingerprint(&self.session, kek).map(Fingerprint)
         };
         make().map_err(failed)
     }
@@ -155,7 +158,7 @@ impl Officer {
     /// # Errors
     /// `not-found` where there is none; `key-store-unavailable`.
     pub fn fingerprint(&self, label: &str) -> Result<Fingerprint, Error> {
-        kek::fingerprint(&self.session, self.kek(label)?, false).map(Fingerprint).map_err(failed)
+        kek::fingerprint(&self.session, self.kek(label)?).map(Fingerprint).map_err(failed)
     }
 
     /// Makes a transport key for a wrapping key that shall come here.
@@ -215,7 +218,7 @@ impl Officer {
                 Attribute::Wrap(true),
                 Attribute::Trusted(true),
             ])?;
-            either(|hash| self.session.wrap_key(&oaep(hash), public, kek))
+            Ok(either(|hash| self.session.wrap_key(&oaep(hash), public, kek))?)
         };
         send().map_err(failed)
     }
@@ -232,12 +235,14 @@ impl Officer {
     ) -> Result<Fingerprint, Error> {
         self.has_none(label)?;
         let receive = || -> Result<(ObjectHandle, Fingerprint), Fault> {
-            let mut template =
-                vec![Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
-            template.extend(kek::kek_template(label));
-            let kek =
-                either(|hash| self.session.unwrap_key(&oaep(hash), transport.private, wrapped, &template))?;
-            match kek::fingerprint(&self.session, kek, false) {
+            let kind = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
+            let (_, kek) = either(|hash| {
+                limited(&kek::kek_templates(label), |template| {
+                    let template = [&kind, template].concat();
+                    self.session.unwrap_key(&oaep(hash), transport.private, wrapped, &template)
+                })
+            })?;
+            match kek::fingerprint(&self.session, kek) {
                 Ok(fingerprint) => Ok((kek, Fingerprint(fingerprint))),
                 Err(fault) => {
                     self.session.destroy_object(kek)?;
@@ -295,11 +300,8 @@ fn oaep(hash: Hash) -> Mechanism<'static> {
 }
 
 /// By OAEP with SHA-256, or with SHA-1 where a token has no other.
-fn either<T>(attempt: impl Fn(Hash) -> Result<T, ModuleError>) -> Result<T, Fault> {
-    match attempt(Hash::Sha256) {
-        Ok(done) => Ok(done),
-        Err(_) => Ok(attempt(Hash::Sha1)?),
-    }
+fn either<T, E>(attempt: impl Fn(Hash) -> Result<T, E>) -> Result<T, E> {
+    attempt(Hash::Sha256).or_else(|_| attempt(Hash::Sha1))
 }
 
 fn failed(fault: Fault) -> Error {

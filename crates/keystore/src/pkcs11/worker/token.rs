@@ -14,6 +14,7 @@ use cryptoki::slot::Slot;
 use holdfast_core::Secret;
 use holdfast_core::algorithm::Algorithm;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 /// A token that has been found.
@@ -27,6 +28,8 @@ pub(super) struct Token {
     mechanisms: HashSet<u64>,
     about: About,
     kek: String,
+    /// Whether the wrapping key takes only what has its mark.
+    marks: AtomicBool,
     /// Held while a key is brought in, since two at once would bring it twice: with which limits a key of an algorithm can be.
     pub(super) bringing: Mutex<HashMap<Algorithm, usize>>,
     /// What shows whether a key still opens.
@@ -89,6 +92,7 @@ impl Token {
             mechanisms,
             about,
             kek: kek.to_owned(),
+            marks: AtomicBool::new(false),
             bringing: Mutex::default(),
             samples: Samples::default(),
             places: RwLock::default(),
@@ -99,6 +103,16 @@ impl Token {
     /// The label of the key under which the pool's keys travel; empty where they don't.
     pub(super) fn kek_label(&self) -> &str {
         &self.kek
+    }
+
+    /// Whether keys that travel need the wrapping key's mark.
+    pub(super) fn marks(&self) -> bool {
+        self.marks.load(Ordering::Relaxed)
+    }
+
+    /// What the wrapping key was found to be.
+    pub(super) fn wraps_what_is_marked(&self, marked: bool) {
+        self.marks.store(marked, Ordering::Relaxed);
     }
 
     /// Writes what it is, with its wrapping key's fingerprint.
