@@ -1,6 +1,6 @@
 //! Keys that `pkcs11-tool` and `softhsm2-util` made: used as they are, found again, and ended.
 
-use super::pool::{found, member, named, over};
+use super::pool::{encrypted_small, found, member, named, over, until};
 use super::travel::{KEK, lenient, travelling, with_wrapping_key};
 use super::{PIN, SoftHsm, another_worker, lies, patience, runtime, signal};
 use holdfast_conformance::rig::{context, decrypt, encrypt, name, new_key, sign, transition};
@@ -446,6 +446,51 @@ fn another_object_of_its_names_is_not_removed_in_its_place() {
         rig.world.step(600);
         rig.pipeline.finish_what_waits().await.unwrap();
         assert_eq!([pending("secret"), pending("pair")], [0, 0]);
+    });
+}
+
+/// Another program renews a pair under its names: the key is none any more, and the pool is whole.
+#[test]
+fn what_another_program_puts_in_the_place_of_an_adopted_key_takes_no_member_out() {
+    let a = SoftHsm::new("adopt");
+    for (label, id) in [("decrypts", "01"), ("signs", "02")] {
+        a.pair("rsa:2048", label, id);
+    }
+    let b = a.twin();
+    runtime().block_on(async {
+        let launches = [("a", &a), ("b", &b)].map(|(name, hsm)| named(name, hsm.launch("adopt")));
+        let rig = pool_of(launches.into()).await;
+        let mut decrypts = called("decrypts", of("decrypts", Algorithm::Rsa2048));
+        decrypts.new.purpose = Some(Purpose::Encrypt);
+        adopt(&rig, decrypts).await.unwrap();
+        adopt(&rig, called("signs", of("signs", Algorithm::Rsa2048))).await.unwrap();
+        let sealed = encrypted_small(&rig, "decrypts").await;
+        assert_eq!(rig.bytes("alice", "decrypts", decrypt(&sealed, context(&[]))).await.unwrap(), b"4711");
+        rig.bytes("alice", "signs", sign(b"message")).await.unwrap();
+        for (label, id) in [("decrypts", "01"), ("signs", "02")] {
+            for hsm in [&a, &b] {
+                hsm.tool(&format!("--delete-object --type privkey --id {id}"));
+                hsm.tool(&format!("--delete-object --type pubkey --id {id}"));
+                hsm.pair("rsa:2048", label, id);
+            }
+        }
+        for name in ["a", "b"] {
+            let killed = member(&rig, name).worker().unwrap();
+            signal(killed, "-KILL");
+            until(&rig, name, |_| member(&rig, name).worker().is_some_and(|pid| pid != killed)).await;
+        }
+        for _ in 0..4 {
+            for (key, operation) in
+                [("decrypts", decrypt(&sealed, context(&[]))), ("signs", sign(b"message"))]
+            {
+                let error = rig.bytes("alice", key, operation).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Integrity, "{key}: {}", error.chain());
+                assert!(error.chain().contains("another object under the names"), "{key}: {}", error.chain());
+            }
+        }
+        for name in ["a", "b"] {
+            assert_eq!(member(&rig, name).condition(), Condition::Up, "{name}");
+        }
     });
 }
 

@@ -273,10 +273,7 @@ impl Tokens {
     /// Two members say otherwise of the same input: each shows which key it holds. Once at a time, however many inputs there are; and not again where
     /// a device chose its own nonce for that, which nobody has counted, and showed nothing by it.
     pub(super) fn compare_meanwhile(self: &Arc<Self>, held: &Arc<Held<Found>>) {
-        // What other programs do with theirs is nothing to a member.
-        let Some(member) = self.pool.members().first().filter(|_| held.ready.adopted.is_none()) else {
-            return;
-        };
+        let Some(member) = self.pool.members().first() else { return };
         if !self.compared().insert(held.ready.id) {
             return;
         }
