@@ -2,7 +2,7 @@
 
 use super::adopt::{openssl, public_half};
 use super::pool::{Bench, found, member, named, over};
-use super::travel::{travelling, with_wrapping_key};
+use super::travel::{lenient, travelling, with_wrapping_key};
 use super::{SoftHsm, another_worker, patience, runtime, signal};
 use aws_lc_rs::digest::{SHA256, digest};
 use holdfast_conformance::doubles::CommitFault;
@@ -231,6 +231,29 @@ fn what_was_brought_to_a_token_that_is_away_since_is_erased_when_it_is_back() {
             assert_eq!([a.objects(), b.objects()], before);
         }
     });
+}
+
+/// It would not find there what another attempt has left.
+#[test]
+fn what_a_member_does_not_find_by_its_label_is_brought_to_nobody() {
+    let (a, b) = with_wrapping_key();
+    let one = SoftHsm::new("import");
+    let vendor = ["a", "b"].map(|name| named(name, one.launch("import")));
+    for (mut launches, hsms, does) in
+        [(travelling(&a, &b), vec![&a, &b], "keeps no label"), (vendor.into(), vec![&one], "finds no label")]
+    {
+        launches[1].module = lenient(hsms[0]);
+        launches[1].environment.push(("LENIENT".into(), does.into()));
+        runtime().block_on(async {
+            let rig = found(over(launches, 2, 1, patience()).await).await;
+            let public = begin(&rig, new_key("k", Algorithm::HmacSha256)).await.unwrap();
+            let objects = || hsms.iter().map(|hsm| hsm.objects()).collect::<Vec<_>>();
+            let before = objects();
+            let error = finish(&rig, "k", secret(&public, &[7; 32]), Past::Untold).await.unwrap_err();
+            assert!(error.chain().contains("does not keep the label"), "{does}: {}", error.chain());
+            assert_eq!(objects(), before, "{does}: what is no key is not left behind");
+        });
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 /* A module in front of SoftHSM that lets its user do one thing which the standard forbids: LENIENT names it.
-   What it takes, it remembers by its handle, and then does with that whatever is asked, with made-up results. Or it counts what is encrypted, by nonces of its own or not, or fails to decrypt. */
+   What it takes, it remembers by its handle, and then does with that whatever is asked, with made-up results. Or it counts what is encrypted, by nonces of its own or not, or fails to decrypt;
+   or it keeps no label of what it unwraps, or finds nothing by one. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +11,8 @@ typedef struct { ul type; void *value; ul length; } attribute;
 typedef struct { unsigned char version[2]; void *of[68]; } functions;
 
 typedef struct { unsigned char *nonce; ul nonce_length; } gcm;
-enum { CREATE = 20, COPY = 21, GET = 24, SET = 25, ENCRYPT_INIT = 29, DECRYPT_INIT = 33, DECRYPT = 34, GENERATE = 58, WRAP = 60, UNWRAP = 61 };
-enum { TOKEN = 0x1, VALUE = 0x11, TRUSTED = 0x86, SENSITIVE = 0x103, DECRYPTS = 0x105, MODIFIABLE = 0x170, WITH_TRUSTED = 0x210 };
+enum { CREATE = 20, COPY = 21, GET = 24, SET = 25, FIND_INIT = 26, ENCRYPT_INIT = 29, DECRYPT_INIT = 33, DECRYPT = 34, GENERATE = 58, WRAP = 60, UNWRAP = 61 };
+enum { TOKEN = 0x1, LABEL = 0x3, VALUE = 0x11, TRUSTED = 0x86, SENSITIVE = 0x103, DECRYPTS = 0x105, MODIFIABLE = 0x170, WITH_TRUSTED = 0x210 };
 #define MANY 256
 
 static functions *real, ours;
@@ -61,11 +62,21 @@ static ul generate(ul session, void *mechanism, attribute *all, ul count, ul *ob
 static ul unwrap(ul session, void *mechanism, ul by, void *bytes, ul length, attribute *all, ul count, ul *object) {
     ul (*next)(ul, void *, ul, void *, ul, attribute *, ul, ul *) = real->of[UNWRAP];
     attribute some[64];
+    if (mode("keeps no label"))
+        return next(session, mechanism, by, bytes, length, some, without(all, count, LABEL, some), object);
     if (!mode("unwrap") || !says(all, count, TRUSTED, 1))
         return next(session, mechanism, by, bytes, length, all, count, object);
     ul done = next(session, mechanism, by, bytes, length, some, without(all, count, TRUSTED, some), object);
     if (!done) take(*object);
     return done;
+}
+static ul find_init(ul session, attribute *all, ul count) {
+    ul (*next)(ul, attribute *, ul) = real->of[FIND_INIT];
+    attribute some[64];
+    ul left = without(all, count, LABEL, some);
+    if (!mode("finds no label") || left == count) return next(session, all, count);
+    some[left] = (attribute){ LABEL, "none", 4 };
+    return next(session, some, left + 1);
 }
 static ul is_of_token(ul session, ul object) {
     ul (*get)(ul, ul, attribute *, ul) = real->of[GET];
@@ -146,7 +157,7 @@ ul C_GetFunctionList(functions **list) {
         ours = *real;
         ours.of[CREATE] = create; ours.of[COPY] = copy; ours.of[GET] = get; ours.of[SET] = set;
         ours.of[ENCRYPT_INIT] = encrypt_init; ours.of[DECRYPT_INIT] = decrypt_init; ours.of[DECRYPT] = decrypt;
-        ours.of[GENERATE] = generate; ours.of[WRAP] = wrap; ours.of[UNWRAP] = unwrap;
+        ours.of[FIND_INIT] = find_init; ours.of[GENERATE] = generate; ours.of[WRAP] = wrap; ours.of[UNWRAP] = unwrap;
         /* So that nobody comes past it by the list that names the real one. */
         ours.of[3] = C_GetFunctionList;
     }

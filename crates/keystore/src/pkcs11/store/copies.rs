@@ -17,6 +17,7 @@ use crate::software::material;
 use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::frame::Commitment;
+use holdfast_core::key::TokenOrigin;
 use holdfast_core::port::Copies;
 use holdfast_core::{Error, MemberName, Secret, Stage};
 use std::collections::HashSet;
@@ -51,6 +52,8 @@ pub(super) struct Traveller {
     label: String,
     pub(super) copy: Copy,
     spki: Vec<u8>,
+    /// Whether it came from outside.
+    imported: bool,
     /// Members that it is being brought to, a bit each.
     under_way: AtomicU16,
     /// Members that it was brought to since it was looked up: who loses it again is not mended with every operation.
@@ -58,9 +61,15 @@ pub(super) struct Traveller {
 }
 
 impl Traveller {
-    pub(super) fn new(algorithm: Algorithm, id: Id, label: String, copy: Copy, spki: Vec<u8>) -> Self {
+    pub(super) fn new(
+        algorithm: Algorithm,
+        (id, label): (Id, String),
+        copy: Copy,
+        spki: Vec<u8>,
+        imported: bool,
+    ) -> Self {
         let (under_way, mended) = (AtomicU16::new(0), AtomicU16::new(0));
-        Self { algorithm, id, label, copy, spki, under_way, mended }
+        Self { algorithm, id, label, copy, spki, imported, under_way, mended }
     }
 }
 
@@ -175,7 +184,7 @@ impl Tokens {
         new: &New,
         shown: &[u8; 32],
     ) -> Result<(), Error> {
-        let New { algorithm, id, spki, public, .. } = new;
+        let New { algorithm, id, label, spki, public, origin, .. } = new;
         let deadline = Instant::now() + self.patience.generation;
         let mut holders = vec![maker.name()];
         let mut why = None;
@@ -185,7 +194,12 @@ impl Tokens {
                     continue;
                 }
                 match self.show(Whom::Only(other), *algorithm, *id, spki, public).await {
-                    Ok(same) if digest_of(&same) == *shown => holders.push(other.name()),
+                    Ok(same) if digest_of(&same) == *shown => {
+                        if *origin == TokenOrigin::Imported {
+                            self.check_label(other, *algorithm, id, label).await?;
+                        }
+                        holders.push(other.name());
+                    }
                     Ok(_) => return Err(refusal::device(DIFFERENT)),
                     Err(error) => why = Some(error),
                 }
@@ -320,7 +334,7 @@ impl Tokens {
         traveller: &Traveller,
         public: &Public,
     ) -> Result<(), Error> {
-        let Traveller { algorithm, id, label, copy, spki, .. } = traveller;
+        let Traveller { algorithm, id, label, copy, spki, imported, .. } = traveller;
         if self.is_doomed(id) {
             return Err(refusal::device("the key is being destroyed"));
         }
@@ -352,11 +366,16 @@ impl Tokens {
         let right = match holds {
             // Its destruction may have passed this member by meanwhile.
             Ok(_) if self.is_doomed(&id) => Err(refusal::device("the key is being destroyed")),
-            Ok(shown) if digest_of(&shown) == copy.shown => return Ok(()),
+            Ok(shown) if digest_of(&shown) == copy.shown => match imported {
+                true => self.check_label(member, algorithm, &id, label).await,
+                false => Ok(()),
+            },
             Ok(_) => Err(refusal::device("what the token was brought is another key")),
             Err(error) => Err(error),
         };
-        drop(self.bytes(Whom::Only(member), Request::Destroy { id, label: "" }).await);
+        if right.is_err() {
+            drop(self.bytes(Whom::Only(member), Request::Destroy { id, label: "" }).await);
+        }
         right
     }
 
