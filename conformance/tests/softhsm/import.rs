@@ -3,7 +3,7 @@
 use super::adopt::{openssl, public_half};
 use super::pool::{Bench, found, member, named, over};
 use super::travel::{lenient, travelling, with_wrapping_key};
-use super::{SoftHsm, another_worker, patience, runtime, signal};
+use super::{READY, SoftHsm, another_worker, patience, runtime, signal};
 use aws_lc_rs::digest::{SHA256, digest};
 use holdfast_conformance::doubles::CommitFault;
 use holdfast_conformance::rig::{context, decrypt, encrypt, name, new_key, sign, transition};
@@ -15,7 +15,10 @@ use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::operation::Operation;
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{Error, ErrorKind};
+use holdfast_keystore::pkcs11::Launch;
+use holdfast_keystore::pkcs11::message::Request;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The public half of a new import key, in DER.
 pub(super) async fn begin(rig: &Bench, new: NewKey) -> Result<Arc<[u8]>, Error> {
@@ -254,6 +257,52 @@ fn what_a_member_does_not_find_by_its_label_is_brought_to_nobody() {
             assert_eq!(objects(), before, "{does}: what is no key is not left behind");
         });
     }
+}
+
+/// To bring something in takes as long as its device takes: whoever has something erased meanwhile asks again, and nobody is taken for one that hangs.
+#[test]
+fn what_is_erased_while_something_is_brought_in_waits_without_harm() {
+    let hsm = SoftHsm::new("import");
+    let (held, unwraps) = (hsm.path("held"), hsm.path("unwraps"));
+    let mut launch = Launch { module: lenient(&hsm), overdue: READY, ..named("a", hsm.launch("import")) };
+    launch.environment.push(("LENIENT".into(), "is slow".into()));
+    launch.environment.push(("HELD".into(), held.clone().into()));
+    launch.environment.push(("UNWRAPS".into(), unwraps.clone().into()));
+    runtime().block_on(async {
+        let rig = found(over(vec![launch], 1, 1, patience()).await).await;
+        let [ends, comes] = ["ends", "comes"];
+        for key in [ends, comes] {
+            let public = begin(&rig, new_key(key, Algorithm::HmacSha256)).await.unwrap();
+            if key == ends {
+                finish(&rig, key, secret(&public, &[7; 32]), Past::Untold).await.unwrap();
+                rig.pipeline.finish_what_waits().await.unwrap();
+                continue;
+            }
+            let (worker, failed) = (member(&rig, "a").worker(), member(&rig, "a").report().failed);
+            std::fs::write(&held, []).unwrap();
+            let what = secret(&public, &[8; 32]);
+            let meanwhile = async {
+                while !unwraps.exists() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                let request = Request::Destroy { id: [9; 16], label: "holdfast/another" };
+                let asked = rig.keys().pool().ask(&request, READY, |_| Ok(())).await;
+                assert_eq!(asked.result.unwrap_err().detail(), "the token removes nothing just now");
+                rig.transition(ends, Transition::Deactivate).await.unwrap();
+                rig.transition(ends, Transition::Destroy(None)).await.unwrap();
+                assert!(rig.pipeline.finish_what_waits().await.is_err());
+                let erasure = rig.state().find(&rig.acme, &name(ends)).unwrap().erasure.unwrap();
+                assert_eq!((erasure.absent.len(), erasure.pending.len()), (0, 1));
+                std::fs::remove_file(&held).unwrap();
+            };
+            let (finished, ()) = tokio::join!(finish(&rig, key, what, Past::Untold), meanwhile);
+            finished.unwrap();
+            assert_eq!((member(&rig, "a").worker(), member(&rig, "a").report().failed), (worker, failed));
+        }
+        rig.world.step(600);
+        rig.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!(hsm.objects(), 1);
+    });
 }
 
 #[test]

@@ -357,6 +357,8 @@ pub enum Refusal<'a> {
     NotOne(&'a [u8]),
     /// The token had this key before, and does not have it any more.
     Gone,
+    /// Something is being brought in: whoever wants to have things removed by their label asks again.
+    Busy,
     /// The token does not take the PIN: what C_Login returned. It is not to be tried again, since tokens lock themselves.
     Pin(&'a str),
     /// The token or its module fails: the function's name and what it returned.
@@ -430,6 +432,7 @@ mod code {
     pub(super) const FAULT: u8 = 84;
     pub(super) const PIN: u8 = 85;
     pub(super) const GONE: u8 = 86;
+    pub(super) const BUSY: u8 = 88;
     pub(super) const NOT_ONE: u8 = 87;
     pub(super) const HELLO: u8 = 100;
 }
@@ -814,6 +817,7 @@ impl<'a> Reply<'a> {
             Self::Refused(Refusal::NoSuchKey) => to.code(code::NO_SUCH_KEY),
             Self::Refused(Refusal::NotOne(ids)) => to.code(code::NOT_ONE).bytes(ids),
             Self::Refused(Refusal::Gone) => to.code(code::GONE),
+            Self::Refused(Refusal::Busy) => to.code(code::BUSY),
             Self::Refused(Refusal::Pin(why)) => to.code(code::PIN).bytes(why.as_bytes()),
             Self::Refused(Refusal::Fault(why)) => to.code(code::FAULT).bytes(why.as_bytes()),
         }
@@ -852,6 +856,7 @@ impl<'a> Reply<'a> {
             code::NO_SUCH_KEY => Self::Refused(Refusal::NoSuchKey),
             code::NOT_ONE => Self::Refused(Refusal::NotOne(fields.bytes()?)),
             code::GONE => Self::Refused(Refusal::Gone),
+            code::BUSY => Self::Refused(Refusal::Busy),
             code::PIN => Self::Refused(Refusal::Pin(fields.text()?)),
             code::FAULT => Self::Refused(Refusal::Fault(fields.text()?)),
             _ => return Err(NotAFrame),

@@ -103,6 +103,7 @@ fn replies() -> Vec<Reply<'static>> {
         Reply::Refused(Refusal::Unsupported),
         Reply::Refused(Refusal::NoSuchKey),
         Reply::Refused(Refusal::Gone),
+        Reply::Refused(Refusal::Busy),
         Reply::Refused(Refusal::Pin("C_Login: CKR_PIN_INCORRECT")),
         Reply::Refused(Refusal::Fault("C_Sign: CKR_GENERAL_ERROR")),
     ]

@@ -7,7 +7,7 @@ use crate::pkcs11::commitment::NONCE;
 use crate::pkcs11::der;
 use crate::pkcs11::member::Member;
 use crate::pkcs11::message::{Id, Reply, Request};
-use crate::pkcs11::pool::is_lacking;
+use crate::pkcs11::pool::{is_busy, is_lacking};
 use crate::pkcs11::public::Public;
 use crate::pkcs11::reference::Copy;
 use crate::pkcs11::worker::kek::FINGERPRINT_LEN;
@@ -33,6 +33,8 @@ const MENDING: Duration = Duration::from_millis(2);
 /// How often it is looked whether a key has reached a member.
 const REPLICATION: Duration = Duration::from_millis(50);
 
+/// How often a member that is busy is asked again.
+const BUSY: Duration = Duration::from_millis(50);
 /// How long a member may take to remove an object, and to look whether it is gone.
 const ERASING: Duration = Duration::from_secs(2);
 
@@ -471,9 +473,20 @@ impl Tokens {
         absent
     }
 
+    /// While something is brought in there, nothing is looked for by its label: it is asked again, for as long as erasing may take.
+    async fn erase(&self, member: &Member, id: Id, label: &str) -> Result<(), Error> {
+        let deadline = Instant::now() + ERASING;
+        loop {
+            match self.tell(member, Request::Destroy { id, label }).await {
+                Err(error) if is_busy(&error) && Instant::now() < deadline => self.pool.sleep(BUSY).await,
+                told => return told,
+            }
+        }
+    }
+
     async fn is_erased_from(self: &Arc<Self>, member: &Member, id: Id, what: Erased<'_>) -> bool {
         let erased = match what {
-            Erased::Ours(label) => self.tell(member, Request::Destroy { id, label }).await,
+            Erased::Ours(label) => self.erase(member, id, label).await,
             Erased::Adopted(object, algorithm, commitment) => {
                 self.erase_adopted(member, (id, object), (algorithm, commitment)).await
             }

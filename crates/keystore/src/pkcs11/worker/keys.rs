@@ -11,7 +11,7 @@ use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use holdfast_core::algorithm::{Algorithm, Hash};
 use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 
 /// How a key of an algorithm is made, and what it may do then.
 enum Recipe {
@@ -455,8 +455,13 @@ pub(super) fn look(session: &Session) -> Result<(), Fault> {
 /// Removes a key and, where a label is given, whatever else has that.
 pub(super) fn remove(session: &Session, id: Id, label: &str) -> Result<(), Fault> {
     if !label.is_empty() {
-        // What is being brought in under it stands there before it is looked for.
-        let _bringing = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is being brought in under it stands there before it is looked for. That takes as long as its device takes, and whoever waited for it would be
+        // taken for one that hangs.
+        let _bringing = match session.token.bringing.try_lock() {
+            Ok(bringing) => bringing,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Fault::Busy),
+        };
         remove_labelled(session, label)?;
     }
     // Last, since it looks whether the device is there at all.

@@ -321,6 +321,7 @@ impl Fault {
             Self::NoSuchKey => Refusal::NoSuchKey,
             Self::NotOne(ids) => Refusal::NotOne(ids),
             Self::Gone => Refusal::Gone,
+            Self::Busy => Refusal::Busy,
             Self::Pin(why) => Refusal::Pin(why),
             Self::Token { why, .. } => Refusal::Fault(why),
         }
