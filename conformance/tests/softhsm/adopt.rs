@@ -1,8 +1,9 @@
 //! Keys that `pkcs11-tool` and `softhsm2-util` made: used as they are, found again, and ended.
 
+use super::import::{begin, finish, secret};
 use super::pool::{encrypted_small, found, member, named, over, until};
 use super::travel::{KEK, lenient, travelling, with_wrapping_key};
-use super::{PIN, SoftHsm, another_worker, lies, patience, runtime, signal};
+use super::{PIN, READY, SoftHsm, another_worker, lies, patience, runtime, signal};
 use holdfast_conformance::rig::{context, decrypt, encrypt, name, new_key, sign, transition};
 use holdfast_core::adoption::AdoptKey;
 use holdfast_core::algorithm::{Algorithm, Hash, Purpose, RsaPadding};
@@ -528,6 +529,40 @@ fn a_private_half_is_not_destroyed_by_what_its_public_half_shows() {
             assert_eq!(pending, 1, "{key}");
             assert_eq!(hsm.bytes(), before, "{key}: it is somebody's");
             assert_eq!(member(&rig, "a").condition(), Condition::Up, "{key}: and nothing to its member");
+        });
+    }
+}
+
+/// Members over one store are asked at once: whoever comes second finds nothing, and that is no fault of its device.
+#[test]
+fn what_another_member_removes_in_the_same_moment_is_gone() {
+    for does in ["is late", "is later"] {
+        let hsm = SoftHsm::new("adopt");
+        hsm.secret("AES:32", "secret", "01");
+        hsm.pair("EC:prime256v1", "pair", "02");
+        let now = hsm.path("now");
+        let mut launch = named("a", Launch { module: lenient(&hsm), overdue: READY, ..hsm.launch("adopt") });
+        launch.environment.push(("LENIENT".into(), does.into()));
+        launch.environment.push(("NOW".into(), now.clone().into()));
+        runtime().block_on(async {
+            let rig = pool_of(vec![launch]).await;
+            adopt(&rig, called("pair", of("pair", Algorithm::EcdsaP256))).await.unwrap();
+            adopt(&rig, called("secret", of("secret", Algorithm::Aes256Gcm))).await.unwrap();
+            rig.create(new_key("ours", Algorithm::EcdsaP256)).await.unwrap();
+            let public = begin(&rig, new_key("brought", Algorithm::HmacSha256)).await.unwrap();
+            finish(&rig, "brought", secret(&public, &[7; 32]), Past::Untold).await.unwrap();
+            rig.pipeline.finish_what_waits().await.unwrap();
+            let (worker, failed) = (member(&rig, "a").worker(), member(&rig, "a").report().failed);
+            std::fs::write(&now, []).unwrap();
+            for key in ["pair", "secret", "ours", "brought"] {
+                rig.command("carol", transition(key, Transition::Deactivate)).await.unwrap();
+                rig.command("carol", transition(key, Transition::Destroy(None))).await.unwrap();
+                rig.pipeline.finish_what_waits().await.unwrap();
+                let erasure = rig.state().find(&rig.acme, &name(key)).unwrap().erasure.unwrap();
+                assert_eq!((erasure.absent.len(), erasure.pending.len()), (1, 0), "{does}: {key}");
+            }
+            let now = (member(&rig, "a").worker(), member(&rig, "a").report().failed);
+            assert_eq!(now, (worker, failed), "{does}");
         });
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn wrapped(
     ([outer, inner].concat().into(), check_value.into())
 }
 
-fn secret(public: &[u8], material: &[u8]) -> (Arc<[u8]>, Arc<[u8]>) {
+pub(super) fn secret(public: &[u8], material: &[u8]) -> (Arc<[u8]>, Arc<[u8]>) {
     wrapped(public, material, material, 8)
 }
 

@@ -1,5 +1,6 @@
 /* A module in front of SoftHSM that lets its user do one thing which the standard forbids: LENIENT names it.
    What it takes, it remembers by its handle, and then does with that whatever is asked, with made-up results. Or it counts what is encrypted, by nonces of its own or not, or fails to decrypt;
+   or removes an object as if another one had done so in the same moment, at the latest while the object signs, once there is a file NOW;
    or it keeps no label of what it unwraps, or finds nothing by one, or unwraps nothing while there is a file HELD, and says so by another one. */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@ typedef struct { ul type; void *value; ul length; } attribute;
 typedef struct { unsigned char version[2]; void *of[68]; } functions;
 
 typedef struct { unsigned char *nonce; ul nonce_length; } gcm;
-enum { CREATE = 20, COPY = 21, GET = 24, SET = 25, FIND_INIT = 26, ENCRYPT_INIT = 29, DECRYPT_INIT = 33, DECRYPT = 34, GENERATE = 58, WRAP = 60, UNWRAP = 61 };
+enum { CREATE = 20, COPY = 21, DESTROY = 22, GET = 24, SET = 25, FIND_INIT = 26, ENCRYPT_INIT = 29, DECRYPT_INIT = 33, DECRYPT = 34, SIGN_INIT = 42, GENERATE = 58, WRAP = 60, UNWRAP = 61 };
 enum { TOKEN = 0x1, LABEL = 0x3, VALUE = 0x11, TRUSTED = 0x86, SENSITIVE = 0x103, DECRYPTS = 0x105, MODIFIABLE = 0x170, WITH_TRUSTED = 0x210 };
 #define MANY 256
 
@@ -133,6 +134,21 @@ static ul wrap(ul session, void *mechanism, ul by, ul key, unsigned char *into, 
     if (mode("wrap kek") && is_of_token(session, key) && key != by) return give(into, length, 40);
     return next(session, mechanism, by, key, into, length);
 }
+static ul destroy(ul session, ul object) {
+    ul (*next)(ul, ul) = real->of[DESTROY];
+    int of_token = is_of_token(session, object);
+    ul done = next(session, object);
+    return mode("is late") && of_token ? 6 : done; /* CKR_FUNCTION_FAILED */
+}
+static ul sign_init(ul session, void *mechanism, ul key) {
+    ul (*next)(ul, void *, ul) = real->of[SIGN_INIT];
+    ul (*remove)(ul, ul) = real->of[DESTROY];
+    if (mode("is later") && !access(getenv("NOW"), F_OK)) {
+        remove(session, key);
+        return 0x60; /* CKR_KEY_HANDLE_INVALID */
+    }
+    return next(session, mechanism, key);
+}
 /* Each one is a byte of a file. */
 static ul encrypt_init(ul session, void *mechanism, ul key) {
     ul (*next)(ul, void *, ul) = real->of[ENCRYPT_INIT];
@@ -162,7 +178,7 @@ ul C_GetFunctionList(functions **list) {
         ours = *real;
         ours.of[CREATE] = create; ours.of[COPY] = copy; ours.of[GET] = get; ours.of[SET] = set;
         ours.of[ENCRYPT_INIT] = encrypt_init; ours.of[DECRYPT_INIT] = decrypt_init; ours.of[DECRYPT] = decrypt;
-        ours.of[FIND_INIT] = find_init; ours.of[GENERATE] = generate; ours.of[WRAP] = wrap; ours.of[UNWRAP] = unwrap;
+        ours.of[FIND_INIT] = find_init; ours.of[DESTROY] = destroy; ours.of[SIGN_INIT] = sign_init; ours.of[GENERATE] = generate; ours.of[WRAP] = wrap; ours.of[UNWRAP] = unwrap;
         /* So that nobody comes past it by the list that names the real one. */
         ours.of[3] = C_GetFunctionList;
     }

@@ -488,7 +488,12 @@ impl Tokens {
         let erased = match what {
             Erased::Ours(label) => self.erase(member, id, label).await,
             Erased::Adopted(object, algorithm, commitment) => {
-                self.erase_adopted(member, (id, object), (algorithm, commitment)).await
+                let erase = || self.erase_adopted(member, (id, object), (algorithm, commitment));
+                match erase().await {
+                    // Another member of the same group was quicker, while it showed here what it is.
+                    Err(error) if is_lacking(&error) => erase().await,
+                    erased => erased,
+                }
             }
         };
         if let Err(error) = &erased {
