@@ -1,6 +1,7 @@
 /* A module in front of SoftHSM that lets its user do one thing which the standard forbids: LENIENT names it.
    What it takes, it remembers by its handle, and then does with that whatever is asked, with made-up results. Or it counts what is encrypted, by nonces of its own or not, or fails to decrypt;
    or removes an object as if another one had done so in the same moment, at the latest while the object signs, once there is a file NOW;
+   or it keeps the wrapping key from going through itself, which the standard does not ask for;
    or it keeps no label of what it unwraps, or finds nothing by one, or unwraps nothing while there is a file HELD, and says so by another one. */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -131,6 +132,7 @@ static ul set(ul session, ul object, attribute *all, ul count) {
 static ul wrap(ul session, void *mechanism, ul by, ul key, unsigned char *into, ul *length) {
     ul (*next)(ul, void *, ul, ul, unsigned char *, ul *) = real->of[WRAP];
     if ((is_taken(by) && !is_of_token(session, key)) || is_taken(key)) return give(into, length, 40);
+    if (mode("keeps kek") && key == by) return 0x69; /* CKR_KEY_NOT_WRAPPABLE */
     if (mode("wrap kek") && is_of_token(session, key) && key != by) return give(into, length, 40);
     return next(session, mechanism, by, key, into, length);
 }

@@ -294,6 +294,27 @@ fn a_token_that_lets_its_user_take_keys_out_is_not_used() {
     });
 }
 
+/// The standard lets a key that leaves under trusted ones leave under itself: whether it does is tried, and whoever runs the gateway is told of which token.
+#[test]
+fn whether_the_wrapping_key_can_be_taken_through_itself_is_told() {
+    let hsm = SoftHsm::new("pool");
+    ended(officer(&hsm, "make"));
+    let module = lenient(&hsm);
+    runtime().block_on(async {
+        for (does, is_so) in [("nothing", true), ("keeps kek", false)] {
+            let mut launch =
+                named("east", Launch { kek: KEK.to_owned(), module: module.clone(), ..hsm.launch("pool") });
+            launch.environment.push(("LENIENT".into(), does.into()));
+            let member = Member::start(launch);
+            let about = member.ready(READY).await.unwrap();
+            assert_eq!(about.through_itself, is_so, "{does}");
+            assert_eq!(about.notice("east").is_some_and(|notice| notice.contains("`east`")), is_so);
+        }
+        let member = Member::start(hsm.launch("pool"));
+        assert!(!member.ready(READY).await.unwrap().through_itself, "no key of it travels");
+    });
+}
+
 /// The wrapping key must be one that lets nothing out.
 #[test]
 fn a_token_without_a_wrapping_key_or_with_a_weak_one_is_not_used() {

@@ -340,6 +340,8 @@ pub struct Welcome<'a> {
     pub kek: &'a [u8],
     /// The level of Landlock that keeps the module from what it must not reach; 0 where nothing does.
     pub confined: u8,
+    /// Whether the token lets that key through itself, and with it every key that travels to whoever has the user's PIN.
+    pub through_itself: bool,
 }
 
 /// Why there is no result.
@@ -803,14 +805,21 @@ impl<'a> Reply<'a> {
                 to.code(code::MADE).put(&[evidence.to_byte()]).bytes(public).bytes(exponent)
             }
             Self::Existing(existing) => existing.write(to.code(code::EXISTING)),
-            Self::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek, confined }) => {
-                [manufacturer, model, serial, firmware]
-                    .into_iter()
-                    .fold(to.code(code::WELCOME), |writer, text| writer.bytes(text.as_bytes()))
-                    .bytes(mechanisms)
-                    .bytes(kek)
-                    .put(&[*confined])
-            }
+            Self::Welcome(Welcome {
+                manufacturer,
+                model,
+                serial,
+                firmware,
+                mechanisms,
+                kek,
+                confined,
+                through_itself,
+            }) => [manufacturer, model, serial, firmware]
+                .into_iter()
+                .fold(to.code(code::WELCOME), |writer, text| writer.bytes(text.as_bytes()))
+                .bytes(mechanisms)
+                .bytes(kek)
+                .put(&[*confined, u8::from(*through_itself)]),
             Self::Refused(Refusal::Integrity) => to.code(code::INTEGRITY),
             Self::Refused(Refusal::Malformed) => to.code(code::MALFORMED),
             Self::Refused(Refusal::Unsupported) => to.code(code::UNSUPPORTED),
@@ -849,6 +858,7 @@ impl<'a> Reply<'a> {
                     let [confined] = fields.array()?;
                     confined
                 },
+                through_itself: fields.flag()?,
             }),
             code::INTEGRITY => Self::Refused(Refusal::Integrity),
             code::MALFORMED => Self::Refused(Refusal::Malformed),

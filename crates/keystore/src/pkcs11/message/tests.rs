@@ -85,6 +85,7 @@ fn replies() -> Vec<Reply<'static>> {
             mechanisms: b"12345678",
             kek: b"fingerprint",
             confined: 2,
+            through_itself: true,
         }),
         Reply::Existing(Existing {
             evidence,
