@@ -164,6 +164,43 @@ fn of_two_who_bring_material_in_at_once_one_is_refused_and_takes_nothing_away() 
     });
 }
 
+/// Two gateways with one state, as after a restoration beside the one that lives: neither knows of the other one's attempt, and the token has both.
+#[test]
+fn two_gateways_that_bring_material_in_at_once_take_nothing_from_each_other() {
+    let hsm = SoftHsm::new("import");
+    runtime().block_on(async {
+        let one = bench(&hsm).await;
+        let mut waiting = Vec::new();
+        for round in 0..4 {
+            let key = format!("k{round}");
+            let public = begin(&one, new_key(&key, Algorithm::HmacSha256)).await.unwrap();
+            waiting.push((key, public));
+        }
+        let store = over(vec![named("a", hsm.launch("import"))], 1, 2, patience()).await;
+        let (state, log, world) = (one.state().copy(), one.log().copy(), one.world.clone());
+        let recovery = log.recovery();
+        let other = Bench::open(store, state, log, world, recovery).await.unwrap();
+        for (key, public) in &waiting {
+            let [first, second] = [[1; 32], [2; 32]].map(|material| secret(public, &material));
+            let (first, second) = tokio::join!(
+                finish(&one, key, first, Past::Untold),
+                finish(&other, key, second, Past::Untold)
+            );
+            let _both = (first.unwrap(), second.unwrap());
+        }
+        for (rig, material) in [(&one, "01"), (&other, "02")] {
+            for (key, _) in &waiting {
+                let hex = material.repeat(32);
+                let line = format!("dgst -sha256 -mac HMAC -macopt hexkey:{hex} -binary m");
+                let mac = rig.bytes("alice", key, Operation::Mac { message: b"m".as_slice().into() }).await;
+                assert_eq!(mac.unwrap(), openssl(&line, &[("m", b"m")]), "{key}");
+            }
+        }
+        one.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!(hsm.objects(), 8, "the import keys have gone");
+    });
+}
+
 /// Nobody knows of it whether it is committed, so it is left; and whoever brings it in again brings it in beside it.
 #[test]
 fn what_an_attempt_in_doubt_has_brought_in_goes_with_its_version_and_with_nothing_else() {
