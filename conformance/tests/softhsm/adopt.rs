@@ -1,8 +1,9 @@
 //! Keys that `pkcs11-tool` and `softhsm2-util` made: used as they are, found again, and ended.
 
-use super::pool::{found, member, named, over};
+use super::import::{begin, finish, secret};
+use super::pool::{encrypted_small, found, member, named, over, until};
 use super::travel::{KEK, lenient, travelling, with_wrapping_key};
-use super::{PIN, SoftHsm, another_worker, lies, patience, runtime, signal};
+use super::{PIN, READY, SoftHsm, another_worker, lies, patience, runtime, signal};
 use holdfast_conformance::rig::{context, decrypt, encrypt, name, new_key, sign, transition};
 use holdfast_core::adoption::AdoptKey;
 use holdfast_core::algorithm::{Algorithm, Hash, Purpose, RsaPadding};
@@ -449,6 +450,51 @@ fn another_object_of_its_names_is_not_removed_in_its_place() {
     });
 }
 
+/// Another program renews a pair under its names: the key is none any more, and the pool is whole.
+#[test]
+fn what_another_program_puts_in_the_place_of_an_adopted_key_takes_no_member_out() {
+    let a = SoftHsm::new("adopt");
+    for (label, id) in [("decrypts", "01"), ("signs", "02")] {
+        a.pair("rsa:2048", label, id);
+    }
+    let b = a.twin();
+    runtime().block_on(async {
+        let launches = [("a", &a), ("b", &b)].map(|(name, hsm)| named(name, hsm.launch("adopt")));
+        let rig = pool_of(launches.into()).await;
+        let mut decrypts = called("decrypts", of("decrypts", Algorithm::Rsa2048));
+        decrypts.new.purpose = Some(Purpose::Encrypt);
+        adopt(&rig, decrypts).await.unwrap();
+        adopt(&rig, called("signs", of("signs", Algorithm::Rsa2048))).await.unwrap();
+        let sealed = encrypted_small(&rig, "decrypts").await;
+        assert_eq!(rig.bytes("alice", "decrypts", decrypt(&sealed, context(&[]))).await.unwrap(), b"4711");
+        rig.bytes("alice", "signs", sign(b"message")).await.unwrap();
+        for (label, id) in [("decrypts", "01"), ("signs", "02")] {
+            for hsm in [&a, &b] {
+                hsm.tool(&format!("--delete-object --type privkey --id {id}"));
+                hsm.tool(&format!("--delete-object --type pubkey --id {id}"));
+                hsm.pair("rsa:2048", label, id);
+            }
+        }
+        for name in ["a", "b"] {
+            let killed = member(&rig, name).worker().unwrap();
+            signal(killed, "-KILL");
+            until(&rig, name, |_| member(&rig, name).worker().is_some_and(|pid| pid != killed)).await;
+        }
+        for _ in 0..4 {
+            for (key, operation) in
+                [("decrypts", decrypt(&sealed, context(&[]))), ("signs", sign(b"message"))]
+            {
+                let error = rig.bytes("alice", key, operation).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Integrity, "{key}: {}", error.chain());
+                assert!(error.chain().contains("another object under the names"), "{key}: {}", error.chain());
+            }
+        }
+        for name in ["a", "b"] {
+            assert_eq!(member(&rig, name).condition(), Condition::Up, "{name}");
+        }
+    });
+}
+
 /// A public half can be anybody's: the private one is destroyed only when it has shown itself that it is the key's.
 #[test]
 fn a_private_half_is_not_destroyed_by_what_its_public_half_shows() {
@@ -483,6 +529,40 @@ fn a_private_half_is_not_destroyed_by_what_its_public_half_shows() {
             assert_eq!(pending, 1, "{key}");
             assert_eq!(hsm.bytes(), before, "{key}: it is somebody's");
             assert_eq!(member(&rig, "a").condition(), Condition::Up, "{key}: and nothing to its member");
+        });
+    }
+}
+
+/// Members over one store are asked at once: whoever comes second finds nothing, and that is no fault of its device.
+#[test]
+fn what_another_member_removes_in_the_same_moment_is_gone() {
+    for does in ["is late", "is later"] {
+        let hsm = SoftHsm::new("adopt");
+        hsm.secret("AES:32", "secret", "01");
+        hsm.pair("EC:prime256v1", "pair", "02");
+        let now = hsm.path("now");
+        let mut launch = named("a", Launch { module: lenient(&hsm), overdue: READY, ..hsm.launch("adopt") });
+        launch.environment.push(("LENIENT".into(), does.into()));
+        launch.environment.push(("NOW".into(), now.clone().into()));
+        runtime().block_on(async {
+            let rig = pool_of(vec![launch]).await;
+            adopt(&rig, called("pair", of("pair", Algorithm::EcdsaP256))).await.unwrap();
+            adopt(&rig, called("secret", of("secret", Algorithm::Aes256Gcm))).await.unwrap();
+            rig.create(new_key("ours", Algorithm::EcdsaP256)).await.unwrap();
+            let public = begin(&rig, new_key("brought", Algorithm::HmacSha256)).await.unwrap();
+            finish(&rig, "brought", secret(&public, &[7; 32]), Past::Untold).await.unwrap();
+            rig.pipeline.finish_what_waits().await.unwrap();
+            let (worker, failed) = (member(&rig, "a").worker(), member(&rig, "a").report().failed);
+            std::fs::write(&now, []).unwrap();
+            for key in ["pair", "secret", "ours", "brought"] {
+                rig.command("carol", transition(key, Transition::Deactivate)).await.unwrap();
+                rig.command("carol", transition(key, Transition::Destroy(None))).await.unwrap();
+                rig.pipeline.finish_what_waits().await.unwrap();
+                let erasure = rig.state().find(&rig.acme, &name(key)).unwrap().erasure.unwrap();
+                assert_eq!((erasure.absent.len(), erasure.pending.len()), (1, 0), "{does}: {key}");
+            }
+            let now = (member(&rig, "a").worker(), member(&rig, "a").report().failed);
+            assert_eq!(now, (worker, failed), "{does}");
         });
     }
 }

@@ -2,8 +2,8 @@
 
 use super::adopt::{openssl, public_half};
 use super::pool::{Bench, found, member, named, over};
-use super::travel::{travelling, with_wrapping_key};
-use super::{SoftHsm, another_worker, patience, runtime, signal};
+use super::travel::{lenient, travelling, with_wrapping_key};
+use super::{READY, SoftHsm, another_worker, patience, runtime, signal};
 use aws_lc_rs::digest::{SHA256, digest};
 use holdfast_conformance::doubles::CommitFault;
 use holdfast_conformance::rig::{context, decrypt, encrypt, name, new_key, sign, transition};
@@ -15,7 +15,10 @@ use holdfast_core::lifecycle::{KeyState, Transition};
 use holdfast_core::operation::Operation;
 use holdfast_core::port::{Health, KeyStore as _};
 use holdfast_core::{Error, ErrorKind};
+use holdfast_keystore::pkcs11::Launch;
+use holdfast_keystore::pkcs11::message::Request;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The public half of a new import key, in DER.
 pub(super) async fn begin(rig: &Bench, new: NewKey) -> Result<Arc<[u8]>, Error> {
@@ -43,7 +46,7 @@ pub(super) fn wrapped(
     ([outer, inner].concat().into(), check_value.into())
 }
 
-fn secret(public: &[u8], material: &[u8]) -> (Arc<[u8]>, Arc<[u8]>) {
+pub(super) fn secret(public: &[u8], material: &[u8]) -> (Arc<[u8]>, Arc<[u8]>) {
     wrapped(public, material, material, 8)
 }
 
@@ -161,6 +164,43 @@ fn of_two_who_bring_material_in_at_once_one_is_refused_and_takes_nothing_away() 
     });
 }
 
+/// Two gateways with one state, as after a restoration beside the one that lives: neither knows of the other one's attempt, and the token has both.
+#[test]
+fn two_gateways_that_bring_material_in_at_once_take_nothing_from_each_other() {
+    let hsm = SoftHsm::new("import");
+    runtime().block_on(async {
+        let one = bench(&hsm).await;
+        let mut waiting = Vec::new();
+        for round in 0..4 {
+            let key = format!("k{round}");
+            let public = begin(&one, new_key(&key, Algorithm::HmacSha256)).await.unwrap();
+            waiting.push((key, public));
+        }
+        let store = over(vec![named("a", hsm.launch("import"))], 1, 2, patience()).await;
+        let (state, log, world) = (one.state().copy(), one.log().copy(), one.world.clone());
+        let recovery = log.recovery();
+        let other = Bench::open(store, state, log, world, recovery).await.unwrap();
+        for (key, public) in &waiting {
+            let [first, second] = [[1; 32], [2; 32]].map(|material| secret(public, &material));
+            let (first, second) = tokio::join!(
+                finish(&one, key, first, Past::Untold),
+                finish(&other, key, second, Past::Untold)
+            );
+            let _both = (first.unwrap(), second.unwrap());
+        }
+        for (rig, material) in [(&one, "01"), (&other, "02")] {
+            for (key, _) in &waiting {
+                let hex = material.repeat(32);
+                let line = format!("dgst -sha256 -mac HMAC -macopt hexkey:{hex} -binary m");
+                let mac = rig.bytes("alice", key, Operation::Mac { message: b"m".as_slice().into() }).await;
+                assert_eq!(mac.unwrap(), openssl(&line, &[("m", b"m")]), "{key}");
+            }
+        }
+        one.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!(hsm.objects(), 8, "the import keys have gone");
+    });
+}
+
 /// Nobody knows of it whether it is committed, so it is left; and whoever brings it in again brings it in beside it.
 #[test]
 fn what_an_attempt_in_doubt_has_brought_in_goes_with_its_version_and_with_nothing_else() {
@@ -230,6 +270,75 @@ fn what_was_brought_to_a_token_that_is_away_since_is_erased_when_it_is_back() {
             assert_eq!(rig.log().last().text("subject"), "absent on b");
             assert_eq!([a.objects(), b.objects()], before);
         }
+    });
+}
+
+/// It would not find there what another attempt has left.
+#[test]
+fn what_a_member_does_not_find_by_its_label_is_brought_to_nobody() {
+    let (a, b) = with_wrapping_key();
+    let one = SoftHsm::new("import");
+    let vendor = ["a", "b"].map(|name| named(name, one.launch("import")));
+    for (mut launches, hsms, does) in
+        [(travelling(&a, &b), vec![&a, &b], "keeps no label"), (vendor.into(), vec![&one], "finds no label")]
+    {
+        launches[1].module = lenient(hsms[0]);
+        launches[1].environment.push(("LENIENT".into(), does.into()));
+        runtime().block_on(async {
+            let rig = found(over(launches, 2, 1, patience()).await).await;
+            let public = begin(&rig, new_key("k", Algorithm::HmacSha256)).await.unwrap();
+            let objects = || hsms.iter().map(|hsm| hsm.objects()).collect::<Vec<_>>();
+            let before = objects();
+            let error = finish(&rig, "k", secret(&public, &[7; 32]), Past::Untold).await.unwrap_err();
+            assert!(error.chain().contains("does not keep the label"), "{does}: {}", error.chain());
+            assert_eq!(objects(), before, "{does}: what is no key is not left behind");
+        });
+    }
+}
+
+/// To bring something in takes as long as its device takes: whoever has something erased meanwhile asks again, and nobody is taken for one that hangs.
+#[test]
+fn what_is_erased_while_something_is_brought_in_waits_without_harm() {
+    let hsm = SoftHsm::new("import");
+    let (held, unwraps) = (hsm.path("held"), hsm.path("unwraps"));
+    let mut launch = Launch { module: lenient(&hsm), overdue: READY, ..named("a", hsm.launch("import")) };
+    launch.environment.push(("LENIENT".into(), "is slow".into()));
+    launch.environment.push(("HELD".into(), held.clone().into()));
+    launch.environment.push(("UNWRAPS".into(), unwraps.clone().into()));
+    runtime().block_on(async {
+        let rig = found(over(vec![launch], 1, 1, patience()).await).await;
+        let [ends, comes] = ["ends", "comes"];
+        for key in [ends, comes] {
+            let public = begin(&rig, new_key(key, Algorithm::HmacSha256)).await.unwrap();
+            if key == ends {
+                finish(&rig, key, secret(&public, &[7; 32]), Past::Untold).await.unwrap();
+                rig.pipeline.finish_what_waits().await.unwrap();
+                continue;
+            }
+            let (worker, failed) = (member(&rig, "a").worker(), member(&rig, "a").report().failed);
+            std::fs::write(&held, []).unwrap();
+            let what = secret(&public, &[8; 32]);
+            let meanwhile = async {
+                while !unwraps.exists() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                let request = Request::Destroy { id: [9; 16], label: "holdfast/another" };
+                let asked = rig.keys().pool().ask(&request, READY, |_| Ok(())).await;
+                assert_eq!(asked.result.unwrap_err().detail(), "the token removes nothing just now");
+                rig.transition(ends, Transition::Deactivate).await.unwrap();
+                rig.transition(ends, Transition::Destroy(None)).await.unwrap();
+                assert!(rig.pipeline.finish_what_waits().await.is_err());
+                let erasure = rig.state().find(&rig.acme, &name(ends)).unwrap().erasure.unwrap();
+                assert_eq!((erasure.absent.len(), erasure.pending.len()), (0, 1));
+                std::fs::remove_file(&held).unwrap();
+            };
+            let (finished, ()) = tokio::join!(finish(&rig, key, what, Past::Untold), meanwhile);
+            finished.unwrap();
+            assert_eq!((member(&rig, "a").worker(), member(&rig, "a").report().failed), (worker, failed));
+        }
+        rig.world.step(600);
+        rig.pipeline.finish_what_waits().await.unwrap();
+        assert_eq!(hsm.objects(), 1);
     });
 }
 

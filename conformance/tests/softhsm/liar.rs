@@ -29,6 +29,7 @@ pub(crate) fn run() {
         mechanisms: &[],
         kek: &[],
         confined: 0,
+        through_itself: false,
     };
     send(&mut control, 0, &Reply::Welcome(about));
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();

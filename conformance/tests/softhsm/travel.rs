@@ -20,9 +20,15 @@ const SO_PIN: &[u8] = b"so-pin-1234";
 
 /// A security officer at a token, in a process of its own: a module reads its settings once.
 fn officer(hsm: &SoftHsm, does: &str) -> Child {
+    officer_of(hsm, MODULE, does)
+}
+
+fn officer_of(hsm: &SoftHsm, module: &str, does: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["travel::an_officer", "--exact", "--ignored", "--nocapture"])
         .env("SOFTHSM2_CONF", hsm.conf())
+        .env("MODULE", module)
+        .env("LENIENT", "no template")
         .env("DOES", does)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -34,7 +40,8 @@ fn officer(hsm: &SoftHsm, does: &str) -> Child {
 #[ignore = "started by the other tests, as a process of its own"]
 #[expect(clippy::disallowed_methods, reason = "whoever starts it has no other way to say it")]
 fn an_officer() {
-    let officer = Officer::open(MODULE, "pool", &Secret::from(SO_PIN)).unwrap();
+    let module = std::env::var("MODULE").unwrap();
+    let officer = Officer::open(&module, "pool", &Secret::from(SO_PIN)).unwrap();
     let line = || std::io::stdin().lock().lines().next().unwrap().unwrap();
     match std::env::var("DOES").unwrap().as_str() {
         "make" => {
@@ -115,7 +122,12 @@ fn encrypted(key: &[u8], to: &[u8]) -> Vec<u8> {
 
 /// Two single tokens that have the same wrapping key.
 pub(super) fn with_wrapping_key() -> (SoftHsm, SoftHsm) {
+    with_wrapping_key_of(|_| MODULE.to_owned())
+}
+
+fn with_wrapping_key_of(module: impl Fn(&SoftHsm) -> String) -> (SoftHsm, SoftHsm) {
     let (a, b) = (SoftHsm::new("pool"), SoftHsm::new("pool"));
+    let officer = |hsm, does| officer_of(hsm, &module(hsm), does);
     let made = ended(officer(&a, "make"));
     let mut receiver = officer(&b, "receive");
     let mut said = BufReader::new(receiver.stdout.take().unwrap());
@@ -291,6 +303,47 @@ fn a_token_that_lets_its_user_take_keys_out_is_not_used() {
             assert!(is_so, "{what}: {said}");
         }
         assert_eq!(hsm.objects(), 1, "nothing of an attempt stays");
+    });
+}
+
+/// The standard lets a key that leaves under trusted ones leave under itself; its template forbids that. Where the token can't hold to it, whoever runs the gateway is told
+/// of which token.
+#[test]
+fn a_wrapping_key_wraps_what_travels_and_not_itself_or_that_is_told() {
+    let hsm = SoftHsm::new("pool");
+    ended(officer(&hsm, "make"));
+    let module = lenient(&hsm);
+    runtime().block_on(async {
+        for (does, is_so) in [("nothing", false), ("copy mark", true), ("set mark", true)] {
+            let mut launch =
+                named("east", Launch { kek: KEK.to_owned(), module: module.clone(), ..hsm.launch("pool") });
+            launch.environment.push(("LENIENT".into(), does.into()));
+            let about = Member::start(launch).ready(READY).await.unwrap();
+            assert_eq!(about.through_itself, is_so, "{does}");
+            assert_eq!(about.notice("east").is_some_and(|notice| notice.contains("`east`")), is_so);
+        }
+        let member = Member::start(hsm.launch("pool"));
+        assert!(!member.ready(READY).await.unwrap().through_itself, "no key of it travels");
+    });
+}
+
+/// And where earlier builds made the wrapping key.
+#[test]
+fn tokens_that_know_no_such_template_make_a_pool_all_the_same() {
+    let (a, b) = with_wrapping_key_of(lenient);
+    runtime().block_on(async {
+        let rig = found(over(travelling(&a, &b), 2, 1, patience()).await).await;
+        for (name, algorithm) in [("k", Algorithm::Aes256Gcm), ("s", Algorithm::EcdsaP256)] {
+            rig.create(new_key(name, algorithm)).await.unwrap();
+        }
+        let sealed = rig.bytes("alice", "k", encrypt(b"4711", context(&[]))).await.unwrap();
+        for (name, other) in [("a", "b"), ("b", "a")] {
+            member(&rig, other).drain();
+            assert_eq!(rig.bytes("alice", "k", decrypt(&sealed, context(&[]))).await.unwrap(), b"4711");
+            rig.bytes("alice", "s", sign(b"message")).await.unwrap();
+            assert!(member(&rig, name).ready(READY).await.unwrap().through_itself, "{name}");
+            member(&rig, other).join();
+        }
     });
 }
 

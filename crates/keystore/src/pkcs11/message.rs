@@ -340,6 +340,8 @@ pub struct Welcome<'a> {
     pub kek: &'a [u8],
     /// The level of Landlock that keeps the module from what it must not reach; 0 where nothing does.
     pub confined: u8,
+    /// Whether the token lets that key through itself, and with it every key that travels to whoever has the user's PIN.
+    pub through_itself: bool,
 }
 
 /// Why there is no result.
@@ -357,6 +359,8 @@ pub enum Refusal<'a> {
     NotOne(&'a [u8]),
     /// The token had this key before, and does not have it any more.
     Gone,
+    /// Something is being brought in: whoever wants to have things removed by their label asks again.
+    Busy,
     /// The token does not take the PIN: what C_Login returned. It is not to be tried again, since tokens lock themselves.
     Pin(&'a str),
     /// The token or its module fails: the function's name and what it returned.
@@ -430,6 +434,7 @@ mod code {
     pub(super) const FAULT: u8 = 84;
     pub(super) const PIN: u8 = 85;
     pub(super) const GONE: u8 = 86;
+    pub(super) const BUSY: u8 = 88;
     pub(super) const NOT_ONE: u8 = 87;
     pub(super) const HELLO: u8 = 100;
 }
@@ -800,20 +805,28 @@ impl<'a> Reply<'a> {
                 to.code(code::MADE).put(&[evidence.to_byte()]).bytes(public).bytes(exponent)
             }
             Self::Existing(existing) => existing.write(to.code(code::EXISTING)),
-            Self::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek, confined }) => {
-                [manufacturer, model, serial, firmware]
-                    .into_iter()
-                    .fold(to.code(code::WELCOME), |writer, text| writer.bytes(text.as_bytes()))
-                    .bytes(mechanisms)
-                    .bytes(kek)
-                    .put(&[*confined])
-            }
+            Self::Welcome(Welcome {
+                manufacturer,
+                model,
+                serial,
+                firmware,
+                mechanisms,
+                kek,
+                confined,
+                through_itself,
+            }) => [manufacturer, model, serial, firmware]
+                .into_iter()
+                .fold(to.code(code::WELCOME), |writer, text| writer.bytes(text.as_bytes()))
+                .bytes(mechanisms)
+                .bytes(kek)
+                .put(&[*confined, u8::from(*through_itself)]),
             Self::Refused(Refusal::Integrity) => to.code(code::INTEGRITY),
             Self::Refused(Refusal::Malformed) => to.code(code::MALFORMED),
             Self::Refused(Refusal::Unsupported) => to.code(code::UNSUPPORTED),
             Self::Refused(Refusal::NoSuchKey) => to.code(code::NO_SUCH_KEY),
             Self::Refused(Refusal::NotOne(ids)) => to.code(code::NOT_ONE).bytes(ids),
             Self::Refused(Refusal::Gone) => to.code(code::GONE),
+            Self::Refused(Refusal::Busy) => to.code(code::BUSY),
             Self::Refused(Refusal::Pin(why)) => to.code(code::PIN).bytes(why.as_bytes()),
             Self::Refused(Refusal::Fault(why)) => to.code(code::FAULT).bytes(why.as_bytes()),
         }
@@ -845,6 +858,7 @@ impl<'a> Reply<'a> {
                     let [confined] = fields.array()?;
                     confined
                 },
+                through_itself: fields.flag()?,
             }),
             code::INTEGRITY => Self::Refused(Refusal::Integrity),
             code::MALFORMED => Self::Refused(Refusal::Malformed),
@@ -852,6 +866,7 @@ impl<'a> Reply<'a> {
             code::NO_SUCH_KEY => Self::Refused(Refusal::NoSuchKey),
             code::NOT_ONE => Self::Refused(Refusal::NotOne(fields.bytes()?)),
             code::GONE => Self::Refused(Refusal::Gone),
+            code::BUSY => Self::Refused(Refusal::Busy),
             code::PIN => Self::Refused(Refusal::Pin(fields.text()?)),
             code::FAULT => Self::Refused(Refusal::Fault(fields.text()?)),
             _ => return Err(NotAFrame),

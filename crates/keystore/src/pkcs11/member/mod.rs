@@ -138,8 +138,22 @@ pub struct About {
     pub mechanisms: Vec<u64>,
     /// The fingerprint of the key under which the pool's keys travel; empty where they don't.
     pub kek: Vec<u8>,
+    /// Whether that key can be taken through itself.
+    pub through_itself: bool,
     /// How far the kernel keeps the module from the directories that are closed to it, and from the gateway.
     pub confined: Confinement,
+}
+
+impl About {
+    /// What whoever runs the gateway must know of the wrapping key of this token; nothing where it lets nothing out.
+    pub fn notice(&self, token: &str) -> Option<String> {
+        self.through_itself.then(|| {
+            format!(
+                "whoever has the user's PIN of token `{token}` can take the pool's wrapping key through itself, and with it every key that travels: guard that PIN, \
+                 and the way to the token, as those keys (SECURITY.md)"
+            )
+        })
+    }
 }
 
 /// Why a member gave no reply.

@@ -68,6 +68,9 @@ impl Shared {
         if let Some(notice) = about.confined.notice(&self.launch.name).filter(|_| !closed.is_empty()) {
             tracing::warn!("{notice}");
         }
+        if let Some(notice) = about.notice(&self.launch.name) {
+            tracing::warn!("{notice}");
+        }
         let worker = Worker::new(child.id(), about, sessions, exchange, idle);
         Ok((child, control, Arc::new(worker)))
     }
@@ -102,7 +105,16 @@ fn about(frame: &[u8]) -> Result<About, NotStarted> {
     match Reply::decode(frame) {
         Ok((
             0,
-            Reply::Welcome(Welcome { manufacturer, model, serial, firmware, mechanisms, kek, confined }),
+            Reply::Welcome(Welcome {
+                manufacturer,
+                model,
+                serial,
+                firmware,
+                mechanisms,
+                kek,
+                confined,
+                through_itself,
+            }),
         )) => Ok(About {
             manufacturer: manufacturer.to_owned(),
             model: model.to_owned(),
@@ -110,6 +122,7 @@ fn about(frame: &[u8]) -> Result<About, NotStarted> {
             firmware: firmware.to_owned(),
             mechanisms: mechanisms.as_chunks::<8>().0.iter().copied().map(u64::from_be_bytes).collect(),
             kek: kek.to_owned(),
+            through_itself,
             confined: Confinement::of_level(confined),
         }),
         Ok((_, Reply::Refused(Refusal::Pin(why)))) => {

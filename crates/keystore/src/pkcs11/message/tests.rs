@@ -85,6 +85,7 @@ fn replies() -> Vec<Reply<'static>> {
             mechanisms: b"12345678",
             kek: b"fingerprint",
             confined: 2,
+            through_itself: true,
         }),
         Reply::Existing(Existing {
             evidence,
@@ -103,6 +104,7 @@ fn replies() -> Vec<Reply<'static>> {
         Reply::Refused(Refusal::Unsupported),
         Reply::Refused(Refusal::NoSuchKey),
         Reply::Refused(Refusal::Gone),
+        Reply::Refused(Refusal::Busy),
         Reply::Refused(Refusal::Pin("C_Login: CKR_PIN_INCORRECT")),
         Reply::Refused(Refusal::Fault("C_Sign: CKR_GENERAL_ERROR")),
     ]

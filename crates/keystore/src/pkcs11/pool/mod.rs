@@ -96,6 +96,9 @@ fn judge<T>(reply: &Reply<'_>, read: impl FnOnce(&Reply<'_>) -> Result<T, Error>
                 ),
             ),
             Refusal::Gone => Judged::Failed(unavailable("the token failed", GONE.to_owned())),
+            Refusal::Busy => {
+                Judged::Failed(unavailable(BUSY, "something is being brought into it".to_owned()))
+            }
             Refusal::NoSuchKey => Judged::Lacking(refusal::device(LACKING).remedy(
                 "an operator must look whether it is the right token, and restore its objects from its own backup",
             )),
@@ -116,6 +119,13 @@ const LACKING: &str = "the token does not hold this key";
 /// Whether a failure says that a member does not hold the key, and nothing else is wrong.
 pub(super) fn is_lacking(error: &Error) -> bool {
     error.detail() == LACKING
+}
+
+const BUSY: &str = "the token removes nothing just now";
+
+/// Whether a failure says that a member is to be asked again, and nothing is wrong.
+pub(super) fn is_busy(error: &Error) -> bool {
+    error.detail() == BUSY
 }
 
 /// No object is named so, or several are.

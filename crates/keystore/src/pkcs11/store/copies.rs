@@ -7,7 +7,7 @@ use crate::pkcs11::commitment::NONCE;
 use crate::pkcs11::der;
 use crate::pkcs11::member::Member;
 use crate::pkcs11::message::{Id, Reply, Request};
-use crate::pkcs11::pool::is_lacking;
+use crate::pkcs11::pool::{is_busy, is_lacking};
 use crate::pkcs11::public::Public;
 use crate::pkcs11::reference::Copy;
 use crate::pkcs11::worker::kek::FINGERPRINT_LEN;
@@ -17,6 +17,7 @@ use crate::software::material;
 use aws_lc_rs::digest;
 use holdfast_core::algorithm::Algorithm;
 use holdfast_core::frame::Commitment;
+use holdfast_core::key::TokenOrigin;
 use holdfast_core::port::Copies;
 use holdfast_core::{Error, MemberName, Secret, Stage};
 use std::collections::HashSet;
@@ -32,6 +33,8 @@ const MENDING: Duration = Duration::from_millis(2);
 /// How often it is looked whether a key has reached a member.
 const REPLICATION: Duration = Duration::from_millis(50);
 
+/// How often a member that is busy is asked again.
+const BUSY: Duration = Duration::from_millis(50);
 /// How long a member may take to remove an object, and to look whether it is gone.
 const ERASING: Duration = Duration::from_secs(2);
 
@@ -51,6 +54,8 @@ pub(super) struct Traveller {
     label: String,
     pub(super) copy: Copy,
     spki: Vec<u8>,
+    /// Whether it came from outside.
+    imported: bool,
     /// Members that it is being brought to, a bit each.
     under_way: AtomicU16,
     /// Members that it was brought to since it was looked up: who loses it again is not mended with every operation.
@@ -58,9 +63,15 @@ pub(super) struct Traveller {
 }
 
 impl Traveller {
-    pub(super) fn new(algorithm: Algorithm, id: Id, label: String, copy: Copy, spki: Vec<u8>) -> Self {
+    pub(super) fn new(
+        algorithm: Algorithm,
+        (id, label): (Id, String),
+        copy: Copy,
+        spki: Vec<u8>,
+        imported: bool,
+    ) -> Self {
         let (under_way, mended) = (AtomicU16::new(0), AtomicU16::new(0));
-        Self { algorithm, id, label, copy, spki, under_way, mended }
+        Self { algorithm, id, label, copy, spki, imported, under_way, mended }
     }
 }
 
@@ -175,7 +186,7 @@ impl Tokens {
         new: &New,
         shown: &[u8; 32],
     ) -> Result<(), Error> {
-        let New { algorithm, id, spki, public, .. } = new;
+        let New { algorithm, id, label, spki, public, origin, .. } = new;
         let deadline = Instant::now() + self.patience.generation;
         let mut holders = vec![maker.name()];
         let mut why = None;
@@ -185,7 +196,12 @@ impl Tokens {
                     continue;
                 }
                 match self.show(Whom::Only(other), *algorithm, *id, spki, public).await {
-                    Ok(same) if digest_of(&same) == *shown => holders.push(other.name()),
+                    Ok(same) if digest_of(&same) == *shown => {
+                        if *origin == TokenOrigin::Imported {
+                            self.check_label(other, *algorithm, id, label).await?;
+                        }
+                        holders.push(other.name());
+                    }
                     Ok(_) => return Err(refusal::device(DIFFERENT)),
                     Err(error) => why = Some(error),
                 }
@@ -273,10 +289,7 @@ impl Tokens {
     /// Two members say otherwise of the same input: each shows which key it holds. Once at a time, however many inputs there are; and not again where
     /// a device chose its own nonce for that, which nobody has counted, and showed nothing by it.
     pub(super) fn compare_meanwhile(self: &Arc<Self>, held: &Arc<Held<Found>>) {
-        // What other programs do with theirs is nothing to a member.
-        let Some(member) = self.pool.members().first().filter(|_| held.ready.adopted.is_none()) else {
-            return;
-        };
+        let Some(member) = self.pool.members().first() else { return };
         if !self.compared().insert(held.ready.id) {
             return;
         }
@@ -323,7 +336,7 @@ impl Tokens {
         traveller: &Traveller,
         public: &Public,
     ) -> Result<(), Error> {
-        let Traveller { algorithm, id, label, copy, spki, .. } = traveller;
+        let Traveller { algorithm, id, label, copy, spki, imported, .. } = traveller;
         if self.is_doomed(id) {
             return Err(refusal::device("the key is being destroyed"));
         }
@@ -355,11 +368,16 @@ impl Tokens {
         let right = match holds {
             // Its destruction may have passed this member by meanwhile.
             Ok(_) if self.is_doomed(&id) => Err(refusal::device("the key is being destroyed")),
-            Ok(shown) if digest_of(&shown) == copy.shown => return Ok(()),
+            Ok(shown) if digest_of(&shown) == copy.shown => match imported {
+                true => self.check_label(member, algorithm, &id, label).await,
+                false => Ok(()),
+            },
             Ok(_) => Err(refusal::device("what the token was brought is another key")),
             Err(error) => Err(error),
         };
-        drop(self.bytes(Whom::Only(member), Request::Destroy { id, label: "" }).await);
+        if right.is_err() {
+            drop(self.bytes(Whom::Only(member), Request::Destroy { id, label: "" }).await);
+        }
         right
     }
 
@@ -455,11 +473,27 @@ impl Tokens {
         absent
     }
 
+    /// While something is brought in there, nothing is looked for by its label: it is asked again, for as long as erasing may take.
+    async fn erase(&self, member: &Member, id: Id, label: &str) -> Result<(), Error> {
+        let deadline = Instant::now() + ERASING;
+        loop {
+            match self.tell(member, Request::Destroy { id, label }).await {
+                Err(error) if is_busy(&error) && Instant::now() < deadline => self.pool.sleep(BUSY).await,
+                told => return told,
+            }
+        }
+    }
+
     async fn is_erased_from(self: &Arc<Self>, member: &Member, id: Id, what: Erased<'_>) -> bool {
         let erased = match what {
-            Erased::Ours(label) => self.tell(member, Request::Destroy { id, label }).await,
+            Erased::Ours(label) => self.erase(member, id, label).await,
             Erased::Adopted(object, algorithm, commitment) => {
-                self.erase_adopted(member, (id, object), (algorithm, commitment)).await
+                let erase = || self.erase_adopted(member, (id, object), (algorithm, commitment));
+                match erase().await {
+                    // Another member of the same group was quicker, while it showed here what it is.
+                    Err(error) if is_lacking(&error) => erase().await,
+                    erased => erased,
+                }
             }
         };
         if let Err(error) = &erased {

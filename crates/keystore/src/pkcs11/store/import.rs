@@ -7,7 +7,7 @@
 //! ```
 
 use super::make::{New, Tried};
-use super::tokens::Whom;
+use super::tokens::{Tokens, Whom};
 use super::{Role, TokenStore, another_question, decoder, label};
 use crate::pkcs11::der;
 use crate::pkcs11::member::Member;
@@ -26,6 +26,7 @@ use holdfast_core::import::Wrapped;
 use holdfast_core::key::{Custody, Generated, KeyMaterial, NewVersion, TokenOrigin};
 use holdfast_core::port::World;
 use holdfast_core::{Error, ErrorKind, Secret, Timestamp};
+use std::sync::Arc;
 
 /// What an import key is.
 const IMPORT_KEY: Algorithm = Algorithm::Rsa3072;
@@ -208,7 +209,11 @@ impl<W: World> TokenStore<W> {
         let tried = match said.await {
             Ok(said) if said.sensitive && (!said.extractable || travels && said.wrap_with_trusted) => {
                 let new = New { algorithm, id, label, spki, public, said, origin };
-                match self.check_label(maker, &new).await {
+                let checked = match new.origin == TokenOrigin::Imported {
+                    true => self.tokens.check_label(maker, algorithm, &id, &new.label).await,
+                    false => Ok(()),
+                };
+                match checked {
                     Ok(()) => self.finish(maker, new).await,
                     Err(error) => Err(error),
                 }
@@ -223,15 +228,19 @@ impl<W: World> TokenStore<W> {
         }
         tried
     }
+}
 
-    /// Whoever has the material of an import may bring it in again, so the token must find each time of it by the label.
-    async fn check_label(&self, maker: &Member, new: &New) -> Result<(), Error> {
-        let New { algorithm, id, label, origin, .. } = new;
-        if *origin != TokenOrigin::Imported {
-            return Ok(());
-        }
+impl Tokens {
+    /// Whoever has the material of an import may bring it in again, so each token must find each time of it by the label.
+    pub(super) async fn check_label(
+        self: &Arc<Self>,
+        member: &Member,
+        algorithm: Algorithm,
+        id: &Id,
+        label: &str,
+    ) -> Result<(), Error> {
         let object = Object { id, label, private: algorithm.is_asymmetric() };
-        let Err(error) = self.tokens.look_up(maker, object).await else { return Ok(()) };
+        let Err(error) = self.look_up(member, object).await else { return Ok(()) };
         Err(match error.kind() == ErrorKind::NotFound {
             true => refusal::unsupported("the token does not keep the label of what it was brought")
                 .because(error)

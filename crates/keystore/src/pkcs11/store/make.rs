@@ -171,6 +171,7 @@ impl<W: World> TokenStore<W> {
             Family::Signature | Family::Aead | Family::Hmac | Family::Agreement | Family::Kem => {}
         }
         let shown = digest_of(&shown);
+        let imported = new.origin == TokenOrigin::Imported;
         let copy = match self.tokens.pool.distribution() {
             Distribution::Vendor => {
                 self.tokens.await_replication(maker, &new, &shown).await?;
@@ -179,17 +180,16 @@ impl<W: World> TokenStore<W> {
             Distribution::Wrapped => {
                 let traveller = Traveller::new(
                     algorithm,
-                    id,
-                    label.clone(),
+                    (id, label.clone()),
                     self.tokens.wrap_out(maker, &new, shown).await?,
                     spki.clone(),
+                    imported,
                 );
                 self.tokens.spread(maker, &traveller, public).await?;
                 Some(traveller.copy)
             }
         };
         let published = algorithm.is_asymmetric().then(|| Arc::from(&**spki));
-        let imported = new.origin == TokenOrigin::Imported;
         let evidence = shown_by(maker, new.origin, new.said.names().collect(), copy.as_ref());
         let reference =
             Reference { id, paddings, copy, adopted: None, emergency: None, imported, spki: new.spki };

@@ -123,11 +123,11 @@ impl<W: World> TokenStore<W> {
             Ok(held) => return Ok(held),
             Err(ticket) => ticket,
         };
-        let Reference { id, paddings, copy, adopted, emergency: _, imported: _, spki } =
+        let Reference { id, paddings, copy, adopted, emergency: _, imported, spki } =
             self.open_reference(material)?;
         let public = Public::load(material.algorithm, &spki)?;
-        let label = || label(material.tenant, material.key, material.version);
-        let traveller = copy.map(|copy| Traveller::new(material.algorithm, id, label(), copy, spki));
+        let named = || (id, label(material.tenant, material.key, material.version));
+        let traveller = copy.map(|copy| Traveller::new(material.algorithm, named(), copy, spki, imported));
         let commitment = *material.commitment;
         let found = Found { id, paddings, public, commitment, traveller, adopted };
         Ok(self.keys.insert(material, found, ticket))
@@ -554,7 +554,7 @@ impl<W: World> KeyStore for TokenStore<W> {
         if self.import_key(&key)?.is_some() {
             return Ok(None);
         }
-        let Reference { id, paddings: _, copy, adopted, emergency: _, imported: _, spki } =
+        let Reference { id, paddings: _, copy, adopted, emergency: _, imported, spki } =
             self.open_reference(&key)?;
         // What another program made is brought nowhere; whoever is asked for it says that it lacks it.
         if adopted.is_some() {
@@ -562,7 +562,8 @@ impl<W: World> KeyStore for TokenStore<W> {
         }
         let algorithm = key.algorithm;
         let traveller = copy.map(|copy| {
-            Traveller::new(algorithm, id, label(key.tenant, key.key, key.version), copy, spki.clone())
+            let named = (id, label(key.tenant, key.key, key.version));
+            Traveller::new(algorithm, named, copy, spki.clone(), imported)
         });
         let (public, commitment) = (Public::load(algorithm, &spki)?, *key.commitment);
         let sought = SoughtCopies { algorithm, id, public, spki, commitment };

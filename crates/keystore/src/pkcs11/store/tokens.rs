@@ -15,7 +15,7 @@ use crate::software::digest;
 use crate::software::ffi::RsaPkey;
 use holdfast_core::algorithm::{Algorithm, SignatureScheme};
 use holdfast_core::work::Message;
-use holdfast_core::{Error, Secret};
+use holdfast_core::{Error, ErrorKind, Secret, Stage};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
@@ -51,51 +51,82 @@ pub(super) fn as_long_as(key: &RsaPkey, bare: &[u8]) -> Result<Secret, Error> {
     Ok(encoded)
 }
 
+fn bytes_of<T>(reply: &Reply<'_>, read: impl FnOnce(&[u8]) -> Result<T, Error>) -> Result<T, Error> {
+    match reply {
+        Reply::Done(bytes) => read(bytes),
+        Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
+            Err(another_question())
+        }
+    }
+}
+
+/// What lies under an adopted key's names is not that key. It says nothing of the input: that is so of all of them.
+fn another_object() -> Error {
+    let detail = "the tokens hold another object under the names of an adopted key";
+    Error::new(ErrorKind::Integrity, Stage::Perform, detail).remedy(
+        "ask whoever runs the program that made it to bring the key back: until then nothing is done with it",
+    )
+}
+
 impl Tokens {
-    /// A request whose result is bytes, which `read` checks: what it does not take is a wrong result, and its member is out.
+    /// A request whose result is bytes, which `read` checks: what it does not take is a wrong result, and its member is out. But not of an adopted key: a wrong
+    /// one is no fault of its member, since another program may have put another object in its place.
     pub(super) async fn done<T>(
         self: &Arc<Self>,
         whom: Whom<'_>,
         request: Request<'_>,
         read: impl Fn(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let read = |reply: &Reply<'_>| match reply {
-            Reply::Done(bytes) => read(bytes),
-            Reply::Made(_) | Reply::Existing(_) | Reply::Welcome(_) | Reply::Refused(_) => {
-                Err(another_question())
-            }
-        };
+        let patience = self.patience.operation;
         match whom {
-            Whom::Any => self.pool.ask(&request, self.patience.operation, read).await.result,
+            Whom::Any => self.pool.ask(&request, patience, |reply| bytes_of(reply, &read)).await.result,
+            Whom::Holders(held) if held.ready.adopted.is_some() => {
+                let made = self.done_by_adopted(held, request).await?;
+                read(made.expose()).map_err(|error| another_object().because(error))
+            }
             Whom::Holders(held) => {
-                let deadline = Instant::now() + self.patience.operation;
+                let deadline = Instant::now() + patience;
                 let Answered { result, lacking, differ } =
-                    self.pool.ask(&request, self.patience.operation, &read).await;
+                    self.pool.ask(&request, patience, |reply| bytes_of(reply, &read)).await;
                 if differ {
                     self.compare_meanwhile(held);
                 }
                 let Some(member) = lacking else { return result };
-                if held.ready.adopted.is_some() {
-                    if result.is_ok() {
-                        self.remind_meanwhile(member, held);
-                        return result;
-                    }
-                    self.remind(member, held, deadline).await;
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    return self.pool.ask_of(member, &request, left, read).await;
-                }
                 let comes = self.mend(member, held);
                 match result {
                     // Nobody else holds it, or can say so now.
                     Err(_) if comes && self.is_mended(member, held, deadline).await => {
                         let left = deadline.saturating_duration_since(Instant::now());
-                        self.pool.ask_of(member, &request, left, read).await
+                        self.pool.ask_of(member, &request, left, |reply| bytes_of(reply, &read)).await
                     }
                     result => result,
                 }
             }
-            Whom::Only(member) => self.pool.ask_of(member, &request, self.patience.operation, read).await,
+            Whom::Only(member) => {
+                self.pool.ask_of(member, &request, patience, |reply| bytes_of(reply, &read)).await
+            }
         }
+    }
+
+    /// What members make with what lies under an adopted key's names, whatever it is. Who was started since is told which object is meant.
+    async fn done_by_adopted(
+        self: &Arc<Self>,
+        held: &Arc<Held<Found>>,
+        request: Request<'_>,
+    ) -> Result<Secret, Error> {
+        let any = |reply: &Reply<'_>| bytes_of(reply, |bytes| Ok(Secret::from(bytes)));
+        let deadline = Instant::now() + self.patience.operation;
+        // What other programs do with theirs is nothing to a member: nobody is compared.
+        let Answered { result, lacking, differ: _ } =
+            self.pool.ask(&request, self.patience.operation, any).await;
+        let Some(member) = lacking else { return result };
+        if result.is_ok() {
+            self.remind_meanwhile(member, held);
+            return result;
+        }
+        self.remind(member, held, deadline).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.pool.ask_of(member, &request, left, any).await
     }
 
     /// The same where the bytes can be any.

@@ -18,6 +18,8 @@ pub(super) enum Fault {
     NotOne(Vec<u8>),
     /// A key that was there is not there any more.
     Gone,
+    /// Something is being brought in, which may take long.
+    Busy,
     /// The token does not take the PIN.
     Pin(String),
     /// The token or its module fails.

@@ -149,8 +149,16 @@ pub(super) fn fingerprint(
     print(&wrap_fixed(session, kek, false)?.0)
 }
 
-/// Looks at the wrapping key, tries whether the token lets anything out that it must not, and gives the fingerprint.
-pub(super) fn check(session: &Session) -> Result<[u8; FINGERPRINT_LEN], Fault> {
+/// What was found of a wrapping key that may be used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checked {
+    pub(super) fingerprint: [u8; FINGERPRINT_LEN],
+    /// Whoever has the user's PIN can take it through itself.
+    pub(super) through_itself: bool,
+}
+
+/// Looks at the wrapping key, and tries whether the token lets anything out that it must not.
+pub(super) fn check(session: &Session) -> Result<Checked, Fault> {
     let label = session.token.kek_label();
     let kek = search(&session.inner, label)?.ok_or_else(|| {
         Fault::new(format!(
@@ -181,13 +189,8 @@ pub(super) fn check(session: &Session) -> Result<[u8; FINGERPRINT_LEN], Fault> {
     session.token.wraps_what_is_marked(marked);
     let trial = Trial::begin(session, kek)?;
     trial.run()?;
-    if trial.lets_it_through_itself() {
-        tracing::warn!(
-            key = label,
-            "whoever has the user's PIN can take the wrapping key through itself, and with it every key that travels: guard that PIN and the way to this token as those keys (docs/operate/pool.md)"
-        );
-    }
-    print(&wrapped)
+    let through_itself = trial.lets_it_through_itself();
+    Ok(Checked { fingerprint: print(&wrapped)?, through_itself })
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, which grows")]

@@ -11,7 +11,7 @@ use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use holdfast_core::algorithm::{Algorithm, Hash};
 use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 
 /// How a key of an algorithm is made, and what it may do then.
 enum Recipe {
@@ -419,7 +419,9 @@ pub(super) fn find(session: &Session, id: Id, class: Class) -> Result<ObjectHand
         return Ok(handle);
     }
     let Some(handle) = search(session, id, class)? else {
-        return Err(if session.token.had(id, class) { Fault::Gone } else { Fault::NoSuchKey });
+        // Other programs remove their own when they like, and other members what is destroyed: that says nothing of the device.
+        let is_missed = session.token.had(id, class) && session.token.place(id).is_none();
+        return Err(if is_missed { Fault::Gone } else { Fault::NoSuchKey });
     };
     session.token.remember(id, class, handle);
     Ok(handle)
@@ -447,7 +449,10 @@ pub(super) fn look(session: &Session) -> Result<(), Fault> {
         kek::find(session)?;
     }
     let Some((id, class)) = session.token.some_key() else { return Ok(()) };
-    let key = find(session, id, class)?;
+    let key = match find(session, id, class) {
+        Err(Fault::NoSuchKey) => return Err(Fault::Gone),
+        key => key?,
+    };
     session.inner.get_attributes(key, &[AttributeType::Class])?;
     Ok(())
 }
@@ -455,8 +460,13 @@ pub(super) fn look(session: &Session) -> Result<(), Fault> {
 /// Removes a key and, where a label is given, whatever else has that.
 pub(super) fn remove(session: &Session, id: Id, label: &str) -> Result<(), Fault> {
     if !label.is_empty() {
-        // What is being brought in under it stands there before it is looked for.
-        let _bringing = session.token.bringing.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is being brought in under it stands there before it is looked for. That takes as long as its device takes, and whoever waited for it would be
+        // taken for one that hangs.
+        let _bringing = match session.token.bringing.try_lock() {
+            Ok(bringing) => bringing,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Fault::Busy),
+        };
         remove_labelled(session, label)?;
     }
     // Last, since it looks whether the device is there at all.
@@ -475,10 +485,7 @@ fn remove_labelled(session: &Session, label: &str) -> Result<(), Fault> {
                     session.token.forget(id);
                 }
             }
-            match session.inner.destroy_object(object) {
-                Err(Error::Pkcs11(RvError::ActionProhibited, _)) => return Err(Fault::Unsupported),
-                destroyed => destroyed?,
-            }
+            remove_object(session, object, || Ok(!session.inner.find_objects(&template)?.contains(&object)))?;
         }
         if !session.inner.find_objects(&template)?.is_empty() {
             return Err(Fault::new("an object is still there after C_DestroyObject"));
@@ -493,17 +500,26 @@ pub(super) fn destroy(session: &Session, id: Id) -> Result<(), Fault> {
     let mut was_there = false;
     for class in [Class::Secret, Class::Private, Class::Public] {
         if let Some(object) = search(session, id, class)? {
-            was_there = true;
-            match session.inner.destroy_object(object) {
-                // The object's own CKA_DESTROYABLE: no fault of the device, which does all else.
-                Err(Error::Pkcs11(RvError::ActionProhibited, _)) => return Err(Fault::Unsupported),
-                destroyed => destroyed?,
-            }
-            if search(session, id, class)?.is_some() {
-                return Err(Fault::new("an object is still there after C_DestroyObject"));
-            }
+            was_there |= remove_object(session, object, || Ok(search(session, id, class)?.is_none()))?;
         }
     }
     // Where the device has gone, a module finds nothing either.
     if was_there { Ok(()) } else { look(session) }
+}
+
+/// Removes an object, and looks whether it is gone. Gives whether it went by this: members of one group are asked at once, and of two that remove one object
+/// the later one fails, in whatever words its module has for that.
+fn remove_object(
+    session: &Session,
+    object: ObjectHandle,
+    is_gone: impl FnOnce() -> Result<bool, Fault>,
+) -> Result<bool, Fault> {
+    let removed = session.inner.destroy_object(object);
+    match (removed, is_gone()?) {
+        (removed, true) => Ok(removed.is_ok()),
+        (Ok(()), false) => Err(Fault::new("an object is still there after C_DestroyObject")),
+        // The object's own CKA_DESTROYABLE: no fault of the device, which does all else.
+        (Err(Error::Pkcs11(RvError::ActionProhibited, _)), false) => Err(Fault::Unsupported),
+        (Err(error), false) => Err(error.into()),
+    }
 }

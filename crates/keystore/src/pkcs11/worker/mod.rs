@@ -88,13 +88,13 @@ fn serve() -> io::Result<()> {
     };
     let first = Session::open(&token).and_then(|session| {
         let kek = match token.kek_label() {
-            "" => Vec::new(),
-            _ => kek::check(&session)?.to_vec(),
+            "" => None,
+            _ => Some(kek::check(&session)?),
         };
         Ok((session, kek))
     });
     let welcome = match &first {
-        Ok((_, kek)) => token.welcome(kek, confined, &mut buffer),
+        Ok((_, kek)) => token.welcome(*kek, confined, &mut buffer),
         Err(fault) => Reply::Refused(fault.refusal()).encode(0, &mut buffer),
     };
     welcome.map_err(broken)?;
@@ -321,6 +321,7 @@ impl Fault {
             Self::NoSuchKey => Refusal::NoSuchKey,
             Self::NotOne(ids) => Refusal::NotOne(ids),
             Self::Gone => Refusal::Gone,
+            Self::Busy => Refusal::Busy,
             Self::Pin(why) => Refusal::Pin(why),
             Self::Token { why, .. } => Refusal::Fault(why),
         }

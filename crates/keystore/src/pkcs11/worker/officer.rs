@@ -316,6 +316,7 @@ fn failed(fault: Fault) -> Error {
         Fault::Malformed => error("it does not take input of this form".to_owned()),
         Fault::Unsupported => error("it has no such operation".to_owned()),
         Fault::NoSuchKey | Fault::NotOne(_) | Fault::Gone => error("the key is not there".to_owned()),
+        Fault::Busy => error("something is being brought in".to_owned()),
         Fault::Pin(why) => {
             Error::new(ErrorKind::KeyStoreUnavailable, Stage::Perform, "the token does not take the PIN")
                 .because(why)

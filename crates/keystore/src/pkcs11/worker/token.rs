@@ -4,6 +4,7 @@ use super::super::confinement::Confinement;
 use super::super::message::{Buffer, Hello, Id, NotAFrame, Reply, Welcome};
 use super::existing::Place;
 use super::fault::Fault;
+use super::kek::Checked;
 use super::samples::Samples;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -115,10 +116,10 @@ impl Token {
         self.marks.store(marked, Ordering::Relaxed);
     }
 
-    /// Writes what it is, with its wrapping key's fingerprint.
+    /// Writes what it is, with what was found of its wrapping key.
     pub(super) fn welcome(
         &self,
-        kek: &[u8],
+        kek: Option<Checked>,
         confined: Confinement,
         buffer: &mut Buffer,
     ) -> Result<(), NotAFrame> {
@@ -133,8 +134,9 @@ impl Token {
             serial,
             firmware,
             mechanisms: &mechanisms,
-            kek,
+            kek: kek.as_ref().map(|kek| &kek.fingerprint[..]).unwrap_or_default(),
             confined,
+            through_itself: kek.as_ref().is_some_and(|kek| kek.through_itself),
         })
         .encode(0, buffer)
     }
