@@ -106,11 +106,12 @@ pub(crate) fn run() {
                 send(&mut lane, number, &Reply::Done(if lie == "share" { &share } else { b"short" }));
             }
             // It erases nothing before the other member is asked to.
-            Request::Destroy { .. } if lie == "together" => {
-                let asked = PathBuf::from(std::env::var("ASKED").unwrap());
+            Request::Destroy { id, .. } if lie == "together" => {
+                let asked = PathBuf::from(std::env::var("ASKED").unwrap()).join(format!("{id:?}"));
+                std::fs::create_dir_all(&asked).unwrap();
                 std::fs::write(asked.join(std::process::id().to_string()), []).unwrap();
                 while std::fs::read_dir(&asked).unwrap().count() < 2 {
-                    std::thread::yield_now();
+                    std::thread::sleep(Duration::from_millis(1));
                 }
                 send(&mut lane, number, &Reply::Done(b""));
             }
