@@ -9,6 +9,7 @@ use holdfast_audit::checkpoint::Checkpoint;
 use holdfast_audit::disk::{Access, Disk as _, sim::SimDisk};
 use holdfast_audit::merkle::verify_consistency;
 use holdfast_audit::reader::LogReader;
+use holdfast_audit::scrub::write_ahead_file_on;
 use holdfast_audit::verify::{Trusted, verify_on};
 use holdfast_audit::{AppendError, Config, Log, Mark, Position, Priority, Recovered};
 use proptest::prelude::*;
@@ -376,15 +377,18 @@ fn last_week_s_directory_is_refused_on_either_side() {
     let (log, _) = open_with(&disk, &["a"]).unwrap();
     grow(&log, 10);
     log.close().unwrap();
-    let put_back = |below: &str| {
-        let disk = disk.after_power_loss(1);
-        for (path, bytes) in old.iter().filter(|(path, _)| path.starts_with(below)) {
-            let file = disk.open(path, Access::Create).unwrap();
-            file.write_all_at(bytes, 0).unwrap();
-        }
-        open_with(&disk, &["a"]).map(|_| ()).unwrap_err().to_string()
+    // Who looks at a directory without serving it is told the same.
+    let refused = |disk: &SimDisk, size: u64| {
+        let found = write_ahead_file_on(Arc::new(disk.clone()), root()).unwrap();
+        let told = found.next_index(&id("a"), &dir("a"), size).unwrap_err();
+        assert_eq!(told, open_with(disk, &["a"]).map(|_| ()).unwrap_err());
+        told.to_string()
     };
-    let refusal = put_back("/wal");
+    let older = disk.after_power_loss(1);
+    for (path, bytes) in old.iter().filter(|(path, _)| path.starts_with("/wal")) {
+        write(&older, path, bytes);
+    }
+    let refusal = refused(&older, 20);
     assert!(refusal.contains("covers 20 entries, yet the write-ahead file knows only 10"), "{refusal}");
     // The other way round the log simply catches up from the write-ahead file, as after a crash,
     let (log, _) = open_with(&disk, &["a"]).unwrap();
@@ -396,9 +400,9 @@ fn last_week_s_directory_is_refused_on_either_side() {
     // unless that has been used again since.
     for (path, bytes) in old.iter().filter(|(path, _)| path.starts_with("/audit")) {
         drop(disk.create_dir(path.parent().unwrap()));
-        disk.open(path, Access::Create).unwrap().write_all_at(bytes, 0).unwrap();
+        write(&disk, path, bytes);
     }
-    let refusal = open_with(&disk, &["a"]).map(|_| ()).unwrap_err().to_string();
+    let refusal = refused(&disk, 10);
     assert!(refusal.contains("covers 10 entries, yet the write-ahead file begins with"), "{refusal}");
 }
 
