@@ -16,7 +16,7 @@ pub(super) struct Folder {
     dir: PathBuf,
     /// Of two mirrorings at once each would find the other's files under temporary names gone. Whatever is at work holds it too: that goes
     /// on although nobody waits for it any more.
-    locked: Arc<File>,
+    locked: Option<Arc<File>>,
     /// Files that lie under temporary names.
     staged: BTreeSet<PathBuf>,
     /// Directories with names that may be lost.
@@ -29,7 +29,7 @@ impl Folder {
         let missing = dir.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists());
         let unsynced = missing.map(above).collect();
         tokio::fs::create_dir_all(dir).await.map_err(|error| local("make", dir, error))?;
-        let locked = Arc::new(lock(dir)?);
+        let locked = lock(dir, File::open(dir))?.map(Arc::new);
         let folder = Self { dir: dir.to_path_buf(), locked, staged: BTreeSet::new(), unsynced };
         let checkpoint = tokio::fs::try_exists(dir.join("checkpoint")).await;
         if checkpoint.map_err(|error| local("read", dir, error))? {
@@ -107,7 +107,7 @@ impl Folder {
 
     /// What waits for the disk keeps no thread that serves the network.
     async fn at_work(&self, work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
-        let locked = Arc::clone(&self.locked);
+        let locked = self.locked.clone();
         let work = move || {
             let done = work();
             drop(locked);
@@ -126,9 +126,13 @@ impl Folder {
     }
 }
 
-/// Keeps others who mirror out for as long as it is open. Some file systems lock no directory: there nobody is kept out.
-fn lock(dir: &Path) -> Result<File, Error> {
-    let opened = File::open(dir).map_err(|error| local("open", dir, error))?;
+/// Keeps others who mirror out for as long as it is open. What may be written and not read cannot be locked, and some file systems lock no
+/// directory: there nobody is kept out.
+fn lock(dir: &Path, opened: io::Result<File>) -> Result<Option<File>, Error> {
+    let opened = match opened {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        opened => opened.map_err(|error| local("open", dir, error))?,
+    };
     match opened.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let problem = format!("somebody else mirrors into `{}`", dir.display());
@@ -138,7 +142,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
                 "wait until that is done, or mirror into another directory",
             ))
         }
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(opened),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(opened)),
     }
 }
 
@@ -169,8 +173,9 @@ fn local(what: &str, path: &Path, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::Folder;
+    use super::{Folder, lock};
     use std::fs::File;
+    use std::io::ErrorKind;
     use std::sync::mpsc;
     use tokio::sync::oneshot;
 
@@ -207,5 +212,14 @@ mod tests {
         // Waits for the other's end.
         File::open(dir.path()).unwrap().lock().unwrap();
         Folder::open(dir.path()).await.unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_read_is_mirrored_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |kind: ErrorKind| lock(dir.path(), Err(kind.into()));
+        assert!(refused(ErrorKind::PermissionDenied).unwrap().is_none());
+        assert!(refused(ErrorKind::NotFound).is_err());
+        assert!(lock(dir.path(), File::open(dir.path())).unwrap().is_some());
     }
 }
