@@ -347,9 +347,11 @@ fn a_missing_segment_is_refused() {
         append(&log, "a").wait_blocking().unwrap();
     }
     log.close().unwrap();
-    // A next segment that is only just being made ready has no durable name yet.
+    // A next segment that is only just being made ready has no durable name yet, or one that is no segment's.
     let disk = disk.after_power_loss(1);
-    let segments: Vec<_> = disk.files().into_keys().filter(|path| path.starts_with("/wal")).collect();
+    let is_segment =
+        |path: &PathBuf| path.starts_with("/wal") && path.extension().is_some_and(|kind| kind == "wal");
+    let segments: Vec<_> = disk.files().into_keys().filter(is_segment).collect();
     assert!(segments.len() >= 6, "{segments:?}");
     let (log, recovered) = open_with(&disk.after_power_loss(1), &["a"]).unwrap();
     assert_eq!(recovered.open_intents.len(), 1);
