@@ -197,7 +197,7 @@ impl Site for SyslogSite {
     }
 
     fn fail(&self) {
-        self.receiver.set(Mood::Resetting { after: 3000 });
+        self.receiver.set(Mood::Resetting);
     }
 
     fn mend(&self) {
