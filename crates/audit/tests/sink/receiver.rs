@@ -122,6 +122,7 @@ impl Receiver {
         self.shared.messages.lock().unwrap().clone()
     }
 
+    #[allow(dead_code, reason = "what is shared by several tests is not used by each")]
     pub fn connections(&self) -> u64 {
         *self.shared.connections.lock().unwrap()
     }
