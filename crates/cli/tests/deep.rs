@@ -93,8 +93,22 @@ fn what_was_changed_in_a_directory_is_found_and_named() {
     };
     let older = read(&Connection::open(&database).unwrap()).unwrap();
     dev.ok(&["key", "suspend", "kek"]);
+    let (wal, older_wal) = (data.join("wal"), dev.path("older"));
+    std::fs::create_dir(&older_wal).unwrap();
+    for segment in std::fs::read_dir(&wal).unwrap().map(Result::unwrap) {
+        std::fs::copy(segment.path(), older_wal.join(segment.file_name())).unwrap();
+    }
+    // Which changes nothing of the state.
+    dev.ok(&["key", "show", "kek"]);
+    let newer_wal = dev.path("newer");
     let Dev { dir: _dir, server, environment: _ } = dev;
     server.ends();
+    is_sound(&data);
+    std::fs::rename(&wal, &newer_wal).unwrap();
+    std::fs::rename(&older_wal, &wal).unwrap();
+    is_wrong(&data, "log", "the write-ahead file knows only");
+    std::fs::rename(&wal, &older_wal).unwrap();
+    std::fs::rename(&newer_wal, &wal).unwrap();
     is_sound(&data);
 
     let log = data.join("audit/dev");

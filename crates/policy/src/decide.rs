@@ -199,7 +199,26 @@ impl Plan {
             plan.settled = Some(plan.work_out(prepared, question));
             plan.early.let_go();
         }
+        plan.fit(prepared.memory.plans.most());
         Ok(plan)
+    }
+
+    /// Lets policies go until it takes no more than so many bytes: a plan that is not remembered is made for each question. Those first that are
+    /// evaluated least often.
+    fn fit(&mut self, most: usize) {
+        if self.bytes() > most {
+            self.early.let_go();
+        }
+        if self.bytes() > most
+            && let Some(Recurring { part, .. }) = &mut self.recurring
+        {
+            part.let_go();
+        }
+        if self.bytes() > most
+            && let Some(passing) = &mut self.passing
+        {
+            passing.let_go();
+        }
     }
 
     /// About how many bytes it takes.
@@ -286,8 +305,9 @@ impl Settled {
     fn bytes(&self) -> usize {
         let Outcome { permits, forbids, failed, unposed: _ } = &*self.outcome;
         let places = permits.len().saturating_add(forbids.len()).saturating_add(failed.len());
-        let names = self.decision.policies.iter().map(|id| id.as_str().len().saturating_add(NAMED_BYTES));
-        names.fold(NAMED_BYTES.saturating_add(places.saturating_mul(4)), usize::saturating_add)
+        // The text of a name is its policy's.
+        let names = self.decision.policies.len().saturating_add(1).saturating_mul(NAMED_BYTES);
+        names.saturating_add(places.saturating_mul(4))
     }
 }
 
@@ -546,15 +566,12 @@ mod tests {
         }
     }
 
-    /// So many that a plan holds the places alone of those that look at circumstances, and of those that do not.
-    const POLICIES: usize = 300;
-
-    /// So many policies, each of which looks at labels, and every other at circumstances too.
-    fn looking_at_labels(keys: usize) -> String {
+    /// So many policies, each of which looks at so many labels, and every other at circumstances too.
+    fn looking_at_labels(policies: usize, labels: usize, keys: usize) -> String {
         let scope = r#"(principal, action == Holdfast::Action::"encrypt", resource is Holdfast::Key)"#;
         let policy = |n: usize| {
             let labels: Vec<_> =
-                (0..49).map(|at| format!(r#"resource.hasTag("{}-{n}-{at}")"#, "x".repeat(100))).collect();
+                (0..labels).map(|at| format!(r#"resource.hasTag("{}-{n}-{at}")"#, "x".repeat(100))).collect();
             let more = if n.is_multiple_of(2) { r#" || context.request.hasTag("x")"# } else { "" };
             format!(r#"@id("p{n}") permit {scope} when {{ {}{more} }};"#, labels.join(" || "))
         };
@@ -563,13 +580,16 @@ mod tests {
                 r#"@id("k{n}") permit (principal == Holdfast::Caller::"bob", action, resource == Holdfast::Key::"k{n}");"#
             )
         };
-        (0..POLICIES).map(policy).chain((0..keys).map(key)).collect()
+        (0..policies).map(policy).chain((0..keys).map(key)).collect()
     }
 
     #[test]
     fn plans_share_the_names_that_their_policies_look_at_and_count_what_they_hold_of_them() {
+        // So many that a plan holds the places alone of those that look at circumstances, and of those that do not; and no more labels than
+        // are told apart.
+        const POLICIES: usize = 1800;
         const KEYS: usize = 6;
-        let prepared = prepare(&looking_at_labels(KEYS));
+        let prepared = prepare(&looking_at_labels(POLICIES, 1, KEYS));
         let alice = caller("alice");
         for n in 0..KEYS {
             let key = format!("k{n}").parse::<KeyName>().unwrap();
@@ -581,7 +601,7 @@ mod tests {
             assert!(plan.early.policies.is_none() && part.policies.is_none());
             let names: Vec<*const u8> =
                 [&plan.early.reads, &part.reads, together].into_iter().flat_map(Reads::addresses).collect();
-            assert!(names.len() >= 2 * POLICIES * 49, "{}", names.len());
+            assert!(names.len() >= 2 * POLICIES, "{}", names.len());
             assert!(
                 bytes >= names.len() * size_of::<Arc<str>>() * 2,
                 "{} names in {bytes} bytes",
@@ -591,7 +611,54 @@ mod tests {
             plans += 1;
         });
         assert!(plans > 0);
-        assert_eq!(owned.len(), POLICIES * 49 + 1, "of each name one for all plans");
+        assert_eq!(owned.len(), POLICIES + 1, "of each name one for all plans");
+    }
+
+    /// The one plan that a question has left, if it is remembered.
+    fn remembered(prepared: &Prepared) -> Option<Arc<Plan>> {
+        let mut plans = Vec::new();
+        prepared.memory.plans.each(|plan, _| plans.push(Arc::clone(plan)));
+        assert!(plans.len() <= 1);
+        plans.pop()
+    }
+
+    #[test]
+    fn no_plan_is_too_large_to_be_remembered_whatever_its_policies_look_at() {
+        let kek: KeyName = "kek".parse().unwrap();
+        let alice = caller("alice");
+        let asked = |prepared: &Prepared| {
+            let asked = decide(prepared, &question(&alice, Action::Encrypt, Resource::NoKey(&kek)));
+            (asked, remembered(prepared).expect("it is remembered"))
+        };
+        // More labels than there is room for.
+        let (_, plan) = asked(&prepare(&looking_at_labels(450, 49, 0)));
+        assert!(plan.early.policies.is_none());
+        // Of each sort as many policies as a plan holds, and together more than there is room for: those go that are evaluated least often.
+        let sorts =
+            ["resource == #", "resource == # || context.hour > 24", "resource == # || context.time == #"];
+        let text = |(sort, condition): (usize, &str)| {
+            let condition = condition.replacen('#', r#"Holdfast::Key::"kek""#, 1);
+            let condition = condition.replace('#', r#"datetime("2026-01-01")"#);
+            general(750, &condition).replace(r#"@id("p"#, &format!(r#"@id("p{sort}-"#))
+        };
+        let (decision, plan) = asked(&prepare(&sorts.into_iter().enumerate().map(text).collect::<String>()));
+        assert_eq!((decision.allowed, decision.policies.len()), (true, 3 * 750));
+        let recurring = &plan.recurring.as_ref().unwrap().part;
+        let passing = plan.passing.as_ref().unwrap();
+        assert!(plan.early.policies.is_none() && recurring.policies.is_some() && passing.policies.is_some());
+    }
+
+    #[test]
+    fn no_answer_is_too_large_to_be_remembered_however_long_the_names_of_its_policies_are() {
+        const POLICIES: usize = 5500;
+        let text = general(POLICIES, r#"resource == Holdfast::Key::"kek""#);
+        let prepared = prepare(&text.replace(r#"@id("p"#, &format!(r#"@id("{}"#, "p".repeat(120))));
+        let (alice, kek) = (caller("alice"), "kek".parse::<KeyName>().unwrap());
+        let asked = decide(&prepared, &question(&alice, Action::Encrypt, Resource::NoKey(&kek)));
+        assert_eq!((asked.allowed, asked.policies.len()), (true, POLICIES));
+        let mut answers = 0;
+        prepared.memory.answers.each(|_, _| answers += 1);
+        assert_eq!(answers, 1);
     }
 
     #[test]
@@ -602,7 +669,12 @@ mod tests {
         record.groups = (0..256).map(|n| format!("group-{n}").parse().unwrap()).collect();
         let kek: KeyName = "kek".parse().unwrap();
         decide(&prepared, &question(&alice, Action::Encrypt, Resource::NoKey(&kek)));
-        prepared.memory.plans.each(|_, bytes| assert!(bytes > 256 * 200, "{bytes}"));
+        let mut plans = 0;
+        prepared.memory.plans.each(|_, bytes| {
+            assert!(bytes > 256 * 200, "{bytes}");
+            plans += 1;
+        });
+        assert_eq!(plans, 1);
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl<V> Memo<V> {
         }
     }
 
+    /// The most bytes of a value that is remembered.
+    pub(crate) const fn most(&self) -> usize {
+        self.shard_bytes
+    }
+
     pub(crate) fn hasher(&self) -> DefaultHasher {
         self.state.build_hasher()
     }

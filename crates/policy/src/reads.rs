@@ -12,6 +12,10 @@ use std::sync::Arc;
 /// About how many bytes each further set that has a tag's name takes for it: the name itself is shared.
 const NAME_BYTES: usize = 48;
 
+/// The most names of tags that are told apart where policies are taken together: of more, all tags count as looked at, so that a plan which knows
+/// them is not too large to be remembered.
+pub(crate) const MAX_NAMES: usize = 2048;
+
 /// An attribute of a key, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyAttribute {
@@ -99,7 +103,12 @@ impl TagReads {
 
     fn merge(&mut self, other: &Self) {
         match (&mut *self, other) {
-            (Self::Named(mine), Self::Named(theirs)) => mine.extend(theirs.iter().cloned()),
+            (Self::Named(mine), Self::Named(theirs)) => {
+                mine.extend(theirs.iter().cloned());
+                if mine.len() > MAX_NAMES {
+                    *self = Self::All;
+                }
+            }
             (Self::Named(_), Self::All) => *self = Self::All,
             (Self::All, Self::Named(_) | Self::All) => {}
         }
@@ -466,6 +475,19 @@ mod tests {
         }
         assert!(!reads(r#"context.time > datetime("2026-01-01")"#).recurs());
         assert!(!reads("{a: context}.a.hour > 3").recurs());
+    }
+
+    #[test]
+    fn of_more_names_than_are_told_apart_all_are_looked_at() {
+        let mut together = Reads::default();
+        for n in 0..MAX_NAMES {
+            together.merge(&reads(&format!(r#"resource.hasTag("{n}")"#)));
+        }
+        // One that is known already is no more of them.
+        together.merge(&reads(r#"resource.hasTag("0")"#));
+        assert!(together.labels.len() == MAX_NAMES && !together.labels.looks_at("another"));
+        together.merge(&reads(r#"resource.hasTag("one more")"#));
+        assert_eq!(together, reads("resource.getTag(principal.name) == \"x\""));
     }
 
     #[test]

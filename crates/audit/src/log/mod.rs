@@ -1,6 +1,7 @@
 //! The log of a gateway: append durably, grow a tree for each name, publish.
 
 mod continuity;
+mod join;
 mod prune;
 mod reread;
 mod sequencer;
@@ -29,6 +30,7 @@ use crate::wal::{
 };
 use sequencer::{Place, Sequencer};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -98,9 +100,8 @@ pub struct Recovered {
     pub state: Option<StateMark>,
     /// Intents without an outcome, in their order.
     pub open_intents: Vec<OpenIntent>,
-    /// Logs that have entries in the write-ahead file, with the index that the next one gets: each MUST be registered, or no segment is
-    /// ever reused.
-    pub logs: BTreeMap<LogId, u64>,
+    /// Logs that have entries in the write-ahead file, with the indices of these: each MUST be registered, or no segment is ever reused.
+    pub logs: BTreeMap<LogId, Range<u64>>,
     /// The number that the next batch gets.
     pub next_batch: u64,
 }
@@ -112,7 +113,7 @@ impl Recovered {
             cut_bytes: found.cut_bytes,
             state: found.state,
             open_intents: found.open_intents.clone(),
-            logs: found.logs.iter().map(|(log, found)| (log.clone(), found.next())).collect(),
+            logs: found.logs.iter().map(|(log, found)| (log.clone(), found.indices())).collect(),
             next_batch: found.next_batch,
         }
     }
@@ -315,20 +316,10 @@ impl Log {
 
     /// Checks that the tree and the write-ahead file tell one story; gives the next index.
     fn join(&self, files: &LogFiles, size: u64, found: Option<FoundLog>) -> Result<u64, Refusal> {
-        let refuse = |problem: String| Err(Refusal::new(&files.checkpoint_path(), problem, APART));
-        let Some(found) = found else {
-            if size > 0 && self.fresh {
-                return refuse(format!("it covers {size} entries, yet the write-ahead file is new"));
-            }
-            return Ok(size);
-        };
-        let (first, next) = (found.first, found.next());
-        if first > size {
-            return refuse(format!("it covers {size} entries, yet the write-ahead file begins with {first}"));
-        }
-        if next < size {
-            return refuse(format!("it covers {size} entries, yet the write-ahead file knows only {next}"));
-        }
+        let checkpoint = files.checkpoint_path();
+        let held = found.as_ref().map(FoundLog::indices);
+        let next = join::next_index(&checkpoint, size, held, self.fresh)?;
+        let Some(FoundLog { first, leaves }) = found else { return Ok(next) };
         for tile in crate::tile::Tile::row(crate::tile::Kind::Hashes(0), size) {
             let begin = tile.number * crate::tile::WIDTH;
             if begin + u64::from(tile.width) <= first {
@@ -337,9 +328,10 @@ impl Log {
             let bytes = files.tile(&tile)?;
             let hashes = crate::tile::decode_hashes(&bytes, tile.width).unwrap_or_default();
             for (index, hash) in (begin..).zip(hashes).filter(|(index, _)| *index >= first) {
-                let leaf = usize::try_from(index - first).ok().and_then(|at| found.leaves.get(at));
+                let leaf = usize::try_from(index - first).ok().and_then(|at| leaves.get(at));
                 if leaf != Some(&hash) {
-                    return refuse(format!("its entry {index} is not that of the write-ahead file"));
+                    let problem = format!("its entry {index} is not that of the write-ahead file");
+                    return Err(Refusal::new(&checkpoint, problem, APART));
                 }
             }
         }

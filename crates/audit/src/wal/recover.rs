@@ -8,6 +8,7 @@ use crate::log_id::LogId;
 use crate::merkle::{Hash, leaf_hash};
 use crate::refusal::{APART, Refusal};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// An intent whose outcome never came: what was in doubt when the gateway stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,11 @@ impl FoundLog {
     /// The index that the log's next entry gets.
     pub(crate) fn next(&self) -> u64 {
         self.first + self.leaves.len() as u64
+    }
+
+    /// Those of its entries there.
+    pub(crate) fn indices(&self) -> Range<u64> {
+        self.first..self.next()
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::common::{self, id, signer, until};
 use crate::receiver::{Authority, Mood, Receiver};
+use holdfast_audit::Log;
 use holdfast_audit::sink::syslog::{EXAMPLE_ENTERPRISE, Format};
 use holdfast_audit::sink::{Destination, Health, Pace, Settings, Sink, file, syslog};
-use holdfast_audit::{Config, Log};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -28,14 +28,6 @@ impl Rig {
             log.register(&id(name), signer(name)).unwrap();
         }
         log
-    }
-
-    /// Large batches and segments, for large entries.
-    pub fn large(name: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (log, _) = Log::open(Config::new(dir.path())).unwrap();
-        log.register(&id(name), signer(name)).unwrap();
-        Self { dir, log }
     }
 
     pub fn restart(self, names: &[&str]) -> Self {
@@ -197,7 +189,7 @@ impl Site for SyslogSite {
     }
 
     fn fail(&self) {
-        self.receiver.set(Mood::Resetting { after: 3000 });
+        self.receiver.set(Mood::Resetting);
     }
 
     fn mend(&self) {

@@ -130,6 +130,18 @@ impl Source {
         }
     }
 
+    /// Asks for the keys, and takes them; when they are to be asked for the next time. They are believed from when they were asked for: the machine
+    /// may be suspended while the answer is on its way.
+    async fn read(
+        &self,
+        asking: impl Future<Output = Result<Fetched, String>>,
+        ticks: impl Fn() -> u64,
+        failed_before: u32,
+    ) -> (Duration, u32) {
+        let asked = ticks();
+        self.take(asking.await, asked, failed_before)
+    }
+
     /// Takes what a reading gave; when the next one is due.
     fn take(&self, fetched: Result<Fetched, String>, ticks: u64, failed_before: u32) -> (Duration, u32) {
         let Settings { issuer, refresh, .. } = &self.settings;
@@ -350,14 +362,12 @@ async fn keep_one(gateway: Arc<Gateway>, at: usize, mut stop: watch::Receiver<bo
         }
         source.readings.begin();
         let client = client.load_full();
-        // They are believed from when they were asked for: the machine may be suspended while the answer is on its way.
-        let asked = gateway.law.engines().world.ticks();
-        let fetched = tokio::select! {
-            fetched = client.keys(&source.settings.issuer, place) => fetched,
+        let ticks = || gateway.law.engines().world.ticks();
+        (due, failed) = tokio::select! {
+            next = source.read(client.keys(&source.settings.issuer, place), ticks, failed) => next,
             () = crate::serve::stopped(&mut stop) => return,
         };
-        (due, failed) = source.take(fetched, asked, failed);
-        gateway.issuers.renew(gateway.law.engines().world.ticks());
+        gateway.issuers.renew(ticks());
         source.readings.end();
     }
 }
@@ -394,6 +404,17 @@ mod tests {
         assert!(is(held.believed(stale, 10_000_004).0, &read));
         let (found, until) = held.believed(stale, 10_000_005);
         assert!(is(found, &file) && until.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_believed_from_when_it_was_asked_for_however_long_the_answer_was_on_its_way() {
+        let (source, clock) = (source(), std::cell::Cell::new(5));
+        let asking = async {
+            clock.set(30_000_005);
+            Ok((KeySet::parse(KEYS).unwrap(), None))
+        };
+        source.read(asking, || clock.get(), 0).await;
+        assert_eq!(source.condition(clock.get()).age, Some(30));
     }
 
     #[test]

@@ -148,9 +148,12 @@ impl Pass<'_> {
             let read = Scrub::new(self.pace, &mut wrong).log(&dir, key.as_ref())?;
             let Some(Checkpoint { size, .. }) = read else { continue };
             entries += size;
-            if let (Some(known), Some(wal), Ok(log)) = (&known, wal, name.parse()) {
-                let next = wal.logs.get(&log).copied().unwrap_or(0);
-                known.check(&log, &dir, next.max(size)).unwrap_or_else(wrong);
+            if let (Some(wal), Ok(log)) = (wal, name.parse()) {
+                let held = wal.next_index(&log, &dir, size).and_then(|next| match &known {
+                    Some(known) => known.check(&log, &dir, next),
+                    None => Ok(()),
+                });
+                held.unwrap_or_else(wrong);
             }
         }
         Ok(entries)

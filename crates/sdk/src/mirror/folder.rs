@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Files that wait together for their names: a journalling file system commits once for many.
 const TOGETHER: usize = 64;
@@ -13,8 +14,9 @@ const TOGETHER: usize = 64;
 /// The directory, and what of it is not durable yet.
 pub(super) struct Folder {
     dir: PathBuf,
-    /// Of two mirrorings at once each would find the other's files under temporary names gone.
-    _locked: File,
+    /// Of two mirrorings at once each would find the other's files under temporary names gone. Whatever is at work holds it too: that goes
+    /// on although nobody waits for it any more.
+    locked: Option<Arc<File>>,
     /// Files that lie under temporary names.
     staged: BTreeSet<PathBuf>,
     /// Directories with names that may be lost.
@@ -27,8 +29,8 @@ impl Folder {
         let missing = dir.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists());
         let unsynced = missing.map(above).collect();
         tokio::fs::create_dir_all(dir).await.map_err(|error| local("make", dir, error))?;
-        let _locked = lock(dir)?;
-        let folder = Self { dir: dir.to_path_buf(), _locked, staged: BTreeSet::new(), unsynced };
+        let locked = lock(dir, File::open(dir))?.map(Arc::new);
+        let folder = Self { dir: dir.to_path_buf(), locked, staged: BTreeSet::new(), unsynced };
         let checkpoint = tokio::fs::try_exists(dir.join("checkpoint")).await;
         if checkpoint.map_err(|error| local("read", dir, error))? {
             return Ok(folder);
@@ -64,7 +66,7 @@ impl Folder {
         self.note(name);
         let path = self.path(name);
         let staged = path.clone();
-        at_work(move || {
+        self.at_work(move || {
             let write = || {
                 std::fs::create_dir_all(above(&staged))?;
                 File::create(temporary(&staged))?.write_all(&bytes)
@@ -80,7 +82,7 @@ impl Folder {
     pub(super) async fn settle(&mut self) -> Result<(), Error> {
         self.name().await?;
         let unsynced = std::mem::take(&mut self.unsynced);
-        at_work(move || {
+        self.at_work(move || {
             unsynced.iter().try_for_each(|dir| sync(dir).map_err(|error| local("sync", dir, error)))
         })
         .await
@@ -89,7 +91,7 @@ impl Folder {
     /// Gives the files that wait for them their names.
     async fn name(&mut self) -> Result<(), Error> {
         let staged = std::mem::take(&mut self.staged);
-        at_work(move || {
+        self.at_work(move || {
             let synced = |path: &PathBuf| {
                 let synced = File::open(temporary(path)).and_then(|file| file.sync_all());
                 synced.map_err(|error| local("sync", path, error))
@@ -103,6 +105,20 @@ impl Folder {
         .await
     }
 
+    /// What waits for the disk keeps no thread that serves the network.
+    async fn at_work(&self, work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+        let locked = self.locked.clone();
+        let work = move || {
+            let done = work();
+            drop(locked);
+            done
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| {
+            Error::new(Cause::Local, "the directory was not written", "mirror again").because(error)
+        })?
+    }
+
     /// The directories on the way to a file.
     fn note(&mut self, name: &str) {
         let ways = Path::new(name).ancestors().skip(1);
@@ -110,17 +126,13 @@ impl Folder {
     }
 }
 
-/// What waits for the disk keeps no thread that serves the network.
-async fn at_work(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| {
-        Error::new(Cause::Local, "the directory was not written", "mirror again").because(error)
-    })?
-}
-
-/// Keeps others who mirror out for as long as it is open. Some file systems lock no directory: there nobody is kept out.
-fn lock(dir: &Path) -> Result<File, Error> {
-    let opened = File::open(dir).map_err(|error| local("open", dir, error))?;
+/// Keeps others who mirror out for as long as it is open. What may be written and not read cannot be locked, and some file systems lock no
+/// directory: there nobody is kept out.
+fn lock(dir: &Path, opened: io::Result<File>) -> Result<Option<File>, Error> {
+    let opened = match opened {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        opened => opened.map_err(|error| local("open", dir, error))?,
+    };
     match opened.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let problem = format!("somebody else mirrors into `{}`", dir.display());
@@ -130,7 +142,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
                 "wait until that is done, or mirror into another directory",
             ))
         }
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(opened),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(opened)),
     }
 }
 
@@ -161,7 +173,11 @@ fn local(what: &str, path: &Path, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::Folder;
+    use super::{Folder, lock};
+    use std::fs::File;
+    use std::io::ErrorKind;
+    use std::sync::mpsc;
+    use tokio::sync::oneshot;
 
     #[tokio::test]
     async fn two_do_not_mirror_into_one_directory_at_once() {
@@ -171,5 +187,39 @@ mod tests {
         assert!(refused.contains("somebody else mirrors into"), "{refused}");
         drop(first);
         Folder::open(dir.path()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_at_work_keeps_others_out_although_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).await.unwrap();
+        let (begins, begun) = oneshot::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let work = folder.at_work(move || {
+            begins.send(()).unwrap();
+            ends.recv().unwrap();
+            Ok(())
+        });
+        tokio::select! {
+            biased;
+            done = work => panic!("{done:?}"),
+            begun = begun => begun.unwrap(),
+        }
+        drop(folder);
+        let refused = Folder::open(dir.path()).await.err().unwrap().to_string();
+        assert!(refused.contains("somebody else mirrors into"), "{refused}");
+        end.send(()).unwrap();
+        // Waits for the other's end.
+        File::open(dir.path()).unwrap().lock().unwrap();
+        Folder::open(dir.path()).await.unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_read_is_mirrored_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |kind: ErrorKind| lock(dir.path(), Err(kind.into()));
+        assert!(refused(ErrorKind::PermissionDenied).unwrap().is_none());
+        assert!(refused(ErrorKind::NotFound).is_err());
+        assert!(lock(dir.path(), File::open(dir.path())).unwrap().is_some());
     }
 }
