@@ -450,6 +450,7 @@ pub(super) fn look(session: &Session) -> Result<(), Fault> {
     }
     let Some((id, class)) = session.token.some_key() else { return Ok(()) };
     let key = match find(session, id, class) {
+        // It was there, whoever made it: only another process can tell whether the device is.
         Err(Fault::NoSuchKey) => return Err(Fault::Gone),
         key => key?,
     };
