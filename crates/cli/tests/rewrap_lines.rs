@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::dev::tenant;
 use common::wait::until;
-use common::{Dev, Server, code, holdfast, stderr, stdout, text};
+use common::{Dev, Server, closed, code, holdfast, stderr, stdout, text};
 use holdfast_sdk::field::{Bytes, ContextPairs, Name, SecretBytes};
 use holdfast_sdk::message::{Batch, BatchItem, Encrypt, UseRequest};
 use rustix::process::{Pid, Signal, kill_process};
@@ -237,11 +237,6 @@ fn length(dev: &Dev, name: &str) -> u64 {
 /// Waits until a campaign has made something durable.
 fn is_marked(dev: &Dev) {
     until("a first part of the campaign is durable", || length(dev, "out.journal") > 0);
-}
-
-/// A pipe that nobody reads any more.
-fn closed() -> Stdio {
-    std::io::pipe().unwrap().1.into()
 }
 
 /// What a command was run for is nowhere else: where nobody takes it, it says so. What can be looked at again may be looked at in part.

@@ -52,7 +52,7 @@ impl Verify {
         let scratch = Scratch::make(app, None)?;
         let means = Means { file: file.clone(), identities, logs: vec![], data: None };
         let (verified, removed) = rehearsal(app, means, scratch, &mut report);
-        verified.and(removed)?;
+        Failure::of_all([verified, removed])?;
         let Report { backup, restored, logs, verified, .. } = &report;
         app.printer.product(&serde_json::json!({
             "backup": file,
