@@ -203,7 +203,13 @@ fn xks_request(input: &[u8]) -> bool {
     let (path, body) = input.split_at(end);
     let Some(path) = path::parse(text(path)) else { return false };
     let message::Request { asks, .. } = message::decode(path.operation, body.get(1..).unwrap_or_default());
-    asks.inspect_err(|error| drop(holdfast_wire::xks::error::refusal(error))).is_ok()
+    match asks {
+        Ok(message::Asks::Health | message::Asks::Metadata | message::Asks::Use(_)) => true,
+        Ok(message::Asks::Faulty(error)) | Err(error) => {
+            drop(holdfast_wire::xks::error::refusal(&error));
+            false
+        }
+    }
 }
 
 /// The path with its query, a line end, the body.

@@ -6,6 +6,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -53,15 +54,14 @@ impl Target {
     }
 }
 
-/// Gives a file another name in its directory. What has that name is replaced only when told.
+/// Gives a file another name in its directory. What has that name is replaced only when told. Whoever else may make a file of the first name MUST be kept
+/// out until then, and not longer: what has that name afterwards is theirs.
 pub(crate) fn give_name(file: &Path, name: &Path, force: bool) -> io::Result<()> {
     if force {
-        std::fs::rename(file, name)?;
-        // Two names of one file, where the second was given and the first not yet taken away: they both stay.
-        return match std::fs::remove_file(file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        };
+        // Two names of one file, where the second was given and the first not yet taken away, would both stay. A link to it is another file.
+        let of = |path: &Path| path.symlink_metadata().map(|found| (found.dev(), found.ino()));
+        let is_given = of(name).is_ok_and(|given| of(file).is_ok_and(|own| own == given));
+        return if is_given { std::fs::remove_file(file) } else { std::fs::rename(file, name) };
     }
     match renameat_with(CWD, file, CWD, name, RenameFlags::NOREPLACE) {
         // Some file systems can't: there a second name is refused where there is one, too.
@@ -174,6 +174,12 @@ mod tests {
         std::fs::hard_link(&file, &name).unwrap();
         give_name(&file, &name, true).unwrap();
         assert_eq!((file.exists(), std::fs::read(&name).unwrap()), (false, b"new".to_vec()));
+        // A link that leads there is no name of it, and would lead nowhere.
+        std::fs::rename(&name, &file).unwrap();
+        std::os::unix::fs::symlink(&file, &name).unwrap();
+        give_name(&file, &name, true).unwrap();
+        assert_eq!((file.exists(), std::fs::read(&name).unwrap()), (false, b"new".to_vec()));
+        assert!(name.symlink_metadata().unwrap().is_file());
     }
 
     #[test]

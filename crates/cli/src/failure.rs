@@ -79,6 +79,14 @@ impl Failure {
         self
     }
 
+    /// How several things ended that were done whatever became of the others: the first failure, with what the later ones say beside it.
+    pub(crate) fn of_all<const N: usize>(ends: [Result<(), Self>; N]) -> Result<(), Self> {
+        let mut failures = ends.into_iter().filter_map(Result::err);
+        let Some(first) = failures.next() else { return Ok(()) };
+        let others: Vec<_> = failures.map(|other| other.told()).collect();
+        Err(if others.is_empty() { first } else { first.beside(&others) })
+    }
+
     /// What happened.
     pub fn problem(&self) -> &str {
         &self.problem

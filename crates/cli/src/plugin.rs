@@ -164,7 +164,8 @@ impl Unwrapper {
 
     /// The file key of one file, or why there is none; nothing if no stanza is for us.
     fn unwrap(&self, file_index: usize, stanzas: &[Stanza]) -> Option<Result<FileKey, Vec<identity::Error>>> {
-        match KeyService::new(&self.app).open(stanzas, |stanza| self.contexts(stanza)) {
+        let narrower = "use an identity that names the key (`holdfast key identity KEY`)";
+        match KeyService::new(&self.app).open(stanzas, |stanza| self.contexts(stanza), narrower) {
             Ok(file_key) => Some(Ok(file_key)),
             Err(unopened) if unopened.is_empty() => None,
             Err(unopened) => {

@@ -13,7 +13,7 @@
 mod common;
 
 use common::custodians::{Dialogue, identity};
-use common::{Server, Site, code, fixture, holdfast, stderr, stdout, text};
+use common::{Server, Site, closed, code, fixture, holdfast, stderr, stdout, text};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -415,6 +415,25 @@ fn a_backup_protects_when_somebody_has_opened_it_and_nobody_else_says_so() {
     let refused = site.run(&server, "oscar", &verify);
     assert_eq!(code(refused.status), 6, "{}", stderr(&refused));
     assert!(!stdout(&refused).contains("holdfast-verified"), "{}", stdout(&refused));
+}
+
+/// Keys wait for the record, and nobody for what is printed.
+#[test]
+fn what_is_to_be_recorded_is_recorded_whoever_reads_what_is_printed() {
+    let site = Site::found();
+    let server = site.serve(&site.data(), &["alice", "bob"]);
+    site.ok(&server, "carol", &["key", "create", "a"]);
+    let file = text(&site.backup(&server).0);
+    let verify = [&["backup", "verify", &file, "--record"][..], &TWO].concat();
+    let output = site.to_run(&server, "oscar", &verify).stdout(closed()).output().unwrap();
+    let said = stderr(&output);
+    assert!(code(output.status) == 1 && said.contains("cannot write to stdout"), "{said}");
+    assert!(said.contains("recorded: what it holds is protected"), "{said}");
+    assert_eq!(site.json(&server, "carol", &["key", "show", "a"])["protected"], true);
+    // Who is not let in has the line nevertheless: somebody else can record it.
+    let refused = site.run(&server, "carol", &verify);
+    assert_eq!(code(refused.status), 4, "{}", stderr(&refused));
+    assert!(stdout(&refused).contains("holdfast-verified"), "{}", stdout(&refused));
 }
 
 /// Several gateways may write to one place, and what a kill leaves there is nothing that its finder can read.

@@ -13,7 +13,8 @@
 mod common;
 
 use common::custodians::identity;
-use common::{Server, Site, code, fixture, holdfast, stderr, stdout, text, wait};
+use common::mount::Tmpfs;
+use common::{Server, Site, closed, code, fixture, holdfast, stderr, stdout, text, wait};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -266,6 +267,67 @@ fn a_damaged_version_of_a_key_is_named() {
     assert_eq!(code(output.status), 6, "{}", stderr(&output));
     let said = stderr(&output);
     assert!(said.contains("row `version") && said.contains("restore another backup"), "{said}");
+}
+
+/// Whoever was to read the report has gone: the end is still that of the backup, and what concerns keys is said.
+#[test]
+fn a_report_that_nobody_reads_hides_nothing_else() {
+    let site = Site::found();
+    let server = site.serve();
+    let file = site.backup(&server);
+    site.ok(&server, "oscar", &["audit", "mirror", "gateway"]);
+    server.ends();
+    // When it was taken stands in clear: it opens, and is not the file that the log has recorded.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(9).position(|window| window == b"taken = \"").unwrap() + 9;
+    bytes[at] = b'1';
+    std::fs::write(&file, bytes).unwrap();
+    let file = text(&file);
+    let line = ["--backup", &file, "--log", "gateway", "--keep", "kept", "--report", "missing/report"];
+    let output = site.drill(&with_two(&line)).stdout(closed()).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(code(output.status), 6, "{said}");
+    for words in [
+        "error: the log has recorded the backup with another SHA-256",
+        "`kept` holds the keys",
+        "no copy of the log of acme was given",
+        "cannot write `missing/report`",
+        "cannot write to stdout",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+/// Nobody can remove what another file system is mounted in: what is left is said beside what went wrong before.
+#[test]
+fn what_could_not_be_removed_is_said_beside_what_went_wrong() {
+    let site = Site::found();
+    let server = site.serve();
+    let file = text(&site.backup(&server));
+    server.ends();
+    // Whoever reads an identity waits there until somebody writes it.
+    assert!(Command::new("mkfifo").arg(site.path("slow.key")).status().unwrap().success());
+    let erin = std::fs::read(site.path("erin.key")).unwrap();
+    for line in [&["drill", "recovery", "--backup", &file][..], &["backup", "verify", &file]] {
+        let identities = ["--identity", "alice.key", "--identity", "slow.key"];
+        let mut command = holdfast(line.iter().chain(&identities));
+        command.current_dir(site.dir.path()).env("TMPDIR", site.path("tmp"));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut slow = std::fs::File::options().write(true).open(site.path("slow.key")).unwrap();
+        let left = site.scratch().remove(0);
+        std::fs::create_dir(left.join("inside")).unwrap();
+        let mounted = Tmpfs::mount(&left.join("inside"), 1);
+        slow.write_all(&erin).unwrap();
+        drop(slow);
+        let output = child.wait_with_output().unwrap();
+        let Some(mounted) = mounted else { return };
+        let said = stderr(&output);
+        assert!(said.contains("holds no complete gateway"), "{said}");
+        assert!(said.contains(&format!("cannot remove `{}`", text(&left))), "{said}");
+        assert!(said.contains("remove it by hand: it holds the keys of the backup"), "{said}");
+        drop(mounted);
+        std::fs::remove_dir_all(&left).unwrap();
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod common;
 
 use age_core::format::{FileKey, Stanza};
 use age_core::secrecy::ExposeSecret as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use common::{Dev, PLUGIN, code, stderr, text, tool};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -138,7 +140,7 @@ fn a_file_for_several_keys_opens_by_whichever_opens_it() {
     let many: Vec<_> = std::iter::repeat_n(("bound", "b"), 40).collect();
     under(&dev, "many", &many);
     let said = dev.fails(&["decrypt", "many", "--context", "bound=a"], 6);
-    assert!(said.contains("more than 32 keys, and the others were not tried"), "{said}");
+    assert!(said.contains("after 32 attempts to open it nothing more is tried"), "{said}");
     let asked = dev.ok(&["audit", "search", "--action", "decrypt", "--key", "bound", "--json"]);
     assert_eq!(asked.lines().count(), 1 + 32, "{asked}");
 
@@ -155,6 +157,45 @@ fn a_file_for_several_keys_opens_by_whichever_opens_it() {
     let output = command.env("HOLDFAST_TOKEN", "e30.e30.AAAA").output().unwrap();
     let said = stderr(&output);
     assert!(code(output.status) == 4 && !said.contains("cause: key") && operations(&said) <= 1, "{said}");
+}
+
+/// Of a file and several identities for its key each context is a request: no more of them than so many, and no option is named that there is not.
+#[test]
+fn the_plugin_asks_no_more_often_than_so_whatever_the_file_has() {
+    use std::io::Write as _;
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "bound"]);
+    under(&dev, "many", &[("bound", "a"); 20]);
+    let file = std::fs::read(dev.path("many")).unwrap();
+    let header = String::from_utf8_lossy(&file[..file.windows(4).position(|part| part == b"--- ").unwrap()]);
+    // As age says it (C2SP age-plugin, "Unwrapping with identity mode"); whatever it is told it takes note of.
+    let mut said = String::new();
+    for pair in ["bound=b", "bound=c"] {
+        let identity = dev.ok(&["key", "identity", "bound", "--context", pair]);
+        let identity = identity.lines().find(|line| line.starts_with("AGE-PLUGIN-")).unwrap();
+        said.push_str(&format!("-> add-identity {identity}\n\n"));
+    }
+    let stanzas = header.split_once('\n').unwrap().1;
+    said.push_str(&stanzas.replace("-> holdfast", "-> recipient-stanza 0 holdfast"));
+    said.push_str("-> done\n\n");
+    said.push_str(&"-> ok\n\n".repeat(100));
+    let mut child = stock(&dev, PLUGIN, &["--age-plugin=identity-v1"]);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+    let told = common::stdout(&child.wait_with_output().unwrap());
+    let last: String = told
+        .rsplit_once("-> error")
+        .unwrap()
+        .1
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.starts_with("->"))
+        .collect();
+    let last = String::from_utf8(STANDARD_NO_PAD.decode(last).unwrap()).unwrap();
+    assert!(last.contains("after 32 attempts") && last.contains("an identity that names"), "{last}");
+    assert!(!last.contains("--key"), "{last}");
+    let asked = dev.ok(&["audit", "search", "--action", "decrypt", "--key", "bound", "--json"]);
+    assert_eq!((asked.lines().count(), told.matches("-> error").count()), (32, 33), "{asked}");
 }
 
 /// A stock tool with our plugin in its path and the gateway in its environment.

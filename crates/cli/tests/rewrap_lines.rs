@@ -16,11 +16,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::dev::tenant;
 use common::wait::until;
-use common::{Dev, Server, code, holdfast, stderr, stdout, text};
+use common::{Dev, Server, closed, code, holdfast, stderr, stdout, text};
 use holdfast_sdk::field::{Bytes, ContextPairs, Name, SecretBytes};
 use holdfast_sdk::message::{Batch, BatchItem, Encrypt, UseRequest};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
 /// So many lines under the key's newest version; each is bound to its own number and holds it.
@@ -239,11 +240,6 @@ fn is_marked(dev: &Dev) {
     until("a first part of the campaign is durable", || length(dev, "out.journal") > 0);
 }
 
-/// A pipe that nobody reads any more.
-fn closed() -> Stdio {
-    std::io::pipe().unwrap().1.into()
-}
-
 /// What a command was run for is nowhere else: where nobody takes it, it says so. What can be looked at again may be looked at in part.
 #[test]
 fn whose_lines_nobody_takes_has_failed() {
@@ -294,7 +290,6 @@ const FAST: [&str; 9] = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "out", "
 /// What is written is for its owner, from the first moment on, and what has got the output's name meanwhile is nobody's to replace.
 #[test]
 fn what_has_the_output_s_name_meanwhile_stays_and_nobody_else_reads_what_is_written() {
-    use std::os::unix::fs::PermissionsExt as _;
     let dev = Dev::start();
     dev.ok(&["key", "create", "k"]);
     let mut lines = sealed(&dev, "k", 0..900);
@@ -433,8 +428,10 @@ fn a_campaign_goes_on_with_its_own_list_of_failures_and_overwrites_nothing_else(
     // What no journal speaks of is somebody's.
     let anew = ["rewrap", "in", "--jsonl", "--key", "k", "-o", "again"];
     dev.file("again.partial", b"mine");
+    let mode = || dev.path("again.partial").metadata().unwrap().permissions().mode() & 0o777;
+    std::fs::set_permissions(dev.path("again.partial"), PermissionsExt::from_mode(0o644)).unwrap();
     assert!(dev.fails(&anew, 1).contains("--force"));
-    assert_eq!(std::fs::read(dev.path("again.partial")).unwrap(), b"mine");
+    assert_eq!((std::fs::read(dev.path("again.partial")).unwrap(), mode()), (b"mine".to_vec(), 0o644));
     assert_eq!(code(dev.run(&[&anew[..], &["--force"]].concat()).status), 6);
     assert_eq!(read(&std::fs::read(dev.path("again")).unwrap()).len(), 3000);
     // So is a list, unless there is nothing in it: one that was interrupted before its first mark leaves it so.

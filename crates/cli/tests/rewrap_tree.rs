@@ -182,6 +182,44 @@ impl age::Recipient for Ours {
     }
 }
 
+/// Whoever puts a file into a tree decides neither how many records the campaign makes nor how many keys it asks about.
+#[test]
+fn a_file_with_more_stanzas_than_are_tried_is_listed_and_nothing_of_it_asked() {
+    let dev = Dev::start();
+    dev.ok(&["key", "create", "k"]);
+    std::fs::create_dir(dev.path("tree")).unwrap();
+    let tenant = common::dev::tenant(&dev.data(), &dev.server.url);
+    let ours = Ours { runtime: tokio::runtime::Runtime::new().unwrap(), tenant };
+    for (name, stanzas) in [("one", 1), ("enough", 32), ("many", 33)] {
+        let recipients = std::iter::repeat_n(&ours as &dyn age::Recipient, stanzas);
+        let mut sealed = vec![];
+        let mut stream =
+            age::Encryptor::with_recipients(recipients).unwrap().wrap_output(&mut sealed).unwrap();
+        stream.write_all(b"text").unwrap();
+        stream.finish().unwrap();
+        // A key of each stanza's own, of which nobody has heard.
+        if name == "many" {
+            let mut others = 0..;
+            while let Some(at) = sealed.windows(7).position(|part| part == b" dev k\n") {
+                sealed.splice(at..at + 7, format!(" dev other-{}\n", others.next().unwrap()).into_bytes());
+            }
+        }
+        std::fs::write(dev.path("tree").join(name), sealed).unwrap();
+    }
+    let before = std::fs::read(dev.path("tree/many")).unwrap();
+    dev.ok(&["key", "rotate", "k"]);
+    let output = dev.run(&["rewrap", "tree", "--json", "--failures", "bad"]);
+    assert_eq!(code(output.status), 2, "{}", stderr(&output));
+    let done = json_of(&stdout(&output));
+    assert_eq!((&done["rewrapped"], &done["failed"], &done["unreadable"]), (&json!(2), &json!(1), &json!(1)));
+    let list = std::fs::read_to_string(dev.path("bad")).unwrap();
+    assert!(list.contains("tree/many") && list.contains("more than 32 stanzas"), "{list}");
+    assert_eq!(std::fs::read(dev.path("tree/many")).unwrap(), before);
+    let asked = |action: &str| dev.ok(&["audit", "search", "--action", action, "--json"]);
+    assert_eq!(asked("rewrap-from").lines().count(), 1 + 32);
+    assert!(!asked("read-key").contains("other-"), "{}", asked("read-key"));
+}
+
 #[test]
 fn other_recipients_and_armour_are_kept() {
     let dev = Dev::start();

@@ -508,3 +508,21 @@ fn every_invariant_of_the_map_names_tests_that_exist() {
     }
     assert!(invariants > 20);
 }
+
+/// An image that lacks a part of the build is built otherwise, or not at all.
+#[test]
+fn the_image_is_built_with_everything_that_a_build_needs() {
+    let container = include_str!("../../../deploy/Containerfile");
+    let copies = container.split("RUN cargo build").next().unwrap().lines();
+    let copied: Vec<_> = copies
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .flat_map(|line| line.split(' ').rev().skip(1))
+        .collect();
+    let workspace = include_str!("../../../Cargo.toml");
+    let members = workspace.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
+    let members = members.split('"').skip(1).step_by(2).map(|member| member.trim_end_matches("/*"));
+    // What SQLite is built without stands in `.cargo`.
+    for needed in ["Cargo.toml", "Cargo.lock", ".cargo", "docs", "fixtures"].into_iter().chain(members) {
+        assert!(copied.contains(&needed), "`deploy/Containerfile` does not copy `{needed}`");
+    }
+}

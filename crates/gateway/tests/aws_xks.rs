@@ -513,6 +513,84 @@ async fn every_refusal_has_its_name() {
     assert_eq!(with_id.count(), refused.len() - 6);
 }
 
+/// After the digest's section 9.1: who may not use a key, or has none, learns that and nothing of what else is wrong; a use that was refused stands as that use.
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_come_in_their_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let store = AwsXksTable {
+        encrypt_only: vec!["payroll-in".to_owned(), "secret-in".to_owned()],
+        ..table("/acme", "aws")
+    };
+    let (gateway, mut api) = gateway(&data, vec![store]).await;
+    for name in ["payroll", "payroll-off", "payroll-in", "secret", "secret-in"] {
+        api.create(&json!({"name": name, "algorithm": GCM})).await;
+    }
+    api.create(&json!({"name": "payroll-w", "algorithm": GCM, "purpose": "wrap"})).await;
+    let kms = Kms::of(&mut api, "aws", "/acme").await;
+    let mut peer = gateway.stranger().await;
+    let sealed =
+        kms.ask(&mut peer, "keys/payroll/encrypt", &encrypt(PLAIN, None, false)).await.expect(200).json();
+    api.post(&format!("{T}/keys/payroll-off/suspend"), &json!({})).await.expect(200);
+    let with = |body: &Value, fields: &[(&str, Value)]| {
+        let mut body = body.clone();
+        for (field, value) in fields {
+            body[*field] = value.clone();
+        }
+        body
+    };
+    let (sealing, opening) = (encrypt(PLAIN, Some(AAD), false), decrypt(&sealed, None));
+    let long = |bytes: usize| Value::from(base64(&vec![7; bytes]));
+    let short_iv = with(&opening, &[("initializationVector", long(11))]);
+    let large = with(&sealing, &[("plaintext", long(4301))]);
+    let large_and_odd = with(&large, &[("additionalAuthenticatedData", "*".into())]);
+    let odd = with(&opening, &[("ciphertext", "*".into())]);
+    let lacking = with(&odd, &[("authenticationTag", Value::Null)]);
+    let rows = [
+        // Fields that must be there, before the key.
+        ("payroll-none", "decrypt", &lacking, "ValidationException"),
+        // The key, and the policy, before what fields hold.
+        ("payroll~", "decrypt", &short_iv, "KeyNotFoundException"),
+        ("payroll~", "encrypt", &large, "KeyNotFoundException"),
+        ("payroll-none", "decrypt", &short_iv, "KeyNotFoundException"),
+        ("payroll-none", "decrypt", &odd, "KeyNotFoundException"),
+        ("payroll-none", "encrypt", &large, "KeyNotFoundException"),
+        ("secret", "decrypt", &short_iv, "AccessDeniedException"),
+        ("secret", "decrypt", &odd, "AccessDeniedException"),
+        ("secret", "encrypt", &large, "AccessDeniedException"),
+        ("secret-in", "decrypt", &opening, "AccessDeniedException"),
+        // What the key is, and its state.
+        ("payroll-off", "decrypt", &short_iv, "InvalidStateException"),
+        ("payroll-off", "encrypt", &large, "InvalidStateException"),
+        ("payroll-w", "decrypt", &short_iv, "InvalidKeyUsageException"),
+        ("payroll-w", "encrypt", &large, "InvalidKeyUsageException"),
+        // Sizes before base64, and both before what the store has the key for.
+        ("payroll", "encrypt", &large_and_odd, "UnsupportedOperationException"),
+        ("payroll-in", "decrypt", &odd, "ValidationException"),
+        // And that before lengths.
+        ("payroll-in", "decrypt", &short_iv, "InvalidKeyUsageException"),
+        ("payroll", "decrypt", &short_iv, "InvalidCiphertextException"),
+    ];
+    let mut refused = vec![];
+    for (key, action, body, name) in rows {
+        let answer = kms.ask(&mut peer, &format!("keys/{key}/{action}"), body).await;
+        assert_eq!(answer.json()["errorName"], name, "{key} {action}");
+        refused.push((answer.operation(), if body == &lacking { "undecoded" } else { action }));
+    }
+    gateway.running.shut_down().await.unwrap();
+    let events = log::events(&data, "dev");
+    for ((operation, action), row) in refused.iter().zip(rows) {
+        let event = log::closing(&events, operation);
+        assert_eq!(
+            (&event["action"], &event["outcome"]),
+            (&json!(action), &json!("refused")),
+            "{} {}",
+            row.0,
+            row.3
+        );
+    }
+}
+
 /// However long it goes on coming, what is too large is told apart from what is late.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_too_large_is_refused_as_such_before_it_has_come() {

@@ -1,6 +1,7 @@
 //! What the documents show is what the code takes and gives.
 
 use holdfast_core::ErrorKind;
+use holdfast_wire::cse::check::Check;
 use holdfast_wire::native::{Access, BodyKind, client, decode_any, message, openapi, problem, routes};
 use serde_json::Value;
 
@@ -150,5 +151,14 @@ fn the_page_lists_every_kind_with_its_status() {
             rows.iter().any(|row| row.starts_with(&status) && row.contains(&code)),
             "{code} with {status}"
         );
+    }
+}
+
+#[test]
+fn the_page_lists_every_check_of_the_key_service() {
+    let page = include_str!("../../../docs/protocols/google-cse.md");
+    for check in Check::ALL {
+        let row = format!("| `{}` | ", check.name());
+        assert!(page.lines().any(|line| line.starts_with(&row)), "no row {row}");
     }
 }

@@ -17,8 +17,9 @@ use std::collections::HashSet;
 /// What every file key is bound to beside the caller's own pairs: a file key opens nothing else, and nothing else opens as one.
 const PURPOSE: (&str, &str) = ("holdfast-purpose", "age-file-key");
 
-/// Stanzas of ours that are tried, at most: each is a request in the caller's name, and whoever made the file has written them.
-const MOST: usize = 32;
+/// How often a file is tried to be opened, at most, and how many of its stanzas a campaign takes up: each is a request in the caller's name, and
+/// whoever made the file has written them.
+pub(crate) const MOST: usize = 32;
 
 /// The gateway, as far as file keys are concerned.
 pub(crate) struct KeyService<'a> {
@@ -48,7 +49,8 @@ impl<'a> KeyService<'a> {
         Ok(FileStanza { tenant: id.clone(), key: key.clone(), wrapped: wrapped.body.ciphertext.0 })
     }
 
-    /// Opens a file by the first of its stanzas that opens. These are the pairs that one may be bound to; none leave it alone.
+    /// Opens a file by the first of its stanzas that opens. These are the pairs that one may be bound to; none leave it alone. What the caller can
+    /// do to have fewer of them tried is `narrower`.
     ///
     /// # Errors
     /// With what was wrong with each that was tried: none where no stanza was for us.
@@ -56,45 +58,43 @@ impl<'a> KeyService<'a> {
         &self,
         stanzas: &[Stanza],
         mut contexts: impl FnMut(&FileStanza) -> Vec<Vec<(String, String)>>,
+        narrower: &str,
     ) -> Result<FileKey, Vec<Unopened>> {
         let mut unopened = vec![];
-        let mut tried = 0;
         for (place, stanza) in stanzas.iter().enumerate() {
-            let attempt = match FileStanza::read(stanza) {
+            let (stanza, contexts) = match FileStanza::read(stanza) {
                 None => continue,
-                Some(Ok(stanza)) => match contexts(&stanza) {
-                    none if none.is_empty() => continue,
-                    contexts => Ok((stanza, contexts)),
-                },
-                Some(Err(problem)) => Err(problem),
-            };
-            if tried == MOST {
-                let problem = format!("the file is for more than {MOST} keys, and the others were not tried");
-                let remedy = "name the key with `--key`, or have the file made anew for fewer";
-                let failure = Failure::new(Exit::Usage, problem).remedy(remedy);
-                unopened.push(Unopened { place, named: None, failure });
-                break;
-            }
-            tried += 1;
-            let (stanza, contexts) = match attempt {
-                Ok(attempt) => attempt,
-                Err(problem) => {
-                    let remedy = "get the file again, or use a newer Holdfast";
-                    let failure = Failure::new(Exit::Integrity, problem).remedy(remedy);
-                    unopened.push(Unopened { place, named: None, failure });
-                    continue;
+                Some(Ok(stanza)) => {
+                    let contexts = contexts(&stanza);
+                    (Ok(stanza), contexts)
                 }
+                // Nothing is asked for it; but each is told of.
+                Some(Err(problem)) => (Err(problem), vec![vec![]]),
             };
             for context in contexts {
-                match self.unwrap(&stanza, &context) {
-                    Ok(file_key) => return Ok(file_key),
-                    Err(NoFileKey { failure, whatever_is_asked }) => {
-                        let named = Some(format!("key `{}` of tenant `{}`", stanza.key, stanza.tenant));
-                        unopened.push(Unopened { place, named, failure });
-                        if whatever_is_asked {
-                            return Err(unopened);
+                if unopened.len() == MOST {
+                    let problem = format!("after {MOST} attempts to open it nothing more is tried");
+                    let remedy = format!("{narrower}, or have the file made anew for fewer keys");
+                    let failure = Failure::new(Exit::Usage, problem).remedy(remedy);
+                    unopened.push(Unopened { place, named: None, failure });
+                    return Err(unopened);
+                }
+                let (named, NoFileKey { failure, whatever_is_asked }) = match &stanza {
+                    Ok(stanza) => match self.unwrap(stanza, &context) {
+                        Ok(file_key) => return Ok(file_key),
+                        Err(none) => {
+                            (Some(format!("key `{}` of tenant `{}`", stanza.key, stanza.tenant)), none)
                         }
+                    },
+                    Err(problem) => {
+                        let failure = Failure::new(Exit::Integrity, problem.as_str())
+                            .remedy("get the file again, or use a newer Holdfast");
+                        (None, NoFileKey { failure, whatever_is_asked: false })
                     }
+                };
+                unopened.push(Unopened { place, named, failure });
+                if whatever_is_asked {
+                    return Err(unopened);
                 }
             }
         }
@@ -247,7 +247,7 @@ impl age::Identity for FileKeys<'_> {
 
     fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, DecryptError>> {
         let mut of_others = None;
-        let opened = self.service.open(stanzas, |stanza| {
+        let contexts = |stanza: &FileStanza| {
             let is_other = self.tenant.as_ref().is_some_and(|tenant| *tenant != stanza.tenant)
                 || self.key.as_ref().is_some_and(|key| *key != stanza.key);
             if is_other {
@@ -257,7 +257,8 @@ impl age::Identity for FileKeys<'_> {
                 return vec![];
             }
             vec![self.context.clone()]
-        });
+        };
+        let opened = self.service.open(stanzas, contexts, "name the key with `--key`");
         match opened {
             Ok(file_key) => Some(Ok(file_key)),
             Err(unopened) => match most_telling(unopened) {

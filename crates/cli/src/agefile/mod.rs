@@ -6,7 +6,7 @@ mod name;
 mod stanza;
 
 pub(crate) use header::{Header, NoHeader};
-pub(crate) use keys::{FileKeys, KeyService, Unopened, bound};
+pub(crate) use keys::{FileKeys, KeyService, MOST, Unopened, bound};
 pub(crate) use name::Name;
 pub(crate) use stanza::FileStanza;
 

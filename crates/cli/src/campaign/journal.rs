@@ -81,8 +81,7 @@ impl List {
         let wrong = failed(path);
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(OWN).open(path);
         let mut file = file.map_err(&wrong)?;
-        file.set_permissions(Permissions::from_mode(OWN)).map_err(&wrong)?;
-        cut(&mut file, bytes).map_err(&wrong)?;
+        cut(&mut file, bytes).and_then(|()| own(&file)).map_err(&wrong)?;
         Ok(Self { path: path.to_owned(), name: Self::name(path)?, file })
     }
 }
@@ -133,7 +132,7 @@ impl Journal {
         let (output_bytes, failures_bytes) =
             mark.as_ref().map_or((0, 0), |mark| (mark.output_bytes, mark.failures_bytes));
         journal.failures = failures.map(|list| List::open(list, failures_bytes)).transpose()?;
-        cut(&mut journal.partial, output_bytes).map_err(failed(&at))?;
+        cut(&mut journal.partial, output_bytes).and_then(|()| own(&journal.partial)).map_err(failed(&at))?;
         let from = journal.from.clone();
         let resumed = mark.map(|mark| Resumed {
             from,
@@ -276,8 +275,6 @@ fn lock((path, at): (&Path, &Path), force: bool, opened: impl FnOnce()) -> Resul
     options.read(true).write(true).create(true).truncate(false).mode(OWN);
     // A link there would have the lines written elsewhere.
     let partial = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(at).map_err(failed(at))?;
-    // Also what an earlier build, or somebody else, has left there.
-    partial.set_permissions(Permissions::from_mode(OWN)).map_err(failed(at))?;
     opened();
     partial.try_lock().map_err(|_| {
         Failure::new(Exit::State, format!("another campaign is writing `{}`", path.display()))
@@ -300,6 +297,15 @@ fn lock((path, at): (&Path, &Path), force: bool, opened: impl FnOnce()) -> Resul
     Ok(partial)
 }
 
+/// Gives what an earlier build, or somebody else, has left to its owner alone. To be called once it is known to be what is written to, and not
+/// of what is no file: `/dev/null` is everybody's.
+pub(super) fn own(file: &File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => file.set_permissions(Permissions::from_mode(OWN)),
+        false => Ok(()),
+    }
+}
+
 /// Cuts a file to so many bytes and stands at its end.
 fn cut(file: &mut File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)?;
@@ -309,6 +315,23 @@ fn cut(file: &mut File, bytes: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode};
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    /// A list on a device would be for whoever names it, and for nobody else on the machine.
+    #[test]
+    fn what_is_no_file_stays_everybodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::from(0o644), 0).unwrap();
+        let reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        assert!(List::open(&pipe, 0).is_err());
+        own(&reader).unwrap();
+        assert_eq!(mode(&pipe), 0o644);
+    }
 
     /// Two campaigns with one output: whoever comes second writes over nothing, wherever the first one is.
     #[test]

@@ -2,15 +2,15 @@
 //! No line of that is lost, and what fails again in the same way has one.
 
 use super::Settings;
-use super::journal::OWN;
+use super::journal::{OWN, own};
 use super::tally::Failed;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// More bytes than a line of a list has.
@@ -60,13 +60,13 @@ impl List {
         let file = OpenOptions::new().read(true).append(true).create(is_new).mode(OWN).open(path)?;
         file.try_lock()
             .map_err(|_| io::Error::other("another campaign writes it: wait for it, or name another list"))?;
-        file.set_permissions(Permissions::from_mode(OWN))?;
         let (has, whole) = match is_new {
             true => Default::default(),
             false => read(&file)?.ok_or_else(foreign)?,
         };
         // What a run that was killed has begun to write is written again.
         file.set_len(whole)?;
+        own(&file)?;
         Ok(Self { file, has })
     }
 
@@ -120,6 +120,13 @@ fn told(line: &[u8]) -> Option<Told> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode};
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
 
     fn line(item: &str, operation: &str) -> Vec<u8> {
         let mut failed = Failed::new(Exit::Denied, "denied", "no policy permits it", "ask a custodian");
@@ -173,12 +180,30 @@ mod tests {
         for foreign in [b"mine".to_vec(), mine.clone(), [&*list, b"mine"].concat(), [&*list, &*mine].concat()]
         {
             std::fs::write(&path, &foreign).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
             assert_eq!(List::begin(&path, false).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
-            assert_eq!(std::fs::read(&path).unwrap(), foreign);
+            assert_eq!((std::fs::read(&path).unwrap(), mode(&path)), (foreign, 0o644));
         }
         std::fs::write(&path, &list).unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert_eq!(List::begin(&link, false).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        // What is nobody's alone, as a device is, whoever is told to write there.
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::from(0o644), 0).unwrap();
+        assert!(List::begin(&pipe, true).is_err());
+        assert_eq!(mode(&pipe), 0o644);
+    }
+
+    #[test]
+    fn a_list_that_is_gone_on_with_is_for_its_owner_from_then_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("list");
+        for (anew, left) in [(false, line("a", "1")), (true, b"mine".to_vec())] {
+            std::fs::write(&path, left).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+            List::begin(&path, anew).unwrap();
+            assert_eq!(mode(&path), OWN);
+        }
     }
 }

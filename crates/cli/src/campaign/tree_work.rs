@@ -7,7 +7,7 @@ use super::routes::Routes;
 use super::sheet::{Sheet, sync_directories};
 use super::tally::{Failed, Tally};
 use super::walk::Met;
-use crate::agefile::{FileStanza, NoHeader};
+use crate::agefile::{FileStanza, Header, MOST, NoHeader};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use age_core::format::{FILE_KEY_BYTES, FileKey};
@@ -180,9 +180,14 @@ impl Shared {
         let (mut files, mut keys) = (0, BTreeSet::new());
         // What cannot be read fails later.
         for sheet in walk.filter_map(|met| read(met).ok().flatten()) {
-            let mut named = sheet.header.ours().filter(|stanza| self.concerns(stanza)).peekable();
-            files += u64::from(named.peek().is_some());
-            keys.extend(named.map(|stanza| stanza.key.clone()));
+            match self.concerning(&sheet.header) {
+                Ok(named) => {
+                    files += u64::from(!named.is_empty());
+                    keys.extend(named.into_iter().map(|(_, stanza)| stanza.key.clone()));
+                }
+                // Listed when it is taken up.
+                Err(_) => files += 1,
+            }
         }
         (files, keys)
     }
@@ -191,9 +196,14 @@ impl Shared {
     async fn take_up(&self, sheet: Sheet) -> Result<Option<Item>, Failure> {
         let mut item =
             Item { number: 0, sheet, slots: vec![], failed: None, is_verified: false, header: None };
-        for (place, stanza) in
-            item.sheet.header.ours().enumerate().filter(|(_, stanza)| self.concerns(stanza))
-        {
+        let concerning = match self.concerning(&item.sheet.header) {
+            Ok(concerning) => concerning,
+            Err(failed) => {
+                item.failed = Some(failed.of(&item.sheet.path.display().to_string(), None));
+                return Ok(Some(item));
+            }
+        };
+        for (place, stanza) in concerning {
             let judged = self.routes.of(&stanza.key).await?;
             match judged.and_then(|route| route.judge(&stanza.wrapped).map(drop).map(|()| route)) {
                 Ok(route) => item.slots.push(Slot { place, stanza: stanza.clone(), route, new: None }),
@@ -201,6 +211,19 @@ impl Shared {
             }
         }
         Ok((!item.slots.is_empty() || item.failed.is_some()).then_some(item))
+    }
+
+    /// The stanzas that concern this campaign, each with its place among ours. One who puts a file into the tree decides how many it has: of more than
+    /// are tried of any file none is taken up, and no key of theirs asked for.
+    fn concerning<'a>(&self, header: &'a Header) -> Result<Vec<(usize, &'a FileStanza)>, Box<Failed>> {
+        let ours = header.ours().enumerate().filter(|(_, stanza)| self.concerns(stanza));
+        let concerning: Vec<_> = ours.take(MOST + 1).collect();
+        if concerning.len() > MOST {
+            let detail = format!("the file has more than {MOST} stanzas that would be rewrapped");
+            let help = "have it made anew for fewer keys, or name the key with `--key`";
+            return Err(Failed::new(Exit::Usage, "too-many", detail, help));
+        }
+        Ok(concerning)
     }
 
     fn concerns(&self, stanza: &FileStanza) -> bool {

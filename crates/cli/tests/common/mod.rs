@@ -52,6 +52,11 @@ pub fn bare(command: &mut Command) {
     command.env_remove("NOTIFY_SOCKET");
 }
 
+/// A pipe that nobody reads any more.
+pub fn closed() -> Stdio {
+    std::io::pipe().unwrap().1.into()
+}
+
 pub fn code(status: ExitStatus) -> i32 {
     status.code().expect("ended by itself")
 }

@@ -130,7 +130,7 @@ async fn answer(
             told::serves(gateway, &recognised).await?;
             Ok(health(gateway))
         }
-        (Ok(message::Asks::Metadata | message::Asks::Use(_)), Err(error)) => {
+        (Ok(message::Asks::Metadata | message::Asks::Use(_) | message::Asks::Faulty(_)), Err(error)) => {
             Err(law.turn_away(&recognised, (action, None), error).await)
         }
         (Ok(message::Asks::Metadata), Ok(key)) => {
@@ -138,12 +138,16 @@ async fn answer(
                 told::described(gateway, &recognised, &key).await?;
             Ok(message::key_metadata(&key, store.usage(&key.name), standing.is_ok()))
         }
+        // Who may not use the key learns that, and no more.
+        (Ok(message::Asks::Faulty(fault)), Ok(key)) => {
+            Err(law.refuse_use(&recognised, (action, &key), fault).await)
+        }
         (Ok(message::Asks::Use(operation)), Ok(key)) => {
             if !store.usage(&key).permits(&operation) {
                 let detail = format!("the store has the key `{key}` for something else");
                 let error = Error::new(ErrorKind::Unsupported, Stage::Resolve, detail)
                     .remedy("have an operator take it out of `encrypt_only` or `decrypt_only` of the store");
-                return Err(law.turn_away(&recognised, (action, Some(&key)), error).await);
+                return Err(law.refuse_use(&recognised, (action, &key), error).await);
             }
             let call = Call::Key { key, operation };
             let (answer, _receipt, _departing) = law.use_key_as(&recognised, call).await?.into_parts();

@@ -1,6 +1,5 @@
 //! Requests and answers: JSON on one line, binary values in standard base64. Unknown fields are passed over, names that stand there twice are not.
 
-use super::MAX_BODY;
 use super::format::Aad;
 use super::format::{IV_LEN, MAX_AAD, MAX_PLAINTEXT, TAG_LEN, metadata, version_of};
 use super::path::Operation as Kind;
@@ -28,6 +27,11 @@ const AES_GCM: &str = "AES_GCM";
 /// What that is here.
 const ALGORITHMS: &[Algorithm] = &[Algorithm::Aes256Gcm];
 const SHA_256: &str = "SHA_256";
+/// The version that never was: no key comes to it.
+const NEVER: KeyVersion = match KeyVersion::new(u32::MAX) {
+    Some(version) => version,
+    None => KeyVersion::FIRST,
+};
 
 /// A request, read.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub struct Request {
     pub id: Option<Box<str>>,
     /// What else it says of itself, by the specification's names.
     pub says: Context,
-    /// What is asked: `malformed`, `too-large` for a field beyond what is supported, `integrity` for a ciphertext whose parts cannot be ones.
+    /// What is asked: `malformed` for what cannot be read, or lacks a field.
     pub asks: Result<Asks, Error>,
 }
 
@@ -49,6 +53,8 @@ pub enum Asks {
     Metadata,
     /// Encrypt or Decrypt.
     Use(Operation),
+    /// The same with a field that is `malformed`, or `too-large`: told to who may use the key, and to nobody else.
+    Faulty(Error),
 }
 
 /// What a request says of itself.
@@ -175,14 +181,10 @@ fn asks(kind: Kind, fields: Fields) -> Result<Asks, Error> {
             let plaintext = text_of(fields.plaintext, "plaintext")?;
             demand(fields.algorithm, "encryptionAlgorithm", AES_GCM)?
                 .ok_or_else(|| missing("encryptionAlgorithm"))?;
-            let is_wanted =
+            let checked =
                 demand(fields.integrity, "ciphertextDataIntegrityValueAlgorithm", SHA_256)?.is_some();
-            let aad = aad_of(fields.aad)?;
-            let plaintext = secret(&plaintext, "plaintext", MAX_PLAINTEXT)?;
-            let associated = Box::new(aad);
-            let algorithms = ALGORITHMS;
-            let operation = Operation::Seal { plaintext, associated, algorithms, checked: is_wanted };
-            Ok(Asks::Use(operation))
+            let sealing = sealing(&plaintext, given(fields.aad).as_ref(), checked);
+            Ok(sealing.map_or_else(Asks::Faulty, Asks::Use))
         }
         Kind::Decrypt => {
             let ciphertext = text_of(fields.ciphertext, "ciphertext")?;
@@ -190,38 +192,52 @@ fn asks(kind: Kind, fields: Fields) -> Result<Asks, Error> {
             let tag = text_of(fields.tag, "authenticationTag")?;
             demand(fields.algorithm, "encryptionAlgorithm", AES_GCM)?
                 .ok_or_else(|| missing("encryptionAlgorithm"))?;
-            let aad = aad_of(fields.aad)?;
-            let ciphertext = bytes(&ciphertext, "ciphertext", MAX_PLAINTEXT)?;
-            let iv = bytes(&iv, "initializationVector", MAX_BODY)?;
-            let tag = bytes(&tag, "authenticationTag", MAX_BODY)?;
-            let metadata = match fields.ciphertext_metadata {
-                Some(OptionalSecret(Some(text))) => bytes(&text, "ciphertextMetadata", MAX_BODY)?,
-                Some(OptionalSecret(None)) | None => Vec::new(),
-            };
-            // Which of them cannot be right is not said.
-            let version = version_of(&metadata).filter(|_| iv.len() == IV_LEN && tag.len() == TAG_LEN);
-            let version = version.ok_or_else(|| {
-                Error::new(ErrorKind::Integrity, Stage::Decode, "the input does not verify")
-            })?;
-            let mut body = iv;
-            body.extend_from_slice(&ciphertext);
-            body.extend_from_slice(&tag);
-            let associated = Box::new(aad);
-            let operation = Operation::Open { body, version, associated, algorithms: ALGORITHMS };
-            Ok(Asks::Use(operation))
+            let metadata = given(fields.ciphertext_metadata);
+            let opening = opening((&iv, &ciphertext, &tag), given(fields.aad).as_ref(), metadata.as_ref());
+            Ok(opening.map_or_else(Asks::Faulty, Asks::Use))
         }
     }
+}
+
+/// To encrypt. The sizes of all fields come before what any of them holds.
+fn sealing(plaintext: &Secret, aad: Option<&Secret>, checked: bool) -> Result<Operation, Error> {
+    within(plaintext, "plaintext", MAX_PLAINTEXT)?;
+    let associated = Box::new(aad_of(aad)?);
+    let plaintext =
+        base64_secret::decode(&STANDARD, plaintext.expose()).ok_or_else(|| not_base64("plaintext"))?;
+    Ok(Operation::Seal { plaintext, associated, algorithms: ALGORITHMS, checked })
+}
+
+/// To decrypt. Parts that cannot be ones are not told from those that were changed: they are refused where those are, as of a version that never was.
+fn opening(
+    (iv, ciphertext, tag): (&Secret, &Secret, &Secret),
+    aad: Option<&Secret>,
+    metadata: Option<&Secret>,
+) -> Result<Operation, Error> {
+    within(ciphertext, "ciphertext", MAX_PLAINTEXT)?;
+    let associated = Box::new(aad_of(aad)?);
+    let ciphertext = bytes(ciphertext, "ciphertext")?;
+    let iv = bytes(iv, "initializationVector")?;
+    let tag = bytes(tag, "authenticationTag")?;
+    let metadata = metadata.map_or(Ok(Vec::new()), |text| bytes(text, "ciphertextMetadata"))?;
+    let version = version_of(&metadata).filter(|_| iv.len() == IV_LEN && tag.len() == TAG_LEN);
+    let version = version.unwrap_or(NEVER);
+    let mut body = iv;
+    body.extend_from_slice(&ciphertext);
+    body.extend_from_slice(&tag);
+    Ok(Operation::Open { body, version, associated, algorithms: ALGORITHMS })
 }
 
 fn missing(field: &str) -> Error {
     Error::new(ErrorKind::Malformed, Stage::Decode, format!("`{field}`: is missing"))
 }
 
+fn given(field: Option<OptionalSecret>) -> Option<Secret> {
+    field.and_then(|OptionalSecret(text)| text)
+}
+
 fn text_of(field: Option<OptionalSecret>, name: &str) -> Result<Secret, Error> {
-    match field {
-        Some(OptionalSecret(Some(text))) => Ok(text),
-        Some(OptionalSecret(None)) | None => Err(missing(name)),
-    }
+    given(field).ok_or_else(|| missing(name))
 }
 
 /// A field that can have one value only.
@@ -236,23 +252,19 @@ fn demand(field: Option<Optional>, name: &str, value: &str) -> Result<Option<()>
     }
 }
 
-fn aad_of(field: Option<OptionalSecret>) -> Result<Aad, Error> {
-    match field {
-        Some(OptionalSecret(Some(text))) => bytes(&text, "additionalAuthenticatedData", MAX_AAD).map(Aad),
-        Some(OptionalSecret(None)) | None => Ok(Aad(Vec::new())),
-    }
+fn aad_of(field: Option<&Secret>) -> Result<Aad, Error> {
+    let Some(text) = field else { return Ok(Aad(Vec::new())) };
+    within(text, "additionalAuthenticatedData", MAX_AAD)?;
+    bytes(text, "additionalAuthenticatedData").map(Aad)
 }
 
-fn within(length: usize, name: &str, most: usize) -> Result<(), Error> {
-    if length <= most {
+/// Whether a field has no more bytes than are supported, whatever it holds.
+fn within(text: &Secret, name: &str, most: usize) -> Result<(), Error> {
+    let padding = text.expose().iter().rev().take(2).take_while(|byte| **byte == b'=').count();
+    if text.len().div_ceil(4).saturating_mul(3).saturating_sub(padding) <= most {
         return Ok(());
     }
     Err(Error::new(ErrorKind::TooLarge, Stage::Decode, format!("`{name}`: is longer than is supported")))
-}
-
-/// How many characters so many bytes have.
-const fn longest(bytes: usize) -> usize {
-    bytes.div_ceil(3).saturating_mul(4)
 }
 
 fn not_base64(name: &str) -> Error {
@@ -260,18 +272,8 @@ fn not_base64(name: &str) -> Error {
     Error::new(ErrorKind::Malformed, Stage::Decode, detail)
 }
 
-fn bytes(text: &Secret, name: &str, most: usize) -> Result<Vec<u8>, Error> {
-    within(text.len(), name, longest(most))?;
-    let bytes = STANDARD.decode(text.expose()).map_err(|_| not_base64(name))?;
-    within(bytes.len(), name, most)?;
-    Ok(bytes)
-}
-
-fn secret(text: &Secret, name: &str, most: usize) -> Result<Secret, Error> {
-    within(text.len(), name, longest(most))?;
-    let plain = base64_secret::decode(&STANDARD, text.expose()).ok_or_else(|| not_base64(name))?;
-    within(plain.len(), name, most)?;
-    Ok(plain)
+fn bytes(text: &Secret, name: &str) -> Result<Vec<u8>, Error> {
+    STANDARD.decode(text.expose()).map_err(|_| not_base64(name))
 }
 
 #[derive(Serialize)]
@@ -508,7 +510,11 @@ mod tests {
         let sized = |field: &str, bytes: usize| {
             let mut body: serde_json::Value = serde_json::from_str(ENCRYPT).unwrap();
             body[field] = STANDARD.encode(vec![7; bytes]).into();
-            decode(Kind::Encrypt, body.to_string().as_bytes()).asks.map(drop).map_err(|error| error.kind())
+            match decode(Kind::Encrypt, body.to_string().as_bytes()).asks {
+                Ok(Asks::Use(_)) => Ok(()),
+                Ok(Asks::Faulty(error)) => Err(error.kind()),
+                other => panic!("{other:?}"),
+            }
         };
         for (field, most) in [("plaintext", 4300), ("additionalAuthenticatedData", 8192)] {
             assert_eq!(sized(field, most), Ok(()));
@@ -535,7 +541,7 @@ mod tests {
             let Request { id: read, says, asks } = with(&longest(vec![("kmsRequestId", id.to_owned())]));
             assert_eq!(read.as_deref(), Some(id));
             assert_eq!(says.pairs().count(), SAID.len());
-            assert!(asks.is_ok(), "{asks:?}");
+            assert!(matches!(asks, Ok(Asks::Use(_))), "{asks:?}");
         }
         let error = with(&[("kmsRequestId", "i".repeat(2049))]).asks.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed);
@@ -557,7 +563,7 @@ mod tests {
             for kind in [Kind::Health, Kind::Metadata, Kind::Encrypt, Kind::Decrypt] {
                 let texts = [ENCRYPT.replace("AES_GCM", &text), DECRYPT.replace("c8d2b1e5", &text)];
                 for body in [&body[..], texts[0].as_bytes(), texts[1].as_bytes()] {
-                    if let Err(error) = decode(kind, body).asks {
+                    if let Err(error) | Ok(Asks::Faulty(error)) = decode(kind, body).asks {
                         let told = told(error::refusal(&error));
                         prop_assert!(told.bytes().all(|b| (0x20..0x7f).contains(&b)));
                     }

@@ -52,9 +52,18 @@ impl Verify {
         let scratch = Scratch::make(app, None)?;
         let means = Means { file: file.clone(), identities, logs: vec![], data: None };
         let (verified, removed) = rehearsal(app, means, scratch, &mut report);
-        verified.and(removed)?;
+        if verified.is_err() {
+            return Failure::of_all([verified, removed]);
+        }
         let Report { backup, restored, logs, verified, .. } = &report;
-        app.printer.product(&serde_json::json!({
+        // Keys wait for the record, and for nobody who reads what is printed.
+        let recorded = match (&client, verified) {
+            (Some(client), Some(line)) => order(line)
+                .and_then(|order| app.block_on(client.verify_backup(&order)).map_err(refused))
+                .map(|_| note("recorded: what it holds is protected from now on")),
+            (None, Some(_)) | (_, None) => Ok(()),
+        };
+        let told = app.printer.product(&serde_json::json!({
             "backup": file,
             "taken": backup.taken,
             "commit": backup.commit,
@@ -63,16 +72,13 @@ impl Verify {
             "only_in_their_token": restored.only_in_token.first,
             "without_the_logs_of": logs.without_copy,
             "verified": verified,
-        }))?;
+        }));
         match (client, verified) {
-            (Some(client), Some(line)) => {
-                app.block_on(client.verify_backup(&order(line)?)).map_err(refused)?;
-                note("recorded: what it holds is protected from now on");
-            }
+            (Some(_), Some(_)) => {}
             (None, Some(_)) => note("an operator records it: `holdfast backup verified` with the line above"),
             (_, None) => note("it came from stdin: nothing says which file it was, so it cannot be recorded"),
         }
-        Ok(())
+        Failure::of_all([recorded, removed, told])
     }
 }
 

@@ -77,14 +77,15 @@ impl Recovery {
         };
         let (rehearsed, removed) = rehearsal(app, means, scratch, &mut report);
         let written = evidence.map_or(Ok(()), |path| report.write(&path));
+        let mut told = Ok(());
         if report.is_complete() {
-            report.tell(app)?;
+            told = report.tell(app);
             warn(&report);
         }
         if let Some(path) = kept {
             note(&format!("`{}` holds the keys: remove it when it is not needed any more", path.display()));
         }
-        rehearsed.and(removed).and(written)
+        Failure::of_all([rehearsed, removed, written, told])
     }
 }
 

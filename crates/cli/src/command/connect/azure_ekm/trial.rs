@@ -350,3 +350,33 @@ async fn latency(hsm: &Hsm<'_>, alg: &str, report: &mut Report) -> Result<(), Fa
     let remedy = "look where the time goes: `holdfast status`, the metrics of the stages, and the network between the region and the gateway";
     latency.tell("Managed HSM", remedy, report)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_core::algorithm::Algorithm;
+    use std::net::TcpListener;
+
+    /// Nobody was asked, so nothing was given up: a trial that told of latency would send whoever reads it to the wrong place.
+    #[tokio::test]
+    async fn what_never_came_is_no_answer_that_was_given_up() {
+        let proxy = Proxy {
+            server_name: "ekm.example.org".to_owned(),
+            prefix: "/acme".to_owned(),
+            external: "payroll".to_owned(),
+            key: "payroll".parse().unwrap(),
+            algorithm: Algorithm::Rsa2048,
+            caller: "azure-ekm".parse().unwrap(),
+        };
+        // A port that was free a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let client =
+            Client::builder(&format!("https://{address}")).ca_pem(issued.cert.pem()).connect().unwrap();
+        let hsm = Hsm { client: &client, proxy: &proxy };
+        let failure = latency(&hsm, OAEP_SHA1, &mut Report::begin()).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Unavailable);
+        assert!(failure.problem().contains(&address.to_string()), "{}", failure.problem());
+        assert!(!failure.problem().contains("given up"), "{}", failure.problem());
+    }
+}
