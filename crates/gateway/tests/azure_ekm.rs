@@ -209,10 +209,14 @@ async fn whatever_is_wrong_has_its_status_is_recorded_and_tells_nothing() {
         let answer = match body.len() > 1 << 20 {
             // Refused by its length, whatever it is; the connection ends with it.
             true => {
-                let mut peer = ekm::connect(&site.gateway, &site.hsm.issue_named(None, POOL, 5)).await;
-                let head = peer.head("POST", &format!("{path}{QUERY}"), body.len());
-                peer.send(head.as_bytes()).await.unwrap();
-                peer.answer().await.expect("an answer")
+                let leaf = site.hsm.issue_named(None, POOL, 5);
+                in_time(async || {
+                    let mut peer = ekm::connect(&site.gateway, &leaf).await;
+                    let head = peer.head("POST", &format!("{path}{QUERY}"), body.len());
+                    peer.send(head.as_bytes()).await.unwrap();
+                    peer.answer().await.expect("an answer")
+                })
+                .await
             }
             false => in_time(async || site.peer.ask("POST", &format!("{path}{QUERY}"), &body).await).await,
         };
@@ -230,7 +234,8 @@ async fn whatever_is_wrong_has_its_status_is_recorded_and_tells_nothing() {
     assert_eq!(said("/acme/kw/unwrapkey").len(), 1);
     // Another version, and none.
     for query in ["", "?api-version=1.0", "?api-version=0.1-preview&x=1"] {
-        let answer = site.peer.ask("POST", &format!("/acme/kw/wrapkey{query}"), &good()).await;
+        let path = format!("/acme/kw/wrapkey{query}");
+        let answer = in_time(async || site.peer.ask("POST", &path, &good()).await).await;
         refused.push((query.to_owned(), answer.ekm_error(400, "BadRequest").operation(), String::new()));
     }
     // No such path is nobody's, and so is another method.
