@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::api::{Api, T, base64};
 use support::authority::{Authority, Leaf};
-use support::peer::{PATIENCE, Peer, Settings};
+use support::peer::{LISTENED_TO, PATIENCE, Peer, Settings};
 use support::{Dev, dev, dev_with, ekm, issuer, log, settings, trust, xks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -415,9 +415,6 @@ async fn one_address_has_its_share_of_connections() {
     drop((peers, again));
     gateway.running.shut_down().await.unwrap();
 }
-
-/// For so long a peer is listened to that was refused in the handshake.
-const LISTENED_TO: Duration = Duration::from_secs(2);
 
 /// A gateway that refuses whoever asks for `localhost`, with so many connections in all and for each address.
 async fn refusing(directory: &Path, connections: usize, connections_per_address: usize) -> Dev {

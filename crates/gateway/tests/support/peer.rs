@@ -16,6 +16,12 @@ use tokio_rustls::client::TlsStream;
 /// Longer than anything takes: what takes longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// For so long a peer is listened to that was refused in the handshake.
+pub const LISTENED_TO: Duration = Duration::from_secs(2);
+
+/// What nobody wants is not taken in any further once nothing of it has come for so long.
+pub const UNWANTED_PAUSE: Duration = Duration::from_millis(50);
+
 /// Whom to trust and who to be.
 #[derive(Clone)]
 pub struct Settings {
