@@ -353,7 +353,8 @@ async fn every_refusal_has_its_status_and_browsers_may_read_it() {
     // The second within the second is more than that service may have; and what the tenant has stopped.
     let limited = [("host", "limited.hyok.example")];
     send(&mut peer, "POST", "/wrap", &limited, &right.to_string()).await.told(403);
-    let throttled = send(&mut peer, "POST", "/wrap", &limited, &right.to_string()).await.told(429);
+    let wrap = async || send(&mut peer, "POST", "/wrap", &limited, &right.to_string()).await;
+    let throttled = support::throttled(wrap).await.told(429);
     assert!(throttled.header("retry-after").is_some());
     api.post(&format!("{T}/keys/workspace/suspend"), &json!({})).await.expect(200);
     post(&mut peer, "wrap", &right).await.told(403);

@@ -28,7 +28,8 @@ use holdfast_gateway::serve::{Options, Running, start};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 
 /// A gateway with its directory.
@@ -97,11 +98,39 @@ impl Answer {
 /// Asks as a provider does whose protocol leaves an answer a few milliseconds: once more, where a busy machine took longer. What was too late stands in the
 /// log of its own.
 pub async fn in_time(mut ask: impl AsyncFnMut() -> Answer) -> Answer {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     loop {
         let answer = ask().await;
         if !answer.is_late() || begun.elapsed() > peer::PATIENCE {
             return answer;
+        }
+    }
+}
+
+/// Asks whoever lets one in each second, of whom at least one has been let in, until another one is too many: on a busy machine it is not the next one.
+pub async fn throttled(mut ask: impl AsyncFnMut() -> Answer) -> Answer {
+    let throttled = async {
+        loop {
+            let answer = ask().await;
+            if answer.status == 429 {
+                break answer;
+            }
+        }
+    };
+    tokio::time::timeout(peer::PATIENCE, throttled).await.expect("one too many is refused")
+}
+
+/// The answer to a request whose body nobody wants, which is taken in all the same so that the answer is read. Where a busy machine sent it so slowly that the
+/// gateway may have ceased to wait for it, it is sent once more.
+pub async fn taken_in(mut send: impl AsyncFnMut() -> (Duration, Result<Answer, String>)) -> Answer {
+    let begun = Instant::now();
+    loop {
+        match send().await {
+            (_, Ok(answer)) => return answer,
+            (took, Err(said)) => {
+                let is_slow = took >= peer::UNWANTED_PAUSE && begun.elapsed() < peer::PATIENCE;
+                assert!(is_slow, "it is not taken in: {said} after {took:?}");
+            }
         }
     }
 }
