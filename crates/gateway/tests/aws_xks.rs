@@ -22,7 +22,7 @@ use support::api::{T, base64, bytes};
 use support::authority::{Authority, Leaf};
 use support::peer::{PATIENCE, Peer};
 use support::xks::{Kms, decrypt, encrypt, gateway, now, said, table};
-use support::{Answer, in_time, log, throttled, trust};
+use support::{Answer, in_time, log, taken_in, throttled, trust};
 use tokio::io::AsyncWriteExt as _;
 
 const AAD: &[u8] = b"dept=payroll,env=prod";
@@ -563,14 +563,17 @@ async fn whoever_is_refused_by_the_head_may_send_a_megabyte_and_reads_why() {
                 ("/acme/invalid/kms/xks/v1/health", 404, "InvalidUriPathException"),
                 ("/acme/kms/xks/v1/health", 400, "ValidationException"),
             ] {
-                gateway.curl(&flags, "POST", path, &body).await.error(status, name);
+                taken_in(async || gateway.curl_unwanted(&flags, "POST", path, &body).await)
+                    .await
+                    .error(status, name);
             }
         }
-        gateway
-            .curl(&flags, "PUT", "/acme/kms/xks/v1/health", &body)
+        taken_in(async || gateway.curl_unwanted(&flags, "PUT", "/acme/kms/xks/v1/health", &body).await)
             .await
             .error(405, "InvalidUriPathException");
-        gateway.curl(&flags, "POST", "/v1/nothing", &body).await.refused(404, "not-found");
+        taken_in(async || gateway.curl_unwanted(&flags, "POST", "/v1/nothing", &body).await)
+            .await
+            .refused(404, "not-found");
     }
     gateway.running.shut_down().await.unwrap();
 }

@@ -4,8 +4,8 @@ use super::{Refusals, recorded};
 use crate::support;
 use crate::support::api::{T, base64};
 use crate::support::cse::{
-    FILE, GUESTS, ORIGIN, URL, config, drive, gateway, gateway_of, google, now, post, send, signed, table,
-    token, unsigned, unwrap, user, with, wrap,
+    FILE, GUESTS, ORIGIN, URL, config, drive, gateway, gateway_of, google, now, post, request, send, signed,
+    table, token, unsigned, unwrap, user, with, wrap,
 };
 use crate::support::log;
 use holdfast_wire::cse::claim::Application;
@@ -342,7 +342,9 @@ async fn every_refusal_has_its_status_and_browsers_may_read_it() {
     {
         let headers = [("origin", origin), ("access-control-request-method", "POST")];
         // Whatever comes with it is taken in: the connection goes on.
-        let answer = send(&mut peer, "OPTIONS", path, &headers, &" ".repeat(1 << 18)).await.expect(204);
+        let preflight = request("OPTIONS", path, &headers, &" ".repeat(1 << 18));
+        let answer = support::taken_in(async || gateway.stranger().await.send_unwanted(&preflight).await);
+        let answer = answer.await.expect(204);
         let header = |name| answer.header(name).map(str::to_owned);
         let given = |value: &str| is_let_in.then(|| value.to_owned());
         assert_eq!(header("access-control-allow-origin"), given(ORIGIN));

@@ -192,6 +192,29 @@ impl Dev {
 
     /// Asks as whoever the arguments of `curl` say.
     pub async fn curl(&self, arguments: &[String], method: &str, path: &str, body: &str) -> Answer {
+        let output = self.run_curl(arguments, method, path, body).await;
+        assert!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
+        read_curl(&output)
+    }
+
+    /// Has `curl` send a body that nobody wants: how long it took from the first byte on, and the answer, or what `curl` says where it has none.
+    pub async fn curl_unwanted(
+        &self,
+        arguments: &[String],
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (Duration, Result<Answer, String>) {
+        let timed = ["--write-out", "%{stderr}\n%{time_pretransfer} %{time_total}"].map(str::to_owned);
+        let output = self.run_curl(&[arguments, &timed].concat(), method, path, body).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (began, ended) = said.lines().last().unwrap().split_once(' ').unwrap();
+        let [began, ended] = [began, ended].map(|seconds| seconds.parse().unwrap());
+        let answer = if output.status.success() { Ok(read_curl(&output)) } else { Err(said) };
+        (Duration::from_secs_f64(ended) - Duration::from_secs_f64(began), answer)
+    }
+
+    async fn run_curl(&self, arguments: &[String], method: &str, path: &str, body: &str) -> Output {
         let url = format!("{}{path}", self.environment["HOLDFAST_URL"]);
         let mut curl = tokio::process::Command::new("curl");
         curl.args([
@@ -213,18 +236,7 @@ impl Dev {
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(body.as_bytes()).await.unwrap();
-        let output = child.wait_with_output().await.unwrap();
-        assert!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
-        let mut rest = output.stdout.as_slice();
-        loop {
-            let end = rest.windows(4).position(|window| window == b"\r\n\r\n").expect("a header");
-            let head = String::from_utf8(rest[..end].to_vec()).unwrap();
-            rest = &rest[end + 4..];
-            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-            if status != 100 {
-                return Answer { status, headers: head.to_lowercase(), body: rest.to_vec() };
-            }
-        }
+        child.wait_with_output().await.unwrap()
     }
 
     /// Stops, and starts again in the same directory.
@@ -232,5 +244,19 @@ impl Dev {
         let Self { running, directory, .. } = self;
         running.shut_down().await.unwrap();
         dev(&directory).await
+    }
+}
+
+/// The answer that `curl` has written out.
+fn read_curl(output: &Output) -> Answer {
+    let mut rest = output.stdout.as_slice();
+    loop {
+        let end = rest.windows(4).position(|window| window == b"\r\n\r\n").expect("a header");
+        let head = String::from_utf8(rest[..end].to_vec()).unwrap();
+        rest = &rest[end + 4..];
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        if status != 100 {
+            return Answer { status, headers: head.to_lowercase(), body: rest.to_vec() };
+        }
     }
 }
