@@ -21,6 +21,7 @@ use support::api::{Api, T, base64};
 use support::authority::Authority;
 use support::issuer::{self, Server, Signer, key_set, now};
 use support::peer::Peer;
+use support::ports::free_port;
 use support::{Answer, Dev, dev_with, log, settings, trust};
 use tokio::task::JoinSet;
 
@@ -258,12 +259,13 @@ async fn keys_that_cannot_be_read_any_more_are_believed_for_their_time_and_then_
     let authority = Authority::new("of the issuer");
     std::fs::write(&ca, &authority.pem).unwrap();
     let signer = Signer::new("one");
-    let server = Server::start(&authority).await;
+    let address = ([127, 0, 0, 1], free_port()).into();
+    let server = Server::start_at(&authority, address).await;
     server.put("/keys", 200, "", &key_set(&[&signer]));
     let (gateway, _api) = gateway(&data, vec![at(server.url("/keys"), &ca, (1, 4))]).await;
     let token = signer.token(ISSUER, json!({"sub": POD}));
     encrypt(&gateway, &token).await.expect(200);
-    let address = server.stop().await;
+    server.stop().await;
     let ended = tokio::time::Instant::now();
     let mut served_without = false;
     while encrypt(&gateway, &token).await.status == 200 {

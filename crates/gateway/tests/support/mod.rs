@@ -20,6 +20,8 @@ pub mod ekm;
 pub mod issuer;
 pub mod log;
 pub mod peer;
+#[path = "../../../cli/tests/common/ports.rs"]
+pub mod ports;
 pub mod schemas;
 pub mod xks;
 
