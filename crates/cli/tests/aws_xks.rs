@@ -90,7 +90,7 @@ impl Store {
 
     fn health(&self) -> String {
         let said = json!({"kmsRequestId": "h", "kmsOperation": "KmsHealthCheck"});
-        let (status, body) = self.ask("health", &json!({"requestMetadata": said}));
+        let (status, body) = in_time(|| self.ask("health", &json!({"requestMetadata": said})), is_late);
         assert_eq!(status, 200, "{body}");
         assert_eq!(body["ekmFleetDetails"][0]["id"], "hsm-a");
         body["ekmFleetDetails"][0]["healthStatus"].as_str().unwrap().to_owned()

@@ -22,7 +22,7 @@ use support::api::{T, base64, bytes};
 use support::authority::{Authority, Leaf};
 use support::peer::{PATIENCE, Peer};
 use support::xks::{Kms, decrypt, encrypt, gateway, now, said, table};
-use support::{Answer, in_time, log, trust};
+use support::{Answer, in_time, log, taken_in, throttled, trust};
 use tokio::io::AsyncWriteExt as _;
 
 const AAD: &[u8] = b"dept=payroll,env=prod";
@@ -288,7 +288,8 @@ async fn every_refusal_has_its_name() {
     let mut limited = table("/limited", "other");
     limited.requests_per_second = 1;
     limited.keys = vec!["payroll".into()];
-    let (gateway, mut api) = gateway(&data, vec![table("/acme", "aws"), limited]).await;
+    let few = AwsXksTable { keys: limited.keys.clone(), ..table("/few", "few") };
+    let (gateway, mut api) = gateway(&data, vec![table("/acme", "aws"), limited, few]).await;
     for (name, algorithm, purpose) in [
         ("payroll", GCM, "encrypt"),
         ("payroll-off", GCM, "encrypt"),
@@ -485,11 +486,15 @@ async fn every_refusal_has_its_name() {
         assert_eq!(answer.header("allow"), Some("post"));
     }
 
-    // The second within the second is more than the store may have; and only its own keys are there.
-    let limited = Kms::of(&mut api, "other", "/limited").await;
+    // Only a store's own keys are there; and the second within the second is more than it may have.
+    api.put(&format!("{T}/callers/few"), &json!({"kind": "application"})).await.expect(200);
+    let few = Kms::of(&mut api, "few", "/few").await;
     let mut peer = gateway.stranger().await;
-    limited.ask(&mut peer, "keys/payroll-x/metadata", &metadata).await.error(404, "KeyNotFoundException");
-    let throttled = limited.ask(&mut peer, "keys/payroll/encrypt", &sealing).await;
+    few.ask(&mut peer, "keys/payroll-x/metadata", &metadata).await.error(404, "KeyNotFoundException");
+    let limited = Kms::of(&mut api, "other", "/limited").await;
+    let mut encrypt = async || limited.sign("keys/payroll/encrypt", &sealing).send_once(&mut peer).await;
+    assert_ne!(encrypt().await.status, 429);
+    let throttled = throttled(encrypt).await;
     refused.push((throttled.operation(), "keys/payroll/encrypt".into()));
     throttled.error(429, "ThrottlingException");
 
@@ -636,14 +641,17 @@ async fn whoever_is_refused_by_the_head_may_send_a_megabyte_and_reads_why() {
                 ("/acme/invalid/kms/xks/v1/health", 404, "InvalidUriPathException"),
                 ("/acme/kms/xks/v1/health", 400, "ValidationException"),
             ] {
-                gateway.curl(&flags, "POST", path, &body).await.error(status, name);
+                taken_in(async || gateway.curl_unwanted(&flags, "POST", path, &body).await)
+                    .await
+                    .error(status, name);
             }
         }
-        gateway
-            .curl(&flags, "PUT", "/acme/kms/xks/v1/health", &body)
+        taken_in(async || gateway.curl_unwanted(&flags, "PUT", "/acme/kms/xks/v1/health", &body).await)
             .await
             .error(405, "InvalidUriPathException");
-        gateway.curl(&flags, "POST", "/v1/nothing", &body).await.refused(404, "not-found");
+        taken_in(async || gateway.curl_unwanted(&flags, "POST", "/v1/nothing", &body).await)
+            .await
+            .refused(404, "not-found");
     }
     gateway.running.shut_down().await.unwrap();
 }

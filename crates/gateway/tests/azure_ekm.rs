@@ -16,10 +16,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast_gateway::azure_ekm::AzureEkmTable;
 use serde_json::{Value, json};
+use std::time::Instant;
 use support::api::{Api, T};
 use support::authority::Authority;
 use support::ekm::{self, DEK, POOL, QUERY, about, ask, value};
-use support::peer::Peer;
+use support::peer::{LISTENED_TO, PATIENCE, Peer};
 use support::{Dev, dev_with, in_time, log, settings};
 
 struct Site {
@@ -209,10 +210,14 @@ async fn whatever_is_wrong_has_its_status_is_recorded_and_tells_nothing() {
         let answer = match body.len() > 1 << 20 {
             // Refused by its length, whatever it is; the connection ends with it.
             true => {
-                let mut peer = ekm::connect(&site.gateway, &site.hsm.issue_named(None, POOL, 5)).await;
-                let head = peer.head("POST", &format!("{path}{QUERY}"), body.len());
-                peer.send(head.as_bytes()).await.unwrap();
-                peer.answer().await.expect("an answer")
+                let leaf = site.hsm.issue_named(None, POOL, 5);
+                in_time(async || {
+                    let mut peer = ekm::connect(&site.gateway, &leaf).await;
+                    let head = peer.head("POST", &format!("{path}{QUERY}"), body.len());
+                    peer.send(head.as_bytes()).await.unwrap();
+                    peer.answer().await.expect("an answer")
+                })
+                .await
             }
             false => in_time(async || site.peer.ask("POST", &format!("{path}{QUERY}"), &body).await).await,
         };
@@ -230,7 +235,8 @@ async fn whatever_is_wrong_has_its_status_is_recorded_and_tells_nothing() {
     assert_eq!(said("/acme/kw/unwrapkey").len(), 1);
     // Another version, and none.
     for query in ["", "?api-version=1.0", "?api-version=0.1-preview&x=1"] {
-        let answer = site.peer.ask("POST", &format!("/acme/kw/wrapkey{query}"), &good()).await;
+        let path = format!("/acme/kw/wrapkey{query}");
+        let answer = in_time(async || site.peer.ask("POST", &path, &good()).await).await;
         refused.push((query.to_owned(), answer.ekm_error(400, "BadRequest").operation(), String::new()));
     }
     // No such path is nobody's, and so is another method.
@@ -287,10 +293,18 @@ async fn mutual_tls_lets_in_the_pool_by_its_common_name_and_nobody_else() {
         let expected = if number == 0 { "CertificateRequired" } else { "HandshakeFailure" };
         assert!(alert.contains(expected), "{number}: {alert}");
     }
-    // Whoever has begun to ask by then learns of it all the same.
-    let mut peer = Peer::connect(gateway.running.address, &refused[0]).await.unwrap();
-    peer.send(&vec![0; 8 << 20]).await.unwrap();
-    let alert = tokio::io::AsyncReadExt::read(&mut peer.stream, &mut [0]).await.unwrap_err().to_string();
+    // Whoever has begun to ask by then learns of it all the same, if it has done so while it is listened to.
+    let begun = Instant::now();
+    let alert = loop {
+        let connected = Instant::now();
+        let mut peer = Peer::connect(gateway.running.address, &refused[0]).await.unwrap();
+        let sent = peer.send(&vec![0; 8 << 20]).await;
+        let read = tokio::io::AsyncReadExt::read(&mut peer.stream, &mut [0]).await;
+        if connected.elapsed() < LISTENED_TO || begun.elapsed() > PATIENCE {
+            sent.unwrap();
+            break read.unwrap_err().to_string();
+        }
+    };
     assert!(alert.contains("CertificateRequired"), "{alert}");
     // A new certificate of the same name, whatever its key and its alternative names, and in other letters.
     for leaf in [hsm.issue_named(Some("x.example"), POOL, 5), hsm.issue_named(None, &POOL.to_uppercase(), 1)]
@@ -390,15 +404,22 @@ async fn the_most_that_is_wrapped_is_unwrapped_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_the_quota_is_refused_and_the_log_has_it_in_sum() {
     let mut site = Site::new(|it| it.requests_per_second = 2).await;
-    let mut refused = vec![];
+    let mut asked = vec![];
     for _ in 0..40 {
-        let answer = site.ask("/acme/kw/wrapkey", &value("A256KW", &DEK)).await;
-        if answer.status == 429 {
-            refused.push(answer.ekm_error(429, "Throttled").operation());
+        // Each once: of whoever is told that it was late the log says whether it was refused.
+        let answer = site.peer.post(&format!("/acme/kw/wrapkey{QUERY}"), &value("A256KW", &DEK)).await;
+        match answer.status {
+            429 => asked.push((answer.ekm_error(429, "Throttled").operation(), true)),
+            408 => asked.push((answer.ekm_error(408, "RequestTimeout").operation(), false)),
+            _ => drop(answer.expect(200)),
         }
     }
-    assert!(refused.len() > 10, "forty in a moment are more than two a second: {}", refused.len());
     let events = site.stop().await;
+    let is_throttled =
+        |operation: &str| log::of(&events, operation).iter().any(|event| event["reason"] == "throttled");
+    asked.retain(|(operation, is_told)| *is_told || is_throttled(operation));
+    let refused: Vec<_> = asked.into_iter().map(|(operation, _)| operation).collect();
+    assert!(refused.len() > 10, "forty in a moment are more than two a second: {}", refused.len());
     let of = |operation: &str| events.iter().filter(|event| event["operation"] == operation).count();
     let first = log::closing(&events, &refused[0]);
     assert_eq!((&first["outcome"], &first["action"]), (&"refused".into(), &"wrap".into()));

@@ -354,11 +354,10 @@ async fn every_refusal_has_its_status_and_no_reason() {
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {path}");
     }
     // Whatever comes with it is taken in, so that the answer is read: the connection goes on.
-    let mut peer = service.gateway.stranger().await;
-    for _ in 0..2 {
-        send(&mut peer, ("PUT", path.as_str()), None, &[b' '; 1 << 18]).await;
-        assert_eq!(peer.answer().await.expect("an answer").status, 405);
-    }
+    let long = " ".repeat(1 << 18);
+    let put = format!("PUT {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {}\r\n\r\n{long}", long.len());
+    let answer = support::taken_in(async || service.gateway.stranger().await.send_unwanted(&put).await).await;
+    assert_eq!(answer.status, 405);
     // Stops.
     service.api.turn("legal-hold", "suspend").await.expect(200);
     assert_eq!(service.decrypt(&path, &sealed, json!({})).await.status, 403);

@@ -17,10 +17,11 @@ use holdfast_gateway::shares::{Asked, Fingerprint, Given, NewCustodian};
 use holdfast_wire::native::{openapi, routes};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use support::api::Api;
 use support::peer::Peer;
 use support::schemas::Schemas;
-use support::{settings, trust};
+use support::{Answer, settings, taken_in, trust};
 
 const NAMES: [&str; 3] = ["alice", "bob", "carol"];
 
@@ -80,11 +81,12 @@ async fn every_route_but_its_seal_and_its_health_is_refused_until_it_opens() {
     api.peer.ask("GET", "/no/such/path", "").await.refused(503, "sealed");
     api.peer.ask("POST", "/a/kms/xks/v1/health", "").await.error(400, "InvalidStateException");
     // Whatever comes with it is taken in, so that the answer is read: the connection goes on.
-    let long = " ".repeat(1 << 18);
-    api.peer.ask("POST", "/v1/tenants/dev/keys", &long).await.refused(503, "sealed");
-    api.peer.ask("POST", "/no/such/path", &long).await.refused(503, "sealed");
-    api.peer.ask("POST", "/a/kms/xks/v1/health", &long).await.error(400, "InvalidStateException");
-    api.peer.ask("GET", "/health/live", &long).await.expect(200);
+    let at = sealed.address;
+    let long = async |method, path| taken_in(async || sends_much((at, &data), method, path).await).await;
+    long("POST", "/v1/tenants/dev/keys").await.refused(503, "sealed");
+    long("POST", "/no/such/path").await.refused(503, "sealed");
+    long("POST", "/a/kms/xks/v1/health").await.error(400, "InvalidStateException");
+    long("GET", "/health/live").await.expect(200);
     assert_eq!(api.get("/health/live").await.expect(200).json()["ok"], true);
     assert_eq!(api.peer.ask("GET", "/health/ready", "").await.expect(503).json()["ok"], false);
 
@@ -129,7 +131,7 @@ async fn every_route_but_its_seal_and_its_health_is_refused_until_it_opens() {
     let done = api.post("/v1/seal", &order(&answer)).await.expect(200).json();
     assert_eq!(done, json!({"custodian": "bob", "durability": "durable"}));
     // Until it is closed, as after.
-    api.peer.ask("POST", "/v1/tenants/dev/keys", &long).await.refused(503, "sealed");
+    long("POST", "/v1/tenants/dev/keys").await.refused(503, "sealed");
     api.get("/v1/status").await.refused(503, "sealed");
     assert_eq!(api.get("/v1/seal").await.expect(200).json(), json!({"sealed": true, "opening": false}));
     assert_eq!(api.peer.ask("GET", "/health/ready", "").await.expect(503).json()["ok"], false);
@@ -142,6 +144,17 @@ async fn every_route_but_its_seal_and_its_health_is_refused_until_it_opens() {
     let mut api = Api { peer: connect_to(address, &data).await, schemas: Schemas::new(openapi::openapi()) };
     assert_eq!(Fingerprint::of(&api.get("/v1/seal").await.expect(200).text("recipient")), sealed.fingerprint);
     sealed.shut_down().await;
+}
+
+/// Sends a long body that nobody wants.
+async fn sends_much(
+    (address, data): (std::net::SocketAddr, &Path),
+    method: &str,
+    path: &str,
+) -> (Duration, Result<Answer, String>) {
+    let mut peer = connect_to(address, data).await;
+    let body = " ".repeat(1 << 18);
+    peer.send_unwanted(&(peer.head(method, path, body.len()) + &body)).await
 }
 
 async fn connect_to(address: std::net::SocketAddr, data: &Path) -> Peer {

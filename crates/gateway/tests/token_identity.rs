@@ -21,6 +21,7 @@ use support::api::{Api, T, base64};
 use support::authority::Authority;
 use support::issuer::{self, Server, Signer, key_set, now};
 use support::peer::Peer;
+use support::ports::free_port;
 use support::{Answer, Dev, dev_with, log, settings, trust};
 use tokio::task::JoinSet;
 
@@ -188,15 +189,15 @@ async fn keys_that_change_are_read_at_once_and_those_that_are_gone_count_no_more
     let authority = Authority::new("of the issuer");
     std::fs::write(&ca, &authority.pem).unwrap();
     let (one, two) = (Signer::new("one"), Signer::new("two"));
-    let server = Server::start(&authority).await;
+    let mut server = Server::start(&authority).await;
     server.put("/keys", 200, "cache-control: max-age=300\r\n", &key_set(&[&one]));
     let (gateway, _api) = gateway(&data, vec![at(server.url("/keys"), &ca, (3600, 86_400))]).await;
     // Whoever comes before they were read the first time waits for them.
     encrypt(&gateway, &one.token(ISSUER, json!({"sub": POD}))).await.expect(200);
+    server.is_read(1).await;
     assert_eq!(server.count(), 1, "they are remembered");
     server.put("/keys", 200, "", &key_set(&[&two]));
     // A reload has them read again as well; with a token's key that is not known nobody has to wait for one.
-    let mut server = server;
     gateway.running.reload().unwrap();
     server.is_read(2).await;
     encrypt(&gateway, &two.token(ISSUER, json!({"sub": POD}))).await.expect(200);
@@ -214,10 +215,11 @@ async fn an_issuer_who_changes_keys_refuses_nobody_whatever_strangers_show() {
     std::fs::write(&ca, &authority.pem).unwrap();
     let signers: Vec<Signer> = (0..3).map(|number| Signer::new(&format!("key {number}"))).collect();
     let stranger = Signer::new("invented");
-    let server = Server::start(&authority).await;
+    let mut server = Server::start(&authority).await;
     server.put("/keys", 200, "", &key_set(&[&signers[0]]));
     let (gateway, _api) = gateway(&data, vec![at(server.url("/keys"), &ca, (3600, 86_400))]).await;
     encrypt(&gateway, &signers[0].token(ISSUER, json!({"sub": POD}))).await.expect(200);
+    server.is_read(1).await;
     let (before, began) = (server.count(), Instant::now());
     for signer in &signers[1..] {
         // A stranger has just ordered the reading that finds nothing new.
@@ -243,6 +245,7 @@ async fn an_issuer_who_changes_keys_refuses_nobody_whatever_strangers_show() {
         assert_eq!(asking.join_all().await, [200; 24]);
     }
     // Four orders, of which each but the first waited for its second.
+    server.is_read(before + 2).await;
     let read = server.count() - before;
     let allowed = 1 + usize::try_from(began.elapsed().as_secs()).unwrap();
     assert!((2..=allowed).contains(&read), "{read} readings, and no more than {allowed}");
@@ -256,12 +259,13 @@ async fn keys_that_cannot_be_read_any_more_are_believed_for_their_time_and_then_
     let authority = Authority::new("of the issuer");
     std::fs::write(&ca, &authority.pem).unwrap();
     let signer = Signer::new("one");
-    let server = Server::start(&authority).await;
+    let address = ([127, 0, 0, 1], free_port()).into();
+    let server = Server::start_at(&authority, address).await;
     server.put("/keys", 200, "", &key_set(&[&signer]));
     let (gateway, _api) = gateway(&data, vec![at(server.url("/keys"), &ca, (1, 4))]).await;
     let token = signer.token(ISSUER, json!({"sub": POD}));
     encrypt(&gateway, &token).await.expect(200);
-    let address = server.stop().await;
+    server.stop().await;
     let ended = tokio::time::Instant::now();
     let mut served_without = false;
     while encrypt(&gateway, &token).await.status == 200 {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::api::{Api, T, base64};
 use support::authority::{Authority, Leaf};
-use support::peer::{PATIENCE, Peer, Settings};
+use support::peer::{LISTENED_TO, PATIENCE, Peer, Settings};
 use support::{Dev, dev, dev_with, ekm, issuer, log, settings, trust, xks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -336,51 +336,79 @@ async fn the_slow_are_not_waited_for() {
             .expect("the end of a silent connection")
             .unwrap_or(0)
     };
+    // On a busy machine whoever is not meant to be slow may be so, too, and comes again.
+    let settings = trust(&gateway.directory).token(&gateway.environment["HOLDFAST_TOKEN"]);
+    let connect = async || loop {
+        if let Ok(peer) = Peer::connect(address, &settings).await {
+            break peer;
+        }
+    };
+    let served = async |path| loop {
+        let mut peer = connect().await;
+        if let Some(answer) = peer.try_ask("GET", path, "").await {
+            answer.expect(200);
+            break peer;
+        }
+    };
     let slow_header = async {
-        let mut peer = gateway.developer().await;
-        peer.send(b"GET /health/live HTTP/1.1\r\nhost: ").await.unwrap();
+        let mut peer = connect().await;
+        let _sent = peer.send(b"GET /health/live HTTP/1.1\r\nhost: ").await;
         peer.closed().await;
     };
-    let idle = async {
-        let mut peer = gateway.developer().await;
-        peer.ask("GET", "/health/live", "").await.expect(200);
-        peer.closed().await;
-    };
+    let idle = async { served("/health/live").await.closed().await };
     let slow_body = async {
-        let mut peer = gateway.developer().await;
-        let head = peer.head("POST", &format!("{T}/keys"), 100);
-        peer.send(format!("{head}{{").as_bytes()).await.unwrap();
-        peer.answer().await.unwrap().refused(504, "deadline")
+        loop {
+            let mut peer = connect().await;
+            let head = peer.head("POST", &format!("{T}/keys"), 100);
+            let sent = peer.send(format!("{head}{{").as_bytes()).await;
+            if let (Ok(()), Some(answer)) = (sent, peer.answer().await) {
+                break answer.refused(504, "deadline");
+            }
+        }
     };
-    let _ended = tokio::join!(silent, slow_header, idle, slow_body);
-    gateway.stranger().await.ask("GET", "/health/ready", "").await.expect(200);
+    let ended = async { tokio::join!(silent, slow_header, idle, slow_body) };
+    tokio::time::timeout(PATIENCE, ended).await.expect("an end of each");
+    drop(tokio::time::timeout(PATIENCE, served("/health/ready")).await.expect("an answer"));
     gateway.running.shut_down().await.unwrap();
 }
 
 /// Whoever is refused in the handshake may go on sending for a while: that it was refused stands in the log by then, as that.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_refused_in_the_handshake_is_counted_at_once_and_as_that() {
-    let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().join("data");
     let azure = Authority::new("Microsoft");
-    let mut config = settings(&data);
-    // Less than a peer that is refused is listened to.
-    config.limits.handshake_seconds = 1;
-    config.azure_ekm = vec![ekm::table(directory.path(), &azure, "/acme", "azure-ekm")];
-    let gateway = dev_with(config).await;
-    let settings_of = trust(&gateway.directory).name("localhost");
-    let mut peer = Peer::connect(gateway.running.address, &settings_of).await.unwrap();
-    assert!(peer.try_ask("GET", "/health/live", "").await.is_none());
-    // The gateway's side is closed before it listens on; ours is not.
-    let tcp = peer.stream.get_mut().0;
-    while tcp.read(&mut [0; 1024]).await.unwrap() > 0 {}
-    gateway.running.shut_down().await.unwrap();
-    let noise: Vec<_> =
-        log::events(&data, "_gateway").into_iter().filter(|event| event["action"] == "noise").collect();
+    let begun = Instant::now();
+    // A handshake that a busy machine did not end in its time is another one's, at another gateway.
+    let noise: Vec<_> = loop {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let mut config = settings(&data);
+        // Less than a peer that is refused is listened to.
+        config.limits.handshake_seconds = 1;
+        config.azure_ekm = vec![ekm::table(directory.path(), &azure, "/acme", "azure-ekm")];
+        let gateway = dev_with(config).await;
+        let settings_of = trust(&gateway.directory).name("localhost");
+        let connecting = Instant::now();
+        let refused = async {
+            let mut peer = Peer::connect(gateway.running.address, &settings_of).await?;
+            assert!(peer.try_ask("GET", "/health/live", "").await.is_none());
+            // The gateway's side is closed before it listens on; ours is not.
+            let tcp = peer.stream.get_mut().0;
+            while tcp.read(&mut [0; 1024]).await? > 0 {}
+            std::io::Result::Ok(peer)
+        };
+        let refused = refused.await;
+        let took = connecting.elapsed();
+        gateway.running.shut_down().await.unwrap();
+        if took < Duration::from_secs(1) {
+            drop(refused.unwrap());
+            let events = log::events(&data, "_gateway");
+            break events.into_iter().filter(|event| event["action"] == "noise").collect();
+        }
+        assert!(begun.elapsed() < PATIENCE, "whoever is refused is not told in time: {took:?}");
+    };
     let counted: Vec<_> =
         noise.iter().map(|it| [&it["context"]["reason"], &it["context"]["count"]]).collect();
     assert_eq!(counted, [[&json!("handshake"), &json!("1")]]);
-    drop(peer);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -415,9 +443,6 @@ async fn one_address_has_its_share_of_connections() {
     drop((peers, again));
     gateway.running.shut_down().await.unwrap();
 }
-
-/// For so long a peer is listened to that was refused in the handshake.
-const LISTENED_TO: Duration = Duration::from_secs(2);
 
 /// A gateway that refuses whoever asks for `localhost`, with so many connections in all and for each address.
 async fn refusing(directory: &Path, connections: usize, connections_per_address: usize) -> Dev {

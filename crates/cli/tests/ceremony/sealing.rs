@@ -48,7 +48,7 @@ fn client(people: &People, served: &Served) -> holdfast_sdk::ClientBuilder {
     Client::builder(&served.url).ca_pem(std::fs::read(people.path("ca.pem")).unwrap()).attempts(1)
 }
 
-/// Encrypts until it is refused: what was acknowledged, when the last answer came, and how it ended.
+/// Encrypts until it is refused: what was acknowledged, when the last of it was asked for, and how it ended.
 async fn encrypts(
     app: Tenant,
     name: String,
@@ -57,9 +57,10 @@ async fn encrypts(
     let key: KeyName = "k".parse().unwrap();
     let (mut acknowledged, mut last) = (vec![], Instant::now());
     loop {
+        let asked = Instant::now();
         match app.encrypt(&key, name.as_bytes(), &[]).await {
             Ok(sealed) => {
-                last = Instant::now();
+                last = asked;
                 acknowledged.push((sealed.operation.unwrap().to_string(), sealed.body.ciphertext.0));
                 if told.0.fetch_add(1, Ordering::Relaxed) + 1 >= LOAD {
                     told.1.notify_one();
@@ -100,7 +101,8 @@ async fn nothing_leaves_past_a_seal_under_load_and_custodians_open_it_again() {
     let mut acknowledged = HashMap::new();
     for caller in callers {
         let (of_one, last, ended) = caller.await.unwrap();
-        assert!(last < sealed_at, "an answer came after the order was acknowledged");
+        // What was asked for before may be read after it, by a client that had no time to.
+        assert!(last < sealed_at, "what was asked for after the order was acknowledged is answered");
         assert!(!of_one.is_empty() && !ended.contains("internal"), "{ended}");
         acknowledged.extend(of_one);
     }

@@ -21,6 +21,11 @@ pub fn start(data: &Path) -> Server {
     Server::start(holdfast(serving(data)))
 }
 
+/// Serves a directory at an address.
+pub fn start_at(data: &Path, address: &str) -> Server {
+    Server::start(holdfast(["serve", "--dev", "--listen", address, "--data", &text(data)]))
+}
+
 /// What it wrote for its person.
 pub fn environment(data: &Path) -> Vec<(String, String)> {
     let written = std::fs::read_to_string(data.join("dev.env")).unwrap();
@@ -71,9 +76,14 @@ pub struct Dev {
 
 impl Dev {
     pub fn start() -> Self {
+        Self::at("127.0.0.1:0")
+    }
+
+    /// The same at an address.
+    pub fn at(address: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let data = dir.path().join("data");
-        let server = start(&data);
+        let server = start_at(&data, address);
         let environment = environment(&data);
         Self { dir, server, environment }
     }

@@ -20,6 +20,7 @@ pub mod impostor;
 pub mod issuer;
 pub mod log;
 pub mod mount;
+pub mod ports;
 pub mod server;
 pub mod site;
 pub mod softhsm;

@@ -1,6 +1,8 @@
 //! A gateway with its key, and plugins beside it.
 
 use crate::api_server::{self, ApiServer};
+use crate::common::dev::start_at;
+use crate::common::ports::free_port;
 use crate::common::{Dev, Server, text};
 use crate::control_plane::{self, ControlPlane};
 use std::io::{BufRead as _, BufReader};
@@ -16,7 +18,7 @@ pub struct Place {
 impl Place {
     /// A dev gateway with a key `kubernetes`.
     pub fn new() -> Self {
-        Self::of(Dev::start())
+        Self::of(Dev::at(&format!("127.0.0.1:{}", free_port())))
     }
 
     /// The same of a gateway that runs.
@@ -71,9 +73,7 @@ impl Place {
 
     /// Starts the gateway again, where it was.
     pub fn again(&mut self) {
-        let data = text(&self.dev.data());
-        let line = ["serve", "--dev", "--listen", &self.address, "--data", &data];
-        self.dev.server = Server::start(crate::common::holdfast(line));
+        self.dev.server = start_at(&self.dev.data(), &self.address);
     }
 
     /// Puts a policy in force, and gives the one before.

@@ -15,14 +15,13 @@
 //! What commands say is turned back the same way before it is compared with the page.
 
 use super::disk::Disk;
+use crate::common::ports::free_port;
 use crate::common::{HOLDFAST, bare};
 use std::ffi::OsString;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 
 /// Directories that the machine has before anybody begins.
@@ -85,7 +84,7 @@ impl Machine {
         }
         let disk = disk(&at("/var/lib"));
         symlink(HOLDFAST, at("home/target/dist/holdfast")).unwrap();
-        let machine = Self { disk, root, ports: free_ports() };
+        let machine = Self { disk, root, ports: [free_port(), free_port()] };
         for (name, text) in SHIMS {
             let path = machine.path("/shims").join(name);
             fs::write(&path, text.replace("@ROOT@", machine.root())).unwrap();
@@ -221,17 +220,4 @@ fn no_command_leaves_the_machine() {
     assert_no_other_place(
         "cd / && rm -r '/var/lib/holdfast' https://keys.example.org:8443/x >/dev/null; rm -r \"/home/olga\"",
     );
-}
-
-/// Two free ports below those that the system gives to connections, so that none takes them while the gateway is restarted.
-fn free_ports() -> [u16; 2] {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 10;
-    let free = || loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
-            return port;
-        }
-    };
-    [free(), free()]
 }

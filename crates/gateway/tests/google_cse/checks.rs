@@ -4,8 +4,8 @@ use super::{Refusals, recorded};
 use crate::support;
 use crate::support::api::{T, base64};
 use crate::support::cse::{
-    FILE, GUESTS, ORIGIN, URL, config, drive, gateway, gateway_of, google, now, post, send, signed, table,
-    token, unsigned, unwrap, user, with, wrap,
+    FILE, GUESTS, ORIGIN, URL, config, drive, gateway, gateway_of, google, now, post, request, send, signed,
+    table, token, unsigned, unwrap, user, with, wrap,
 };
 use crate::support::log;
 use holdfast_wire::cse::claim::Application;
@@ -342,7 +342,9 @@ async fn every_refusal_has_its_status_and_browsers_may_read_it() {
     {
         let headers = [("origin", origin), ("access-control-request-method", "POST")];
         // Whatever comes with it is taken in: the connection goes on.
-        let answer = send(&mut peer, "OPTIONS", path, &headers, &" ".repeat(1 << 18)).await.expect(204);
+        let preflight = request("OPTIONS", path, &headers, &" ".repeat(1 << 18));
+        let answer = support::taken_in(async || gateway.stranger().await.send_unwanted(&preflight).await);
+        let answer = answer.await.expect(204);
         let header = |name| answer.header(name).map(str::to_owned);
         let given = |value: &str| is_let_in.then(|| value.to_owned());
         assert_eq!(header("access-control-allow-origin"), given(ORIGIN));
@@ -353,7 +355,8 @@ async fn every_refusal_has_its_status_and_browsers_may_read_it() {
     // The second within the second is more than that service may have; and what the tenant has stopped.
     let limited = [("host", "limited.hyok.example")];
     send(&mut peer, "POST", "/wrap", &limited, &right.to_string()).await.told(403);
-    let throttled = send(&mut peer, "POST", "/wrap", &limited, &right.to_string()).await.told(429);
+    let wrap = async || send(&mut peer, "POST", "/wrap", &limited, &right.to_string()).await;
+    let throttled = support::throttled(wrap).await.told(429);
     assert!(throttled.header("retry-after").is_some());
     api.post(&format!("{T}/keys/workspace/suspend"), &json!({})).await.expect(200);
     post(&mut peer, "wrap", &right).await.told(403);

@@ -209,6 +209,12 @@ pub async fn post(peer: &mut Peer, method: &str, body: &Value) -> Answer {
 }
 
 pub async fn send(peer: &mut Peer, verb: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    peer.send(request(verb, path, headers, body).as_bytes()).await.unwrap();
+    peer.answer().await.expect("an answer")
+}
+
+/// A request as it goes out.
+pub fn request(verb: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut request = format!("{verb} {path} HTTP/1.1\r\n");
     let has = |name: &str| headers.iter().any(|(known, _)| *known == name);
     if !has("content-length") {
@@ -223,8 +229,7 @@ pub async fn send(peer: &mut Peer, verb: &str, path: &str, headers: &[(&str, &st
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
-    peer.send((request + "\r\n" + body).as_bytes()).await.unwrap();
-    peer.answer().await.expect("an answer")
+    request + "\r\n" + body
 }
 
 impl Answer {

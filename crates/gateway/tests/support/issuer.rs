@@ -151,9 +151,8 @@ impl Server {
     }
 
     /// Is gone, with its port.
-    pub async fn stop(self) -> SocketAddr {
+    pub async fn stop(self) {
         self.serving.abort();
         let _aborted = self.serving.await;
-        self.address
     }
 }

@@ -20,6 +20,8 @@ pub mod ekm;
 pub mod issuer;
 pub mod log;
 pub mod peer;
+#[path = "../../../cli/tests/common/ports.rs"]
+pub mod ports;
 pub mod schemas;
 pub mod xks;
 
@@ -28,7 +30,8 @@ use holdfast_gateway::serve::{Options, Running, start};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 
 /// A gateway with its directory.
@@ -97,11 +100,39 @@ impl Answer {
 /// Asks as a provider does whose protocol leaves an answer a few milliseconds: once more, where a busy machine took longer. What was too late stands in the
 /// log of its own.
 pub async fn in_time(mut ask: impl AsyncFnMut() -> Answer) -> Answer {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     loop {
         let answer = ask().await;
         if !answer.is_late() || begun.elapsed() > peer::PATIENCE {
             return answer;
+        }
+    }
+}
+
+/// Asks whoever lets one in each second, of whom at least one has been let in, until another one is too many: on a busy machine it is not the next one.
+pub async fn throttled(mut ask: impl AsyncFnMut() -> Answer) -> Answer {
+    let throttled = async {
+        loop {
+            let answer = ask().await;
+            if answer.status == 429 {
+                break answer;
+            }
+        }
+    };
+    tokio::time::timeout(peer::PATIENCE, throttled).await.expect("one too many is refused")
+}
+
+/// The answer to a request whose body nobody wants, which is taken in all the same so that the answer is read. Where a busy machine sent it so slowly that the
+/// gateway may have ceased to wait for it, it is sent once more.
+pub async fn taken_in(mut send: impl AsyncFnMut() -> (Duration, Result<Answer, String>)) -> Answer {
+    let begun = Instant::now();
+    loop {
+        match send().await {
+            (_, Ok(answer)) => return answer,
+            (took, Err(said)) => {
+                let is_slow = took >= peer::UNWANTED_PAUSE && begun.elapsed() < peer::PATIENCE;
+                assert!(is_slow, "it is not taken in: {said} after {took:?}");
+            }
         }
     }
 }
@@ -163,6 +194,29 @@ impl Dev {
 
     /// Asks as whoever the arguments of `curl` say.
     pub async fn curl(&self, arguments: &[String], method: &str, path: &str, body: &str) -> Answer {
+        let output = self.run_curl(arguments, method, path, body).await;
+        assert!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
+        read_curl(&output)
+    }
+
+    /// Has `curl` send a body that nobody wants: how long it took from the first byte on, and the answer, or what `curl` says where it has none.
+    pub async fn curl_unwanted(
+        &self,
+        arguments: &[String],
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (Duration, Result<Answer, String>) {
+        let timed = ["--write-out", "%{stderr}\n%{time_pretransfer} %{time_total}"].map(str::to_owned);
+        let output = self.run_curl(&[arguments, &timed].concat(), method, path, body).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (began, ended) = said.lines().last().unwrap().split_once(' ').unwrap();
+        let [began, ended] = [began, ended].map(|seconds| seconds.parse().unwrap());
+        let answer = if output.status.success() { Ok(read_curl(&output)) } else { Err(said) };
+        (Duration::from_secs_f64(ended) - Duration::from_secs_f64(began), answer)
+    }
+
+    async fn run_curl(&self, arguments: &[String], method: &str, path: &str, body: &str) -> Output {
         let url = format!("{}{path}", self.environment["HOLDFAST_URL"]);
         let mut curl = tokio::process::Command::new("curl");
         curl.args([
@@ -184,18 +238,7 @@ impl Dev {
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(body.as_bytes()).await.unwrap();
-        let output = child.wait_with_output().await.unwrap();
-        assert!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
-        let mut rest = output.stdout.as_slice();
-        loop {
-            let end = rest.windows(4).position(|window| window == b"\r\n\r\n").expect("a header");
-            let head = String::from_utf8(rest[..end].to_vec()).unwrap();
-            rest = &rest[end + 4..];
-            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-            if status != 100 {
-                return Answer { status, headers: head.to_lowercase(), body: rest.to_vec() };
-            }
-        }
+        child.wait_with_output().await.unwrap()
     }
 
     /// Stops, and starts again in the same directory.
@@ -203,5 +246,19 @@ impl Dev {
         let Self { running, directory, .. } = self;
         running.shut_down().await.unwrap();
         dev(&directory).await
+    }
+}
+
+/// The answer that `curl` has written out.
+fn read_curl(output: &Output) -> Answer {
+    let mut rest = output.stdout.as_slice();
+    loop {
+        let end = rest.windows(4).position(|window| window == b"\r\n\r\n").expect("a header");
+        let head = String::from_utf8(rest[..end].to_vec()).unwrap();
+        rest = &rest[end + 4..];
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        if status != 100 {
+            return Answer { status, headers: head.to_lowercase(), body: rest.to_vec() };
+        }
     }
 }

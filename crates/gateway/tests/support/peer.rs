@@ -7,7 +7,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -15,6 +15,12 @@ use tokio_rustls::client::TlsStream;
 
 /// Longer than anything takes: what takes longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For so long a peer is listened to that was refused in the handshake.
+pub const LISTENED_TO: Duration = Duration::from_secs(2);
+
+/// What nobody wants is not taken in any further once nothing of it has come for so long.
+pub const UNWANTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whom to trust and who to be.
 #[derive(Clone)]
@@ -198,6 +204,19 @@ impl Peer {
         let request = self.head(method, path, body.len()) + body;
         self.send(request.as_bytes()).await.ok()?;
         self.answer().await
+    }
+
+    /// Sends a request whose body nobody wants: how long that took, and the answer, if the connection goes on after it.
+    pub async fn send_unwanted(&mut self, request: &str) -> (Duration, Result<Answer, String>) {
+        let begun = Instant::now();
+        let sent = self.send(request.as_bytes()).await;
+        let took = begun.elapsed();
+        if let Err(error) = sent {
+            return (took, Err(error.to_string()));
+        }
+        let answer = self.answer().await;
+        let goes_on = self.try_ask("GET", "/health/live", "").await.is_some_and(|live| live.status == 200);
+        (took, answer.filter(|_| goes_on).ok_or_else(|| "the connection ends".to_owned()))
     }
 
     /// A `POST` of JSON.

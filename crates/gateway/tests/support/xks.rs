@@ -91,12 +91,14 @@ impl Signed {
     }
 
     pub async fn send(&self, peer: &mut Peer) -> Answer {
-        in_time(async || {
-            self.announce(peer, self.body.len()).await;
-            peer.send(&self.body).await.unwrap();
-            peer.answer().await.expect("an answer")
-        })
-        .await
+        in_time(async || self.send_once(peer).await).await
+    }
+
+    /// The same, whether or not the answer is in time.
+    pub async fn send_once(&self, peer: &mut Peer) -> Answer {
+        self.announce(peer, self.body.len()).await;
+        peer.send(&self.body).await.unwrap();
+        peer.answer().await.expect("an answer")
     }
 
     /// Sends the head alone, for a body of so many bytes.
