@@ -37,7 +37,7 @@ fn json(dev: &Dev, line: &[&str]) -> Value {
 
 /// A gateway whose tenant `dev` may adopt.
 fn adopting(dir: TempDir, hsm: &SoftHsm) -> Dev {
-    let dev = start(dir, &format!("[pool]\nadopters = [\"dev\"]\n{}", hsm.settings()));
+    let dev = start(dir, &format!("[pool]\nadopters = [\"dev\"]\ndeadline_ms = 3000\n{}", hsm.settings()));
     the_worker(dev.server.pid());
     dev
 }

@@ -46,7 +46,7 @@ impl Pool {
     fn new() -> Self {
         let (a, dir) = (SoftHsm::new(), TempDir::new().unwrap());
         let b = a.twin();
-        let pool = "[pool]\ndistribution = \"vendor\"\ncopies = 1\n";
+        let pool = "[pool]\ndistribution = \"vendor\"\ncopies = 1\ndeadline_ms = 3000\n";
         let settings =
             format!("{}{}{pool}{}", a.settings_of("a"), b.settings_of("b"), custodians(dir.path()));
         let pool = Self { dev: start(dir, &settings), a, b };
