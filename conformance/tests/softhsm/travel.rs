@@ -273,6 +273,13 @@ pub(super) fn lenient(hsm: &SoftHsm) -> String {
     module
 }
 
+/// One whose module, such a one, does this.
+fn that_does(does: &str, module: &str, hsm: &SoftHsm) -> Launch {
+    let mut launch = Launch { kek: KEK.to_owned(), module: module.to_owned(), ..hsm.launch("pool") };
+    launch.environment.push(("LENIENT".into(), does.into()));
+    launch
+}
+
 /// Whatever whoever has the user's PIN could take a key out by is tried, and a token that lets them is not used.
 #[test]
 fn a_token_that_lets_its_user_take_keys_out_is_not_used() {
@@ -296,9 +303,7 @@ fn a_token_that_lets_its_user_take_keys_out_is_not_used() {
             ("copy decrypts", "copies the wrapping key as one that decrypts"),
             ("copy open", "copies the wrapping key as one that can be changed"),
         ] {
-            let mut launch = Launch { kek: KEK.to_owned(), module: module.clone(), ..hsm.launch("pool") };
-            launch.environment.push(("LENIENT".into(), what.into()));
-            let said = why_not(launch).await.unwrap_or_default();
+            let said = why_not(that_does(what, &module, &hsm)).await.unwrap_or_default();
             let is_so = if words.is_empty() { said.is_empty() } else { said.contains(words) };
             assert!(is_so, "{what}: {said}");
         }
@@ -315,9 +320,7 @@ fn a_wrapping_key_wraps_what_travels_and_not_itself_or_that_is_told() {
     let module = lenient(&hsm);
     runtime().block_on(async {
         for (does, is_so) in [("nothing", false), ("copy mark", true), ("set mark", true)] {
-            let mut launch =
-                named("east", Launch { kek: KEK.to_owned(), module: module.clone(), ..hsm.launch("pool") });
-            launch.environment.push(("LENIENT".into(), does.into()));
+            let launch = named("east", that_does(does, &module, &hsm));
             let about = Member::start(launch).ready(READY).await.unwrap();
             assert_eq!(about.through_itself, is_so, "{does}");
             assert_eq!(about.notice("east").is_some_and(|notice| notice.contains("`east`")), is_so);

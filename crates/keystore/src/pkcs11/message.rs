@@ -434,8 +434,8 @@ mod code {
     pub(super) const FAULT: u8 = 84;
     pub(super) const PIN: u8 = 85;
     pub(super) const GONE: u8 = 86;
-    pub(super) const BUSY: u8 = 88;
     pub(super) const NOT_ONE: u8 = 87;
+    pub(super) const BUSY: u8 = 88;
     pub(super) const HELLO: u8 = 100;
 }
 

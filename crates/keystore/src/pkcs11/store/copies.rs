@@ -197,9 +197,8 @@ impl Tokens {
                 }
                 match self.show(Whom::Only(other), *algorithm, *id, spki, public).await {
                     Ok(same) if digest_of(&same) == *shown => {
-                        if *origin == TokenOrigin::Imported {
-                            self.check_label(other, *algorithm, id, label).await?;
-                        }
+                        let imported = *origin == TokenOrigin::Imported;
+                        self.check_label(other, imported, *algorithm, (id, label)).await?;
                         holders.push(other.name());
                     }
                     Ok(_) => return Err(refusal::device(DIFFERENT)),
@@ -368,10 +367,9 @@ impl Tokens {
         let right = match holds {
             // Its destruction may have passed this member by meanwhile.
             Ok(_) if self.is_doomed(&id) => Err(refusal::device("the key is being destroyed")),
-            Ok(shown) if digest_of(&shown) == copy.shown => match imported {
-                true => self.check_label(member, algorithm, &id, label).await,
-                false => Ok(()),
-            },
+            Ok(shown) if digest_of(&shown) == copy.shown => {
+                self.check_label(member, *imported, algorithm, (&id, label)).await
+            }
             Ok(_) => Err(refusal::device("what the token was brought is another key")),
             Err(error) => Err(error),
         };

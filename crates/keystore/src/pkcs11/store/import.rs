@@ -209,11 +209,8 @@ impl<W: World> TokenStore<W> {
         let tried = match said.await {
             Ok(said) if said.sensitive && (!said.extractable || travels && said.wrap_with_trusted) => {
                 let new = New { algorithm, id, label, spki, public, said, origin };
-                let checked = match new.origin == TokenOrigin::Imported {
-                    true => self.tokens.check_label(maker, algorithm, &id, &new.label).await,
-                    false => Ok(()),
-                };
-                match checked {
+                let imported = new.origin == TokenOrigin::Imported;
+                match self.tokens.check_label(maker, imported, algorithm, (&id, &new.label)).await {
                     Ok(()) => self.finish(maker, new).await,
                     Err(error) => Err(error),
                 }
@@ -231,14 +228,18 @@ impl<W: World> TokenStore<W> {
 }
 
 impl Tokens {
-    /// Whoever has the material of an import may bring it in again, so each token must find each time of it by the label.
+    /// Whoever has the material of an import may bring it in again, so each token must find each time of it by the label. Of what was not imported nothing
+    /// is asked.
     pub(super) async fn check_label(
         self: &Arc<Self>,
         member: &Member,
+        imported: bool,
         algorithm: Algorithm,
-        id: &Id,
-        label: &str,
+        (id, label): (&Id, &str),
     ) -> Result<(), Error> {
+        if !imported {
+            return Ok(());
+        }
         let object = Object { id, label, private: algorithm.is_asymmetric() };
         let Err(error) = self.look_up(member, object).await else { return Ok(()) };
         Err(match error.kind() == ErrorKind::NotFound {

@@ -78,16 +78,16 @@ impl Tokens {
         read: impl Fn(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let patience = self.patience.operation;
+        let judged = |reply: &Reply<'_>| bytes_of(reply, &read);
         match whom {
-            Whom::Any => self.pool.ask(&request, patience, |reply| bytes_of(reply, &read)).await.result,
+            Whom::Any => self.pool.ask(&request, patience, judged).await.result,
             Whom::Holders(held) if held.ready.adopted.is_some() => {
                 let made = self.done_by_adopted(held, request).await?;
                 read(made.expose()).map_err(|error| another_object().because(error))
             }
             Whom::Holders(held) => {
                 let deadline = Instant::now() + patience;
-                let Answered { result, lacking, differ } =
-                    self.pool.ask(&request, patience, |reply| bytes_of(reply, &read)).await;
+                let Answered { result, lacking, differ } = self.pool.ask(&request, patience, judged).await;
                 if differ {
                     self.compare_meanwhile(held);
                 }
@@ -97,14 +97,12 @@ impl Tokens {
                     // Nobody else holds it, or can say so now.
                     Err(_) if comes && self.is_mended(member, held, deadline).await => {
                         let left = deadline.saturating_duration_since(Instant::now());
-                        self.pool.ask_of(member, &request, left, |reply| bytes_of(reply, &read)).await
+                        self.pool.ask_of(member, &request, left, judged).await
                     }
                     result => result,
                 }
             }
-            Whom::Only(member) => {
-                self.pool.ask_of(member, &request, patience, |reply| bytes_of(reply, &read)).await
-            }
+            Whom::Only(member) => self.pool.ask_of(member, &request, patience, judged).await,
         }
     }
 
