@@ -168,6 +168,13 @@ struct Ours {
     tenant: holdfast_sdk::Tenant,
 }
 
+impl Ours {
+    fn at(dev: &Dev) -> Self {
+        let tenant = common::dev::tenant(&dev.data(), &dev.server.url);
+        Self { runtime: tokio::runtime::Runtime::new().unwrap(), tenant }
+    }
+}
+
 impl age::Recipient for Ours {
     fn wrap_file_key(
         &self,
@@ -188,8 +195,7 @@ fn a_file_with_more_stanzas_than_are_tried_is_listed_and_nothing_of_it_asked() {
     let dev = Dev::start();
     dev.ok(&["key", "create", "k"]);
     std::fs::create_dir(dev.path("tree")).unwrap();
-    let tenant = common::dev::tenant(&dev.data(), &dev.server.url);
-    let ours = Ours { runtime: tokio::runtime::Runtime::new().unwrap(), tenant };
+    let ours = Ours::at(&dev);
     for (name, stanzas) in [("one", 1), ("enough", 32), ("many", 33)] {
         let recipients = std::iter::repeat_n(&ours as &dyn age::Recipient, stanzas);
         let mut sealed = vec![];
@@ -225,8 +231,7 @@ fn other_recipients_and_armour_are_kept() {
     let dev = Dev::start();
     dev.ok(&["key", "create", "k"]);
     std::fs::create_dir(dev.path("tree")).unwrap();
-    let tenant = common::dev::tenant(&dev.data(), &dev.server.url);
-    let ours = Ours { runtime: tokio::runtime::Runtime::new().unwrap(), tenant };
+    let ours = Ours::at(&dev);
     let friend = age::x25519::Identity::generate();
     let public = friend.to_public();
     let data: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();

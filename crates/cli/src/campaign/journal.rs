@@ -81,7 +81,7 @@ impl List {
         let wrong = failed(path);
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(OWN).open(path);
         let mut file = file.map_err(&wrong)?;
-        cut(&mut file, bytes).and_then(|()| own(&file)).map_err(&wrong)?;
+        cut(&mut file, bytes).map_err(&wrong)?;
         Ok(Self { path: path.to_owned(), name: Self::name(path)?, file })
     }
 }
@@ -132,7 +132,7 @@ impl Journal {
         let (output_bytes, failures_bytes) =
             mark.as_ref().map_or((0, 0), |mark| (mark.output_bytes, mark.failures_bytes));
         journal.failures = failures.map(|list| List::open(list, failures_bytes)).transpose()?;
-        cut(&mut journal.partial, output_bytes).and_then(|()| own(&journal.partial)).map_err(failed(&at))?;
+        cut(&mut journal.partial, output_bytes).map_err(failed(&at))?;
         let from = journal.from.clone();
         let resumed = mark.map(|mark| Resumed {
             from,
@@ -306,9 +306,10 @@ pub(super) fn own(file: &File) -> io::Result<()> {
     }
 }
 
-/// Cuts a file to so many bytes and stands at its end.
+/// Cuts a file to so many bytes, gives it to its owner alone, and stands at its end.
 fn cut(file: &mut File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)?;
+    own(file)?;
     file.seek(SeekFrom::Start(bytes)).map(drop)
 }
 
